@@ -1,0 +1,63 @@
+# Each target does all of its own set-up, from a fresh clone on; a second call adds about a second.
+#
+#   PYTHON   the interpreter that makes the virtual environment (3.11 or newer)
+#   TORCH    what to install as torch; "make test TORCH=torch" takes the newest, with CUDA
+
+PYTHON ?= python3
+# Installed before everything else: with a torch in place, the range in pyproject.toml adds no
+# CUDA build (several GB) on a machine that has no use for one.
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off
+# A new stamp whenever pyproject.toml or TORCH changes; cksum is in POSIX, sha256sum is not.
+INSTALLED := $(VENV)/.installed-$(shell (cat pyproject.toml; echo '$(TORCH)') | cksum | cut -d ' ' -f 1)
+
+MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct-q2_k
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench install models clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: install models ## a verifier and three boards on this machine, with real models
+	$(BIN)/python -m tests.system.demo
+
+test: lint models ## lint, then all tests
+	$(BIN)/python -m pytest
+
+lint: install ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install models ## the benchmarks behind the README's numbers
+	$(BIN)/python -m tests.benchmarks
+
+install: $(INSTALLED) ## the virtual environment with all dependencies
+
+models: $(INSTALLED) ## the small real models of demo and tests (100 MB, once)
+	@for model in $(MODELS); do $(BIN)/goodspeed-agent model pull $$model || exit 1; done
+
+$(INSTALLED): | $(BIN)/python
+	@echo "installing $(TORCH) (about 200 MB, a minute)"
+	@$(PIP) '$(TORCH)'
+	@echo "installing goodspeed and its dependencies (llama.cpp is compiled the first time: 4 to 8 minutes)"
+	@CMAKE_ARGS="$${CMAKE_ARGS:--DLLAVA_BUILD=OFF}" $(PIP) --editable '.[agent,verifier,dev]' \
+		|| { echo "the installation failed; compiling llama.cpp needs a C++ compiler (Debian: apt install build-essential)" >&2; exit 1; }
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "goodspeed needs Python 3.11 or newer, and $(PYTHON) is not; try: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+clean: ## remove the virtual environment and all caches; models stay
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,83 @@
+"""What a client asks of the agent and what it gets: frozen values, and the interface between them.
+
+The HTTP and websocket endpoints know only this module; `Generator` is made real by the link to the
+verifier (`edge_agent.agent`) and by scripted ones in tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
+
+import msgspec
+
+from shared.messages import AcceptanceMode, ChatMessage, FinishReason
+from shared.sampling import SamplingParameters
+
+
+class GenerationRequest(msgspec.Struct, frozen=True):
+    """One generation: a chat turn (`messages`) or a completion (`text`)."""
+
+    messages: tuple[ChatMessage, ...] = ()
+    text: str = ""
+    sampling: SamplingParameters = SamplingParameters()
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    acceptance_mode: AcceptanceMode | None = None
+    draft_length: int | None = None  # None: the policy decides; 0: speculation off
+
+
+TextOrigin = Literal[
+    "accepted", "target"
+]  # drafted on this board and accepted, or the target's own
+
+
+class TextPiece(msgspec.Struct, frozen=True):
+    """Text that became final, never empty."""
+
+    text: str
+    origin: TextOrigin
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Counts and times of one generation."""
+
+    prompt_tokens: int
+    cached_prefix_tokens: int
+    output_tokens: int
+    drafted_tokens: int  # draft tokens that were sent
+    accepted_tokens: int  # draft tokens that survived
+    rejected_tokens: int  # draft tokens that did not: struck by a verdict or dead behind one
+    num_verdicts: int
+    num_drafting_verdicts: int  # verdicts that checked at least one draft token
+    seconds_to_first_token: float
+    total_seconds: float
+    wire_bytes: int  # websocket payloads and frame headers of this stream, both directions
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The last event of a generation."""
+
+    reason: FinishReason
+    timings: Timings
+    seed: int
+    acceptance_mode: AcceptanceMode
+
+
+class Generator(Protocol):
+    """Generates text with the verifier's target."""
+
+    @property
+    def target_model(self) -> str | None:
+        """The target's name, None while there is no verifier."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
+        """Pieces of text, then one Finished; closing the iterator cancels the generation.
+
+        Raises:
+            VerifierAway: there is no verifier now, or it left for too long.
+            RequestRefused: the verifier refuses this request; `field` names the part of it.
+        """
+        ...

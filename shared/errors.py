@@ -1,0 +1,75 @@
+"""The one error tree of goodspeed: callers choose by class, never by text.
+
+Every error carries the values that made it and builds its own sentence from them.
+This module must never import another module of the project.
+"""
+
+from __future__ import annotations
+
+
+class GoodspeedError(Exception):
+    """Anything that goodspeed itself reports; `str()` is one sentence for a person."""
+
+
+class ConfigError(GoodspeedError):
+    """One or more settings are wrong; nothing was started (exit code 78)."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class ProtocolError(GoodspeedError):
+    """A message or its order breaks the protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side was about to break the protocol: a bug of ours."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side broke the protocol; `code` is the `Error` code to answer with."""
+
+    def __init__(self, sentence: str, code: str = "protocol") -> None:
+        self.code = code
+        super().__init__(sentence)
+
+
+class LinkError(GoodspeedError):
+    """The connection between agent and verifier does not work."""
+
+
+class LinkLost(LinkError):
+    """The connection ended or could not be made; trying again may help."""
+
+    def __init__(self, sentence: str, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(sentence)
+
+
+class AuthRejected(LinkError):
+    """The verifier does not accept this device's token."""
+
+
+class HandshakeRejected(LinkError):
+    """The verifier refused this agent: protocol version or vocabulary differ."""
+
+
+class VerifierAway(LinkError):
+    """There is no verifier to generate with right now; clients get a 503 with this sentence."""
+
+
+class RequestRefused(GoodspeedError):
+    """A request asks for something that cannot be done; `field` names the part of it."""
+
+    def __init__(self, sentence: str, field: str | None = None) -> None:
+        self.field = field
+        super().__init__(sentence)
+
+
+class ModelError(GoodspeedError):
+    """A model file is missing, broken or unsuitable, or the model failed."""
+
+
+class OutOfCache(ModelError):
+    """A key/value cache has no room for another token."""

@@ -1,0 +1,131 @@
+"""A stream's path: the draft tokens since the agent last rolled back, and what became of them.
+
+Both ends keep one path for each stream and run the same functions on it, so both always agree on which
+draft tokens are still worth anything, without round numbers and whatever was late or repeated:
+
+- committed tokens strike path tokens off while they are equal; at the first difference the path is
+  dead, and the position just after the difference is the `base` of the next one;
+- drafts of an older base are dropped silently, because both ends know why;
+- on a path drafts are contiguous: a gap is an error, an identical overlap is ignored, a different one
+  is an error.
+
+The agent's path holds the tokens that it has *sent*; the verifier's those that it has received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.errors import RemoteProtocolError
+from shared.sparse_rows import SparseRow
+
+
+class DraftToken(msgspec.Struct, frozen=True):
+    """One live token of a path."""
+
+    token_id: int
+    row: SparseRow | None = None  # None: greedy, coupled, or a guess of the bonus token
+    ends_chunk: bool = False
+
+
+class Path(msgspec.Struct, frozen=True):
+    """Positions count output tokens; `base <= end` and `live` covers [position, end)."""
+
+    base: int = 0
+    position: int = 0  # the committed length
+    end: int = 0  # just after the last token of this path, struck off ones included
+    live: tuple[DraftToken, ...] = ()
+    passed_at: int | None = None  # position of the last pass (an empty draft in `rejection`)
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the board said that it drafts nothing for the position that is next."""
+        return self.passed_at == self.position
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """A draft as the path sees it."""
+
+    base: int
+    position: int
+    tokens: tuple[DraftToken, ...]
+
+
+def commit(path: Path, token_ids: Sequence[int]) -> Path:
+    """The path after these tokens were committed."""
+    base, end, live = path.base, path.end, path.live
+    num_struck = 0
+    for i, token_id in enumerate(token_ids):
+        if num_struck == len(live):
+            break
+        if live[num_struck].token_id == token_id:
+            num_struck += 1
+            continue
+        base = end = path.position + i + 1
+        live, num_struck = (), 0
+        break
+    return Path(
+        base=base,
+        position=path.position + len(token_ids),
+        end=end,
+        live=live[num_struck:],
+        passed_at=path.passed_at,
+    )
+
+
+def restart(path: Path) -> Path:
+    """The path after a verdict without a window in `rejection`: nothing drafted so far counts."""
+    return Path(base=path.position, position=path.position, end=path.position)
+
+
+def extend(path: Path, draft: Extension, committed: Sequence[int], limit: int) -> Path:
+    """The path after a draft arrived; `committed` are all output tokens, `limit` the granted end.
+
+    Raises:
+        RemoteProtocolError: a gap, a conflicting overlap, a base that never was, or tokens at or
+            beyond `limit`.
+    """
+    if draft.base < path.base:
+        return path
+    _check_place(path, draft, limit)
+    if not draft.tokens:
+        return msgspec.structs.replace(path, passed_at=draft.position)
+    known = max(path.end - draft.position, 0)
+    _check_overlap(path, draft, committed, known)
+    for i, token in enumerate(draft.tokens[known:], start=known):
+        position = draft.position + i
+        if position >= path.position:
+            return msgspec.structs.replace(
+                path,
+                end=draft.position + len(draft.tokens),
+                live=path.live + draft.tokens[i:],
+            )
+        if token.token_id != committed[position]:
+            return Path(base=position + 1, position=path.position, end=position + 1)
+    return msgspec.structs.replace(path, end=max(path.end, draft.position + len(draft.tokens)))
+
+
+def _check_place(path: Path, draft: Extension, limit: int) -> None:
+    if draft.base > path.base:
+        raise RemoteProtocolError(f"draft base {draft.base} is ahead of {path.base}")
+    if draft.position < draft.base:
+        raise RemoteProtocolError(f"draft at {draft.position} starts before its base {draft.base}")
+    contiguous = max(path.end, path.position)
+    if draft.position > contiguous:
+        raise RemoteProtocolError(f"draft at {draft.position} leaves a gap after {contiguous}")
+    end = draft.position + len(draft.tokens)
+    if end > limit:
+        raise RemoteProtocolError(f"draft up to {end} exceeds the window, which ends at {limit}")
+
+
+def _check_overlap(path: Path, draft: Extension, committed: Sequence[int], known: int) -> None:
+    for i, token in enumerate(draft.tokens[:known]):
+        position = draft.position + i
+        if position < path.position:
+            expected = committed[position]
+        else:
+            expected = path.live[position - path.position].token_id
+        if token.token_id != expected:
+            raise RemoteProtocolError(f"draft conflicts with an earlier one at position {position}")

@@ -1,0 +1,111 @@
+"""The budget of a round: how many draft tokens it may hold over all streams.
+
+The budget is a setting, or follows from one number that a user understands, `slowdown_limit`.
+This module must never pick a stream's length itself: the policy does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from verifier.cost_curve import CostCurve
+from verifier.goodput import expected_tokens
+from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
+
+# Drafts may cost nobody more than this part of his tokens per second.
+DEFAULT_SLOWDOWN_LIMIT = 0.05
+
+# Allocations tried for one round; a random fleet needs 2-6 (see `plan_budget`).
+MAX_ALLOCATIONS = 16
+
+
+class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that bound a round."""
+
+    max_round_tokens: int
+    """Drafts + one token per stream + prefill; what the engine can hold."""
+    budget_tokens: int | None = None
+    """A fixed budget, or `None` to derive it from `slowdown_limit`."""
+    slowdown_limit: float = DEFAULT_SLOWDOWN_LIMIT
+
+
+class BudgetPlan(msgspec.Struct, frozen=True):
+    """A round's budget and the lengths that the policy makes of it."""
+
+    budget_tokens: int
+    draft_lengths: tuple[int, ...]
+
+
+def plan_budget(
+    streams: Sequence[StreamShare],
+    policy: DraftLengthPolicy,
+    curve: CostCurve,
+    context_tokens: float,
+    limits: BudgetLimits,
+    num_prefill_tokens: int = 0,
+) -> BudgetPlan:
+    """Return the largest budget with which drafts slow nobody down by more than the limit.
+
+    The limit is on each stream's own tokens per second against the same round without drafts:
+    T(n + drafts) / T(n) <= (1 + slowdown_limit) * mu_i(S_i) for every stream i, with n the tokens
+    that are in the round anyway. A stream with S_i = 0 has mu = 1, so wherever somebody does not
+    draft this is the plain rule T(with) <= (1 + limit) * T(without).
+
+    Exact for a policy that only adds tokens as the budget grows (all but "random", which gets a
+    budget that holds but need not be the largest): the smallest mu_i then falls with the budget,
+    so the longest round that it allows bounds every smaller budget too, and lowering the budget
+    to that bound again and again ends at the largest one that holds.
+    """
+    num_other_tokens = len(streams) + num_prefill_tokens
+    max_drafts = max(limits.max_round_tokens - num_other_tokens, 0)
+    if limits.budget_tokens is not None:
+        return _plan(streams, policy, min(limits.budget_tokens, max_drafts))
+    plain_seconds = curve.round_seconds(num_other_tokens, context_tokens)
+
+    def drafts_within(num_tokens_gain: float, max_num_drafts: int) -> int:
+        max_seconds = (1.0 + limits.slowdown_limit) * num_tokens_gain * plain_seconds
+        return _last_true(
+            max_num_drafts,
+            lambda drafts: (
+                curve.round_seconds(num_other_tokens + drafts, context_tokens) <= max_seconds
+            ),
+        )
+
+    rates = np.array([stream.acceptance_rate for stream in streams], dtype=np.float64)
+    max_lengths = np.array([stream.max_length for stream in streams], dtype=np.int64)
+    budget = drafts_within(
+        _smallest_gain(rates, max_lengths), min(int(max_lengths.sum()), max_drafts)
+    )
+    for _ in range(MAX_ALLOCATIONS):
+        plan = _plan(streams, policy, budget)
+        gain = _smallest_gain(rates, np.array(plan.draft_lengths, dtype=np.int64))
+        num_drafts = sum(plan.draft_lengths)
+        if drafts_within(gain, num_drafts) == num_drafts:
+            return plan
+        budget = drafts_within(gain, num_drafts)
+    # Holds whatever the lengths are.
+    return _plan(streams, policy, drafts_within(1.0, budget))
+
+
+def _plan(
+    streams: Sequence[StreamShare], policy: DraftLengthPolicy, budget_tokens: int
+) -> BudgetPlan:
+    return BudgetPlan(budget_tokens, tuple(policy.allocate(streams, budget_tokens)))
+
+
+def _smallest_gain(rates: np.ndarray, lengths: np.ndarray) -> float:
+    return float(expected_tokens(rates, lengths).min(initial=np.inf))
+
+
+def _last_true(limit: int, holds: Callable[[int], bool]) -> int:
+    """Return the largest number from 0 to `limit` for which `holds`, which turns false once."""
+    if holds(limit):
+        return limit
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

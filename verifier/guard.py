@@ -1,0 +1,103 @@
+"""Whether drafts pay at all: the veto that keeps a board from making things worse.
+
+The rival is the same verifier decoding the stream alone, one token in every round.
+This module must never choose among lengths that pay; that is the policies' work.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from verifier.goodput import expected_tokens
+
+# A draft reaches a running round at its middle on average: half a round is lost to waiting, and
+# its own round gives the first token anyway.
+WAITING_ROUNDS = 1.5
+
+# One probe meets some four target rows: it moves a settled estimate by a tenth.
+PROBE_LENGTH = 4
+
+# Half a second is a few rounds of a slow target: a board refused by a noisy first estimate is
+# asked again soon.
+FIRST_PROBE_PAUSE_SECONDS = 0.5
+
+# Ten probes within the first 90 s, enough to turn an estimate around.
+PROBE_PAUSE_GROWTH = 1.5
+
+# A probe on a slow board (8 tokens/s) costs a waiting stream 0.5 s: below 2 % at this pause.
+MAX_PROBE_PAUSE_SECONDS = 30.0
+
+
+class DraftCosts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What decides whether one stream's drafts pay; all times in seconds."""
+
+    acceptance_rate: float
+    draft_token_seconds: float
+    """The board's time for one draft token."""
+    round_trip_seconds: float
+    round_seconds: float
+    """T: the round as it is without this stream's drafts."""
+    token_seconds: float
+    """c1: what one more token adds to the round."""
+    waits: bool
+    """Whether the stream sits out rounds until its draft is there (`rejection` does)."""
+
+
+def draft_pays(costs: DraftCosts, draft_length: int) -> bool:
+    """Tell whether a stream gets more tokens per second with drafts of this length than alone.
+
+    One that waits must win its drafting and round trip back: S * t_draft + round trip <
+    (mu(S) - 1.5) * T. One that never waits must get ahead of the target at all, t_draft < T, and
+    its drafts must earn the round's growth: mu(S) / (T + S * c1) > 1 / T.
+    """
+    if draft_length <= 0:
+        return False
+    tokens = expected_tokens(costs.acceptance_rate, draft_length)
+    if costs.waits:
+        cycle_seconds = draft_length * costs.draft_token_seconds + costs.round_trip_seconds
+        return cycle_seconds < (tokens - WAITING_ROUNDS) * costs.round_seconds
+    drafted_round_seconds = costs.round_seconds + draft_length * costs.token_seconds
+    return (
+        costs.draft_token_seconds < costs.round_seconds
+        and tokens * costs.round_seconds > drafted_round_seconds
+    )
+
+
+def longest_paying_length(costs: DraftCosts, asked_length: int) -> int:
+    """Return the longest draft of at most `asked_length` tokens that pays, or 0 if none does.
+
+    A waiting stream may need a minimum: where 2 tokens do not cover the round trip, 6 may.
+    """
+    for draft_length in range(asked_length, 0, -1):
+        if draft_pays(costs, draft_length):
+            return draft_length
+    return 0
+
+
+class ProbeClock:
+    """Grants a stream whose drafts do not pay a short draft now and then, ever more rarely.
+
+    Without it a bad estimate would stay: no drafts, no news.
+    """
+
+    __slots__ = ("_next_probe_at", "_pause_seconds")
+
+    def __init__(self) -> None:
+        self._next_probe_at: float | None = None
+        self._pause_seconds = FIRST_PROBE_PAUSE_SECONDS
+
+    def probe_length(self, now: float) -> int:
+        """Return the length to grant at `now` instead of 0; starts the pause at the first call."""
+        if self._next_probe_at is None:
+            self._next_probe_at = now + self._pause_seconds
+            return 0
+        if now < self._next_probe_at:
+            return 0
+        self._pause_seconds = min(self._pause_seconds * PROBE_PAUSE_GROWTH, MAX_PROBE_PAUSE_SECONDS)
+        self._next_probe_at = now + self._pause_seconds
+        return PROBE_LENGTH
+
+    def drafts_pay(self) -> None:
+        """Start over with the shortest pause the next time that drafts do not pay."""
+        self._next_probe_at = None
+        self._pause_seconds = FIRST_PROBE_PAUSE_SECONDS

@@ -1,0 +1,46 @@
+"""Draft length policies behind one interface, used by the verifier and by the simulator.
+
+Policies are pure and must never import the server, the engine or the simulator.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, assert_never
+
+import numpy as np
+
+from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
+from verifier.policies.fixed import FixedPolicy
+from verifier.policies.goodspeed import GoodspeedPolicy
+from verifier.policies.greedy import GreedyPolicy
+from verifier.policies.random_split import RandomPolicy
+
+__all__ = [
+    "DraftLengthPolicy",
+    "FixedPolicy",
+    "GoodspeedPolicy",
+    "GreedyPolicy",
+    "PolicyName",
+    "RandomPolicy",
+    "StreamShare",
+    "policy_named",
+]
+
+PolicyName = Literal["goodspeed", "fixed", "random", "greedy"]
+
+
+def policy_named(
+    name: PolicyName, *, fixed_length: int | None = None, seed: int = 0
+) -> DraftLengthPolicy:
+    """Return a new policy; `fixed_length` is for "fixed" alone and `seed` for "random" alone."""
+    match name:
+        case "goodspeed":
+            return GoodspeedPolicy()
+        case "fixed":
+            return FixedPolicy(fixed_length)
+        case "random":
+            return RandomPolicy(np.random.default_rng(seed))
+        case "greedy":
+            return GreedyPolicy()
+        case _:
+            assert_never(name)
