@@ -36,7 +36,9 @@ lint: install ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 
 bench: install models ## the benchmarks behind the README's numbers
-	$(BIN)/python -m tests.benchmarks
+	@set -e; for bench in tests/benchmarks/bench_*.py; do \
+		echo "$$bench"; $(BIN)/python -m "tests.benchmarks.$$(basename "$$bench" .py)"; \
+	done
 
 install: $(INSTALLED) ## the virtual environment with all dependencies
 

@@ -7,11 +7,12 @@ show a secret.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import FieldInfo
 
 from shared.config_layers import ConfigFile, Origin, Problem, Setting, read_layers
@@ -27,6 +28,14 @@ class Section(msgspec.Struct, frozen=True):
     def unfit(self) -> Iterable[tuple[str, str]]:
         """Keys whose value does not go with that of another key, each with what it must be."""
         return ()
+
+
+class LogSection(Section, frozen=True):
+    """What goes to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="lowest level shown")
+    ] = "info"
 
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
@@ -69,7 +78,9 @@ def load_config(
         problems += found
     if problems:
         raise ConfigError(tuple(str(problem) for problem in sorted(problems)))
-    origins = {key: settings[key].origin.name if key in settings else _DEFAULT.name for key in fields}
+    origins = {
+        key: settings[key].origin.name if key in settings else _DEFAULT.name for key in fields
+    }
     return Loaded(config=config_type(**sections), origins=origins)
 
 
@@ -92,13 +103,14 @@ def _fields(config_type: type[msgspec.Struct]) -> dict[str, FieldInfo]:
 def _unknown(setting: Setting, fields: Mapping[str, FieldInfo]) -> Problem:
     sections = {key.partition(".")[0] for key in fields}
     if setting.key in sections:
-        words = f"{setting.key} = {shown(setting.value)}: must be a section, [{setting.key}]"
-        return Problem(setting.origin, words)
-    same_name = (key for key in fields if key.endswith(f".{setting.path[-1]}"))
-    meant = did_you_mean(setting.key, fields) or next(same_name, None)
-    return Problem(
-        setting.origin, f"{setting.key}: unknown key{f' (did you mean {meant}?)' if meant else ''}"
-    )
+        return Problem(setting.origin, f"{setting.key}: must be a section, [{setting.key}]")
+    elsewhere = [key for key in fields if key.endswith(f".{setting.path[-1]}")]
+    if elsewhere:
+        meant = did_you_mean(setting.key, elsewhere, smallest_likeness=0.0)
+    else:
+        meant = did_you_mean(setting.key, fields)
+    hint = f" (did you mean {meant}?)" if meant else ""
+    return Problem(setting.origin, f"{setting.key}: unknown key{hint}")
 
 
 def _load_section(
@@ -111,11 +123,41 @@ def _load_section(
         setting = settings.get(f"{section.name}.{field.name}")
         if setting is None:
             continue
+        if setting.is_world_readable and is_secret(field.type):
+            words = "a secret must not stand in a file that everyone can read (chmod 640)"
+            problems.append(Problem(setting.origin, f"{setting.key}: {words}"))
         try:
-            values[field.name] = _convert(setting, field)
-        except (msgspec.ValidationError, _Exposed) as error:
-            problems.append(Problem(setting.origin, str(error)))
+            values[field.name] = _convert(setting, field.type)
+        except msgspec.ValidationError:
+            words = requirement(field.type, setting.value)
+            problems.append(_wrong_value(setting, field, words))
     loaded: Section = section.type(**values)
-    if not problems:  # with defaults in place of wrong values, this could blame the right ones
-        problems += _misfits(section.name, loaded, settings)
+    if not problems:  # with defaults in place of wrong values this could blame the right ones
+        problems += _misfits(section, loaded, settings)
     return loaded, problems
+
+
+def _convert(setting: Setting, field_type: Any) -> object:
+    strict = not setting.is_text
+    return msgspec.convert(setting.value, field_type, strict=strict, dec_hook=_to_path)
+
+
+def _to_path(target_type: type, value: object) -> Path:
+    if target_type is not Path or not isinstance(value, (str, Path)) or not str(value):
+        raise ValueError
+    return Path(os.path.expanduser(value))
+
+
+def _misfits(
+    section: FieldInfo, loaded: Section, settings: Mapping[str, Setting]
+) -> Iterator[Problem]:
+    fields = {field.name: field for field in msgspec.structs.fields(section.type)}
+    for name, words in loaded.unfit():
+        key = f"{section.name}.{name}"
+        default = Setting((section.name, name), getattr(loaded, name), _DEFAULT)
+        yield _wrong_value(settings.get(key, default), fields[name], words)
+
+
+def _wrong_value(setting: Setting, field: FieldInfo, words: str) -> Problem:
+    value = "" if is_secret(field.type) else f" = {shown(setting.value)}"
+    return Problem(setting.origin, f"{setting.key}{value}: must be {words}")

@@ -1,17 +1,20 @@
 """Where settings come from: files, environment, command line, each setting with its origin.
 
-Turns texts and mappings into one flat list, lowest layer first. It must never judge a value: which
-keys exist and what they may hold is for `shared.config`.
+Turns texts and mappings into one flat list, lowest layer first; only `read_config_files` touches
+the disk. It must never judge a value: which keys exist and what they hold is for `shared.config`.
 """
 
 from __future__ import annotations
 
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
+from shared.errors import ConfigError
 from shared.toml_lines import find_lines, line_of
 
 ENVIRONMENT_PREFIX = "GOODSPEED__"
@@ -57,6 +60,16 @@ class Problem(msgspec.Struct, frozen=True, order=True):
         return f"{self.origin.name}: {self.sentence}"
 
 
+def read_config_files(path: Path) -> tuple[ConfigFile, ...]:
+    """The file and, sorted by name, each `*.toml` in the directory beside it, `<path>.d`.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    drop_ins = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
+    return tuple(_read_config_file(file) for file in (path, *drop_ins))
+
+
 def read_layers(
     files: Sequence[ConfigFile], environment: Mapping[str, str], overrides: Mapping[str, object]
 ) -> Iterator[Setting | Problem]:
@@ -65,6 +78,17 @@ def read_layers(
         yield from _read_file(file, layer)
     yield from _read_environment(environment, len(files))
     yield from _read_overrides(overrides, len(files) + 1)
+
+
+def _read_config_file(path: Path) -> ConfigFile:
+    try:
+        text = path.read_text(encoding="utf-8")
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError((f"{path}: not UTF-8 text at byte {error.start}",)) from None
+    return ConfigFile(name=str(path), text=text, is_world_readable=bool(mode & stat.S_IROTH))
 
 
 def _read_file(file: ConfigFile, layer: int) -> Iterator[Setting | Problem]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
-_SMALLEST_LIKENESS = 0.6  # of difflib: "thread" is 0.92 like "threads", "port" 0.5 like "policy"
+SMALLEST_LIKENESS = 0.6  # of difflib: "thread" is 0.92 like "threads", "port" 0.5 like "policy"
 
 # Put into `Meta(extra=...)` of a setting whose value must never be shown.
 SECRET = {"is_secret": True}
@@ -35,12 +35,11 @@ def is_secret(field_type: object) -> bool:
     return any(SECRET.items() <= extra.items() for extra in _extras(inspect.type_info(field_type)))
 
 
-def description(field_type: object) -> str | None:
-    """The sentence that says what this setting is for."""
+def description(field_type: object) -> str:
+    """What this setting is for, as `Meta(description=...)` says."""
     kind = inspect.type_info(field_type)
-    if not isinstance(kind, inspect.Metadata) or not kind.extra_json_schema:
-        return None
-    return kind.extra_json_schema.get("description")
+    schema = kind.extra_json_schema if isinstance(kind, inspect.Metadata) else None
+    return str((schema or {}).get("description", ""))
 
 
 def shown(value: object) -> str:
@@ -50,16 +49,20 @@ def shown(value: object) -> str:
     return json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(
+    name: str, known: Iterable[str], smallest_likeness: float = SMALLEST_LIKENESS
+) -> str | None:
     """The known name that is most like `name`, if any is."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=_SMALLEST_LIKENESS)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=smallest_likeness)
     return matches[0] if matches else None
 
 
 def _describe(kind: inspect.Type, value: object) -> str:
     match kind:
         case inspect.Metadata(type=inner, extra=extra):
-            return str(extra["must_be"]) if extra and "must_be" in extra else _describe(inner, value)
+            return (
+                str(extra["must_be"]) if extra and "must_be" in extra else _describe(inner, value)
+            )
         case inspect.IntType():
             is_number = isinstance(value, int) and not isinstance(value, bool)
             return _with_bounds("a whole number", kind, is_number)
@@ -88,11 +91,11 @@ def _with_bounds(noun: str, kind: inspect.IntType | inspect.FloatType, is_number
         case None, None:
             return noun
         case low, None:
-            bounds = f"at least {low:g}"
+            bounds = f"at least {low}"
         case None, high:
-            bounds = f"at most {high:g}"
+            bounds = f"at most {high}"
         case low, high:
-            bounds = f"from {low:g} to {high:g}"
+            bounds = f"from {low} to {high}"
     return bounds if is_number else f"{noun}, {bounds}"
 
 

@@ -54,7 +54,10 @@ def explain(
 ) -> str:
     """The other side's difference against our vocabulary: names the first id and both meanings."""
     if difference.block is None:
-        first = min(special_ids ^ set(difference.special_ids), default=0)
+        differing = special_ids ^ set(difference.special_ids)
+        if not differing:
+            return "the special token ids differ"
+        first = min(differing)
         ours, theirs = (
             "special" if first in ids else "ordinary"
             for ids in (special_ids, frozenset(difference.special_ids))

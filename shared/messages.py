@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.fingerprint import Difference
 from shared.sampling import SamplingParameters
 
 PROTOCOL_VERSION = 1
@@ -170,7 +171,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
 
 
 class ErrorCode:
-    """What an Error is about; after those of `FATAL` the verifier closes the connection."""
+    """What an Error is about."""
 
     PROTOCOL = "protocol"
     VERSION = "version"
@@ -187,7 +188,8 @@ class Error(Message, frozen=True, array_like=True, tag=68):
     code: Annotated[str, Meta(max_length=32)]
     sentence: Sentence
     channel: Channel | None = None
-    detail: Packed = b""  # VOCABULARY: shared.fingerprint.Difference
+    field: Name = ""  # REQUEST: the part of the request that is refused
+    difference: Difference | None = None  # VOCABULARY: where the vocabularies differ
 
 
 class GoingAway(Message, frozen=True, array_like=True, tag=69):

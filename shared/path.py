@@ -55,33 +55,33 @@ class Extension(msgspec.Struct, frozen=True):
 
 def commit(path: Path, token_ids: Sequence[int]) -> Path:
     """The path after these tokens were committed."""
-    base, end, live = path.base, path.end, path.live
-    num_struck = 0
-    for i, token_id in enumerate(token_ids):
-        if num_struck == len(live):
-            break
-        if live[num_struck].token_id == token_id:
-            num_struck += 1
-            continue
-        base = end = path.position + i + 1
-        live, num_struck = (), 0
-        break
-    return Path(
-        base=base,
-        position=path.position + len(token_ids),
-        end=end,
-        live=live[num_struck:],
-        passed_at=path.passed_at,
-    )
+    position = path.position + len(token_ids)
+    for i, (token, token_id) in enumerate(zip(path.live, token_ids, strict=False)):
+        if token.token_id != token_id:
+            base = path.position + i + 1
+            return Path(base=base, position=position, end=base)
+    return msgspec.structs.replace(path, position=position, live=path.live[len(token_ids) :])
 
 
 def restart(path: Path) -> Path:
-    """The path after a verdict without a window in `rejection`: nothing drafted so far counts."""
-    return Path(base=path.position, position=path.position, end=path.position)
+    """The path after a verdict without a window in `rejection`: nothing drafted so far counts.
+
+    The new base lies one ahead, so that drafts in flight fall behind it; before the next grant the
+    target commits at least that token alone.
+    """
+    base = path.position + 1
+    return Path(base=base, position=path.position, end=base)
+
+
+def begin(position: int) -> Path:
+    """The path of a stream that is taken up with `position` committed tokens: nothing is in flight."""
+    return Path(base=position, position=position, end=position)
 
 
 def extend(path: Path, draft: Extension, committed: Sequence[int], limit: int) -> Path:
-    """The path after a draft arrived; `committed` are all output tokens, `limit` the granted end.
+    """The path after a draft arrived; `committed` are all output tokens.
+
+    `limit` is the furthest end granted so far: a window may shrink while a draft is on its way.
 
     Raises:
         RemoteProtocolError: a gap, a conflicting overlap, a base that never was, or tokens at or

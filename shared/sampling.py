@@ -33,20 +33,22 @@ def probabilities(
     """The surviving token ids, most likely first, and their probabilities, both [num_survivors].
 
     Order of processors: temperature, top-k, top-p.  Top-p keeps the smallest most-likely-first prefix
-    whose mass reaches `top_p`; ties go to the smaller id.
+    whose mass reaches `top_p`; ties go to the smaller id.  Every returned probability is positive.
     """
     if sampling.is_greedy:
         return np.array([np.argmax(logits)], dtype=np.intp), np.ones(1)
-    scaled = logits.astype(np.float64) / sampling.temperature
-    token_ids = _most_likely_first(scaled, sampling.top_k)
-    weights = np.exp(scaled[token_ids] - scaled[token_ids[0]])
+    scores = logits.astype(np.float64)
+    token_ids = _most_likely_first(scores, sampling.top_k)
+    with np.errstate(over="ignore"):  # a tiny temperature makes -inf of all but the largest
+        scaled = (scores[token_ids] - scores[token_ids[0]]) / sampling.temperature
+    weights = np.exp(scaled)
     probs = weights / weights.sum()
+    num_kept = int(np.count_nonzero(probs))  # the rest underflowed, and `draw` takes logarithms
     if sampling.top_p < 1:
-        mass_before = np.cumsum(probs) - probs
-        num_kept = int(np.count_nonzero(mass_before < sampling.top_p))
-        token_ids, probs = token_ids[:num_kept], probs[:num_kept]
-        probs = probs / probs.sum()
-    return token_ids, probs
+        num_needed = 1 + int(np.count_nonzero(np.cumsum(probs)[:-1] < sampling.top_p))
+        num_kept = min(num_kept, num_needed)
+    kept = probs[:num_kept]
+    return token_ids[:num_kept], kept / kept.sum()
 
 
 def dense_probabilities(

@@ -64,12 +64,19 @@ def unpack_rows(packed: bytes, vocab_size: int) -> tuple[SparseRow, ...]:
     Raises:
         RemoteProtocolError: a length, an id or a weight is not allowed; the sentence names it.
     """
-    num_rows = packed[0] if packed else 0
+    if not packed:
+        return ()
+    num_rows = packed[0]
     counts = np.frombuffer(packed[1 : 1 + num_rows], dtype=np.uint8)
-    if len(counts) != num_rows or (
-        num_rows and not 0 < counts.min() <= counts.max() <= MAX_ROW_ENTRIES
-    ):
-        raise RemoteProtocolError(f"a sparse row must have 1 to {MAX_ROW_ENTRIES} entries")
+    if len(counts) != num_rows:
+        raise RemoteProtocolError(
+            f"sparse rows of {len(packed)} bytes are too short for {num_rows} rows"
+        )
+    for count in counts.tolist():
+        if not 0 < count <= MAX_ROW_ENTRIES:
+            raise RemoteProtocolError(
+                f"sparse row of {count} entries is outside 1 to {MAX_ROW_ENTRIES}"
+            )
     total = int(counts.sum())
     weights_start = len(packed) - 2 * total
     if weights_start < 1 + num_rows:

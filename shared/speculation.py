@@ -37,7 +37,7 @@ class Verification(msgspec.Struct, frozen=True):
 
 def draw(
     token_ids: NDArray[np.integer],
-    weights: NDArray[np.floating],
+    weights: NDArray[np.number],
     seed: int,
     position: int,
     domain: Domain,

@@ -1,8 +1,9 @@
 """From token ids to text, the same way on both ends: incremental UTF-8 and stop strings.
 
-The text of a stream is the bytes of its ids (special ids print nothing), cut before the first stop
-string, decoded as UTF-8 with U+FFFD for what is not.  Nothing is given out before it is certain: bytes
-that may begin a stop string or that are an unfinished character are held back.
+The text of a stream is the bytes of its ids (special ids print nothing), cut before the stop string
+that is complete first (of several at once the longest), decoded as UTF-8 with U+FFFD for what is
+not.  Nothing is given out before it is certain: bytes that may begin a stop string or that are an
+unfinished character are held back.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class TextAssembler:
         if self.is_stopped or token_id in self._special_ids:
             return ""
         self._held += self._token_bytes[token_id]
-        stop_at = min((at for s in self._stop if (at := self._held.find(s)) >= 0), default=None)
-        if stop_at is not None:
+        found = [(at + len(s), at) for s in self._stop if (at := self._held.find(s)) >= 0]
+        if found:
             self.is_stopped = True
+            _, stop_at = min(found)  # complete first, so that token borders do not matter
             return self._release(stop_at)
         return self._release(len(self._held) - self._num_uncertain())
 

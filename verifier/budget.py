@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 
 from verifier.cost_curve import CostCurve
-from verifier.goodput import expected_tokens
+from verifier.goodput import FloatArray, IntArray, expected_tokens
 from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
 
 # Drafts may cost nobody more than this part of his tokens per second.
 DEFAULT_SLOWDOWN_LIMIT = 0.05
 
-# Allocations tried for one round; a random fleet needs 2-6 (see `plan_budget`).
+# Allocations tried for one round; 1,500 random fleets took 1 to 4 (see `plan_budget`).
 MAX_ALLOCATIONS = 16
 
 
@@ -45,6 +45,7 @@ def plan_budget(
     curve: CostCurve,
     context_tokens: float,
     limits: BudgetLimits,
+    *,
     num_prefill_tokens: int = 0,
 ) -> BudgetPlan:
     """Return the largest budget with which drafts slow nobody down by more than the limit.
@@ -54,10 +55,10 @@ def plan_budget(
     that are in the round anyway. A stream with S_i = 0 has mu = 1, so wherever somebody does not
     draft this is the plain rule T(with) <= (1 + limit) * T(without).
 
-    Exact for a policy that only adds tokens as the budget grows (all but "random", which gets a
-    budget that holds but need not be the largest): the smallest mu_i then falls with the budget,
-    so the longest round that it allows bounds every smaller budget too, and lowering the budget
-    to that bound again and again ends at the largest one that holds.
+    Largest for policies that spend what they may and only add tokens as the budget grows
+    ("goodspeed", "greedy"): the smallest mu_i then falls with the budget, so the longest round
+    that it allows bounds every smaller budget too, and lowering the budget to that bound again
+    and again ends at the largest one that holds. Other policies get one that holds.
     """
     num_other_tokens = len(streams) + num_prefill_tokens
     max_drafts = max(limits.max_round_tokens - num_other_tokens, 0)
@@ -83,9 +84,9 @@ def plan_budget(
         plan = _plan(streams, policy, budget)
         gain = _smallest_gain(rates, np.array(plan.draft_lengths, dtype=np.int64))
         num_drafts = sum(plan.draft_lengths)
-        if drafts_within(gain, num_drafts) == num_drafts:
-            return plan
         budget = drafts_within(gain, num_drafts)
+        if budget == num_drafts:
+            return plan
     # Holds whatever the lengths are.
     return _plan(streams, policy, drafts_within(1.0, budget))
 
@@ -96,7 +97,7 @@ def _plan(
     return BudgetPlan(budget_tokens, tuple(policy.allocate(streams, budget_tokens)))
 
 
-def _smallest_gain(rates: np.ndarray, lengths: np.ndarray) -> float:
+def _smallest_gain(rates: FloatArray, lengths: IntArray) -> float:
     return float(expected_tokens(rates, lengths).min(initial=np.inf))
 
 

@@ -10,7 +10,7 @@ This module must never know a stream, a board or a clock.
 from __future__ import annotations
 
 import math
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -55,5 +55,4 @@ def marginal_tokens(
     acceptance_rate: float | FloatArray, draft_length: int | IntArray
 ) -> float | FloatArray:
     """Return a^(S+1) = mu(S+1) - mu(S): what one more token after `draft_length` would add."""
-    gain: float | FloatArray = acceptance_rate ** (draft_length + 1)
-    return gain
+    return cast("float | FloatArray", acceptance_rate ** (draft_length + 1))

@@ -10,8 +10,8 @@ import msgspec
 
 from verifier.goodput import expected_tokens
 
-# A draft reaches a running round at its middle on average: half a round is lost to waiting, and
-# its own round gives the first token anyway.
+# Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
+# arrives (half of it on average), then its own.
 WAITING_ROUNDS = 1.5
 
 # One probe meets some four target rows: it moves a settled estimate by a tenth.
@@ -21,7 +21,7 @@ PROBE_LENGTH = 4
 # asked again soon.
 FIRST_PROBE_PAUSE_SECONDS = 0.5
 
-# Ten probes within the first 90 s, enough to turn an estimate around.
+# Ten probes within the first minute, enough to turn an estimate around.
 PROBE_PAUSE_GROWTH = 1.5
 
 # A probe on a slow board (8 tokens/s) costs a waiting stream 0.5 s: below 2 % at this pause.

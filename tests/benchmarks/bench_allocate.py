@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -44,9 +45,9 @@ def main() -> None:
         ]
         budget_tokens = TOKENS_PER_STREAM * num_streams
         forms: dict[str, Callable[[], object]] = {
-            "list": lambda s=streams, c=budget_tokens: GoodspeedPolicy().allocate(s, c),
-            "arrays": lambda r=rates, g=goodputs, w=weights, m=max_lengths, c=budget_tokens: (
-                allocate_arrays(r, g, w, m, c)
+            "list": partial(GoodspeedPolicy().allocate, streams, budget_tokens),
+            "arrays": partial(
+                allocate_arrays, rates, goodputs, weights, max_lengths, budget_tokens
             ),
         }
         for form, call in forms.items():

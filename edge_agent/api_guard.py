@@ -1,0 +1,77 @@
+"""Who may ask this board: API token, `Host` and `Origin`, checked before any body is read.
+
+The decisions are pure functions; the middleware at the end only asks them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from edge_agent.openai_response import error_object
+
+# A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
+# header then still holds that other name.
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# Browsers cannot set headers on a websocket: a page offers two subprotocols, this one and the token
+# with the prefix, and the server picks this one.
+CHAT_SUBPROTOCOL = "goodspeed.chat"
+TOKEN_SUBPROTOCOL_PREFIX = "goodspeed.bearer."
+
+
+def is_allowed_host(host_header: str, allowed_hosts: frozenset[str]) -> bool:
+    """Whether the header, without its port, is one of the hosts."""
+    try:
+        host = urlsplit(f"//{host_header}").hostname
+    except ValueError:
+        return False
+    return host in allowed_hosts
+
+
+def is_own_origin(origin: str, host_header: str) -> bool:
+    """Whether a page of this origin came from the name that it now asks; `null` never did."""
+    scheme, separator, host = origin.partition("://")
+    return bool(separator) and scheme in ("http", "https") and host == host_header
+
+
+def bears_token(headers: Mapping[str, str], api_token: str) -> bool:
+    """Whether the request carries the token, as a bearer or as a websocket subprotocol."""
+    scheme, _, credentials = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    offered = [credentials.strip()] if scheme.lower() == "bearer" else []
+    for protocol in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
+        if protocol.strip().startswith(TOKEN_SUBPROTOCOL_PREFIX):
+            offered.append(protocol.strip().removeprefix(TOKEN_SUBPROTOCOL_PREFIX))
+    wanted = api_token.encode()
+    return any(hmac.compare_digest(token.encode(errors="replace"), wanted) for token in offered)
+
+
+def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middleware:
+    """The middleware; without a token any key is ignored, without hosts any name will do."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get(hdrs.HOST, "")
+        if allowed_hosts is not None and not is_allowed_host(host, allowed_hosts):
+            return _refusal(403, f"host {host!r} is not a name of this board", "host")
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and not is_own_origin(origin, host):
+            return _refusal(403, f"pages of {origin!r} may not use this board", "origin")
+        if api_token is None or request.path == "/healthz":
+            return await handler(request)
+        if not bears_token(request.headers, api_token):
+            response = _refusal(401, "the API token is missing or wrong", "invalid_api_key")
+            response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+            return response
+        return await handler(request)
+
+    return check
+
+
+def _refusal(status: int, sentence: str, code: str) -> web.Response:
+    body = error_object(sentence, "invalid_request_error", code=code)
+    return web.json_response(body, status=status)

@@ -1,0 +1,42 @@
+"""What the chat socket says: JSON objects with a `type`, in text messages.
+
+A client sends `{"type": "generate", …}` with the fields of an OpenAI chat request, or
+`{"type": "cancel"}`. Every accepted `generate` is answered by any number of `text`, and then by
+exactly one `finished`, or one `error` whose `is_generating` is false.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge_agent.generation import TextOrigin, Timings
+from shared.messages import AcceptanceMode, FinishReason
+
+MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
+
+
+class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """A piece of the answer."""
+
+    text: str
+    origin: TextOrigin
+
+
+class ChatFinished(msgspec.Struct, frozen=True, tag_field="type", tag="finished"):
+    """The end of an answer; a cancelled one has no figures."""
+
+    reason: FinishReason
+    timings: Timings | None = None
+    seed: int | None = None
+    acceptance_mode: AcceptanceMode | None = None
+
+
+class ChatError(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    """A message was refused, or the answer failed; `param` names the field of the request."""
+
+    message: str
+    param: str | None = None
+    is_generating: bool = False  # an answer goes on all the same
+
+
+ChatMessageOut = Text | ChatFinished | ChatError

@@ -1,0 +1,153 @@
+"""The agent's settings: every key with its default, its limits and what it is for.
+
+This module must never read a file or an environment variable; `shared.config` does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from shared.config import LogSection, Section
+from shared.config_words import SECRET, must_be
+from shared.credentials import TOKEN_PATTERN
+from shared.sparse_rows import MAX_ROW_ENTRIES
+
+
+class VerifierSection(Section, frozen=True):
+    """The verifier that this board drafts for."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^wss?://[^\s/?#@]+(/[^\s?#]*)?\Z",
+            extra=must_be("ws:// or wss://, a host and perhaps a port"),
+            description="where it listens; ws:// only for this host and private networks",
+        ),
+    ] = "ws://127.0.0.1:8443"
+    token_file: Annotated[
+        Path | None,
+        Meta(description="file with this device's token, readable by its owner and group only"),
+    ] = None
+    token: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=TOKEN_PATTERN,
+                extra=must_be("a token as `goodspeed-verifier token add` prints it, gsd_…")
+                | SECRET,
+            ),
+        ]
+        | None,
+        Meta(description="the token itself, in place of token_file"),
+    ] = None
+    allow_insecure: Annotated[
+        bool,
+        Meta(description="allow ws:// over public networks: everyone between can read along"),
+    ] = False
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """A real address, no plain text over public networks, and one token."""
+        host = _host(self.url)
+        if host is None:
+            yield "url", "ws:// or wss://, a host and perhaps a port from 1 to 65535"
+        elif self.url.startswith("ws:") and not self.allow_insecure and not _is_near(host):
+            yield "url", "wss:// for a host that is not on a private network"
+        if self.token is not None and self.token_file is not None:
+            yield "token_file", "left out when verifier.token is set"
+
+
+class DraftSection(Section, frozen=True):
+    """The draft model on this board."""
+
+    model: Annotated[
+        str,
+        Meta(min_length=1, description="a name known to `goodspeed-agent model pull`, or a path"),
+    ] = "smollm2-135m-instruct"
+    threads: Annotated[
+        int, Meta(ge=0, le=1024, description="for drafting; 0: as many as there are fast cores")
+    ] = 0
+    batch_threads: Annotated[
+        int, Meta(ge=0, le=1024, description="for reading a prompt; 0: as many as there are cores")
+    ] = 0
+    context_tokens: Annotated[
+        int, Meta(ge=128, le=1 << 20, description="longest prompt and output of one stream")
+    ] = 2048
+    gpu_layers: Annotated[
+        int, Meta(ge=0, le=1024, description="layers on the board's GPU; needs a CUDA build")
+    ] = 0
+    max_streams: Annotated[int, Meta(ge=1, le=64, description="generations at once")] = 4
+    confidence_stop: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description="stop a draft early where the likeliest token is below this; 0: never",
+        ),
+    ] = 0.0
+    row_entries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MAX_ROW_ENTRIES,
+            description="most probabilities sent with a sampled draft token",
+        ),
+    ] = 32
+
+
+class ApiSection(Section, frozen=True):
+    """The OpenAI-compatible API, the chat websocket and the web page on this board."""
+
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0: any that is free")] = 8090
+    token_file: Annotated[
+        Path | None,
+        Meta(description="file with the key that clients must send; none: no key is asked for"),
+    ] = None
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """Nobody on the network gets in without a key."""
+        if self.token_file is None and not _is_loopback(self.host):
+            yield "host", "a loopback address as long as api.token_file is not set"
+
+
+class AgentConfig(msgspec.Struct, frozen=True):
+    """All settings of one agent."""
+
+    verifier: VerifierSection = VerifierSection()
+    draft: DraftSection = DraftSection()
+    api: ApiSection = ApiSection()
+    log: LogSection = LogSection()
+
+
+def _host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname if parts.port != 0 else None
+    except ValueError:  # a port or an IPv6 address that is none
+        return None
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this one or on a private network; names are not looked up."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".home.arpa")):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_private  # loopback and link-local are private, too
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,57 @@
+"""From the draft model's logits to one draft token: pure, and fast enough for a small board."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.messages import AcceptanceMode
+from shared.noise import Domain
+from shared.path import DraftToken
+from shared.sampling import SamplingParameters, probabilities
+from shared.sparse_rows import quantise
+from shared.speculation import draw
+
+# A draft distribution may be anything, as long as its numbers are the ones that are sent; beyond its
+# most likely entries it costs time and bytes and gains next to nothing (design.md §5).
+MAX_COUPLED_ENTRIES = 64
+
+
+class DrawSpec(msgspec.Struct, frozen=True):
+    """How the token at one position is to be drawn."""
+
+    mode: AcceptanceMode
+    sampling: SamplingParameters
+    seed: int
+    position: int
+    is_guess: bool  # `rejection`: guess the bonus token; never tested, so it needs no row
+    row_entries: int
+    confidence_stop: float  # draft nothing here when the likeliest token is less likely than this
+
+
+def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
+    """The draft token, or None to stop here; decided on the distribution, before any draw."""
+    if spec.sampling.is_greedy and spec.confidence_stop == 0:
+        return DraftToken(int(np.argmax(logits)))
+    most = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES
+    token_ids, probs = _likeliest(logits, spec.sampling, most)
+    if probs[0] < spec.confidence_stop:
+        return None
+    if spec.mode == "coupled":
+        if spec.sampling.is_greedy:
+            return DraftToken(int(token_ids[0]))
+        return DraftToken(draw(token_ids, probs, spec.seed, spec.position, Domain.COUPLED))
+    row = quantise(token_ids, probs, spec.row_entries)
+    domain = Domain.BONUS if spec.is_guess else Domain.DRAFT
+    token_id = draw(row.token_ids, row.weights, spec.seed, spec.position, domain)
+    return DraftToken(token_id, None if spec.is_guess else row)
+
+
+def _likeliest(
+    logits: NDArray[np.float32], sampling: SamplingParameters, most: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    if sampling.is_greedy:  # the probabilities of temperature 1 say how sure the model is
+        sampling = SamplingParameters(top_k=most)
+    top_k = min(sampling.top_k or most, most, len(logits))
+    return probabilities(logits, msgspec.structs.replace(sampling, top_k=top_k))

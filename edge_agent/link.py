@@ -1,0 +1,169 @@
+"""One connection to the verifier: greet, read, write.  Used once and thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import aiohttp
+
+from edge_agent.drafter import Drafter
+from shared.codec import decode_from_verifier, encode
+from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
+from shared.fingerprint import explain
+from shared.messages import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
+    AgentMessage,
+    Error,
+    ErrorCode,
+    GoingAway,
+    Goodbye,
+    Hello,
+    VerifierMessage,
+    Welcome,
+)
+from shared.session import AGENT_CONNECTION, ConnectionState, next_state
+
+logger = logging.getLogger(__name__)
+
+DEVICE_PATH = "/v1/device"
+CONNECT_TIMEOUT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 20.0
+SEND_TIMEOUT_SECONDS = 10.0
+MAX_QUEUED_MESSAGES = 1024
+# Websocket frame header of payloads below 126 bytes; a client's frames carry 4 bytes of mask.
+FRAME_BYTES_SENT, FRAME_BYTES_RECEIVED = 6, 2
+
+
+class Link:
+    """Drives one websocket to the verifier; `run` returns only by an exception."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        drafter: Drafter,
+        receive: Callable[[VerifierMessage, int], None],
+        welcome: Callable[[Link, Welcome], None],
+    ) -> None:
+        self._hello = hello
+        self._drafter = drafter
+        self._receive = receive
+        self._welcome = welcome
+        self._state = ConnectionState.GREETING
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._retry_after_seconds: float | None = None
+        self._greeted_at = 0.0
+        self.round_trip_seconds = 0.0  # of the greeting
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether new streams may be opened."""
+        return self._state is ConnectionState.OPEN
+
+    def send(self, message: AgentMessage) -> int:
+        """Queue a message; its bytes on the wire (0 when the link is about to be lost)."""
+        packed = encode(message)
+        try:
+            self._outgoing.put_nowait(packed)
+        except asyncio.QueueFull:
+            return 0  # the writer stands still; its timeout ends the link
+        return len(packed) + FRAME_BYTES_SENT
+
+    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
+        """Connect and read until the connection ends.
+
+        Raises:
+            LinkLost: it ended or could not be made.
+            AuthRejected: the token is not known there.
+            HandshakeRejected: version or vocabulary differ.
+            RemoteProtocolError: the verifier broke the protocol.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                socket = await session.ws_connect(
+                    url.rstrip("/") + DEVICE_PATH,
+                    headers={"Authorization": f"Bearer {token}"},
+                    compress=0,
+                    max_msg_size=MAX_MESSAGE_BYTES,
+                    heartbeat=HEARTBEAT_SECONDS,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise _handshake_error(error) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise LinkLost(f"cannot reach the verifier at {url}: {_reason(error)}") from error
+        writer = asyncio.create_task(self._write(socket), name="link-writer")
+        try:
+            await self._read(socket)
+        finally:
+            writer.cancel()
+            await asyncio.wait([writer])
+            await socket.close()
+
+    async def leave(self) -> None:
+        """Say Goodbye; gives the writer a moment to send it."""
+        if self._state in (ConnectionState.OPEN, ConnectionState.LEAVING):
+            self.send(Goodbye())
+            for _ in range(10):
+                if self._outgoing.empty():
+                    break
+                await asyncio.sleep(0.01)
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._greeted_at = time.monotonic()
+        self.send(self._hello)
+        async for frame in socket:
+            if frame.type is not aiohttp.WSMsgType.BINARY:
+                raise RemoteProtocolError("text frames are not allowed")
+            message = decode_from_verifier(frame.data)
+            self._state = next_state(AGENT_CONNECTION, self._state, message)
+            self._dispatch(message, len(frame.data) + FRAME_BYTES_RECEIVED)
+        raise LinkLost("the verifier closed the connection", self._retry_after_seconds)
+
+    def _dispatch(self, message: VerifierMessage, num_bytes: int) -> None:
+        match message:
+            case Welcome():
+                self.round_trip_seconds = time.monotonic() - self._greeted_at
+                self._welcome(self, message)
+            case GoingAway():
+                self._retry_after_seconds = message.retry_after_seconds
+                logger.info("the verifier is shutting down: %.0f s", message.retry_after_seconds)
+            case Error(channel=None):
+                raise self._refusal(message)
+            case _:
+                self._receive(message, num_bytes)
+
+    def _refusal(self, error: Error) -> Exception:
+        if error.code == ErrorCode.VOCABULARY and error.difference is not None:
+            drafter = self._drafter
+            explanation = explain(error.difference, drafter.token_bytes, drafter.special_ids)
+            return HandshakeRejected(f"{error.sentence}: {explanation}")
+        if error.code == ErrorCode.VERSION:
+            return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")
+        return LinkLost(f"the verifier ended the connection: {error.sentence}")
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            packed = await self._outgoing.get()
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    await socket.send_bytes(packed)
+            except (TimeoutError, ConnectionError, aiohttp.ClientError):
+                await socket.close()  # ends the reader with LinkLost
+                return
+
+
+def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:
+    if error.status in (401, 403):
+        return AuthRejected("the verifier does not accept this device's token")
+    retry_after = error.headers.get("Retry-After", "") if error.headers else ""
+    seconds = float(retry_after) if retry_after.isdigit() else None
+    return LinkLost(f"the verifier answered {error.status}", seconds)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s"
+    return str(error)

@@ -1,0 +1,45 @@
+"""When the next round of the verifier will start, as the verdicts of a stream let the agent guess.
+
+A round that starts without a stream's draft decodes it alone, so in `coupled` a short draft in time is
+worth more than a long one too late.  Pure; `now` is an argument.
+"""
+
+from __future__ import annotations
+
+# Rounds differ by their tokens and by who takes part; a few verdicts follow that.
+_SMOOTHING = 0.2
+
+
+class Pace:
+    """Follows one stream's verdicts and drafting speed; all times in seconds."""
+
+    __slots__ = ("_last_verdict_at", "_token_seconds", "_verdict_seconds", "round_trip_seconds")
+
+    def __init__(self, round_trip_seconds: float = 0.0) -> None:
+        self.round_trip_seconds = round_trip_seconds
+        self._last_verdict_at: float | None = None
+        self._verdict_seconds: float | None = None
+        self._token_seconds: float | None = None
+
+    def verdict_came(self, now: float) -> None:
+        """A verdict arrived: a round has ended and the next one starts."""
+        if self._last_verdict_at is not None:
+            between = now - self._last_verdict_at
+            self._verdict_seconds = _smoothed(self._verdict_seconds, between)
+        self._last_verdict_at = now
+
+    def token_drafted(self, seconds: float) -> None:
+        """One draft token took this long."""
+        self._token_seconds = _smoothed(self._token_seconds, seconds)
+
+    def is_last_chance(self, now: float) -> bool:
+        """Whether another token would come too late for the round after the running one."""
+        if self._last_verdict_at is None or self._verdict_seconds is None:
+            return False
+        send_by = self._last_verdict_at + self._verdict_seconds - self.round_trip_seconds
+        # Past the deadline the draft is for the round after; then a whole one is best again.
+        return send_by - (self._token_seconds or 0.0) <= now <= send_by
+
+
+def _smoothed(before: float | None, sample: float) -> float:
+    return sample if before is None else before + _SMOOTHING * (sample - before)

@@ -1,0 +1,302 @@
+"""One stream as the agent knows it: what the verifier committed, what was sent, what is being drafted.
+
+Pure: the link tells it what arrived, the drafting loop asks it what to compute next and tells it what
+came out.  It must never touch a socket, a clock or a model.
+
+Tokens of the draft model's slot: prompt + committed + sent (`path.live`) + unsent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.draw import DrawSpec, draw_token
+from edge_agent.pace import Pace
+from shared.errors import RemoteProtocolError
+from shared.messages import AcceptanceMode, Draft, Opened, Verdict
+from shared.path import DraftToken, Extension, Path, begin, commit, extend, restart
+from shared.sampling import SamplingParameters
+from shared.sparse_rows import pack_rows
+from shared.token_ids import pack_token_ids, unpack_token_ids
+
+# The board says Ready when it is this close behind the target: one small batch away.
+READY_WITHIN_TOKENS = 8
+
+
+class DraftSettings(msgspec.Struct, frozen=True):
+    """What the operator of a board sets about drafting."""
+
+    row_entries: int
+    confidence_stop: float
+    prefill_chunk_tokens: int
+    context_tokens: int
+
+
+class DraftStep(msgspec.Struct, frozen=True):
+    """Tokens to feed to the draft model, and a draw after the last of them or none."""
+
+    num_kept_tokens: int  # the slot is rolled back to these first
+    token_ids: tuple[int, ...]
+    spec: DrawSpec | None
+    version: int
+
+    def draw(self, logits: NDArray[np.float32] | None) -> DraftToken | None:
+        """The drawn token; runs in the drafting thread."""
+        return draw_token(self.spec, logits) if self.spec and logits is not None else None
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a verdict committed."""
+
+    token_ids: tuple[int, ...]
+    num_accepted: int  # the first ones were drafted here
+    num_tested: int  # at least this many draft tokens were put to the test
+    num_dead: int  # draft tokens that a difference made worthless
+
+
+@dataclass(slots=True)
+class AgentStream:
+    """Mutable state of one stream; owned by the agent's event loop."""
+
+    channel: int
+    vocab_size: int
+    settings: DraftSettings
+    sampling: SamplingParameters
+    drafts: bool  # False: speculation is off for this stream
+    prompt_ids: tuple[int, ...] | None = None
+    output_ids: list[int] = field(default_factory=list)
+    mode: AcceptanceMode = "coupled"
+    seed: int = 0
+    path: Path = field(default_factory=Path)
+    unsent: list[DraftToken] = field(default_factory=list)
+    chunk_length: int = 0  # `rejection`: tokens with rows in the chunk that is being drafted
+    draft_length: int = 0
+    window: int = 0
+    num_fed_tokens: int = 0  # tokens in the draft model's slot that are still right
+    version: int = 0  # changes when tokens that were fed or are to be drawn became wrong
+    is_ready: bool = False
+    is_stopped: bool = False  # until the next verdict
+    drafting_seconds: float = 0.0  # spent on the unsent tokens
+    pace: Pace = field(default_factory=Pace)
+
+    # --- what the verifier says ----------------------------------------------------------------
+
+    def opened(self, message: Opened) -> None:
+        """The verifier runs the stream, from the committed tokens that were sent with Open."""
+        self.prompt_ids = tuple(unpack_token_ids(message.prompt, self.vocab_size).tolist())
+        self.mode = message.acceptance_mode
+        self.seed = message.seed
+
+    def reopen(self, channel: int) -> None:
+        """Another connection: nothing that was drafted counts there."""
+        self.channel = channel
+        self.path = begin(len(self.output_ids))
+        self.window = self.draft_length = 0
+        self.is_ready = False
+        self._forget_drafts_from(len(self.output_ids))
+
+    def verdict(self, message: Verdict, now: float) -> Committed:
+        """Commit what the verifier committed.
+
+        Raises:
+            RemoteProtocolError: it does not continue what was committed, or accepts what was not sent.
+        """
+        own = tuple(unpack_token_ids(message.tokens, self.vocab_size).tolist())
+        accepted = self._accepted(message)
+        token_ids = accepted + own
+        num_live = len(self.path.live)
+        before = self.path
+        self.path = commit(before, token_ids)
+        self.output_ids.extend(token_ids)
+        num_dead = 0
+        if self.path.base > before.base:
+            num_dead = num_live - (self.path.base - 1 - before.position)
+            self._forget_drafts_from(self.path.base - 1)
+        else:
+            self._strike_unsent(token_ids[num_live:], before.position + num_live)
+        if message.window == 0 and self.window > 0 and self.mode == "rejection":
+            self.path = restart(self.path)
+            self._forget_drafts_from(len(self.output_ids))
+        self.draft_length, self.window = message.draft_length, message.window
+        self.is_stopped = False
+        self.pace.verdict_came(now)
+        num_tested = len(accepted) + (bool(own) and num_live > len(accepted))
+        return Committed(token_ids, len(accepted), num_tested, num_dead)
+
+    # --- what to compute next ------------------------------------------------------------------
+
+    def next_step(self) -> DraftStep | None:
+        """What the draft model should read or draft now, or None while there is nothing to do."""
+        if self.prompt_ids is None or not self.drafts:
+            return None
+        if self.num_tokens >= self.settings.context_tokens:
+            return None
+        num_pending = self.num_tokens - self.num_fed_tokens
+        if not self.is_ready or num_pending > self.settings.prefill_chunk_tokens:
+            num_read = min(num_pending - 1, self.settings.prefill_chunk_tokens)
+            return self._step(num_read, None) if num_read > 0 else None
+        spec = self._draw_spec()
+        return None if spec is None else self._step(num_pending, spec)
+
+    def overdue(self) -> list[Draft]:
+        """The draft that a verdict made complete by asking for less, if any."""
+        is_due = self.mode == "coupled" and self.unsent and self._draft_is_complete()
+        return self._flush() if is_due else []
+
+    def fed(
+        self, step: DraftStep, drawn: DraftToken | None, seconds: float, now: float
+    ) -> list[Draft]:
+        """Take a finished step in; the drafts to send now.
+
+        A draw that a verdict overtook is dropped: its position is decided.
+        """
+        if step.version != self.version:
+            return []
+        self.num_fed_tokens = step.num_kept_tokens + len(step.token_ids)
+        if step.spec is None or step.spec.position != self._next_position:
+            return []
+        if drawn is None:
+            self.is_stopped = True
+            return self._flush() or self._pass()
+        self.unsent.append(drawn)
+        self.drafting_seconds += seconds
+        self.pace.token_drafted(seconds)
+        is_due = self.mode == "coupled" and self.pace.is_last_chance(now)
+        return self._flush() if is_due or self._draft_is_complete() else []
+
+    def restart_feeding(self) -> None:
+        """The draft model lost this stream's tokens; it reads them again."""
+        self.num_fed_tokens = 0
+        self.version += 1
+
+    def becomes_ready(self) -> bool:
+        """Whether the board has just caught up with the target, so that Ready is due."""
+        if self.is_ready or self.prompt_ids is None or not self.drafts:
+            return False
+        self.is_ready = self.num_tokens - self.num_fed_tokens <= READY_WITHIN_TOKENS
+        return self.is_ready
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt, committed, sent and unsent tokens."""
+        return len(self.prompt_ids or ()) + self._next_position
+
+    # --- private -------------------------------------------------------------------------------
+
+    @property
+    def _next_position(self) -> int:
+        return len(self.output_ids) + len(self.path.live) + len(self.unsent)
+
+    def _accepted(self, message: Verdict) -> tuple[int, ...]:
+        live = self.path.live
+        if message.position != len(self.output_ids):
+            raise RemoteProtocolError(
+                f"verdict at {message.position}, not at {len(self.output_ids)}"
+            )
+        if message.num_accepted > len(live):
+            raise RemoteProtocolError(
+                f"verdict accepts {message.num_accepted} tokens of {len(live)} sent"
+            )
+        return tuple(token.token_id for token in live[: message.num_accepted])
+
+    def _strike_unsent(self, token_ids: Sequence[int], position: int) -> None:
+        """Committed tokens beyond the sent path meet what was drafted but not sent."""
+        if not token_ids:
+            return
+        for i, token_id in enumerate(token_ids):
+            if not self.unsent:
+                return  # the target was faster
+            if self.unsent[0].token_id != token_id:
+                self._forget_drafts_from(position + i)
+                return
+            self.unsent.pop(0)
+            self.chunk_length = max(self.chunk_length - 1, 1)
+
+    def _forget_drafts_from(self, position: int) -> None:
+        """Tokens from an output position on are not what the draft model has read."""
+        self.unsent.clear()
+        self.chunk_length = 0
+        self.drafting_seconds = 0.0
+        self.num_fed_tokens = min(self.num_fed_tokens, len(self.prompt_ids or ()) + position)
+        self.version += 1
+
+    def _step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
+        start = self.num_fed_tokens
+        return DraftStep(start, self._token_ids(start, start + num_read), spec, self.version)
+
+    def _token_ids(self, start: int, end: int) -> tuple[int, ...]:
+        prompt_ids = self.prompt_ids or ()
+        num_prompt = len(prompt_ids)
+        if start >= num_prompt + len(self.output_ids):
+            drafted = [token.token_id for token in (*self.path.live, *self.unsent)]
+            offset = num_prompt + len(self.output_ids)
+            return tuple(drafted[start - offset : end - offset])
+        drafted = [token.token_id for token in (*self.path.live, *self.unsent)]
+        return (*prompt_ids, *self.output_ids, *drafted)[start:end]
+
+    def _draw_spec(self) -> DrawSpec | None:
+        room = self.window - len(self.path.live) - len(self.unsent)
+        chunk_is_begun = self.mode == "rejection" and bool(self.unsent)
+        if self.is_stopped or (room <= 0 and not chunk_is_begun):
+            return None
+        is_guess = False
+        if self.mode == "rejection" and not self.unsent:
+            # Going on past a chunk, the guess of the bonus token comes first.
+            is_guess = bool(self.path.live)
+            if room <= int(is_guess):
+                return None
+            self.chunk_length = min(self.draft_length, room - is_guess) + is_guess
+        return DrawSpec(
+            mode=self.mode,
+            sampling=self.sampling,
+            seed=self.seed,
+            position=self._next_position,
+            is_guess=is_guess,
+            row_entries=self.settings.row_entries,
+            confidence_stop=0.0 if is_guess else self.settings.confidence_stop,
+        )
+
+    def _draft_is_complete(self) -> bool:
+        if self.mode == "rejection":
+            return len(self.unsent) >= self.chunk_length
+        room = self.window - len(self.path.live) - len(self.unsent)
+        return len(self.unsent) >= self.draft_length or room <= 0
+
+    def _flush(self) -> list[Draft]:
+        if self.mode == "rejection" and self.unsent and self.unsent[-1].row is None:
+            self._forget_drafts_from(self._next_position - len(self.unsent))  # a guess alone
+        if not self.unsent:
+            return []
+        return [self._draft(tuple(self.unsent))]
+
+    def _pass(self) -> list[Draft]:
+        """Tell a waiting verifier that nothing will come for the next position."""
+        return [] if self.path.live else [self._draft(())]
+
+    def _draft(self, tokens: tuple[DraftToken, ...]) -> Draft:
+        position = len(self.output_ids) + len(self.path.live)
+        base = self.path.base
+        ending = tuple(
+            msgspec.structs.replace(token, ends_chunk=i == len(tokens) - 1)
+            for i, token in enumerate(tokens)
+        )
+        extension = Extension(base, position, ending)
+        self.path = extend(self.path, extension, self.output_ids, position + len(tokens))
+        rows = tuple(token.row for token in tokens if token.row is not None)
+        draft = Draft(
+            channel=self.channel,
+            base=base,
+            position=position,
+            tokens=pack_token_ids([token.token_id for token in tokens]),
+            drafting_microseconds=round(self.drafting_seconds * 1e6),
+            rows=pack_rows(rows) if rows else b"",
+        )
+        self.unsent.clear()
+        self.chunk_length = 0
+        self.drafting_seconds = 0.0
+        return draft

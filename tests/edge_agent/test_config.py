@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_agent.config import AgentConfig
+from shared.config import load_config
+from shared.config_layers import ConfigFile, read_config_files
+from shared.config_text import example_toml
+from shared.config_words import description
+from shared.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "devices" / "agent.toml"
+TOKEN = f"gsd_pi5-kitchen_{'s' * 43}"
+
+
+def load(text: str) -> AgentConfig:
+    return load_config(AgentConfig, [ConfigFile("agent.toml", text)]).config
+
+
+def problems_of(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    return caught.value.problems
+
+
+def test_the_shipped_example_holds_the_defaults() -> None:
+    assert AgentConfig() == load_config(AgentConfig, read_config_files(EXAMPLE)).config
+
+
+def test_the_shipped_example_is_up_to_date() -> None:
+    assert example_toml(AgentConfig) == EXAMPLE.read_text(encoding="utf-8")
+
+
+def test_every_key_says_what_it_is_for() -> None:
+    unexplained = [
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(AgentConfig)
+        for field in msgspec.structs.fields(section.type)
+        if not description(field.type)
+    ]
+    assert [] == unexplained
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://localhost",
+        "ws://127.0.0.1:8443/device",
+        "ws://[::1]:8443",
+        "ws://192.168.1.7:8443",
+        "ws://10.0.0.1",
+        "ws://gpu.local",
+        "wss://gpu1.example.org",
+        "wss://203.0.114.1:443",
+    ],
+)
+def test_plain_text_is_for_near_hosts_and_tls_for_all(url: str) -> None:
+    assert url == load(f"verifier.url = '{url}'").verifier.url
+
+
+@pytest.mark.parametrize("url", ["ws://gpu1.example.org", "ws://8.8.8.8:8443", "ws://gpu1"])
+def test_plain_text_over_other_networks_needs_to_be_allowed(url: str) -> None:
+    words = "must be wss:// for a host that is not on a private network"
+    assert (f'agent.toml:1: verifier.url = "{url}": {words}',) == problems_of(
+        f"verifier.url = '{url}'"
+    )
+    assert url == load(f"verifier = {{ url = '{url}', allow_insecure = true }}").verifier.url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://gpu1",
+        "ws:gpu1",
+        "ws://",
+        "wss://a b",
+        "wss://a:99999",
+        "wss://a:b",
+        "wss://[::1",
+        "wss://a:0",
+    ],
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    (problem,) = problems_of(f"verifier.url = '{url}'")
+    assert problem.startswith(
+        f'agent.toml:1: verifier.url = "{url}": must be ws:// or wss://, a host'
+    )
+
+
+def test_a_token_is_taken_as_it_was_printed() -> None:
+    assert TOKEN == load(f"verifier.token = '{TOKEN}'").verifier.token
+
+
+@pytest.mark.parametrize("token", ["", TOKEN[4:], TOKEN[:-1], TOKEN + "s", f"{TOKEN}\\n", "gsd__x"])
+def test_a_token_that_lost_a_part_is_refused_and_not_shown(token: str) -> None:
+    words = "must be a token as `goodspeed-verifier token add` prints it, gsd_…"
+    assert (f"agent.toml:1: verifier.token: {words}",) == problems_of(f'verifier.token = "{token}"')
+
+
+def test_there_is_one_place_for_the_token() -> None:
+    text = f"verifier.token = '{TOKEN}'\nverifier.token_file = '/token'"
+    words = 'verifier.token_file = "/token": must be left out when verifier.token is set'
+    assert (f"agent.toml:2: {words}",) == problems_of(text)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "board.local"])
+def test_the_network_gets_no_api_without_a_key(host: str) -> None:
+    words = "must be a loopback address as long as api.token_file is not set"
+    assert (f'agent.toml:1: api.host = "{host}": {words}',) == problems_of(f"api.host = '{host}'")
+    assert host == load(f"api = {{ host = '{host}', token_file = '/key' }}").api.host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost"])
+def test_this_host_needs_no_key(host: str) -> None:
+    assert host == load(f"api.host = '{host}'").api.host

@@ -1,0 +1,79 @@
+"""The house keeps its own rules: what is in the wheel, who owns which name, how long things are."""
+
+from __future__ import annotations
+
+import ast
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("edge_agent", "verifier", "shared")
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 70
+NAMES_OF_NO_NOUN = {
+    *("base", "common", "data", "handler", "helper", "helpers", "impl", "info", "manager"),
+    *("misc", "process", "util", "utils"),
+}
+
+
+@pytest.fixture(scope="module")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The paths inside the wheel that this checkout builds."""
+    directory = tmp_path_factory.mktemp("wheel")
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(directory), versions=["standard"])
+    return zipfile.ZipFile(wheel).namelist()
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_the_wheel_has_three_top_level_names(wheel_names: list[str]) -> None:
+    top_level = {name.split("/")[0] for name in wheel_names if ".dist-info/" not in name}
+    assert set(PACKAGES) == top_level
+
+
+def test_the_wheel_has_every_source_file(wheel_names: list[str]) -> None:
+    assert set() == {str(path.relative_to(ROOT)) for path in sources()} - set(wheel_names)
+
+
+def test_the_wheel_carries_no_model(wheel_names: list[str]) -> None:
+    assert [] == [name for name in wheel_names if name.endswith((".gguf", ".safetensors"))]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_dependency_brings_a_second_package_of_this_name(package: str) -> None:
+    assert set(packages_distributions().get(package, ())) <= {"goodspeed"}
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    too_long = {str(path): length for path, length in lengths.items() if length > MAX_FILE_LINES}
+    assert {} == too_long
+
+
+def test_no_function_is_too_long() -> None:
+    too_long = [
+        f"{path}:{function.lineno} {function.name}"
+        for path in sources()
+        for function in functions(path)
+        if (function.end_lineno or 0) - function.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+    assert [] == too_long
+
+
+def test_every_module_is_named_for_a_noun() -> None:
+    assert [] == [
+        str(path) for path in sources() if NAMES_OF_NO_NOUN & {path.stem, path.parent.name}
+    ]

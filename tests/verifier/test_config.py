@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.config import load_config
+from shared.config_layers import ConfigFile, read_config_files
+from shared.config_text import example_toml
+from shared.config_words import description
+from shared.errors import ConfigError
+from verifier.config import VerifierConfig
+
+EXAMPLE = Path(__file__).parents[2] / "devices" / "verifier.toml"
+
+
+def load(text: str) -> VerifierConfig:
+    return load_config(VerifierConfig, [ConfigFile("verifier.toml", text)]).config
+
+
+def problems_of(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    return caught.value.problems
+
+
+def test_the_shipped_example_holds_the_defaults() -> None:
+    assert VerifierConfig() == load_config(VerifierConfig, read_config_files(EXAMPLE)).config
+
+
+def test_the_shipped_example_is_up_to_date() -> None:
+    assert example_toml(VerifierConfig) == EXAMPLE.read_text(encoding="utf-8")
+
+
+def test_every_key_says_what_it_is_for() -> None:
+    unexplained = [
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(VerifierConfig)
+        for field in msgspec.structs.fields(section.type)
+        if not description(field.type)
+    ]
+    assert [] == unexplained
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
+def test_a_target_runs_on_a_processor_or_one_gpu(device: str) -> None:
+    assert device == load(f"target.device = '{device}'").target.device
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "cuda:1\\n"])
+def test_another_place_is_refused(device: str) -> None:
+    (problem,) = problems_of(f'target.device = "{device}"')
+    assert problem.endswith("must be auto, cpu, cuda or cuda:N")
+
+
+@pytest.mark.parametrize(("text", "budget"), [("'auto'", "auto"), ("0", 0), ("64", 64)])
+def test_the_budget_is_derived_or_given(text: str, budget: object) -> None:
+    assert budget == load(f"rounds.budget_tokens = {text}").rounds.budget_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rounds.budget_tokens = 513", "513: must be at most rounds.max_round_tokens = 512"),
+        ("rounds.budget_tokens = -1", "-1: must be at least 0 or auto"),
+        ("rounds.prefill_chunk_tokens = 600", "600: must be at most rounds.max_round_tokens = 512"),
+        ("rounds.max_draft_length = 65", "65: must be from 0 to 64"),
+        ("rounds.max_window = 129", "129: must be from 0 to 128"),
+        (
+            "rounds.policy = 'godspeed'",
+            '"godspeed": must be fixed, goodspeed, greedy or random (did you mean goodspeed?)',
+        ),
+        ("target.kv_cache_tokens = 2047", "2047: must be at least target.context_tokens = 2048"),
+    ],
+)
+def test_a_limit_is_named_in_plain_words(text: str, words: str) -> None:
+    key = text.split(" = ")[0]
+    assert (f"verifier.toml:1: {key} = {words}",) == problems_of(text)

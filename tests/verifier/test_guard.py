@@ -1,0 +1,136 @@
+"""Drafts that do not pay are refused, and refused boards are asked again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifier.goodput import expected_tokens
+from verifier.guard import (
+    FIRST_PROBE_PAUSE_SECONDS,
+    MAX_PROBE_PAUSE_SECONDS,
+    PROBE_LENGTH,
+    DraftCosts,
+    ProbeClock,
+    draft_pays,
+    longest_paying_length,
+)
+
+
+def costs(
+    rate: float = 0.8,
+    draft_token_seconds: float = 0.01,
+    round_trip_seconds: float = 0.02,
+    round_seconds: float = 0.1,
+    token_seconds: float = 0.001,
+    waits: bool = True,
+) -> DraftCosts:
+    return DraftCosts(
+        acceptance_rate=rate,
+        draft_token_seconds=draft_token_seconds,
+        round_trip_seconds=round_trip_seconds,
+        round_seconds=round_seconds,
+        token_seconds=token_seconds,
+        waits=waits,
+    )
+
+
+any_costs = st.builds(
+    costs,
+    rate=st.floats(0.01, 0.99),
+    draft_token_seconds=st.floats(0.001, 0.3),
+    round_trip_seconds=st.floats(0.0, 0.3),
+    round_seconds=st.floats(0.004, 0.2),
+    token_seconds=st.floats(0.0, 0.02),
+    waits=st.booleans(),
+)
+
+
+def test_a_waiting_stream_must_win_its_cycle_back() -> None:
+    # mu(1) = 1.8: 0.3 rounds of 0.1 s must cover 0.01 s of drafting and the round trip.
+    assert draft_pays(costs(round_trip_seconds=0.0199), 1)
+    assert not draft_pays(costs(round_trip_seconds=0.0201), 1)
+
+
+def test_a_fast_target_leaves_nothing_for_a_slow_link() -> None:
+    datacentre = costs(rate=0.9, draft_token_seconds=0.006, round_seconds=0.005)
+    assert 0 == longest_paying_length(datacentre, 16)
+
+
+def test_a_long_round_trip_pays_only_with_a_long_draft() -> None:
+    slow_link = costs(rate=0.9, round_trip_seconds=0.12)
+    assert [False, False, True] == [draft_pays(slow_link, length) for length in (1, 2, 8)]
+    assert 8 == longest_paying_length(slow_link, 8)
+    assert 0 == longest_paying_length(slow_link, 2)
+
+
+def test_too_long_a_draft_is_cut_to_what_pays() -> None:
+    slow_board = costs(rate=0.8, draft_token_seconds=0.04, round_trip_seconds=0.0)
+    assert 6 == longest_paying_length(slow_board, 16)
+
+
+def test_a_stream_that_never_waits_ignores_the_round_trip() -> None:
+    assert draft_pays(costs(round_trip_seconds=5.0, waits=False), 4)
+
+
+def test_a_board_slower_than_the_target_never_gets_ahead() -> None:
+    assert draft_pays(costs(draft_token_seconds=0.0999, waits=False), 1)
+    assert not draft_pays(costs(draft_token_seconds=0.1, waits=False), 1)
+
+
+def test_drafts_must_earn_the_growth_of_the_round() -> None:
+    # mu(1) = 1.8: the round may grow by 80 % at most.
+    assert draft_pays(costs(token_seconds=0.079, waits=False), 1)
+    assert not draft_pays(costs(token_seconds=0.081, waits=False), 1)
+    assert 1 == longest_paying_length(costs(token_seconds=0.079, waits=False), 8)
+
+
+@given(any_costs, st.integers(-1, 32))
+def test_the_longest_paying_length_is_the_last_that_pays(
+    stream_costs: DraftCosts, asked_length: int
+) -> None:
+    paying = [length for length in range(1, asked_length + 1) if draft_pays(stream_costs, length)]
+    assert max(paying, default=0) == longest_paying_length(stream_costs, asked_length)
+
+
+@given(any_costs, st.integers(0, 32))
+def test_no_draft_pays_that_expects_at_most_one_token(
+    stream_costs: DraftCosts, asked_length: int
+) -> None:
+    length = longest_paying_length(stream_costs, asked_length)
+    if length:
+        assert expected_tokens(stream_costs.acceptance_rate, length) > 1.0
+    assert not draft_pays(stream_costs, 0)
+
+
+def test_the_first_probe_comes_after_the_first_pause() -> None:
+    clock = ProbeClock()
+    assert 0 == clock.probe_length(now=100.0)
+    assert 0 == clock.probe_length(now=100.0 + 0.99 * FIRST_PROBE_PAUSE_SECONDS)
+    assert PROBE_LENGTH == clock.probe_length(now=100.0 + FIRST_PROBE_PAUSE_SECONDS)
+    assert 0 == clock.probe_length(now=100.0 + FIRST_PROBE_PAUSE_SECONDS)
+
+
+def probe_times(clock: ProbeClock, first: float, last: float) -> list[float]:
+    num_steps = round((last - first) / 0.05)
+    times = [first + 0.05 * step for step in range(num_steps)]
+    return [now for now in times if clock.probe_length(now)]
+
+
+def test_probes_become_rarer_up_to_a_limit() -> None:
+    times = probe_times(ProbeClock(), 0.0, 300.0)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert 10 == len([now for now in times if now <= 60.0])
+    assert pauses[:-1] == pytest.approx(sorted(pauses[:-1]), abs=0.051)
+    assert MAX_PROBE_PAUSE_SECONDS == pytest.approx(pauses[-1], abs=0.051)
+
+
+def test_a_board_that_pays_again_starts_over_with_the_short_pause() -> None:
+    clock = ProbeClock()
+    probe_times(clock, 0.0, 300.0)
+    clock.drafts_pay()
+    assert 0 == clock.probe_length(now=400.0)
+    assert PROBE_LENGTH == clock.probe_length(now=400.0 + FIRST_PROBE_PAUSE_SECONDS)

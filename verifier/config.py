@@ -1,0 +1,159 @@
+"""The verifier's settings: every key with its default, its limits and what it is for.
+
+This module must never read a file or an environment variable; `shared.config` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.config import LogSection, Section
+from shared.config_words import must_be
+from shared.messages import MAX_DRAFT_TOKENS
+
+_MAX_TOKENS = 1 << 20  # of one stream or prompt
+
+
+class ServerSection(Section, frozen=True):
+    """The port that boards connect to."""
+
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0: any that is free")] = 8443
+    tokens_file: Annotated[
+        Path,
+        Meta(description="devices and the hashes of their tokens; `goodspeed-verifier token add`"),
+    ] = Path("/etc/goodspeed/credentials/tokens")
+    heartbeat_seconds: Annotated[
+        float, Meta(ge=1.0, le=600.0, description="silence after which a board is pinged")
+    ] = 20.0
+    max_connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="open connections, boards and others")
+    ] = 256
+
+
+class TargetSection(Section, frozen=True):
+    """The target model, whose text comes out."""
+
+    model: Annotated[
+        str,
+        Meta(min_length=1, description="a known name, a GGUF file or a safetensors directory"),
+    ] = "smollm2-135m-instruct"
+    device: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)\Z",
+            extra=must_be("auto, cpu, cuda or cuda:N"),
+            description="where it runs: auto, cpu, cuda or cuda:N",
+        ),
+    ] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Meta(description="auto: bfloat16 on a GPU; float32 on a CPU, where it is exact"),
+    ] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=1024, description="on a CPU; 0: torch chooses")] = 0
+    context_tokens: Annotated[
+        int, Meta(ge=128, le=_MAX_TOKENS, description="longest prompt and output of one stream")
+    ] = 2048
+    kv_cache_tokens: Annotated[
+        int, Meta(ge=128, le=1 << 30, description="key/value cache, for all streams together")
+    ] = 16384
+    block_tokens: Annotated[
+        int, Meta(ge=1, le=1024, description="tokens in one block of the key/value cache")
+    ] = 16
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """One stream must fit into the cache."""
+        if self.kv_cache_tokens < self.context_tokens:
+            yield "kv_cache_tokens", f"at least target.context_tokens = {self.context_tokens}"
+
+
+class RoundsSection(Section, frozen=True):
+    """How rounds are planned: who drafts how much, and when a round starts."""
+
+    policy: Annotated[
+        Literal["goodspeed", "fixed", "random", "greedy"],
+        Meta(description="who gets the draft tokens of a round; goodspeed is the fair one"),
+    ] = "goodspeed"
+    budget_tokens: Annotated[
+        Annotated[int, Meta(ge=0)] | Literal["auto"],
+        Meta(description="draft tokens in one round; auto: as slowdown_limit allows"),
+    ] = "auto"
+    slowdown_limit: Annotated[
+        float,
+        Meta(ge=0.0, le=10.0, description="by how much drafts may lengthen a round; 0.05: 5 %"),
+    ] = 0.05
+    max_round_tokens: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="drafts, one for each stream, and prompt tokens")
+    ] = 512
+    max_draft_length: Annotated[
+        int, Meta(ge=0, le=64, description="draft tokens of one stream in one round")
+    ] = 16
+    max_window: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_DRAFT_TOKENS,
+            description="how far a board may draft beyond the committed tokens; 0: no drafts",
+        ),
+    ] = 32
+    prefill_chunk_tokens: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="prompt tokens of one stream in one round")
+    ] = 128
+    draft_timeout_seconds: Annotated[
+        float,
+        Meta(ge=0.1, le=600.0, description="longest wait for a board that owes a sampled draft"),
+    ] = 10.0
+    barrier: Annotated[
+        bool, Meta(description="start a round only when every granted draft is there, as the paper")
+    ] = False
+    guard: Annotated[
+        bool,
+        Meta(description="let the target go on alone where drafts do not pay"),
+    ] = True
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """What goes into a round must fit into it."""
+        limit = f"at most rounds.max_round_tokens = {self.max_round_tokens}"
+        if self.budget_tokens != "auto" and self.budget_tokens > self.max_round_tokens:
+            yield "budget_tokens", limit
+        if self.prefill_chunk_tokens > self.max_round_tokens:
+            yield "prefill_chunk_tokens", limit
+
+
+class LimitsSection(Section, frozen=True):
+    """What one device may consume."""
+
+    max_streams_per_device: Annotated[
+        int, Meta(ge=1, le=4096, description="generations at once")
+    ] = 8
+    max_prompt_tokens: Annotated[
+        int, Meta(ge=1, le=_MAX_TOKENS, description="longest prompt, within target.context_tokens")
+    ] = 4096
+    max_tokens: Annotated[
+        int, Meta(ge=1, le=_MAX_TOKENS, description="longest output, within target.context_tokens")
+    ] = 4096
+
+
+class StateSection(Section, frozen=True):
+    """What is kept from one start to the next."""
+
+    directory: Annotated[
+        Path | None,
+        Meta(description="where the measured cost curve is kept; none: measured at every start"),
+    ] = None
+
+
+class VerifierConfig(msgspec.Struct, frozen=True):
+    """All settings of one verifier."""
+
+    server: ServerSection = ServerSection()
+    target: TargetSection = TargetSection()
+    rounds: RoundsSection = RoundsSection()
+    limits: LimitsSection = LimitsSection()
+    state: StateSection = StateSection()
+    log: LogSection = LogSection()

@@ -1,0 +1,107 @@
+"""How much each board may draft next: estimates and costs in, draft lengths and windows out.
+
+This module must never keep state of its own; streams and estimates carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from verifier.budget import BudgetLimits, plan_budget
+from verifier.cost_curve import CostCurve
+from verifier.guard import DraftCosts, longest_paying_length
+from verifier.policies import DraftLengthPolicy, StreamShare
+from verifier.streams import Stream
+
+
+class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator sets about draft lengths."""
+
+    limits: BudgetLimits
+    max_draft_length: int
+    max_window: int
+    uses_guard: bool = True
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What one stream's board may do next."""
+
+    draft_length: int  # tokens that one Draft should hold
+    window: int  # tokens beyond the committed position; draft-ahead is a window above the length
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """Draft lengths for all open streams."""
+
+    budget_tokens: int
+    grants: tuple[Grant, ...]
+
+
+def schedule(
+    streams: Sequence[Stream],
+    policy: DraftLengthPolicy,
+    curve: CostCurve,
+    settings: ScheduleSettings,
+    now: float,
+) -> Schedule:
+    """Share the budget of a round over all open streams."""
+    context_tokens = float(sum(stream.num_tokens for stream in streams))
+    round_seconds = curve.round_seconds(len(streams), context_tokens)
+    token_seconds = curve.token_seconds(len(streams), context_tokens)
+    shares = [
+        StreamShare(
+            acceptance_rate=stream.estimates.acceptance.rate,
+            goodput=stream.device_estimates.goodput.tokens_per_round,
+            max_length=_longest(stream, round_seconds, token_seconds, settings, now),
+        )
+        for stream in streams
+    ]
+    plan = plan_budget(shares, policy, curve, context_tokens, settings.limits)
+    grants = tuple(
+        _grant(stream, length, settings)
+        for stream, length in zip(streams, plan.draft_lengths, strict=True)
+    )
+    return Schedule(budget_tokens=plan.budget_tokens, grants=grants)
+
+
+def _longest(
+    stream: Stream,
+    round_seconds: float,
+    token_seconds: float,
+    settings: ScheduleSettings,
+    now: float,
+) -> int:
+    """The longest draft that the stream can use; 0 while it has no board or drafts do not pay."""
+    if not stream.can_draft or stream.request.draft_length is not None:
+        return 0
+    if not settings.uses_guard:
+        return settings.max_draft_length
+    speed = stream.estimates.speed
+    costs = DraftCosts(
+        acceptance_rate=stream.estimates.acceptance.rate,
+        draft_token_seconds=speed.draft_token_seconds or 0.0,
+        round_trip_seconds=speed.round_trip_seconds or 0.0,
+        round_seconds=round_seconds,
+        token_seconds=token_seconds,
+        waits=stream.request.mode == "rejection",
+    )
+    length = longest_paying_length(costs, settings.max_draft_length)
+    if length:
+        stream.probe.drafts_pay()
+        return length
+    return min(stream.probe.probe_length(now), settings.max_draft_length)
+
+
+def _grant(stream: Stream, length: int, settings: ScheduleSettings) -> Grant:
+    """One Draft in the running round, one for the next: the board drafts while the target works."""
+    if stream.can_draft and stream.request.draft_length is not None:
+        length = min(stream.request.draft_length, settings.max_draft_length)
+    room = stream.request.max_output_tokens - stream.position - 1
+    if length == 0 or room <= 0:
+        return Grant(0, 0)
+    # In `rejection` the guess of the bonus token stands between two chunks.
+    ahead = length + (stream.request.mode == "rejection")
+    window = min(length + ahead, settings.max_window, room, stream.draft_room)
+    return Grant(min(length, window), window) if window > 0 else Grant(0, 0)

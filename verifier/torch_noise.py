@@ -1,0 +1,85 @@
+"""The numbers of `shared.noise` in torch, for many rows at once: words and uniforms are the same bits.
+
+Words are held in int64.  A product of two 32-bit words may overflow it, but its 64 bits are the right
+ones (two's complement), and every use masks what the sign did to the upper half.
+This module must never keep state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from shared.noise import LARGEST_UNIFORM, Domain
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+_LOW_WORD = 0xFFFFFFFF
+LANES = 4  # words that one counter gives
+
+# Counters worked on at once: the few arrays of 256 KiB stay in a core's cache.
+_CHUNK_COUNTERS = 32_768
+
+
+def noise_keys(draws: Sequence[tuple[int, int, Domain]], device: torch.device) -> Tensor:
+    """What draws at (seed, position, domain) start from: [4, num_draws] int64."""
+    words = [
+        (seed & _LOW_WORD, seed >> 32 & _LOW_WORD, position, int(domain))
+        for seed, position, domain in draws
+    ]
+    return torch.tensor(words, dtype=torch.int64, device=device).reshape(-1, 4).t().contiguous()
+
+
+def counter_words(keys: Tensor, counters: Tensor) -> Tensor:
+    """All words of counters [c, n] under keys [4, n]: int64 [4 lanes, c, n]."""
+    num_columns = counters.shape[1]
+    chunk = max(1, _CHUNK_COUNTERS // max(1, counters.shape[0]))
+    output = counters.new_empty(LANES, *counters.shape)
+    for start in range(0, num_columns, chunk):
+        columns = slice(start, start + chunk)
+        _philox(keys[:, columns], counters[:, columns], output[:, :, columns])
+    return output
+
+
+def words(keys: Tensor, token_ids: Tensor) -> Tensor:
+    """One word for each token id [n, k] under keys [4, n]: int64 [n, k]."""
+    lanes = counter_words(keys, (token_ids >> 2).t())
+    return lanes.gather(0, (token_ids & 3).t()[None])[0].t()
+
+
+def to_uniforms(random_words: Tensor) -> Tensor:
+    """float32 in [2**-33, 1 - 2**-24], each step rounded as in `shared.noise`."""
+    return (random_words.to(torch.float32) * 2**-32 + 2**-33).clamp_(max=float(LARGEST_UNIFORM))
+
+
+def uniforms(keys: Tensor, token_ids: Tensor) -> Tensor:
+    """One uniform for each token id [n, k] under keys [4, n]: float32 [n, k]."""
+    return to_uniforms(words(keys, token_ids))
+
+
+def waiting_times(keys: Tensor, token_ids: Tensor) -> Tensor:
+    """One exponential waiting time for each token id: float64 [n, k]; Gumbel noise is -log of it."""
+    return -torch.log1p(-uniforms(keys, token_ids).to(torch.float64))
+
+
+def _philox(keys: Tensor, counters: Tensor, output: Tensor) -> None:
+    """Philox4x32-10 of (counter, position, domain, 0) into `output`; see `shared.noise.philox`."""
+    c0, c1, c2, c3 = counters, keys[2], keys[3], torch.zeros_like(keys[3])
+    k0, k1 = keys[0].clone(), keys[1].clone()
+    for _ in range(_ROUNDS):
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c2 = _high_word(product1, c1, k0), _high_word(product0, c3, k1)
+        c1, c3 = product1, product0
+        k0.add_(_WEYL[0])
+        k1.add_(_WEYL[1])
+    output[0], output[2] = c0, c2
+    torch.bitwise_and(c1, _LOW_WORD, out=output[1])
+    torch.bitwise_and(c3, _LOW_WORD, out=output[3])
+
+
+def _high_word(product: Tensor, counter: Tensor, key: Tensor) -> Tensor:
+    # Key and counter may carry bits above the word; only the mask at the end drops them.
+    return ((product >> 32) ^ counter).bitwise_xor_(key).bitwise_and_(_LOW_WORD)
