@@ -1,0 +1,118 @@
+"""The directory with the models of this user: whole, checked files appear in it, or nothing does.
+
+Every model `NAME.gguf` has a `NAME.gguf.sha256` beside it, in the format of sha256sum.
+It must never know where models come from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.errors import ModelError
+
+_WORK_PREFIX = ".pull-"
+_CHUNK_BYTES = 1 << 20
+
+
+def default_cache_dir(environment: Mapping[str, str]) -> Path:
+    """Return $GOODSPEED_MODEL_DIR, $XDG_CACHE_HOME/goodspeed/models or that in ~/.cache."""
+    if chosen := environment.get("GOODSPEED_MODEL_DIR"):
+        return Path(chosen)
+    if cache_home := environment.get("XDG_CACHE_HOME"):
+        return Path(cache_home) / "goodspeed" / "models"
+    return Path.home() / ".cache" / "goodspeed" / "models"
+
+
+def cached_path(cache_dir: Path, name: str) -> Path:
+    return cache_dir / f"{name}.gguf"
+
+
+def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _num_bytes: None) -> str:
+    """Return the hex digest of a file, calling `on_bytes(bytes so far)` on the way."""
+    digest = hashlib.sha256()
+    num_bytes = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+            on_bytes(num_bytes)
+    return digest.hexdigest()
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """Return the digest in the file beside the model, None where there is none."""
+    try:
+        words = _checksum_path(path).read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return None
+    return words[0] if words else None
+
+
+def install(finished: Path, path: Path, sha256: str) -> None:
+    """Move a finished file of the same file system to `path`, its checksum first.
+
+    Whoever sees the model sees its checksum; a power cut leaves the old files or the new ones.
+    """
+    checksum = finished.with_suffix(".sha256")
+    checksum.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
+    _flush(checksum)
+    _flush(finished)
+    checksum.replace(_checksum_path(path))
+    finished.replace(path)
+    _flush(path.parent)
+
+
+@contextmanager
+def work_dir(cache_dir: Path, on_wait: Callable[[], None]) -> Iterator[Path]:
+    """Hold the cache alone, with a directory for unfinished files that vanishes in every case.
+
+    Calls `on_wait()` once when another process holds the cache, and waits for it.
+
+    Raises:
+        ModelError: the cache directory cannot be written.
+    """
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(cache_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ModelError(f"cannot write to {cache_dir}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_behind in cache_dir.glob(f"{_WORK_PREFIX}*"):  # by a process that was killed
+            shutil.rmtree(left_behind, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=cache_dir) as directory:
+            yield Path(directory)
+    finally:
+        os.close(lock)
+
+
+def check_free_space(directory: Path, needed_bytes: int) -> None:
+    """Raise `ModelError` when the file system has less room than that."""
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes < needed_bytes:
+        raise ModelError(
+            f"{directory} has {free_bytes / 1e6:.0f} MB left, {needed_bytes / 1e6:.0f} are needed"
+        )
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
