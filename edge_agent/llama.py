@@ -36,7 +36,7 @@ _FILE_TYPES = {
     "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
     "Q2_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q2_K,
 }
-_REQUANTISED_TENSOR = re.compile(rb"\[\s*(\d+)/\s*(\d+)\]")
+_REQUANTISED_TENSOR = re.compile(rb"\[\s*(\d+)/\s*\d+\]")
 
 
 class LlamaDrafter:
@@ -198,9 +198,9 @@ class LlamaDrafter:
 
 
 def requantise(
-    source: Path, destination: Path, file_type: str, on_tensor: Callable[[int, int], None]
+    source: Path, destination: Path, file_type: str, on_tensor: Callable[[int], None]
 ) -> None:
-    """Write `source` with weights of `file_type` (Q4_0, Q2_K); calls `on_tensor(done, total)`.
+    """Write `source` with weights of `file_type` (Q4_0, Q2_K); calls `on_tensor(tensors done)`.
 
     Raises:
         ModelError: llama.cpp cannot read the source or write the destination.
@@ -212,7 +212,7 @@ def requantise(
     def report(line: bytes) -> None:
         match = _REQUANTISED_TENSOR.match(line)
         if match is not None:
-            on_tensor(int(match[1]), int(match[2]))
+            on_tensor(int(match[1]))
 
     _check_magic(source)
     with _error_lines(report) as errors:
@@ -292,16 +292,21 @@ def _llama_batch(arrays: BatchArrays) -> llama_cpp.llama_batch:
 def _error_lines(on_line: Callable[[bytes], None] | None = None) -> Iterator[list[str]]:
     """Collect the error lines that llama.cpp logs meanwhile, and show every line to `on_line`.
 
-    llama.cpp has one log callback per process; without one it writes to stderr.
+    llama.cpp has one log callback per process; without one it writes to stderr. No exception passes
+    through C: a Ctrl-C that arrives in the callback is raised at the end.
     """
     errors: list[str] = []
+    interrupts: list[KeyboardInterrupt] = []
 
     def collect(level: int, text: bytes, user_data: object) -> None:
-        _log_line(level, text, user_data)
-        if level == _LOG_LEVEL_ERROR:
-            errors.append(text.decode(errors="replace").strip())
-        if on_line is not None:
-            on_line(text)
+        try:
+            _log_line(level, text, user_data)
+            if level == _LOG_LEVEL_ERROR:
+                errors.append(text.decode(errors="replace").strip())
+            if on_line is not None:
+                on_line(text)
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
 
     collect_callback = llama_cpp.llama_log_callback(collect)  # alive while C holds it
     llama_cpp.llama_log_set(collect_callback, ctypes.c_void_p(0))
@@ -309,6 +314,8 @@ def _error_lines(on_line: Callable[[bytes], None] | None = None) -> Iterator[lis
         yield errors
     finally:
         llama_cpp.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
+    if interrupts:
+        raise interrupts[0]
 
 
 def _log_line(_level: int, text: bytes, _user_data: object) -> None:

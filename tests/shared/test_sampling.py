@@ -75,7 +75,14 @@ def test_top_k_of_nothing_or_of_everything_keeps_all(top_k: int) -> None:
 
 @pytest.mark.parametrize(
     ("top_p", "kept"),
-    [(0.01, [1]), (0.53, [1]), (0.54, [1, 3]), (0.79, [1, 3]), (0.81, [1, 3, 2]), (0.99, [1, 3, 2, 0])],
+    [
+        (0.01, [1]),
+        (0.53, [1]),
+        (0.54, [1, 3]),
+        (0.79, [1, 3]),
+        (0.81, [1, 3, 2]),
+        (0.99, [1, 3, 2, 0]),
+    ],
 )
 def test_top_p_keeps_the_smallest_prefix_that_reaches_the_mass(
     top_p: float, kept: list[int]

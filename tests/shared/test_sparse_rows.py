@@ -47,9 +47,7 @@ def sparse_rows(draw: st.DrawFn) -> SparseRow:
     ids = st.lists(st.integers(0, largest_id), min_size=1, max_size=MAX_ROW_ENTRIES, unique=True)
     token_ids = draw(ids)
     weights = draw(
-        st.lists(
-            st.integers(1, WEIGHT_TOTAL), min_size=len(token_ids), max_size=len(token_ids)
-        )
+        st.lists(st.integers(1, WEIGHT_TOTAL), min_size=len(token_ids), max_size=len(token_ids))
     )
     return row(dict(zip(token_ids, sorted(weights, reverse=True), strict=True)))
 
@@ -107,7 +105,10 @@ def test_nothing_and_zero_rows_are_no_rows(packed: bytes) -> None:
         (packed_by_hand([2], [5], [9, 9]), "sparse rows hold 1 token ids for 2 entries"),
         (packed_by_hand([1], [5, 6], [9]), "sparse rows hold 2 token ids for 1 entries"),
         (b"\x00\x02\x05\x00", "sparse rows hold 1 token ids for 0 entries"),
-        (packed_by_hand([1], [5], [9]) + b"\x00", "token ids of 3 bytes with width 2 are malformed"),
+        (
+            packed_by_hand([1], [5], [9]) + b"\x00",
+            "token ids of 3 bytes with width 2 are malformed",
+        ),
         (packed_by_hand([1], [5], [9])[:-1], "token ids of 1 bytes with width 2 are malformed"),
         (b"\x00\x07", "token ids of 0 bytes with width 7 are malformed"),
         (packed_by_hand([1], [1000], [9]), "token id 1000 is outside the vocabulary of 1000"),
