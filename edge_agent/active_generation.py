@@ -112,6 +112,7 @@ class ActiveGeneration:
                     timings=self._timings(now),
                     seed=self.stream.seed,
                     acceptance_mode=self.stream.mode,
+                    token_ids=tuple(self.stream.output_ids),
                 )
             )
 

@@ -76,7 +76,7 @@ def _http_failure(request: web.Request, error: web.HTTPException) -> Failure:
         case web.HTTPMethodNotAllowed():
             sentence = f"method {request.method} is not allowed for {request.path}"
         case _:
-            sentence = error.text or error.reason
+            sentence = " ".join((error.text or error.reason).split())
     headers = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
     body = error_object(sentence, "invalid_request_error")
     return Failure(HTTPStatus(error.status), body, headers)

@@ -6,7 +6,9 @@ It must never show a traceback: what goes wrong is one sentence and exit code 2.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
@@ -160,6 +162,8 @@ def chat(url: str, api_token: str | None, plain: bool, system: str | None, **opt
     writes the answer, nothing else.
     """
     conversation = Conversation(system, _request_fields(options))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a character that it lacks is no reason to fail
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     is_styled = not plain and not os.environ.get("NO_COLOR")
     try:
@@ -189,10 +193,9 @@ def _request_fields(options: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _chat_in_pipe(url: str, api_token: str | None, conversation: Conversation) -> None:
-    question = click.get_text_stream("stdin", encoding="utf-8", errors="replace").read()
-    out = click.get_text_stream("stdout", encoding="utf-8", errors="replace")
+    question = sys.stdin.buffer.read().decode(errors="replace")
     async with aiohttp.ClientSession() as http:
-        await answer_once(ChatClient(http, url, api_token), conversation, question, out)
+        await answer_once(ChatClient(http, url, api_token), conversation, question, sys.stdout)
 
 
 async def _chat_in_terminal(
@@ -205,7 +208,11 @@ async def _chat_in_terminal(
         await converse(
             ChatClient(http, url, api_token),
             conversation,
-            ChatDisplay(sys.stdout, is_styled=is_styled),
+            ChatDisplay(
+                sys.stdout,
+                is_styled=is_styled,
+                width=lambda: shutil.get_terminal_size().columns,
+            ),
             line_reader(is_styled=is_styled),
             interruptible,
         )

@@ -7,6 +7,7 @@ thinks; a new one costs about a millisecond, and an agent that was restarted mea
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -148,5 +149,8 @@ async def _pass_on(stop: asyncio.Event, socket: aiohttp.ClientWebSocketResponse)
 def _reason(error: Exception) -> str:
     """The short cause: aiohttp wraps it into a sentence that repeats host and port."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or str(error.os_error)).lower()
+        number, sentence = error.os_error.errno, error.os_error.strerror
+        if number is not None and number > 0:  # failed name look-ups have negative ones
+            sentence = os.strerror(number)
+        return (sentence or "no connection").lower()
     return str(error) or "no answer in time"

@@ -6,6 +6,8 @@ It must never let a model's output steer the terminal: control characters are dr
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from edge_agent.chat_messages import ChatFinished, Text
@@ -17,10 +19,11 @@ from edge_agent.figures import (
     wire_bytes_per_token,
 )
 from edge_agent.generation import Timings
+from edge_agent.word_wrap import PLAIN, Style, WordWrap
 
-_UNDERLINED = ("\x1b[4m", "\x1b[24m")
-_DIM = ("\x1b[2m", "\x1b[22m")
-_RED = ("\x1b[31m", "\x1b[39m")
+_UNDERLINED: Style = ("\x1b[4m", "\x1b[24m")
+_DIM: Style = ("\x1b[2m", "\x1b[22m")
+_RED: Style = ("\x1b[31m", "\x1b[39m")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 _END_NOTES = {
@@ -31,47 +34,47 @@ _END_NOTES = {
 
 
 class ChatDisplay:
-    """Writes a conversation to a terminal; without styles it is plain text."""
+    """Writes a conversation to a terminal of `width()` cells; without styles it is plain text."""
 
-    def __init__(self, out: TextIO, *, is_styled: bool) -> None:
+    def __init__(self, out: TextIO, *, is_styled: bool, width: Callable[[], int]) -> None:
         self._out = out
         self._is_styled = is_styled
-        self._is_at_line_start = True
+        self._width = width
+        self._wrap = WordWrap()
 
     def text(self, piece: Text) -> None:
-        visible = _CONTROLS.sub("", piece.text)
-        if not visible:
-            return
-        core = visible.strip() if piece.origin == "target" else ""
-        if core:  # a line under the spaces between words would join them
-            before, after = visible.split(core, 1)
-            self._write(before + self._styled(core, _UNDERLINED) + after)
-        else:
-            self._write(visible)
-        self._is_at_line_start = visible.endswith("\n")
+        style = _UNDERLINED if piece.origin == "target" else PLAIN
+        self._write(self._placed(self._wrap, _CONTROLS.sub("", piece.text), style))
 
     def end(self, finished: ChatFinished) -> None:
         """Close an answer with its figures."""
-        self.end_line()
+        self._end_line()
         figures = summary(finished.timings) if finished.timings is not None else ""
         self.note(" · ".join(filter(None, [_END_NOTES.get(finished.reason, ""), figures])))
         self._write("\n")
 
-    def end_line(self) -> None:
-        if not self._is_at_line_start:
-            self._write("\n")
-            self._is_at_line_start = True
-
     def note(self, sentence: str) -> None:
-        for line in sentence.splitlines():
-            self._write(self._styled(line, _DIM) + "\n")
+        """One or more lines that are no answer."""
+        self._write(self._styled_lines(sentence, _DIM) + "\n")
 
     def failure(self, sentence: str) -> None:
-        self.end_line()
-        self._write(self._styled(sentence, _RED) + "\n\n")
+        """Close what there is of an answer with the reason why there is no more."""
+        self._end_line()
+        self._write(self._styled_lines(sentence, _RED) + "\n\n")
 
-    def _styled(self, text: str, style: tuple[str, str]) -> str:
-        return style[0] + text + style[1] if self._is_styled else text
+    def _end_line(self) -> None:
+        if self._wrap.column:
+            self._write("\n")
+        self._wrap = WordWrap()
+
+    def _styled_lines(self, sentence: str, style: Style) -> str:
+        lines = self._placed(WordWrap(), sentence, PLAIN)
+        return style[0] + lines + style[1] if self._is_styled else lines
+
+    def _placed(self, wrap: WordWrap, text: str, style: Style) -> str:
+        if self._is_styled:
+            return wrap.place(text, style, self._width())
+        return wrap.place(text, PLAIN, sys.maxsize)  # as it is; the terminal breaks its lines
 
     def _write(self, text: str) -> None:
         self._out.write(text)
@@ -80,7 +83,7 @@ class ChatDisplay:
 
 def details(finished: ChatFinished, num_answers: int, num_tokens: int) -> str:
     """What `/stats` shows: the last answer, and the whole conversation in one line."""
-    session = f"conversation   {num_answers} answers, {num_tokens} tokens"
+    session = f"conversation   {num_tokens} tokens, answers: {num_answers}"
     if finished.timings is None:
         return f"last answer    stopped, no figures\n{session}"
     return "\n".join([*_answer_lines(finished, finished.timings), session])

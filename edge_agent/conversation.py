@@ -11,7 +11,7 @@ class Conversation:
     """What was said so far, and the settings that every question carries."""
 
     def __init__(self, system: str | None, settings: dict[str, Any]) -> None:
-        self._opening = [{"role": "system", "content": system}] if system else []
+        self._opening = [_turn("system", system)] if system else []
         self._settings = settings
         self.last_finished: ChatFinished | None = None
         self.reset()
@@ -24,13 +24,17 @@ class Conversation:
 
     def request(self, question: str) -> dict[str, Any]:
         """The fields of a chat request with the question as the last turn."""
-        messages = [*self._opening, *self._turns, {"role": "user", "content": question}]
+        messages = [*self._opening, *self._turns, _turn("user", question)]
         return {"messages": messages, **self._settings}
 
     def add(self, question: str, answer: str, finished: ChatFinished) -> None:
         """Keep a turn, a stopped one as far as it came."""
-        self._turns.append({"role": "user", "content": question})
-        self._turns.append({"role": "assistant", "content": answer})
+        self._turns += [_turn("user", question), _turn("assistant", answer)]
         self.last_finished = finished
         self.num_answers += 1
         self.num_tokens += finished.timings.output_tokens if finished.timings else 0
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    """A message; bytes that a keyboard or an argument brought and that are no UTF-8 become `?`."""
+    return {"role": role, "content": content.encode(errors="replace").decode()}

@@ -1,7 +1,7 @@
 """The drafting loop: asks the streams what to compute, runs the draft model in its own thread.
 
-One llama.cpp context serves all streams, each in its own slot, batched as their work falls together.
-This module must never decide what to draft; `edge_agent.stream` does.
+One llama.cpp context serves all streams, each in its own slot, batched as their work falls
+together. This module must never decide what to draft; `edge_agent.stream` does.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from shared.sampling import SamplingParameters, probabilities
 from shared.sparse_rows import quantise
 from shared.speculation import draw
 
-# A draft distribution may be anything, as long as its numbers are the ones that are sent; beyond its
-# most likely entries it costs time and bytes and gains next to nothing (design.md §5).
+# A draft distribution may be anything, as long as its numbers are the ones that are sent; beyond
+# its most likely entries it costs time and bytes and gains next to nothing (design.md §5).
 MAX_COUPLED_ENTRIES = 64
 
 

@@ -63,6 +63,7 @@ class Finished(msgspec.Struct, frozen=True):
     timings: Timings
     seed: int
     acceptance_mode: AcceptanceMode
+    token_ids: tuple[int, ...] = ()  # of the whole output, an end token included
 
 
 class Generator(Protocol):

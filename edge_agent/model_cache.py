@@ -75,15 +75,9 @@ def work_dir(cache_dir: Path, on_wait: Callable[[], None]) -> Iterator[Path]:
     """Hold the cache alone, with a directory for unfinished files that vanishes in every case.
 
     Calls `on_wait()` once when another process holds the cache, and waits for it.
-
-    Raises:
-        ModelError: the cache directory cannot be written.
     """
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(cache_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise ModelError(f"cannot write to {cache_dir}: {error.strerror}") from error
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    lock = os.open(cache_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -168,8 +168,11 @@ def pull(
     def announce_wait() -> None:
         progress.stage("waiting for another pull to end")
 
-    with work_dir(cache_dir, announce_wait) as directory:
-        return _Pull(cache_dir, directory, progress, download, requantise, presets).run(preset)
+    try:
+        with work_dir(cache_dir, announce_wait) as directory:
+            return _Pull(cache_dir, directory, progress, download, requantise, presets).run(preset)
+    except OSError as error:  # a full disk, a directory of somebody else
+        raise ModelError(f"cannot keep {preset.name} in {cache_dir}: {error.strerror}") from error
 
 
 class _Pull:

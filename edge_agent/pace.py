@@ -1,7 +1,7 @@
 """When the next round of the verifier will start, as the verdicts of a stream let the agent guess.
 
-A round that starts without a stream's draft decodes it alone, so in `coupled` a short draft in time is
-worth more than a long one too late.  Pure; `now` is an argument.
+A round that starts without a stream's draft decodes it alone, so in `coupled` a short draft in
+time is worth more than a long one too late.  Pure; `now` is an argument.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When to try the verifier again: pure, with the random number as an argument.
 
-Full jitter (a thousand boards must not come back in the same instant): a random part of a delay that
-doubles up to a limit and starts over after a healthy connection.
+Full jitter (a thousand boards must not come back in the same instant): a random part of a delay
+that doubles up to a limit and starts over after a healthy connection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One stream as the agent knows it: what the verifier committed, what was sent, what is being drafted.
+"""One stream as the agent knows it: what was committed, what was sent, what is being drafted.
 
-Pure: the link tells it what arrived, the drafting loop asks it what to compute next and tells it what
-came out.  It must never touch a socket, a clock or a model.
+Pure: the link tells it what arrived, the drafting loop asks it what to compute next and tells
+it what came out.  It must never touch a socket, a clock or a model.
 
 Tokens of the draft model's slot: prompt + committed + sent (`path.live`) + unsent.
 """
@@ -104,7 +104,8 @@ class AgentStream:
         """Commit what the verifier committed.
 
         Raises:
-            RemoteProtocolError: it does not continue what was committed, or accepts what was not sent.
+            RemoteProtocolError: it does not continue what was committed, or accepts what was
+            not sent.
         """
         own = tuple(unpack_token_ids(message.tokens, self.vocab_size).tolist())
         accepted = self._accepted(message)

@@ -1,6 +1,7 @@
 """What both command lines have in common: settings, logging, and errors as one sentence.
 
-A person never sees a traceback for what he can mend: exit code 78 for settings, 2 for everything else.
+A person never sees a traceback for what he can mend: exit code 78 for settings, 2 for
+everything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A short proof that two ends mean the same tokens by the same ids.
 
-One 8-byte hash for each block of 1,024 ids over their bytes, and one over the special ids.  Padding at
-the end of a vocabulary (ids without bytes) is left out, because converters pad differently.
+One 8-byte hash for each block of 1,024 ids over their bytes, and one over the special ids.
+Padding at the end of a vocabulary (ids without bytes) is left out, because converters pad
+differently.
 """
 
 from __future__ import annotations

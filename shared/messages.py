@@ -1,10 +1,11 @@
 """What agent and verifier say to each other: one frozen struct for each message, with its limits.
 
 On the wire a message is a MessagePack array: type number, then the fields in the order below
-(`shared.codec`).  Later versions only append fields; extra elements are ignored and missing ones take
-their defaults.  Words used throughout: a *position* counts output tokens of a stream (0 is the first
-one); a *channel* is the short number of a stream on one connection, chosen by the agent, never used
-twice on it; `stream_id` is the random 63-bit name that a stream keeps across connections.
+(`shared.codec`).  Later versions only append fields; extra elements are ignored and missing
+ones take their defaults.  Words used throughout: a *position* counts output tokens of a stream
+(0 is the first one); a *channel* is the short number of a stream on one connection, chosen by
+the agent, never used twice on it; `stream_id` is the random 63-bit name that a stream keeps
+across connections.
 """
 
 from __future__ import annotations

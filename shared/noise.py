@@ -1,8 +1,9 @@
 """Counter-based random numbers that both ends can compute: Philox4x32-10 over what is drawn.
 
-A number depends on (seed, position, domain, token id) and on nothing else, so a draw can be repeated
-after any disconnect and at any place.  The integer words and the uniforms are pinned bit for bit by
-test vectors; the verifier's torch form must give the same ones.  This module must never keep state.
+A number depends on (seed, position, domain, token id) and on nothing else, so a draw can be
+repeated after any disconnect and at any place.  The integer words and the uniforms are pinned
+bit for bit by test vectors; the verifier's torch form must give the same ones.  This module
+must never keep state.
 
 Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 """
@@ -49,7 +50,10 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
 
 
 def words(seed: int, position: int, domain: Domain, token_ids: ArrayLike) -> NDArray[np.uint64]:
-    """One 32-bit word for each token id [n]: word `id % 4` of counter (id // 4, position, domain, 0)."""
+    """One 32-bit word for each token id [n].
+
+    It is word `id % 4` of counter (id // 4, position, domain, 0) under the seed as key.
+    """
     ids = np.asarray(token_ids, dtype=np.uint64)
     counter = np.empty((len(ids), 4), dtype=np.uint64)
     counter[:, 0] = ids >> np.uint64(2)
@@ -64,8 +68,8 @@ def words(seed: int, position: int, domain: Domain, token_ids: ArrayLike) -> NDA
 def to_uniforms(random_words: NDArray[np.uint64]) -> NDArray[np.float32]:
     """float32 in [2**-33, 1 - 2**-24]: word * 2**-32 + 2**-33, each step rounded to nearest.
 
-    Small values keep their relative precision, so that a token of probability 1e-7 is drawn as often
-    as it should be.
+    Small values keep their relative precision, so that a token of probability 1e-7 is drawn as
+    often as it should be.
     """
     scaled = random_words.astype(np.float32) * np.float32(2**-32) + np.float32(2**-33)
     clipped: NDArray[np.float32] = np.minimum(scaled, LARGEST_UNIFORM)

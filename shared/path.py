@@ -1,13 +1,14 @@
 """A stream's path: the draft tokens since the agent last rolled back, and what became of them.
 
-Both ends keep one path for each stream and run the same functions on it, so both always agree on which
-draft tokens are still worth anything, without round numbers and whatever was late or repeated:
+Both ends keep one path for each stream and run the same functions on it, so both always agree
+on which draft tokens are still worth anything, without round numbers and whatever was late or
+repeated:
 
 - committed tokens strike path tokens off while they are equal; at the first difference the path is
   dead, and the position just after the difference is the `base` of the next one;
 - drafts of an older base are dropped silently, because both ends know why;
-- on a path drafts are contiguous: a gap is an error, an identical overlap is ignored, a different one
-  is an error.
+- on a path drafts are contiguous: a gap is an error, an identical overlap is ignored, a
+  different one is an error.
 
 The agent's path holds the tokens that it has *sent*; the verifier's those that it has received.
 """
@@ -74,7 +75,7 @@ def restart(path: Path) -> Path:
 
 
 def begin(position: int) -> Path:
-    """The path of a stream that is taken up with `position` committed tokens: nothing is in flight."""
+    """The path of a stream that is taken up at `position`: nothing is in flight."""
     return Path(base=position, position=position, end=position)
 
 

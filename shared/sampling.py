@@ -1,6 +1,7 @@
 """From logits to the probabilities that a request asks for: temperature, top-k, top-p.
 
-The float64 reference.  The verifier's torch form must agree with it, and the drafter uses it as it is.
+The float64 reference.  The verifier's torch form must agree with it, and the drafter uses it as
+it is.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def probabilities(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The surviving token ids, most likely first, and their probabilities, both [num_survivors].
 
-    Order of processors: temperature, top-k, top-p.  Top-p keeps the smallest most-likely-first prefix
-    whose mass reaches `top_p`; ties go to the smaller id.  Every returned probability is positive.
+    Order of processors: temperature, top-k, top-p.  Top-p keeps the smallest most-likely-first
+    prefix whose mass reaches `top_p`; ties go to the smaller id.  Every returned probability is
+    positive.
     """
     if sampling.is_greedy:
         return np.array([np.argmax(logits)], dtype=np.intp), np.ones(1)

@@ -1,8 +1,8 @@
 """The wire form of a draft distribution: at most `k` token ids with integer weights.
 
-A board quantises its probabilities *first* and samples from the rounded weights, so the numbers that
-it sends are exactly the distribution that it drew from; the verifier divides by their sum.  Sampling
-before rounding would bias the text (field.md §4.1 measured 0.009 in total variation).
+A board quantises its probabilities *first* and samples from the rounded weights, so the numbers
+that it sends are exactly the distribution that it drew from; the verifier divides by their sum.
+Sampling before rounding would bias the text (field.md §4.1 measured 0.009 in total variation).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SparseRow(msgspec.Struct, frozen=True, eq=False):
 def quantise(
     token_ids: NDArray[np.intp], probs: NDArray[np.float64], max_entries: int
 ) -> SparseRow:
-    """Round the `max_entries` most likely tokens (given most likely first) to a row to sample from."""
+    """The row to sample from: the `max_entries` most likely tokens (given most likely first)."""
     kept = probs[:max_entries]
     kept = kept[kept >= SMALLEST_SHARE * kept[0]]
     weights = np.maximum(np.rint(kept * (WEIGHT_TOTAL / kept.sum())), 1).astype(np.uint16)

@@ -5,9 +5,9 @@
     bonus      the target's extra token after a draft accepted whole
     output     accepted + (recovered or bonus)
 
-`rejection` is Leviathan et al. 2023, Algorithm 1 (their p is our target_probs, their q our row.probs);
-`coupled` is Daliri, Musco, Suresh 2024 with Gumbel noise.  The verifier's torch form is tested against
-this module on the same random numbers.
+`rejection` is Leviathan et al. 2023, Algorithm 1 (their p is our target_probs, their q our
+row.probs); `coupled` is Daliri, Musco, Suresh 2024 with Gumbel noise.  The verifier's torch
+form is tested against this module on the same random numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from shared.noise import Domain, gumbel, uniform
 from shared.sparse_rows import SparseRow
 
-# Below this mass the residual is rounding noise of target == draft; the target itself is drawn from.
+# Below this mass the residual is rounding noise of target == draft; the target itself is drawn
+# from.
 SMALLEST_RESIDUAL_MASS = 1e-9
 
 
@@ -93,7 +94,7 @@ def verify_coupled(
     seed: int,
     position: int,
 ) -> Verification:
-    """Accept while the draft equals the token that the target draws itself with the shared noise."""
+    """Accept while the draft equals the token that the target itself draws, with shared noise."""
     for i, probs in enumerate(target_probs):
         token_id = draw_dense(probs, seed, position + i, Domain.COUPLED)
         if i == len(draft_token_ids) or token_id != draft_token_ids[i]:

@@ -1,8 +1,9 @@
 """Which blocks of the key/value cache belong to which stream, in plain integers.
 
-A stream reserves all the blocks that it may ever need before it starts, so a running stream never runs
-out of cache.  A reservation is one run of neighbouring blocks where there is one: attention reads
-such a table as a slice of the cache, without copying.  This module must never see a tensor.
+A stream reserves all the blocks that it may ever need before it starts, so a running stream
+never runs out of cache.  A reservation is one run of neighbouring blocks where there is one:
+attention reads such a table as a slice of the cache, without copying.  This module must never
+see a tensor.
 """
 
 from __future__ import annotations

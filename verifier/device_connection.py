@@ -1,7 +1,7 @@
 """One connection of one device: reads its messages, keeps their order legal, writes the answers.
 
-Used once and thrown away.  Whatever is wrong with a message ends its stream or this connection, never
-anything else.
+Used once and thrown away.  Whatever is wrong with a message ends its stream or this connection,
+never anything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engine loop: plan a round, let the target run it in one thread, settle it, hand verdicts out.
 
-The planner lives on the event loop and the target in the thread, so neither needs a lock and the loop
-is never blocked.  This module must never decide anything itself.
+The planner lives on the event loop and the target in the thread, so neither needs a lock and
+the loop is never blocked.  This module must never decide anything itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the verifier shows at /metrics: counters as things happen, gauges read when they are asked for.
+"""What the verifier shows at /metrics: counters as things happen, gauges read when asked for.
 
-Names carry the stems of vLLM's and llama-server's metrics.  Only registered devices are labels; prompts
-and outputs are never in a metric.
+Names carry the stems of vLLM's and llama-server's metrics.  Only registered devices are labels;
+prompts and outputs are never in a metric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The verifier's event-loop side: devices and their streams on one hand, the round planner on the other.
+"""The verifier's event-loop side: between the devices with their streams and the round planner.
 
-Connections call it with what boards say; the engine calls it with what rounds did.  This module must
-never touch a socket or a tensor.
+Connections call it with what boards say; the engine calls it with what rounds did.  This module
+must never touch a socket or a tensor.
 """
 
 from __future__ import annotations

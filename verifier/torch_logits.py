@@ -1,7 +1,7 @@
 """The logits of a round's rows, and how to find the few that matter without sorting a vocabulary.
 
-One pass takes the largest logit of every block of 64 ids.  All later questions (which tokens reach a
-threshold, which can still win a draw) look only into the blocks whose largest one does.
+One pass takes the largest logit of every block of 64 ids.  All later questions (which tokens
+reach a threshold, which can still win a draw) look only into the blocks whose largest one does.
 This module must never draw a random number.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 BLOCK_IDS = 64
 
-# Rows exponentiated at once: their 1.5 MiB of a 49,152-token vocabulary stay in a core's cache. 80 rows
-# took 2.5 ms this way and 19 ms as one array (2 cores of an EPYC 9005, 2025-11).
+# Rows exponentiated at once: their 1.5 MiB of a 49,152-token vocabulary stay in a core's cache.
+# 80 rows took 2.5 ms this way and 19 ms as one array (2 cores of an EPYC 9005, 2025-11).
 _CHUNK_ROWS = 8
 
 
@@ -37,15 +37,20 @@ class LogitRows:
         block_max = logits.unflatten(1, (-1, BLOCK_IDS)).amax(2)
         return cls(logits, block_max, block_max.amax(1))
 
+    @property
+    def blocks(self) -> Tensor:
+        """The logits as [num_rows, num_blocks, 64]."""
+        return self.logits.unflatten(1, (-1, BLOCK_IDS))
+
     def argmax(self, rows: Tensor) -> Tensor:
         """The most likely id of each row [n], the smallest of equal ones."""
         blocks = self.block_max[rows].argmax(1)
-        return blocks * BLOCK_IDS + self._blocks()[rows, blocks].argmax(1)
+        return blocks * BLOCK_IDS + self.blocks[rows, blocks].argmax(1)
 
     def likely(self, rows: Tensor, num_blocks: int) -> Tensor:
         """The most likely ids of the most likely blocks [n, at most num_blocks]."""
         blocks = self.block_max[rows].topk(min(num_blocks, self.block_max.shape[1])).indices
-        return blocks * BLOCK_IDS + self._blocks()[rows[:, None], blocks].argmax(2)
+        return blocks * BLOCK_IDS + self.blocks[rows[:, None], blocks].argmax(2)
 
     def at(self, rows: Tensor, token_ids: Tensor) -> Tensor:
         """Logits of ids [n, k] of rows [n]."""
@@ -57,11 +62,11 @@ class LogitRows:
         Shorter lists end with id 0 at -inf.
         """
         row_of_block, block = (self.block_max[rows] >= thresholds[:, None]).nonzero(as_tuple=True)
-        logits = self._blocks()[rows[row_of_block], block]
+        logits = self.blocks[rows[row_of_block], block]
         hit, lane = (logits >= thresholds[row_of_block, None]).nonzero(as_tuple=True)
         found = block[hit] * BLOCK_IDS + lane
-        place = padded_places(row_of_block[hit], len(rows))
-        return place(found, 0), place(logits[hit, lane], -torch.inf)
+        lists = PaddedLists.of(row_of_block[hit], len(rows))
+        return lists.pad(found, 0), lists.pad(logits[hit, lane], -torch.inf)
 
     def weights(self, rows: Tensor, logits: Tensor, temperatures: Tensor) -> Tensor:
         """exp(logit / temperature), 1 for the row's largest: [n, k] float64."""
@@ -80,10 +85,26 @@ class LogitRows:
             sums.append(scaled.sum(1, dtype=torch.float64))
         return torch.cat(sums) if sums else temperatures.new_empty(0)
 
-    def _blocks(self) -> Tensor:
-        return self.logits.unflatten(1, (-1, BLOCK_IDS))
-
 
 @dataclass(frozen=True, slots=True)
-class padded_places:  # noqa: N801
-    pass
+class PaddedLists:
+    """Where the entries of lists, one after the other, go in an array with a list in each row."""
+
+    list_of_entry: Tensor  # [num_entries] int64, ascending
+    column: Tensor  # [num_entries]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, list_of_entry: Tensor, num_lists: int) -> PaddedLists:
+        """Lay out `num_lists` lists; some may be empty."""
+        lengths = torch.bincount(list_of_entry, minlength=num_lists)
+        starts = lengths.cumsum(0) - lengths
+        everywhere = torch.arange(len(list_of_entry), device=list_of_entry.device)
+        longest = int(lengths.max()) if num_lists else 0
+        return cls(list_of_entry, everywhere - starts[list_of_entry], (num_lists, longest))
+
+    def pad(self, entries: Tensor, fill: float) -> Tensor:
+        """The entries [num_entries] as rows, `fill` after each list."""
+        padded = entries.new_full(self.shape, fill)
+        padded[self.list_of_entry, self.column] = entries
+        return padded

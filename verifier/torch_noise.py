@@ -1,8 +1,8 @@
 """The numbers of `shared.noise` in torch, for many rows at once: words and uniforms are the same bits.
 
-Words are held in int64.  A product of two 32-bit words may overflow it, but its 64 bits are the right
-ones (two's complement), and every use masks what the sign did to the upper half.
-This module must never keep state.
+Words are held in int64.  A product of two 32-bit words may overflow it, but its 64 bits are the
+right ones (two's complement), and every use masks what the sign did to the upper half. This
+module must never keep state.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def uniforms(keys: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def waiting_times(keys: Tensor, token_ids: Tensor) -> Tensor:
-    """One exponential waiting time for each token id: float64 [n, k]; Gumbel noise is -log of it."""
+    """One exponential waiting time for each token id: float64 [n, k]; Gumbel noise is -log of
+    it."""
     return -torch.log1p(-uniforms(keys, token_ids).to(torch.float64))
 
 

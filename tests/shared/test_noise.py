@@ -44,7 +44,7 @@ KNOWN_ANSWERS = [
     ),
 ]
 
-# Computed with Python integers: seed, position, domain, token id, word, float32 bits of the uniform.
+# Computed with Python integers: seed, position, domain, token id, word, bits of the uniform.
 VECTORS = [
     (0x0, 0, Domain.DRAFT, 0, 0x6627E8D5, "3ecc4fd2"),
     (0x0, 0, Domain.DRAFT, 1, 0xE169C58D, "3f6169c6"),
@@ -113,7 +113,7 @@ def test_words_and_uniforms_are_pinned(
 )
 def test_a_word_becomes_a_pinned_float32(word: int, uniform_bits: str) -> None:
     (converted,) = to_uniforms(np.array([word], dtype=np.uint64))
-    assert np.float32 == type(converted)
+    assert np.float32 == converted.dtype
     assert uniform_bits == float_bits(converted)
 
 

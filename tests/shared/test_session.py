@@ -49,34 +49,66 @@ MESSAGES: tuple[Message, ...] = (
     GoingAway(retry_after_seconds=1.0),
 )
 
-# A column for each message in the order above, a row for each state; "-": an error of the sender.
+# The next state: a column for each state, a row for each message; "-": an error of the sender.
 VERIFIER_CONNECTION_GRID = """
-           Hello Open    Ready   Draft   Cancel  Status  Goodbye Welcome Opened Verdict Error GoingAway
-greeting   open  -       -       -       -       -       -       -       -      -       -     -
-open       -     open    open    open    open    open    closed  -       -      -       -     -
-leaving    -     leaving leaving leaving leaving leaving closed  -       -      -       -     -
-closed     -     -       -       -       -       -       -       -       -      -       -     -
+from       greeting  open    leaving  closed
+Hello      open      -       -        -
+Open       -         open    leaving  -
+Ready      -         open    leaving  -
+Draft      -         open    leaving  -
+Cancel     -         open    leaving  -
+Status     -         open    leaving  -
+Goodbye    -         closed  closed   -
+Welcome    -         -       -        -
+Opened     -         -       -        -
+Verdict    -         -       -        -
+Error      -         -       -        -
+GoingAway  -         -       -        -
 """
 AGENT_CONNECTION_GRID = """
-           Hello Open Ready Draft Cancel Status Goodbye Welcome Opened  Verdict Error   GoingAway
-greeting   -     -    -     -     -      -      -       open    -       -       closed  -
-open       -     -    -     -     -      -      -       -       open    open    open    leaving
-leaving    -     -    -     -     -      -      -       -       leaving leaving leaving -
-closed     -     -    -     -     -      -      -       -       -       -       -       -
+from       greeting  open     leaving  closed
+Hello      -         -        -        -
+Open       -         -        -        -
+Ready      -         -        -        -
+Draft      -         -        -        -
+Cancel     -         -        -        -
+Status     -         -        -        -
+Goodbye    -         -        -        -
+Welcome    open      -        -        -
+Opened     -         open     leaving  -
+Verdict    -         open     leaving  -
+Error      closed    open     leaving  -
+GoingAway  -         leaving  -        -
 """
 VERIFIER_STREAM_GRID = """
-           Hello Open Ready      Draft      Cancel     Status Goodbye Welcome Opened Verdict Error GoingAway
-opening    -     -    -          -          cancelling -      -       -       -      -       -     -
-running    -     -    running    running    cancelling -      -       -       -      -       -     -
-cancelling -     -    cancelling cancelling cancelling -      -       -       -      -       -     -
-ended      -     -    -          -          -          -      -       -       -      -       -     -
+from       opening     running     cancelling  ended
+Hello      -           -           -           -
+Open       -           -           -           -
+Ready      -           running     cancelling  -
+Draft      -           running     cancelling  -
+Cancel     cancelling  cancelling  cancelling  -
+Status     -           -           -           -
+Goodbye    -           -           -           -
+Welcome    -           -           -           -
+Opened     -           -           -           -
+Verdict    -           -           -           -
+Error      -           -           -           -
+GoingAway  -           -           -           -
 """
 AGENT_STREAM_GRID = """
-           Hello Open Ready Draft Cancel Status Goodbye Welcome Opened     Verdict    Error GoingAway
-opening    -     -    -     -     -      -      -       -       running    -          ended -
-running    -     -    -     -     -      -      -       -       -          running    ended -
-cancelling -     -    -     -     -      -      -       -       cancelling cancelling ended -
-ended      -     -    -     -     -      -      -       -       -          -          -     -
+from       opening  running  cancelling  ended
+Hello      -        -        -           -
+Open       -        -        -           -
+Ready      -        -        -           -
+Draft      -        -        -           -
+Cancel     -        -        -           -
+Status     -        -        -           -
+Goodbye    -        -        -           -
+Welcome    -        -        -           -
+Opened     running  -        cancelling  -
+Verdict    -        running  cancelling  -
+Error      ended    ended    ended       -
+GoingAway  -        -        -           -
 """
 
 Table = Mapping[tuple[Any, type[Message]], Any]
@@ -86,13 +118,12 @@ def cells(
     table: Table, states: type[Enum], grid: str
 ) -> Iterator[tuple[Table, Enum, Message, str]]:
     """Every state and message of a grid with what it says about them."""
-    header, *rows = grid.strip().splitlines()
-    assert [type(message).__name__ for message in MESSAGES] == header.split()
-    assert [state.value for state in states] == [row.split()[0] for row in rows]
-    for row in rows:
-        state, *following = row.split()
-        for message, value in zip(MESSAGES, following, strict=True):
-            yield table, states(state), message, value
+    (_, *values), *rows = (line.split() for line in grid.strip().splitlines())
+    assert [state.value for state in states] == values
+    for message, (name, *following) in zip(MESSAGES, rows, strict=True):
+        assert type(message).__name__ == name
+        for state, value in zip(states, following, strict=True):
+            yield table, state, message, value
 
 
 CELLS = [

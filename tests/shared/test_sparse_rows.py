@@ -78,7 +78,7 @@ def test_the_wire_form_is_counts_then_ids_then_weights() -> None:
 
 
 def test_an_entry_takes_four_bytes() -> None:
-    thirty_two = row({token_id: 100 for token_id in range(32)})
+    thirty_two = row(dict.fromkeys(range(32), 100))
     assert 1 + 8 + 1 + 8 * 32 * 4 == len(pack_rows((thirty_two,) * 8))
 
 

@@ -1,0 +1,102 @@
+"""Greedy text through the whole system is the target's own, token for token, on real weights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from verifier.model_loading import load_target
+
+from edge_agent.agent import Agent
+from edge_agent.drafter import Drafter
+from edge_agent.generation import GenerationRequest
+from edge_agent.llama import LlamaDrafter
+from shared.sampling import GREEDY
+from tests.support.loopback import chat, generate, loopback, make_service, round_settings
+from tests.support.real_models import DRAFTS, TARGET, Prompt, model_path, prompts
+from verifier.target import TargetModel, Tokenizer
+
+NUM_TOKENS = 96
+LONGEST_WINDOW = 16
+
+pytestmark = pytest.mark.timeout(1800)  # three drafts x 16 prompts x 96 tokens on two cores
+
+
+@pytest.fixture(scope="module")
+def target() -> tuple[TargetModel, Tokenizer]:
+    return load_target(model_path(TARGET), device="cpu", dtype="float32", kv_cache_tokens=65_536)
+
+
+@pytest.fixture(scope="module")
+def expected(target: tuple[TargetModel, Tokenizer]) -> list[list[int]]:
+    """What transformers' own `generate` makes of each prompt."""
+    _, tokenizer = target
+    path = model_path(TARGET)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    texts = []
+    for prompt in prompts():
+        prompt_ids = tokenizer.encode_chat([("user", prompt.text)])
+        output = model.generate(
+            torch.tensor([prompt_ids]),
+            attention_mask=torch.ones(1, len(prompt_ids), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=NUM_TOKENS,
+            eos_token_id=sorted(tokenizer.end_ids),
+            pad_token_id=min(tokenizer.end_ids),
+        )
+        texts.append(output[0, len(prompt_ids) :].tolist())
+    return texts
+
+
+@pytest.fixture
+def drafters() -> Iterator[list[Drafter]]:
+    made = [LlamaDrafter(model_path(name), 16, 1024, threads=1, batch_threads=2) for name in DRAFTS]
+    yield list(made)
+    for drafter in made:
+        drafter.close()
+
+
+def test_greedy_text_equals_transformers_and_the_target_alone_with_every_draft_and_window(
+    target: tuple[TargetModel, Tokenizer], expected: list[list[int]], drafters: list[Drafter]
+) -> None:
+    """One batch of 64 streams: each prompt with three drafts at windows 0 to 16, and alone."""
+    outputs = asyncio.run(_generate_all(target, drafters))
+    for i, prompt in enumerate(prompts()):
+        for arm in range(len(drafters) + 1):
+            assert expected[i] == outputs[i, arm], f"{prompt.id}, arm {arm}"
+
+
+async def _generate_all(
+    target: tuple[TargetModel, Tokenizer], drafters: list[Drafter]
+) -> dict[tuple[int, int], list[int]]:
+    """Output ids by (prompt, arm); the last arm has speculation off."""
+    settings = round_settings(max_draft_length=16, max_window=33, budget_tokens=512)
+    service = make_service(*target, settings=settings)
+    draft_lengths = (i % (LONGEST_WINDOW + 1) for i in count())
+
+    async def run(agent: Agent, prompt: Prompt, draft_length: int) -> list[int]:
+        request = GenerationRequest(
+            messages=chat(prompt.text),
+            sampling=GREEDY,
+            max_tokens=NUM_TOKENS,
+            draft_length=draft_length,
+        )
+        _, finished = await generate(agent, request)
+        return list(finished.token_ids)
+
+    async with loopback(service, drafters) as (_, agents):
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                (i, arm): group.create_task(
+                    run(agents[arm % 3], prompt, next(draft_lengths) if arm < 3 else 0)
+                )
+                for i, prompt in enumerate(prompts())
+                for arm in range(len(agents) + 1)
+            }
+    return {key: task.result() for key, task in tasks.items()}

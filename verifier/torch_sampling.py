@@ -1,0 +1,105 @@
+"""What the target makes of the drafts of a whole round: accepted, recovered, bonus and own tokens.
+
+The same rules on the same random numbers as `shared.speculation` and `shared.sampling`, which it is
+tested against, for rows of all modes in one batch.  No dense draft distribution ever exists.  One
+item's input must never change another's outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from shared.noise import Domain
+from verifier.target import ItemOutcome, Verify
+from verifier.torch_distributions import Draw, SampledRow, TargetDistributions
+from verifier.torch_logits import LogitRows
+from verifier.torch_noise import noise_keys, uniforms
+
+NON_FINITE_LOGITS = "the target model gave logits that are not finite"
+
+
+def num_logit_rows(verify: Verify) -> int:
+    """How many rows of logits a check needs: its drafts', and one for the token after them."""
+    return len(verify.draft_token_ids) + (verify.mode == "coupled" or verify.draws_bonus)
+
+
+def verify_rows(logits: Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]:
+    """The outcomes of checks whose rows [num_rows, vocab_size] stand one after the other."""
+    rows = LogitRows.of(logits)
+    starts = accumulate(map(num_logit_rows, verifies), initial=0)
+    checks = [_Check(*pair) for pair in zip(verifies, starts, strict=False)]
+    is_finite = rows.row_max.isfinite().tolist()
+    sound = [check for check in checks if all(is_finite[row] for row in check.rows)]
+    sampled = [
+        SampledRow(row, check.verify.sampling, check.is_tested)
+        for check in sound
+        if not check.is_greedy
+        for row in check.rows
+    ]
+    distributions = TargetDistributions(rows, sampled, vocab_size=logits.shape[1])
+    tests = _test(distributions, [check for check in sound if check.is_tested])
+    draws = [
+        draw for check in sound if not check.is_greedy for draw in _draws(check, tests.get(check))
+    ]
+    token_ids = _most_likely(rows, [check for check in sound if check.is_greedy])
+    token_ids |= zip((draw.row_number for draw in draws), distributions.draw(draws), strict=True)
+    outcomes = {check: _outcome(check, tests.get(check), token_ids) for check in sound}
+    broken = ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
+    return [outcomes.get(check, broken) for check in checks]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Check:
+    verify: Verify
+    first_row: int
+
+    @property
+    def rows(self) -> range:
+        return range(self.first_row, self.first_row + num_logit_rows(self.verify))
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.verify.sampling.is_greedy
+
+    @property
+    def is_tested(self) -> bool:
+        """Drafts are put to the test; others are compared with the target's own tokens."""
+        return self.verify.mode == "rejection" and not self.is_greedy
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    num_accepted: int
+    accept_probs: tuple[float, ...]
+
+
+def _most_likely(rows: LogitRows, checks: Sequence[_Check]) -> dict[int, int]:
+    numbers = [row for check in checks for row in check.rows]
+    token_ids = rows.argmax(torch.tensor(numbers, dtype=torch.int64, device=rows.logits.device))
+    return dict(zip(numbers, token_ids.tolist(), strict=True))
+
+
+def _test(
+    distributions: TargetDistributions, checks: Sequence[_Check]
+) -> dict[_Check, _Test]:
+    """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x)."""
+    drafted = [
+        (check, i, token_id)
+        for check in checks
+        for i, token_id in enumerate(check.verify.draft_token_ids)
+    ]
+    target_probs = distributions.probs(
+        [(check.first_row + i, token_id) for check, i, token_id in drafted]
+    )
+    accept_probs: dict[_Check, list[float]] = {check: [] for check in checks}
+    for (check, i, token_id), target_prob in zip(drafted, target_probs, strict=True):
+        draft_prob = check.verify.rows[i].prob_of(token_id)
+        # A token that its own row does not hold was not drawn from it.
+        accept_probs[check].append(min(1.0, target_prob / draft_prob) if draft_prob else 0.0)
+    draws = [(check.verify.seed, check.verify.position + i) for check, i, _ in drafted]
+    for_test = distributions.uniforms(draws, Domain.ACCEPT)
