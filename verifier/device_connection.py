@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from shared.codec import decode_from_agent, encode
 from shared.errors import GoodspeedError, RemoteProtocolError, RequestRefused
 from shared.fingerprint import first_difference
 from shared.messages import (
+    MAX_SENTENCE_LENGTH,
     PROTOCOL_VERSION,
     AgentMessage,
     Cancel,
@@ -30,7 +31,6 @@ from shared.messages import (
     VerifierMessage,
     Welcome,
 )
-from shared.path import DraftToken, Extension
 from shared.session import (
     VERIFIER_CONNECTION,
     VERIFIER_STREAM,
@@ -38,8 +38,7 @@ from shared.session import (
     StreamState,
     next_state,
 )
-from shared.sparse_rows import unpack_rows
-from shared.token_ids import unpack_token_ids
+from verifier.drafts import unpack_draft
 from verifier.service import Device, VerifierService
 from verifier.streams import Stream
 
@@ -49,6 +48,10 @@ logger = logging.getLogger(__name__)
 MAX_QUEUED_MESSAGES = 1024
 # A peer that does not take a message for this long is gone, whatever its socket says.
 SEND_TIMEOUT_SECONDS = 10.0
+# A connection that has not said Hello by then makes room for others.
+HELLO_TIMEOUT_SECONDS = 10.0
+# How long a board may take to read its last messages and to answer the close.
+FAREWELL_SECONDS = 2.0
 
 
 class ConnectionRefused(GoodspeedError):
@@ -62,38 +65,49 @@ class ConnectionRefused(GoodspeedError):
 class _OpenStream:
     """A channel of this connection; `stream` is None until the prompt is tokenized."""
 
-    __slots__ = ("state", "stream")
+    __slots__ = ("opening", "state", "stream")
 
     def __init__(self) -> None:
         self.state = StreamState.OPENING
         self.stream: Stream | None = None
+        self.opening: asyncio.Task[None] | None = None
 
 
 class DeviceConnection:
     """Drives one websocket; `run` returns when it is over."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, device: Device, service: VerifierService
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        device: Device,
+        service: VerifierService,
     ) -> None:
         self._socket = socket
+        self._transport = transport
         self._device = device
         self._service = service
         self._state = ConnectionState.GREETING
         self._channels: dict[int, _OpenStream] = {}
         self._highest_channel = -1
         self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_QUEUED_MESSAGES)
-        self._opening: set[asyncio.Task[None]] = set()
-        self._is_overrun = False
 
     # --- what others call ----------------------------------------------------------------------
 
     def send(self, message: VerifierMessage) -> None:
         """Queue a message; a board that does not read is cut off."""
-        packed = encode(message)
+        if self._state is ConnectionState.CLOSED:
+            return
         try:
-            self._outgoing.put_nowait(packed)
+            self._outgoing.put_nowait(encode(message))
         except asyncio.QueueFull:
-            self._is_overrun = True
+            self._service.metrics.rejected(ErrorCode.LIMIT)
+            logger.warning(
+                "device %s is cut off: %d messages wait to be read",
+                self._device.name,
+                MAX_QUEUED_MESSAGES,
+            )
+            self.cut_off()
 
     def stream_ended(self, channel: int) -> None:
         """The last message of a channel was queued; later messages for it are ignored."""
@@ -107,8 +121,21 @@ class DeviceConnection:
 
     def replace(self) -> None:
         """End this connection because the device made a newer one."""
+        self._drop_streams()
         self.send(Error(ErrorCode.REPLACED, "a newer connection of this device took over"))
         self.close()
+
+    def close(self) -> None:
+        """Write what is queued and end; `run` returns soon after."""
+        self._state = ConnectionState.CLOSED
+        if self._outgoing.full():
+            self._outgoing.get_nowait()
+        self._outgoing.put_nowait(None)
+
+    def cut_off(self) -> None:
+        """End now, whatever the board has not read."""
+        self._state = ConnectionState.CLOSED
+        self._transport.abort()
 
     # --- the life of the connection ------------------------------------------------------------
 
@@ -118,55 +145,66 @@ class DeviceConnection:
         try:
             await self._read()
         except ConnectionRefused as refusal:
-            self.send(refusal.error)
+            self._reject(refusal.error)
         except RemoteProtocolError as error:
-            self._service.metrics.rejected(error.code)
-            logger.warning("device %s: %s", self._device.name, error)
-            self.send(Error(error.code, str(error)))
+            self._reject(Error(error.code, _cut(str(error))))
         finally:
-            self._state = ConnectionState.CLOSED
-            for task in self._opening:
-                task.cancel()
-            for channel in self._channels.values():
-                if channel.stream is not None:
-                    self._service.drop(channel.stream)
-            self._channels.clear()
+            self._drop_streams()
             if self._device.outbox is self:
                 self._device.outbox = None
+                logger.info("device %s disconnected", self._device.name)
             self.close()
-            await writer
-            await self._socket.close()
+            await asyncio.wait([writer], timeout=FAREWELL_SECONDS)
+            writer.cancel()
+            self._transport.abort()  # what a dead peer has not read would wait for it forever
+
+    def _reject(self, error: Error) -> None:
+        self._service.metrics.rejected(error.code)
+        logger.warning("device %s: %s", self._device.name, error.sentence)
+        self.send(error)
+
+    def _drop_streams(self) -> None:
+        for channel in self._channels.values():
+            _drop(channel, self._service)
+        self._channels.clear()
 
     async def _read(self) -> None:
-        async for frame in self._socket:
-            if self._is_overrun:
-                raise RemoteProtocolError(
-                    f"{MAX_QUEUED_MESSAGES} messages wait to be read", ErrorCode.LIMIT
-                )
-            if frame.type is not WSMsgType.BINARY:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
+                frame = await self._socket.receive()
+        except TimeoutError:
+            sentence = f"no Hello came within {HELLO_TIMEOUT_SECONDS:.0f} s"
+            raise RemoteProtocolError(sentence, ErrorCode.LIMIT) from None
+        while self._take(frame):
+            # One message for each turn of the event loop, however many a board sends at once.
+            await asyncio.sleep(0)
+            frame = await self._socket.receive()
+
+    def _take(self, frame: WSMessage) -> bool:
+        """Take one frame in; whether the connection goes on."""
+        if self._state is ConnectionState.CLOSED:
+            return False
+        match frame.type:
+            case WSMsgType.BINARY:
+                self._service.metrics.received(self._device.name, len(frame.data))
+                self._receive(decode_from_agent(frame.data))
+                return self._state is not ConnectionState.CLOSED
+            case WSMsgType.TEXT:
                 raise RemoteProtocolError("text frames are not allowed")
-            self._service.metrics.received(self._device.name, len(frame.data))
-            self._receive(decode_from_agent(frame.data))
-            if self._state is ConnectionState.CLOSED:
-                return
+            case WSMsgType.ERROR if isinstance(frame.data, WebSocketError):
+                raise RemoteProtocolError(f"websocket frame is not allowed: {frame.data}")
+            case _:
+                return False  # closed, or no answer to a ping
 
     async def _write(self) -> None:
-        while (packed := await self._outgoing.get()) is not None:
-            try:
+        try:
+            while (packed := await self._outgoing.get()) is not None:
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                     await self._socket.send_bytes(packed)
-            except (TimeoutError, ConnectionError, RuntimeError):
-                await self._socket.close()  # ends the reader; it cleans up
-                return
-            self._service.metrics.sent(self._device.name, len(packed))
-        await self._socket.close()
-
-    def close(self) -> None:
-        """Write what is queued and end; `run` returns soon after."""
-        self._state = ConnectionState.CLOSED
-        if self._outgoing.full():
-            self._outgoing.get_nowait()
-        self._outgoing.put_nowait(None)
+                self._service.metrics.sent(self._device.name, len(packed))
+            await self._socket.close()
+        except (TimeoutError, ConnectionError):
+            self.cut_off()  # ends the reader; it cleans up
 
     # --- messages ------------------------------------------------------------------------------
 
@@ -192,6 +230,7 @@ class DeviceConnection:
         device.epoch += 1
         device.outbox = self
         device.draft_context_tokens = hello.context_tokens
+        logger.info("device %s connected, drafting with %s", device.name, hello.draft_model)
         if hello.draft_microseconds:
             device.estimates.speed.observe_drafting(1, hello.draft_microseconds / 1e6)
         self.send(
@@ -233,19 +272,18 @@ class DeviceConnection:
         self._highest_channel = message.channel
         limit = self._service.limits.max_streams_per_device
         if self._state is ConnectionState.LEAVING:
-            self._refuse(message.channel, ErrorCode.LIMIT, "the verifier is shutting down")
-        elif len(self._channels) >= limit:
+            return  # crossed our GoingAway; the agent opens it again on its next connection
+        if len(self._channels) >= limit:
             self._refuse(
                 message.channel, ErrorCode.LIMIT, f"the device has {limit} streams already"
             )
         else:
-            self._channels[message.channel] = _OpenStream()
-            task = asyncio.create_task(self._open_stream(message), name=f"open-{message.channel}")
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            channel = self._channels[message.channel] = _OpenStream()
+            channel.opening = asyncio.create_task(
+                self._open_stream(message, channel), name=f"open-{message.channel}"
+            )
 
-    async def _open_stream(self, message: Open) -> None:
-        channel = self._channels[message.channel]
+    async def _open_stream(self, message: Open, channel: _OpenStream) -> None:
         try:
             stream = await self._service.open_stream(self._device, self, message)
         except RequestRefused as error:
@@ -253,6 +291,10 @@ class DeviceConnection:
             return
         except RemoteProtocolError as error:
             self._refuse(message.channel, error.code, str(error))
+            return
+        except Exception:
+            logger.exception("device %s: a stream could not be opened", self._device.name)
+            self._refuse(message.channel, ErrorCode.MODEL, "the stream could not be opened")
             return
         channel.stream = stream
         if channel.state is StreamState.CANCELLING:
@@ -263,7 +305,7 @@ class DeviceConnection:
     def _refuse(self, channel: int, code: str, sentence: str, field: str | None = None) -> None:
         self._channels.pop(channel, None)
         self._service.metrics.rejected(code)
-        self.send(Error(code, sentence, channel, field or ""))
+        self.send(Error(code, _cut(sentence), channel, field or ""))
 
     def _receive_for_stream(self, message: Ready | Draft | Cancel) -> None:
         if message.channel > self._highest_channel:
@@ -276,8 +318,7 @@ class DeviceConnection:
             self._apply(message, channel)
         except RemoteProtocolError as error:
             logger.warning("device %s, channel %d: %s", self._device.name, message.channel, error)
-            if channel.stream is not None:
-                self._service.drop(channel.stream)
+            _drop(channel, self._service)
             self._refuse(message.channel, error.code, str(error))
 
     def _apply(self, message: Ready | Draft | Cancel, channel: _OpenStream) -> None:
@@ -288,26 +329,21 @@ class DeviceConnection:
             case Ready():
                 stream.board_is_ready = True
             case Draft():
-                draft, drafting_seconds = self._extension(message)
+                draft = unpack_draft(message, self._service.target.vocab_size)
                 now = asyncio.get_running_loop().time()
-                stream.receive_draft(draft, drafting_seconds, now)
+                stream.receive_draft(draft, message.drafting_microseconds / 1e6, now)
             case Cancel():
                 self._service.cancel(stream)
         self._service.wake()
 
-    def _extension(self, message: Draft) -> tuple[Extension, float]:
-        vocab_size = self._service.target.vocab_size
-        token_ids = unpack_token_ids(message.tokens, vocab_size).tolist()
-        rows = unpack_rows(message.rows, vocab_size) if message.rows else ()
-        num_bare = len(token_ids) - len(rows)  # all of them, or the guess that comes first
-        if num_bare < 0 or (rows and num_bare > 1):
-            raise RemoteProtocolError(f"{len(rows)} rows came for {len(token_ids)} draft tokens")
-        last = len(token_ids) - 1
-        tokens = tuple(
-            DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last)
-            for i, token_id in enumerate(token_ids)
-        )
-        return (
-            Extension(message.base, message.position, tokens),
-            message.drafting_microseconds / 1e6,
-        )
+
+def _drop(channel: _OpenStream, service: VerifierService) -> None:
+    """Forget a stream, also one that is still being opened."""
+    if channel.opening is not None:
+        channel.opening.cancel()
+    if channel.stream is not None:
+        service.drop(channel.stream)
+
+
+def _cut(sentence: str) -> str:
+    return sentence[:MAX_SENTENCE_LENGTH]

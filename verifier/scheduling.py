@@ -11,7 +11,7 @@ import msgspec
 
 from verifier.budget import BudgetLimits, plan_budget
 from verifier.cost_curve import CostCurve
-from verifier.guard import DraftCosts, longest_paying_length
+from verifier.guard import DraftCosts, best_length, worthwhile_depth
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.streams import Stream
 
@@ -87,7 +87,7 @@ def _longest(
         token_seconds=token_seconds,
         waits=stream.request.mode == "rejection",
     )
-    length = longest_paying_length(costs, settings.max_draft_length)
+    length = best_length(costs, settings.max_draft_length)
     if length:
         stream.probe.drafts_pay()
         return length
@@ -96,12 +96,16 @@ def _longest(
 
 def _grant(stream: Stream, length: int, settings: ScheduleSettings) -> Grant:
     """One Draft in the running round, one for the next: the board drafts while the target works."""
+    is_fixed = stream.request.draft_length is not None
     if stream.can_draft and stream.request.draft_length is not None:
         length = min(stream.request.draft_length, settings.max_draft_length)
     room = stream.request.max_output_tokens - stream.position - 1
     if length == 0 or room <= 0:
         return Grant(0, 0)
     # In `rejection` the guess of the bonus token stands between two chunks.
-    ahead = length + (stream.request.mode == "rejection")
-    window = min(length + ahead, settings.max_window, room, stream.draft_room)
+    window = 2 * length + (stream.request.mode == "rejection")
+    if settings.uses_guard and not is_fixed:
+        depth = worthwhile_depth(stream.estimates.acceptance.rate)
+        window = min(window, max(length, depth))
+    window = min(window, settings.max_window, room, stream.draft_room)
     return Grant(min(length, window), window) if window > 0 else Grant(0, 0)

@@ -19,7 +19,7 @@ from shared.sampling import SamplingParameters
 from shared.sparse_rows import SparseRow
 from shared.speculation import SMALLEST_RESIDUAL_MASS
 from verifier.torch_logits import LogitRows
-from verifier.torch_noise import noise_keys
+from verifier.torch_noise import noise_keys, uniforms
 from verifier.torch_race import DraftRows, TargetRows
 from verifier.torch_truncated_rows import truncate
 from verifier.torch_whole_rows import WholeRows
@@ -65,6 +65,11 @@ class TargetDistributions:
             for i, prob in zip(asked, rows.probs(index, token_ids)[:, 0].tolist(), strict=True):
                 answers[i] = prob
         return answers
+
+    def uniforms(self, decisions: Sequence[tuple[int, int, Domain]]) -> list[float]:
+        """The uniform of each (seed, position, domain) that has no token id."""
+        keys = noise_keys(decisions, self._device)
+        return uniforms(keys, keys.new_zeros(len(decisions), 1))[:, 0].tolist()
 
     def draw(self, draws: Sequence[Draw]) -> list[int]:
         """The token of each draw."""

@@ -44,19 +44,23 @@ class TargetRows(Protocol):
 
 
 def residual(token_ids: Tensor, weights: Tensor, drafts: DraftRows | None) -> Tensor:
-    """max(weight - draft, 0) of ids [n, k], or the weights of a draw where nothing is left."""
+    """max(weight - draft, 0) of ids [n, k]."""
     if drafts is None:
         return weights
     same = token_ids[drafts.index, :, None] == drafts.token_ids[:, None, :]
-    whole = weights[drafts.index]
-    left = (whole - (same * drafts.probs[:, None, :]).sum(2)).clamp_(min=0)
-    return weights.index_copy(
-        0, drafts.index, left.where(left.amax(1, keepdim=True) > 0, whole)
-    )
+    drafted = (same * drafts.probs[:, None, :]).sum(2)
+    return weights.index_add(0, drafts.index, drafted, alpha=-1).clamp_(min=0)
 
 
-def first_to_arrive(keys: Tensor, token_ids: Tensor, weights: Tensor) -> Tensor:
-    """The winner [n] among ids [n, k] under keys [4, n]; an id may stand there twice."""
-    times = waiting_times(keys, token_ids) / weights
+def first_to_arrive(
+    keys: Tensor, token_ids: Tensor, weights: Tensor, drafts: DraftRows | None
+) -> Tensor:
+    """The winner [n] among ids [n, k], less the drafts, under keys [4, n].
+
+    An id may stand there twice.  Where the drafts leave nothing, the weights themselves race.
+    """
+    left = residual(token_ids, weights, drafts)
+    left = left.where(left.amax(1, keepdim=True) > 0, weights)
+    times = waiting_times(keys, token_ids) / left
     is_first = times == times.amin(1, keepdim=True)
     return token_ids.masked_fill(~is_first, token_ids.max()).amin(1)

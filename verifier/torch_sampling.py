@@ -18,7 +18,6 @@ from shared.noise import Domain
 from verifier.target import ItemOutcome, Verify
 from verifier.torch_distributions import Draw, SampledRow, TargetDistributions
 from verifier.torch_logits import LogitRows
-from verifier.torch_noise import noise_keys, uniforms
 
 NON_FINITE_LOGITS = "the target model gave logits that are not finite"
 
@@ -88,18 +87,51 @@ def _test(
     distributions: TargetDistributions, checks: Sequence[_Check]
 ) -> dict[_Check, _Test]:
     """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x)."""
-    drafted = [
-        (check, i, token_id)
-        for check in checks
-        for i, token_id in enumerate(check.verify.draft_token_ids)
-    ]
+    drafted = [(check, i) for check in checks for i in range(len(check.verify.draft_token_ids))]
     target_probs = distributions.probs(
-        [(check.first_row + i, token_id) for check, i, token_id in drafted]
+        [(check.first_row + i, check.verify.draft_token_ids[i]) for check, i in drafted]
+    )
+    uniforms = distributions.uniforms(
+        [(check.verify.seed, check.verify.position + i, Domain.ACCEPT) for check, i in drafted]
     )
     accept_probs: dict[_Check, list[float]] = {check: [] for check in checks}
-    for (check, i, token_id), target_prob in zip(drafted, target_probs, strict=True):
-        draft_prob = check.verify.rows[i].prob_of(token_id)
+    survives: dict[_Check, list[bool]] = {check: [] for check in checks}
+    for (check, i), target_prob, uniform in zip(drafted, target_probs, uniforms, strict=True):
+        draft_prob = check.verify.rows[i].prob_of(check.verify.draft_token_ids[i])
         # A token that its own row does not hold was not drawn from it.
-        accept_probs[check].append(min(1.0, target_prob / draft_prob) if draft_prob else 0.0)
-    draws = [(check.verify.seed, check.verify.position + i) for check, i, _ in drafted]
-    for_test = distributions.uniforms(draws, Domain.ACCEPT)
+        accept_prob = min(1.0, target_prob / draft_prob) if draft_prob else 0.0
+        accept_probs[check].append(accept_prob)
+        survives[check].append(uniform < accept_prob)
+    return {
+        check: _Test([*survives[check], False].index(False), tuple(accept_probs[check]))
+        for check in checks
+    }
+
+
+def _draws(check: _Check, test: _Test | None) -> list[Draw]:
+    """What must be drawn for a check: the token after the test, or the target's own everywhere."""
+    verify = check.verify
+    if test is None:
+        return [
+            Draw(row, verify.seed, verify.position + i, Domain.COUPLED)
+            for i, row in enumerate(check.rows)
+        ]
+    i = test.num_accepted
+    row, position = check.first_row + i, verify.position + i
+    if i < len(verify.draft_token_ids):
+        return [Draw(row, verify.seed, position, Domain.RECOVERED, verify.rows[i])]
+    if verify.draws_bonus:
+        return [Draw(row, verify.seed, position, Domain.BONUS)]
+    return []
+
+
+def _outcome(check: _Check, test: _Test | None, token_ids: Mapping[int, int]) -> ItemOutcome:
+    if test is None:
+        drafts = check.verify.draft_token_ids
+        is_equal = [token_ids[row] == token for row, token in zip(check.rows, drafts, strict=False)]
+        # A greedy target gives all its probability to one token.
+        accept_probs = tuple(map(float, is_equal)) if check.verify.mode == "rejection" else ()
+        test = _Test([*is_equal, False].index(False), accept_probs)
+    row = check.first_row + test.num_accepted
+    token_id = token_ids[row] if row in check.rows else None
+    return ItemOutcome(test.num_accepted, token_id, test.accept_probs)

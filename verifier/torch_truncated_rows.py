@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shared.sampling import SamplingParameters
 from verifier.torch_logits import LogitRows
-from verifier.torch_race import DraftRows, first_to_arrive, residual
+from verifier.torch_race import DraftRows, first_to_arrive
 
 # Least probability of a candidate for top-p: at first one that 0.95 of a text model's rows can do
 # with, then one for flat rows, then all tokens.
@@ -33,10 +33,7 @@ class TruncatedRows:
         return (same * self.kept_probs[index, None, :]).sum(2)
 
     def draw(self, index: Tensor, keys: Tensor, drafts: DraftRows | None) -> Tensor:
-        token_ids = self.token_ids[index]
-        return first_to_arrive(
-            keys, token_ids, residual(token_ids, self.kept_probs[index], drafts)
-        )
+        return first_to_arrive(keys, self.token_ids[index], self.kept_probs[index], drafts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,7 @@ class WholeRows:
         weights = residual(likely, self._weights(index, likely), drafts)
         bounds = (waiting_times(keys, likely) / weights).amin(1)
         token_ids = self._contenders(index, keys, bounds)
-        weights = residual(token_ids, self._weights(index, token_ids), drafts)
-        return first_to_arrive(keys, token_ids, weights)
+        return first_to_arrive(keys, token_ids, self._weights(index, token_ids), drafts)
 
     def _weights(self, index: Tensor, token_ids: Tensor) -> Tensor:
         rows = self.row_numbers[index]

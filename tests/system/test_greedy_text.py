@@ -17,7 +17,8 @@ from edge_agent.generation import GenerationRequest
 from edge_agent.llama import LlamaDrafter
 from shared.sampling import GREEDY
 from tests.support.loopback import chat, generate, loopback, make_service, round_settings
-from tests.support.real_models import DRAFTS, TARGET, Prompt, model_path, prompts
+from tests.support.prompt_set import DRAFTS, TARGET, Prompt, prompts
+from tests.support.real_models import real_model
 from verifier.target import TargetModel, Tokenizer
 
 NUM_TOKENS = 96
@@ -28,14 +29,14 @@ pytestmark = pytest.mark.timeout(1800)  # three drafts x 16 prompts x 96 tokens 
 
 @pytest.fixture(scope="module")
 def target() -> tuple[TargetModel, Tokenizer]:
-    return load_target(model_path(TARGET), device="cpu", dtype="float32", kv_cache_tokens=65_536)
+    return load_target(real_model(TARGET), device="cpu", dtype="float32", kv_cache_tokens=65_536)
 
 
 @pytest.fixture(scope="module")
 def expected(target: tuple[TargetModel, Tokenizer]) -> list[list[int]]:
     """What transformers' own `generate` makes of each prompt."""
     _, tokenizer = target
-    path = model_path(TARGET)
+    path = real_model(TARGET)
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     )
@@ -56,7 +57,7 @@ def expected(target: tuple[TargetModel, Tokenizer]) -> list[list[int]]:
 
 @pytest.fixture
 def drafters() -> Iterator[list[Drafter]]:
-    made = [LlamaDrafter(model_path(name), 16, 1024, threads=1, batch_threads=2) for name in DRAFTS]
+    made = [LlamaDrafter(real_model(name), 16, 1024, threads=1, batch_threads=2) for name in DRAFTS]
     yield list(made)
     for drafter in made:
         drafter.close()

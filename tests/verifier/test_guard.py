@@ -13,10 +13,12 @@ from verifier.guard import (
     FIRST_PROBE_PAUSE_SECONDS,
     MAX_PROBE_PAUSE_SECONDS,
     PROBE_LENGTH,
+    SMALLEST_SURVIVAL,
     DraftCosts,
     ProbeClock,
+    best_length,
     draft_pays,
-    longest_paying_length,
+    worthwhile_depth,
 )
 
 
@@ -57,19 +59,37 @@ def test_a_waiting_stream_must_win_its_cycle_back() -> None:
 
 def test_a_fast_target_leaves_nothing_for_a_slow_link() -> None:
     datacentre = costs(rate=0.9, draft_token_seconds=0.006, round_seconds=0.005)
-    assert 0 == longest_paying_length(datacentre, 16)
+    assert 0 == best_length(datacentre, 16)
 
 
 def test_a_long_round_trip_pays_only_with_a_long_draft() -> None:
     slow_link = costs(rate=0.9, round_trip_seconds=0.12)
     assert [False, False, True] == [draft_pays(slow_link, length) for length in (1, 2, 8)]
-    assert 8 == longest_paying_length(slow_link, 8)
-    assert 0 == longest_paying_length(slow_link, 2)
+    assert 8 == best_length(slow_link, 8)
+    assert 0 == best_length(slow_link, 2)
 
 
-def test_too_long_a_draft_is_cut_to_what_pays() -> None:
-    slow_board = costs(rate=0.8, draft_token_seconds=0.04, round_trip_seconds=0.0)
-    assert 6 == longest_paying_length(slow_board, 16)
+def test_the_length_with_most_tokens_per_second_wins_over_the_longest_that_pays() -> None:
+    # Cycle of S tokens: 0.15 s of rounds and 0.04 S; mu(S) over it is largest at 3.
+    slow_board = costs(rate=0.8, draft_token_seconds=0.04, round_trip_seconds=0.0, token_seconds=0)
+    speeds = [expected_tokens(0.8, s) / (0.15 + 0.04 * s) for s in range(1, 6)]
+    assert 3 == 1 + speeds.index(max(speeds))
+    assert draft_pays(slow_board, 5)
+    assert 3 == best_length(slow_board, 16)
+
+
+def test_even_a_free_draft_ends_where_its_tokens_hardly_survive() -> None:
+    free = costs(rate=0.7, token_seconds=0.0, waits=False)
+    assert 3 == worthwhile_depth(0.7) == best_length(free, 16)
+    assert 11 == worthwhile_depth(0.9)
+    assert 1 == worthwhile_depth(0.01)
+
+
+@given(st.floats(0.01, 0.99))
+def test_the_worthwhile_depth_is_the_last_one_with_a_fair_chance(rate: float) -> None:
+    depth = worthwhile_depth(rate)
+    assert depth == 1 or rate**depth >= SMALLEST_SURVIVAL * (1 - 1e-9)
+    assert rate ** (depth + 1) < SMALLEST_SURVIVAL * (1 + 1e-9)
 
 
 def test_a_stream_that_never_waits_ignores_the_round_trip() -> None:
@@ -85,22 +105,24 @@ def test_drafts_must_earn_the_growth_of_the_round() -> None:
     # mu(1) = 1.8: the round may grow by 80 % at most.
     assert draft_pays(costs(token_seconds=0.079, waits=False), 1)
     assert not draft_pays(costs(token_seconds=0.081, waits=False), 1)
-    assert 1 == longest_paying_length(costs(token_seconds=0.079, waits=False), 8)
+    assert 1 == best_length(costs(token_seconds=0.079, waits=False), 8)
 
 
 @given(any_costs, st.integers(-1, 32))
-def test_the_longest_paying_length_is_the_last_that_pays(
+def test_the_best_length_pays_and_is_0_only_where_none_does(
     stream_costs: DraftCosts, asked_length: int
 ) -> None:
-    paying = [length for length in range(1, asked_length + 1) if draft_pays(stream_costs, length)]
-    assert max(paying, default=0) == longest_paying_length(stream_costs, asked_length)
+    longest = min(asked_length, worthwhile_depth(stream_costs.acceptance_rate))
+    paying = [length for length in range(1, longest + 1) if draft_pays(stream_costs, length)]
+    length = best_length(stream_costs, asked_length)
+    assert length in paying if paying else length == 0
 
 
 @given(any_costs, st.integers(0, 32))
 def test_no_draft_pays_that_expects_at_most_one_token(
     stream_costs: DraftCosts, asked_length: int
 ) -> None:
-    length = longest_paying_length(stream_costs, asked_length)
+    length = best_length(stream_costs, asked_length)
     if length:
         assert expected_tokens(stream_costs.acceptance_rate, length) > 1.0
     assert not draft_pays(stream_costs, 0)

@@ -1,0 +1,30 @@
+"""The agent's API on a loopback port, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from edge_agent.api import build_app, build_runner
+from edge_agent.generation import Generator, TextPiece
+
+HELLO = (
+    TextPiece("Hello", "target"),
+    TextPiece(" wide", "accepted"),
+    TextPiece(" world", "target"),
+)
+
+
+@asynccontextmanager
+async def serving(generator: Generator, **options: Any) -> AsyncIterator[str]:
+    """Serve with `build_app(generator, **options)`; the value is `http://127.0.0.1:port`."""
+    runner = build_runner(build_app(generator, **{"api_token": None, **options}))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,294 @@
+"""Both ends of one stream without a socket: a board, a link of two queues, the verifier's channel.
+
+Everything that decides is the real code; this module only carries messages, as late as it is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.drafter import Forward, ScriptedDrafter, scripted_drafter
+from edge_agent.stream import AgentStream, DraftSettings, DraftStep
+from shared.codec import decode_from_agent, decode_from_verifier, encode
+from shared.messages import (
+    Cancel,
+    Draft,
+    Open,
+    Opened,
+    Ready,
+    Verdict,
+    VerifierMessage,
+)
+from shared.path import DraftToken, Extension
+from shared.sampling import SamplingParameters
+from shared.scripted_model import ScriptedModel, scripted_token_bytes
+from shared.session import AGENT_STREAM, VERIFIER_STREAM, StreamState, next_state
+from shared.sparse_rows import unpack_rows
+from shared.text import TextAssembler
+from shared.token_ids import pack_token_ids, unpack_token_ids
+from verifier.estimators import DeviceEstimates
+from verifier.rounds import RoundPlanner, StreamResult
+from verifier.streams import Stream, StreamRequest
+
+
+def extension_of(draft: Draft, vocab_size: int) -> Extension:
+    """A draft as the path sees it."""
+    token_ids = unpack_token_ids(draft.tokens, vocab_size).tolist()
+    rows = unpack_rows(draft.rows, vocab_size)
+    num_bare = len(token_ids) - len(rows)
+    last = len(token_ids) - 1
+    return Extension(
+        draft.base,
+        draft.position,
+        tuple(
+            DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last)
+            for i, token_id in enumerate(token_ids)
+        ),
+    )
+
+
+class Board:
+    """The agent's end: a stream, its slot of a draft model, and at most one step in progress."""
+
+    def __init__(
+        self,
+        model: ScriptedModel,
+        settings: DraftSettings,
+        sampling: SamplingParameters,
+        draft_length: int | None,
+    ) -> None:
+        self.stream = AgentStream(
+            channel=-1,
+            vocab_size=model.vocab_size,
+            settings=settings,
+            sampling=sampling,
+            drafts=draft_length != 0,
+        )
+        self.drafter: ScriptedDrafter = scripted_drafter(model, num_slots=1)
+        self.state = StreamState.OPENING
+        self.text_bytes: int | None = None  # what the last verdict kept
+        self._running: tuple[DraftStep, NDArray[np.float32] | None] | None = None
+
+    @property
+    def is_computing(self) -> bool:
+        return self._running is not None
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """Prompt, committed, sent and unsent tokens."""
+        stream = self.stream
+        drafted = [token.token_id for token in (*stream.path.live, *stream.unsent)]
+        return (*(stream.prompt_ids or ()), *stream.output_ids, *drafted)
+
+    def start_step(self) -> None:
+        """Let the draft model begin what the stream wants, if it wants anything."""
+        step = self.stream.next_step()
+        if step is None or self._running is not None:
+            return
+        held = self.drafter.num_tokens(0)
+        assert step.num_kept_tokens <= held
+        assert self.sequence[: step.num_kept_tokens] == self.drafter._slots[0][: step.num_kept_tokens]
+        self.drafter.truncate(0, step.num_kept_tokens)
+        (logits,) = self.drafter.forward([Forward(0, step.token_ids, step.spec is not None)])
+        self._running = (step, logits)
+
+    def finish_step(self, seconds: float, now: float) -> list[Ready | Draft]:
+        """What the board sends when the step that runs has ended."""
+        if self._running is None:
+            return []
+        (step, logits), self._running = self._running, None
+        messages: list[Ready | Draft] = [*self.stream.fed(step, step.draw(logits), seconds, now)]
+        if self.stream.becomes_ready():
+            messages.append(Ready(self.stream.channel))
+        return messages
+
+    def fail_step(self) -> list[Ready | Draft]:
+        """What the board sends when the draft model failed in the step that runs."""
+        if self._running is None:
+            return []
+        (step, _), self._running = self._running, None
+        self.drafter.truncate(0, 0)
+        return [*self.stream.failed(step)]
+
+    def lose_step(self) -> list[Ready | Draft]:
+        """What the board sends when the slot turned out to be empty."""
+        if self._running is None:
+            return []
+        self._running = None
+        self.drafter.truncate(0, 0)
+        return [*self.stream.restart_feeding()]
+
+    def receive(self, message: Opened | Verdict, now: float) -> list[Draft]:
+        """What the board sends at once when this came."""
+        self.state = next_state(AGENT_STREAM, self.state, message)
+        if isinstance(message, Opened):
+            self.stream.opened(message)
+            return []
+        self.stream.verdict(message, now)
+        if message.finish is not None:
+            self.state = StreamState.ENDED
+            self.text_bytes = message.finish.text_bytes
+            return []
+        return self.stream.overdue()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a client asks for."""
+
+    prompt_ids: tuple[int, ...]
+    request: StreamRequest
+    stop: tuple[str, ...]
+
+
+class TwoEnds:
+    """One stream: its board, the messages on their way, and what the verifier has of it."""
+
+    def __init__(self, wish: Wish, board: Board, planner: RoundPlanner, device: str) -> None:
+        self.wish = wish
+        self.board = board
+        self.planner = planner
+        self.device = device
+        self.estimates = DeviceEstimates()
+        self.stream: Stream | None = None
+        self.up: deque[bytes] = deque()
+        self.down: deque[bytes] = deque()
+        self.channel_state: StreamState | None = None  # None: the verifier knows no such channel
+        self.latest_draft: bytes | None = None
+        self._next_channel = 0
+        self._opening: Open | None = None
+        self.connect()
+
+    @property
+    def is_over(self) -> bool:
+        return self.board.state is StreamState.ENDED
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is on its way, in neither direction."""
+        return not self.up and not self.down and self._opening is None
+
+    def connect(self) -> None:
+        """A new link: the old one's messages are lost, the verifier forgets its stream."""
+        self.up.clear()
+        self.down.clear()
+        self._opening = self.channel_state = self.latest_draft = None
+        if self.stream is not None and self.stream.finish is None:
+            self.planner.drop(self.stream)
+        self.stream = None
+        channel, self._next_channel = self._next_channel, self._next_channel + 1
+        self.board.stream.reopen(channel)
+        self.board.state = StreamState.OPENING
+        committed = pack_token_ids(self.board.stream.output_ids)
+        self.up.append(encode(Open(channel=channel, stream_id=1, committed=committed)))
+
+    def send(self, messages: list[Draft] | list[Ready | Draft]) -> None:
+        for message in messages:
+            assert self.board.state is not StreamState.ENDED
+            packed = encode(message)
+            self.up.append(packed)
+            if isinstance(message, Draft):
+                self.latest_draft = packed
+
+    def cancel(self) -> None:
+        self.up.append(encode(Cancel(self.board.stream.channel)))
+        if self.board.state is StreamState.RUNNING:
+            self.board.state = StreamState.CANCELLING
+
+    def repeat_draft(self) -> None:
+        """The latest draft comes once more, behind whatever was sent meanwhile."""
+        if self.latest_draft is not None:
+            self.up.append(self.latest_draft)
+
+    # --- the verifier's connection -------------------------------------------------------------
+
+    def deliver_up(self, now: float) -> None:
+        if not self.up:
+            return
+        message = decode_from_agent(self.up.popleft())
+        if isinstance(message, Open):
+            self._opening, self.channel_state = message, StreamState.OPENING
+            return
+        if self.channel_state is None:
+            return  # ended; this crossed its last verdict
+        self.channel_state = next_state(VERIFIER_STREAM, self.channel_state, message)
+        stream = self.stream
+        if stream is None:
+            return  # Cancel while opening
+        match message:
+            case Ready():
+                stream.board_is_ready = True
+            case Draft():
+                draft = extension_of(message, self.board.stream.vocab_size)
+                stream.receive_draft(draft, message.drafting_microseconds / 1e6, now)
+            case Cancel():
+                self._cancel(stream)
+
+    def finish_opening(self, number: int) -> None:
+        """The prompt was tokenized."""
+        if self._opening is None:
+            return
+        message, self._opening = self._opening, None
+        request = self.wish.request
+        token_bytes = scripted_token_bytes(self.board.stream.vocab_size)
+        self.stream = Stream(
+            number=number,
+            device=self.device,
+            request=request,
+            text=TextAssembler(token_bytes, frozenset({0}), self.wish.stop),
+            device_estimates=self.estimates,
+            estimates=self.estimates.open_stream(),
+        )
+        committed = unpack_token_ids(message.committed, self.board.stream.vocab_size).tolist()
+        self.stream.take_up_again(tuple(committed))
+        opened = Opened(
+            channel=message.channel,
+            prompt=pack_token_ids(request.prompt_ids),
+            seed=request.seed,
+            acceptance_mode=request.mode,
+        )
+        self.down.append(encode(opened))
+        if self.stream.finish is not None:
+            self.deliver_result(StreamResult.ended(self.stream))
+            return
+        self.planner.add(self.stream)
+        if self.channel_state is StreamState.CANCELLING:
+            self._cancel(self.stream)
+        else:
+            self.channel_state = StreamState.RUNNING
+
+    def deliver_result(self, result: StreamResult) -> None:
+        """Send the verdict of a round."""
+        if result.stream is not self.stream or self.channel_state is None:
+            return
+        stream, settled = result.stream, result.settled
+        is_open = stream.finish is None
+        verdict = Verdict(
+            channel=self._next_channel - 1,
+            position=settled.position,
+            num_accepted=settled.num_accepted,
+            tokens=pack_token_ids(settled.token_ids),
+            draft_length=stream.draft_length if is_open else 0,
+            window=stream.window if is_open else 0,
+            finish=stream.finish,
+        )
+        self.down.append(encode(verdict))
+        if not is_open:
+            self.channel_state = None
+
+    def _cancel(self, stream: Stream) -> None:
+        if stream.finish is None and (result := self.planner.cancel(stream)) is not None:
+            self.deliver_result(result)
+
+    # --- the board's link ----------------------------------------------------------------------
+
+    def deliver_down(self, now: float) -> None:
+        if not self.down:
+            return
+        message: VerifierMessage = decode_from_verifier(self.down.popleft())
+        assert isinstance(message, Opened | Verdict)
+        self.send(self.board.receive(message, now))
