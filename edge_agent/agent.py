@@ -26,7 +26,10 @@ from shared.errors import (
     GoodspeedError,
     HandshakeRejected,
     LinkError,
+    LocalProtocolError,
+    ModelError,
     RemoteProtocolError,
+    RequestRefused,
     VerifierAway,
 )
 from shared.fingerprint import fingerprint
@@ -93,14 +96,16 @@ class Agent:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """Pieces of text, then Finished; see `edge_agent.generation.Generator`."""
-        if self._link is None or not self._link.takes_streams:
+        if self._link is None:
             raise VerifierAway(self._lost_because)
+        if not self._link.takes_streams:
+            raise VerifierAway(f"the verifier at {self._url} is shutting down")
         now = time.monotonic()
         generation = ActiveGeneration(request, self._drafter, self._settings, now)
-        self._open(self._link, generation)
-        if generation.stream.drafts:
-            self._drafting.add(generation.stream)
         try:
+            self._open(self._link, generation)
+            if generation.stream.drafts:
+                self._drafting.add(generation.stream)
             while True:
                 event = await generation.events.get()
                 if isinstance(event, GoodspeedError):
@@ -114,56 +119,66 @@ class Agent:
     # --- the life of the agent -----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Connect, and connect again; returns only when cancelled."""
-        drafting = asyncio.create_task(self._drafting.run(), name="drafting")
+        """Connect, and connect again; ends when cancelled, or by an exception that is a bug."""
+        tasks = (
+            asyncio.create_task(self._drafting.run(), name="drafting"),
+            asyncio.create_task(self._keep_linked(), name="link"),
+        )
         try:
-            async with aiohttp.ClientSession() as session:
-                await self._keep_linked(session)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._fail_all(VerifierAway("the agent is shutting down"))
-            drafting.cancel()
-            await asyncio.wait([drafting])
+            self._link, self._lost_because = None, "the agent is shutting down"
+            self._fail_all(VerifierAway(self._lost_because))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
-    async def _keep_linked(self, session: aiohttp.ClientSession) -> None:
+    async def _keep_linked(self) -> None:
         backoff = Backoff()
-        while True:
-            link = Link(self._hello, self._drafter, self._receive, self._welcomed)
-            started_at = time.monotonic()
-            try:
-                await link.run(session, self._url, self._token)
-            except (LinkError, RemoteProtocolError) as error:
-                if self._link is not None:
-                    backoff.connected(time.monotonic() - started_at)
-                delay = self._lost(error, backoff)
-            except asyncio.CancelledError:
-                await link.leave()
-                raise
-            await self._pause(delay)
+        async with aiohttp.ClientSession() as session:
+            while True:
+                link = Link(self._hello, self._drafter, self._receive, self._welcomed)
+                started_at = time.monotonic()
+                try:
+                    await link.run(session, self._url, self._token)
+                except (LinkError, RemoteProtocolError) as error:
+                    if self._link is not None:
+                        backoff.connected(time.monotonic() - started_at)
+                    delay = self._lost(error, backoff)
+                await self._pause(delay)
 
     def _lost(self, error: GoodspeedError, backoff: Backoff) -> float:
         """Note why there is no link; the seconds to wait."""
+        was_linked = self._link is not None
         self._link = None
         self._lost_because = str(error)
         is_refused = isinstance(error, AuthRejected | HandshakeRejected)
-        for generation in list(self._generations.values()):
-            if is_refused:
-                generation.fail(VerifierAway(str(error)))
-            else:
-                generation.parted_at = time.monotonic()
-                self._parted.append(generation)
+        if is_refused:
+            self._fail_all(VerifierAway(str(error)))
+        for generation in self._generations.values():
+            generation.parted_at = time.monotonic()
+            self._parted.append(generation)
         self._generations.clear()
         retry_after = getattr(error, "retry_after_seconds", None)
         delay = backoff.delay_seconds(random.random(), retry_after, is_refused=is_refused)
-        level = logging.WARNING if backoff.is_first_failure else logging.DEBUG
+        is_news = was_linked or backoff.is_first_failure
+        level = logging.WARNING if is_news else logging.DEBUG
         logger.log(level, "%s; trying again in %.1f s", error, delay)
         return delay
 
     async def _pause(self, delay_seconds: float) -> None:
-        await asyncio.sleep(delay_seconds)
-        deadline = time.monotonic() - RESUME_SECONDS
-        for generation in [g for g in self._parted if g.parted_at < deadline]:
-            self._parted.remove(generation)
-            generation.fail(VerifierAway(self._lost_because))
+        """Wait; clients that have waited long enough for the verifier are told."""
+        until = time.monotonic() + delay_seconds
+        while (now := time.monotonic()) < until:
+            given_up = [g for g in self._parted if g.parted_at + RESUME_SECONDS <= now]
+            for generation in given_up:
+                self._parted.remove(generation)
+                generation.fail(VerifierAway(self._lost_because))
+            deadlines = [generation.parted_at + RESUME_SECONDS for generation in self._parted]
+            await asyncio.sleep(min([until, *deadlines]) - now)
 
     def _welcomed(self, link: Link, welcome: Welcome) -> None:
         logger.info("connected to %s at %s", welcome.target_model, self._url)
@@ -172,44 +187,70 @@ class Agent:
         self._next_channel = 0
         parted, self._parted = self._parted, []
         for generation in parted:
-            self._open(link, generation)
+            try:
+                self._open(link, generation)
+            except RequestRefused as error:
+                generation.fail(error)
 
     # --- streams -------------------------------------------------------------------------------
 
     def _open(self, link: Link, generation: ActiveGeneration) -> None:
+        """Ask for the stream.
+
+        Raises:
+            RequestRefused: it does not fit into a message.
+        """
         channel = self._next_channel
         self._next_channel += 1
-        self._generations[channel] = generation
         generation.stream.pace.round_trip_seconds = link.round_trip_seconds
         message = generation.open_message(channel)
-        generation.sent(message, link.send(message))
+        try:
+            num_bytes = link.send(message)
+        except LocalProtocolError as error:
+            raise RequestRefused(f"the request cannot be sent: {error}") from error
+        self._generations[channel] = generation
+        generation.sent(message, num_bytes)
 
     def _end(self, generation: ActiveGeneration) -> None:
         """The client is done with it, one way or another."""
         if generation in self._parted:
             self._parted.remove(generation)
-        channel = generation.stream.channel
-        if self._generations.get(channel) is generation:
-            del self._generations[channel]
-            if generation.state is not StreamState.ENDED and self._link is not None:
-                self._link.send(Cancel(channel))
+        if generation.state is not StreamState.ENDED:
+            self._cancel(generation)
+        if self._generations.get(generation.stream.channel) is generation:
+            del self._generations[generation.stream.channel]
         if generation.stream.drafts:
             self._drafting.remove(generation.stream)
+
+    def _cancel(self, generation: ActiveGeneration) -> None:
+        channel = generation.stream.channel
+        if self._link is not None and self._generations.get(channel) is generation:
+            self._link.send(Cancel(channel))
 
     def _receive(self, message: VerifierMessage, num_bytes: int) -> None:
         assert isinstance(message, Opened | Verdict | Error)
         generation = self._generations.get(message.channel) if message.channel is not None else None
         if generation is None:
             return  # cancelled here; this crossed the Cancel
-        generation.receive(message, num_bytes, time.monotonic())
+        try:
+            generation.receive(message, num_bytes, time.monotonic())
+        except RemoteProtocolError as error:
+            logger.warning("a stream ends, the verifier broke the protocol: %s", error)
+            generation.fail(ModelError(f"the verifier broke the protocol: {error}"))
+            self._cancel(generation)
+            return
         for draft in generation.stream.overdue():
             self._send_for_stream(generation.stream, draft)
         self._drafting.wake()
 
     def _send_for_stream(self, stream: AgentStream, message: Ready | Draft) -> None:
         generation = self._generations.get(stream.channel)
-        if self._link is not None and generation is not None and generation.stream is stream:
-            generation.sent(message, self._link.send(message))
+        if self._link is None or generation is None or generation.stream is not stream:
+            return
+        if generation.state is StreamState.OPENING:
+            stream.is_ready = False  # taken up again and not answered yet: Ready comes later
+            return
+        generation.sent(message, self._link.send(message))
 
     def _fail_all(self, error: GoodspeedError) -> None:
         for generation in (*self._generations.values(), *self._parted):

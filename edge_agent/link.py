@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import aiohttp
 
@@ -33,6 +34,8 @@ DEVICE_PATH = "/v1/device"
 CONNECT_TIMEOUT_SECONDS = 10.0
 HEARTBEAT_SECONDS = 20.0
 SEND_TIMEOUT_SECONDS = 10.0
+# How long the verifier may take to read a Goodbye and to answer the close.
+FAREWELL_SECONDS = 1.0
 MAX_QUEUED_MESSAGES = 1024
 # Websocket frame header of payloads below 126 bytes; a client's frames carry 4 bytes of mask.
 FRAME_BYTES_SENT, FRAME_BYTES_RECEIVED = 6, 2
@@ -54,6 +57,7 @@ class Link:
         self._welcome = welcome
         self._state = ConnectionState.GREETING
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._is_overrun = False  # a message found no room: the verifier missed it
         self._retry_after_seconds: float | None = None
         self._greeted_at = 0.0
         self.round_trip_seconds = 0.0  # of the greeting
@@ -64,16 +68,21 @@ class Link:
         return self._state is ConnectionState.OPEN
 
     def send(self, message: AgentMessage) -> int:
-        """Queue a message; its bytes on the wire (0 when the link is about to be lost)."""
+        """Queue a message; its bytes on the wire (0 when the link is about to be lost).
+
+        Raises:
+            LocalProtocolError: the message is too long.
+        """
         packed = encode(message)
         try:
             self._outgoing.put_nowait(packed)
         except asyncio.QueueFull:
-            return 0  # the writer stands still; its timeout ends the link
+            self._is_overrun = True  # the writer stands still; it ends the link
+            return 0
         return len(packed) + FRAME_BYTES_SENT
 
     async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
-        """Connect and read until the connection ends.
+        """Connect and read until the connection ends; cancelled, it says Goodbye.
 
         Raises:
             LinkLost: it ended or could not be made.
@@ -86,6 +95,7 @@ class Link:
                 socket = await session.ws_connect(
                     url.rstrip("/") + DEVICE_PATH,
                     headers={"Authorization": f"Bearer {token}"},
+                    timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
                     compress=0,
                     max_msg_size=MAX_MESSAGE_BYTES,
                     heartbeat=HEARTBEAT_SECONDS,
@@ -97,30 +107,51 @@ class Link:
         writer = asyncio.create_task(self._write(socket), name="link-writer")
         try:
             await self._read(socket)
+        except asyncio.CancelledError:
+            await self._say_goodbye(socket)
+            raise
         finally:
             writer.cancel()
             await asyncio.wait([writer])
-            await socket.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * FAREWELL_SECONDS):
+                    await socket.close()
 
-    async def leave(self) -> None:
-        """Say Goodbye; gives the writer a moment to send it."""
-        if self._state in (ConnectionState.OPEN, ConnectionState.LEAVING):
-            self.send(Goodbye())
-            for _ in range(10):
-                if self._outgoing.empty():
-                    break
-                await asyncio.sleep(0.01)
+    async def _say_goodbye(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        if self._state not in (ConnectionState.OPEN, ConnectionState.LEAVING):
+            return
+        with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await socket.send_bytes(encode(Goodbye()))
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._greeted_at = time.monotonic()
         self.send(self._hello)
-        async for frame in socket:
-            if frame.type is not aiohttp.WSMsgType.BINARY:
-                raise RemoteProtocolError("text frames are not allowed")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                frame = await socket.receive()
+        except TimeoutError:
+            raise LinkLost(
+                f"the verifier did not answer the greeting within {CONNECT_TIMEOUT_SECONDS:.0f} s"
+            ) from None
+        while frame.type is aiohttp.WSMsgType.BINARY:
             message = decode_from_verifier(frame.data)
             self._state = next_state(AGENT_CONNECTION, self._state, message)
             self._dispatch(message, len(frame.data) + FRAME_BYTES_RECEIVED)
-        raise LinkLost("the verifier closed the connection", self._retry_after_seconds)
+            frame = await socket.receive()
+        raise self._ending(frame)
+
+    def _ending(self, frame: aiohttp.WSMessage) -> Exception:
+        """Why there is no further message."""
+        match frame.type:
+            case aiohttp.WSMsgType.TEXT:
+                return RemoteProtocolError("text frames are not allowed")
+            case aiohttp.WSMsgType.ERROR if isinstance(frame.data, aiohttp.WebSocketError):
+                return RemoteProtocolError(f"websocket frame is not allowed: {frame.data}")
+            case aiohttp.WSMsgType.ERROR:
+                return LinkLost(f"the connection to the verifier broke: {frame.data}")
+            case _:
+                return LinkLost("the verifier closed the connection", self._retry_after_seconds)
 
     def _dispatch(self, message: VerifierMessage, num_bytes: int) -> None:
         match message:
@@ -145,14 +176,12 @@ class Link:
         return LinkLost(f"the verifier ended the connection: {error.sentence}")
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        while True:
-            packed = await self._outgoing.get()
-            try:
+        with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
+            while not self._is_overrun:
+                packed = await self._outgoing.get()
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                     await socket.send_bytes(packed)
-            except (TimeoutError, ConnectionError, aiohttp.ClientError):
-                await socket.close()  # ends the reader with LinkLost
-                return
+        await socket.close()  # ends the reader with LinkLost
 
 
 def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:

@@ -28,6 +28,10 @@ class Pace:
             self._verdict_seconds = _smoothed(self._verdict_seconds, between)
         self._last_verdict_at = now
 
+    def pause(self) -> None:
+        """The link was lost: the time until the next verdict says nothing about rounds."""
+        self._last_verdict_at = None
+
     def token_drafted(self, seconds: float) -> None:
         """One draft token took this long."""
         self._token_seconds = _smoothed(self._token_seconds, seconds)

@@ -55,11 +55,11 @@ class Committed(msgspec.Struct, frozen=True):
 
     token_ids: tuple[int, ...]
     num_accepted: int  # the first ones were drafted here
-    num_tested: int  # at least this many draft tokens were put to the test
+    num_tested: int  # the accepted ones, and the one that differed
     num_dead: int  # draft tokens that a difference made worthless
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class AgentStream:
     """Mutable state of one stream; owned by the agent's event loop."""
 
@@ -79,7 +79,8 @@ class AgentStream:
     window: int = 0
     num_fed_tokens: int = 0  # tokens in the draft model's slot that are still right
     version: int = 0  # changes when tokens that were fed or are to be drawn became wrong
-    is_ready: bool = False
+    is_open: bool = False  # the verifier runs it on this connection
+    is_ready: bool = False  # the verifier was told so, and may grant a window
     is_stopped: bool = False  # until the next verdict
     drafting_seconds: float = 0.0  # spent on the unsent tokens
     pace: Pace = field(default_factory=Pace)
@@ -91,13 +92,15 @@ class AgentStream:
         self.prompt_ids = tuple(unpack_token_ids(message.prompt, self.vocab_size).tolist())
         self.mode = message.acceptance_mode
         self.seed = message.seed
+        self.is_open = True
 
     def reopen(self, channel: int) -> None:
         """Another connection: nothing that was drafted counts there."""
         self.channel = channel
         self.path = begin(len(self.output_ids))
         self.window = self.draft_length = 0
-        self.is_ready = False
+        self.is_open = self.is_ready = self.is_stopped = False
+        self.pace.pause()
         self._forget_drafts_from(len(self.output_ids))
 
     def verdict(self, message: Verdict, now: float) -> Committed:
@@ -120,32 +123,36 @@ class AgentStream:
             self._forget_drafts_from(self.path.base - 1)
         else:
             self._strike_unsent(token_ids[num_live:], before.position + num_live)
-        if message.window == 0 and self.window > 0 and self.mode == "rejection":
-            self.path = restart(self.path)
-            self._forget_drafts_from(len(self.output_ids))
+        num_tested = len(accepted) + int(num_dead > 0)
+        if message.window == 0 and self.window > 0:
+            self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
-        self.is_stopped = False
+        self.is_stopped = message.finish is not None
+        if self.is_stopped:
+            self._forget_drafts_from(len(self.output_ids))
         self.pace.verdict_came(now)
-        num_tested = len(accepted) + (bool(own) and num_live > len(accepted))
         return Committed(token_ids, len(accepted), num_tested, num_dead)
 
     # --- what to compute next ------------------------------------------------------------------
 
     def next_step(self) -> DraftStep | None:
         """What the draft model should read or draft now, or None while there is nothing to do."""
-        if self.prompt_ids is None or not self.drafts:
+        if self.prompt_ids is None or not self.drafts or self.is_stopped:
             return None
         if self.num_tokens >= self.settings.context_tokens:
             return None
-        num_pending = self.num_tokens - self.num_fed_tokens
-        if not self.is_ready or num_pending > self.settings.prefill_chunk_tokens:
-            num_read = min(num_pending - 1, self.settings.prefill_chunk_tokens)
-            return self._step(num_read, None) if num_read > 0 else None
-        spec = self._draw_spec()
-        return None if spec is None else self._step(num_pending, spec)
+        spec = None if self._must_read_first else self._draw_spec()
+        if spec is not None:
+            # The newest token is fed again where the draw after it was dropped.
+            return self._step(max(self._num_pending_tokens, 1), spec)
+        num_read = min(self._num_pending_tokens - 1, self.settings.prefill_chunk_tokens)
+        wants_to_read = self._is_behind or not self.is_ready
+        return self._step(num_read, None) if wants_to_read and num_read > 0 else None
 
     def overdue(self) -> list[Draft]:
-        """The draft that a verdict made complete by asking for less, if any."""
+        """The draft or pass that a verdict made due."""
+        if self._must_read_first:
+            return self._flush() or self._pass()
         is_due = self.mode == "coupled" and self.unsent and self._draft_is_complete()
         return self._flush() if is_due else []
 
@@ -170,16 +177,26 @@ class AgentStream:
         is_due = self.mode == "coupled" and self.pace.is_last_chance(now)
         return self._flush() if is_due or self._draft_is_complete() else []
 
-    def restart_feeding(self) -> None:
+    def restart_feeding(self) -> list[Draft]:
         """The draft model lost this stream's tokens; it reads them again."""
         self.num_fed_tokens = 0
         self.version += 1
+        return self.overdue()
+
+    def failed(self, step: DraftStep) -> list[Draft]:
+        """The draft model failed in a step: it tries again after the next verdict."""
+        is_overtaken = step.version != self.version
+        drafts = self.restart_feeding()
+        if is_overtaken:
+            return drafts
+        self.is_stopped = True
+        return drafts or self._flush() or self._pass()
 
     def becomes_ready(self) -> bool:
         """Whether the board has just caught up with the target, so that Ready is due."""
-        if self.is_ready or self.prompt_ids is None or not self.drafts:
+        if self.is_ready or not self.is_open or not self.drafts:
             return False
-        self.is_ready = self.num_tokens - self.num_fed_tokens <= READY_WITHIN_TOKENS
+        self.is_ready = not self._is_behind
         return self.is_ready
 
     @property
@@ -192,6 +209,22 @@ class AgentStream:
     @property
     def _next_position(self) -> int:
         return len(self.output_ids) + len(self.path.live) + len(self.unsent)
+
+    @property
+    def _num_pending_tokens(self) -> int:
+        """Tokens that the draft model has not read."""
+        return self.num_tokens - self.num_fed_tokens
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether reading comes before the promise, or the keeping, of `Ready`."""
+        most = min(READY_WITHIN_TOKENS, self.settings.prefill_chunk_tokens)
+        return self._num_pending_tokens > most
+
+    @property
+    def _must_read_first(self) -> bool:
+        """Whether one step cannot draw yet: a verifier that waits is told to go on alone."""
+        return self._num_pending_tokens > self.settings.prefill_chunk_tokens
 
     def _accepted(self, message: Verdict) -> tuple[int, ...]:
         live = self.path.live
@@ -215,8 +248,19 @@ class AgentStream:
             if self.unsent[0].token_id != token_id:
                 self._forget_drafts_from(position + i)
                 return
+            self.drafting_seconds -= self.drafting_seconds / len(self.unsent)
             self.unsent.pop(0)
             self.chunk_length = max(self.chunk_length - 1, 1)
+
+    def _lose_window(self) -> None:
+        """Nothing more is wanted: drafts do not pay, or the verifier waited too long for one.
+
+        In the latter case it hears from this board again by a new Ready.
+        """
+        self.is_ready = False
+        if self.mode == "rejection":
+            self.path = restart(self.path)
+            self._forget_drafts_from(len(self.output_ids))
 
     def _forget_drafts_from(self, position: int) -> None:
         """Tokens from an output position on are not what the draft model has read."""
@@ -227,7 +271,7 @@ class AgentStream:
         self.version += 1
 
     def _step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
-        start = self.num_fed_tokens
+        start = min(self.num_fed_tokens, self.num_tokens - num_read)
         return DraftStep(start, self._token_ids(start, start + num_read), spec, self.version)
 
     def _token_ids(self, start: int, end: int) -> tuple[int, ...]:
@@ -243,8 +287,10 @@ class AgentStream:
     def _draw_spec(self) -> DrawSpec | None:
         room = self.window - len(self.path.live) - len(self.unsent)
         chunk_is_begun = self.mode == "rejection" and bool(self.unsent)
-        if self.is_stopped or (room <= 0 and not chunk_is_begun):
+        if room <= 0 and not chunk_is_begun:
             return None
+        if self.mode == "rejection" and self.path.has_passed:
+            return None  # a draft after the pass could come late, and go untested for it
         is_guess = False
         if self.mode == "rejection" and not self.unsent:
             # Going on past a chunk, the guess of the bonus token comes first.
@@ -277,7 +323,8 @@ class AgentStream:
 
     def _pass(self) -> list[Draft]:
         """Tell a waiting verifier that nothing will come for the next position."""
-        return [] if self.path.live else [self._draft(())]
+        is_wanted = self.window > 0 and not self.path.live and not self.path.has_passed
+        return [self._draft(())] if is_wanted else []
 
     def _draft(self, tokens: tuple[DraftToken, ...]) -> Draft:
         position = len(self.output_ids) + len(self.path.live)

@@ -48,7 +48,7 @@ class FriendlyGroup(click.Group):
             click.echo(config_report(error), err=True)
             ctx.exit(EXIT_CONFIG)
         except (GoodspeedError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {_sentence(error)}", err=True)
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(130)
@@ -119,6 +119,13 @@ def set_up_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JournalFormatter() if under_journal else _console_formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _sentence(error: GoodspeedError | OSError) -> str:
+    """What went wrong, without the number that `OSError` puts first."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 class _JournalFormatter(logging.Formatter):

@@ -96,7 +96,7 @@ class DeviceConnection:
 
     def send(self, message: VerifierMessage) -> None:
         """Queue a message; a board that does not read is cut off."""
-        if self._state is ConnectionState.CLOSED:
+        if self._is_closed:
             return
         try:
             self._outgoing.put_nowait(encode(message))
@@ -136,6 +136,10 @@ class DeviceConnection:
         """End now, whatever the board has not read."""
         self._state = ConnectionState.CLOSED
         self._transport.abort()
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._state is ConnectionState.CLOSED
 
     # --- the life of the connection ------------------------------------------------------------
 
@@ -182,13 +186,13 @@ class DeviceConnection:
 
     def _take(self, frame: WSMessage) -> bool:
         """Take one frame in; whether the connection goes on."""
-        if self._state is ConnectionState.CLOSED:
+        if self._is_closed:
             return False
         match frame.type:
             case WSMsgType.BINARY:
                 self._service.metrics.received(self._device.name, len(frame.data))
                 self._receive(decode_from_agent(frame.data))
-                return self._state is not ConnectionState.CLOSED
+                return not self._is_closed
             case WSMsgType.TEXT:
                 raise RemoteProtocolError("text frames are not allowed")
             case WSMsgType.ERROR if isinstance(frame.data, WebSocketError):

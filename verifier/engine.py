@@ -32,7 +32,7 @@ class RoundReport(msgspec.Struct, frozen=True):
 
 
 class Engine:
-    """Runs rounds until it is cancelled."""
+    """Runs rounds until it is stopped."""
 
     def __init__(
         self,
@@ -46,28 +46,33 @@ class Engine:
         self._deliver = deliver
         self._report = report
         self._work = asyncio.Event()
+        self._is_stopping = False
 
     def wake(self) -> None:
         """There may be work: a stream, a draft or a cancellation came in."""
         self._work.set()
 
+    def stop(self) -> None:
+        """End `run` once the round in hand is settled."""
+        self._is_stopping = True
+        self._work.set()
+
     async def run(self) -> None:
         """Plan, verify, settle; sleeps while no stream has work."""
+        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread:
-            while True:
+            while not self._is_stopping:
                 started_at = time.monotonic()
                 round_ = self._planner.start_round(started_at)
                 if round_ is None:
                     await self._wait_for_work()
                     continue
                 planned_at = time.monotonic()
-                loop = asyncio.get_running_loop()
-                running = loop.run_in_executor(thread, self._verify, round_)
-                # Shielded, so that a shutdown finishes the round in hand.
-                outcome = await asyncio.shield(running)
+                outcome = await loop.run_in_executor(thread, self._verify, round_)
                 self._settle(round_, outcome, started_at, planned_at)
                 # Let the readers take in what arrived with the end of the round.
                 await asyncio.sleep(0)
+        self._is_stopping = False
 
     def _verify(self, round_: Round) -> RoundOutcome | None:
         try:

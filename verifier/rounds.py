@@ -64,6 +64,7 @@ class RoundPlanner:
         self.latest_schedule = Schedule(budget_tokens=0, grants=())
         self._running: frozenset[int] = frozenset()
         self._dropped: set[int] = set()  # to be released when the running round ends
+        self._num_rounds = 0
         self._last_finish: float | None = None
 
     # --- streams come and go -------------------------------------------------------------------
@@ -107,12 +108,18 @@ class RoundPlanner:
         candidates = [s for s in self.streams.values() if not self._waits(s, now)]
         if self.settings.is_barrier and len(candidates) < len(self.streams):
             return None
-        items = self._pack(sorted(candidates, key=lambda stream: stream.served_at))
+        # Of those served last round all the same, those go first whose drafts had no room then.
+        candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
+        items = self._pack(candidates)
         if not items:
             return None
         self._running = frozenset(item.stream for item in items)
+        self._num_rounds += 1
         for item in items:
-            self.streams[item.stream].served_at = now
+            stream = self.streams[item.stream]
+            stream.served_round = self._num_rounds
+            if item.verify is not None and item.verify.draft_token_ids:
+                stream.tested_round = self._num_rounds
         return Round(items=tuple(items))
 
     def finish_round(
@@ -139,7 +146,7 @@ class RoundPlanner:
                     stream.end("cancelled")
                 results.append(StreamResult(stream, settled))
         self._dropped.clear()
-        self._observe_goodput(results, now)
+        self._observe_goodput(results, round_seconds, now)
         self._release_finished(results)
         self._grant(results, now)
         return results
@@ -171,6 +178,7 @@ class RoundPlanner:
                 return  # first come, first served: a long one is not overtaken forever
             del self.queue[stream.number]
             self.streams[stream.number] = stream
+            stream.served_round = self._num_rounds  # behind all who wait for a turn already
 
     def _tokens_to_reserve(self, stream: Stream) -> int:
         # A draft never reaches beyond the last output token.
@@ -193,42 +201,47 @@ class RoundPlanner:
         return stream.waiting_since + patience
 
     def _pack(self, streams: Iterable[Stream]) -> list[RoundItem]:
-        """Oldest first: each stream's next tokens, prompts in chunks, drafts within the budget."""
+        """Oldest first: everybody's next tokens, prompts in chunks; then drafts in what is left."""
         tokens_left = self.settings.schedule.limits.max_round_tokens
         prefill_left = self.settings.prefill_chunk_tokens
         drafts_left = self._budget_tokens()
-        items = []
+        parts = []
         for stream in streams:
-            num_pending = stream.num_pending_tokens
-            num_read = min(num_pending, tokens_left, prefill_left if num_pending > 1 else 1)
-            if num_read == 0:
+            is_prefill = stream.num_pending_tokens > 1
+            num_read = min(stream.num_pending_tokens, tokens_left)
+            if is_prefill:
+                num_read = min(num_read, prefill_left)
+            num_owed = int(stream.must_be_tested)  # drafts that it cannot go on without
+            if num_read == 0 or num_owed > min(tokens_left - num_read, drafts_left):
                 continue
-            item = self._item(stream, num_read, min(drafts_left, tokens_left - num_read))
-            if item is None:
-                continue
+            parts.append((stream, num_read, num_owed))
+            tokens_left -= num_read + num_owed
+            drafts_left -= num_owed
+            prefill_left -= num_read if is_prefill else 0
+        items = []
+        for stream, num_read, num_owed in parts:
+            item = self._item(stream, num_read, num_owed + min(drafts_left, tokens_left))
             items.append(item)
-            tokens_left -= len(item.token_ids)
-            drafts_left -= len(item.verify.draft_token_ids) if item.verify else 0
-            prefill_left -= num_read if num_pending > 1 else 0
+            num_more = len(item.token_ids) - num_read - num_owed
+            tokens_left -= num_more
+            drafts_left -= num_more
         return items
 
     def _budget_tokens(self) -> int:
         limits = self.settings.schedule.limits
         if limits.budget_tokens is not None:
             return limits.budget_tokens
-        granted = sum(
-            s.request.draft_length for s in self.streams.values() if s.request.draft_length
+        asked_for = sum(
+            s.draft_length for s in self.streams.values() if s.request.draft_length is not None
         )
-        return self.latest_schedule.budget_tokens + granted
+        # At least one: the budget may fall to 0 while a chunk that must be tested is here.
+        return max(self.latest_schedule.budget_tokens + asked_for, 1)
 
-    def _item(self, stream: Stream, num_read: int, max_drafts: int) -> RoundItem | None:
+    def _item(self, stream: Stream, num_read: int, max_drafts: int) -> RoundItem:
         token_ids = stream.tokens_from_cache_on(num_read)
         verify = None
         if num_read == stream.num_pending_tokens:
-            tested, draws_bonus = stream.testable(max_drafts)
-            if not tested and not draws_bonus:
-                return None  # a chunk that this round has no budget for
-            verify = stream.verify(tested, draws_bonus)
+            verify = stream.verify(*stream.testable(max_drafts))
             token_ids += verify.draft_token_ids
         num_cached = stream.num_cached_tokens
         table = self.blocks.grow(stream.number, num_cached + len(token_ids))
@@ -246,12 +259,13 @@ class RoundPlanner:
         stream.end("cancelled")
         return [StreamResult.ended(stream)]
 
-    def _observe_goodput(self, results: list[StreamResult], now: float) -> None:
+    def _observe_goodput(
+        self, results: list[StreamResult], round_seconds: float, now: float
+    ) -> None:
         """Every open stream learns from every round; one that had no part in it gave 0."""
-        elapsed = now - self._last_finish if self._last_finish is not None else 0.0
+        # Waiting counts, but not the time before the first stream came.
+        elapsed = now - self._last_finish if self._last_finish is not None else round_seconds
         self._last_finish = now
-        if elapsed <= 0:
-            return
         tokens = {
             result.stream.number: result.settled.num_accepted + len(result.settled.token_ids)
             for result in results
@@ -291,6 +305,8 @@ class RoundPlanner:
         self.queue.pop(number, None)
         if self.streams.pop(number, None) is not None:
             self.blocks.release(number)
+        if not self.streams:
+            self._last_finish = None
 
 
 def _owes(stream: Stream) -> bool:

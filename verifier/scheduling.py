@@ -94,11 +94,18 @@ def _longest(
     return min(stream.probe.probe_length(now), settings.max_draft_length)
 
 
+def _longest_testable(settings: ScheduleSettings) -> int:
+    """A chunk must meet the target, so what no round has room for is not granted."""
+    limits = settings.limits
+    budget = settings.max_draft_length if limits.budget_tokens is None else limits.budget_tokens
+    return min(settings.max_draft_length, budget, limits.max_round_tokens - 1)
+
+
 def _grant(stream: Stream, length: int, settings: ScheduleSettings) -> Grant:
     """One Draft in the running round, one for the next: the board drafts while the target works."""
     is_fixed = stream.request.draft_length is not None
     if stream.can_draft and stream.request.draft_length is not None:
-        length = min(stream.request.draft_length, settings.max_draft_length)
+        length = min(stream.request.draft_length, _longest_testable(settings))
     room = stream.request.max_output_tokens - stream.position - 1
     if length == 0 or room <= 0:
         return Grant(0, 0)

@@ -18,6 +18,7 @@ from shared.errors import RequestRefused
 from shared.fingerprint import fingerprint
 from shared.messages import (
     MAX_63_BITS,
+    MAX_MESSAGE_BYTES,
     AcceptanceMode,
     Error,
     ErrorCode,
@@ -36,6 +37,10 @@ from verifier.streams import Stream, StreamRequest
 from verifier.target import TargetModel, Tokenizer
 
 logger = logging.getLogger(__name__)
+
+# An Open that takes a stream up again carries the ids of its prompt and of its output, 3 bytes each
+# at most, beside stop strings and sampling.
+MAX_STREAM_TOKENS = (MAX_MESSAGE_BYTES - 32 * 1024) // 3
 
 
 class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +94,9 @@ class VerifierService:
         self.planner = planner
         self.target = target
         self.tokenizer = tokenizer
-        self.limits = limits
+        self.limits = msgspec.structs.replace(
+            limits, context_tokens=min(limits.context_tokens, MAX_STREAM_TOKENS)
+        )
         self.metrics = metrics
         self.devices: dict[str, Device] = {}
         self.fingerprint = fingerprint(tokenizer.token_bytes, tokenizer.special_ids)
@@ -99,8 +106,12 @@ class VerifierService:
         self._engine = Engine(planner, target, self._deliver, self._report)
 
     async def run(self) -> None:
-        """Run rounds until cancelled."""
+        """Run rounds until `stop`."""
         await self._engine.run()
+
+    def stop(self) -> None:
+        """End `run` once the round in hand is settled and its verdicts are out."""
+        self._engine.stop()
 
     def device(self, name: str) -> Device:
         """The device's memory; made at its first connection."""
@@ -130,6 +141,16 @@ class VerifierService:
         )
         self._next_number += 1
         stream.take_up_again(committed)
+        if stream.position < len(committed):
+            raise RequestRefused(
+                f"{len(committed)} committed tokens go beyond the end of the stream "
+                f"at {stream.position}",
+                "committed",
+            )
+        if stream.finish is None:
+            self.planner.add(stream)
+            self._addresses[stream.number] = _Address(outbox, message.channel)
+            self._engine.wake()
         outbox.send(
             Opened(
                 channel=message.channel,
@@ -141,10 +162,6 @@ class VerifierService:
         if stream.finish is not None:
             outbox.send(self._verdict(message.channel, StreamResult.ended(stream)))
             outbox.stream_ended(message.channel)
-            return stream
-        self.planner.add(stream)
-        self._addresses[stream.number] = _Address(outbox, message.channel)
-        self._engine.wake()
         return stream
 
     def wake(self) -> None:
@@ -176,12 +193,13 @@ class VerifierService:
 
     def _request(self, device: Device, message: Open, prompt_ids: tuple[int, ...]) -> StreamRequest:
         limits = self.limits
+        field = "messages" if message.messages else "prompt"
         if not prompt_ids:
-            raise RequestRefused("the prompt is empty", "messages")
+            raise RequestRefused("the prompt is empty", field)
         longest_prompt = min(limits.max_prompt_tokens, limits.context_tokens - 1)
         if len(prompt_ids) > longest_prompt:
             raise RequestRefused(
-                f"prompt of {len(prompt_ids)} tokens exceeds {longest_prompt}", "messages"
+                f"prompt of {len(prompt_ids)} tokens exceeds {longest_prompt}", field
             )
         room = limits.context_tokens - len(prompt_ids)
         wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)

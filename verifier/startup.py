@@ -9,9 +9,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.model_files import resolve_model
-
 from shared.errors import ModelError
+from shared.model_files import resolve_model
 from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits
 from verifier.config import RoundsSection, VerifierConfig

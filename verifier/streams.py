@@ -43,7 +43,7 @@ class Settled:
     num_drafted: int  # draft tokens that were tested
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
     """Mutable state of one stream; owned by the planner."""
 
@@ -62,7 +62,8 @@ class Stream:
     board_is_ready: bool = False
     is_cancelled: bool = False
     finish: Finish | None = None
-    served_at: float = 0.0  # when its last round started; the longest unserved goes first
+    served_round: int = 0  # the last one that it took part in; the longest unserved goes first
+    tested_round: int = 0  # the last one that held drafts of it
     waiting_since: float = 0.0  # when the latest window was granted
     probe: ProbeClock = field(default_factory=ProbeClock)
 
@@ -78,10 +79,12 @@ class Stream:
         before = self.path
         self.path = extend(before, draft, self.output_ids, self.granted_end)
         self.board_is_ready = True
-        if self.path is before:
-            return
+        if draft.base == before.base and draft.position + len(draft.tokens) <= before.end:
+            return  # nothing new: a pass, or a draft that came twice
         speed = self.estimates.speed
         speed.observe_drafting(len(draft.tokens), drafting_seconds)
+        if self.path is before:
+            return  # of a path that is dead by now
         starts_path = before.end <= before.base and draft.position == before.position
         if starts_path and draft.tokens:
             # The board began this draft when the grant reached it, not before.
@@ -103,9 +106,9 @@ class Stream:
             return
         first = max(before.end, draft.position)
         if self.path.base > before.base:
-            self.estimates.acceptance.observe_counts(self.path.base - 1 - first, 1)
+            self._observe_counts(self.path.base - 1 - first, 1)
         elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
-            self.estimates.acceptance.observe_counts(num_struck, 0)
+            self._observe_counts(num_struck, 0)
 
     # --- what a round needs --------------------------------------------------------------------
 
@@ -134,6 +137,12 @@ class Stream:
             and not self.path.live
             and not self.path.has_passed
         )
+
+    @property
+    def must_be_tested(self) -> bool:
+        """Whether a round without a draft token of it would bias the text (a chunk is here)."""
+        live = self.path.live
+        return self.request.mode == "rejection" and bool(live) and live[0].row is not None
 
     @property
     def can_draft(self) -> bool:
@@ -191,12 +200,14 @@ class Stream:
     def settle(self, num_read_tokens: int, verify: Verify, outcome: ItemOutcome) -> Settled:
         """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
         position = self.position
-        self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         token_ids = list(verify.draft_token_ids[: outcome.num_accepted])
         if outcome.token_id is not None:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
+        self.num_cached_tokens += num_read_tokens + outcome.num_accepted
+        # After a cut chunk the target reads its last token again: what follows hangs on its logits.
+        self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
         self._learn(verify, outcome)
         self.path = commit(self.path, kept)
         num_accepted = min(outcome.num_accepted, num_kept)
@@ -249,10 +260,13 @@ class Stream:
         if not num_drafted:
             return
         num_rejected = int(outcome.num_accepted < num_drafted)
-        acceptance = self.estimates.acceptance
-        if outcome.accept_probs:
+        if not outcome.accept_probs:
+            self._observe_counts(outcome.num_accepted, num_rejected)
+            return
+        for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_probs(outcome.accept_probs)
             acceptance.positions.observe(outcome.num_accepted, num_rejected)
-        else:
-            acceptance.observe_counts(outcome.num_accepted, num_rejected)
-        self.device_estimates.acceptance.observe_counts(outcome.num_accepted, num_rejected)
+
+    def _observe_counts(self, num_accepted: int, num_rejected: int) -> None:
+        for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
+            acceptance.observe_counts(num_accepted, num_rejected)

@@ -128,9 +128,7 @@ def _groups(
                 device=rows.logits.device,
             )
             totals = (
-                rows.totals(numbers, temperatures)
-                if needs_probs
-                else torch.ones_like(temperatures)
+                rows.totals(numbers, temperatures) if needs_probs else torch.ones_like(temperatures)
             )
             yield WholeRows(rows, numbers, temperatures, totals)
 

@@ -83,9 +83,7 @@ def _most_likely(rows: LogitRows, checks: Sequence[_Check]) -> dict[int, int]:
     return dict(zip(numbers, token_ids.tolist(), strict=True))
 
 
-def _test(
-    distributions: TargetDistributions, checks: Sequence[_Check]
-) -> dict[_Check, _Test]:
+def _test(distributions: TargetDistributions, checks: Sequence[_Check]) -> dict[_Check, _Test]:
     """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x)."""
     drafted = [(check, i) for check in checks for i in range(len(check.verify.draft_token_ids))]
     target_probs = distributions.probs(

@@ -17,7 +17,7 @@ from verifier.torch_race import DraftRows, first_to_arrive
 
 # Least probability of a candidate for top-p: at first one that 0.95 of a text model's rows can do
 # with, then one for flat rows, then all tokens.
-_TOP_P_LEVELS = (1e-3, 1e-5, 0.0)
+_TOP_P_LEVELS = (1e-3, 1e-4, 1e-5, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

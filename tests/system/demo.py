@@ -35,9 +35,7 @@ DRAFTS = (
 NUM_PROMPTS_EACH = 3  # of a board when all chat; the rest of the prompts is for one board alone
 
 _SAMPLED = {"temperature": 0.8, "top_p": 0.95}
-OFF = Pass(
-    "speculation off", _SAMPLED | {"goodspeed": {"acceptance_mode": "coupled", "draft_length": 0}}
-)
+OFF = Pass("off", _SAMPLED | {"goodspeed": {"acceptance_mode": "coupled", "draft_length": 0}})
 REJECTION = Pass("rejection", _SAMPLED | {"goodspeed": {"acceptance_mode": "rejection"}})
 COUPLED = Pass("coupled", _SAMPLED | {"goodspeed": {"acceptance_mode": "coupled"}})
 GREEDY_OFF = Pass("off", {"temperature": 0, "goodspeed": {"draft_length": 0}})
@@ -130,7 +128,8 @@ async def _started_fleet(
 
             fleet = await stack.enter_async_context(running_fleet(directory, DRAFTS, http, tell))
         seconds = time.monotonic() - started_at
-        console.print(f"one verifier and {len(fleet.boards)} boards are up after {seconds:.0f} s")
+        mark = "[green]✓[/green] " if console.is_terminal else ""
+        console.print(f"{mark}one verifier and {len(fleet.boards)} boards are up ({seconds:.0f} s)")
         yield fleet
 
 
@@ -147,7 +146,7 @@ async def _measure(fleet: Fleet, console: Console) -> Measured:
         alone = await chat_alone(fleet.verifier, first, own, (GREEDY_OFF, GREEDY), screen)
     together = {}
     for pass_ in (OFF, REJECTION, COUPLED):
-        title = f"three boards, temperature 0.8, top-p 0.95: {pass_.name}"
+        title = f"three boards, temperature 0.8, top-p 0.95: speculation {pass_.name}"
         with Screen(console, title, fleet.boards, NUM_PROMPTS_EACH) as screen:
             together[pass_.name] = await chat_together(fleet.verifier, dealt, pass_, screen)
     return Measured(

@@ -30,6 +30,7 @@ REFRESHES_PER_SECOND = 8.0
 SPEED_SCRAPES = 5  # live speeds are over the last so many
 MAX_TAIL_PIECES = 200  # of an answer that is being written; a line of a terminal holds fewer
 BAR_CELLS = 12
+TAIL_INDENT = 2
 
 
 @dataclass(slots=True)
@@ -79,6 +80,9 @@ class Screen:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+            if error is None:
+                seconds = time.monotonic() - self._started_at
+                self._console.print(f"[green]✓[/green] {self._title} ({seconds:.0f} s)")
 
     # --- what happens --------------------------------------------------------------------------
 
@@ -114,7 +118,7 @@ class Screen:
         head = Table.grid(expand=True)
         head.add_column()
         head.add_column(justify="right", style="dim")
-        head.add_row(Spinner("dots", RichText(f" {self._title}")), f"{seconds:.0f} s")
+        head.add_row(Spinner("dots", RichText(self._title)), f"{seconds:.0f} s")
         lines = [line for view in self._views.values() for line in self._board_lines(view)]
         return Group(head, *lines)
 
@@ -129,7 +133,7 @@ class Screen:
             view.domain,
             ProgressBar(total=view.num_prompts, completed=self._progress(view), width=BAR_CELLS),
             f"{view.num_answers}/{view.num_prompts}",
-            self._figures(view.name),
+            "done" if view.num_answers == view.num_prompts else self._figures(view.name),
         )
         return grid, self._tail(view)
 
@@ -151,17 +155,18 @@ class Screen:
 
     def _tail(self, view: _BoardView) -> RichText:
         """The last words of the answer in one line; underlined what was not drafted."""
-        room = self._console.width - 3
-        pieces: list[tuple[str, str]] = []
+        room = self._console.width - TAIL_INDENT - 1
+        newest_first: list[tuple[str, str]] = []
         for piece in reversed(view.tail):
-            text = "".join(c if c.isprintable() else " " for c in piece.text)
-            pieces.append((text, "dim underline" if piece.origin == "target" else "dim"))
-            room -= cell_len(text)
+            style = "dim underline" if piece.origin == "target" else "dim"
+            for character in reversed(piece.text):
+                shown = character if character.isprintable() else " "
+                room -= cell_len(shown)
+                if room >= 0:
+                    newest_first.append((shown, style))
             if room <= 0:
                 break
-        line = RichText("  ", no_wrap=True, overflow="crop", end="")
-        for text, style in reversed(pieces):
-            line.append(text, style)
-        while line.cell_len > self._console.width - 1 and len(line.plain) > 2:
-            line = RichText("  ") + line[3:]
+        line = RichText(" " * TAIL_INDENT, no_wrap=True, overflow="crop")
+        for shown, style in reversed(newest_first):
+            line.append(shown, style)
         return line

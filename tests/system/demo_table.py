@@ -17,7 +17,10 @@ _NOTHING = "–"
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """A table of texts; the columns after the first `num_names` are figures."""
+    """A table of texts; the columns after the first `num_names` are figures.
+
+    A line feed in a column's name is where a terminal breaks it.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -47,8 +50,8 @@ def board_sheet(rows: Sequence[tuple[str, str, str, BoardFigures]]) -> Sheet:
     return Sheet(
         title="Each board",
         columns=(
-            *("pass", "board", "draft", "accepted", "draft length", "tokens/round"),
-            *("tokens/s", "bytes/token", "first token"),
+            *("speculation", "board", "draft", "accepted", "draft\nlength"),
+            *("tokens\n/round", "tokens\n/s", "bytes\n/token", "first\ntoken"),
         ),
         rows=tuple(
             (
@@ -71,8 +74,8 @@ def pass_sheet(passes: Mapping[str, PassFigures]) -> Sheet:
     return Sheet(
         title="All boards together",
         columns=(
-            *("pass", "tokens/s", "Jain index", "Σ log goodput", "one round"),
-            "tokens in it",
+            *("speculation", "tokens\n/s", "Jain\nindex", "Σ log\ngoodput", "one\nround"),
+            "tokens\nin it",
         ),
         rows=tuple(
             (
@@ -106,7 +109,7 @@ def exactness_sentence(off_name: str, name: str, num_same_answers: int, num_answ
     """Whether drafts left the text alone."""
     return (
         f"{num_same_answers} of {num_answers} answers in {name} are the same letter for letter as "
-        f"with {off_name} and the same seed."
+        f"with speculation {off_name} and the same seed."
     )
 
 
@@ -115,7 +118,10 @@ def total_sentence(passes: Mapping[str, PassFigures], num_cores: int) -> str:
     off_name, off = next(iter(passes.items()))
     others = {name: figures for name, figures in passes.items() if name != off_name}
     totals = " and ".join(f"{f.tokens_per_second:.1f} ({name})" for name, f in others.items())
-    sentence = f"Together: {totals} tokens/s, against {off.tokens_per_second:.1f} with {off_name}. "
+    sentence = (
+        f"Together: {totals} tokens/s, against {off.tokens_per_second:.1f} with speculation "
+        f"{off_name}. "
+    )
     if all(f.tokens_per_second >= off.tokens_per_second for f in others.values()):
         return sentence + "Speculation pays even with all programs on one machine."
     rounds = " and ".join(
@@ -124,8 +130,9 @@ def total_sentence(passes: Mapping[str, PassFigures], num_cores: int) -> str:
     return sentence + (
         f"Less, because all boards share {num_cores} cores with the verifier and their draft "
         "models are as large as the target: a draft token costs as much as one of the target, from "
-        f"the same cores. A round took {off.seconds_per_round * 1e3:.0f} ms with {off_name} and "
-        f"{rounds} with drafts. Boards that are machines of their own take nothing from it."
+        f"the same cores. A round took {off.seconds_per_round * 1e3:.0f} ms with speculation "
+        f"{off_name} and {rounds} with drafts. Boards that are machines of their own take nothing "
+        "from it."
     )
 
 
@@ -137,6 +144,7 @@ def terminal_table(sheet: Sheet) -> Table:
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     for i, column in enumerate(sheet.columns):
         is_name = i < sheet.num_names
@@ -159,7 +167,8 @@ def markdown(sheets: Sequence[Sheet], sentences: Sequence[str]) -> str:
 
 def _markdown_table(sheet: Sheet) -> str:
     rules = ["---" if i < sheet.num_names else "---:" for i in range(len(sheet.columns))]
-    lines = [sheet.columns, rules, *sheet.rows]
+    heads = [column.replace("\n/", "/").replace("\n", " ") for column in sheet.columns]
+    lines = [heads, rules, *sheet.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -268,8 +268,8 @@ class BothEnds(RuleBasedStateMachine):
         for item in self.running.items:
             self.check_item(item.stream, self.planner.streams[item.stream])
         for number in self.planner.streams:
-            idle = number not in served and number not in waiting
-            self.num_unserved[number] = self.num_unserved.get(number, 0) + 1 if idle else 0
+            is_idle = number not in served and not self.planner.streams[number].waits_for_board
+            self.num_unserved[number] = self.num_unserved.get(number, 0) + 1 if is_idle else 0
             assert self.num_unserved[number] <= MAX_STREAMS
 
     @rule(lasted=seconds)

@@ -39,34 +39,34 @@ def totals(tokens_per_second: float, seconds_per_round: float = 0.1) -> PassFigu
 
 
 ROWS = [
-    ("speculation off", "board-a", "Q4_1", board(acceptance=None)),
+    ("off", "board-a", "Q4_1", board(acceptance=None)),
     ("rejection", "board-a", "Q4_1", board()),
 ]
-PASSES = {"speculation off": totals(40.0), "rejection": totals(30.0, 0.3)}
+PASSES = {"off": totals(40.0), "rejection": totals(30.0, 0.3)}
 
 
 def test_a_board_without_drafts_has_no_acceptance() -> None:
     assert (
-        ("speculation off", "board-a", "Q4_1", "–", "–", "3.46", "10.0", "89", "0.31 s"),
+        ("off", "board-a", "Q4_1", "–", "–", "3.46", "10.0", "89", "0.31 s"),
         ("rejection", "board-a", "Q4_1", "95 %", "8.0", "3.46", "10.0", "89", "0.31 s"),
     ) == board_sheet(ROWS).rows
 
 
 def test_all_boards_together_have_a_row_for_each_pass() -> None:
     assert (
-        ("speculation off", "40.0", "0.988", "7.00", "100 ms", "24.0"),
+        ("off", "40.0", "0.988", "7.00", "100 ms", "24.0"),
         ("rejection", "30.0", "0.988", "7.00", "300 ms", "24.0"),
     ) == pass_sheet(PASSES).rows
 
 
 def test_markdown_aligns_figures_to_the_right() -> None:
     assert (
-        "| pass | tokens/s | Jain index | Σ log goodput | one round | tokens in it |\n"
+        "| speculation | tokens/s | Jain index | Σ log goodput | one round | tokens in it |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"
-        "| speculation off | 40.0 | 0.988 | 7.00 | 100 ms | 24.0 |\n"
+        "| off | 40.0 | 0.988 | 7.00 | 100 ms | 24.0 |\n"
         "\n"
         "One sentence.\n"
-    ) == markdown([pass_sheet({"speculation off": totals(40.0)})], ["One sentence."])
+    ) == markdown([pass_sheet({"off": totals(40.0)})], ["One sentence."])
 
 
 def test_the_tables_fit_into_80_columns_whole() -> None:
@@ -95,7 +95,7 @@ def test_a_gain_needs_no_reason() -> None:
         "Together: 50.0 (rejection) and 40.0 (coupled) tokens/s, against 40.0 with speculation "
         "off. Speculation pays even with all programs on one machine."
     ) == total_sentence(
-        {"speculation off": totals(40.0), "rejection": totals(50.0), "coupled": totals(40.0)}, 8
+        {"off": totals(40.0), "rejection": totals(50.0), "coupled": totals(40.0)}, 8
     )
 
 
@@ -111,7 +111,7 @@ def test_exactness_counts_answers() -> None:
     assert (
         "9 of 9 answers in coupled are the same letter for letter as with speculation off and the "
         "same seed."
-    ) == exactness_sentence("speculation off", "coupled", 9, 9)
+    ) == exactness_sentence("off", "coupled", 9, 9)
 
 
 def test_the_setting_names_machine_and_date() -> None:

@@ -1,0 +1,20 @@
+"""Waiting for what is about to happen, with a deadline in place of a fixed pause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+DEADLINE_SECONDS = 10.0
+_POLL_SECONDS = 0.002
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+    """Return as soon as `condition()` holds.
+
+    Raises:
+        TimeoutError: it did not hold in time.
+    """
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(_POLL_SECONDS)
