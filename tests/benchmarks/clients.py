@@ -17,6 +17,7 @@ class Answer:
     tokens_per_second: float  # after the first token
     first_token_seconds: float
     figures: dict[str, Any]  # the `timings` object
+    goodspeed: dict[str, Any]
 
 
 def ask(port: int, prompt: str, *, max_tokens: int, **fields: object) -> Answer:
@@ -36,4 +37,5 @@ def ask(port: int, prompt: str, *, max_tokens: int, **fields: object) -> Answer:
         tokens_per_second=figures["predicted_per_second"],
         first_token_seconds=figures["prompt_ms"] / 1000,
         figures=figures,
+        goodspeed=answer["goodspeed"],
     )

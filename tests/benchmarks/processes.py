@@ -48,10 +48,16 @@ def fleet(
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tokens = directory / "tokens"
-        board_tokens = [_run("verifier", "token", "add", f"board-{i}", "--tokens-file", tokens)
-                        for i in range(len(drafts))]
-        settings = {"server.port": port, "server.tokens_file": str(tokens), "target.device": "cpu",
-                    **(verifier_settings or {})}
+        board_tokens = [
+            _run("verifier", "token", "add", f"board-{i}", "--tokens-file", tokens)
+            for i in range(len(drafts))
+        ]
+        settings = {
+            "server.port": port,
+            "server.tokens_file": str(tokens),
+            "target.device": "cpu",
+            **(verifier_settings or {}),
+        }
         stack.enter_context(
             _process("verifier", settings, directory / "verifier.log", verifier_cores)
         )
@@ -62,8 +68,13 @@ def fleet(
             token_file = directory / f"token-{i}"
             token_file.touch(0o600)
             token_file.write_text(board_tokens[i])
-            own = {"verifier.url": f"ws://127.0.0.1:{port}", "verifier.token_file": str(token_file),
-                   "draft.model": draft, "api.port": agent_port, **(agent_settings or {})}
+            own = {
+                "verifier.url": f"ws://127.0.0.1:{port}",
+                "verifier.token_file": str(token_file),
+                "draft.model": draft,
+                "api.port": agent_port,
+                **(agent_settings or {}),
+            }
             log = directory / f"agent-{i}.log"
             stack.enter_context(_process("agent", own, log, agent_cores, agent_nice))
             _wait(f"http://127.0.0.1:{agent_port}/v1/models", "smollm2", log)
