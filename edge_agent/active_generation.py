@@ -40,6 +40,7 @@ class ActiveGeneration:
         self._first_token_at: float | None = None
         self._cached_prefix_tokens = 0
         self._num_drafted = self._num_accepted = self._num_rejected = 0
+        self._num_survived = self._num_rejections = 0
         self._num_verdicts = self._num_drafting_verdicts = 0
         self._wire_bytes = 0
 
@@ -127,6 +128,8 @@ class ActiveGeneration:
         self._num_drafting_verdicts += committed.num_tested > 0
         self._num_accepted += committed.num_accepted
         self._num_rejected += committed.num_dead
+        self._num_survived += committed.num_survived
+        self._num_rejections += committed.num_dead > 0
 
     def _timings(self, now: float) -> Timings:
         first_token_at = self._first_token_at if self._first_token_at is not None else now
@@ -142,6 +145,8 @@ class ActiveGeneration:
             seconds_to_first_token=first_token_at - self._started_at,
             total_seconds=now - self._started_at,
             wire_bytes=self._wire_bytes,
+            survived_tokens=self._num_survived,
+            rejections=self._num_rejections,
         )
 
 

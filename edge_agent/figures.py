@@ -21,8 +21,8 @@ def output_tokens_per_round(timings: Timings) -> float | None:
 
 
 def acceptance(timings: Timings) -> float | None:
-    """Accepted among the draft tokens whose fate is known."""
-    return _ratio(timings.accepted_tokens, timings.accepted_tokens + timings.rejected_tokens)
+    """The acceptance rate: how often the next draft token survived, over positions reached."""
+    return _ratio(timings.survived_tokens, timings.survived_tokens + timings.rejections)
 
 
 def wire_bytes_per_token(timings: Timings) -> float | None:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,20 +19,6 @@ from shared.errors import ModelError
 
 _WORK_PREFIX = ".pull-"
 _CHUNK_BYTES = 1 << 20
-
-
-def default_cache_dir(environment: Mapping[str, str]) -> Path:
-    """Return $GOODSPEED_MODEL_DIR, $XDG_CACHE_HOME/goodspeed/models or that in ~/.cache."""
-    if chosen := environment.get("GOODSPEED_MODEL_DIR"):
-        return Path(chosen)
-    if cache_home := environment.get("XDG_CACHE_HOME"):
-        return Path(cache_home) / "goodspeed" / "models"
-    return Path.home() / ".cache" / "goodspeed" / "models"
-
-
-def cached_path(cache_dir: Path, name: str) -> Path:
-    """Return where the model of that name is or will be."""
-    return cache_dir / f"{name}.gguf"
 
 
 def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _num_bytes: None) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from edge_agent.model_cache import default_cache_dir
 from edge_agent.model_progress import progress_on
 from edge_agent.models import DEFAULT_MODEL, PRESETS, locate, pull, resolve
 from shared.errors import ModelError
+from shared.model_files import default_cache_dir
 
 
-@click.group(name="model")
-def model_group() -> None:
+@click.group
+def model() -> None:
     """Draft models: pull, list, find and verify them.
 
     They live in $GOODSPEED_MODEL_DIR, $XDG_CACHE_HOME/goodspeed/models or
@@ -26,7 +26,7 @@ def model_group() -> None:
     """
 
 
-@model_group.command(name="pull")
+@model.command(name="pull")
 @click.argument("name", default=DEFAULT_MODEL)
 def pull_command(name: str) -> None:
     """Download or make the model NAME, unless it is there and intact."""
@@ -35,7 +35,7 @@ def pull_command(name: str) -> None:
     click.echo(f"{path} {_megabytes(path)}")
 
 
-@model_group.command(name="ls")
+@model.command(name="ls")
 def ls_command() -> None:
     """List the models that can be pulled, and which ones are here."""
     width = max(len(name) for name in PRESETS)
@@ -47,14 +47,14 @@ def ls_command() -> None:
         click.echo(f"{preset.name:{width}}  {preset.licence}  {state}")
 
 
-@model_group.command(name="path")
+@model.command(name="path")
 @click.argument("name", default=DEFAULT_MODEL)
 def path_command(name: str) -> None:
     """Print where the model NAME is, without checking its bytes."""
     click.echo(str(locate(name, _cache_dir())))
 
 
-@model_group.command(name="verify")
+@model.command(name="verify")
 @click.argument("names", nargs=-1)
 def verify_command(names: tuple[str, ...]) -> None:
     """Check the sha256 of the models NAMES, by default of all that are here."""

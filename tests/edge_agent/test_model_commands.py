@@ -6,7 +6,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from edge_agent.model_commands import model_group
+from edge_agent.model_commands import model
 from edge_agent.models import DEFAULT_MODEL
 from shared.errors import ModelError
 from tests.support.real_models import real_model
@@ -14,7 +14,7 @@ from tests.support.real_models import real_model
 
 def run(*arguments: str, cache_dir: Path | None = None) -> Result:
     environment = {} if cache_dir is None else {"GOODSPEED_MODEL_DIR": str(cache_dir)}
-    return CliRunner(env=environment).invoke(model_group, arguments)
+    return CliRunner(env=environment).invoke(model, arguments)
 
 
 def test_ls_tells_what_can_be_pulled(tmp_path: Path) -> None:

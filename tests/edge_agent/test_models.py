@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
-from edge_agent.model_cache import default_cache_dir, recorded_sha256, sha256_of
+from edge_agent.model_cache import recorded_sha256, sha256_of
 from edge_agent.models import (
     PRESETS,
     PackagedModel,
@@ -22,6 +22,7 @@ from edge_agent.models import (
     resolve,
 )
 from shared.errors import ModelError
+from shared.model_files import default_cache_dir
 from tests.support.real_models import real_model
 
 CONTENT = b"GGUF" + bytes(range(256)) * 64

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.codec import decode_from_agent, decode_from_verifier, encode
 from shared.errors import LocalProtocolError, RemoteProtocolError
+from shared.fingerprint import BLOCK_IDS, Difference
 from shared.messages import (
     MAX_MESSAGE_BYTES,
     AgentMessage,
@@ -140,6 +141,12 @@ def test_a_greedy_draft_of_four_tokens_and_its_verdict_are_small(
         window=8,
     )
     assert (draft_bytes, verdict_bytes) == (len(encode(draft)), len(encode(verdict)))
+
+
+def test_a_whole_block_of_a_vocabulary_fits_into_an_error() -> None:
+    block = Difference(block=3, token_bytes=(b"t" * 200,) * BLOCK_IDS)
+    error = Error(code="vocabulary", sentence="", difference=block)
+    assert error == decode_from_verifier(encode(error))
 
 
 def test_a_message_of_just_the_largest_size_passes() -> None:

@@ -291,7 +291,7 @@ class RejectionEnds(BothEnds):
         assert not self.waits or self.room > 0
 
 
-MANY = settings(max_examples=150, stateful_step_count=40, deadline=None)
+MANY = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 TestGreedyEnds = GreedyEnds.TestCase
 TestGreedyEnds.settings = MANY

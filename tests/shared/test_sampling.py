@@ -116,6 +116,12 @@ def test_masked_and_underflowing_tokens_do_not_survive() -> None:
     assert (probs > 0).all()
 
 
+def test_a_mass_that_rounding_keeps_out_of_reach_brings_no_impossible_tokens() -> None:
+    logits = np.array([0.0] * 7 + [-math.inf])  # seven sevenths add up to less than 1
+    token_ids, _ = probabilities(logits, SamplingParameters(top_p=math.nextafter(1, 0)))
+    assert list(range(7)) == token_ids.tolist()
+
+
 def test_float32_logits_give_float64_probabilities() -> None:
     _, probs = probabilities(LOG_8_4_2_1.astype(np.float32), SamplingParameters())
     assert np.float64 == probs.dtype

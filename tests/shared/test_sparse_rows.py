@@ -101,6 +101,7 @@ def test_nothing_and_zero_rows_are_no_rows(packed: bytes) -> None:
         ),
         (b"\x01\x02\x02\x05", "sparse rows of 4 bytes are too short for 2 entries"),
         (b"\x01\x01", "sparse rows of 2 bytes are too short for 1 entries"),
+        (b"\x01\x01\x09", "sparse rows of 3 bytes are too short for 1 entries"),
         (b"\x01\x01\x09\x00", "sparse rows hold 0 token ids for 1 entries"),
         (packed_by_hand([2], [5], [9, 9]), "sparse rows hold 1 token ids for 2 entries"),
         (packed_by_hand([1], [5, 6], [9]), "sparse rows hold 2 token ids for 1 entries"),

@@ -1,18 +1,18 @@
 """A TCP proxy on loopback that delays each direction and can cut every connection.
 
-Bytes arrive in order, each piece after `delay_seconds` plus a random part of `jitter_seconds`, from
-a seeded generator.
+Bytes arrive in order, each piece after `delay_seconds` and a random part of `jitter_seconds`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SO_LINGER, SOL_SOCKET, socket
 
 _PIECE_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -26,17 +26,20 @@ class Delay:
     jitter_seconds: float = 0.0
 
 
+NO_DELAY = Delay()
+
+
 class DelayingProxy:
     """Forwards to one port of this host."""
 
-    def __init__(self, port: int, up: Delay, down: Delay, seed: int) -> None:
-        self.num_connections = 0
+    def __init__(self, target_port: int, up: Delay, down: Delay, seed: int) -> None:
         self.port = 0
-        self._target_port = port
+        self.num_connections = 0  # made so far
+        self._target_port = target_port
         self._up, self._down = up, down
         self._random = random.Random(seed)
-        self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._transports: set[asyncio.WriteTransport] = set()
         self._pumps: set[asyncio.Task[None]] = set()
 
     @property
@@ -57,26 +60,26 @@ class DelayingProxy:
             await asyncio.wait(self._pumps)
 
     def cut(self) -> None:
-        """Reset every open connection, as a router that forgot them does."""
-        for writer in self._writers:
-            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
-            writer.transport.abort()
+        """Reset every open connection, as a router that has forgotten them does."""
+        for transport in self._transports:
+            _reset(transport)
+        self._transports.clear()
         for pump in self._pumps:
             pump.cancel()
 
     async def _accept(self, near: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
             far, verifier = await asyncio.open_connection("127.0.0.1", self._target_port)
-        except OSError:  # the verifier is down
+        except OSError:  # there is no verifier now
             client.transport.abort()
             return
         self.num_connections += 1
-        self._writers |= {client, verifier}
+        self._transports |= {client.transport, verifier.transport}
         self._start(self._pump(near, verifier, self._up))
         self._start(self._pump(far, client, self._down))
 
-    def _start(self, pump: asyncio.Future[None] | object) -> None:
-        task = asyncio.ensure_future(pump)  # type: ignore[arg-type]
+    def _start(self, pump: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(pump, name="proxy-pump")
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
 
@@ -84,14 +87,42 @@ class DelayingProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: Delay
     ) -> None:
         loop = asyncio.get_running_loop()
-        due = 0.0
+        due = loop.time()
         try:
             while piece := await reader.read(_PIECE_BYTES):
                 late = delay.delay_seconds + delay.jitter_seconds * self._random.random()
                 due = max(due, loop.time() + late)
-                loop.call_at(due, _write, writer, piece)
-            loop.call_at(max(due, loop.time()), _close, writer)
+                loop.call_at(due, _forward, writer, piece)
+            loop.call_at(due, _close, writer)
         except ConnectionError:
             writer.transport.abort()
-        finally:
-            self._writers.discard(writer)
+
+
+def _reset(transport: asyncio.WriteTransport) -> None:
+    own = transport.get_extra_info("socket")
+    if not transport.is_closing():
+        with socket(fileno=os.dup(own.fileno())) as same:  # uvloop hides the options of its own
+            same.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
+def _forward(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    if not writer.transport.is_closing():
+        writer.write(piece)
+
+
+def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@asynccontextmanager
+async def delaying_proxy(
+    target_port: int, up: Delay = NO_DELAY, down: Delay = NO_DELAY, seed: int = 0
+) -> AsyncIterator[DelayingProxy]:
+    """A proxy that listens while the block runs."""
+    proxy = DelayingProxy(target_port, up, down, seed)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.stop()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.model_cache import default_cache_dir
 from edge_agent.models import DEFAULT_MODEL, resolve
 from shared.errors import ModelError
+from shared.model_files import default_cache_dir
 
 
 def real_model(name: str = DEFAULT_MODEL) -> Path:

@@ -91,7 +91,9 @@ class Board:
             return
         held = self.drafter.num_tokens(0)
         assert step.num_kept_tokens <= held
-        assert self.sequence[: step.num_kept_tokens] == self.drafter._slots[0][: step.num_kept_tokens]
+        assert (
+            self.sequence[: step.num_kept_tokens] == self.drafter._slots[0][: step.num_kept_tokens]
+        )
         self.drafter.truncate(0, step.num_kept_tokens)
         (logits,) = self.drafter.forward([Forward(0, step.token_ids, step.spec is not None)])
         self._running = (step, logits)

@@ -45,11 +45,11 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 NOTES = (
-    f"Answers of up to {MAX_TOKENS} tokens, {BUDGET_TOKENS} draft tokens in a round, policy "
-    "goodspeed. accepted: draft tokens that survived, among those whose fate is known. draft "
-    "length: draft tokens tested in a round that tests any. tokens/s: from question to last token; "
-    "of all together while all of them chat. first token: median. Jain index and goodput (natural "
-    "logarithm) are of the boards' tokens/s.",
+    f"Answers of up to {MAX_TOKENS} tokens, policy goodspeed with {BUDGET_TOKENS} draft tokens in "
+    "a round. accepted: how often the next draft token survived. draft length: draft tokens tested "
+    "in a round that tests any. tokens/s: from question to last token; of all boards together "
+    "while all of them chat, and so Jain index and goodput (natural logarithm). bytes: drafts and "
+    "verdicts on the wire. first token: median.",
 )
 
 
@@ -82,8 +82,8 @@ async def _demo(console: Console, markdown_file: Path | None, is_measured: async
     setting = this_setting()
     console.print("[bold]goodspeed[/bold]: one verifier and three boards, all on this machine")
     console.print(
-        f"{setting.processor}, {setting.num_cores} cores · real weights, processes and sockets · "
-        f"target {TARGET_MODEL} in float32\n",
+        f"{setting.processor}, {setting.num_cores} cores, for real: weights, processes, sockets\n"
+        f"target {TARGET_MODEL} in float32, drafts {', '.join(draft.name for draft in DRAFTS)}\n",
         style="dim",
     )
     with tempfile.TemporaryDirectory(prefix="goodspeed-demo-") as directory:

@@ -79,13 +79,13 @@ def board_figures(
     timings: Sequence[Timings], board: str, before: Scrape, after: Scrape
 ) -> BoardFigures:
     """One board's answers, with the drafts that the verifier tested between the two scrapes."""
-    num_accepted = sum(t.accepted_tokens for t in timings)
-    num_decided = num_accepted + sum(t.rejected_tokens for t in timings)
+    num_survived = sum(t.survived_tokens for t in timings)
+    num_reached = num_survived + sum(t.rejections for t in timings)
     num_drafts = _gain(before.drafts, after.drafts, board)
     num_drafted = _gain(before.drafted_tokens, after.drafted_tokens, board)
     num_tokens = sum(t.output_tokens for t in timings)
     return BoardFigures(
-        acceptance=num_accepted / num_decided if num_decided else None,
+        acceptance=num_survived / num_reached if num_reached else None,
         draft_length=num_drafted / num_drafts if num_drafts else None,
         tokens_per_round=_ratio(num_tokens, sum(t.num_verdicts for t in timings)),
         tokens_per_second=_ratio(num_tokens, sum(t.total_seconds for t in timings)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -94,7 +95,8 @@ def check_running(programs: Sequence[Program]) -> None:
     for program in programs:
         code = program.process.returncode
         if code is not None:
-            raise DemoFailed(f"{program.name} ended with exit code {code}", program.log)
+            cause = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+            raise DemoFailed(f"{program.name} ended {cause}", program.log)
 
 
 async def check_alive(programs: Sequence[Program]) -> None:

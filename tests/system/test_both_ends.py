@@ -63,7 +63,7 @@ class BothEnds(RuleBasedStateMachine):
         budget_tokens=st.sampled_from([None, 0, 1, 3, 8, 64]),
         max_round_tokens=st.sampled_from([2, 3, 6, 20, 200]),
         prefill_chunk_tokens=st.integers(1, 12),
-        num_blocks=st.sampled_from([24, 40, 120]),
+        num_blocks=st.sampled_from([40, 64, 150]),
         max_window=st.sampled_from([1, 3, 9, 20]),
         is_barrier=st.booleans(),
         uses_guard=st.booleans(),
@@ -112,14 +112,14 @@ class BothEnds(RuleBasedStateMachine):
 
     @rule(
         prompt_length=st.integers(1, 20),
-        max_output_tokens=st.integers(1, 24),
+        max_output_tokens=st.sampled_from([1, 2, 9, 30, 60]),
         kind=st.sampled_from(["greedy", "coupled", "rejection", "rejection"]),
         draft_length=st.sampled_from([None, None, None, 0, 1, 5]),
         confidence_stop=st.sampled_from([0.0, 0.0, 0.4]),
-        disagreement=st.sampled_from([0.0, 0.1, 0.4]),
+        disagreement=st.sampled_from([0.0, 0.2, 0.6]),
         draft_context_tokens=st.sampled_from([12, 100, 100]),
-        has_end=st.booleans(),
-        stop=st.sampled_from([(), (), (" b", "k")]),
+        has_end=st.sampled_from([False, False, True]),
+        stop=st.sampled_from([(), (), (), (" kiba", "tofu"), ("f",)]),
     )
     def open(
         self,

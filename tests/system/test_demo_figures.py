@@ -43,8 +43,8 @@ goodspeed_batch_tokens_sum 90.0
 def timings(
     *,
     output_tokens: int = 20,
-    accepted: int = 0,
-    rejected: int = 0,
+    survived: int = 0,
+    rejections: int = 0,
     num_verdicts: int = 10,
     first_token_seconds: float = 0.5,
     total_seconds: float = 2.0,
@@ -54,14 +54,16 @@ def timings(
         prompt_tokens=7,
         cached_prefix_tokens=0,
         output_tokens=output_tokens,
-        drafted_tokens=accepted + rejected,
-        accepted_tokens=accepted,
-        rejected_tokens=rejected,
+        drafted_tokens=0,
+        accepted_tokens=0,
+        rejected_tokens=0,
         num_verdicts=num_verdicts,
         num_drafting_verdicts=0,
         seconds_to_first_token=first_token_seconds,
         total_seconds=total_seconds,
         wire_bytes=wire_bytes,
+        survived_tokens=survived,
+        rejections=rejections,
     )
 
 
@@ -107,8 +109,8 @@ def test_the_first_page_of_a_verifier_has_every_total() -> None:
     assert scrape(1.0).num_rounds == read_scrape(Metrics().page().decode(), 1.0).num_rounds
 
 
-def test_acceptance_is_over_all_draft_tokens_of_all_answers() -> None:
-    given = [timings(accepted=9, rejected=1), timings(accepted=0, rejected=10)]
+def test_acceptance_is_over_the_positions_that_all_answers_reached() -> None:
+    given = [timings(survived=9, rejections=1), timings(survived=0, rejections=10)]
     assert 0.45 == board_figures(given, "board-a", scrape(), scrape()).acceptance
 
 
