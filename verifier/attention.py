@@ -290,9 +290,11 @@ def _view(
     is_folded = _is_folded(item, heads)
     mask = None
     if num_new > 1 and not is_causal:
-        mask = _mask(num_new, len(seen), window, like)
+        visible = _mask(num_new, len(seen), window)
         if is_folded:
-            mask = mask.repeat(heads.num_heads // heads.num_kv_heads, 1)
+            visible = np.tile(visible, (heads.num_heads // heads.num_kv_heads, 1))
+        # In numpy: a small array costs torch's threads more to divide than to fill.
+        mask = torch.from_numpy(visible).to(device=like.device, dtype=like.dtype)
     return StreamView(
         is_folded=is_folded,
         num_keys=len(seen),
@@ -303,10 +305,11 @@ def _view(
     )
 
 
-def _mask(num_new: int, num_keys: int, window: int | None, like: Tensor) -> Tensor:
+def _mask(num_new: int, num_keys: int, window: int | None) -> NDArray[np.float32]:
     """What the last `num_new` of `num_keys` tokens see: 0 or -inf [num_new, num_keys]."""
-    hidden = like.new_full((num_new, num_keys), -torch.inf)
-    mask = hidden.triu(num_keys - num_new + 1)
+    keys = np.arange(num_keys)
+    queries = keys[num_keys - num_new :, None]
+    is_hidden = keys > queries
     if window is not None:
-        mask += hidden.tril(num_keys - num_new - window)
-    return mask
+        is_hidden |= keys <= queries - window
+    return np.where(is_hidden, np.float32(-np.inf), np.float32(0))

@@ -49,7 +49,7 @@ class ScriptedTarget:
         self.context_tokens = context_tokens
         self._model = model
         self._delay_seconds = delay_seconds
-        self._cache = np.full(num_blocks * block_tokens, -1, dtype=np.int64)
+        self._cache = np.zeros(num_blocks * block_tokens, dtype=np.int64)
 
     def verify(self, round_: Round) -> RoundOutcome:
         """Run one round; see `verifier.target.TargetModel.verify`."""

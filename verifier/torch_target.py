@@ -15,7 +15,7 @@ from torch import Tensor
 from shared.errors import ModelError
 from shared.sampling import GREEDY
 from verifier.attention import ATTENTION_NAME, BlockCache, HeadShape, RaggedLayout
-from verifier.target import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
+from verifier.target import Round, RoundItem, RoundOutcome, Verify
 from verifier.torch_sampling import num_logit_rows, verify_rows
 
 
@@ -58,7 +58,7 @@ class TorchTarget:
         started_at = time.perf_counter()
         checks = [item.verify for item in round_.items if item.verify is not None]
         with torch.inference_mode():
-            logits = self._logits(round_)
+            logits = self.logits(round_)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # or sampling would be charged for the model
             forward_at = time.perf_counter()
@@ -67,8 +67,8 @@ class TorchTarget:
         finished_at = time.perf_counter()
         return RoundOutcome(items, forward_at - started_at, finished_at - forward_at)
 
-    def _logits(self, round_: Round) -> Tensor:
-        """Logits [num_rows, vocab_size] of the rows that the round checks, in the items' order."""
+    def logits(self, round_: Round) -> Tensor:
+        """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""
         token_ids, positions, rows = [], [], []
         for item in round_.items:
             token_ids += item.token_ids

@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import struct
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -87,13 +88,17 @@ class DelayingProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: Delay
     ) -> None:
         loop = asyncio.get_running_loop()
+        # Timers that are due together fire in any order, so each forwards the oldest piece.
+        pieces: deque[bytes] = deque()
         due = loop.time()
         try:
-            while piece := await reader.read(_PIECE_BYTES):
+            while True:
+                pieces.append(await reader.read(_PIECE_BYTES))
                 late = delay.delay_seconds + delay.jitter_seconds * self._random.random()
                 due = max(due, loop.time() + late)
-                loop.call_at(due, _forward, writer, piece)
-            loop.call_at(due, _close, writer)
+                loop.call_at(due, _forward, writer, pieces)
+                if not pieces[-1]:
+                    return
         except ConnectionError:
             writer.transport.abort()
 
@@ -106,13 +111,12 @@ def _reset(transport: asyncio.WriteTransport) -> None:
     transport.abort()
 
 
-def _forward(writer: asyncio.StreamWriter, piece: bytes) -> None:
-    if not writer.transport.is_closing():
+def _forward(writer: asyncio.StreamWriter, pieces: deque[bytes]) -> None:
+    piece = pieces.popleft()
+    if not piece:
+        writer.close()
+    elif not writer.transport.is_closing():
         writer.write(piece)
-
-
-def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
 
 
 @asynccontextmanager

@@ -1,21 +1,25 @@
-"""The scripted target and its tokenizer, put together as tests need them."""
+"""The scripted target with its tokenizer and drafters, and the text that must come out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.drafter import ScriptedDrafter, scripted_drafter
+from edge_agent.generation import GenerationRequest
+from shared.noise import Domain
+from shared.sampling import dense_probabilities
 from shared.scripted_model import SCRIPTED_END_ID, ScriptedModel
-from verifier.policies import FixedPolicy
+from shared.speculation import draw_dense
+from shared.text import TextAssembler
+from tests.support.loopback import make_service, round_settings
+from verifier.policies import DraftLengthPolicy
 from verifier.rounds import RoundSettings
-from verifier.scripted_target import ScriptedTarget
+from verifier.scripted_target import ScriptedLogits, ScriptedTarget
 from verifier.scripted_tokenizer import ScriptedTokenizer
 from verifier.service import VerifierService
-
-from tests.support.loopback import make_service, round_settings
 
 VOCAB_SIZE = 64
 MODEL_SEED = 7
@@ -29,6 +33,55 @@ class EndlessModel:
         self._model = model
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Those of the model, but for the end of a text."""
         logits = self._model.logits(tokens).copy()
-        logits[SCRIPTED_END_ID] = -1e4  # e**-1e4 is 0
+        logits[SCRIPTED_END_ID] = -1e4
         return logits
+
+
+TARGET = EndlessModel(ScriptedModel(VOCAB_SIZE, MODEL_SEED))
+
+
+def scripted_service(
+    target: ScriptedLogits = TARGET,
+    *,
+    settings: RoundSettings | None = None,
+    policy: DraftLengthPolicy | None = None,
+    delay_seconds: Callable[[int], float] = lambda num_tokens: 0.0,
+    max_streams_per_device: int = 64,
+    context_tokens: int = 4096,
+) -> VerifierService:
+    """A verifier without a port over a scripted target."""
+    return make_service(
+        ScriptedTarget(target, delay_seconds=delay_seconds, context_tokens=context_tokens),
+        ScriptedTokenizer(target.vocab_size),
+        settings or round_settings(),
+        policy,
+        max_streams_per_device=max_streams_per_device,
+    )
+
+
+def board(
+    disagreement: float = 0.2, *, num_slots: int = 4, seconds_per_token: float = 0.0
+) -> ScriptedDrafter:
+    """A drafter that agrees with `TARGET` more or less."""
+    model = ScriptedModel(VOCAB_SIZE, MODEL_SEED, disagreement=disagreement)
+    return scripted_drafter(model, num_slots=num_slots, seconds_per_token=seconds_per_token)
+
+
+def target_text(request: GenerationRequest, target: ScriptedLogits = TARGET) -> str:
+    """What the target alone writes in `coupled` (greedy is a part of it), by the reference."""
+    assert request.seed is not None
+    assert request.max_tokens is not None
+    tokenizer = ScriptedTokenizer(target.vocab_size)
+    turns = [(turn.role, turn.content) for turn in request.messages]
+    tokens = tokenizer.encode_chat(turns) if turns else tokenizer.encode_text(request.text)
+    text = TextAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
+    pieces = []
+    for position in range(request.max_tokens):
+        probs = dense_probabilities(target.logits(tokens), request.sampling)
+        tokens.append(draw_dense(probs, request.seed, position, Domain.COUPLED))
+        pieces.append(text.push(tokens[-1]))
+        if tokens[-1] in tokenizer.end_ids or text.is_stopped:
+            break
+    return "".join(pieces) + text.close()

@@ -70,7 +70,8 @@ class Board:
         )
         self.drafter: ScriptedDrafter = scripted_drafter(model, num_slots=1)
         self.state = StreamState.OPENING
-        self.text_bytes: int | None = None  # what the last verdict kept
+        self.has_power = True
+        self.drafter_is_target = False
         self._running: tuple[DraftStep, NDArray[np.float32] | None] | None = None
 
     @property
@@ -86,8 +87,10 @@ class Board:
 
     def start_step(self) -> None:
         """Let the draft model begin what the stream wants, if it wants anything."""
+        if self._running is not None or not self.has_power:
+            return
         step = self.stream.next_step()
-        if step is None or self._running is not None:
+        if step is None:
             return
         held = self.drafter.num_tokens(0)
         assert step.num_kept_tokens <= held
@@ -133,7 +136,6 @@ class Board:
         self.stream.verdict(message, now)
         if message.finish is not None:
             self.state = StreamState.ENDED
-            self.text_bytes = message.finish.text_bytes
             return []
         return self.stream.overdue()
 

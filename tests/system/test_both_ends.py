@@ -117,7 +117,8 @@ class BothEnds(RuleBasedStateMachine):
         draft_length=st.sampled_from([None, None, None, 0, 1, 5]),
         confidence_stop=st.sampled_from([0.0, 0.0, 0.4]),
         disagreement=st.sampled_from([0.0, 0.2, 0.6]),
-        draft_context_tokens=st.sampled_from([12, 100, 100]),
+        draft_context_tokens=st.sampled_from([14, 25, 100]),
+        board_chunk_tokens=st.sampled_from([6, 64]),
         has_end=st.sampled_from([False, False, True]),
         stop=st.sampled_from([(), (), (), (" kiba", "tofu"), ("f",)]),
     )
@@ -130,6 +131,7 @@ class BothEnds(RuleBasedStateMachine):
         confidence_stop: float,
         disagreement: float,
         draft_context_tokens: int,
+        board_chunk_tokens: int,
         has_end: bool,
         stop: tuple[str, ...],
     ) -> None:
@@ -153,10 +155,11 @@ class BothEnds(RuleBasedStateMachine):
         draft_settings = DraftSettings(
             row_entries=8,
             confidence_stop=confidence_stop,
-            prefill_chunk_tokens=6,
+            prefill_chunk_tokens=board_chunk_tokens,
             context_tokens=draft_context_tokens,
         )
         board = Board(drafted_with, draft_settings, sampling, draft_length)
+        board.drafter_is_target = disagreement == 0.0
         self.ends.append(TwoEnds(Wish(prompt_ids, request, stop), board, self.planner, f"b{number}"))
         self.alone.append(
             None
@@ -202,6 +205,12 @@ class BothEnds(RuleBasedStateMachine):
             ends.repeat_draft()
 
     # --- boards --------------------------------------------------------------------------------
+
+    @rule(i=small)
+    def power_off(self, i: int) -> None:
+        """The board computes nothing from now on, and nobody is told."""
+        for ends in self.chosen(i):
+            ends.board.has_power = False
 
     @rule(i=small)
     def start_step(self, i: int) -> None:
@@ -308,8 +317,12 @@ class BothEnds(RuleBasedStateMachine):
     def the_output_is_the_targets(self) -> None:
         for ends, alone in zip(self.ends, self.alone, strict=True) if hasattr(self, "ends") else []:
             if alone is not None:
-                output = ends.board.stream.output_ids
+                board = ends.board.stream
+                output = board.output_ids
                 assert alone[: len(output)] == output
+                if ends.board.drafter_is_target:
+                    drafted = [token.token_id for token in (*board.path.live, *board.unsent)]
+                    assert alone[len(output) :][: len(drafted)] == drafted
                 if ends.stream is not None:
                     assert alone[: len(ends.stream.output_ids)] == ends.stream.output_ids
 
@@ -320,11 +333,15 @@ class BothEnds(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "planner"):
+            num_timeouts = self.planner.num_draft_timeouts
             for _ in range(MAX_SETTLING_TURNS):
                 if all(ends.is_over for ends in self.ends) and self.running is None:
                     break
                 self.turn()
             self.check_the_end()
+            # Time stands still for boards that work: nobody waits for a draft that never comes.
+            num_timeouts = self.planner.num_draft_timeouts - num_timeouts
+            assert self.has_dead_board or num_timeouts <= MAX_STREAMS
 
     # --- private -------------------------------------------------------------------------------
 
@@ -334,6 +351,9 @@ class BothEnds(RuleBasedStateMachine):
     def turn(self) -> None:
         self.now += 1e-6
         self.start_round()
+        deadline = self.planner.next_deadline()
+        if self.running is None and deadline is not None and self.has_dead_board:
+            self.now = max(self.now, deadline)
         for ends in self.ends:
             for _ in range(len(ends.up) + 1):
                 ends.deliver_up(self.now)
@@ -345,6 +365,10 @@ class BothEnds(RuleBasedStateMachine):
                 ends.board.start_step()
                 ends.send(ends.board.finish_step(0.0, self.now))
         self.finish_round(0.0)
+
+    @property
+    def has_dead_board(self) -> bool:
+        return not all(ends.board.has_power for ends in self.ends)
 
     def deliver(self, results: list) -> None:
         for result in results:
@@ -384,6 +408,7 @@ class BothEnds(RuleBasedStateMachine):
             tested = item.verify.draft_token_ids
             assert tuple(chunk[: len(tested)]) == tested
             assert item.verify.draws_bonus == (len(tested) == len(chunk))
+            assert tested or item.verify.draws_bonus
 
     def expected_context(self, round_: Round, number: int) -> tuple[int, ...] | None:
         """What the target is to read for a stream: prompt, committed tokens, drafts."""

@@ -1,0 +1,233 @@
+"""Many sampled tokens from a verifier and four unlike boards over real websockets, counted.
+
+`python -m tests.support.sampled_text MODE FAULT NUM_TOKENS` prints one line of JSON, so that a test
+may run several at the same time: one process keeps one core busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import stream
+from edge_agent.agent import Agent
+from edge_agent.draw import DrawSpec, draw_token
+from edge_agent.drafter import scripted_drafter
+from edge_agent.generation import GenerationRequest
+from edge_agent.stream import DraftSettings
+from shared import speculation
+from shared.messages import AcceptanceMode
+from shared.path import DraftToken
+from shared.sampling import SamplingParameters, dense_probabilities
+from shared.scripted_model import ScriptedModel, scripted_token_bytes
+from shared.speculation import Verification
+from tests.support.delaying_proxy import Delay, delaying_proxy
+from tests.support.loopback import generate, round_settings, running_agent, running_verifier
+from tests.support.next_token_statistics import TokenCounts
+from tests.support.noise_table import NoiseTable
+from tests.support.scripted import EndlessModel, scripted_service
+from verifier import scripted_target
+from verifier.policies import FixedPolicy
+from verifier.scripted_tokenizer import ScriptedTokenizer
+
+VOCAB_SIZE = 16
+MODEL_SEED = 11
+SHARPNESS = 1.5
+TOKENS_PER_TEXT = 300
+STREAMS_PER_BOARD = 32
+DRAFT_LENGTH = 4
+ROUND_SECONDS = 0.02
+SAMPLINGS = {
+    "temperature": SamplingParameters(temperature=1.0),
+    "top_p": SamplingParameters(temperature=0.9, top_p=0.85),
+    "top_k": SamplingParameters(temperature=1.2, top_k=5),
+}
+# Half of the texts at temperature 1, a quarter each with top-p and with top-k.
+SHARES = ("temperature", "top_p", "temperature", "top_k")
+FAULTS = ("none", "unlikely drafts are discarded", "drafts are not tested")
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is special about one board and its link."""
+
+    disagreement: float
+    link: Delay = Delay()
+    seconds_per_token: float = 0.0
+    confidence_stop: float = 0.0
+    row_entries: int = 32
+
+
+BOARDS = (
+    Board(disagreement=0.1),
+    Board(disagreement=0.2, link=Delay(0.001, 0.003), row_entries=5),
+    Board(disagreement=0.2, link=Delay(0.0, 0.005), confidence_stop=0.25),
+    Board(disagreement=0.6, link=Delay(0.0, 0.002), seconds_per_token=0.0003),  # late
+)
+
+
+class LastTokenModel(EndlessModel):
+    """The target; it looks at one token, so that counts can say whether it was followed."""
+
+    def __init__(self) -> None:
+        super().__init__(_model(disagreement=0.0))
+
+    def probs(self, sampling: SamplingParameters) -> NDArray[np.float64]:
+        """Probabilities [context, next]."""
+        contexts = range(self.vocab_size)
+        return np.stack([dense_probabilities(self.logits([i]), sampling) for i in contexts])
+
+
+@dataclass
+class Tally:
+    """What came out of one run."""
+
+    counts: dict[str, TokenCounts] = field(
+        default_factory=lambda: {name: TokenCounts(VOCAB_SIZE) for name in SAMPLINGS}
+    )
+    num_drafted: int = 0
+    num_accepted: int = 0
+
+    def report(self) -> dict[str, object]:
+        """p-values by sampling, and what shows that drafts had a part in it."""
+        target = LastTokenModel()
+        return {
+            "num_tokens": sum(counts.num_tokens for counts in self.counts.values()),
+            "num_drafted": self.num_drafted,
+            "num_accepted": self.num_accepted,
+            "p_values": {
+                name: counts.p_values(target.probs(SAMPLINGS[name]))
+                for name, counts in self.counts.items()
+            },
+        }
+
+
+async def sample(mode: AcceptanceMode, num_tokens: int) -> Tally:
+    """Let all boards generate until there are `num_tokens` tokens."""
+    service = scripted_service(
+        LastTokenModel(),
+        settings=round_settings(
+            max_draft_length=DRAFT_LENGTH, max_window=3 * DRAFT_LENGTH, budget_tokens=1024
+        ),
+        policy=FixedPolicy(DRAFT_LENGTH),
+        delay_seconds=lambda _: ROUND_SECONDS,
+    )
+    names = [f"board-{i}" for i in range(len(BOARDS))]
+    tally = Tally()
+    texts = iter(range(-(-num_tokens // TOKENS_PER_TEXT)))
+    async with AsyncExitStack() as stack:
+        verifier = await stack.enter_async_context(running_verifier(service, names))
+        workers = []
+        for i, (name, board) in enumerate(zip(names, BOARDS, strict=True)):
+            proxy = await stack.enter_async_context(
+                delaying_proxy(verifier.port, board.link, board.link, seed=i)
+            )
+            drafter = scripted_drafter(
+                _model(board.disagreement),
+                num_slots=STREAMS_PER_BOARD,
+                seconds_per_token=board.seconds_per_token,
+            )
+            settings = DraftSettings(board.row_entries, board.confidence_stop, 64, 4096)
+            agent = await stack.enter_async_context(
+                running_agent(verifier, drafter, name, settings, proxy.url)
+            )
+            workers += [_work(agent, mode, texts, tally) for _ in range(STREAMS_PER_BOARD)]
+        await asyncio.gather(*workers)
+    return tally
+
+
+async def _work(agent: Agent, mode: AcceptanceMode, texts: Iterator[int], tally: Tally) -> None:
+    tokenizer = ScriptedTokenizer(VOCAB_SIZE)
+    for i in texts:
+        name = SHARES[i % len(SHARES)]
+        prompt = f"text {i}"
+        request = GenerationRequest(
+            text=prompt,
+            sampling=SAMPLINGS[name],
+            seed=i,
+            max_tokens=TOKENS_PER_TEXT,
+            acceptance_mode=mode,
+        )
+        text, finished = await generate(agent, request)
+        tally.counts[name].add(tokenizer.encode_text(prompt)[-1], token_ids_of(text))
+        tally.num_drafted += finished.timings.drafted_tokens
+        tally.num_accepted += finished.timings.accepted_tokens
+
+
+def token_ids_of(text: str) -> Sequence[int]:
+    """The ids behind a text: every word is one."""
+    ids = {word.decode(): i for i, word in enumerate(scripted_token_bytes(VOCAB_SIZE))}
+    return [ids[f" {word}"] for word in text.split(" ")[1:]]
+
+
+@contextmanager
+def fault(name: str) -> Iterator[None]:
+    """Break what keeps the text right, as the statistics must notice."""
+    if name == "unlikely drafts are discarded":
+        with patch.object(stream, "draw_token", _discarding_draw):
+            yield
+    elif name == "drafts are not tested":
+        with patch.object(scripted_target, "verify_rejection", _verify_nothing):
+            yield
+    else:
+        assert name == "none", name
+        yield
+
+
+def _discarding_draw(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
+    """Stop *because of* the token that was drawn; nothing is tested in its place."""
+    token = draw_token(spec, logits)
+    if token is None or token.row is None or token.row.prob_of(token.token_id) > 0.1:
+        return token
+    return None
+
+
+def _verify_nothing(
+    target_probs: NDArray[np.float64],
+    draft_token_ids: Sequence[int],
+    rows: Sequence[object],
+    seed: int,
+    position: int,
+    *,
+    draws_bonus: bool,
+) -> Verification:
+    """Accept whatever the target can produce."""
+    num_possible = 0
+    while num_possible < len(draft_token_ids):
+        if target_probs[num_possible, draft_token_ids[num_possible]] == 0:
+            break
+        num_possible += 1
+    alone = speculation.verify_rejection(target_probs[num_possible:], (), (), seed, position)
+    token_id = alone.token_id if draws_bonus or num_possible < len(draft_token_ids) else None
+    return Verification(num_possible, token_id, (1.0,) * len(draft_token_ids))
+
+
+def _model(disagreement: float) -> ScriptedModel:
+    return ScriptedModel(
+        VOCAB_SIZE, MODEL_SEED, order=1, sharpness=SHARPNESS, disagreement=disagreement
+    )
+
+
+def main(mode: str, fault_name: str, num_tokens: int) -> None:
+    """Run once and print the report."""
+    noise = NoiseTable(VOCAB_SIZE)
+    with (
+        patch.object(speculation, "gumbel", noise.gumbel),
+        patch.object(speculation, "uniform", noise.uniform),
+        fault(fault_name),
+    ):
+        tally = asyncio.run(sample(cast(AcceptanceMode, mode), num_tokens))
+    sys.stdout.write(json.dumps(tally.report()) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
