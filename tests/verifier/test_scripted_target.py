@@ -63,7 +63,7 @@ def test_a_wrong_block_table_gives_another_context() -> None:
     target = ScriptedTarget(MODEL, num_blocks=8, block_tokens=4)
     target.verify(Round((item(PROMPT, 0, None),)))
     right = item((1,), 5, check(()))
-    wrong = RoundItem(0, (1,), 5, block_table=(0, 1, 3), verify=check(()))
+    wrong = RoundItem(0, (1,), 5, block_table=(4, 0, 3), verify=check(()))
     target.verify(Round((RoundItem(1, (2, 2, 2, 2), 0, (0,), None),)))
     outcomes = [target.verify(Round((one,))).items[0] for one in (right, wrong)]
     assert greedy([*PROMPT, 1], 1) == [outcomes[0].token_id if outcomes[0] else None]
