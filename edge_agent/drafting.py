@@ -11,6 +11,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import assert_never
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.drafter import Drafter, DraftInterrupted, Forward
 from edge_agent.stream import AgentStream, DraftStep
@@ -24,6 +29,25 @@ SendDraft = Callable[[AgentStream, Ready | Draft], None]
 _Job = tuple[int, AgentStream, DraftStep]
 
 
+class _Drawn(msgspec.Struct, frozen=True):
+    """The step was computed; `token` is None where nothing was to be drawn, or drafting stops."""
+
+    token: DraftToken | None
+
+
+class _Lost(msgspec.Struct, frozen=True):
+    """The slot does not hold what the step builds on: nothing was computed."""
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    """The draft model cannot do this step."""
+
+    error: ModelError
+
+
+_Result = _Drawn | _Lost | _Failed
+
+
 class DraftingLoop:
     """Drafts for up to `drafter.num_slots` streams; streams beyond that wait for a free slot."""
 
@@ -32,6 +56,7 @@ class DraftingLoop:
         self._send = send
         self._slots: list[AgentStream | None] = [None] * drafter.num_slots
         self._waiting: list[AgentStream] = []
+        self._failing_slots: set[int] = set()
         self._work = asyncio.Event()
 
     def add(self, stream: AgentStream) -> None:
@@ -66,9 +91,9 @@ class DraftingLoop:
                         self._work.clear()
                         continue
                     started_at = time.monotonic()
-                    drawn = await loop.run_in_executor(thread, self._compute, jobs)
+                    results = await loop.run_in_executor(thread, self._compute, jobs)
                     now = time.monotonic()
-                    self._settle(jobs, drawn, now - started_at, now)
+                    self._settle(jobs, results, now - started_at, now)
             finally:
                 self._drafter.interrupt()
 
@@ -86,39 +111,58 @@ class DraftingLoop:
                 jobs.append((slot, stream, step))
         return jobs
 
-    def _compute(self, jobs: Sequence[_Job]) -> list[DraftToken | None] | None:
-        """In the drafting thread: roll back, feed, draw; None when the model failed."""
+    def _compute(self, jobs: Sequence[_Job]) -> list[_Result]:
+        """In the drafting thread: roll back, feed, draw; who fails takes no other with him."""
         try:
-            batch = [self._forward(slot, step) for slot, _, step in jobs]
-            logits = self._drafter.forward(batch)
-            return [step.draw(row) for (_, _, step), row in zip(jobs, logits, strict=True)]
+            return self._attempt(jobs)
         except DraftInterrupted:
-            return None
+            return [_Lost() for _ in jobs]
         except ModelError as error:
-            logger.warning("the draft model failed: %s", error)
-            return None
+            if len(jobs) == 1:
+                return [_Failed(error)]
+        return [result for job in jobs for result in self._compute([job])]
 
-    def _forward(self, slot: int, step: DraftStep) -> Forward:
-        num_held = self._drafter.num_tokens(slot)
-        num_wanted = min(step.num_kept_tokens, num_held)
-        num_kept = self._drafter.truncate(slot, num_wanted) if num_wanted < num_held else num_held
-        if num_kept != step.num_kept_tokens:
-            raise ModelError(f"the draft model kept {num_kept} of {step.num_kept_tokens} tokens")
-        return Forward(slot, step.token_ids, step.spec is not None)
+    def _attempt(self, jobs: Sequence[_Job]) -> list[_Result]:
+        kept = [job for job in jobs if self._rolls_back(*job)]
+        batch = [Forward(slot, step.token_ids, step.spec is not None) for slot, _, step in kept]
+        logits = self._drafter.forward(batch) if batch else []
+        drawn = {slot: _draw(step, row) for (slot, _, step), row in zip(kept, logits, strict=True)}
+        return [drawn.get(slot, _Lost()) for slot, _, _ in jobs]
+
+    def _rolls_back(self, slot: int, _: AgentStream, step: DraftStep) -> bool:
+        num_held, num_wanted = self._drafter.num_tokens(slot), step.num_kept_tokens
+        if num_held > num_wanted:
+            num_held = self._drafter.truncate(slot, num_wanted)
+        return num_held == num_wanted
 
     def _settle(
-        self,
-        jobs: Sequence[_Job],
-        drawn: list[DraftToken | None] | None,
-        seconds: float,
-        now: float,
+        self, jobs: Sequence[_Job], results: Sequence[_Result], seconds: float, now: float
     ) -> None:
-        for i, (slot, stream, step) in enumerate(jobs):
-            if drawn is None:
-                stream.restart_feeding()
-                self._drafter.truncate(slot, 0)
-                continue
-            for draft in stream.fed(step, drawn[i], seconds, now):
+        for (slot, stream, step), result in zip(jobs, results, strict=True):
+            if self._slots[slot] is not stream:
+                continue  # it ended meanwhile
+            match result:
+                case _Drawn():
+                    self._failing_slots.discard(slot)
+                    drafts = stream.fed(step, result.token, seconds, now)
+                case _Lost():
+                    drafts = stream.restart_feeding()
+                case _Failed():
+                    # Once for each series of failures; they come as often as verdicts do.
+                    level = logging.DEBUG if slot in self._failing_slots else logging.WARNING
+                    logger.log(level, "the draft model failed: %s", result.error)
+                    self._failing_slots.add(slot)
+                    drafts = stream.failed(step)
+                case _:
+                    assert_never(result)
+            for draft in drafts:
                 self._send(stream, draft)
             if stream.becomes_ready():
                 self._send(stream, Ready(stream.channel))
+
+
+def _draw(step: DraftStep, logits: NDArray[np.float32] | None) -> _Result:
+    try:
+        return _Drawn(step.draw(logits))
+    except ModelError as error:
+        return _Failed(error)

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import ModelError
 from shared.messages import AcceptanceMode
 from shared.noise import Domain
 from shared.path import DraftToken
@@ -31,7 +32,13 @@ class DrawSpec(msgspec.Struct, frozen=True):
 
 
 def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
-    """The draft token, or None to stop here; decided on the distribution, before any draw."""
+    """The draft token, or None to stop here; decided on the distribution, before any draw.
+
+    Raises:
+        ModelError: the logits are not numbers to draw from.
+    """
+    if not np.isfinite(logits.max()):  # NaN wins every maximum
+        raise ModelError("the draft model gave logits that are not finite")
     if spec.sampling.is_greedy and spec.confidence_stop == 0:
         return DraftToken(int(np.argmax(logits)))
     most = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES

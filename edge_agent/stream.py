@@ -243,8 +243,6 @@ class AgentStream:
 
     def _strike_unsent(self, token_ids: Sequence[int], position: int) -> None:
         """Committed tokens beyond the sent path meet what was drafted but not sent."""
-        if not token_ids:
-            return
         for i, token_id in enumerate(token_ids):
             if not self.unsent:
                 return  # the target was faster
@@ -279,12 +277,10 @@ class AgentStream:
 
     def _token_ids(self, start: int, end: int) -> tuple[int, ...]:
         prompt_ids = self.prompt_ids or ()
-        num_prompt = len(prompt_ids)
-        if start >= num_prompt + len(self.output_ids):
-            drafted = [token.token_id for token in (*self.path.live, *self.unsent)]
-            offset = num_prompt + len(self.output_ids)
-            return tuple(drafted[start - offset : end - offset])
         drafted = [token.token_id for token in (*self.path.live, *self.unsent)]
+        num_settled = len(prompt_ids) + len(self.output_ids)
+        if start >= num_settled:  # mostly; a long prompt need not be copied for it
+            return tuple(drafted[start - num_settled : end - num_settled])
         return (*prompt_ids, *self.output_ids, *drafted)[start:end]
 
     def _draw_spec(self) -> DrawSpec | None:

@@ -181,7 +181,7 @@ class Stream:
                 break
         num_tested = min(num_whole, most)
         # A chunk cut by the end of the stream would commit its last token without a test.
-        return self.path.live[:num_tested], num_tested == num_whole or num_tested == room
+        return self.path.live[:num_tested], num_tested in (num_whole, room)
 
     def verify(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> Verify:
         """What the target is to check for this stream."""

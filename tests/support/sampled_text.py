@@ -44,8 +44,8 @@ MODEL_SEED = 11
 SHARPNESS = 1.5
 TOKENS_PER_TEXT = 300
 STREAMS_PER_BOARD = 32
-DRAFT_LENGTH = 4
-ROUND_SECONDS = 0.02
+DRAFT_LENGTH = 3
+ROUND_SECONDS = 0.02  # boards need about half of it for their drafts
 SAMPLINGS = {
     "temperature": SamplingParameters(temperature=1.0),
     "top_p": SamplingParameters(temperature=0.9, top_p=0.85),
@@ -71,7 +71,7 @@ BOARDS = (
     Board(disagreement=0.1),
     Board(disagreement=0.2, link=Delay(0.001, 0.003), row_entries=5),
     Board(disagreement=0.2, link=Delay(0.0, 0.005), confidence_stop=0.25),
-    Board(disagreement=0.6, link=Delay(0.0, 0.002), seconds_per_token=0.0003),  # late
+    Board(disagreement=0.5, link=Delay(0.0, 0.002), seconds_per_token=0.0003),  # late
 )
 
 
@@ -116,7 +116,7 @@ async def sample(mode: AcceptanceMode, num_tokens: int) -> Tally:
     service = scripted_service(
         LastTokenModel(),
         settings=round_settings(
-            max_draft_length=DRAFT_LENGTH, max_window=3 * DRAFT_LENGTH, budget_tokens=1024
+            max_draft_length=DRAFT_LENGTH, budget_tokens=1024
         ),
         policy=FixedPolicy(DRAFT_LENGTH),
         delay_seconds=lambda _: ROUND_SECONDS,
@@ -176,7 +176,10 @@ def fault(name: str) -> Iterator[None]:
         with patch.object(stream, "draw_token", _discarding_draw):
             yield
     elif name == "drafts are not tested":
-        with patch.object(scripted_target, "verify_rejection", _verify_nothing):
+        with (
+            patch.object(scripted_target, "verify_rejection", _rejection_without_a_test),
+            patch.object(scripted_target, "verify_coupled", _coupled_without_a_test),
+        ):
             yield
     else:
         assert name == "none", name
@@ -191,7 +194,7 @@ def _discarding_draw(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken 
     return None
 
 
-def _verify_nothing(
+def _rejection_without_a_test(
     target_probs: NDArray[np.float64],
     draft_token_ids: Sequence[int],
     rows: Sequence[object],
@@ -201,14 +204,27 @@ def _verify_nothing(
     draws_bonus: bool,
 ) -> Verification:
     """Accept whatever the target can produce."""
-    num_possible = 0
-    while num_possible < len(draft_token_ids):
-        if target_probs[num_possible, draft_token_ids[num_possible]] == 0:
-            break
-        num_possible += 1
-    alone = speculation.verify_rejection(target_probs[num_possible:], (), (), seed, position)
-    token_id = alone.token_id if draws_bonus or num_possible < len(draft_token_ids) else None
-    return Verification(num_possible, token_id, (1.0,) * len(draft_token_ids))
+    num_accepted = _num_possible(target_probs, draft_token_ids)
+    rest = target_probs[num_accepted:]
+    alone = speculation.verify_rejection(rest, (), (), seed, position + num_accepted)
+    draws = draws_bonus or num_accepted < len(draft_token_ids)
+    return Verification(num_accepted, alone.token_id if draws else None, ())
+
+
+def _coupled_without_a_test(
+    target_probs: NDArray[np.float64], draft_token_ids: Sequence[int], seed: int, position: int
+) -> Verification:
+    num_accepted = _num_possible(target_probs, draft_token_ids)
+    rest = target_probs[num_accepted:]
+    alone = speculation.verify_coupled(rest, (), seed, position + num_accepted)
+    return Verification(num_accepted, alone.token_id, ())
+
+
+def _num_possible(target_probs: NDArray[np.float64], draft_token_ids: Sequence[int]) -> int:
+    for i, token_id in enumerate(draft_token_ids):
+        if target_probs[i, token_id] == 0:
+            return i
+    return len(draft_token_ids)
 
 
 def _model(disagreement: float) -> ScriptedModel:

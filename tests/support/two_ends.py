@@ -6,7 +6,6 @@ Everything that decides is the real code; this module only carries messages, as 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +67,10 @@ class Board:
             sampling=sampling,
             drafts=draft_length != 0,
         )
+        self.model = model
         self.drafter: ScriptedDrafter = scripted_drafter(model, num_slots=1)
         self.state = StreamState.OPENING
         self.has_power = True
-        self.drafter_is_target = False
         self._running: tuple[DraftStep, NDArray[np.float32] | None] | None = None
 
     @property
@@ -140,23 +139,16 @@ class Board:
         return self.stream.overdue()
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What a client asks for."""
-
-    prompt_ids: tuple[int, ...]
-    request: StreamRequest
-    stop: tuple[str, ...]
-
-
 class TwoEnds:
     """One stream: its board, the messages on their way, and what the verifier has of it."""
 
-    def __init__(self, wish: Wish, board: Board, planner: RoundPlanner, device: str) -> None:
-        self.wish = wish
+    def __init__(
+        self, request: StreamRequest, stop: tuple[str, ...], board: Board, planner: RoundPlanner
+    ) -> None:
+        self.request = request
+        self.stop = stop
         self.board = board
         self.planner = planner
-        self.device = device
         self.estimates = DeviceEstimates()
         self.stream: Stream | None = None
         self.up: deque[bytes] = deque()
@@ -237,13 +229,13 @@ class TwoEnds:
         if self._opening is None:
             return
         message, self._opening = self._opening, None
-        request = self.wish.request
+        request = self.request
         token_bytes = scripted_token_bytes(self.board.stream.vocab_size)
         self.stream = Stream(
             number=number,
-            device=self.device,
+            device="board",
             request=request,
-            text=TextAssembler(token_bytes, frozenset({0}), self.wish.stop),
+            text=TextAssembler(token_bytes, frozenset({0}), self.stop),
             device_estimates=self.estimates,
             estimates=self.estimates.open_stream(),
         )
