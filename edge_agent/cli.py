@@ -123,7 +123,8 @@ def _load_drafter(config: AgentConfig) -> Drafter:
         resolve_model(draft.model),
         num_slots=draft.max_streams,
         context_tokens=draft.context_tokens,
-        threads=draft.threads or num_cores,
+        # More than one spin at barriers: on a busy board they draft many times slower than one.
+        threads=draft.threads or 1,
         batch_threads=draft.batch_threads or num_cores,
         gpu_layers=draft.gpu_layers,
     )

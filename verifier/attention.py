@@ -94,9 +94,11 @@ class RaggedLayout:
 
     heads: HeadShape
     slots: Tensor  # [num_tokens] int64: where the new keys and values go
-    num_query_rows: Sequence[int]  # of each stream, in [num_tokens × num_heads, head_size]
+    num_query_rows: list[int]  # of each stream, in [num_tokens × num_heads, head_size]
     views: Mapping[int | None, Sequence[StreamView]]  # of each stream, by window; None: no window
-    fold: Tensor | None  # [num_tokens × num_heads] int64: the query rows as folded; None: no stream is
+    fold: (
+        Tensor | None
+    )  # [num_tokens × num_heads] int64: the query rows as folded; None: no stream is
     unfold: Tensor | None  # the way back for the output
 
     @classmethod
@@ -162,10 +164,12 @@ def ragged_attention(
     rows = query[0].transpose(0, 1).reshape(-1, query.shape[3])
     if ragged_layout.fold is not None:
         rows = rows.index_select(0, ragged_layout.fold)
-    views = ragged_layout.views[sliding_window]
+    views = ragged_layout.views[sliding_window or None]  # some say 0 for none
     outputs = [
         _attend(stream_rows, keys, values, view, ragged_layout.heads, scaling)
-        for stream_rows, view in zip(rows.split(ragged_layout.num_query_rows), views, strict=True)
+        for stream_rows, view in zip(
+            torch.split(rows, ragged_layout.num_query_rows), views, strict=True
+        )
     ]
     output = torch.cat(outputs)
     if ragged_layout.unfold is not None:
@@ -226,7 +230,7 @@ def _check(
             f"layer {layer} of the target has {query.shape[1]} query and {key.shape[1]} key heads, "
             f"not {layout.heads.num_heads} and {layout.heads.num_kv_heads}"
         )
-    if sliding_window not in layout.views:
+    if (sliding_window or None) not in layout.views:
         raise ModelError(
             f"layer {layer} of the target has a window of {sliding_window} tokens, "
             "which its configuration does not name"

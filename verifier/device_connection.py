@@ -101,13 +101,7 @@ class DeviceConnection:
         try:
             self._outgoing.put_nowait(encode(message))
         except asyncio.QueueFull:
-            self._service.metrics.rejected(ErrorCode.LIMIT)
-            logger.warning(
-                "device %s is cut off: %d messages wait to be read",
-                self._device.name,
-                MAX_QUEUED_MESSAGES,
-            )
-            self.cut_off()
+            self._cut_off(f"{MAX_QUEUED_MESSAGES} messages wait to be read")
 
     def stream_ended(self, channel: int) -> None:
         """The last message of a channel was queued; later messages for it are ignored."""
@@ -131,11 +125,6 @@ class DeviceConnection:
         if self._outgoing.full():
             self._outgoing.get_nowait()
         self._outgoing.put_nowait(None)
-
-    def cut_off(self) -> None:
-        """End now, whatever the board has not read."""
-        self._state = ConnectionState.CLOSED
-        self._transport.abort()
 
     @property
     def _is_closed(self) -> bool:
@@ -177,7 +166,7 @@ class DeviceConnection:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
                 frame = await self._socket.receive()
         except TimeoutError:
-            sentence = f"no Hello came within {HELLO_TIMEOUT_SECONDS:.0f} s"
+            sentence = f"no Hello came within {HELLO_TIMEOUT_SECONDS:g} s"
             raise RemoteProtocolError(sentence, ErrorCode.LIMIT) from None
         while self._take(frame):
             # One message for each turn of the event loop, however many a board sends at once.
@@ -200,6 +189,13 @@ class DeviceConnection:
             case _:
                 return False  # closed, or no answer to a ping
 
+    def _cut_off(self, reason: str) -> None:
+        """End now, whatever the board has not read; the reader notices and cleans up."""
+        self._service.metrics.rejected(ErrorCode.LIMIT)
+        logger.warning("device %s is cut off: %s", self._device.name, reason)
+        self._state = ConnectionState.CLOSED
+        self._transport.abort()
+
     async def _write(self) -> None:
         try:
             while (packed := await self._outgoing.get()) is not None:
@@ -207,8 +203,10 @@ class DeviceConnection:
                     await self._socket.send_bytes(packed)
                 self._service.metrics.sent(self._device.name, len(packed))
             await self._socket.close()
-        except (TimeoutError, ConnectionError):
-            self.cut_off()  # ends the reader; it cleans up
+        except TimeoutError:
+            self._cut_off(f"nothing was read for {SEND_TIMEOUT_SECONDS:g} s")
+        except ConnectionError:
+            self._transport.abort()  # the board is gone
 
     # --- messages ------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
+from verifier.gguf_reading import reading_once
+from verifier.packed_linear import can_pack, pack_linears
 from verifier.tokenizer import HuggingFaceTokenizer
 from verifier.torch_target import TorchTarget
 
@@ -34,6 +36,8 @@ def load_target(
     Raises:
         ModelError: a file is missing or unsuitable, or the device is not there.
     """
+    if not path.exists() and len(path.parts) != 2:  # two parts may be a name on the hub
+        raise ModelError(f"there is no target model at {path}")
     place = _device(device)
     if threads:
         torch.set_num_threads(threads)
@@ -42,7 +46,7 @@ def load_target(
     source = _source(path)
     try:
         # The GGUF reader draws a progress bar that no setting of transformers turns off.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), reading_once():
             tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 **source,
@@ -52,6 +56,8 @@ def load_target(
     except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot load {path} as a target: {first_line}") from error
+    if can_pack(place, _dtype(dtype, place)):
+        pack_linears(model.to(_dtype(dtype, place)))
     target = TorchTarget(
         model,
         device=place,
@@ -59,9 +65,19 @@ def load_target(
         model_name=path.stem if path.suffix == ".gguf" else path.name,
         num_blocks=-(-kv_cache_tokens // block_tokens),
         block_tokens=block_tokens,
-        context_tokens=context_tokens,
+        context_tokens=min(context_tokens, _longest_sequence(model)),
     )
-    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size)
+    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
+
+
+def _end_ids(model: Any) -> list[int]:
+    """The ids that end a text, by the model's own generation settings."""
+    end_ids = model.generation_config.eos_token_id
+    return end_ids if isinstance(end_ids, list) else [end_ids] if end_ids is not None else []
+
+
+def _longest_sequence(model: Any) -> int:
+    return int(model.config.get_text_config().max_position_embeddings)
 
 
 def _source(path: Path) -> dict[str, Any]:

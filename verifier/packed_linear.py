@@ -19,10 +19,11 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features = linear.out_features
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        bias: Tensor | None = linear.bias  # annotated as never None
+        self._bias = None if bias is None else bias.detach()
 
     def forward(self, rows: Tensor) -> Tensor:
-        """rows @ weight.T + bias, as `nn.Linear`."""
+        """As `nn.Linear`: rows @ weight.T + bias."""
         if not rows.numel():  # oneDNN refuses a product of no rows
             return rows.new_empty(*rows.shape[:-1], self.out_features)
         packed: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -36,7 +37,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return (
         device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
 

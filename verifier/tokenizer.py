@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jinja2
@@ -21,16 +21,23 @@ _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endof
 class HuggingFaceTokenizer:
     """Implements `verifier.target.Tokenizer`."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, end_ids: Iterable[int] = ()
+    ) -> None:
+        """`vocab_size` is the model's, `end_ids` those that its settings name besides."""
         self._tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
-        names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        read = _token_reader(names)
-        self.token_bytes: tuple[bytes, ...] = tuple(
-            names[i].encode() if i in added else read(names[i]) for i in range(len(names))
-        ) + (b"",) * (vocab_size - len(names))
-        self.end_ids = self._find_end_ids()
+        vocabulary = tokenizer.get_vocab()
+        read = _token_reader(vocabulary)
+        token_bytes = [b""] * vocab_size  # also of the padding that a vocabulary may have
+        for name, token_id in vocabulary.items():
+            if token_id < vocab_size:
+                token_bytes[token_id] = name.encode() if token_id in added else read(name)
+        self.token_bytes: tuple[bytes, ...] = tuple(token_bytes)
+        ends = {tokenizer.eos_token_id, *end_ids}
+        ends |= {vocabulary[name] for name in _END_OF_TURN if name in vocabulary}
+        self.end_ids = frozenset(token_id for token_id in ends if token_id is not None)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a plain prompt."""
@@ -49,14 +56,8 @@ class HuggingFaceTokenizer:
             raise RequestRefused(f"the chat template refuses it: {error}", "messages") from error
         return list(token_ids)
 
-    def _find_end_ids(self) -> frozenset[int]:
-        ends = {self._tokenizer.eos_token_id}
-        vocabulary = self._tokenizer.get_vocab()
-        ends |= {vocabulary[name] for name in _END_OF_TURN if name in vocabulary}
-        return frozenset(token_id for token_id in ends if token_id is not None)
 
-
-def _token_reader(names: Sequence[str]) -> Any:
+def _token_reader(names: Iterable[str]) -> Callable[[str], bytes]:
     """From a token's name to its bytes: byte-level BPE, or SentencePiece."""
     if any(name.startswith(_SPACE) for name in names):
         return _sentencepiece_bytes

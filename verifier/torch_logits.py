@@ -30,17 +30,17 @@ class LogitRows:
     @classmethod
     def of(cls, logits: Tensor) -> LogitRows:
         """Rows of logits [num_rows, vocab_size], any floating type."""
-        logits = logits.to(torch.float32)
+        logits = logits.to(torch.float32).contiguous()
         padding = -logits.shape[1] % BLOCK_IDS
         if padding:
             logits = torch.nn.functional.pad(logits, (0, padding), value=-torch.inf)
-        block_max = logits.unflatten(1, (-1, BLOCK_IDS)).amax(2)
+        block_max = logits.view(*_block_shape(logits)).amax(2)
         return cls(logits, block_max, block_max.amax(1))
 
     @property
     def blocks(self) -> Tensor:
         """The logits as [num_rows, num_blocks, 64]."""
-        return self.logits.unflatten(1, (-1, BLOCK_IDS))
+        return self.logits.view(*_block_shape(self.logits))
 
     def argmax(self, rows: Tensor) -> Tensor:
         """The most likely id of each row [n], the smallest of equal ones."""
@@ -108,3 +108,7 @@ class PaddedLists:
         padded = entries.new_full(self.shape, fill)
         padded[self.list_of_entry, self.column] = entries
         return padded
+
+
+def _block_shape(logits: Tensor) -> tuple[int, int, int]:
+    return len(logits), logits.shape[1] // BLOCK_IDS, BLOCK_IDS

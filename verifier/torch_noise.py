@@ -1,4 +1,4 @@
-"""The numbers of `shared.noise` in torch, for many rows at once: words and uniforms are the same bits.
+"""The numbers of `shared.noise` in torch, many rows at once; words and uniforms bit for bit.
 
 Words are held in int64.  A product of two 32-bit words may overflow it, but its 64 bits are the
 right ones (two's complement), and every use masks what the sign did to the upper half. This
@@ -61,8 +61,7 @@ def uniforms(keys: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def waiting_times(keys: Tensor, token_ids: Tensor) -> Tensor:
-    """One exponential waiting time for each token id: float64 [n, k]; Gumbel noise is -log of
-    it."""
+    """One exponential waiting time for each token id, float64 [n, k]; -log of it is Gumbel."""
     return -torch.log1p(-uniforms(keys, token_ids).to(torch.float64))
 
 

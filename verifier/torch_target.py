@@ -14,6 +14,7 @@ from torch import Tensor
 
 from shared.errors import ModelError
 from shared.sampling import GREEDY
+from verifier.architecture import check_architecture
 from verifier.attention import ATTENTION_NAME, BlockCache, HeadShape, RaggedLayout
 from verifier.target import Round, RoundItem, RoundOutcome, Verify
 from verifier.torch_sampling import num_logit_rows, verify_rows
@@ -43,9 +44,11 @@ class TorchTarget:
         self.block_tokens = block_tokens
         self.context_tokens = context_tokens
         config = model.config.get_text_config()
+        check_architecture(config)
         self.vocab_size = int(config.vocab_size)
-        self._heads = HeadShape(config.num_attention_heads, config.num_key_value_heads)
-        self._windows = sorted({None, getattr(config, "sliding_window", None)}, key=bool)
+        num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self._heads = HeadShape(config.num_attention_heads, num_kv_heads)
+        self._windows = list({None, getattr(config, "sliding_window", None) or None})
         self._cache = BlockCache(num_blocks * block_tokens)
         self._device = device
         self._like = torch.empty(0, device=device, dtype=dtype)
@@ -69,7 +72,9 @@ class TorchTarget:
 
     def logits(self, round_: Round) -> Tensor:
         """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""
-        token_ids, positions, rows = [], [], []
+        token_ids: list[int] = []
+        positions: list[int] = []
+        rows: list[int] = []
         for item in round_.items:
             token_ids += item.token_ids
             positions += range(item.num_cached_tokens, item.context_tokens)

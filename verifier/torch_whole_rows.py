@@ -62,7 +62,9 @@ class WholeRows:
         found = [
             self._contenders_of_blocks(index, keys, scales, draws, blocks)
             for draws, blocks in zip(
-                draw_of_block.split(_CHUNK_BLOCKS), block.split(_CHUNK_BLOCKS), strict=True
+                torch.split(draw_of_block, _CHUNK_BLOCKS),
+                torch.split(block, _CHUNK_BLOCKS),
+                strict=True,
             )
         ]
         draws, token_ids = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -76,7 +78,7 @@ class WholeRows:
         counters_of_block = torch.arange(BLOCK_IDS // LANES, device=blocks.device)[:, None]
         counters = blocks * len(counters_of_block) + counters_of_block
         words = counter_words(keys[:, draws], counters)  # [4, 16, num_blocks]
-        limits = limits.unflatten(1, (-1, LANES)).permute(2, 1, 0)
+        limits = limits.view(len(blocks), -1, LANES).permute(2, 1, 0)
         lane, counter, hit = (words.to(torch.float32) <= limits).nonzero(as_tuple=True)
         order = (hit * BLOCK_IDS + counter * LANES + lane).sort().values
         hit = order // BLOCK_IDS

@@ -128,11 +128,21 @@ def test_an_interruption_between_two_forwards_does_nothing() -> None:
 
 def test_an_interruption_ends_the_wait_of_a_slow_board() -> None:
     slow = scripted_drafter(MODEL, seconds_per_token=600.0)
-    interrupter = threading.Timer(0.01, slow.interrupt)
-    interrupter.start()
-    with pytest.raises(DraftInterrupted):
-        slow.forward([Forward(0, (1,))])
-    interrupter.join()
+    ended = threading.Event()
+
+    def interrupt_until_it_ends() -> None:  # one that comes before the forward begins does nothing
+        while not ended.is_set():
+            slow.interrupt()
+
+    thread = threading.Thread(target=interrupt_until_it_ends)
+    thread.start()
+    try:
+        with pytest.raises(DraftInterrupted):
+            slow.forward([Forward(0, (1,))])
+    finally:
+        ended.set()
+        thread.join()
+    assert 0 == slow.num_tokens(0)
 
 
 def test_closing_empties_the_slots() -> None:

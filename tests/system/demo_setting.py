@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def this_setting() -> Setting:
     """This machine, today, at this commit."""
-    return Setting(_processor(), _num_cores(), date.today().isoformat(), _commit())
+    load, _, _ = os.getloadavg()
+    return Setting(_processor(), _num_cores(), load, date.today().isoformat(), _commit())
 
 
 def _processor() -> str:

@@ -33,6 +33,7 @@ class Setting(msgspec.Struct, frozen=True):
 
     processor: str
     num_cores: int
+    load: float  # average of the minute before
     date: str
     commit: str | None
 
@@ -41,7 +42,8 @@ class Setting(msgspec.Struct, frozen=True):
         at_commit = f", commit {self.commit}" if self.commit else ""
         return (
             f"Real weights, real processes and sockets, one machine: {self.processor}, "
-            f"{self.num_cores} cores for all of them, {self.date}{at_commit}."
+            f"{self.num_cores} cores for all of them (load average before the start: "
+            f"{self.load:.1f}), {self.date}{at_commit}."
         )
 
 
@@ -96,6 +98,11 @@ def gain_sentence(
     draft: str, off: BoardFigures, on: BoardFigures, num_same_answers: int, num_answers: int
 ) -> str:
     """What one board alone gains."""
+    if on.acceptance is None:
+        return (
+            f"One board alone, greedy, {draft}: no draft came in time, as other programs kept "
+            "the cores busy; no gain was measured."
+        )
     return (
         f"One board alone, greedy, {draft}: {on.tokens_per_second:.1f} tokens/s with speculation, "
         f"{off.tokens_per_second:.1f} without it on the same verifier, "
@@ -122,17 +129,22 @@ def total_sentence(passes: Mapping[str, PassFigures], num_cores: int) -> str:
         f"Together: {totals} tokens/s, against {off.tokens_per_second:.1f} with speculation "
         f"{off_name}. "
     )
-    if all(f.tokens_per_second >= off.tokens_per_second for f in others.values()):
+    less = {
+        name: figures
+        for name, figures in others.items()
+        if figures.tokens_per_second < off.tokens_per_second
+    }
+    if not less:
         return sentence + "Speculation pays even with all programs on one machine."
     rounds = " and ".join(
-        f"{f.seconds_per_round * 1e3:.0f} ms ({name})" for name, f in others.items()
+        f"{f.seconds_per_round * 1e3:.0f} ms ({name})" for name, f in less.items()
     )
     return sentence + (
-        f"Less, because all boards share {num_cores} cores with the verifier and their draft "
-        "models are as large as the target: a draft token costs as much as one of the target, from "
-        f"the same cores. A round took {off.seconds_per_round * 1e3:.0f} ms with speculation "
-        f"{off_name} and {rounds} with drafts. Boards that are machines of their own take nothing "
-        "from it."
+        f"Less in {' and '.join(less)}, because all boards share {num_cores} cores with the "
+        "verifier and their draft models are as large as the target: a draft token costs as much "
+        "as one of the target, from the same cores. A round took "
+        f"{off.seconds_per_round * 1e3:.0f} ms with speculation {off_name} and {rounds} with "
+        "drafts. Boards that are machines of their own take nothing from it."
     )
 
 

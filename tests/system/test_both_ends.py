@@ -7,9 +7,10 @@ refused, both ends agree, every stream comes to its end, and the text is the tar
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -49,6 +50,37 @@ ACTIONS = [
 MISHAPS = ["repeat_draft", "cancel", "lose_link", "fail_step", "lose_step", "power_off", "wait"]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a client asks for, and of which board."""
+
+    kind: str
+    prompt_length: int
+    max_output_tokens: int
+    draft_length: int | None
+    confidence_stop: float
+    disagreement: float
+    draft_context_tokens: int
+    chunk_tokens: int
+    has_end: bool
+    stop: tuple[str, ...]
+
+
+wishes = st.builds(
+    Wish,
+    kind=st.sampled_from(["rejection", "greedy", "coupled", "rejection"]),
+    prompt_length=st.integers(1, 20),
+    max_output_tokens=st.sampled_from([60, 30, 9, 2, 1]),
+    draft_length=st.sampled_from([None, None, None, 0, 1, 5]),
+    confidence_stop=st.sampled_from([0.0, 0.0, 0.4]),
+    disagreement=st.sampled_from([0.2, 0.6, 0.0]),
+    draft_context_tokens=st.sampled_from([100, 25, 14]),
+    chunk_tokens=st.sampled_from([6, 64]),
+    has_end=st.sampled_from([False, False, True]),
+    stop=st.sampled_from([(), (), (), (" ba", "f")]),
+)
+
+
 class ChosenPolicy:
     """Gives the lengths that the test chose, within what a policy may give."""
 
@@ -67,16 +99,18 @@ class BothEnds(RuleBasedStateMachine):
     """Things happen in any order; then every stream is brought to its end."""
 
     @initialize(
-        budget_tokens=st.sampled_from([None, 0, 1, 3, 8, 64]),
-        max_round_tokens=st.sampled_from([2, 3, 6, 20, 200]),
+        wishes=st.lists(wishes, min_size=1, max_size=MAX_STREAMS),
+        budget_tokens=st.sampled_from([None, 8, 3, 1, 0, 64]),
+        max_round_tokens=st.sampled_from([200, 20, 6, 3, 2]),
         prefill_chunk_tokens=st.integers(1, 12),
-        num_blocks=st.sampled_from([40, 64, 150]),
-        max_window=st.sampled_from([1, 3, 9, 20]),
+        num_blocks=st.sampled_from([150, 64, 40]),
+        max_window=st.sampled_from([20, 9, 3, 1]),
         is_barrier=st.sampled_from([False, False, True]),
         uses_guard=st.sampled_from([False, False, True]),
     )
     def begin(
         self,
+        wishes: list[Wish],
         budget_tokens: int | None,
         max_round_tokens: int,
         prefill_chunk_tokens: int,
@@ -115,67 +149,47 @@ class BothEnds(RuleBasedStateMachine):
         self.alone: list[list[int] | None] = []  # the only right output; None in `rejection`
         self.num_unserved: dict[int, int] = {}  # rounds since a stream's last one
         self.num_opened = 0
+        for wish in wishes:
+            self.open(wish)
 
     # --- what may happen -----------------------------------------------------------------------
 
-    @rule(
-        kind=st.sampled_from(["greedy", "coupled", "rejection", "rejection"]),
-        prompt_length=st.integers(1, 20),
-        max_output_tokens=st.sampled_from([1, 2, 9, 30, 60]),
-        draft_length=st.sampled_from([None, None, None, 0, 1, 5]),
-        confidence_stop=st.sampled_from([0.0, 0.0, 0.4]),
-        disagreement=st.sampled_from([0.0, 0.2, 0.6]),
-        draft_context_tokens=st.sampled_from([14, 25, 100]),
-        chunk_tokens=st.sampled_from([6, 64]),
-        has_end=st.sampled_from([False, False, True]),
-        stop=st.sampled_from([(), (), (" ba", "f")]),
-    )
-    def open(
-        self,
-        kind: str,
-        prompt_length: int,
-        max_output_tokens: int,
-        draft_length: int | None,
-        confidence_stop: float,
-        disagreement: float,
-        draft_context_tokens: int,
-        chunk_tokens: int,
-        has_end: bool,
-        stop: tuple[str, ...],
-    ) -> None:
+    def open(self, wish: Wish) -> None:
         number = len(self.ends)
-        if number == MAX_STREAMS:
-            return
+        is_greedy = wish.kind == "greedy"
         request = StreamRequest(
-            prompt_ids=tuple((5 * number + 3 * i) % 23 + 1 for i in range(prompt_length)),
-            sampling=GREEDY if kind == "greedy" else SamplingParameters(0.9, top_p=0.95),
-            mode="rejection" if kind == "rejection" else "coupled",
+            prompt_ids=tuple((5 * number + 3 * i) % 23 + 1 for i in range(wish.prompt_length)),
+            sampling=GREEDY if is_greedy else SamplingParameters(0.9, top_p=0.95),
+            mode="rejection" if wish.kind == "rejection" else "coupled",
             seed=1000 + number,
-            max_output_tokens=max_output_tokens,
+            max_output_tokens=wish.max_output_tokens,
             ends_at_context=False,
-            end_ids=frozenset({SCRIPTED_END_ID} if has_end else ()),
-            draft_length=draft_length,
-            draft_context_tokens=draft_context_tokens,
+            end_ids=frozenset({SCRIPTED_END_ID} if wish.has_end else ()),
+            draft_length=wish.draft_length,
+            draft_context_tokens=wish.draft_context_tokens,
         )
         draft_settings = DraftSettings(
             row_entries=8,
-            confidence_stop=confidence_stop,
-            prefill_chunk_tokens=chunk_tokens,
-            context_tokens=draft_context_tokens,
+            confidence_stop=wish.confidence_stop,
+            prefill_chunk_tokens=wish.chunk_tokens,
+            context_tokens=wish.draft_context_tokens,
         )
-        draft_model = ScriptedModel(MODEL.vocab_size, MODEL.seed, disagreement=disagreement)
-        board = Board(draft_model, draft_settings, request.sampling, draft_length)
-        self.ends.append(TwoEnds(request, stop, board, self.planner))
-        self.alone.append(None if kind == "rejection" else target_alone(request))
+        draft_model = ScriptedModel(MODEL.vocab_size, MODEL.seed, disagreement=wish.disagreement)
+        board = Board(draft_model, draft_settings, request.sampling, wish.draft_length)
+        self.ends.append(TwoEnds(request, wish.stop, board, self.planner))
+        self.alone.append(None if wish.kind == "rejection" else target_alone(request))
 
     @rule(
-        actions=st.lists(
-            st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2), st.integers(0, 9)), max_size=20
-        )
+        seed=st.integers(0, 2**32),
+        num_actions=st.sampled_from([150, 50, 10]),
+        has_mishaps=st.booleans(),
     )
-    def go_on(self, actions: list[tuple[str, int, int]]) -> None:
-        for action, i, amount in actions:
-            self.act(action, i, amount)
+    def go_on(self, seed: int, num_actions: int, has_mishaps: bool) -> None:
+        choices = random.Random(seed)  # reaches further than Hypothesis' own choices
+        for _ in range(num_actions):
+            is_mishap = has_mishaps and choices.random() < 0.03
+            action = choices.choice(MISHAPS if is_mishap else ACTIONS)
+            self.act(action, choices.randrange(len(self.ends)), choices.randrange(10))
 
     @rule(mishap=st.sampled_from(MISHAPS), i=st.integers(0, 2), amount=st.integers(0, 9))
     def disturb(self, mishap: str, i: int, amount: int) -> None:
@@ -245,9 +259,7 @@ class BothEnds(RuleBasedStateMachine):
         """Everybody does what there is to be done, once."""
         self.now += 1e-6
         self.start_round()
-        deadline = self.planner.next_deadline()
-        if self.running is None and deadline is not None and self.has_dead_board:
-            self.now = max(self.now, deadline)
+        is_idle = self.running is None
         for ends in self.ends:
             for _ in range(len(ends.up) + 1):
                 ends.deliver_up(self.now)
@@ -256,8 +268,13 @@ class BothEnds(RuleBasedStateMachine):
             while ends.down:
                 ends.deliver_down(self.now)
             if not ends.is_over:
-                self.step(ends, 0.0)
+                ends.board.start_step()
+                is_idle = is_idle and ends.is_quiet and not ends.board.is_computing
+                ends.send(ends.board.finish_step(0.0, self.now))
         self.finish_round(0.0)
+        deadline = self.planner.next_deadline()
+        if is_idle and deadline is not None:
+            self.now = max(self.now, deadline)  # as the engine does; only dead boards let it
 
     def step(self, ends: TwoEnds, seconds: float) -> None:
         ends.board.start_step()
@@ -335,8 +352,8 @@ class BothEnds(RuleBasedStateMachine):
                 break
             self.turn()
         assert all(ends.is_over for ends in self.ends), "a stream never ended"
-        # A board without power is waited for once, and once more if a draft of it was on its way;
-        # time stands still for the others, so nobody waits for a draft that never comes.
+        # A dead board is waited for once, and once more if a draft of it was on its way; for the
+        # others time stands still, but for waits that were over already.
         assert self.planner.num_draft_timeouts - num_timeouts <= 2 * MAX_STREAMS
         assert ({}, {}, None) == (self.planner.streams, self.planner.queue, self.running)
         assert self.planner.blocks.num_blocks == self.planner.blocks.num_free_blocks
@@ -344,10 +361,6 @@ class BothEnds(RuleBasedStateMachine):
         for ends in self.ends:
             if ends.stream is not None:
                 assert ends.stream.output_ids == ends.board.stream.output_ids
-
-    @property
-    def has_dead_board(self) -> bool:
-        return not all(ends.board.has_power for ends in self.ends)
 
 
 def owes_a_draft(stream: Stream) -> bool:
@@ -397,12 +410,13 @@ def place(path: Path) -> tuple[int, int, tuple[int, ...], bool]:
 def check_output(ends: TwoEnds, alone: list[int]) -> None:
     """Both ends hold a beginning of the target's own text; a perfect draft model drafts it, too."""
     board = ends.board.stream
-    assert alone[: board.position] == board.output_ids
+    position = len(board.output_ids)
+    assert alone[:position] == board.output_ids
     if ends.stream is not None:
         assert alone[: ends.stream.position] == ends.stream.output_ids
     if ends.board.model.disagreement == 0:
         drafted = [token.token_id for token in (*board.path.live, *board.unsent)]
-        assert alone[board.position :][: len(drafted)] == drafted
+        assert alone[position:][: len(drafted)] == drafted
 
 
 def target_alone(request: StreamRequest) -> list[int]:
@@ -410,14 +424,14 @@ def target_alone(request: StreamRequest) -> list[int]:
     tokens = list(request.prompt_ids)
     for position in range(request.max_output_tokens):
         probs = dense_probabilities(MODEL.logits(tokens), request.sampling)
-        tokens.append(draw_dense(np.asarray(probs), request.seed, position, Domain.COUPLED))
+        tokens.append(draw_dense(probs, request.seed, position, Domain.COUPLED))
     return tokens[len(request.prompt_ids) :]
 
 
 TestBothEnds = BothEnds.TestCase
 TestBothEnds.settings = settings(
-    max_examples=150,
-    stateful_step_count=25,
+    max_examples=250,
+    stateful_step_count=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -82,12 +82,18 @@ def test_the_tables_fit_into_80_columns_whole() -> None:
 
 def test_a_loss_is_named_with_both_totals_and_its_reason() -> None:
     assert (
-        "Together: 30.0 (rejection) tokens/s, against 40.0 with speculation off. Less, because all "
-        "boards share 2 cores with the verifier and their draft models are as large as the target: "
-        "a draft token costs as much as one of the target, from the same cores. A round took "
-        "100 ms with speculation off and 300 ms (rejection) with drafts. Boards that are machines "
-        "of their own take nothing from it."
+        "Together: 30.0 (rejection) tokens/s, against 40.0 with speculation off. Less in "
+        "rejection, because all boards share 2 cores with the verifier and their draft models are "
+        "as large as the target: a draft token costs as much as one of the target, from the same "
+        "cores. A round took 100 ms with speculation off and 300 ms (rejection) with drafts. "
+        "Boards that are machines of their own take nothing from it."
     ) == total_sentence(PASSES, 2)
+
+
+def test_only_what_is_less_is_called_less() -> None:
+    sentence = total_sentence(PASSES | {"coupled": totals(50.0, 0.2)}, 2)
+    assert "30.0 (rejection) and 50.0 (coupled) tokens/s" in sentence
+    assert "Less in rejection, because" in sentence
 
 
 def test_a_gain_needs_no_reason() -> None:
@@ -107,6 +113,13 @@ def test_the_gain_of_one_board_names_both_speeds() -> None:
     ) == gain_sentence("Q4_1", board(10.0, None), board(15.0), 3, 3)
 
 
+def test_a_board_whose_drafts_never_came_in_time_gained_nothing() -> None:
+    assert (
+        "One board alone, greedy, Q4_1: no draft came in time, as other programs kept the cores "
+        "busy; no gain was measured."
+    ) == gain_sentence("Q4_1", board(10.0, None), board(11.0, None), 3, 3)
+
+
 def test_exactness_counts_answers() -> None:
     assert (
         "9 of 9 answers in coupled are the same letter for letter as with speculation off and the "
@@ -115,12 +128,12 @@ def test_exactness_counts_answers() -> None:
 
 
 def test_the_setting_names_machine_and_date() -> None:
-    setting = Setting("AMD EPYC", 2, "2026-11-22", None)
+    setting = Setting("AMD EPYC", 2, 0.31, "2026-11-22", None)
     assert (
-        "Real weights, real processes and sockets, one machine: AMD EPYC, 2 cores for all of them, "
-        "2026-11-22."
+        "Real weights, real processes and sockets, one machine: AMD EPYC, 2 cores for all of them "
+        "(load average before the start: 0.3), 2026-11-22."
     ) == setting.sentence()
 
 
 def test_the_setting_names_the_commit_where_there_is_one() -> None:
-    assert Setting("x", 2, "2026-11-22", "abc123").sentence().endswith("commit abc123.")
+    assert Setting("x", 2, 0.0, "2026-11-22", "abc123").sentence().endswith("commit abc123.")

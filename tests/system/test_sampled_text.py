@@ -36,7 +36,7 @@ NUM_TOKENS = 200_000
 NUM_BROKEN_TOKENS = 15_000
 # Twelve numbers are looked at.  Seeds are fixed, so the six of `coupled` never change; those of
 # `rejection` hang on timing, too, and raise a false alarm once in 16,000 runs.  The faults below give
-# less than 1e-7 with a thirteenth of the tokens.
+# less than 1e-20 (`rejection`) and 1e-10 with a small part of the tokens.
 SMALLEST_P = 1e-5
 RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
     ("rejection", "none", NUM_TOKENS),
@@ -44,7 +44,7 @@ RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
     ("rejection", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
     ("rejection", "drafts are not tested", NUM_BROKEN_TOKENS),
     ("coupled", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
-    ("coupled", "drafts are not tested", NUM_BROKEN_TOKENS),
+    ("coupled", "drafts are not tested", 2 * NUM_BROKEN_TOKENS),
 )
 Report = dict[str, Any]
 
@@ -78,7 +78,7 @@ def test_next_tokens_and_pairs_follow_the_target(
 ) -> None:
     report = reports[mode, "none"]
     assert report["num_tokens"] >= NUM_TOKENS
-    assert report["num_accepted"] > 0.05 * report["num_tokens"], "drafts had no part in the text"
+    assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
     assert set(SAMPLINGS) == set(report["p_values"])
     assert min(p_values(report)) > SMALLEST_P, report
 

@@ -72,7 +72,9 @@ def packed_heads(num_heads: int, num_tokens: int, generator: torch.Generator) ->
 def slots_of(item: RoundItem) -> Tensor:
     table = np.asarray(item.block_table)
     positions = np.arange(item.context_tokens)
-    return torch.from_numpy(table[positions // BLOCK_TOKENS] * BLOCK_TOKENS + positions % BLOCK_TOKENS)
+    return torch.from_numpy(
+        table[positions // BLOCK_TOKENS] * BLOCK_TOKENS + positions % BLOCK_TOKENS
+    )
 
 
 def stream_parts(items: list[RoundItem]) -> Iterator[tuple[RoundItem, slice]]:
