@@ -71,7 +71,7 @@ class DraftSection(Section, frozen=True):
         Meta(min_length=1, description="a name known to `goodspeed-agent model pull`, or a path"),
     ] = "smollm2-135m-instruct"
     threads: Annotated[
-        int, Meta(ge=0, le=1024, description="for drafting; 0: one, the best where others use the cores, too")
+        int, Meta(ge=0, le=1024, description="for drafting; 0: one, best where cores are shared")
     ] = 0
     batch_threads: Annotated[
         int, Meta(ge=0, le=1024, description="for reading a prompt; 0: as many as there are cores")

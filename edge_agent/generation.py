@@ -54,8 +54,8 @@ class Timings(msgspec.Struct, frozen=True):
     seconds_to_first_token: float
     total_seconds: float
     wire_bytes: int  # of drafts and verdicts: websocket payloads and frame headers
-    survived_tokens: int = 0  # draft tokens equal to what was committed there, in time or late
-    rejections: int = 0  # draft tokens that were the first of their path to differ
+    survived_tokens: int  # draft tokens equal to what was committed there, in time or late
+    rejections: int  # draft tokens that were the first of their path to differ
 
 
 class Finished(msgspec.Struct, frozen=True):

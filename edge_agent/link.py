@@ -132,7 +132,7 @@ class Link:
                 frame = await socket.receive()
         except TimeoutError:
             raise LinkLost(
-                f"the verifier did not answer the greeting within {CONNECT_TIMEOUT_SECONDS:.0f} s"
+                f"the verifier did not answer the greeting within {CONNECT_TIMEOUT_SECONDS:g} s"
             ) from None
         while frame.type is aiohttp.WSMsgType.BINARY:
             message = decode_from_verifier(frame.data)
@@ -194,5 +194,5 @@ def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s"
+        return f"no answer within {CONNECT_TIMEOUT_SECONDS:g} s"
     return str(error)

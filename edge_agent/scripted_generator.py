@@ -100,6 +100,8 @@ def _finished(
             seconds_to_first_token=_SECONDS_TO_FIRST_TOKEN,
             total_seconds=_SECONDS_TO_FIRST_TOKEN + _SECONDS_PER_TOKEN * max(len(pieces) - 1, 0),
             wire_bytes=_WIRE_BYTES_PER_TOKEN * len(pieces),
+            survived_tokens=num_accepted,
+            rejections=num_rounds,
         ),
         seed=_CHOSEN_SEED if request.seed is None else request.seed,
         acceptance_mode=request.acceptance_mode or "rejection",

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 @click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Check the draft tokens of many boards with one target model.
+    r"""Check the draft tokens of many boards with one target model.
 
     \b
     First steps:

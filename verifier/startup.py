@@ -113,8 +113,7 @@ def _curve(config: VerifierConfig, target: TargetModel, tell: Tell) -> CostCurve
         except ModelError as error:
             logger.warning("%s: %s; measuring again", path, error)
     tell("measuring the rounds of the target")
-    curve = CostCurve.from_samples(measure_curve(target, config.rounds.max_round_tokens))
-    return curve
+    return CostCurve.from_samples(measure_curve(target, config.rounds.max_round_tokens))
 
 
 def _curve_path(config: VerifierConfig, target: TargetModel) -> Path | None:

@@ -17,6 +17,8 @@ def timings(output_tokens: int = 43, accepted_tokens: int = 30, num_verdicts: in
         seconds_to_first_token=0.21,
         total_seconds=1.61,
         wire_bytes=520,
+        survived_tokens=accepted_tokens,
+        rejections=12 if accepted_tokens else 0,
     )
 
 

@@ -33,6 +33,8 @@ TIMINGS = Timings(
     seconds_to_first_token=0.5,
     total_seconds=1.5,
     wire_bytes=60,
+    survived_tokens=4,
+    rejections=1,
 )
 USAGE = {
     "prompt_tokens": 10,
@@ -92,6 +94,8 @@ def test_a_whole_chat_answer() -> None:
             "finish_reason": "end",
             "num_verdicts": 2,
             "num_drafting_verdicts": 2,
+            "survived_tokens": 4,
+            "rejections": 1,
             "wire_bytes": 60,
         },
     }

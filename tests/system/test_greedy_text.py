@@ -9,7 +9,6 @@ from itertools import count
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from verifier.model_loading import load_target
 
 from edge_agent.agent import Agent
 from edge_agent.drafter import Drafter
@@ -19,6 +18,7 @@ from shared.sampling import GREEDY
 from tests.support.loopback import chat, generate, loopback, make_service, round_settings
 from tests.support.prompt_set import DRAFTS, TARGET, Prompt, prompts
 from tests.support.real_models import real_model
+from verifier.model_loading import load_target
 from verifier.target import TargetModel, Tokenizer
 
 NUM_TOKENS = 96
@@ -91,13 +91,12 @@ async def _generate_all(
         _, finished = await generate(agent, request)
         return list(finished.token_ids)
 
-    async with loopback(service, drafters) as (_, agents):
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                (i, arm): group.create_task(
-                    run(agents[arm % 3], prompt, next(draft_lengths) if arm < 3 else 0)
-                )
-                for i, prompt in enumerate(prompts())
-                for arm in range(len(agents) + 1)
-            }
+    async with loopback(service, drafters) as (_, agents), asyncio.TaskGroup() as group:
+        tasks = {
+            (i, arm): group.create_task(
+                run(agents[arm % 3], prompt, next(draft_lengths) if arm < 3 else 0)
+            )
+            for i, prompt in enumerate(prompts())
+            for arm in range(len(agents) + 1)
+        }
     return {key: task.result() for key, task in tasks.items()}
