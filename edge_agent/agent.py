@@ -245,12 +245,8 @@ class Agent:
 
     def _send_for_stream(self, stream: AgentStream, message: Ready | Draft) -> None:
         generation = self._generations.get(stream.channel)
-        if self._link is None or generation is None or generation.stream is not stream:
-            return
-        if generation.state is StreamState.OPENING:
-            stream.is_ready = False  # taken up again and not answered yet: Ready comes later
-            return
-        generation.sent(message, self._link.send(message))
+        if self._link is not None and generation is not None and generation.stream is stream:
+            generation.sent(message, self._link.send(message))
 
     def _fail_all(self, error: GoodspeedError) -> None:
         for generation in (*self._generations.values(), *self._parted):

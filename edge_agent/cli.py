@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from shared.model_files import resolve_model
 
 from edge_agent import __version__
 from edge_agent.chat import chat
@@ -26,8 +25,10 @@ from shared.command_line import (
     settings_options,
 )
 from shared.config import Loaded
+from shared.cpu_threads import limit_spinning
 from shared.credentials import read_secret_file
 from shared.errors import ConfigError
+from shared.model_files import resolve_model
 
 if TYPE_CHECKING:
     from edge_agent.agent import Agent
@@ -114,6 +115,7 @@ async def _until_stopped(agent: Agent) -> None:
 
 
 def _load_drafter(config: AgentConfig) -> Drafter:
+    limit_spinning(os.environ)
     # The library takes a second to load; other commands do not wait for it.
     from edge_agent.llama import LlamaDrafter
 

@@ -70,7 +70,8 @@ async def _serve(config: VerifierConfig, tokens: dict[str, str]) -> None:
         port = await server.start(config.server.host, config.server.port)
         address = f"ws://{config.server.host}:{port}"
         model = service.target.model_name
-        logger.info("serving %s at %s for %d devices", model, address, len(tokens))
+        devices = "1 device" if len(tokens) == 1 else f"{len(tokens)} devices"
+        logger.info("serving %s at %s for %s", model, address, devices)
         await _until_stopped(server, stop)
     finally:
         await server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,14 @@ def load_target(
                 dtype=_dtype(dtype, place),
                 trust_remote_code=False,
             )
-    except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        ImportError,
+        NotImplementedError,
+        struct.error,
+    ) as error:
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot load {path} as a target: {first_line}") from error
     if can_pack(place, _dtype(dtype, place)):

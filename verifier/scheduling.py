@@ -49,7 +49,10 @@ def schedule(
     """Share the budget of a round over all open streams."""
     context_tokens = float(sum(stream.num_tokens for stream in streams))
     round_seconds = curve.round_seconds(len(streams), context_tokens)
-    token_seconds = curve.token_seconds(len(streams), context_tokens)
+    # Over a whole draft: from one token to the next a measured curve may jump either way.
+    longest = max(settings.max_draft_length, 1)
+    drafted_seconds = curve.round_seconds(len(streams) + longest, context_tokens)
+    token_seconds = (drafted_seconds - round_seconds) / longest
     shares = [
         StreamShare(
             acceptance_rate=stream.estimates.acceptance.rate,

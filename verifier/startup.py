@@ -6,9 +6,11 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+from shared.cpu_threads import limit_spinning
 from shared.errors import ModelError
 from shared.model_files import resolve_model
 from verifier.blocks import BlockPool
@@ -33,6 +35,7 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
     Raises:
         ModelError: the target cannot be loaded; the sentence says why.
     """
+    limit_spinning(os.environ)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.model_loading import load_target
 

@@ -20,8 +20,10 @@ _ROUNDS = 10
 _LOW_WORD = 0xFFFFFFFF
 LANES = 4  # words that one counter gives
 
-# Counters worked on at once: the few arrays of 256 KiB stay in a core's cache.
-_CHUNK_COUNTERS = 32_768
+# Counters worked on at once. On a CPU the few arrays of 256 KiB stay in a core's cache; a GPU wants
+# few launches, and 4 million take some 300 MiB.
+_CPU_CHUNK_COUNTERS = 1 << 15
+_GPU_CHUNK_COUNTERS = 1 << 22
 
 
 def noise_keys(draws: Sequence[tuple[int, int, Domain]], device: torch.device) -> Tensor:
@@ -36,12 +38,17 @@ def noise_keys(draws: Sequence[tuple[int, int, Domain]], device: torch.device) -
 def counter_words(keys: Tensor, counters: Tensor) -> Tensor:
     """All words of counters [c, n] under keys [4, n]: int64 [4 lanes, c, n]."""
     num_columns = counters.shape[1]
-    chunk = max(1, _CHUNK_COUNTERS // max(1, counters.shape[0]))
+    chunk = max(1, chunk_counters(counters.device) // max(1, counters.shape[0]))
     output = counters.new_empty(LANES, *counters.shape)
     for start in range(0, num_columns, chunk):
         columns = slice(start, start + chunk)
         _philox(keys[:, columns], counters[:, columns], output[:, :, columns])
     return output
+
+
+def chunk_counters(device: torch.device) -> int:
+    """How many counters are best worked on at once."""
+    return _CPU_CHUNK_COUNTERS if device.type == "cpu" else _GPU_CHUNK_COUNTERS
 
 
 def words(keys: Tensor, token_ids: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ _FIRST_BLOCKS = 32
 _SMALLEST_WAITING_TIME = 2**-33  # of the smallest uniform
 # A float32 weight is off by less than this share.
 _MARGIN = 1.0001
-# Blocks worked on at once: 32,768 counters, as in torch_noise.
-_CHUNK_BLOCKS = 2048
+_COUNTERS_OF_BLOCK = BLOCK_IDS // LANES
 
 
 @dataclass(frozen=True, slots=True)

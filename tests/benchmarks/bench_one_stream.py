@@ -16,11 +16,12 @@ from tests.support.prompt_set import DRAFTS, prompts
 NUM_TOKENS = 96
 NUM_REPEATS = 3
 VERIFIER = {"rounds.budget_tokens": 24, "target.dtype": "float32"}
+AGENT = {"draft.threads": 1, "draft.batch_threads": 1}
 
 
 def main(draft: str = DRAFTS[0]) -> None:
     """Print tokens/s of both arms and their ratio for every repeat."""
-    with fleet([draft], verifier_settings=VERIFIER, agent_settings={"draft.threads": 1}) as running:
+    with fleet([draft], verifier_settings=VERIFIER, agent_settings=AGENT) as running:
         (port,) = running.agent_ports
         for _ in range(2):  # warm caches, teach the estimators
             ask(port, prompts()[0].text, max_tokens=32, temperature=0)

@@ -13,6 +13,7 @@ from tests.support.prompt_set import DRAFTS, prompts
 
 NUM_TOKENS = 96
 VERIFIER = {"rounds.budget_tokens": 24, "target.dtype": "float32"}
+AGENT = {"draft.threads": 1, "draft.batch_threads": 1}
 ARMS: Mapping[str, Mapping[str, object]] = {
     "greedy": {"temperature": 0},
     "coupled 0.8, top-p 0.95": {"temperature": 0.8, "top_p": 0.95, "seed": 1},
@@ -32,7 +33,7 @@ ARMS: Mapping[str, Mapping[str, object]] = {
 
 def main() -> None:
     """Print one row for each draft and arm."""
-    with fleet(DRAFTS, verifier_settings=VERIFIER, agent_settings={"draft.threads": 1}) as running:
+    with fleet(DRAFTS, verifier_settings=VERIFIER, agent_settings=AGENT) as running:
         print("| draft | mode | bytes/token | acceptance | drafted/verdict | tokens/round |")
         print("|---|---|---|---|---|---|")
         for draft, port in zip(DRAFTS, running.agent_ports, strict=True):

@@ -41,9 +41,7 @@ HELLO = GenerationRequest(messages=chat("hello"), sampling=GREEDY, seed=1, max_t
 
 
 @asynccontextmanager
-async def agent_of(
-    serve: Serve, drafter: ScriptedDrafter | None = None
-) -> AsyncIterator[Agent]:
+async def agent_of(serve: Serve, drafter: ScriptedDrafter | None = None) -> AsyncIterator[Agent]:
     """An agent that is connected to a verifier driven by hand."""
     async with fake_verifier(serve) as url:
         agent = Agent(drafter or board(), DRAFT_SETTINGS, url=url, token="t")
@@ -165,7 +163,7 @@ def test_a_client_that_leaves_cancels_its_generation() -> None:
 
 
 async def failure(agent: Agent, request: GenerationRequest = HELLO) -> Exception:
-    with pytest.raises(Exception) as failed:  # noqa: PT011  the test looks at what it is
+    with pytest.raises(Exception) as failed:
         await generate(agent, request)
     return failed.value
 

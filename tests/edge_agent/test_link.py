@@ -61,7 +61,7 @@ class Callbacks:
 async def end_of(url: str, callbacks: Callbacks | None = None, token: str = "t") -> Exception:
     """The exception that a link ends with."""
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(Exception) as ending:  # noqa: PT011  the test looks at what it is
+        with pytest.raises(Exception) as ending:
             await (callbacks or Callbacks()).link().run(session, url, token)
     return ending.value
 
@@ -276,7 +276,7 @@ def test_a_newer_connection_of_this_device_is_a_reason_to_try_again() -> None:
     assert "the verifier ended the connection: a newer connection took over" == str(ending)
 
 
-async def while_open(serve: Serve, use: Callable[[Link], None]) -> Exception | None:
+async def while_open(serve: Serve, use: Callable[[Link], None]) -> BaseException | None:
     """Run a link, `use` it as soon as it is open, then cancel it; how it ended before that."""
     callbacks = Callbacks()
     link = callbacks.link()

@@ -1,7 +1,7 @@
 """Whether sampled tokens follow the target's probabilities: chi-square over all contexts at once.
 
-The model looks at one token only, so counts of (context, next) and of (context, next, the one after)
-say everything about it.
+The model looks at one token only, so counts of (context, next) and of (context, next, the one
+after) say everything about it.
 """
 
 from __future__ import annotations

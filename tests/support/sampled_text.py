@@ -16,12 +16,13 @@ from typing import cast
 from unittest.mock import patch
 
 import numpy as np
+import uvloop
 from numpy.typing import NDArray
 
 from edge_agent import stream
 from edge_agent.agent import Agent
-from edge_agent.draw import DrawSpec, draw_token
 from edge_agent.drafter import scripted_drafter
+from edge_agent.draw import DrawSpec, draw_token
 from edge_agent.generation import GenerationRequest
 from edge_agent.stream import DraftSettings
 from shared import speculation
@@ -36,7 +37,7 @@ from tests.support.next_token_statistics import TokenCounts
 from tests.support.noise_table import NoiseTable
 from tests.support.scripted import EndlessModel, scripted_service
 from verifier import scripted_target
-from verifier.policies import FixedPolicy
+from verifier.policies.random_split import RandomPolicy
 from verifier.scripted_tokenizer import ScriptedTokenizer
 
 VOCAB_SIZE = 16
@@ -44,7 +45,10 @@ MODEL_SEED = 11
 SHARPNESS = 1.5
 TOKENS_PER_TEXT = 300
 STREAMS_PER_BOARD = 32
-DRAFT_LENGTH = 3
+MAX_DRAFT_LENGTH = 6
+# Draft lengths are drawn anew in every round: 0, too, which drops what is in flight, and less
+# than a chunk that is here already, which is then cut.
+BUDGET_TOKENS = 256
 ROUND_SECONDS = 0.02  # boards need about half of it for their drafts
 SAMPLINGS = {
     "temperature": SamplingParameters(temperature=1.0),
@@ -61,7 +65,7 @@ class Board:
     """What is special about one board and its link."""
 
     disagreement: float
-    link: Delay = Delay()
+    link: Delay | None = None
     seconds_per_token: float = 0.0
     confidence_stop: float = 0.0
     row_entries: int = 32
@@ -116,9 +120,9 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
     service = scripted_service(
         LastTokenModel(),
         settings=round_settings(
-            max_draft_length=DRAFT_LENGTH, budget_tokens=1024, is_barrier=is_barrier
+            max_draft_length=MAX_DRAFT_LENGTH, budget_tokens=BUDGET_TOKENS, is_barrier=is_barrier
         ),
-        policy=FixedPolicy(DRAFT_LENGTH),
+        policy=RandomPolicy(np.random.default_rng(MODEL_SEED)),
         delay_seconds=lambda _: ROUND_SECONDS,
     )
     names = [f"board-{i}" for i in range(len(BOARDS))]
@@ -128,9 +132,10 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
         verifier = await stack.enter_async_context(running_verifier(service, names))
         workers = []
         for i, (name, board) in enumerate(zip(names, BOARDS, strict=True)):
-            proxy = await stack.enter_async_context(
-                delaying_proxy(verifier.port, board.link, board.link, seed=i)
-            )
+            url = verifier.url
+            if board.link is not None:
+                proxy = delaying_proxy(verifier.port, board.link, board.link, seed=i)
+                url = (await stack.enter_async_context(proxy)).url
             drafter = scripted_drafter(
                 _model(board.disagreement),
                 num_slots=STREAMS_PER_BOARD,
@@ -138,7 +143,7 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
             )
             settings = DraftSettings(board.row_entries, board.confidence_stop, 64, 4096)
             agent = await stack.enter_async_context(
-                running_agent(verifier, drafter, name, settings, proxy.url)
+                running_agent(verifier, drafter, name, settings, url)
             )
             workers += [_work(agent, mode, texts, tally) for _ in range(STREAMS_PER_BOARD)]
         await asyncio.gather(*workers)
@@ -243,7 +248,9 @@ def main(mode: str, fault_name: str, num_tokens: int) -> None:
     ):
         # On a busy machine the fault would go unnoticed where no draft comes in time.
         is_barrier = fault_name == "drafts are not tested"
-        tally = asyncio.run(sample(cast(AcceptanceMode, mode), num_tokens, is_barrier=is_barrier))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            sampling = sample(cast(AcceptanceMode, mode), num_tokens, is_barrier=is_barrier)
+            tally = runner.run(sampling)
     sys.stdout.write(json.dumps(tally.report()) + "\n")
 
 

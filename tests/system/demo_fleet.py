@@ -34,11 +34,6 @@ BUDGET_TOKENS = 24  # draft tokens in a round: eight for each of three equal boa
 READY_SECONDS = 300.0  # a cold disk, a busy machine, and the measurement of the rounds
 HTTP_TIMEOUT = aiohttp.ClientTimeout(10)
 
-# Boards yield to the verifier: machines of their own would never take a core from it. At this
-# niceness one board gets at most a fifth of two cores that are wanted by all, three boards 43 %.
-# Lower, they starve as soon as anything else runs, and no draft comes in time (seen at 10).
-BOARD_NICENESS = 3
-
 Settings = Mapping[str, Mapping[str, object]]
 Tell = Callable[[str], None]
 
@@ -138,7 +133,6 @@ async def running_fleet(
                     name,
                     _command("goodspeed-agent", directory / f"{name}.toml", settings),
                     directory / f"{name}.log",
-                    BOARD_NICENESS,
                 )
             )
             url = f"http://127.0.0.1:{port}"
@@ -177,7 +171,7 @@ def _verifier_settings(port: int, tokens_file: Path) -> Settings:
         "rounds": {
             "policy": "goodspeed",
             "budget_tokens": BUDGET_TOKENS,
-            # It would switch drafting off where it does not pay: on one machine, nearly always.
+            # It stops drafts where they do not pay, and the demo shows what they cost there, too.
             "guard": False,
         },
     }

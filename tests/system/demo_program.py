@@ -36,16 +36,18 @@ class Program:
     log: Path
     process: asyncio.subprocess.Process
 
+    def lower_priority(self, niceness: int) -> None:
+        """Let other programs go first; there is no way back without being root."""
+        # The group, which it has for itself: on Linux a process's own number is one thread only.
+        os.setpriority(os.PRIO_PGRP, self.process.pid, niceness)
+
 
 @asynccontextmanager
-async def running_program(
-    name: str, command: Sequence[str], log: Path, niceness: int = 0
-) -> AsyncIterator[Program]:
+async def running_program(name: str, command: Sequence[str], log: Path) -> AsyncIterator[Program]:
     """Run a command while the block lasts; what it prints goes to the log."""
-    words = ["nice", "-n", str(niceness), *command] if niceness else command
     with log.open("w") as file:
         process = await asyncio.create_subprocess_exec(
-            *words,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -39,6 +39,7 @@ class Report:
 
     sheets: tuple[Sheet, ...]
     sentences: tuple[str, ...]
+    notes: tuple[str, ...]  # how it was measured
 
     def show(self, console: Console) -> None:
         for sheet in self.sheets:
@@ -46,9 +47,11 @@ class Report:
             console.print(terminal_table(sheet))
         for sentence in self.sentences:
             console.print(sentence + "\n", markup=False)
+        for note in self.notes:
+            console.print(note, markup=False, style="dim")
 
     def markdown(self) -> str:
-        return markdown(self.sheets, self.sentences)
+        return markdown(self.sheets, (*self.sentences, *self.notes))
 
 
 def make_report(measured: Measured, setting: Setting, notes: Sequence[str]) -> Report:
@@ -80,7 +83,6 @@ def make_report(measured: Measured, setting: Setting, notes: Sequence[str]) -> R
                 num_same(off.texts, on.texts),
                 len(on.texts),
             ),
-            *notes,
-            setting.sentence(),
         ),
+        notes=(*notes, setting.sentence()),
     )

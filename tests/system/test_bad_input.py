@@ -1,4 +1,5 @@
-"""Whatever a board sends wrongly: one clear error, an end for it alone, no trace in others' text."""
+"""Whatever a board sends wrongly: one clear error, an end for it alone, no trace in others'
+text."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ HEALTHY = GenerationRequest(
 
 
 async def beside_a_healthy_agent(
-    misbehave: Callable[[Verifier], Awaitable[None]], **service_options: Any
+    misbehave: Callable[[Verifier], Coroutine[Any, Any, None]], **service_options: Any
 ) -> None:
     """Let a device `bad` misbehave while another generates; its texts must be exact."""
     service = scripted_service(delay_seconds=lambda _: 0.001, **service_options)

@@ -1,8 +1,8 @@
 """Sampled text follows the target, whatever boards and links do; in `coupled` it is even the same.
 
-Statistics of 200,000 tokens for each mode, generated over real websockets by four unlike boards: one
-close to the target, one with cut rows behind a slow link, one that stops when it is unsure, and one
-that is late.  All draft ahead of what is being verified.
+Statistics of 200,000 tokens for each mode, generated over real websockets by four unlike
+boards: one close to the target, one with cut rows behind a slow link, one that stops when it is
+unsure, and one that is late.  All draft ahead of what is being verified.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 NUM_TOKENS = 200_000
 NUM_BROKEN_TOKENS = 15_000
 # Twelve numbers are looked at.  Seeds are fixed, so the six of `coupled` never change; those of
-# `rejection` hang on timing, too, and raise a false alarm once in 16,000 runs.  The faults below give
-# less than 1e-20 (`rejection`) and 1e-10 with a small part of the tokens.
+# `rejection` hang on timing, too, and raise a false alarm once in 16,000 runs.  The faults below
+# give less than 1e-20 (`rejection`) and 1e-10 with a small part of the tokens.
 SMALLEST_P = 1e-5
 RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
     ("rejection", "none", NUM_TOKENS),

@@ -1,0 +1,149 @@
+"""`goodspeed-agent` as a person or a service manager runs it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_agent import __version__
+from edge_agent.cli import main
+from tests.support.processes import Program, run, running
+from tests.support.tiny_gguf import write_tiny_llama
+
+PROGRAM = "import sys; from edge_agent.cli import main; main(sys.argv[1:])"
+TOKEN = f"gsd_kitchen_{'A' * 43}"
+
+
+def invoke(*arguments: str | Path, **environment: str) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_llama(path)
+    return path
+
+
+def run_arguments(model: Path, **settings: object) -> list[str]:
+    chosen = {
+        "verifier.url": "ws://127.0.0.1:1",  # nobody listens there
+        "verifier.token": TOKEN,
+        "draft.model": model,
+        "draft.context_tokens": 128,
+        "api.port": 0,
+    } | {key.replace("__", "."): value for key, value in settings.items()}
+    assignments = [("--set", f"{key}={value}") for key, value in chosen.items() if value != ""]
+    return ["-c", PROGRAM, "run", *(word for pair in assignments for word in pair)]
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_config_check_reports_every_problem_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('[verifier]\nurl = "http://here"\n[draft]\nthread = 2\nmax_streams = 0\n')
+    result = invoke("config", "check", "--config", file)
+    assert 78 == result.exit_code
+    assert [
+        f'{file}:2: verifier.url = "http://here": must be ws:// or wss://, a host and perhaps '
+        "a port",
+        f"{file}:4: draft.thread: unknown key (did you mean draft.threads?)",
+        f"{file}:5: draft.max_streams = 0: must be from 1 to 64",
+        "3 problems. Nothing was started.",
+    ] == result.stderr.splitlines()
+
+
+def test_config_check_says_when_all_is_well(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(invoke("config", "init").stdout)
+    result = invoke("config", "check", "--config", file)
+    assert (0, "all settings are right\n") == (result.exit_code, result.stdout)
+
+
+def test_config_show_covers_the_token(tmp_path: Path) -> None:
+    result = invoke("config", "show", GOODSPEED__VERIFIER__TOKEN=TOKEN)
+    assert 0 == result.exit_code
+    assert TOKEN not in result.output
+    assert 'token = "…"  # environment GOODSPEED__VERIFIER__TOKEN' in result.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert invoke("--version").stdout.endswith(f"version {__version__}\n")
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def test_run_without_a_token_starts_nothing(tmp_path: Path) -> None:
+    code, _, errors = run(run_arguments(tmp_path / "model.gguf", verifier__token=""))
+    assert 78 == code
+    assert [
+        "verifier.token_file: must be set; `goodspeed-verifier token add` makes a token",
+        "1 problem. Nothing was started.",
+    ] == errors.splitlines()
+
+
+def test_run_with_a_token_that_everyone_can_read_starts_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o644)
+    arguments = run_arguments(tmp_path / "m.gguf", verifier__token="", verifier__token_file=file)
+    code, _, errors = run(arguments)
+    assert 78 == code
+    assert "chmod 640 mends it" in errors
+    assert TOKEN not in errors
+
+
+def test_run_without_the_model_is_one_sentence(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    code, _, errors = run(run_arguments(model))
+    assert 2 == code
+    assert [f"error: there is no model at {model}"] == errors.splitlines()
+
+
+def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, _, errors = run(run_arguments(model, api__port=port))
+    assert 2 == code
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    assert "address already in use" in line
+    assert str(port) in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_running_agent_well(model: Path, number: signal.Signals) -> None:
+    with running(run_arguments(model)) as program:
+        serving = program.line_with("serving http://127.0.0.1:")
+        program.line_with("cannot reach the verifier at ws://127.0.0.1:1")
+        assert (503, True) == completion_from(int(serving.rpartition(":")[2]))
+        code, seconds = program.end(number)
+    assert 0 == code, program.lines
+    assert seconds < 5
+    assert program.lines[-1].endswith("stopped")
+    assert_warned_once(program)
+
+
+def completion_from(port: int) -> tuple[int, bool]:
+    """Status, and whether the answer says that the verifier cannot be reached."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    body = json.dumps({"model": "any", "prompt": "hello"})
+    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, "cannot reach the verifier" in text
+
+
+def assert_warned_once(program: Program) -> None:
+    assert 1 == sum("WARNING" in line for line in program.lines), program.lines

@@ -1,0 +1,234 @@
+"""`goodspeed-verifier` as a person or a service manager runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.loopback import Verifier
+from tests.support.processes import run, running
+from tests.support.raw_board import raw_board
+from tests.support.scripted import scripted_service
+from verifier import __version__
+from verifier.cli import main
+from verifier.server import VerifierServer
+from verifier.tokens import device_of, read_tokens
+
+# The program with a target that needs no torch; everything else is real.
+SCRIPTED = """
+import sys
+import verifier.startup
+from tests.support.scripted import scripted_service
+verifier.startup.load_service = lambda config, tell: scripted_service()
+verifier.startup.save_curve = lambda config, service: None
+from verifier.cli import main
+main(sys.argv[1:])
+"""
+REAL = "import sys; from verifier.cli import main; main(sys.argv[1:])"
+
+
+def invoke(*arguments: str | Path, **environment: str) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_config_check_reports_every_problem_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "verifier.toml"
+    file.write_text('[server]\nport = 99999\nhots = "::"\n[rounds]\npolicy = "fair"\n')
+    result = invoke("config", "check", "--config", file, GOODSPEED__LOG__LEVEL="loud")
+    assert 78 == result.exit_code
+    assert "" == result.stdout
+    assert [
+        f"{file}:2: server.port = 99999: must be from 0 to 65535",
+        f"{file}:3: server.hots: unknown key (did you mean server.host?)",
+        f'{file}:5: rounds.policy = "fair": must be fixed, goodspeed, greedy or random',
+        'environment GOODSPEED__LOG__LEVEL: log.level = "loud": '
+        "must be debug, error, info or warning",
+        "4 problems. Nothing was started.",
+    ] == result.stderr.splitlines()
+
+
+def test_config_check_says_when_all_is_well(tmp_path: Path) -> None:
+    file = tmp_path / "verifier.toml"
+    file.write_text(invoke("config", "init").stdout)
+    result = invoke("config", "check", "--config", file)
+    assert (0, "all settings are right\n") == (result.exit_code, result.stdout)
+
+
+def test_config_show_says_where_a_value_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "verifier.toml"
+    file.write_text("[server]\nport = 1234\n")
+    result = invoke("config", "show", "--config", file, "--set", "server.host=::1")
+    assert 0 == result.exit_code
+    assert f"port = 1234  # {file}:2" in result.stdout
+    assert 'host = "::1"  # command line' in result.stdout
+    assert 1234 == tomllib.loads(result.stdout)["server"]["port"]
+
+
+def test_a_setting_on_the_command_line_needs_a_value() -> None:
+    result = invoke("config", "check", "--set", "server.port")
+    assert 78 == result.exit_code
+    assert "--set server.port: must be SECTION.KEY=VALUE" in result.stderr
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "tokens"
+    option = ("--tokens-file", file)
+    kitchen = invoke("token", "add", "kitchen", *option)
+    garage = invoke("token", "add", "garage", *option)
+    assert (0, 0) == (kitchen.exit_code, garage.exit_code)
+    tokens = read_tokens(file)
+    assert "kitchen" == device_of(kitchen.stdout.strip(), tokens)
+    assert "garage" == device_of(garage.stdout.strip(), tokens)
+    assert kitchen.stdout.strip() not in file.read_text()
+    assert "garage\nkitchen\n" == invoke("token", "ls", *option).stdout
+
+    assert 0 == invoke("token", "revoke", "kitchen", *option).exit_code
+    assert "garage\n" == invoke("token", "ls", *option).stdout
+    assert device_of(kitchen.stdout.strip(), read_tokens(file)) is None
+
+
+def test_a_new_file_of_tokens_is_its_owners_alone_and_an_old_one_keeps_its_mode(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "tokens"
+    invoke("token", "add", "kitchen", "--tokens-file", file)
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+    file.chmod(0o640)
+    invoke("token", "add", "garage", "--tokens-file", file)
+    assert 0o640 == stat.S_IMODE(file.stat().st_mode)
+    assert [file] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("add", "kitchen"), "{file}: device kitchen has a token already; revoke it first"),
+        (
+            ("add", "my_board"),
+            "device name 'my_board' must be 1 to 63 letters, digits, dots and hyphens",
+        ),
+        (("revoke", "garage"), "{file}: no device garage"),
+    ],
+)
+def test_what_cannot_be_done_with_a_token_is_said_and_changes_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    file = tmp_path / "tokens"
+    invoke("token", "add", "kitchen", "--tokens-file", file)
+    before = file.read_text()
+    result = invoke("token", *arguments, "--tokens-file", file)
+    assert 78 == result.exit_code
+    assert sentence.format(file=file) == result.stderr.splitlines()[0]
+    assert before == file.read_text()
+
+
+def test_a_file_of_tokens_that_everyone_can_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    invoke("token", "add", "kitchen", "--tokens-file", file)
+    file.chmod(0o644)
+    result = invoke("token", "ls", "--tokens-file", file)
+    assert 78 == result.exit_code
+    assert "chmod 640 mends it" in result.stderr
+
+
+def test_a_place_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "file" / "tokens"
+    result = invoke("token", "add", "kitchen", "--tokens-file", file)
+    assert 2 == result.exit_code
+    assert result.stderr.startswith("error: ")
+    assert 1 == len(result.stderr.splitlines())
+    assert "[Errno" not in result.stderr
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def run_arguments(tokens_file: Path, port: int = 0) -> list[str]:
+    return ["run", "--set", f"server.tokens_file={tokens_file}", "--set", f"server.port={port}"]
+
+
+def with_token(tmp_path: Path) -> tuple[Path, str]:
+    file = tmp_path / "tokens"
+    return file, invoke("token", "add", "kitchen", "--tokens-file", file).stdout.strip()
+
+
+def test_run_without_a_file_of_tokens_starts_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    code, _, errors = run(["-c", REAL, *run_arguments(file)])
+    assert 78 == code
+    expected = f"{file}: cannot be read: No such file or directory"
+    assert [expected, "1 problem. Nothing was started."] == errors.splitlines()
+
+
+def test_run_on_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    file, _ = with_token(tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, _, errors = run(["-c", SCRIPTED, *run_arguments(file, port)])
+    assert 2 == code
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    assert "address already in use" in line
+    assert str(port) in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_running_verifier_well(tmp_path: Path, number: signal.Signals) -> None:
+    file, token = with_token(tmp_path)
+
+    async def generate(port: int) -> None:
+        service = scripted_service()
+        server = VerifierServer(service, {}, heartbeat_seconds=20.0, max_connections=1)
+        verifier = Verifier(service, server, port, {"kitchen": token})
+        async with raw_board(verifier, "kitchen") as board:
+            await board.open()
+
+    with running(["-c", SCRIPTED, *run_arguments(file)]) as program:
+        line = program.line_with("serving")
+        assert line.endswith(" for 1 device")
+        port = int(line.split("ws://127.0.0.1:")[1].split()[0])
+        asyncio.run(generate(port))
+        code, seconds = program.end(number)
+    assert 0 == code, program.lines
+    assert seconds < 5
+    assert program.lines[-1].endswith("stopped")
+
+
+def test_under_a_service_manager_lines_carry_a_priority_and_no_time(tmp_path: Path) -> None:
+    script = "import os; os.environ['JOURNAL_STREAM'] = '1:2'\n" + SCRIPTED
+    file, _ = with_token(tmp_path)
+    with running(["-c", script, *run_arguments(file)]) as program:
+        assert program.line_with("serving").startswith("<6>serving scripted at ws://127.0.0.1:")
+        program.end(signal.SIGTERM)
+
+
+def test_settings_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
+    code, _, errors = run(["-c", REAL, "run", "--set", "server.port=x", "--set", "a.b=1"])
+    assert 78 == code
+    assert [
+        "command line: a.b: unknown key",
+        'command line: server.port = "x": must be a whole number, from 0 to 65535',
+        "2 problems. Nothing was started.",
+    ] == errors.splitlines()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = invoke("--version")
+    assert 0 == result.exit_code
+    assert result.stdout.endswith(f"version {__version__}\n")

@@ -1,0 +1,209 @@
+"""One connection of one device, beside what `tests/system/test_bad_input.py` says of wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from shared.messages import (
+    Cancel,
+    Error,
+    ErrorCode,
+    GoingAway,
+    Goodbye,
+    Open,
+    Opened,
+    Ready,
+    Status,
+    Verdict,
+    Welcome,
+)
+from shared.sampling import GREEDY
+from tests.support.loopback import Verifier, running_verifier
+from tests.support.raw_board import hello_to, raw_board
+from tests.support.scripted import VOCAB_SIZE, scripted_service
+from tests.support.waiting import eventually
+
+
+def rejected(verifier: Verifier, reason: str) -> float:
+    registry = verifier.service.metrics.registry
+    labels = {"reason": reason}
+    return registry.get_sample_value("goodspeed_rejected_messages_total", labels) or 0.0
+
+
+def test_a_board_is_welcomed_with_what_it_needs_to_know() -> None:
+    async def welcome() -> Welcome:
+        async with (
+            running_verifier(scripted_service(context_tokens=512)) as verifier,
+            raw_board(verifier, "board") as board,
+        ):
+            (message,) = board.received
+            assert isinstance(message, Welcome)
+            return message
+
+    expected = Welcome(
+        protocol_version=1,
+        target_model="scripted",
+        vocab_size=VOCAB_SIZE,
+        epoch=1,
+        context_tokens=512,
+        max_streams=64,
+    )
+    assert expected == asyncio.run(welcome())
+
+
+def test_a_newer_connection_takes_over_at_once() -> None:
+    async def replace() -> None:
+        service = scripted_service()
+        async with (
+            running_verifier(service) as verifier,
+            raw_board(verifier, "board") as older,
+        ):
+            await older.open(max_tokens=4000)
+            async with raw_board(verifier, "board") as newer:
+                (welcome,) = newer.received
+                assert isinstance(welcome, Welcome)
+                assert 2 == welcome.epoch
+                await eventually(lambda: not service.planner.streams)
+                sentence = "a newer connection of this device took over"
+                assert Error(ErrorCode.REPLACED, sentence) == await older.error()
+                await newer.open(0, max_tokens=3)
+                while (await newer.next_of(Verdict)).finish is None:
+                    pass
+                await older.ended()
+                assert service.devices["board"].outbox is not None
+            await eventually(lambda: service.devices["board"].outbox is None)
+
+    asyncio.run(replace())
+
+
+def test_an_older_connection_that_does_not_read_is_no_hindrance() -> None:
+    async def replace() -> None:
+        async with (
+            running_verifier(scripted_service()) as verifier,
+            raw_board(verifier, "board", greets=False) as older,
+        ):
+            await older.send(hello_to(verifier))
+            device = verifier.service.device("board")
+            await eventually(lambda: device.epoch == 1)
+            async with asyncio.timeout(1), raw_board(verifier, "board") as newer:
+                await newer.open(0, max_tokens=3)
+
+    asyncio.run(replace())
+
+
+def test_what_crosses_the_end_of_a_connection_is_no_fault() -> None:
+    async def cross() -> float:
+        async with (
+            running_verifier(scripted_service()) as verifier,
+            raw_board(verifier, "board") as older,
+        ):
+            await older.open(max_tokens=4000)
+            async with raw_board(verifier, "board"):
+                for _ in range(20):
+                    await older.send(Ready(0))
+                await older.ended()
+            return rejected(verifier, ErrorCode.PROTOCOL)
+
+    assert 0 == asyncio.run(cross())
+
+
+def test_goodbye_ends_the_streams_of_a_board() -> None:
+    async def leave() -> None:
+        service = scripted_service()
+        async with running_verifier(service) as verifier, raw_board(verifier, "board") as board:
+            await board.open(max_tokens=4000)
+            await board.send(Goodbye())
+            await board.ended()
+            await eventually(lambda: not service.planner.streams)
+            assert 0 == rejected(verifier, ErrorCode.PROTOCOL)
+
+    asyncio.run(leave())
+
+
+def test_a_lost_connection_ends_its_streams() -> None:
+    async def lose() -> None:
+        service = scripted_service()
+        async with running_verifier(service) as verifier:
+            async with raw_board(verifier, "board") as board:
+                await board.open(max_tokens=4000)
+            await eventually(lambda: not service.planner.streams)
+            service.planner.blocks.check_integrity()
+            assert service.planner.blocks.num_blocks == service.planner.blocks.num_free_blocks
+
+    asyncio.run(lose())
+
+
+def test_a_stream_whose_prompt_is_being_read_ends_with_its_connection() -> None:
+    async def lose() -> None:
+        service = scripted_service()
+        async with running_verifier(service) as verifier:
+            async with raw_board(verifier, "board") as board:
+                await board.send(Open(0, 0, text="x" * 3000))
+            await eventually(lambda: service.devices["board"].outbox is None)
+            await eventually(lambda: not service.planner.streams and not service.planner.queue)
+
+    asyncio.run(lose())
+
+
+def test_a_board_says_how_fast_it_drafts() -> None:
+    async def speeds() -> tuple[float | None, float | None]:
+        service = scripted_service()
+        async with running_verifier(service) as verifier:
+            async with raw_board(verifier, "board", greets=False) as board:
+                hello = hello_to(verifier)
+                await board.send(
+                    type(hello)(
+                        protocol_version=1,
+                        fingerprint=hello.fingerprint,
+                        draft_microseconds=5000,
+                    )
+                )
+                await board.next_of(Welcome)
+                speed = service.devices["board"].estimates.speed
+                at_first = speed.draft_token_seconds
+                await board.send(Status(draft_microseconds=15_000))
+                await eventually(lambda: speed.draft_token_seconds != at_first)
+                return at_first, speed.draft_token_seconds
+
+    at_first, later = asyncio.run(speeds())
+    assert 0.005 == at_first
+    assert later is not None
+    assert 0.005 < later <= 0.015
+
+
+def test_a_stream_that_crosses_the_goodbye_of_the_verifier_is_left_to_the_next_connection() -> None:
+    async def cross() -> list[object]:
+        service = scripted_service(delay_seconds=lambda _: 0.05)
+        async with running_verifier(service) as verifier, raw_board(verifier, "board") as board:
+            await board.open(max_tokens=4000)
+            stopping = asyncio.create_task(verifier.server.stop())
+            await board.next_of(GoingAway)
+            await board.send(Open(1, 1, text="late"))
+            await board.send(Cancel(0))
+            await board.ended()
+            await stopping
+            return board.received
+
+    received = asyncio.run(cross())
+    assert [0] == [message.channel for message in received if isinstance(message, Opened)]
+    assert [] == [message for message in received if isinstance(message, Error)]
+
+
+def test_coming_and_going_is_logged_without_what_was_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "verifier")
+
+    async def come_and_go() -> None:
+        async with running_verifier(scripted_service()) as verifier:
+            async with raw_board(verifier, "board") as board:
+                await board.open(sampling=GREEDY, text="my secret", max_tokens=5)
+            await eventually(lambda: verifier.service.devices["board"].outbox is None)
+
+    asyncio.run(come_and_go())
+    assert ["device board connected, drafting with raw", "device board disconnected"] == [
+        record.getMessage() for record in caplog.records
+    ]

@@ -1,0 +1,147 @@
+"""What /metrics shows after real traffic, and that it stays small and says nothing of texts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge_agent.generation import GenerationRequest
+from shared.sampling import GREEDY, SamplingParameters
+from tests.support.loopback import chat, generate, running_agent, running_verifier
+from tests.support.raw_board import raw_board
+from tests.support.scripted import board, scripted_service
+from tests.support.waiting import eventually
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+COUNTERS = (
+    "goodspeed_spec_decode_num_drafts_total",
+    "goodspeed_spec_decode_num_draft_tokens_total",
+    "goodspeed_spec_decode_num_accepted_tokens_total",
+    "goodspeed_goodput_tokens_total",
+)
+NAMES = {
+    *(name.removesuffix("_total") for name in COUNTERS),
+    "goodspeed_round_seconds",
+    "goodspeed_batch_tokens",
+    "goodspeed_wire_bytes",
+    "goodspeed_rejected_messages",
+    "goodspeed_streams_finished",
+    "goodspeed_num_requests_running",
+    "goodspeed_num_requests_waiting",
+    "goodspeed_batch_budget_tokens",
+    "goodspeed_kv_cache_usage_ratio",
+    "goodspeed_draft_timeouts",
+    "goodspeed_jain_fairness_index",
+    "goodspeed_device_up",
+    "goodspeed_acceptance_estimate",
+    "goodspeed_device_draft_tokens_per_second",
+    "goodspeed_rtt_seconds",
+    "goodspeed_draft_length",
+}
+NUM_TOKENS = 40
+
+
+def pages_of_a_day() -> tuple[str, str]:
+    """The page while two boards generate, and after one of them has left and one was refused."""
+
+    async def run() -> tuple[str, str]:
+        service = scripted_service(delay_seconds=lambda _: 0.002)
+        page = service.metrics.page
+        async with (
+            running_verifier(service, ("kitchen", "garage", "cellar")) as verifier,
+            running_agent(verifier, board(0.1), "kitchen") as kitchen,
+        ):
+            async with running_agent(verifier, board(0.4), "garage") as garage:
+                running = [
+                    asyncio.create_task(generate(agent, request(i)))
+                    for agent in (kitchen, garage)
+                    for i in range(2)
+                ]
+                await eventually(lambda: len(service.planner.streams) == 4)
+                during = page().decode()
+                await asyncio.gather(*running)
+            async with raw_board(verifier, "cellar") as bad:
+                await bad.socket.send_str("text")
+                await bad.ended()
+            await eventually(lambda: service.devices["garage"].outbox is None)
+            return during, page().decode()
+
+    return asyncio.run(run())
+
+
+def request(i: int) -> GenerationRequest:
+    sampling = GREEDY if i else SamplingParameters(1.0)
+    return GenerationRequest(
+        messages=chat("a secret"), sampling=sampling, max_tokens=NUM_TOKENS, stop=("never",)
+    )
+
+
+def samples(page: str) -> Samples:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def value(page: str, name: str, **labels: str) -> float:
+    return samples(page)[name, frozenset(labels.items())]
+
+
+def test_the_page_after_a_day() -> None:
+    during, after = pages_of_a_day()
+
+    families = list(text_string_to_metric_families(after))
+    assert NAMES == {family.name.removesuffix("_created") for family in families}
+    assert all(family.documentation for family in families)
+
+    assert 4 == value(during, "goodspeed_num_requests_running")
+    assert 0 < value(during, "goodspeed_kv_cache_usage_ratio") < 1
+    assert {"kitchen", "garage"} == {
+        dict(labels)["device"]
+        for name, labels in samples(during)
+        if name == "goodspeed_draft_length"
+    }
+
+    for device in ("kitchen", "garage"):
+        num_drafts, drafted, accepted, output = (
+            value(after, name, device=device) for name in COUNTERS
+        )
+        assert 2 * NUM_TOKENS == output
+        assert 0 < num_drafts <= drafted
+        assert 0 < accepted <= drafted
+        assert 0 < value(after, "goodspeed_acceptance_estimate", device=device) < 1
+        assert value(after, "goodspeed_device_draft_tokens_per_second", device=device) > 0
+        assert value(after, "goodspeed_rtt_seconds", device=device) >= 0
+        for direction in ("sent", "received"):
+            wire = "goodspeed_wire_bytes_total"
+            assert value(after, wire, device=device, direction=direction) > 2 * NUM_TOKENS
+    assert 0.5 <= value(after, "goodspeed_jain_fairness_index") <= 1
+    ups = {device: value(after, "goodspeed_device_up", device=device) for device in DEVICES}
+    assert {"kitchen": 1, "garage": 0, "cellar": 0} == ups
+
+    assert 4 == value(after, "goodspeed_streams_finished_total", reason="length")
+    assert 1 == value(after, "goodspeed_rejected_messages_total", reason="protocol")
+    assert 0 == value(after, "goodspeed_num_requests_running")
+    assert 0 == value(after, "goodspeed_kv_cache_usage_ratio")
+    num_rounds = value(after, "goodspeed_batch_tokens_count")
+    for phase in ("plan", "forward", "sample", "settle", "total"):
+        assert num_rounds == value(after, "goodspeed_round_seconds_count", phase=phase)
+
+    labels = {pair for _, pairs in samples(after) for pair in pairs if pair[0] != "le"}
+    assert {"device", "phase", "direction", "reason"} == {name for name, _ in labels}
+    assert set(DEVICES) == {text for name, text in labels if name == "device"}
+    assert "secret" not in during + after
+
+
+DEVICES = ("kitchen", "garage", "cellar")
+
+
+def test_tokens_that_nobody_has_are_no_label() -> None:
+    service = scripted_service()
+    service.metrics.rejected("token")
+    page = service.metrics.page().decode()
+    assert 1 == value(page, "goodspeed_rejected_messages_total", reason="token")
+    assert [] == [pairs for _, pairs in samples(page) if "device" in dict(pairs)]
