@@ -44,7 +44,7 @@ SPEED_TEST_TOKENS = 8
 @click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Draft on this board, let a verifier check, serve chats and an OpenAI API.
+    r"""Draft on this board, let a verifier check, serve chats and an OpenAI API.
 
     \b
     First steps:

@@ -12,8 +12,7 @@ import logging
 from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from shared.codec import decode_from_agent, encode
-from shared.errors import GoodspeedError, RemoteProtocolError, RequestRefused
-from shared.fingerprint import first_difference
+from shared.errors import RemoteProtocolError, RequestRefused
 from shared.messages import (
     MAX_SENTENCE_LENGTH,
     PROTOCOL_VERSION,
@@ -39,6 +38,7 @@ from shared.session import (
     next_state,
 )
 from verifier.drafts import unpack_draft
+from verifier.greeting import ConnectionRefused, check_hello
 from verifier.service import Device, VerifierService
 from verifier.streams import Stream
 
@@ -52,14 +52,6 @@ SEND_TIMEOUT_SECONDS = 10.0
 HELLO_TIMEOUT_SECONDS = 10.0
 # How long a board may take to read its last messages and to answer the close.
 FAREWELL_SECONDS = 2.0
-
-
-class ConnectionRefused(GoodspeedError):
-    """The handshake failed; `error` is what the board is told."""
-
-    def __init__(self, error: Error) -> None:
-        self.error = error
-        super().__init__(error.sentence)
 
 
 class _OpenStream:
@@ -225,8 +217,8 @@ class DeviceConnection:
                 pass
 
     def _greet(self, hello: Hello) -> None:
-        self._check_hello(hello)
         device, service = self._device, self._service
+        check_hello(hello, service.fingerprint, service.tokenizer, service.target.model_name)
         if device.outbox is not None:
             device.outbox.replace()
         device.epoch += 1
@@ -245,28 +237,6 @@ class DeviceConnection:
                 max_streams=service.limits.max_streams_per_device,
             )
         )
-
-    def _check_hello(self, hello: Hello) -> None:
-        if hello.protocol_version != PROTOCOL_VERSION:
-            raise ConnectionRefused(
-                Error(
-                    ErrorCode.VERSION,
-                    f"agent speaks protocol {hello.protocol_version}, verifier {PROTOCOL_VERSION}",
-                )
-            )
-        service = self._service
-        difference = first_difference(
-            service.fingerprint,
-            hello.fingerprint,
-            service.tokenizer.token_bytes,
-            service.tokenizer.special_ids,
-        )
-        if difference is not None:
-            sentence = (
-                f"draft model {hello.draft_model} has another vocabulary than "
-                f"{service.target.model_name}"
-            )
-            raise ConnectionRefused(Error(ErrorCode.VOCABULARY, sentence, difference=difference))
 
     def _open(self, message: Open) -> None:
         if message.channel <= self._highest_channel:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from verifier.torch_logits import BLOCK_IDS, LogitRows, PaddedLists
-from verifier.torch_noise import LANES, counter_words, waiting_times
+from verifier.torch_noise import LANES, chunk_counters, counter_words, waiting_times
 from verifier.torch_race import DraftRows, first_to_arrive, residual
 
 # Blocks whose likeliest tokens race first, so that the winner bounds all others. 32 hold most of
@@ -58,13 +58,11 @@ class WholeRows:
         scales = (bounds * _MARGIN).to(torch.float32)
         limits = self._limits(index, self.rows.block_max[self.row_numbers[index]], scales)
         draw_of_block, block = (limits >= _SMALLEST_WAITING_TIME).nonzero(as_tuple=True)
+        chunk = chunk_counters(block.device) // _COUNTERS_OF_BLOCK
+        chunks = zip(torch.split(draw_of_block, chunk), torch.split(block, chunk), strict=True)
         found = [
             self._contenders_of_blocks(index, keys, scales, draws, blocks)
-            for draws, blocks in zip(
-                torch.split(draw_of_block, _CHUNK_BLOCKS),
-                torch.split(block, _CHUNK_BLOCKS),
-                strict=True,
-            )
+            for draws, blocks in chunks
         ]
         draws, token_ids = (torch.cat(parts) for parts in zip(*found, strict=True))
         return PaddedLists.of(draws, len(index)).pad(token_ids, 0)
@@ -74,8 +72,8 @@ class WholeRows:
     ) -> tuple[Tensor, Tensor]:
         logits = self.rows.blocks[self.row_numbers[index[draws]], blocks]  # [num_blocks, 64]
         limits = self._limits(index[draws], logits, scales[draws] * 2.0**32)
-        counters_of_block = torch.arange(BLOCK_IDS // LANES, device=blocks.device)[:, None]
-        counters = blocks * len(counters_of_block) + counters_of_block
+        counters_of_block = torch.arange(_COUNTERS_OF_BLOCK, device=blocks.device)[:, None]
+        counters = blocks * _COUNTERS_OF_BLOCK + counters_of_block
         words = counter_words(keys[:, draws], counters)  # [4, 16, num_blocks]
         limits = limits.view(len(blocks), -1, LANES).permute(2, 1, 0)
         lane, counter, hit = (words.to(torch.float32) <= limits).nonzero(as_tuple=True)

@@ -16,5 +16,5 @@ async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SE
         TimeoutError: it did not hold in time.
     """
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
             await asyncio.sleep(_POLL_SECONDS)

@@ -179,9 +179,10 @@ def _put_out(report: Report, console: Console, markdown_file: Path | None) -> No
 def _say_how_to_go_on(console: Console, fleet: Fleet) -> None:
     agent = os.path.relpath(console_script("goodspeed-agent"))
     url = fleet.boards[0].url
-    question = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+    # The likeliest text: a model of this size rambles at temperature 1, the default.
+    question = '{"messages": [{"role": "user", "content": "Hello"}], "temperature": 0}'
     ways = {
-        "chat, in another terminal": f"{agent} chat --url {url}",
+        "chat, in another terminal": f"{agent} chat --url {url} --temperature 0",
         "curl": f"curl {url}/v1/chat/completions -d '{question}'",
         "OpenAI clients, base_url": f"{url}/v1",
         "the other boards": "  ".join(f"{b.url} ({b.draft})" for b in fleet.boards[1:]),

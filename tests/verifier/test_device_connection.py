@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
 import pytest
 
 from shared.messages import (
@@ -18,6 +19,7 @@ from shared.messages import (
     Ready,
     Status,
     Verdict,
+    VerifierMessage,
     Welcome,
 )
 from shared.sampling import GREEDY
@@ -151,22 +153,18 @@ def test_a_stream_whose_prompt_is_being_read_ends_with_its_connection() -> None:
 def test_a_board_says_how_fast_it_drafts() -> None:
     async def speeds() -> tuple[float | None, float | None]:
         service = scripted_service()
-        async with running_verifier(service) as verifier:
-            async with raw_board(verifier, "board", greets=False) as board:
-                hello = hello_to(verifier)
-                await board.send(
-                    type(hello)(
-                        protocol_version=1,
-                        fingerprint=hello.fingerprint,
-                        draft_microseconds=5000,
-                    )
-                )
-                await board.next_of(Welcome)
-                speed = service.devices["board"].estimates.speed
-                at_first = speed.draft_token_seconds
-                await board.send(Status(draft_microseconds=15_000))
-                await eventually(lambda: speed.draft_token_seconds != at_first)
-                return at_first, speed.draft_token_seconds
+        async with (
+            running_verifier(service) as verifier,
+            raw_board(verifier, "board", greets=False) as board,
+        ):
+            hello = hello_to(verifier)
+            await board.send(msgspec.structs.replace(hello, draft_microseconds=5000))
+            await board.next_of(Welcome)
+            speed = service.devices["board"].estimates.speed
+            at_first = speed.draft_token_seconds
+            await board.send(Status(draft_microseconds=15_000))
+            await eventually(lambda: speed.draft_token_seconds != at_first)
+            return at_first, speed.draft_token_seconds
 
     at_first, later = asyncio.run(speeds())
     assert 0.005 == at_first
@@ -175,7 +173,7 @@ def test_a_board_says_how_fast_it_drafts() -> None:
 
 
 def test_a_stream_that_crosses_the_goodbye_of_the_verifier_is_left_to_the_next_connection() -> None:
-    async def cross() -> list[object]:
+    async def cross() -> list[VerifierMessage]:
         service = scripted_service(delay_seconds=lambda _: 0.05)
         async with running_verifier(service) as verifier, raw_board(verifier, "board") as board:
             await board.open(max_tokens=4000)
