@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from verifier.fairness import jain_index
@@ -115,7 +115,7 @@ class _Gauges(Collector):
         self._planner = planner
         self._devices = devices
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         planner = self._planner
         blocks = planner.blocks
         yield _gauge("num_requests_running", "Open streams", len(planner.streams))
@@ -127,7 +127,9 @@ class _Gauges(Collector):
         )
         used = 1 - blocks.num_free_blocks / blocks.num_blocks
         yield _gauge("kv_cache_usage_ratio", "Blocks in use", used)
-        yield _gauge("draft_timeouts", "Drafts never sent", planner.num_draft_timeouts)
+        yield CounterMetricFamily(
+            "goodspeed_draft_timeouts", "Drafts never sent", value=planner.num_draft_timeouts
+        )
         goodputs = [d.estimates.goodput.tokens_per_round for d in self._devices.values()]
         if goodputs:
             yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))

@@ -79,8 +79,13 @@ async def _until_stopped(console: Console, markdown_file: Path | None) -> int:
     stop, is_measured = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    async def stopped() -> None:
+        await stop.wait()
+        console.print("\nstopping")
+
     demo = asyncio.create_task(_demo(console, markdown_file, is_measured), name="demo")
-    await _first_of(demo, asyncio.create_task(stop.wait(), name="stop"))
+    await _first_of(demo, asyncio.create_task(stopped(), name="stop"))
     return 0 if is_measured.is_set() else EXIT_INTERRUPTED
 
 

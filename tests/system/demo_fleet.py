@@ -139,7 +139,11 @@ async def running_fleet(
             boards.append(Board(name, draft.name, url, ChatClient(http, url), program))
         for board in boards:
             await _until(_has_verifier(board.client), board.program)
-        yield Fleet(verifier, tuple(boards))
+        try:
+            yield Fleet(verifier, tuple(boards))
+        finally:
+            for board in boards:  # all at once; the stack waits for one after the other
+                board.program.ask_to_stop()
 
 
 async def _tokens(directory: Path, names: Sequence[str]) -> Path:

@@ -28,13 +28,20 @@ class DemoFailed(Exception):
         super().__init__(sentence)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Program:
     """A running process."""
 
     name: str
     log: Path
     process: asyncio.subprocess.Process
+    _is_stopping: bool = False
+
+    def ask_to_stop(self) -> None:
+        """Ask it once, and do not wait."""
+        if not self._is_stopping and self.process.returncode is None:
+            self.process.terminate()
+        self._is_stopping = True
 
     def lower_priority(self, niceness: int) -> None:
         """Let other programs go first; there is no way back without being root."""
@@ -56,10 +63,12 @@ async def running_program(name: str, command: Sequence[str], log: Path) -> Async
             # each of those an equal share of the cores, whatever its niceness (autogroup).
             process_group=0,
         )
+    program = Program(name, log, process)
     try:
-        yield Program(name, log, process)
+        yield program
     finally:
-        await _stop(process)
+        program.ask_to_stop()
+        await _end_of(process)
 
 
 async def output_of(command: Sequence[str]) -> str:
@@ -131,10 +140,7 @@ def free_ports(num_ports: int) -> list[int]:
             probe.close()
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
+async def _end_of(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), STOP_SECONDS)
     except TimeoutError:

@@ -124,6 +124,7 @@ def test_the_page_after_a_day() -> None:
 
     assert 4 == value(after, "goodspeed_streams_finished_total", reason="length")
     assert 1 == value(after, "goodspeed_rejected_messages_total", reason="protocol")
+    assert 0 == value(after, "goodspeed_draft_timeouts_total")
     assert 0 == value(after, "goodspeed_num_requests_running")
     assert 0 == value(after, "goodspeed_kv_cache_usage_ratio")
     num_rounds = value(after, "goodspeed_batch_tokens_count")
