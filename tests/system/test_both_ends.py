@@ -436,6 +436,7 @@ def target_alone(request: StreamRequest) -> list[int]:
 
 TestBothEnds = BothEnds.TestCase
 TestBothEnds.settings = settings(max_examples=100, stateful_step_count=10, deadline=None)
+TestBothEnds.pytestmark = [pytest.mark.timeout(400)]  # Hypothesis shrinks for up to five minutes
 
 
 @pytest.mark.parametrize("first_seed", range(0, NUM_SCENARIOS, 50))
