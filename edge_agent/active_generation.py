@@ -82,8 +82,6 @@ class ActiveGeneration:
             case Opened():
                 self.stream.opened(message)
                 self._cached_prefix_tokens = message.cached_prefix_tokens
-                if self.state is StreamState.OPENING:
-                    self.state = StreamState.RUNNING
             case Verdict():
                 self._wire_bytes += num_bytes
                 self._verdict(message, now)

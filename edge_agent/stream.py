@@ -75,7 +75,7 @@ class AgentStream:
     seed: int = 0
     path: Path = field(default_factory=Path)
     unsent: list[DraftToken] = field(default_factory=list)
-    chunk_length: int = 0  # `rejection`: tokens with rows in the chunk that is being drafted
+    chunk_length: int = 0  # `rejection`: tokens of the next Draft, a guess at its head included
     draft_length: int = 0
     window: int = 0
     num_fed_tokens: int = 0  # tokens in the draft model's slot that are still right

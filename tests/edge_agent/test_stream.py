@@ -453,7 +453,7 @@ def test_a_guess_needs_a_token_behind_it(
         if stream.next_step() is None:
             break
         sent += draft(stream, token_id)
-    assert expected == contents(sent)
+    assert (expected, None) == (contents(sent), stream.next_step())
 
 
 def test_a_right_guess_makes_the_next_chunk_live() -> None:

@@ -130,7 +130,7 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
     texts = iter(range(-(-num_tokens // TOKENS_PER_TEXT)))
     async with AsyncExitStack() as stack:
         verifier = await stack.enter_async_context(running_verifier(service, names))
-        workers = []
+        agents = []
         for i, (name, board) in enumerate(zip(names, BOARDS, strict=True)):
             url = verifier.url
             if board.link is not None:
@@ -142,18 +142,22 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
                 seconds_per_token=board.seconds_per_token,
             )
             settings = DraftSettings(board.row_entries, board.confidence_stop, 64, 4096)
-            agent = await stack.enter_async_context(
-                running_agent(verifier, drafter, name, settings, url)
+            running = running_agent(verifier, drafter, name, settings, url)
+            agents.append(await stack.enter_async_context(running))
+        await asyncio.gather(
+            *(
+                _work(agent, mode, texts, tally)
+                for _ in range(STREAMS_PER_BOARD)
+                for agent in agents
             )
-            workers += [_work(agent, mode, texts, tally) for _ in range(STREAMS_PER_BOARD)]
-        await asyncio.gather(*workers)
+        )
     return tally
 
 
 async def _work(agent: Agent, mode: AcceptanceMode, texts: Iterator[int], tally: Tally) -> None:
     tokenizer = ScriptedTokenizer(VOCAB_SIZE)
     for i in texts:
-        name = SHARES[i % len(SHARES)]
+        name = SHARES[(i + i // len(SHARES)) % len(SHARES)]  # every board gets every one
         prompt = f"text {i}"
         request = GenerationRequest(
             text=prompt,

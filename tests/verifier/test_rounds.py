@@ -135,7 +135,8 @@ def test_newcomers_do_not_push_a_long_prompt_back() -> None:
     for number in range(2, 12):
         add(planner, make_stream(number, prompt_ids=(11,) * 4))
         play(planner)
-    assert 5 * 4 == long.num_cached_tokens  # every other round
+    # Newcomers alone could fill every round; each of them goes before it only once.
+    assert 4 * 4 == long.num_cached_tokens
 
 
 # --- limits of a round ----------------------------------------------------------------------------
