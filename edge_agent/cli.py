@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ from shared.command_line import (
 )
 from shared.config import Loaded
 from shared.cpu_threads import limit_spinning
-from shared.credentials import read_secret_file
+from shared.credentials import TOKEN_PATTERN, read_secret_file
 from shared.errors import ConfigError
 from shared.model_files import resolve_model
 
@@ -163,7 +164,12 @@ def _token(config: AgentConfig) -> str:
         raise ConfigError(
             ("verifier.token_file: must be set; `goodspeed-verifier token add` makes a token",)
         )
-    return read_secret_file(path)
+    token = read_secret_file(path)
+    if not re.match(TOKEN_PATTERN, token):
+        raise ConfigError(
+            (f"{path}: must hold a token as `goodspeed-verifier token add` prints it",)
+        )
+    return token
 
 
 def _api_token(section: ApiSection) -> str | None:
