@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ModelError
-from shared.messages import AcceptanceMode
+from shared.messages import MAX_63_BITS, AcceptanceMode
 from shared.noise import Domain
 from shared.path import DraftToken
 from shared.sampling import SamplingParameters, probabilities
@@ -17,6 +17,8 @@ from shared.speculation import draw
 # A draft distribution may be anything, as long as its numbers are the ones that are sent; beyond
 # its most likely entries it costs time and bytes and gains next to nothing (design.md §5).
 MAX_COUPLED_ENTRIES = 64
+# 2**64 over the golden ratio: spreads small numbers over all bits (Knuth's multiplicative hash).
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
 
 class DrawSpec(msgspec.Struct, frozen=True):
@@ -53,6 +55,15 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
     domain = Domain.BONUS if spec.is_guess else Domain.DRAFT
     token_id = draw(row.token_ids, row.weights, spec.seed, spec.position, domain)
     return DraftToken(token_id, None if spec.is_guess else row)
+
+
+def path_seed(seed: int, base: int) -> int:
+    """The seed of tokens drafted on the path that began at `base`, in `rejection`.
+
+    What became of a dead path has taught the scheduler, which decides whether and how far to draft
+    next: the same noise again would tie that decision to the tokens it leads to.
+    """
+    return (seed ^ (base + 1) * _GOLDEN_RATIO) & MAX_63_BITS
 
 
 def _likeliest(

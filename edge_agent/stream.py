@@ -15,17 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.draw import DrawSpec, draw_token
+from edge_agent.draw import DrawSpec, draw_token, path_seed
 from edge_agent.pace import Pace
 from shared.errors import RemoteProtocolError
-from shared.messages import MAX_63_BITS, AcceptanceMode, Draft, Opened, Verdict
+from shared.messages import AcceptanceMode, Draft, Opened, Verdict
 from shared.path import DraftToken, Extension, Path, begin, commit, extend, restart
 from shared.sampling import SamplingParameters
 from shared.sparse_rows import pack_rows
 from shared.token_ids import pack_token_ids, unpack_token_ids
 
-# 2**64 over the golden ratio: spreads small numbers over all bits (Knuth's multiplicative hash).
-_GOLDEN_RATIO = 0x9E3779B97F4A7C15
 # The board says Ready when it is this close behind the target: one small batch away.
 READY_WITHIN_TOKENS = 8
 
@@ -299,24 +297,16 @@ class AgentStream:
             if room <= int(is_guess):
                 return None
             self.chunk_length = min(self.draft_length, room - is_guess) + is_guess
+        is_shared = self.mode == "coupled" or is_guess  # the verifier draws with this noise, too
         return DrawSpec(
             mode=self.mode,
             sampling=self.sampling,
-            seed=self.seed if self.mode == "coupled" or is_guess else self._draft_seed,
+            seed=self.seed if is_shared else path_seed(self.seed, self.path.base),
             position=self._next_position,
             is_guess=is_guess,
             row_entries=self.settings.row_entries,
             confidence_stop=0.0 if is_guess else self.settings.confidence_stop,
         )
-
-    @property
-    def _draft_seed(self) -> int:
-        """Another one for every path of a `rejection` stream.
-
-        What became of a dead path has taught the scheduler, which decides whether and how far
-        to draft next: the same noise again would tie that decision to the tokens it leads to.
-        """
-        return (self.seed ^ (self.path.base + 1) * _GOLDEN_RATIO) & MAX_63_BITS
 
     def _draft_is_complete(self) -> bool:
         if self.mode == "rejection":

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.draw import MAX_COUPLED_ENTRIES, DrawSpec, draw_token
+from edge_agent.draw import MAX_COUPLED_ENTRIES, DrawSpec, draw_token, path_seed
 from shared.errors import ModelError
 from shared.noise import Domain
 from shared.path import DraftToken
@@ -151,3 +151,10 @@ def test_tokens_may_be_ruled_out() -> None:
     token = draw_token(spec(mode="rejection"), logits)
     assert token is not None
     assert 17 == token.token_id
+
+
+@given(seed=seeds)
+def test_every_path_has_noise_of_its_own(seed: int) -> None:
+    path_seeds = {path_seed(seed, base) for base in range(100)}
+    assert 101 == len({seed, *path_seeds})
+    assert all(0 <= path_seed < 2**63 for path_seed in path_seeds)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.draw import DrawSpec
+from edge_agent.draw import DrawSpec, path_seed
 from edge_agent.stream import READY_WITHIN_TOKENS, AgentStream, Committed, DraftSettings, DraftStep
 from shared.errors import RemoteProtocolError
 from shared.messages import AcceptanceMode, Draft, Finish, Opened, Verdict
@@ -417,6 +417,18 @@ def test_a_draw_that_is_still_wanted_goes_on_after_a_verdict() -> None:
 
 
 # --- rejection ------------------------------------------------------------------------------------
+
+
+def test_only_what_both_sides_draw_uses_the_streams_own_noise() -> None:
+    stream = running("rejection", draft_length=2, window=7)
+    seeds = [draw_step(stream)[1].seed]
+    draft(stream, 31, 32)
+    seeds.append(draw_step(stream)[1].seed)  # a guess
+    draft(stream, 33)
+    seeds.append(draw_step(stream)[1].seed)
+    verdict(stream, 40)  # another path
+    seeds.append(draw_step(stream)[1].seed)
+    assert [path_seed(7, 0), 7, path_seed(7, 0), path_seed(7, 2)] == seeds
 
 
 def test_a_chunk_has_a_row_for_every_token() -> None:

@@ -86,6 +86,8 @@ async def _until_stopped(console: Console, markdown_file: Path | None) -> int:
 
     demo = asyncio.create_task(_demo(console, markdown_file, is_measured), name="demo")
     await _first_of(demo, asyncio.create_task(stopped(), name="stop"))
+    if not demo.cancelled():
+        demo.result()  # raises what went wrong while it was stopping
     return 0 if is_measured.is_set() else EXIT_INTERRUPTED
 
 

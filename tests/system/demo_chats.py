@@ -24,6 +24,9 @@ from tests.system.demo_figures import (
 from tests.system.demo_fleet import Board, Verifier
 from tests.system.demo_program import DemoFailed, check_alive
 
+# From Spec-Bench (its parts from MT-Bench and GSM8K, under their question ids) and HumanEval, whose
+# functions follow a line of ours that asks to complete them. Boards get them like cards: the first
+# nine serve three boards that chat together, the others one board alone.
 PROMPTS_FILE = Path(__file__).with_name("demo_prompts.jsonl")
 MAX_TOKENS = 80
 ANSWER_SECONDS = 180.0

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,17 @@ class Program:
     def lower_priority(self, niceness: int) -> None:
         """Let other programs go first; there is no way back without being root."""
         # The group, which it has for itself: on Linux a process's own number is one thread only.
-        os.setpriority(os.PRIO_PGRP, self.process.pid, niceness)
+        with suppress(ProcessLookupError):  # it has just ended, and whoever watches it knows why
+            os.setpriority(os.PRIO_PGRP, self.process.pid, niceness)
 
 
 @asynccontextmanager
 async def running_program(name: str, command: Sequence[str], log: Path) -> AsyncIterator[Program]:
-    """Run a command while the block lasts; what it prints goes to the log."""
+    """Run a command while the block lasts; what it prints goes to the log.
+
+    Raises:
+        DemoFailed: it did not end when asked to.
+    """
     with log.open("w") as file:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -68,7 +73,7 @@ async def running_program(name: str, command: Sequence[str], log: Path) -> Async
         yield program
     finally:
         program.ask_to_stop()
-        await _end_of(process)
+        await _end_of(program)
 
 
 async def output_of(command: Sequence[str]) -> str:
@@ -140,12 +145,14 @@ def free_ports(num_ports: int) -> list[int]:
             probe.close()
 
 
-async def _end_of(process: asyncio.subprocess.Process) -> None:
+async def _end_of(program: Program) -> None:
     try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        await asyncio.wait_for(program.process.wait(), STOP_SECONDS)
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        program.process.kill()
+        await program.process.wait()
+        sentence = f"{program.name} did not end within {STOP_SECONDS:.0f} s and was killed"
+        raise DemoFailed(sentence, program.log) from None
 
 
 def _environment() -> dict[str, str]:
