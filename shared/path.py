@@ -113,7 +113,7 @@ def _check_place(path: Path, draft: Extension, limit: int) -> None:
         raise RemoteProtocolError(f"draft base {draft.base} is ahead of {path.base}")
     if draft.position < draft.base:
         raise RemoteProtocolError(f"draft at {draft.position} starts before its base {draft.base}")
-    contiguous = max(path.end, path.position)
+    contiguous = path.position + len(path.live)
     if draft.position > contiguous:
         raise RemoteProtocolError(f"draft at {draft.position} leaves a gap after {contiguous}")
     end = draft.position + len(draft.tokens)
