@@ -54,8 +54,8 @@ NOTES = (
     "round that tests any. bytes: drafts and verdicts on the wire. first token: median. tokens/s: "
     "from question to last token; of all boards together while all of them chat, and so Jain index "
     "and goodput (natural logarithm).",
-    f"Answers of up to {MAX_TOKENS} tokens, policy goodspeed with {BUDGET_TOKENS} draft tokens in "
-    "a round, and without the guard that stops drafts where they do not pay.",
+    f"Answers of up to {MAX_TOKENS} tokens; policy goodspeed with {BUDGET_TOKENS} draft tokens in "
+    "a round, all else as it is by default.",
 )
 
 

@@ -175,8 +175,6 @@ def _verifier_settings(port: int, tokens_file: Path) -> Settings:
         "rounds": {
             "policy": "goodspeed",
             "budget_tokens": BUDGET_TOKENS,
-            # It stops drafts where they do not pay, and the demo shows what they cost there, too.
-            "guard": False,
         },
     }
 
