@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 
+from edge_agent.draft_step import Committed, DraftSettings
 from edge_agent.drafter import Drafter
 from edge_agent.generation import Finished, GenerationRequest, TextOrigin, TextPiece, Timings
-from edge_agent.stream import AgentStream, Committed, DraftSettings
+from edge_agent.stream import AgentStream
 from shared.errors import GoodspeedError, ModelError, RequestRefused
 from shared.messages import MAX_63_BITS, Draft, Error, ErrorCode, Open, Opened, Verdict
 from shared.session import AGENT_STREAM, StreamState, next_state
 from shared.text import TextAssembler
-from shared.token_ids import pack_token_ids
+from shared.token_ids import count_token_ids, pack_token_ids
 
 Event = TextPiece | Finished | GoodspeedError
 
@@ -69,7 +70,7 @@ class ActiveGeneration:
         """Count a message of this stream."""
         if isinstance(message, Draft):
             self._wire_bytes += num_bytes
-            self._num_drafted += len(message.tokens[1:]) // (message.tokens[:1] or b"\x02")[0]
+            self._num_drafted += count_token_ids(message.tokens)
 
     def receive(self, message: Opened | Verdict | Error, num_bytes: int, now: float) -> None:
         """Take a message in and queue what the client gets from it.

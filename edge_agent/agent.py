@@ -15,12 +15,13 @@ import aiohttp
 
 from edge_agent import __version__
 from edge_agent.active_generation import ActiveGeneration
+from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import Drafter
 from edge_agent.drafting import DraftingLoop
 from edge_agent.generation import Finished, GenerationRequest, TextPiece
 from edge_agent.link import Link
 from edge_agent.reconnect import Backoff
-from edge_agent.stream import AgentStream, DraftSettings
+from edge_agent.stream import AgentStream
 from shared.errors import (
     AuthRejected,
     GoodspeedError,

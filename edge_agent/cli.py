@@ -16,9 +16,9 @@ import click
 from edge_agent import __version__
 from edge_agent.chat import chat
 from edge_agent.config import AgentConfig, ApiSection
+from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import Drafter, Forward
 from edge_agent.model_commands import model
-from edge_agent.stream import DraftSettings
 from shared.command_line import (
     FriendlyGroup,
     config_commands,

@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.draft_step import DraftStep
 from edge_agent.drafter import Drafter, DraftInterrupted, Forward
-from edge_agent.stream import AgentStream, DraftStep
+from edge_agent.stream import AgentStream
 from shared.errors import ModelError
 from shared.messages import Draft, Ready
 from shared.path import DraftToken

@@ -13,18 +13,27 @@ _SMOOTHING = 0.2
 class Pace:
     """Follows one stream's verdicts and drafting speed; all times in seconds."""
 
-    __slots__ = ("_last_verdict_at", "_token_seconds", "_verdict_seconds", "round_trip_seconds")
+    __slots__ = (
+        "_deviation_seconds",
+        "_last_verdict_at",
+        "_token_seconds",
+        "_verdict_seconds",
+        "round_trip_seconds",
+    )
 
     def __init__(self, round_trip_seconds: float = 0.0) -> None:
         self.round_trip_seconds = round_trip_seconds
         self._last_verdict_at: float | None = None
-        self._verdict_seconds: float | None = None
+        self._verdict_seconds: float | None = None  # from one to the next
+        self._deviation_seconds = 0.0  # how far off that mostly is
         self._token_seconds: float | None = None
 
     def verdict_came(self, now: float) -> None:
         """A verdict arrived: a round has ended and the next one starts."""
         if self._last_verdict_at is not None:
             between = now - self._last_verdict_at
+            off_by = abs(between - (self._verdict_seconds or between))
+            self._deviation_seconds = _smoothed(self._deviation_seconds, off_by)
             self._verdict_seconds = _smoothed(self._verdict_seconds, between)
         self._last_verdict_at = now
 
@@ -37,12 +46,17 @@ class Pace:
         self._token_seconds = _smoothed(self._token_seconds, seconds)
 
     def is_last_chance(self, now: float) -> bool:
-        """Whether another token would come too late for the round after the running one."""
-        if self._last_verdict_at is None or self._verdict_seconds is None:
+        """Whether another token would come too late for the next round that this draft can reach.
+
+        Where a message takes longer than a round, that is not the one after the running round.
+        """
+        if self._last_verdict_at is None or not self._verdict_seconds:
             return False
-        send_by = self._last_verdict_at + self._verdict_seconds - self.round_trip_seconds
-        # Past the deadline the draft is for the round after; then a whole one is best again.
-        return send_by - (self._token_seconds or 0.0) <= now <= send_by
+        expected_at = self._last_verdict_at + self._verdict_seconds - self._deviation_seconds
+        seconds_left = expected_at - self.round_trip_seconds - now
+        if seconds_left < 0:
+            seconds_left %= self._verdict_seconds
+        return seconds_left <= (self._token_seconds or 0.0)
 
 
 def _smoothed(before: float | None, sample: float) -> float:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from edge_agent.draw import DrawSpec, draw_token, path_seed
+from edge_agent.draft_step import Committed, DraftSettings, DraftStep
+from edge_agent.draw import DrawSpec, path_seed
 from edge_agent.pace import Pace
 from shared.errors import RemoteProtocolError
 from shared.messages import AcceptanceMode, Draft, Opened, Verdict
@@ -27,37 +26,8 @@ from shared.token_ids import pack_token_ids, unpack_token_ids
 # The board says Ready when it is this close behind the target: one small batch away.
 READY_WITHIN_TOKENS = 8
 
-
-class DraftSettings(msgspec.Struct, frozen=True):
-    """What the operator of a board sets about drafting."""
-
-    row_entries: int
-    confidence_stop: float
-    prefill_chunk_tokens: int
-    context_tokens: int
-
-
-class DraftStep(msgspec.Struct, frozen=True):
-    """Tokens to feed to the draft model, and a draw after the last of them or none."""
-
-    num_kept_tokens: int  # the slot is rolled back to these first
-    token_ids: tuple[int, ...]
-    spec: DrawSpec | None
-    version: int
-
-    def draw(self, logits: NDArray[np.float32] | None) -> DraftToken | None:
-        """The drawn token; runs in the drafting thread."""
-        return draw_token(self.spec, logits) if self.spec and logits is not None else None
-
-
-class Committed(msgspec.Struct, frozen=True):
-    """What a verdict committed."""
-
-    token_ids: tuple[int, ...]
-    num_accepted: int  # the first ones were drafted here
-    num_tested: int  # the accepted ones, and the one that differed
-    num_dead: int  # draft tokens that a difference made worthless
-    num_survived: int  # draft tokens equal to what was committed there
+# In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
+COUPLED_DRAFT_TOKENS = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +53,7 @@ class AgentStream:
     is_open: bool = False  # the verifier runs it on this connection
     is_ready: bool = False  # the verifier was told so, and may grant a window
     is_stopped: bool = False  # until the next verdict
+    has_sent: bool = False  # a Draft since the latest verdict
     drafting_seconds: float = 0.0  # spent on the unsent tokens
     pace: Pace = field(default_factory=Pace)
 
@@ -130,6 +101,7 @@ class AgentStream:
         if message.window == 0 and self.window > 0:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
+        self.has_sent = False
         self.is_stopped = message.finish is not None
         if self.is_stopped:
             self._forget_drafts_from(len(self.output_ids))
@@ -176,7 +148,8 @@ class AgentStream:
             return self._flush() or self._pass()
         self.unsent.append(drawn)
         self.drafting_seconds += seconds
-        self.pace.token_drafted(seconds)
+        if len(step.token_ids) == 1:
+            self.pace.token_drafted(seconds)
         is_due = self.mode == "coupled" and self.pace.is_last_chance(now)
         return self._flush() if is_due or self._draft_is_complete() else []
 
@@ -312,7 +285,10 @@ class AgentStream:
         if self.mode == "rejection":
             return len(self.unsent) >= self.chunk_length
         room = self.window - len(self.path.live) - len(self.unsent)
-        return len(self.unsent) >= self.draft_length or room <= 0
+        if len(self.unsent) >= (self.draft_length or COUPLED_DRAFT_TOKENS):
+            return True
+        # A rest that missed the next round may as well wait for what its verdict says of it.
+        return room <= 0 and not self.has_sent
 
     def _flush(self) -> list[Draft]:
         if self.mode == "rejection" and self.unsent and self.unsent[-1].row is None:
@@ -339,12 +315,13 @@ class AgentStream:
         draft = Draft(
             channel=self.channel,
             base=base,
-            position=position,
+            offset=position - base,
             tokens=pack_token_ids([token.token_id for token in tokens]),
-            drafting_microseconds=round(self.drafting_seconds * 1e6),
+            drafting_milliseconds=round(self.drafting_seconds * 1e3),
             rows=pack_rows(rows) if rows else b"",
         )
         self.unsent.clear()
         self.chunk_length = 0
         self.drafting_seconds = 0.0
+        self.has_sent = True
         return draft

@@ -38,6 +38,7 @@ Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
 Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE_LENGTH)]
 DraftLength = Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)]
 Microseconds = Annotated[int, Meta(ge=0, lt=1 << 40)]
+Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
 
 AcceptanceMode = Literal["rejection", "coupled"]
@@ -98,7 +99,7 @@ class Ready(Message, frozen=True, array_like=True, tag=3):
 
 
 class Draft(Message, frozen=True, array_like=True, tag=4):
-    """Draft tokens at `position` of the path that began at `base` (shared.path).
+    """Draft tokens of the path that began at `base` (shared.path), `offset` tokens after that.
 
     In `rejection` it is one chunk: a row for every token, save a guess of the bonus token that may
     come first and has none; an empty one is a pass.
@@ -106,10 +107,15 @@ class Draft(Message, frozen=True, array_like=True, tag=4):
 
     channel: Channel
     base: Position
-    position: Position
+    offset: Position
     tokens: Packed
-    drafting_microseconds: Microseconds = 0
+    drafting_milliseconds: Milliseconds = 0
     rows: Packed = b""
+
+    @property
+    def position(self) -> int:
+        """Of the first of these tokens."""
+        return self.base + self.offset
 
 
 class Cancel(Message, frozen=True, array_like=True, tag=5):
@@ -166,8 +172,8 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     position: Position  # before this verdict
     num_accepted: DraftLength
     tokens: Packed
-    draft_length: DraftLength = 0  # tokens that one Draft should hold
     window: DraftLength = 0  # tokens that may be drafted beyond the new position; 0: do not draft
+    draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
     finish: Finish | None = None
 
 

@@ -1,4 +1,7 @@
-"""Token ids as little-endian bytes: one width byte (2 or 3), then the ids."""
+"""Token ids as little-endian bytes, 2 or 3 for each.
+
+An even number of bytes holds narrow ids; wide ones are padded to an odd number.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from shared.errors import RemoteProtocolError
 
 _NARROW, _WIDE = 2, 3  # bytes per id; 3 hold every vocabulary up to 16.7 million
+_PADDING = b"\0"
 
 
 def pack_token_ids(token_ids: Sequence[int] | NDArray[np.uint32]) -> bytes:
@@ -18,8 +22,14 @@ def pack_token_ids(token_ids: Sequence[int] | NDArray[np.uint32]) -> bytes:
     if not len(ids):
         return b""
     if int(ids.max()) < 1 << 16:
-        return bytes([_NARROW]) + ids.astype("<u2").tobytes()
-    return bytes([_WIDE]) + ids.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+        return ids.astype("<u2").tobytes()
+    packed = ids.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+    return packed if len(packed) % 2 else packed + _PADDING
+
+
+def count_token_ids(packed: bytes) -> int:
+    """How many ids are packed, if they are well formed."""
+    return len(packed) // (_WIDE if len(packed) % 2 else _NARROW)
 
 
 def unpack_token_ids(packed: bytes, vocab_size: int) -> NDArray[np.uint32]:
@@ -30,11 +40,11 @@ def unpack_token_ids(packed: bytes, vocab_size: int) -> NDArray[np.uint32]:
     """
     if not packed:
         return np.zeros(0, dtype=np.uint32)
-    width, body = packed[0], packed[1:]
-    if width not in (_NARROW, _WIDE) or not body or len(body) % width:
-        raise RemoteProtocolError(
-            f"token ids of {len(body)} bytes with width {width} are malformed"
-        )
+    num_ids = count_token_ids(packed)
+    width = _WIDE if len(packed) % 2 else _NARROW
+    body, padding = packed[: num_ids * width], packed[num_ids * width :]
+    if not num_ids or padding not in (b"", _PADDING):
+        raise RemoteProtocolError(f"token ids of {len(packed)} bytes are malformed")
     if width == _NARROW:
         ids = np.frombuffer(body, dtype="<u2").astype(np.uint32)
     else:

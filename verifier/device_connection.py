@@ -303,7 +303,7 @@ class DeviceConnection:
             case Draft():
                 draft = unpack_draft(message, self._service.target.vocab_size)
                 now = asyncio.get_running_loop().time()
-                stream.receive_draft(draft, message.drafting_microseconds / 1e6, now)
+                stream.receive_draft(draft, message.drafting_milliseconds / 1e3, now)
             case Cancel():
                 self._service.cancel(stream)
         self._service.wake()

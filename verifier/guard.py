@@ -16,9 +16,12 @@ from verifier.goodput import expected_tokens
 # arrives (half of it on average), then its own.
 WAITING_ROUNDS = 1.5
 
-# A draft token below this chance to be accepted is not worth its bytes: at 0.3 a board of
-# acceptance rate 0.9 drafts up to 11 tokens, one of 0.7 up to 3.
-SMALLEST_SURVIVAL = 0.3
+# A draft token below this chance to be accepted is not worth its bytes: at 0.15 a board of
+# acceptance rate 0.9 drafts up to 18 tokens, one of 0.7 up to 5.
+SMALLEST_SURVIVAL = 0.15
+
+# Drafting on before the verdict on what is in flight costs another message, so it takes more.
+SMALLEST_SURVIVAL_AHEAD = 0.3
 
 # One probe meets some four target rows: it moves a settled estimate by a tenth.
 PROBE_LENGTH = 4
@@ -80,12 +83,12 @@ def best_length(costs: DraftCosts, asked_length: int) -> int:
     return max(paying, key=lambda length: _tokens_per_second(costs, length), default=0)
 
 
-def worthwhile_depth(acceptance_rate: float) -> int:
+def worthwhile_depth(acceptance_rate: float, smallest_survival: float = SMALLEST_SURVIVAL) -> int:
     """Return how far beyond the committed tokens a draft token still has a fair chance to survive.
 
     Deeper ones cost energy and bytes for little, even where the verifier would take them for free.
     """
-    return max(int(math.log(SMALLEST_SURVIVAL) / math.log(acceptance_rate)), 1)
+    return max(int(math.log(smallest_survival) / math.log(acceptance_rate)), 1)
 
 
 def _tokens_per_second(costs: DraftCosts, draft_length: int) -> float:

@@ -11,7 +11,7 @@ import msgspec
 
 from verifier.budget import BudgetLimits, plan_budget
 from verifier.cost_curve import CostCurve
-from verifier.guard import DraftCosts, best_length, worthwhile_depth
+from verifier.guard import SMALLEST_SURVIVAL_AHEAD, DraftCosts, best_length, worthwhile_depth
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.streams import Stream
 
@@ -105,17 +105,33 @@ def _longest_testable(settings: ScheduleSettings) -> int:
 
 
 def _grant(stream: Stream, length: int, settings: ScheduleSettings) -> Grant:
-    """One Draft in the running round, one for the next: the board drafts while the target works."""
+    """A Draft for the next round, beyond what the round that starts now is going to decide."""
     is_fixed = stream.request.draft_length is not None
     if stream.can_draft and stream.request.draft_length is not None:
         length = min(stream.request.draft_length, _longest_testable(settings))
     room = stream.request.max_output_tokens - stream.position - 1
     if length == 0 or room <= 0:
         return Grant(0, 0)
-    # In `rejection` the guess of the bonus token stands between two chunks.
-    window = 2 * length + (stream.request.mode == "rejection")
+    reach = None
     if settings.uses_guard and not is_fixed:
-        depth = worthwhile_depth(stream.estimates.acceptance.rate)
-        window = min(window, max(length, depth))
-    window = min(window, settings.max_window, room, stream.draft_room)
+        reach = worthwhile_depth(stream.estimates.acceptance.rate, SMALLEST_SURVIVAL_AHEAD)
+    window = min(_window(stream, length, reach), settings.max_window, room, stream.draft_room)
+    if stream.request.mode == "coupled" and window <= len(stream.path.live) + 1:
+        window = len(stream.path.live)
     return Grant(min(length, window), window) if window > 0 else Grant(0, 0)
+
+
+def _window(stream: Stream, length: int, reach: int | None) -> int:
+    """How far to draft so that the next rounds find a whole Draft each.
+
+    In `rejection` the next round waits for a Draft, and the guess of the bonus token stands between
+    that and the one after it. Else the next round starts at once with the live tokens, and commits
+    one more: only what lies beyond that can still be tested, if it has a fair chance to survive
+    until then, which ends at `reach` tokens from here (None: always).
+    """
+    if stream.request.mode == "rejection":
+        window = 2 * length + 1
+        return window if reach is None else min(window, max(length, reach))
+    num_live = len(stream.path.live)
+    window = num_live + 1 + length
+    return window if reach is None or num_live == 0 else min(window, reach)

@@ -234,13 +234,14 @@ class VerifierService:
     def _verdict(self, channel: int, result: StreamResult) -> Verdict:
         stream, settled = result.stream, result.settled
         is_open = stream.finish is None
+        is_chunked = stream.request.mode == "rejection"  # else the board sends as it drafts
         return Verdict(
             channel=channel,
             position=settled.position,
             num_accepted=settled.num_accepted,
             tokens=pack_token_ids(settled.token_ids),
-            draft_length=stream.draft_length if is_open else 0,
             window=stream.window if is_open else 0,
+            draft_length=stream.draft_length if is_open and is_chunked else 0,
             finish=stream.finish,
         )
 

@@ -208,8 +208,11 @@ class Stream:
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
-        self._learn(verify, outcome)
-        self.path = commit(self.path, kept)
+        before, self.path = self.path, commit(self.path, kept)
+        if self.request.mode == "coupled":
+            self._learn_from_commit(before, num_kept)
+        else:
+            self._learn_from_probs(verify, outcome)
         num_accepted = min(outcome.num_accepted, num_kept)
         return Settled(
             position=position,
@@ -255,17 +258,22 @@ class Stream:
             return "context" if self.request.ends_at_context else "length"
         return None
 
-    def _learn(self, verify: Verify, outcome: ItemOutcome) -> None:
+    def _learn_from_commit(self, before: Path, num_committed: int) -> None:
+        """Every live token met what was committed at its position, tested in the round or not."""
+        if self.path.base > before.base:
+            self._observe_counts(self.path.base - 1 - before.position, 1)
+        else:
+            self._observe_counts(min(len(before.live), num_committed), 0)
+
+    def _learn_from_probs(self, verify: Verify, outcome: ItemOutcome) -> None:
         num_drafted = len(verify.draft_token_ids)
         if not num_drafted:
             return
-        num_rejected = int(outcome.num_accepted < num_drafted)
-        if not outcome.accept_probs:
-            self._observe_counts(outcome.num_accepted, num_rejected)
-            return
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_probs(outcome.accept_probs)
-            acceptance.positions.observe(outcome.num_accepted, num_rejected)
+            acceptance.positions.observe(
+                outcome.num_accepted, int(outcome.num_accepted < num_drafted)
+            )
 
     def _observe_counts(self, num_accepted: int, num_rejected: int) -> None:
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):

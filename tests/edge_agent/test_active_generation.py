@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from edge_agent.active_generation import ActiveGeneration, Event
+from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import scripted_drafter
 from edge_agent.generation import Finished, GenerationRequest, TextPiece, Timings
-from edge_agent.stream import DraftSettings
 from shared.errors import ModelError, RemoteProtocolError, RequestRefused, VerifierAway
 from shared.messages import (
     ChatMessage,
@@ -63,7 +63,7 @@ def verdict(
     finish = Finish(reason, text_bytes) if reason else None
     position = len(generation.stream.output_ids)
     tokens = pack_token_ids(own)
-    generation.receive(Verdict(2, position, accepted, tokens, 2, 4, finish), 20, now)
+    generation.receive(Verdict(2, position, accepted, tokens, 4, 2, finish), 20, now)
 
 
 def draft(generation: ActiveGeneration, *token_ids: int) -> None:
@@ -71,7 +71,7 @@ def draft(generation: ActiveGeneration, *token_ids: int) -> None:
     for token_id in token_ids:
         step = generation.stream.next_step()
         assert step is not None
-        for message in generation.stream.fed(step, DraftToken(token_id), 0.1, now=1e6):
+        for message in generation.stream.fed(step, DraftToken(token_id), 0.1, now=0.0):
             generation.sent(message, 25)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import DraftInterrupted, Forward, ScriptedDrafter
 from edge_agent.drafting import DraftingLoop
-from edge_agent.stream import AgentStream, DraftSettings
+from edge_agent.stream import AgentStream
 from shared.errors import ModelError, OutOfCache
 from shared.messages import AcceptanceMode, Draft, Opened, Ready, Verdict
 from shared.sampling import GREEDY, SamplingParameters
@@ -114,7 +115,7 @@ class Board:
     def verdict(self, stream: AgentStream, *own: int, accepted: int = 0, window: int = 2) -> None:
         position = len(stream.output_ids)
         tokens = pack_token_ids(own)
-        stream.verdict(Verdict(stream.channel, position, accepted, tokens, 2, window), 0.0)
+        stream.verdict(Verdict(stream.channel, position, accepted, tokens, window, 2), 0.0)
         for draft in stream.overdue():
             self._send(stream, draft)
         self.loop.wake()

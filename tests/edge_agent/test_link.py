@@ -39,7 +39,7 @@ from tests.support.scripted import board
 from tests.support.waiting import eventually
 
 HELLO = Hello(protocol_version=PROTOCOL_VERSION, agent_version="1", draft_model="small")
-VERDICT = Verdict(0, 0, 0, b"\x02\x01\x00")
+VERDICT = Verdict(0, 0, 0, b"\x01\x00")
 
 
 @dataclass
@@ -98,8 +98,8 @@ def test_bytes_on_the_wire_count_payload_and_frame_header() -> None:
 
     callbacks = Callbacks()
     end_with(serve, callbacks)
-    # [67, 0, 0, 0, b"..."]: array, type, three small numbers, 2 + 3 bytes; then 2 of the frame.
-    assert [10 + 2] == [num_bytes for _, num_bytes in callbacks.received]
+    # [67, 0, 0, 0, b"..."]: array, type, three small numbers, 2 + 2 bytes; then 2 of the frame.
+    assert [9 + 2] == [num_bytes for _, num_bytes in callbacks.received]
     assert 3 + 6 == callbacks.link().send(Cancel(3))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_agent.draft_step import Committed, DraftSettings, DraftStep
 from edge_agent.draw import DrawSpec, path_seed
-from edge_agent.stream import READY_WITHIN_TOKENS, AgentStream, Committed, DraftSettings, DraftStep
+from edge_agent.stream import READY_WITHIN_TOKENS, AgentStream
 from shared.errors import RemoteProtocolError
 from shared.messages import AcceptanceMode, Draft, Finish, Opened, Verdict
 from shared.path import DraftToken
@@ -223,11 +224,11 @@ def test_a_draft_goes_when_it_is_as_long_as_was_asked() -> None:
     stream = running(draft_length=3, window=6)
     assert [] == draft(stream, 31, 32)
     (sent,) = draft(stream, 33, seconds=0.5)
-    assert (4, 0, 1, 500_000, b"") == (
+    assert (4, 0, 1, 500, b"") == (
         sent.channel,
         sent.base,
         sent.position,
-        sent.drafting_microseconds,
+        sent.drafting_milliseconds,
         sent.rows,
     )
     assert [(1, [31, 32, 33])] == contents([sent])
@@ -235,9 +236,24 @@ def test_a_draft_goes_when_it_is_as_long_as_was_asked() -> None:
 
 
 def test_drafting_goes_on_ahead_up_to_the_window() -> None:
-    stream = running(draft_length=4, window=6)
-    assert [(1, [31, 32, 33, 34]), (5, [35, 36])] == contents(draft(stream, *range(31, 37)))
+    stream = running(draft_length=4, window=9)
+    sent = draft(stream, *range(31, 40))
+    assert [(1, [31, 32, 33, 34]), (5, [35, 36, 37, 38])] == contents(sent)
     assert None is stream.next_step()
+
+
+def test_a_rest_that_missed_its_round_waits_for_the_verdict() -> None:
+    stream = running(draft_length=4, window=6)
+    assert [(1, [31, 32, 33, 34])] == contents(draft(stream, *range(31, 37)))
+    verdict(stream, 35, accepted=4, draft_length=4, window=1)
+    assert [(6, [36])] == contents(stream.overdue())
+
+
+def test_a_rest_goes_with_the_path_that_the_verdict_ends() -> None:
+    stream = running(draft_length=4, window=6)
+    draft(stream, *range(31, 37))
+    verdict(stream, 99, accepted=2)
+    assert ([], []) == (unsent_ids(stream), stream.overdue())
 
 
 def test_without_a_window_nothing_is_drafted() -> None:
@@ -336,7 +352,7 @@ def test_an_unsent_token_that_differs_goes_with_all_behind_it() -> None:
 def test_a_target_that_is_faster_overtakes_the_draft() -> None:
     stream = running(draft_length=3)
     draft(stream, 31)
-    stream.verdict(Verdict(4, 1, 0, pack_token_ids([31, 32]), 3, 6), 0.0)
+    stream.verdict(Verdict(4, 1, 0, pack_token_ids([31, 32]), 6, 3), 0.0)
     assert [] == unsent_ids(stream)
     assert 3 == draw_step(stream)[1].position
 
@@ -347,7 +363,7 @@ def test_struck_tokens_take_their_time_with_them() -> None:
     verdict(stream, 31)
     (sent,) = draft(stream, 33, 34, seconds=0.1)
     assert [(2, [32, 33, 34])] == contents([sent])
-    assert 600_000 == sent.drafting_microseconds
+    assert 600 == sent.drafting_milliseconds
 
 
 def test_a_verdict_that_asks_for_less_makes_the_draft_due() -> None:

@@ -93,7 +93,7 @@ def test_what_a_later_version_appends_to_a_part_is_ignored() -> None:
 
 
 def test_missing_trailing_fields_take_their_defaults() -> None:
-    assert Draft(channel=1, base=2, position=3, tokens=b"x") == decode_from_agent(
+    assert Draft(channel=1, base=2, offset=3, tokens=b"x") == decode_from_agent(
         msgpack.packb([4, 1, 2, 3, b"x"])
     )
     assert (
@@ -107,7 +107,7 @@ def test_missing_trailing_fields_take_their_defaults() -> None:
     [
         (Goodbye(), "91 07"),
         (Ready(channel=3), "92 03 03"),
-        (Draft(channel=1, base=2, position=2, tokens=b"\x02\x05\x00"), "95 04 01 02 02 c403020500"),
+        (Draft(channel=1, base=2, offset=0, tokens=b"\x05\x00"), "95 04 01 02 00 c4020500"),
         (Verdict(channel=1, position=2, num_accepted=1, tokens=b""), "95 43 01 02 01 c400"),
         (GoingAway(retry_after_seconds=1.0), "92 45 cb3ff0000000000000"),
     ],
@@ -120,7 +120,7 @@ def test_the_bytes_of_a_message_are_pinned(message: Any, wire: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "draft_bytes", "verdict_bytes"), [(40, 19, 12), (127, 19, 12), (1000, 23, 14)]
+    ("position", "draft_bytes", "verdict_bytes"), [(40, 16, 10), (127, 16, 10), (1000, 18, 12)]
 )
 def test_a_greedy_draft_of_four_tokens_and_its_verdict_are_small(
     position: int, draft_bytes: int, verdict_bytes: int
@@ -128,16 +128,15 @@ def test_a_greedy_draft_of_four_tokens_and_its_verdict_are_small(
     draft = Draft(
         channel=1,
         base=position,
-        position=position,
+        offset=0,
         tokens=pack_token_ids([11, 22_222, 333, 44_444]),
-        drafting_microseconds=40_000,
+        drafting_milliseconds=40,
     )
     verdict = Verdict(
         channel=1,
         position=position,
         num_accepted=4,
         tokens=pack_token_ids([5_555]),
-        draft_length=4,
         window=8,
     )
     assert (draft_bytes, verdict_bytes) == (len(encode(draft)), len(encode(verdict)))

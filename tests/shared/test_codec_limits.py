@@ -138,16 +138,16 @@ AGENT_LIMITS = [
         "Expected `int` <= 128 - at `$[12]`",
     ),
     ("base", [4, 1, MAX_POSITION, 0, b""], [4, 1, MAX_POSITION + 1, 0, b""], "at `$[2]`"),
-    ("position", [4, 1, 0, MAX_POSITION, b""], [4, 1, 0, MAX_POSITION + 1, b""], "at `$[3]`"),
-    ("drafting_microseconds", [*DRAFT, (1 << 40) - 1], [*DRAFT, 1 << 40], "at `$[5]`"),
+    ("offset", [4, 1, 0, MAX_POSITION, b""], [4, 1, 0, MAX_POSITION + 1, b""], "at `$[3]`"),
+    ("drafting_milliseconds", [*DRAFT, (1 << 32) - 1], [*DRAFT, 1 << 32], "at `$[5]`"),
     ("draft_microseconds", [6, (1 << 40) - 1], [6, 1 << 40], "at `$[1]`"),
 ]
 VERIFIER_LIMITS = [
     ("target_model", [65, 1, "n" * 200, 1, 1, 1, 1], [65, 1, "n" * 201, 1, 1, 1, 1], "at `$[2]`"),
     ("acceptance_mode", [66, 1, b"", 1, "rejection"], [66, 1, b"", 1, None], "at `$[4]`"),
     ("num_accepted", [67, 1, 2, 128, b""], [67, 1, 2, 129, b""], "<= 128 - at `$[3]`"),
-    ("draft_length", [67, 1, 2, 3, b"", 128], [67, 1, 2, 3, b"", 129], "<= 128 - at `$[5]`"),
-    ("window", [67, 1, 2, 3, b"", 1, 128], [67, 1, 2, 3, b"", 1, 129], "<= 128 - at `$[6]`"),
+    ("window", [67, 1, 2, 3, b"", 128], [67, 1, 2, 3, b"", 129], "<= 128 - at `$[5]`"),
+    ("draft_length", [67, 1, 2, 3, b"", 1, 128], [67, 1, 2, 3, b"", 1, 129], "<= 128 - at `$[6]`"),
     ("window", [67, 1, 2, 3, b"", 1, 0], [67, 1, 2, 3, b"", 1, -1], ">= 0 - at `$[6]`"),
     (
         "finish",

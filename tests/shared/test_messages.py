@@ -34,7 +34,7 @@ FIELDS_OF_VERSION_1 = {
         " acceptance_mode draft_length",
     ),
     3: ("Ready", "channel"),
-    4: ("Draft", "channel base position tokens drafting_microseconds rows"),
+    4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
     5: ("Cancel", "channel"),
     6: ("Status", "draft_microseconds"),
     7: ("Goodbye", ""),
@@ -43,7 +43,7 @@ FIELDS_OF_VERSION_1 = {
         "protocol_version target_model vocab_size epoch context_tokens max_streams",
     ),
     66: ("Opened", "channel prompt seed acceptance_mode cached_prefix_tokens"),
-    67: ("Verdict", "channel position num_accepted tokens draft_length window finish"),
+    67: ("Verdict", "channel position num_accepted tokens window draft_length finish"),
     68: ("Error", "code sentence channel field difference"),
     69: ("GoingAway", "retry_after_seconds"),
 }
@@ -86,7 +86,7 @@ def test_a_message_is_a_frozen_array(message_type: type[Message]) -> None:
 
 def test_a_received_message_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        Draft(channel=1, base=0, position=0, tokens=b"").position = 1
+        Draft(channel=1, base=0, offset=0, tokens=b"").offset = 1
 
 
 def test_a_verdict_without_a_window_grants_nothing() -> None:

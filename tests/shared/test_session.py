@@ -38,7 +38,7 @@ MESSAGES: tuple[Message, ...] = (
     Hello(protocol_version=1),
     Open(channel=1, stream_id=2),
     Ready(channel=1),
-    Draft(channel=1, base=0, position=0, tokens=b""),
+    Draft(channel=1, base=0, offset=0, tokens=b""),
     Cancel(channel=1),
     Status(draft_microseconds=1),
     Goodbye(),

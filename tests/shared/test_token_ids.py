@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
-from shared.token_ids import pack_token_ids, unpack_token_ids
+from shared.token_ids import count_token_ids, pack_token_ids, unpack_token_ids
 
 VOCAB_SIZE = 1 << 24
 
@@ -32,13 +32,15 @@ def test_an_array_packs_like_a_list(token_ids: list[int]) -> None:
     ("token_ids", "packed"),
     [
         ([], ""),
-        ([0], "02 0000"),
-        ([1, 0x1234, 0xFFFF], "02 0100 3412 ffff"),
-        ([1, 0x10000], "03 010000 000001"),
-        ([0xABCDEF], "03 efcdab"),
+        ([0], "0000"),
+        ([1, 0x1234, 0xFFFF], "0100 3412 ffff"),
+        ([0xABCDEF], "efcdab"),
+        ([1, 0x10000], "010000 000001 00"),
+        ([1, 2, 0x10000], "010000 020000 000001"),
     ],
 )
 def test_ids_are_little_endian_in_two_bytes_or_three(token_ids: list[int], packed: str) -> None:
+    assert len(token_ids) == count_token_ids(bytes.fromhex(packed))
     assert bytes.fromhex(packed) == pack_token_ids(token_ids)
     assert token_ids == unpack_token_ids(bytes.fromhex(packed), VOCAB_SIZE).tolist()
 
@@ -46,16 +48,11 @@ def test_ids_are_little_endian_in_two_bytes_or_three(token_ids: list[int], packe
 @pytest.mark.parametrize(
     ("packed", "sentence"),
     [
-        ("02", "token ids of 0 bytes with width 2 are malformed"),
-        ("03", "token ids of 0 bytes with width 3 are malformed"),
-        ("02 00", "token ids of 1 bytes with width 2 are malformed"),
-        ("02 0000 00", "token ids of 3 bytes with width 2 are malformed"),
-        ("03 0000", "token ids of 2 bytes with width 3 are malformed"),
-        ("00 0000", "token ids of 2 bytes with width 0 are malformed"),
-        ("01 0000", "token ids of 2 bytes with width 1 are malformed"),
-        ("04 00000000", "token ids of 4 bytes with width 4 are malformed"),
-        ("02 0a00", "token id 10 is outside the vocabulary of 10"),
-        ("03 000000 ffffff", "token id 16777215 is outside the vocabulary of 10"),
+        ("00", "token ids of 1 bytes are malformed"),
+        ("010000 000001 01", "token ids of 7 bytes are malformed"),  # no padding
+        ("010000 0000", "token ids of 5 bytes are malformed"),
+        ("0a00", "token id 10 is outside the vocabulary of 10"),
+        ("000000 ffffff 00", "token id 16777215 is outside the vocabulary of 10"),
     ],
 )
 def test_malformed_ids_are_refused(packed: str, sentence: str) -> None:

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from edge_agent.agent import Agent
+from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import Drafter
 from edge_agent.generation import Finished, GenerationRequest, TextPiece
-from edge_agent.stream import DraftSettings
 from shared.messages import ChatMessage
 from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits

@@ -122,7 +122,7 @@ class RawBoard:
         self, base: int, position: int, token_ids: list[int], rows: bytes = b"", channel: int = 0
     ) -> None:
         """Send a Draft."""
-        await self.send(Draft(channel, base, position, pack_token_ids(token_ids), rows=rows))
+        await self.send(Draft(channel, base, position - base, pack_token_ids(token_ids), rows=rows))
 
 
 def hello_to(verifier: Verifier) -> Hello:

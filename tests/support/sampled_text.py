@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from edge_agent import stream
 from edge_agent.agent import Agent
+from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import scripted_drafter
 from edge_agent.draw import DrawSpec, draw_token
 from edge_agent.generation import GenerationRequest
-from edge_agent.stream import DraftSettings
 from shared import speculation
 from shared.messages import AcceptanceMode
 from shared.path import DraftToken

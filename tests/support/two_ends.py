@@ -10,8 +10,9 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.draft_step import DraftSettings, DraftStep
 from edge_agent.drafter import Forward, ScriptedDrafter, scripted_drafter
-from edge_agent.stream import AgentStream, DraftSettings, DraftStep
+from edge_agent.stream import AgentStream
 from shared.codec import decode_from_agent, decode_from_verifier, encode
 from shared.messages import (
     Cancel,
@@ -220,7 +221,7 @@ class TwoEnds:
                 stream.board_is_ready = True
             case Draft():
                 draft = extension_of(message, self.board.stream.vocab_size)
-                stream.receive_draft(draft, message.drafting_microseconds / 1e6, now)
+                stream.receive_draft(draft, message.drafting_milliseconds / 1e3, now)
             case Cancel():
                 self._cancel(stream)
 
@@ -268,8 +269,8 @@ class TwoEnds:
             position=settled.position,
             num_accepted=settled.num_accepted,
             tokens=pack_token_ids(settled.token_ids),
-            draft_length=stream.draft_length if is_open else 0,
             window=stream.window if is_open else 0,
+            draft_length=stream.draft_length if is_open else 0,
             finish=stream.finish,
         )
         self.down.append(encode(verdict))

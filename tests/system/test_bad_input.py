@@ -326,7 +326,7 @@ DraftOf = Callable[[int], Draft]
 
 
 def draft(base: int, position: int, token_ids: list[int], rows: bytes = b"") -> Draft:
-    return Draft(0, base, position, pack_token_ids(token_ids), rows=rows)
+    return Draft(0, base, position - base, pack_token_ids(token_ids), rows=rows)
 
 
 DRAFT_ERRORS: dict[str, tuple[DraftOf, str]] = {
@@ -346,13 +346,13 @@ DRAFT_ERRORS: dict[str, tuple[DraftOf, str]] = {
         lambda at: draft(0, at, [VOCAB_SIZE], certain(1)),
         f"token id {VOCAB_SIZE} is outside the vocabulary of {VOCAB_SIZE}",
     ),
-    "token ids of an unknown width": (
-        lambda at: Draft(0, 0, at, b"\x05\x01"),
-        "token ids of 1 bytes with width 5 are malformed",
+    "a token id and a half": (
+        lambda at: Draft(0, 0, at, b"\x05\x01\x00\x00\x01"),
+        "token ids of 5 bytes are malformed",
     ),
     "half a token id": (
-        lambda at: Draft(0, 0, at, b"\x02\x01\x00\x01"),
-        "token ids of 3 bytes with width 2 are malformed",
+        lambda at: Draft(0, 0, at, b"\x01"),
+        "token ids of 1 bytes are malformed",
     ),
     "rows cut short": (
         lambda at: draft(0, at, [1], b"\x03\x01"),

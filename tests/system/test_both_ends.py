@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from edge_agent.stream import DraftSettings
+from edge_agent.draft_step import DraftSettings
 from shared.noise import Domain
 from shared.path import Path
 from shared.sampling import GREEDY, SamplingParameters, dense_probabilities

@@ -21,7 +21,7 @@ def row(*token_ids: int) -> SparseRow:
 
 def draft(token_ids: list[int], *rows: SparseRow) -> Draft:
     packed = pack_rows(rows) if rows else b""
-    return Draft(channel=3, base=4, position=6, tokens=pack_token_ids(token_ids), rows=packed)
+    return Draft(channel=3, base=4, offset=2, tokens=pack_token_ids(token_ids), rows=packed)
 
 
 def shape(message: Draft) -> list[tuple[int, list[int] | None, bool]]:

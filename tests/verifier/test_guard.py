@@ -14,6 +14,7 @@ from verifier.guard import (
     MAX_PROBE_PAUSE_SECONDS,
     PROBE_LENGTH,
     SMALLEST_SURVIVAL,
+    SMALLEST_SURVIVAL_AHEAD,
     DraftCosts,
     ProbeClock,
     best_length,
@@ -80,8 +81,9 @@ def test_the_length_with_most_tokens_per_second_wins_over_the_longest_that_pays(
 
 def test_even_a_free_draft_ends_where_its_tokens_hardly_survive() -> None:
     free = costs(rate=0.7, token_seconds=0.0, waits=False)
-    assert 3 == worthwhile_depth(0.7) == best_length(free, 16)
-    assert 11 == worthwhile_depth(0.9)
+    assert 5 == worthwhile_depth(0.7) == best_length(free, 16)
+    assert 18 == worthwhile_depth(0.9)
+    assert 3 == worthwhile_depth(0.7, SMALLEST_SURVIVAL_AHEAD)
     assert 1 == worthwhile_depth(0.01)
 
 

@@ -166,7 +166,7 @@ def next_served(planner: RoundPlanner) -> dict[int, int]:
 
 def test_drafts_are_cut_to_the_budget_and_the_rest_stays_live() -> None:
     planner = make_planner(budget_tokens=6)
-    streams = [make_stream(number) for number in (1, 2)]
+    streams = [make_stream(number, draft_length=5) for number in (1, 2)]
     drafting(planner, *streams)
     for stream in streams:
         draft(stream, 31, 32, 33, 34, 35)
@@ -179,7 +179,7 @@ def test_drafts_are_cut_to_the_budget_and_the_rest_stays_live() -> None:
 
 def test_who_got_no_draft_token_last_round_goes_before_who_did() -> None:
     planner = make_planner(budget_tokens=4)
-    streams = [make_stream(number) for number in (1, 2)]
+    streams = [make_stream(number, draft_length=4) for number in (1, 2)]
     drafting(planner, *streams)
     draft(streams[0], 31, 32, 33, 34)
     draft(streams[1], 31, 32)
@@ -580,5 +580,5 @@ def test_grants_follow_the_policy_for_those_who_had_a_part() -> None:
     planner = make_planner(budget_tokens=8, policy=FixedPolicy(4))
     first, second = make_stream(1), make_stream(2)
     drafting(planner, first, second)
-    assert [(4, 8)] * 2 == [(stream.draft_length, stream.window) for stream in (first, second)]
+    assert [(4, 5)] * 2 == [(stream.draft_length, stream.window) for stream in (first, second)]
     assert 8 == planner.latest_schedule.budget_tokens

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.path import Path
+from shared.path import DraftToken, Path
 from tests.support.planning import make_curve, make_stream
 from verifier.budget import BudgetLimits
 from verifier.guard import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH
@@ -59,8 +59,17 @@ def grants(
     return [(grant.draft_length, grant.window) for grant in made.grants]
 
 
-def test_a_board_drafts_for_the_running_round_and_the_next() -> None:
-    assert [(4, 8)] == grants(ready())
+def drafted(stream: Stream, *token_ids: int) -> Stream:
+    """The stream with these live tokens."""
+    live = tuple(DraftToken(token_id) for token_id in token_ids)
+    end = stream.path.position + len(live)
+    stream.path = Path(base=stream.path.base, position=stream.path.position, end=end, live=live)
+    return stream
+
+
+def test_a_board_drafts_beyond_what_the_next_round_decides() -> None:
+    assert [(4, 5)] == grants(ready())
+    assert [(4, 8)] == grants(drafted(ready(), 1, 2, 3))
 
 
 def test_in_rejection_a_guess_of_the_bonus_token_stands_between_two_chunks() -> None:
@@ -70,7 +79,7 @@ def test_in_rejection_a_guess_of_the_bonus_token_stands_between_two_chunks() -> 
 def test_no_board_no_draft() -> None:
     stream = ready()
     stream.board_is_ready = False
-    assert [(0, 0), (4, 8)] == grants(stream, ready(2))
+    assert [(0, 0), (4, 5)] == grants(stream, ready(2))
 
 
 def test_nobody_at_all() -> None:
@@ -80,18 +89,19 @@ def test_nobody_at_all() -> None:
 @pytest.mark.parametrize(
     ("limits", "position", "changes", "expected"),
     [
-        ({"max_draft_length": 3}, 0, {}, (3, 6)),
-        ({"max_window": 6}, 0, {}, (4, 6)),
+        ({"max_draft_length": 3}, 0, {}, (3, 4)),
+        ({"max_window": 4}, 0, {}, (4, 4)),
         ({"max_window": 3}, 0, {}, (3, 3)),
         ({"max_window": 0}, 0, {}, (0, 0)),
-        ({"budget_tokens": 3}, 0, {}, (3, 6)),
+        ({"budget_tokens": 3}, 0, {}, (3, 4)),
         ({"budget_tokens": 0}, 0, {}, (0, 0)),
-        ({"max_round_tokens": 3}, 0, {}, (2, 4)),
+        ({"max_round_tokens": 3}, 0, {}, (2, 3)),
         ({}, 94, {}, (4, 5)),  # the last of 100 tokens is always the target's
-        ({}, 98, {}, (1, 1)),
+        ({}, 97, {}, (2, 2)),
+        ({}, 98, {}, (0, 0)),  # the next round decides the only one left
         ({}, 99, {}, (0, 0)),
-        ({}, 0, {"draft_context_tokens": 12}, (4, 7)),  # 5 prompt tokens
-        ({}, 0, {"draft_context_tokens": 6}, (1, 1)),
+        ({}, 0, {"draft_context_tokens": 9}, (4, 4)),  # 5 prompt tokens
+        ({}, 0, {"draft_context_tokens": 6}, (0, 0)),
         ({}, 0, {"draft_context_tokens": 5}, (0, 0)),
         ({}, 0, {"draft_context_tokens": 0}, (0, 0)),
     ],
@@ -111,11 +121,11 @@ def test_every_limit_counts(
 @pytest.mark.parametrize(
     ("asked", "limits", "expected"),
     [
-        (6, {}, (6, 12)),
-        (100, {}, (8, 16)),
-        (6, {"budget_tokens": 2}, (2, 4)),
+        (6, {}, (6, 7)),
+        (100, {}, (8, 9)),
+        (6, {"budget_tokens": 2}, (2, 3)),
         (6, {"budget_tokens": 0}, (0, 0)),  # a chunk that no round may test
-        (6, {"max_round_tokens": 4}, (3, 6)),
+        (6, {"max_round_tokens": 4}, (3, 4)),
         (6, {"max_round_tokens": 1}, (0, 0)),
         (0, {}, (0, 0)),
     ],
@@ -136,7 +146,7 @@ def test_a_fixed_length_takes_nothing_from_the_others_and_is_not_vetoed() -> Non
     fixed, other = ready(1, draft_length=6), ready(2)
     for stream in (fixed, other):
         stream.estimates.speed.observe_drafting(1, 9.0)
-    assert [(6, 12), (0, 0)] == grants(fixed, other, uses_guard=True)
+    assert [(6, 7), (0, 0)] == grants(fixed, other, uses_guard=True)
     policy = WatchedPolicy()
     schedule([fixed, other], policy, make_curve(), settings(), 0.0)
     assert [0, 8] == [share.max_length for share in policy.shares]
@@ -159,7 +169,7 @@ def test_the_policy_sees_acceptance_of_the_stream_and_goodput_of_the_device() ->
 def test_the_budget_may_follow_from_the_slowdown_limit() -> None:
     made = schedule([ready()], FixedPolicy(4), make_curve(), settings(budget_tokens=None), 0.0)
     assert 0 < made.budget_tokens
-    assert (Grant(4, 8),) == made.grants
+    assert (Grant(4, 5),) == made.grants
 
 
 # --- the guard ------------------------------------------------------------------------------------
@@ -179,21 +189,21 @@ def test_a_slow_board_is_asked_for_a_short_draft_now_and_then() -> None:
         grants(stream, uses_guard=True, length=8, now=now)
         for now in (1.0, 1.1, 1.0 + FIRST_PROBE_PAUSE_SECONDS, 1.1 + FIRST_PROBE_PAUSE_SECONDS)
     ]
-    probe = (PROBE_LENGTH, 2 * PROBE_LENGTH)
+    probe = (PROBE_LENGTH, PROBE_LENGTH + 1)
     assert [[(0, 0)], [(0, 0)], [probe], [(0, 0)]] == asked
 
 
 def test_a_probe_is_no_longer_than_any_draft() -> None:
     stream = trusted(0.5)
     grants(stream, uses_guard=True, max_draft_length=2, now=0.0)
-    assert [(2, 4)] == grants(stream, uses_guard=True, max_draft_length=2, now=60.0)
+    assert [(2, 3)] == grants(stream, uses_guard=True, max_draft_length=2, now=60.0)
 
 
 def test_drafts_that_pay_again_start_the_pauses_over() -> None:
     stream = trusted(0.5)
     grants(stream, uses_guard=True, now=0.0)
     stream.estimates.speed.draft_token_seconds = 0.01
-    assert [(4, 8)] == grants(stream, uses_guard=True, now=0.1)
+    assert [(4, 5)] == grants(stream, uses_guard=True, now=0.1)
     stream.estimates.speed.draft_token_seconds = 0.5
     assert [(0, 0)] == grants(stream, uses_guard=True, now=60.0)
 
@@ -201,7 +211,7 @@ def test_drafts_that_pay_again_start_the_pauses_over() -> None:
 def test_a_stream_that_waits_needs_a_faster_board() -> None:
     """At 95 ms a token, drafts pay in rounds of 0.1 s as long as nobody waits for them."""
     coupled, rejection = trusted(0.095), trusted(0.095, mode="rejection")
-    assert [(4, 8)] == grants(coupled, uses_guard=True)
+    assert [(4, 5)] == grants(coupled, uses_guard=True)
     assert [(0, 0)] == grants(rejection, uses_guard=True)
 
 
@@ -209,9 +219,13 @@ def test_a_board_that_is_often_wrong_does_not_run_far_ahead() -> None:
     stream = ready()
     for _ in range(50):
         stream.estimates.acceptance.observe_counts(1, 1)
-    ((length, window),) = grants(stream, uses_guard=True)
-    assert 1 == length == window
+    assert [(2, 3)] == grants(stream, uses_guard=True)  # 0.5 ** 3 is too little
+    assert [(1, 1)] == grants(drafted(stream, 1), uses_guard=True)  # not before the verdict
+
+
+def test_a_board_that_is_mostly_right_drafts_past_what_is_in_flight() -> None:
+    assert [(4, 7)] == grants(drafted(trusted(0.01), 1, 2), uses_guard=True)
 
 
 def test_without_the_guard_every_board_drafts() -> None:
-    assert [(4, 8)] == grants(trusted(9.0))
+    assert [(4, 5)] == grants(trusted(9.0))

@@ -222,7 +222,7 @@ def test_what_never_fits_into_the_cache_is_refused_before_it_is_opened() -> None
 
 def test_malformed_committed_tokens_are_an_error() -> None:
     error = refusal(scripted_service(), Open(0, 0, prompt=PROMPT, committed=b"\x09"))
-    assert "token ids of 0 bytes with width 9 are malformed" == str(error)
+    assert "token ids of 1 bytes are malformed" == str(error)
 
 
 def test_no_stream_is_longer_than_what_fits_into_a_message() -> None:
