@@ -9,7 +9,7 @@ from edge_agent.draft_step import Committed, DraftSettings
 from edge_agent.drafter import Drafter
 from edge_agent.generation import Finished, GenerationRequest, TextOrigin, TextPiece, Timings
 from edge_agent.stream import AgentStream
-from shared.errors import GoodspeedError, ModelError, RequestRefused
+from shared.errors import GoodspeedError, ModelError, RequestRefused, TooManyStreams
 from shared.messages import MAX_63_BITS, Draft, Error, ErrorCode, Open, Opened, Verdict
 from shared.session import AGENT_STREAM, StreamState, next_state
 from shared.text import TextAssembler
@@ -150,6 +150,8 @@ class ActiveGeneration:
 
 
 def _client_error(error: Error) -> GoodspeedError:
-    if error.code in (ErrorCode.REQUEST, ErrorCode.LIMIT):
+    if error.code == ErrorCode.REQUEST:
         return RequestRefused(error.sentence, error.field or None)
+    if error.code == ErrorCode.LIMIT:
+        return TooManyStreams(error.sentence)
     return ModelError(f"the verifier ended the stream: {error.sentence}")

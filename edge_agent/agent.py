@@ -159,9 +159,11 @@ class Agent:
         is_refused = isinstance(error, AuthRejected | HandshakeRejected)
         if is_refused:
             self._fail_all(VerifierAway(str(error)))
+        now = time.monotonic()
         for generation in self._generations.values():
-            generation.parted_at = time.monotonic()
-            self._parted.append(generation)
+            if generation.state is not StreamState.ENDED:
+                generation.parted_at = now
+                self._parted.append(generation)
         self._generations.clear()
         retry_after = getattr(error, "retry_after_seconds", None)
         delay = backoff.delay_seconds(random.random(), retry_after, is_refused=is_refused)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from edge_agent.openai_response import error_object
-from shared.errors import GoodspeedError, RequestRefused, VerifierAway
+from shared.errors import GoodspeedError, RequestRefused, TooManyStreams, VerifierAway
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ def failure_of(error: GoodspeedError) -> Failure:
         case RequestRefused():
             body = error_object(str(error), "invalid_request_error", param=error.field)
             return Failure(HTTPStatus.BAD_REQUEST, body)
+        case TooManyStreams():
+            body = error_object(str(error), "rate_limit_error", code="too_many_streams")
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Failure(HTTPStatus.TOO_MANY_REQUESTS, body, headers)
         case VerifierAway():
             body = error_object(str(error), "server_error", code="verifier_away")
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}

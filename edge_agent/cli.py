@@ -19,6 +19,7 @@ from edge_agent.config import AgentConfig, ApiSection
 from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import Drafter, Forward
 from edge_agent.model_commands import model
+from edge_agent.models import resolve
 from shared.command_line import (
     FriendlyGroup,
     config_commands,
@@ -29,7 +30,7 @@ from shared.config import Loaded
 from shared.cpu_threads import limit_spinning
 from shared.credentials import TOKEN_PATTERN, read_secret_file
 from shared.errors import ConfigError
-from shared.model_files import resolve_model
+from shared.model_files import default_cache_dir
 
 if TYPE_CHECKING:
     from edge_agent.agent import Agent
@@ -123,7 +124,7 @@ def _load_drafter(config: AgentConfig) -> Drafter:
     draft = config.draft
     num_cores = os.cpu_count() or 1
     return LlamaDrafter(
-        resolve_model(draft.model),
+        resolve(draft.model, default_cache_dir(os.environ)),
         num_slots=draft.max_streams,
         context_tokens=draft.context_tokens,
         # More than one spin at barriers: on a busy board they draft many times slower than one.

@@ -139,8 +139,10 @@ def locate(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = P
         if not path.is_file():
             raise ModelError(f"{path} is missing: {_pull_command(name_or_path)}")
         return path
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if not path.is_file():
+        if "/" in name_or_path:
+            raise ModelError(f"there is no model at {name_or_path}")
         known = ", ".join(presets)
         raise ModelError(f"model {name_or_path} is neither a file nor one of {known}")
     return path

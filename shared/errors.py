@@ -67,6 +67,10 @@ class RequestRefused(GoodspeedError):
         super().__init__(sentence)
 
 
+class TooManyStreams(GoodspeedError):
+    """The verifier runs as many streams of this device as it may; one must end first."""
+
+
 class ModelError(GoodspeedError):
     """A model file is missing, broken or unsuitable, or the model failed."""
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import msgpack
 import msgspec
 
+from shared.token_ids import MAX_VOCAB_SIZE, pack_token_ids, unpack_token_ids
+
 BLOCK_IDS = 1024
 _HASH_BYTES = 8
 
@@ -22,7 +24,7 @@ class Difference(msgspec.Struct, frozen=True, array_like=True):
 
     block: int | None  # number of the block of ids; None: only the special ids differ
     token_bytes: tuple[bytes, ...] = ()  # of the ids in that block
-    special_ids: tuple[int, ...] = ()
+    special_ids: bytes = b""  # packed
 
 
 def fingerprint(token_bytes: Sequence[bytes], special_ids: frozenset[int]) -> bytes:
@@ -47,7 +49,7 @@ def first_difference(
             start = i * BLOCK_IDS
             end = min(start + BLOCK_IDS, _unpadded_size(token_bytes))
             return Difference(block=i, token_bytes=tuple(token_bytes[start:end]))
-    return Difference(block=None, special_ids=tuple(sorted(special_ids)))
+    return Difference(block=None, special_ids=pack_token_ids(sorted(special_ids)))
 
 
 def explain(
@@ -55,13 +57,13 @@ def explain(
 ) -> str:
     """The other side's difference against our vocabulary: names the first id and both meanings."""
     if difference.block is None:
-        differing = special_ids ^ set(difference.special_ids)
+        their_ids = frozenset(unpack_token_ids(difference.special_ids, MAX_VOCAB_SIZE).tolist())
+        differing = special_ids ^ their_ids
         if not differing:
             return "the special token ids differ"
         first = min(differing)
         ours, theirs = (
-            "special" if first in ids else "ordinary"
-            for ids in (special_ids, frozenset(difference.special_ids))
+            "special" if first in ids else "ordinary" for ids in (special_ids, their_ids)
         )
         return f"token id {first} is {ours} here and {theirs} there"
     start = difference.block * BLOCK_IDS

@@ -38,6 +38,7 @@ Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
 Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE_LENGTH)]
 DraftLength = Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)]
 Microseconds = Annotated[int, Meta(ge=0, lt=1 << 40)]
+Count = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
 
@@ -142,10 +143,10 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
 
     protocol_version: int
     target_model: Name
-    vocab_size: int
-    epoch: int  # grows with every connection of a device; the older connection ends
-    context_tokens: int
-    max_streams: int
+    vocab_size: Count
+    epoch: Count  # grows with every connection of a device; the older connection ends
+    context_tokens: Count
+    max_streams: Count
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
@@ -155,14 +156,14 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     prompt: Packed
     seed: Seed
     acceptance_mode: AcceptanceMode
-    cached_prefix_tokens: int = 0
+    cached_prefix_tokens: Count = 0
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True):
     """Why a stream ended and how much of its text counts."""
 
     reason: FinishReason
-    text_bytes: int  # UTF-8 bytes of the output text to keep
+    text_bytes: Count  # UTF-8 bytes of the output text to keep
 
 
 class Verdict(Message, frozen=True, array_like=True, tag=67):

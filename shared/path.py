@@ -92,7 +92,8 @@ def extend(path: Path, draft: Extension, committed: Sequence[int], limit: int) -
         return path
     _check_place(path, draft, limit)
     if not draft.tokens:
-        return msgspec.structs.replace(path, passed_at=draft.position)
+        latest = max(draft.position, path.passed_at or 0)  # an older pass may arrive again
+        return msgspec.structs.replace(path, passed_at=latest)
     known = max(path.end - draft.position, 0)
     _check_overlap(path, draft, committed, known)
     for i, token in enumerate(draft.tokens[known:], start=known):

@@ -62,7 +62,7 @@ VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionSt
     (_C.LEAVING, Draft): _C.LEAVING,
     (_C.LEAVING, Cancel): _C.LEAVING,
     (_C.LEAVING, Status): _C.LEAVING,
-    (_C.LEAVING, Open): _C.LEAVING,  # crossed our GoingAway on the way; refused for that stream
+    (_C.LEAVING, Open): _C.LEAVING,  # crossed our GoingAway; ignored, the agent opens it elsewhere
     (_C.LEAVING, Goodbye): _C.CLOSED,
 }
 VERIFIER_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {

@@ -35,11 +35,11 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
     Raises:
         ModelError: the target cannot be loaded; the sentence says why.
     """
+    path = resolve_model(config.target.model)
     limit_spinning(os.environ)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.model_loading import load_target
 
-    path = resolve_model(config.target.model)
     tell(f"loading {config.target.model}")
     target, tokenizer = load_target(
         path,

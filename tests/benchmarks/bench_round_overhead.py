@@ -6,6 +6,7 @@ Planner, codec, sampling and event loop against the wall time of the rounds, by 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -73,8 +74,8 @@ def _row(totals: Mapping[str, float]) -> str:
     )
 
 
-def _totals(page: str) -> dict[str, float]:
-    totals = {}
+def _totals(page: str) -> Counter[str]:
+    totals: Counter[str] = Counter()
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if sample.name == "goodspeed_round_seconds_sum":

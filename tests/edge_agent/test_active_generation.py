@@ -10,7 +10,13 @@ from edge_agent.active_generation import ActiveGeneration, Event
 from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import scripted_drafter
 from edge_agent.generation import Finished, GenerationRequest, TextPiece, Timings
-from shared.errors import ModelError, RemoteProtocolError, RequestRefused, VerifierAway
+from shared.errors import (
+    ModelError,
+    RemoteProtocolError,
+    RequestRefused,
+    TooManyStreams,
+    VerifierAway,
+)
 from shared.messages import (
     ChatMessage,
     Draft,
@@ -205,15 +211,23 @@ def test_text_goes_on_over_a_lost_link() -> None:
     assert [TextPiece("".join(WORDS[20:23]), "target")] == events(generation)
 
 
-@pytest.mark.parametrize("code", [ErrorCode.REQUEST, ErrorCode.LIMIT])
-def test_a_refused_request_names_its_field(code: str) -> None:
+def test_a_refused_request_names_its_field() -> None:
     generation = make_generation()
     generation.open_message(2)
-    generation.receive(Error(code, "too long", 2, "messages"), 20, 11.0)
+    generation.receive(Error(ErrorCode.REQUEST, "too long", 2, "messages"), 20, 11.0)
     (error,) = events(generation)
     assert isinstance(error, RequestRefused)
     assert ("too long", "messages") == (str(error), error.field)
     assert StreamState.ENDED is generation.state
+
+
+def test_a_device_may_have_too_many_streams() -> None:
+    generation = make_generation()
+    generation.open_message(2)
+    generation.receive(Error(ErrorCode.LIMIT, "the device has 4 streams already", 2), 20, 11.0)
+    (error,) = events(generation)
+    assert isinstance(error, TooManyStreams)
+    assert "the device has 4 streams already" == str(error)
 
 
 def test_any_other_error_is_the_models() -> None:

@@ -15,7 +15,13 @@ import edge_agent.reconnect
 from edge_agent.agent import Agent
 from edge_agent.drafter import Forward, ScriptedDrafter
 from edge_agent.generation import GenerationRequest, TextPiece
-from shared.errors import LocalProtocolError, ModelError, RequestRefused, VerifierAway
+from shared.errors import (
+    LocalProtocolError,
+    ModelError,
+    RequestRefused,
+    TooManyStreams,
+    VerifierAway,
+)
 from shared.messages import (
     MAX_MESSAGE_BYTES,
     Cancel,
@@ -172,7 +178,7 @@ async def failure(agent: Agent, request: GenerationRequest = HELLO) -> Exception
     ("error", "error_type", "field"),
     [
         (Error(ErrorCode.REQUEST, "no such prompt", 0, "messages"), RequestRefused, "messages"),
-        (Error(ErrorCode.LIMIT, "too many", 0), RequestRefused, None),
+        (Error(ErrorCode.LIMIT, "too many", 0), TooManyStreams, None),
         (Error(ErrorCode.MODEL, "out of order", 0), ModelError, None),
         (Error(ErrorCode.PROTOCOL, "a gap", 0), ModelError, None),
     ],

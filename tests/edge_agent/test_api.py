@@ -15,7 +15,14 @@ import pytest
 from edge_agent.api import MAX_BODY_BYTES, Patience
 from edge_agent.generation import TextPiece
 from edge_agent.scripted_generator import ScriptedGenerator, Step
-from shared.errors import LinkLost, ModelError, RequestRefused, VerifierAway
+from shared.errors import (
+    GoodspeedError,
+    LinkLost,
+    ModelError,
+    RequestRefused,
+    TooManyStreams,
+    VerifierAway,
+)
 from tests.support.api_server import HELLO, serving
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
@@ -130,13 +137,14 @@ def test_everything_else_is_an_error_in_openais_shape(method: str, path: str, st
     ("error", "status", "param"),
     [
         (RequestRefused("too long", "max_tokens"), 400, "max_tokens"),
+        (TooManyStreams("the device has 4 streams already"), 429, None),
         (VerifierAway("the verifier is away"), 503, None),
         (ModelError("the model failed"), 502, None),
     ],
 )
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_failure_before_the_first_byte_is_a_status(
-    error: RequestRefused | VerifierAway | ModelError,
+    error: GoodspeedError,
     status: int,
     param: str | None,
     is_streamed: bool,

@@ -34,6 +34,7 @@ from shared.messages import (
     VerifierMessage,
     Welcome,
 )
+from shared.token_ids import pack_token_ids
 from tests.support.fake_verifier import Serve, VerifierSide, fake_verifier, serving
 from tests.support.scripted import board
 from tests.support.waiting import eventually
@@ -191,7 +192,7 @@ def test_a_verifier_that_does_not_greet_is_left(monkeypatch: pytest.MonkeyPatch)
 VOCABULARY_ERROR = Error(
     ErrorCode.VOCABULARY,
     "draft model small has another vocabulary than big",
-    difference=Difference(block=None, special_ids=(0, 7)),
+    difference=Difference(block=None, special_ids=pack_token_ids([0, 7])),
 )
 
 

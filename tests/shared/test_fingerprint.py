@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.codec import decode_from_verifier, encode
 from shared.fingerprint import BLOCK_IDS, Difference, explain, fingerprint, first_difference
+from shared.messages import Error
 
 VOCABULARY = [b"<s>", *(f"token {i}".encode() for i in range(1, 2500))]
 SPECIAL_IDS = frozenset({0, 2})
@@ -134,3 +136,15 @@ def test_fingerprints_are_equal_exactly_where_vocabularies_are(
 
     same = meaning(one) == meaning(other) and one_specials == other_specials
     assert same == (explained(one, other, one_specials, other_specials) is None)
+
+
+def test_any_number_of_special_ids_fits_into_the_error() -> None:
+    special_ids = frozenset(range(100_000, 140_000))
+    ours, theirs = fingerprint([b"x"], special_ids), fingerprint([b"x"], special_ids | {7})
+    difference = first_difference(ours, theirs, [b"x"], special_ids)
+    assert difference is not None
+    error = Error(code="vocabulary", sentence="", difference=difference)
+    assert error == decode_from_verifier(encode(error))
+    assert "token id 7 is special here and ordinary there" == explain(
+        difference, [b"x"], special_ids | {7}
+    )

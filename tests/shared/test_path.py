@@ -251,6 +251,13 @@ def test_late_or_in_time_a_draft_leaves_the_same_path(
 # --- passes and restarts ----------------------------------------------------------------------
 
 
+def test_an_older_pass_that_arrives_again_changes_nothing() -> None:
+    first = extend(path_of(0, 2), draft(0, 2), [1, 2], FAR)
+    second = extend(commit(first, [3]), draft(0, 3), [1, 2, 3], FAR)
+    assert second == extend(second, draft(0, 2), [1, 2, 3], FAR)
+    assert second.has_passed
+
+
 def test_an_empty_draft_is_a_pass_for_its_position() -> None:
     passed = extend(path_of(0, 2), draft(0, 2), [1, 2], FAR)
     assert passed.has_passed

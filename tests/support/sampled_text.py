@@ -19,7 +19,7 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from edge_agent import stream
+from edge_agent import draft_step
 from edge_agent.agent import Agent
 from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import scripted_drafter
@@ -182,7 +182,7 @@ def token_ids_of(text: str, vocab_size: int = VOCAB_SIZE) -> Sequence[int]:
 def fault(name: str) -> Iterator[None]:
     """Break what keeps the text right, as the statistics must notice."""
     if name == "unlikely drafts are discarded":
-        with patch.object(stream, "draw_token", _discarding_draw):
+        with patch.object(draft_step, "draw_token", _discarding_draw):
             yield
     elif name == "drafts are not tested":
         with (

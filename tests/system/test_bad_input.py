@@ -584,7 +584,7 @@ def test_drafts_for_a_stream_that_has_ended_are_ignored() -> None:
         await bad.open(sampling=GREEDY, max_tokens=3)
         await committed(bad, 0)
         await bad.draft(0, 3, [1, 2, 3])
-        await bad.draft(99, 98, [1], b"nonsense")
+        await bad.draft(98, 99, [1], b"nonsense")
         await bad.send(Ready(0))
         await bad.send(Cancel(0))
         await still_works(bad, channel=1)
