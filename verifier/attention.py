@@ -19,6 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from shared.errors import ModelError
+from verifier.attention_heads import HeadShape
+from verifier.paged_layout import PagedLayout
 from verifier.target import RoundItem
 
 ATTENTION_NAME = "goodspeed"
@@ -47,7 +49,7 @@ class BlockCache:
     def store(self, layer: int, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Put keys and values [1, num_heads, num_tokens, head_size] into slots [num_tokens].
 
-        Returns all keys and values of the layer [1, num_heads, num_slots, head_size].  The
+        Returns all keys and values of the layer [num_slots, num_heads, head_size].  The
         first call for a layer allocates it: only then is the shape of its heads known for every
         architecture.
         """
@@ -56,7 +58,7 @@ class BlockCache:
         keys, values = self._layers[layer]
         keys.index_copy_(0, slots, key[0].transpose(0, 1))
         values.index_copy_(0, slots, value[0].transpose(0, 1))
-        return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
+        return keys, values
 
     @property
     def layers(self) -> frozenset[int]:
@@ -81,14 +83,6 @@ class StreamView:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadShape:
-    """How many query heads and key/value heads every layer has."""
-
-    num_heads: int
-    num_kv_heads: int
-
-
-@dataclass(frozen=True, slots=True)
 class RaggedLayout:
     """Where the tokens of a round are and what they see; the same in all layers."""
 
@@ -100,6 +94,11 @@ class RaggedLayout:
         Tensor | None
     )  # [num_tokens × num_heads] int64: the query rows as folded; None: no stream is
     unfold: Tensor | None  # the way back for the output
+
+    @property
+    def windows(self) -> frozenset[int | None]:
+        """The windows that layers may have in this round."""
+        return frozenset(self.views)
 
     @classmethod
     def of(
@@ -144,7 +143,7 @@ def ragged_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    ragged_layout: RaggedLayout | None = None,
+    ragged_layout: RaggedLayout | PagedLayout | None = None,
     block_cache: BlockCache | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
@@ -161,25 +160,43 @@ def ragged_attention(
         raise ModelError(f"layer {layer} of the target does not hand the round on to its attention")
     _check(layer, query, key, ragged_layout, sliding_window, others)
     keys, values = block_cache.store(layer, key, value, ragged_layout.slots)
-    rows = query[0].transpose(0, 1).reshape(-1, query.shape[3])
-    if ragged_layout.fold is not None:
-        rows = rows.index_select(0, ragged_layout.fold)
-    views = ragged_layout.views[sliding_window or None]  # some say 0 for none
-    outputs = [
-        _attend(stream_rows, keys, values, view, ragged_layout.heads, scaling)
-        for stream_rows, view in zip(
-            torch.split(rows, ragged_layout.num_query_rows), views, strict=True
-        )
-    ]
-    output = torch.cat(outputs)
-    if ragged_layout.unfold is not None:
-        output = output.index_select(0, ragged_layout.unfold)
-    return output.view(1, query.shape[2], query.shape[1], -1), None
+    window = sliding_window or None  # some say 0 for none
+    if isinstance(ragged_layout, PagedLayout):
+        # Triton is there only beside a CUDA build of torch.
+        from verifier.triton_attention import paged_attention
+
+        scale = query.shape[3] ** -0.5 if scaling is None else scaling
+        return paged_attention(query[0], keys, values, ragged_layout, window, scale)[None], None
+    views = ragged_layout.views[window]
+    return _attend_streams(query, keys, values, ragged_layout, views, scaling), None
 
 
 # No mask function is registered for the name: transformers then builds no mask at all, where even a
 # function that returns None would cost it a search for packed sequences, with a synchronisation.
 AttentionInterface.register(ATTENTION_NAME, ragged_attention)
+
+
+def _attend_streams(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: RaggedLayout,
+    views: Sequence[StreamView],
+    scaling: float | None,
+) -> Tensor:
+    """One scaled-dot-product attention for each stream: [1, num_tokens, num_heads, head_size]."""
+    keys, values = keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
+    rows = query[0].transpose(0, 1).reshape(-1, query.shape[3])
+    if layout.fold is not None:
+        rows = rows.index_select(0, layout.fold)
+    outputs = [
+        _attend(stream_rows, keys, values, view, layout.heads, scaling)
+        for stream_rows, view in zip(torch.split(rows, layout.num_query_rows), views, strict=True)
+    ]
+    output = torch.cat(outputs)
+    if layout.unfold is not None:
+        output = output.index_select(0, layout.unfold)
+    return output.view(1, query.shape[2], query.shape[1], -1)
 
 
 def _attend(
@@ -216,7 +233,7 @@ def _check(
     layer: int,
     query: Tensor,
     key: Tensor,
-    layout: RaggedLayout,
+    layout: RaggedLayout | PagedLayout,
     sliding_window: int | None,
     others: Mapping[str, object],
 ) -> None:
@@ -230,7 +247,7 @@ def _check(
             f"layer {layer} of the target has {query.shape[1]} query and {key.shape[1]} key heads, "
             f"not {layout.heads.num_heads} and {layout.heads.num_kv_heads}"
         )
-    if (sliding_window or None) not in layout.views:
+    if (sliding_window or None) not in layout.windows:
         raise ModelError(
             f"layer {layer} of the target has a window of {sliding_window} tokens, "
             "which its configuration does not name"

@@ -7,6 +7,7 @@ sampling. It must never know what a stream is: everything about one comes with t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 from shared.errors import ModelError
 from shared.sampling import GREEDY
 from verifier.architecture import check_architecture
-from verifier.attention import ATTENTION_NAME, BlockCache, HeadShape, RaggedLayout
+from verifier.attention import ATTENTION_NAME, BlockCache, RaggedLayout
+from verifier.attention_heads import HeadShape
+from verifier.paged_layout import PagedLayout
 from verifier.target import Round, RoundItem, RoundOutcome, Verify
 from verifier.torch_sampling import num_logit_rows, verify_rows
 
@@ -51,6 +54,11 @@ class TorchTarget:
         self._windows = list({None, getattr(config, "sliding_window", None) or None})
         self._cache = BlockCache(num_blocks * block_tokens)
         self._device = device
+        self._num_cores = (  # of a GPU that runs our kernels
+            torch.cuda.get_device_properties(device).multi_processor_count
+            if device.type == "cuda"
+            else None
+        )
         self._like = torch.empty(0, device=device, dtype=dtype)
         self._model = model.to(device=device, dtype=dtype).eval()
         self._model.set_attn_implementation(ATTENTION_NAME)
@@ -86,13 +94,18 @@ class TorchTarget:
             position_ids=torch.tensor([positions], device=self._device),
             use_cache=False,
             logits_to_keep=torch.tensor(rows, dtype=torch.int64, device=self._device),
-            ragged_layout=RaggedLayout.of(
-                round_.items, self.block_tokens, self._heads, self._windows, self._like
-            ),
+            ragged_layout=self._layout(round_.items),
             block_cache=self._cache,
         )
         logits: Tensor = output.logits[0]
         return logits
+
+    def _layout(self, items: Sequence[RoundItem]) -> RaggedLayout | PagedLayout:
+        if self._num_cores is None:
+            return RaggedLayout.of(items, self.block_tokens, self._heads, self._windows, self._like)
+        return PagedLayout.of(
+            items, self.block_tokens, self._heads, self._windows, self._device, self._num_cores
+        )
 
     def _read_one_token(self, num_layers: int) -> None:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""

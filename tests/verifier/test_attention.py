@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from shared.errors import ModelError
-from verifier.attention import BlockCache, HeadShape, RaggedLayout, ragged_attention
+from verifier.attention import BlockCache, RaggedLayout, ragged_attention
+from verifier.attention_heads import HeadShape
 from verifier.target import RoundItem
 
 BLOCK_TOKENS = 4
