@@ -10,7 +10,7 @@ This module must never know what a kernel does with the numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,16 +44,20 @@ TILE_COLUMNS = ("first_token", "num_tokens", "first_row", "first_part", "end_par
 
 @dataclass(frozen=True, slots=True)
 class PagedWork:
-    """The tiles of a round for layers of one kind, on the GPU."""
+    """The tiles of a round for layers of one kind."""
 
     work: Tensor  # [num_parts, len(WORK_COLUMNS)] int32
     tiles: Tensor  # [num_tiles, len(TILE_COLUMNS)] int32
     num_partials: int
 
+    def to(self, device: torch.device) -> PagedWork:
+        """The same on another device."""
+        return PagedWork(self.work.to(device), self.tiles.to(device), self.num_partials)
+
 
 @dataclass(frozen=True, slots=True)
 class PagedLayout:
-    """One round; the same in all layers, save for windows."""
+    """One round; the same in all layers, save for windows.  Made on the CPU."""
 
     heads: HeadShape
     slots: Tensor  # [num_tokens] int64: where the new keys and values go
@@ -74,7 +78,6 @@ class PagedLayout:
         block_tokens: int,
         heads: HeadShape,
         windows: Sequence[int | None],
-        device: torch.device,
         num_cores: int,
     ) -> PagedLayout:
         """Lay a round out for a GPU of `num_cores` multiprocessors."""
@@ -84,14 +87,22 @@ class PagedLayout:
         rows_per_tile = _rows_per_tile(items, heads)
         return cls(
             heads=heads,
-            slots=torch.from_numpy(_new_slots(items, tables, block_tokens)).to(device),
-            block_tables=torch.from_numpy(tables).to(device),
+            slots=torch.from_numpy(_new_slots(items, tables, block_tokens)),
+            block_tables=torch.from_numpy(tables),
             block_tokens=block_tokens,
             rows_per_tile=rows_per_tile,
             works={
-                window: _work(items, heads, rows_per_tile, window, num_cores, device)
-                for window in windows
+                window: _work(items, heads, rows_per_tile, window, num_cores) for window in windows
             },
+        )
+
+    def to(self, device: torch.device) -> PagedLayout:
+        """The same on the device whose kernel is to read it."""
+        return replace(
+            self,
+            slots=self.slots.to(device),
+            block_tables=self.block_tables.to(device),
+            works={window: work.to(device) for window, work in self.works.items()},
         )
 
 
@@ -120,7 +131,6 @@ def _work(
     rows_per_tile: int,
     window: int | None,
     num_cores: int,
-    device: torch.device,
 ) -> PagedWork:
     spans = _tile_spans(items, heads, rows_per_tile, window)
     num_steps = sum(end - start for *_, start, end in spans)
@@ -141,8 +151,8 @@ def _work(
             tiles.append((first_token, num_tokens, first_row, *parts))
             num_partials += num_parts
     return PagedWork(
-        work=_table(work, len(WORK_COLUMNS), device),
-        tiles=_table(tiles, len(TILE_COLUMNS), device),
+        work=_table(work, len(WORK_COLUMNS)),
+        tiles=_table(tiles, len(TILE_COLUMNS)),
         num_partials=num_partials,
     )
 
@@ -166,6 +176,6 @@ def _tile_spans(
     return spans
 
 
-def _table(rows: list[tuple[int, ...]], num_columns: int, device: torch.device) -> Tensor:
+def _table(rows: list[tuple[int, ...]], num_columns: int) -> Tensor:
     array = np.asarray(rows, dtype=np.int32).reshape(-1, num_columns)
-    return torch.from_numpy(array).to(device)
+    return torch.from_numpy(array)

@@ -18,9 +18,11 @@ from shared.sampling import GREEDY
 from verifier.architecture import check_architecture
 from verifier.attention import ATTENTION_NAME, BlockCache, RaggedLayout
 from verifier.attention_heads import HeadShape
+from verifier.cuda_graphs import GraphRunner
 from verifier.paged_layout import PagedLayout
+from verifier.round_inputs import RoundInputs
 from verifier.target import Round, RoundItem, RoundOutcome, Verify
-from verifier.torch_sampling import num_logit_rows, verify_rows
+from verifier.torch_sampling import verify_rows
 
 
 class TorchTarget:
@@ -52,7 +54,8 @@ class TorchTarget:
         num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self._heads = HeadShape(config.num_attention_heads, num_kv_heads)
         self._windows = list({None, getattr(config, "sliding_window", None) or None})
-        self._cache = BlockCache(num_blocks * block_tokens)
+        spare_slot = num_blocks * block_tokens
+        self._cache = BlockCache(spare_slot + 1)
         self._device = device
         self._num_cores = (  # of a GPU that runs our kernels
             torch.cuda.get_device_properties(device).multi_processor_count
@@ -62,7 +65,15 @@ class TorchTarget:
         self._like = torch.empty(0, device=device, dtype=dtype)
         self._model = model.to(device=device, dtype=dtype).eval()
         self._model.set_attn_implementation(ATTENTION_NAME)
+        self._graphs: GraphRunner | None = None
         self._read_one_token(config.num_hidden_layers)
+        if device.type == "cuda":
+            self._graphs = GraphRunner(
+                self._forward,
+                device,
+                spare_slot=spare_slot,
+                max_blocks=-(-context_tokens // block_tokens),
+            )
 
     def verify(self, round_: Round) -> RoundOutcome:
         """Run one round."""
@@ -80,21 +91,18 @@ class TorchTarget:
 
     def logits(self, round_: Round) -> Tensor:
         """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""
-        token_ids: list[int] = []
-        positions: list[int] = []
-        rows: list[int] = []
-        for item in round_.items:
-            token_ids += item.token_ids
-            positions += range(item.num_cached_tokens, item.context_tokens)
-            if item.verify is not None:
-                first = len(token_ids) - len(item.verify.draft_token_ids) - 1
-                rows += range(first, first + num_logit_rows(item.verify))
+        inputs = RoundInputs.of(round_, self._layout(round_.items))
+        if self._graphs is not None:
+            return self._graphs.logits(inputs)
+        return self._forward(inputs.to(self._device))
+
+    def _forward(self, inputs: RoundInputs) -> Tensor:
         output = self._model(
-            input_ids=torch.tensor([token_ids], device=self._device),
-            position_ids=torch.tensor([positions], device=self._device),
+            input_ids=inputs.token_ids[None],
+            position_ids=inputs.positions[None],
             use_cache=False,
-            logits_to_keep=torch.tensor(rows, dtype=torch.int64, device=self._device),
-            ragged_layout=self._layout(round_.items),
+            logits_to_keep=inputs.rows,
+            ragged_layout=inputs.layout,
             block_cache=self._cache,
         )
         logits: Tensor = output.logits[0]
@@ -103,9 +111,7 @@ class TorchTarget:
     def _layout(self, items: Sequence[RoundItem]) -> RaggedLayout | PagedLayout:
         if self._num_cores is None:
             return RaggedLayout.of(items, self.block_tokens, self._heads, self._windows, self._like)
-        return PagedLayout.of(
-            items, self.block_tokens, self._heads, self._windows, self._device, self._num_cores
-        )
+        return PagedLayout.of(items, self.block_tokens, self._heads, self._windows, self._num_cores)
 
     def _read_one_token(self, num_layers: int) -> None:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""

@@ -107,7 +107,7 @@ def test_the_kernel_equals_dense_attention(
         # As a projection leaves it: heads of one token side by side.
         query = torch.randn(num_tokens, heads.num_heads, head_size, **shape).transpose(0, 1)
         num_cores = chance.choice([1, 16, 132])
-        layout = PagedLayout.of(items, BLOCK_TOKENS, heads, [window], DEVICE, num_cores)
+        layout = PagedLayout.of(items, BLOCK_TOKENS, heads, [window], num_cores).to(DEVICE)
         scale = head_size**-0.5
         output = paged_attention(query, keys, values, layout, window, scale)
         start = 0
@@ -121,12 +121,3 @@ def test_the_kernel_equals_dense_attention(
                 output[start:end].float(), expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
             )
             start = end
-
-
-def test_new_tokens_go_to_the_slots_behind_the_cached_ones() -> None:
-    items = [
-        RoundItem(0, (1, 2, 3), 15, (7, 2), None),
-        RoundItem(1, (4,), 0, (5,), None),
-    ]
-    layout = PagedLayout.of(items, BLOCK_TOKENS, HeadShape(4, 2), [None], DEVICE, 1)
-    assert [7 * 16 + 15, 2 * 16, 2 * 16 + 1, 5 * 16] == layout.slots.tolist()

@@ -1,0 +1,204 @@
+"""Rounds of a real-shape model with random weights on a GPU, against what its parts must cost.
+
+The bound is the model's merged matrix products by cuBLAS in one CUDA graph, plus the time to read
+the live keys and values once at the bandwidth of a reduction.  By hand, on a GPU:
+`python -m tests.benchmarks.cuda_round`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from shared.sampling import GREEDY, SamplingParameters
+from verifier.attention_heads import HeadShape
+from verifier.paged_layout import PagedLayout
+from verifier.target import Round, RoundItem, Verify
+from verifier.torch_target import TorchTarget
+from verifier.triton_attention import paged_attention
+
+SHAPES = ((64, 4), (32, 4), (8, 4), (1, 8))  # streams × query tokens (drafts and one)
+CONTEXT_TOKENS = 1024
+BLOCK_TOKENS = 16
+NUM_STREAMS = 64
+SAMPLED = SamplingParameters(0.8, 0, 0.95)
+
+
+def main() -> None:
+    """Print the table of one GPU."""
+    print(torch.cuda.get_device_name(0), "torch", torch.__version__)
+    bandwidth = read_bandwidth()
+    print(f"read bandwidth by a reduction: {bandwidth / 1e12:.2f} TB/s")
+    model = llama_8b_shape()
+    config = model.config
+    kv_bytes = 2 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
+    products = {shape: products_ms(model, shape[0] * shape[1]) for shape in SHAPES}
+    target = TorchTarget(
+        model,
+        device=torch.device("cuda"),
+        dtype=torch.bfloat16,
+        num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 8),
+        block_tokens=BLOCK_TOKENS,
+        context_tokens=8192,
+        model_name="random",
+    )
+    print("| n × q | products ms | KV ms | graph ms | over bound | forward ms | sampling ms |")
+    print("|---|---|---|---|---|---|---|")
+    for shape in SHAPES:
+        num_streams, num_query = shape
+        kv_ms = 1e3 * num_streams * (CONTEXT_TOKENS + num_query) * kv_bytes / bandwidth
+        forward_ms, sampling_ms = round_ms(target, *shape)
+        graph_ms = replay_ms(target)
+        bound = products[shape] + kv_ms
+        print(
+            f"| {num_streams} × {num_query} | {products[shape]:.2f} | {kv_ms:.2f} "
+            f"| {graph_ms:.2f} | {graph_ms / bound:.2f} | {forward_ms:.2f} | {sampling_ms:.2f} |",
+            flush=True,
+        )
+    attention(bandwidth)
+
+
+def blocks_of(num_tokens: int) -> int:
+    return -(-num_tokens // BLOCK_TOKENS)
+
+
+def llama_8b_shape() -> LlamaForCausalLM:
+    """Llama-3.1-8B's shape with random weights in bfloat16 on the GPU."""
+    config = LlamaConfig(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128_256,
+        max_position_embeddings=8192,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model = model.to(torch.bfloat16).to_empty(device="cuda")
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.02)
+    model.model.rotary_emb = LlamaRotaryEmbedding(config, device="cuda")
+    return model
+
+
+def round_ms(target: TorchTarget, num_streams: int, num_query: int) -> tuple[float, float]:
+    """Median wall time of forward pass and sampling over a whole `verify`."""
+    num_blocks = blocks_of(CONTEXT_TOKENS + 8)
+    items = tuple(
+        RoundItem(
+            i,
+            (7,) * num_query,
+            CONTEXT_TOKENS,
+            tuple(range(i * num_blocks, (i + 1) * num_blocks)),
+            Verify((7,) * (num_query - 1), (), "coupled", SAMPLED, i, 0, True),
+        )
+        for i in range(num_streams)
+    )
+    outcomes = [target.verify(Round(items)) for _ in range(25)][5:]
+    forward = statistics.median(outcome.forward_seconds for outcome in outcomes)
+    sampling = statistics.median(outcome.sampling_seconds for outcome in outcomes)
+    return 1e3 * forward, 1e3 * sampling
+
+
+def replay_ms(target: TorchTarget) -> float:
+    """The graph that was captured last, alone."""
+    assert target._graphs is not None
+    captured = list(target._graphs._captured.values())[-1]
+    return timed_ms(captured.graph.replay)
+
+
+def products_ms(model: LlamaForCausalLM, num_tokens: int) -> float:
+    """All matrix products of the model with merged projections, in one graph."""
+    hidden, inner = model.config.hidden_size, model.config.intermediate_size
+    layers = []
+    for layer in model.model.layers:
+        attention_, mlp = layer.self_attn, layer.mlp
+        qkv = torch.cat(
+            [p.weight for p in (attention_.q_proj, attention_.k_proj, attention_.v_proj)]
+        )
+        gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+        layers.append((qkv, attention_.o_proj.weight, gate_up, mlp.down_proj.weight))
+    x = torch.randn(num_tokens, hidden, dtype=torch.bfloat16, device="cuda")
+    y = torch.randn(num_tokens, inner, dtype=torch.bfloat16, device="cuda")
+
+    def forward() -> Tensor:
+        for qkv, output, gate_up, down in layers:
+            x @ qkv.t()
+            x @ output.t()
+            x @ gate_up.t()
+            y @ down.t()
+        return x @ model.lm_head.weight.t()
+
+    return graph_ms(forward)
+
+
+def read_bandwidth() -> float:
+    """Bytes per second that a sum over 8 GB reads."""
+    many = torch.ones(2 << 30, dtype=torch.float32, device="cuda")
+    return many.numel() * 4 / (graph_ms(many.sum) / 1e3)
+
+
+def graph_ms(forward: Callable[[], object]) -> float:
+    side = torch.cuda.Stream()
+    with torch.inference_mode(), torch.cuda.stream(side):
+        forward()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        forward()
+    return timed_ms(graph.replay)
+
+
+def timed_ms(action: Callable[[], object]) -> float:
+    """Milliseconds of one of 30 in a row, after 5."""
+    for _ in range(5):
+        action()
+    torch.cuda.synchronize()
+    started_at = time.perf_counter()
+    for _ in range(30):
+        action()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started_at) / 30 * 1e3
+
+
+def attention(bandwidth: float) -> None:
+    """The attention kernel alone at 64 × 4 and context 4,096, over 8 layers' worth of cache."""
+    num_blocks = blocks_of(4096)
+    items = [
+        RoundItem(
+            i,
+            (7,) * 4,
+            4092,
+            tuple(range(i * num_blocks, (i + 1) * num_blocks)),
+            Verify((7,) * 3, (), "coupled", GREEDY, i, 0, True),
+        )
+        for i in range(64)
+    ]
+    heads = HeadShape(32, 8)
+    num_cores = torch.cuda.get_device_properties(0).multi_processor_count
+    layout = PagedLayout.of(items, BLOCK_TOKENS, heads, [None], num_cores).to(torch.device("cuda"))
+    shape = (64 * 4096, heads.num_kv_heads, 128)
+    caches = [
+        tuple(torch.randn(shape, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+        for _ in range(8)
+    ]
+    query = torch.randn(256, 32, 128, dtype=torch.bfloat16, device="cuda").transpose(0, 1)
+
+    def layers() -> None:
+        for keys, values in caches:
+            paged_attention(query, keys, values, layout, None, 128**-0.5)
+
+    ms = graph_ms(layers) / len(caches)
+    bound = 1e3 * 2 * 2 * 64 * 4096 * heads.num_kv_heads * 128 / bandwidth
+    print(f"attention 64 × 4 at context 4,096: {ms:.3f} ms, {ms / bound:.2f} × reading the cache")
+
+
+if __name__ == "__main__":
+    main()

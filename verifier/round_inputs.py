@@ -1,0 +1,50 @@
+"""A round as the model's forward pass takes it: three vectors of integers and a layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier.attention import RaggedLayout
+from verifier.paged_layout import PagedLayout
+from verifier.target import Round
+from verifier.torch_sampling import num_logit_rows
+
+
+@dataclass(frozen=True, slots=True)
+class RoundInputs:
+    """Everything that a forward pass reads beside weights and cache."""
+
+    token_ids: Tensor  # [num_tokens] int64
+    positions: Tensor  # [num_tokens] int64
+    rows: Tensor  # [num_rows] int64: the tokens whose logits are wanted
+    layout: RaggedLayout | PagedLayout
+
+    @classmethod
+    def of(cls, round_: Round, layout: RaggedLayout | PagedLayout) -> RoundInputs:
+        """Pack the round's tokens; the vectors are on the CPU."""
+        token_ids: list[int] = []
+        positions: list[int] = []
+        rows: list[int] = []
+        for item in round_.items:
+            token_ids += item.token_ids
+            positions += range(item.num_cached_tokens, item.context_tokens)
+            if item.verify is not None:
+                first = len(token_ids) - len(item.verify.draft_token_ids) - 1
+                rows += range(first, first + num_logit_rows(item.verify))
+        return cls(_vector(token_ids), _vector(positions), _vector(rows), layout)
+
+    def to(self, device: torch.device) -> RoundInputs:
+        """The same on the device of the model."""
+        return RoundInputs(
+            token_ids=self.token_ids.to(device),
+            positions=self.positions.to(device),
+            rows=self.rows.to(device),
+            layout=self.layout.to(device) if isinstance(self.layout, PagedLayout) else self.layout,
+        )
+
+
+def _vector(numbers: list[int]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int64)
