@@ -65,6 +65,11 @@ class TorchTarget:
         self._like = torch.empty(0, device=device, dtype=dtype)
         self._model = model.to(device=device, dtype=dtype).eval()
         self._model.set_attn_implementation(ATTENTION_NAME)
+        if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+            # Triton is there only beside a CUDA build of torch.
+            from verifier.fused_layers import fuse_layers
+
+            fuse_layers(self._model)
         self._graphs: GraphRunner | None = None
         self._read_one_token(config.num_hidden_layers)
         if device.type == "cuda":

@@ -1,0 +1,61 @@
+"""Several linear layers of one input as one matrix product.
+
+A model calls its query, key and value projections one after the other with the same tensor; the
+first call computes all of them, the others hand their part out.  The weights move into one
+matrix, and the projections keep views of it, so no memory is spent twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+
+class MergedLinear:
+    """One product for several projections; not a module, so that no weight is listed twice."""
+
+    def __init__(self, projections: Sequence[nn.Linear]) -> None:
+        """Take the weights over; the projections' own become views."""
+        self.sizes = [projection.out_features for projection in projections]
+        with torch.no_grad():
+            self._weight = torch.cat([projection.weight for projection in projections])
+            biases = [_bias_of(projection) for projection in projections]
+            given = [bias for bias in biases if bias is not None]
+            self._bias = torch.cat(given) if given else None
+            for projection, part in zip(
+                projections, torch.split(self._weight, self.sizes), strict=True
+            ):
+                projection.weight = nn.Parameter(part, requires_grad=False)
+        self._input: Tensor | None = None
+        self._parts: Sequence[Tensor] = ()
+
+    def whole(self, x: Tensor) -> Tensor:
+        """All outputs side by side."""
+        return linear(x, self._weight, self._bias)
+
+    def part(self, number: int, x: Tensor) -> Tensor:
+        """The output of one projection."""
+        if number == 0 or x is not self._input:
+            self._input, self._parts = x, torch.split(self.whole(x), self.sizes, dim=-1)
+        part = self._parts[number]
+        if number == len(self.sizes) - 1:
+            self._input, self._parts = None, ()
+        return part
+
+
+def can_merge(projections: Sequence[nn.Module | None]) -> bool:
+    """Whether they are plain linear layers of one input size, all with a bias or none."""
+    plain = [projection for projection in projections if type(projection) is nn.Linear]
+    return (
+        len(plain) == len(projections)
+        and len({projection.in_features for projection in plain}) == 1
+        and len({_bias_of(projection) is None for projection in plain}) == 1
+    )
+
+
+def _bias_of(projection: nn.Linear) -> Tensor | None:
+    bias: Tensor | None = projection.bias  # annotated as if there always were one
+    return bias
