@@ -19,6 +19,7 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _LOW_WORD = 0xFFFFFFFF
 LANES = 4  # words that one counter gives
+_NUM_SCRATCH = 6
 
 # Counters worked on at once. On a CPU the few arrays of 256 KiB stay in a core's cache; a GPU wants
 # few launches, and 4 million take some 300 MiB.
@@ -37,12 +38,14 @@ def noise_keys(draws: Sequence[tuple[int, int, Domain]], device: torch.device) -
 
 def counter_words(keys: Tensor, counters: Tensor) -> Tensor:
     """All words of counters [c, n] under keys [4, n]: int64 [4 lanes, c, n]."""
-    num_columns = counters.shape[1]
-    chunk = max(1, chunk_counters(counters.device) // max(1, counters.shape[0]))
+    num_rows, num_columns = counters.shape
+    chunk = max(1, chunk_counters(counters.device) // max(1, num_rows))
     output = counters.new_empty(LANES, *counters.shape)
+    scratch = counters.new_empty(_NUM_SCRATCH, num_rows, min(chunk, num_columns))
     for start in range(0, num_columns, chunk):
         columns = slice(start, start + chunk)
-        _philox(keys[:, columns], counters[:, columns], output[:, :, columns])
+        some = counters[:, columns]
+        _philox(keys[:, columns], some, output[:, :, columns], scratch[:, :, : some.shape[1]])
     return output
 
 
@@ -72,14 +75,25 @@ def waiting_times(keys: Tensor, token_ids: Tensor) -> Tensor:
     return -torch.log1p(-uniforms(keys, token_ids).to(torch.float64))
 
 
-def _philox(keys: Tensor, counters: Tensor, output: Tensor) -> None:
-    """Philox4x32-10 of (counter, position, domain, 0) into `output`; see `shared.noise.philox`."""
-    c0, c1, c2, c3 = counters, keys[2], keys[3], torch.zeros_like(keys[3])
+def _philox(keys: Tensor, counters: Tensor, output: Tensor, scratch: Tensor) -> None:
+    """Philox4x32-10 of (counter, position, domain, 0) into `output`; see `shared.noise.philox`.
+
+    Everything happens in `scratch` [6, *counters.shape]: on a CPU a new array costs several times
+    what it takes to fill it.
+    """
+    c0, c2, product0, product1, spare0, spare1 = scratch
+    c1, c3 = keys[2], torch.zeros_like(keys[2])
+    torch.mul(counters, _MULTIPLIERS[0], out=product0)
+    torch.mul(keys[3].expand_as(c0), _MULTIPLIERS[1], out=product1)
     k0, k1 = keys[0].clone(), keys[1].clone()
-    for _ in range(_ROUNDS):
-        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c2 = _high_word(product1, c1, k0), _high_word(product0, c3, k1)
+    for number in range(_ROUNDS):
+        if number:
+            torch.mul(c0, _MULTIPLIERS[0], out=product0)
+            torch.mul(c2, _MULTIPLIERS[1], out=product1)
+        _high_word(product1, c1, k0, out=c0)
+        _high_word(product0, c3, k1, out=c2)
         c1, c3 = product1, product0
+        product0, product1, spare0, spare1 = spare0, spare1, product0, product1
         k0.add_(_WEYL[0])
         k1.add_(_WEYL[1])
     output[0], output[2] = c0, c2
@@ -87,6 +101,7 @@ def _philox(keys: Tensor, counters: Tensor, output: Tensor) -> None:
     torch.bitwise_and(c3, _LOW_WORD, out=output[3])
 
 
-def _high_word(product: Tensor, counter: Tensor, key: Tensor) -> Tensor:
+def _high_word(product: Tensor, counter: Tensor, key: Tensor, *, out: Tensor) -> None:
     # Key and counter may carry bits above the word; only the mask at the end drops them.
-    return ((product >> 32) ^ counter).bitwise_xor_(key).bitwise_and_(_LOW_WORD)
+    torch.bitwise_right_shift(product, 32, out=out)
+    out.bitwise_xor_(counter).bitwise_xor_(key).bitwise_and_(_LOW_WORD)
