@@ -56,8 +56,14 @@ class BlockCache:
         if layer not in self._layers:
             self._layers[layer] = (self._allocated(key), self._allocated(value))
         keys, values = self._layers[layer]
-        keys.index_copy_(0, slots, key[0].transpose(0, 1))
-        values.index_copy_(0, slots, value[0].transpose(0, 1))
+        if key.is_cuda:
+            # Triton is there only beside a CUDA build of torch.
+            from verifier.fused_kernels import store
+
+            store(key, value, keys, values, slots)
+        else:
+            keys.index_copy_(0, slots, key[0].transpose(0, 1))
+            values.index_copy_(0, slots, value[0].transpose(0, 1))
         return keys, values
 
     @property

@@ -1,7 +1,8 @@
-"""Small operations of a decoder layer as one Triton kernel each, for 16-bit models on a GPU.
+"""Small operations of a decoder layer as one Triton kernel each, on a GPU.
 
-Each does its arithmetic in float32 and rounds where the stock model rounds, so results differ from
-it in the last bit at most.  This module must never know which model calls it.
+All but `store` are for 16-bit models: they do their arithmetic in float32 and round where the stock
+model rounds, so results differ from it in the last bit at most.  This module must never know which
+model calls it.
 """
 
 from __future__ import annotations
@@ -51,27 +52,55 @@ def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor
 
     Both come out with the heads of a token side by side.
     """
-    return _rotated(query, cos, sin), _rotated(key, cos, sin)
-
-
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    _, num_heads, num_tokens, size = x.shape
-    output = x.new_empty(1, num_tokens, num_heads, size)
+    _, num_heads, num_tokens, size = query.shape
+    num_kv_heads = key.shape[1]
+    new_query = query.new_empty(1, num_tokens, num_heads, size)
+    new_key = key.new_empty(1, num_tokens, num_kv_heads, size)
     _rotary[(num_tokens,)](
-        x,
+        query,
+        key,
         cos,
         sin,
-        output,
-        x.stride(1),
-        x.stride(2),
+        new_query,
+        new_key,
+        query.stride(1),
+        query.stride(2),
+        key.stride(1),
+        key.stride(2),
         cos.stride(1),
         HEADS=num_heads,
-        HEADS_BLOCK=triton.next_power_of_2(num_heads),
+        KV_HEADS=num_kv_heads,
         HALF=size // 2,
         HALF_BLOCK=triton.next_power_of_2(size // 2),
+        HEADS_BLOCK=triton.next_power_of_2(num_heads),
+        KV_HEADS_BLOCK=triton.next_power_of_2(num_kv_heads),
         num_warps=4,
     )
-    return output.transpose(1, 2)
+    return new_query.transpose(1, 2), new_key.transpose(1, 2)
+
+
+def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+    """Put key and value [1, num_heads, num_tokens, head_size] into slots [num_tokens].
+
+    `keys` and `values` are [num_slots, num_heads, head_size], contiguous.
+    """
+    _, num_heads, num_tokens, size = key.shape
+    _store[(num_tokens,)](
+        key,
+        value,
+        keys,
+        values,
+        slots,
+        key.stride(1),
+        key.stride(2),
+        value.stride(1),
+        value.stride(2),
+        HEADS=num_heads,
+        SIZE=size,
+        HEADS_BLOCK=triton.next_power_of_2(num_heads),
+        SIZE_BLOCK=triton.next_power_of_2(size),
+        num_warps=4,
+    )
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -120,34 +149,91 @@ def _gated(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _rotary(  # type: ignore[no-untyped-def]
-    x,
+    query,
+    key,
     cos,
     sin,
+    new_query,
+    new_key,
+    query_head_stride,
+    query_token_stride,
+    key_head_stride,
+    key_token_stride,
+    angle_stride,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    KV_HEADS_BLOCK: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    angle = token * angle_stride + tl.arange(0, HALF_BLOCK)[None, :]
+    is_angle = tl.arange(0, HALF_BLOCK)[None, :] < HALF
+    cos_left = tl.load(cos + angle, mask=is_angle, other=0.0).to(tl.float32)
+    cos_right = tl.load(cos + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
+    sin_left = tl.load(sin + angle, mask=is_angle, other=0.0).to(tl.float32)
+    sin_right = tl.load(sin + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
+    angles = (cos_left, cos_right, sin_left, sin_right)
+    place = query + token * query_token_stride
+    target = new_query + token * HEADS * 2 * HALF
+    _rotate(place, target, query_head_stride, angles, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK)
+    place = key + token * key_token_stride
+    target = new_key + token * KV_HEADS * 2 * HALF
+    _rotate(place, target, key_head_stride, angles, KV_HEADS, KV_HEADS_BLOCK, HALF, HALF_BLOCK)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _rotate(  # type: ignore[no-untyped-def]
+    x,
     output,
     head_stride,
-    token_stride,
-    angle_stride,
+    angles,
     HEADS: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     HALF: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
 ):
-    token = tl.program_id(0).to(tl.int64)
+    """All heads of one token."""
+    cos_left, cos_right, sin_left, sin_right = angles
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, HALF_BLOCK)[None, :]
     is_place = (head < HEADS) & (column < HALF)
-    angle = token * angle_stride + column
     dtype = output.dtype.element_ty
-    cos_left = tl.load(cos + angle, mask=column < HALF, other=0.0).to(tl.float32)
-    cos_right = tl.load(cos + angle + HALF, mask=column < HALF, other=0.0).to(tl.float32)
-    sin_left = tl.load(sin + angle, mask=column < HALF, other=0.0).to(tl.float32)
-    sin_right = tl.load(sin + angle + HALF, mask=column < HALF, other=0.0).to(tl.float32)
-    place = x + token * token_stride + head * head_stride + column
+    place = x + head * head_stride + column
     left = tl.load(place, mask=is_place, other=0.0).to(tl.float32)
     right = tl.load(place + HALF, mask=is_place, other=0.0).to(tl.float32)
     # The stock model rounds each product before it adds them.
     new_left = (left * cos_left).to(dtype).to(tl.float32) - (right * sin_left).to(dtype)
     new_right = (right * cos_right).to(dtype).to(tl.float32) + (left * sin_right).to(dtype)
-    target = output + (token * HEADS + head) * 2 * HALF + column
+    target = output + head * 2 * HALF + column
     tl.store(target, new_left.to(dtype), mask=is_place)
     tl.store(target + HALF, new_right.to(dtype), mask=is_place)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _store(  # type: ignore[no-untyped-def]
+    key,
+    value,
+    keys,
+    values,
+    slots,
+    key_head_stride,
+    key_token_stride,
+    value_head_stride,
+    value_token_stride,
+    HEADS: tl.constexpr,
+    SIZE: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    SIZE_BLOCK: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + token)
+    head = tl.arange(0, HEADS_BLOCK)[:, None]
+    column = tl.arange(0, SIZE_BLOCK)[None, :]
+    is_place = (head < HEADS) & (column < SIZE)
+    target = (slot * HEADS + head) * SIZE + column
+    place = key + token * key_token_stride + head * key_head_stride + column
+    tl.store(keys + target, tl.load(place, mask=is_place), mask=is_place)
+    place = value + token * value_token_stride + head * value_head_stride + column
+    tl.store(values + target, tl.load(place, mask=is_place), mask=is_place)

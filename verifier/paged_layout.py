@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -81,18 +82,24 @@ class PagedLayout:
         num_cores: int,
     ) -> PagedLayout:
         """Lay a round out for a GPU of `num_cores` multiprocessors."""
-        tables = np.zeros((len(items), max(len(item.block_table) for item in items)), np.int32)
-        for i, item in enumerate(items):
-            tables[i, : len(item.block_table)] = item.block_table
-        rows_per_tile = _rows_per_tile(items, heads)
+        tables = _block_tables(items)
+        num_tokens = np.array([len(item.token_ids) for item in items])
+        contexts = np.array([item.num_cached_tokens for item in items]) + num_tokens
+        streams = np.repeat(np.arange(len(items)), num_tokens)
+        positions = positions_of(items)
+        blocks = tables[streams, positions // block_tokens].astype(np.int64)
+        rows_per_tile = _rows_per_tile(int(num_tokens.max()) * heads.num_members)
         return cls(
             heads=heads,
-            slots=torch.from_numpy(_new_slots(items, tables, block_tokens)),
+            slots=torch.from_numpy(blocks * block_tokens + positions % block_tokens),
             block_tables=torch.from_numpy(tables),
             block_tokens=block_tokens,
             rows_per_tile=rows_per_tile,
             works={
-                window: _work(items, heads, rows_per_tile, window, num_cores) for window in windows
+                window: _work(
+                    _Tiles.of(num_tokens, contexts, heads, rows_per_tile, window), heads, num_cores
+                )
+                for window in windows
             },
         )
 
@@ -106,76 +113,105 @@ class PagedLayout:
         )
 
 
-def _rows_per_tile(items: Sequence[RoundItem], heads: HeadShape) -> int:
+def positions_of(items: Sequence[RoundItem]) -> NDArray[np.int64]:
+    """The position in its stream of every token of a round [num_tokens]."""
+    counts = np.array([len(item.token_ids) for item in items])
+    offsets = np.array([item.num_cached_tokens for item in items]) - (np.cumsum(counts) - counts)
+    positions: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(offsets, counts)
+    return positions
+
+
+def _rows_per_tile(most_rows: int) -> int:
     """A power of two from 16, the least that a tensor core takes, to 64."""
-    most = max(len(item.token_ids) for item in items) * heads.num_members
-    return min(max(16, 1 << (most - 1).bit_length()), 64)
+    return min(max(16, 1 << (most_rows - 1).bit_length()), 64)
 
 
-def _new_slots(
-    items: Sequence[RoundItem], tables: NDArray[np.int32], block_tokens: int
-) -> NDArray[np.int64]:
-    counts = [len(item.token_ids) for item in items]
-    streams = np.repeat(np.arange(len(items)), counts)
-    positions = np.concatenate(
-        [np.arange(item.num_cached_tokens, item.context_tokens) for item in items]
-    )
-    blocks = tables[streams, positions // block_tokens].astype(np.int64)
-    slots: NDArray[np.int64] = blocks * block_tokens + positions % block_tokens
-    return slots
+def _block_tables(items: Sequence[RoundItem]) -> NDArray[np.int32]:
+    lengths = np.array([len(item.block_table) for item in items])
+    blocks = np.fromiter(chain.from_iterable(item.block_table for item in items), np.int32)
+    tables = np.zeros((len(items), lengths.max()), np.int32)
+    tables[np.arange(lengths.max()) < lengths[:, None]] = blocks
+    return tables
 
 
-def _work(
-    items: Sequence[RoundItem],
-    heads: HeadShape,
-    rows_per_tile: int,
-    window: int | None,
-    num_cores: int,
-) -> PagedWork:
-    spans = _tile_spans(items, heads, rows_per_tile, window)
-    num_steps = sum(end - start for *_, start, end in spans)
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Columns of one entry for each tile."""
+
+    stream: NDArray[np.int64]
+    first_token: NDArray[np.int64]
+    num_tokens: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+    context_tokens: NDArray[np.int64]
+    first_step: NDArray[np.int64]  # of the keys that any of its rows sees
+    end_step: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        num_tokens: NDArray[np.int64],
+        contexts: NDArray[np.int64],
+        heads: HeadShape,
+        rows_per_tile: int,
+        window: int | None,
+    ) -> _Tiles:
+        num_rows = num_tokens * heads.num_members
+        counts = -(-num_rows // rows_per_tile)
+        stream = np.repeat(np.arange(len(counts)), counts)
+        first_tile = np.cumsum(counts) - counts
+        first_row = (np.arange(counts.sum()) - first_tile[stream]) * rows_per_tile
+        last_row = np.minimum(first_row + rows_per_tile, num_rows[stream]) - 1
+        num_cached = (contexts - num_tokens)[stream]
+        first_key = np.zeros_like(first_row)
+        if window is not None:
+            first_key = np.maximum(num_cached + first_row // heads.num_members - window + 1, 0)
+        end_key = num_cached + last_row // heads.num_members + 1
+        return cls(
+            stream=stream,
+            first_token=(np.cumsum(num_tokens) - num_tokens)[stream],
+            num_tokens=num_tokens[stream],
+            first_row=first_row,
+            context_tokens=contexts[stream],
+            first_step=first_key // STEP_KEYS,
+            end_step=-(-end_key // STEP_KEYS),
+        )
+
+
+def _work(tiles: _Tiles, heads: HeadShape, num_cores: int) -> PagedWork:
+    """Cut the keys of the tiles into parts of about the same length."""
+    num_steps = tiles.end_step - tiles.first_step
     num_parts_wanted = _PROGRAMS_PER_CORE * num_cores / heads.num_kv_heads
-    steps_per_part = max(num_steps / num_parts_wanted, _SMALLEST_PART_KEYS // STEP_KEYS)
-    work: list[tuple[int, ...]] = []
-    tiles: list[tuple[int, ...]] = []
-    num_partials = 0
-    for first_token, num_tokens, first_row, context, stream, start, end in spans:
-        num_parts = max(round((end - start) / steps_per_part), 1)
-        bounds = [start + (end - start) * i // num_parts for i in range(num_parts + 1)]
-        for i in range(num_parts):
-            part = num_partials + i if num_parts > 1 else -1
-            keys = bounds[i] * STEP_KEYS, bounds[i + 1] * STEP_KEYS
-            work.append((first_token, num_tokens, first_row, context, *keys, stream, part))
-        if num_parts > 1:
-            parts = num_partials, num_partials + num_parts
-            tiles.append((first_token, num_tokens, first_row, *parts))
-            num_partials += num_parts
+    steps_per_part = max(num_steps.sum() / num_parts_wanted, _SMALLEST_PART_KEYS // STEP_KEYS)
+    num_parts = np.maximum(np.rint(num_steps / steps_per_part).astype(np.int64), 1)
+    tile = np.repeat(np.arange(len(num_parts)), num_parts)
+    number = np.arange(len(tile)) - (np.cumsum(num_parts) - num_parts)[tile]
+    first, steps, parts = tiles.first_step[tile], num_steps[tile], num_parts[tile]
+    is_cut = num_parts > 1
+    num_partials = np.where(is_cut, num_parts, 0)
+    first_partial = np.cumsum(num_partials) - num_partials
+    work = (
+        tiles.first_token[tile],
+        tiles.num_tokens[tile],
+        tiles.first_row[tile],
+        tiles.context_tokens[tile],
+        (first + steps * number // parts) * STEP_KEYS,
+        (first + steps * (number + 1) // parts) * STEP_KEYS,
+        tiles.stream[tile],
+        np.where(is_cut[tile], first_partial[tile] + number, -1),
+    )
+    combined = (
+        tiles.first_token,
+        tiles.num_tokens,
+        tiles.first_row,
+        first_partial,
+        first_partial + num_partials,
+    )
     return PagedWork(
-        work=_table(work, len(WORK_COLUMNS)),
-        tiles=_table(tiles, len(TILE_COLUMNS)),
-        num_partials=num_partials,
+        work=_table(work),
+        tiles=_table([column[is_cut] for column in combined]),
+        num_partials=int(num_partials.sum()),
     )
 
 
-def _tile_spans(
-    items: Sequence[RoundItem], heads: HeadShape, rows_per_tile: int, window: int | None
-) -> list[tuple[int, int, int, int, int, int, int]]:
-    """First token, tokens, first row, context, stream, and the first and end step of its keys."""
-    spans = []
-    first_token = 0
-    for stream, item in enumerate(items):
-        num_tokens, context = len(item.token_ids), item.context_tokens
-        for first_row in range(0, num_tokens * heads.num_members, rows_per_tile):
-            first_query = item.num_cached_tokens + first_row // heads.num_members
-            last_row = min(first_row + rows_per_tile, num_tokens * heads.num_members) - 1
-            end_key = item.num_cached_tokens + last_row // heads.num_members + 1
-            first_key = 0 if window is None else max(0, first_query - window + 1)
-            steps = first_key // STEP_KEYS, -(-end_key // STEP_KEYS)
-            spans.append((first_token, num_tokens, first_row, context, stream, *steps))
-        first_token += num_tokens
-    return spans
-
-
-def _table(rows: list[tuple[int, ...]], num_columns: int) -> Tensor:
-    array = np.asarray(rows, dtype=np.int32).reshape(-1, num_columns)
-    return torch.from_numpy(array)
+def _table(columns: Sequence[NDArray[np.int64]]) -> Tensor:
+    return torch.from_numpy(np.stack(columns, axis=1).astype(np.int32))

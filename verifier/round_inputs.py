@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from verifier.attention import RaggedLayout
-from verifier.paged_layout import PagedLayout
+from verifier.paged_layout import PagedLayout, positions_of
 from verifier.target import Round
 from verifier.torch_sampling import num_logit_rows
 
@@ -26,15 +27,18 @@ class RoundInputs:
     def of(cls, round_: Round, layout: RaggedLayout | PagedLayout) -> RoundInputs:
         """Pack the round's tokens; the vectors are on the CPU."""
         token_ids: list[int] = []
-        positions: list[int] = []
         rows: list[int] = []
         for item in round_.items:
             token_ids += item.token_ids
-            positions += range(item.num_cached_tokens, item.context_tokens)
             if item.verify is not None:
                 first = len(token_ids) - len(item.verify.draft_token_ids) - 1
                 rows += range(first, first + num_logit_rows(item.verify))
-        return cls(_vector(token_ids), _vector(positions), _vector(rows), layout)
+        return cls(
+            token_ids=torch.from_numpy(np.array(token_ids, dtype=np.int64)),
+            positions=torch.from_numpy(positions_of(round_.items)),
+            rows=torch.from_numpy(np.array(rows, dtype=np.int64)),
+            layout=layout,
+        )
 
     def to(self, device: torch.device) -> RoundInputs:
         """The same on the device of the model."""
@@ -44,7 +48,3 @@ class RoundInputs:
             rows=self.rows.to(device),
             layout=self.layout.to(device) if isinstance(self.layout, PagedLayout) else self.layout,
         )
-
-
-def _vector(numbers: list[int]) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.int64)
