@@ -1,4 +1,4 @@
-"""One connection of one device, beside what `tests/system/test_bad_input.py` says of wrong ones."""
+"""One connection of one device, beside what `tests/system/test_bad_connections.py` and `test_bad_drafts.py` say of wrong ones."""
 
 from __future__ import annotations
 
