@@ -1,4 +1,4 @@
-"""One connection of one device, beside what `tests/system/test_bad_connections.py` and `test_bad_drafts.py` say of wrong ones."""
+"""One connection of one device; the system tests of bad connections and drafts say the rest."""
 
 from __future__ import annotations
 
