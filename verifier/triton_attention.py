@@ -21,6 +21,9 @@ from verifier.paged_layout import STEP_KEYS, TILE_COLUMNS, WORK_COLUMNS, PagedLa
 # Of the 227 KiB that a program may have on an H100; queries and scores want the rest.
 _PIPELINE_BYTES = 144 * 1024
 
+# Parts of a tile that the second kernel reads in one go.
+_COMBINED_AT_ONCE = 16
+
 _NUM_WORK_COLUMNS = len(WORK_COLUMNS)
 _NUM_TILE_COLUMNS = len(TILE_COLUMNS)
 
@@ -76,8 +79,14 @@ def paged_attention(
         num_stages=_num_stages(padded_size, query.element_size()),
     )
     if work.num_partials:
-        _combine[(len(work.tiles), num_kv_heads)](
-            partials, output, work.tiles, **shape, TILE_COLUMNS=_NUM_TILE_COLUMNS, num_warps=4
+        _combine[(len(work.tiles), num_kv_heads, rows)](
+            partials,
+            output,
+            work.tiles,
+            **shape,
+            TILE_COLUMNS=_NUM_TILE_COLUMNS,
+            PARTS=_COMBINED_AT_ONCE,
+            num_warps=4,
         )
     return output
 
@@ -180,38 +189,40 @@ def _combine(  # type: ignore[no-untyped-def]
     PADDED_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
+    """One query row of a tile: a program reads little, and many of them share the bandwidth."""
     head = tl.program_id(1)
+    row = tl.program_id(2)
     mine = tiles + tl.program_id(0) * TILE_COLUMNS
-    first_token = tl.load(mine)
-    num_tokens = tl.load(mine + 1)
-    rows = tl.load(mine + 2) + tl.arange(0, ROWS)
-    first_part = tl.load(mine + 3)
+    tile_row = tl.load(mine + 2) + row
     end_part = tl.load(mine + 4)
-    column = tl.arange(0, PADDED_SIZE)
-    highest = tl.full([ROWS], -float("inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    sums = tl.zeros([ROWS, PADDED_SIZE], tl.float32)
-    for part in range(first_part, end_part):
-        row = (part * NUM_KV_HEADS + head) * ROWS + tl.arange(0, ROWS)
-        place = partials + row.to(tl.int64) * (PADDED_SIZE + 2)
-        part_highest = tl.load(place + PADDED_SIZE)
-        new_highest = tl.maximum(highest, part_highest)
-        shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
-        decay = tl.exp2(highest - shift)
-        part_decay = tl.exp2(part_highest - shift)
-        sums = (
-            sums * decay[:, None] + tl.load(place[:, None] + column[None, :]) * part_decay[:, None]
-        )
-        total = total * decay + tl.load(place + PADDED_SIZE + 1) * part_decay
-        highest = new_highest
-    token = rows // NUM_MEMBERS
-    query_head = head * NUM_MEMBERS + rows % NUM_MEMBERS
-    packed = (
-        (first_token + token).to(tl.int64) * NUM_KV_HEADS * NUM_MEMBERS + query_head
-    ) * HEAD_SIZE
-    tl.store(
-        output + packed[:, None] + column[None, :],
-        (sums / total[:, None]).to(output.dtype.element_ty),
-        mask=(token < num_tokens)[:, None] & (column < HEAD_SIZE)[None, :],
-    )
+    token = tile_row // NUM_MEMBERS
+    if token < tl.load(mine + 1):
+        column = tl.arange(0, PADDED_SIZE)
+        highest = -float("inf")
+        total = 0.0
+        sums = tl.zeros([PADDED_SIZE], tl.float32)
+        for start in range(tl.load(mine + 3), end_part, PARTS):
+            part = start + tl.arange(0, PARTS)
+            is_part = part < end_part
+            place = ((part * NUM_KV_HEADS + head) * ROWS + row).to(tl.int64) * (PADDED_SIZE + 2)
+            some_highest = tl.load(
+                partials + place + PADDED_SIZE, mask=is_part, other=-float("inf")
+            )
+            new_highest = tl.maximum(highest, tl.max(some_highest, 0))
+            shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
+            weights = tl.exp2(some_highest - shift)
+            decay = tl.exp2(highest - shift)
+            totals = tl.load(partials + place + PADDED_SIZE + 1, mask=is_part, other=0.0)
+            some = tl.load(
+                partials + place[:, None] + column[None, :], mask=is_part[:, None], other=0.0
+            )
+            sums = sums * decay + tl.sum(some * weights[:, None], 0)
+            total = total * decay + tl.sum(totals * weights, 0)
+            highest = new_highest
+        query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS
+        packed_token = (tl.load(mine) + token).to(tl.int64)
+        packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
+        combined = (sums / total).to(output.dtype.element_ty)
+        tl.store(output + packed + column, combined, mask=column < HEAD_SIZE)
