@@ -160,7 +160,7 @@ class VerifierService:
             )
         )
         if stream.finish is not None:
-            outbox.send(self._verdict(message.channel, StreamResult.ended(stream)))
+            outbox.send(verdict_of(message.channel, StreamResult.ended(stream)))
             outbox.stream_ended(message.channel)
         return stream
 
@@ -226,27 +226,29 @@ class VerifierService:
             if result.failure is not None:
                 address.outbox.send(Error(ErrorCode.MODEL, result.failure, address.channel))
             else:
-                address.outbox.send(self._verdict(address.channel, result))
+                address.outbox.send(verdict_of(address.channel, result))
             if stream.finish is not None:
                 del self._addresses[stream.number]
                 address.outbox.stream_ended(address.channel)
 
-    def _verdict(self, channel: int, result: StreamResult) -> Verdict:
-        stream, settled = result.stream, result.settled
-        is_open = stream.finish is None
-        is_chunked = stream.request.mode == "rejection"  # else the board sends as it drafts
-        return Verdict(
-            channel=channel,
-            position=settled.position,
-            num_accepted=settled.num_accepted,
-            tokens=pack_token_ids(settled.token_ids),
-            window=stream.window if is_open else 0,
-            draft_length=stream.draft_length if is_open and is_chunked else 0,
-            finish=stream.finish,
-        )
-
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)
+
+
+def verdict_of(channel: int, result: StreamResult) -> Verdict:
+    """What a board is told about its stream after a round."""
+    stream, settled = result.stream, result.settled
+    is_open = stream.finish is None
+    is_chunked = stream.request.mode == "rejection"  # else the board sends as it drafts
+    return Verdict(
+        channel=channel,
+        position=settled.position,
+        num_accepted=settled.num_accepted,
+        tokens=pack_token_ids(settled.token_ids),
+        window=stream.window if is_open else 0,
+        draft_length=stream.draft_length if is_open and is_chunked else 0,
+        finish=stream.finish,
+    )
 
 
 def _acceptance_mode(message: Open) -> AcceptanceMode:

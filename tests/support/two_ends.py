@@ -32,6 +32,7 @@ from shared.text import TextAssembler
 from shared.token_ids import pack_token_ids, unpack_token_ids
 from verifier.estimators import DeviceEstimates
 from verifier.rounds import RoundPlanner, StreamResult
+from verifier.service import verdict_of
 from verifier.streams import Stream, StreamRequest
 
 
@@ -262,19 +263,8 @@ class TwoEnds:
         """Send the verdict of a round."""
         if result.stream is not self.stream or self.channel_state is None:
             return
-        stream, settled = result.stream, result.settled
-        is_open = stream.finish is None
-        verdict = Verdict(
-            channel=self._next_channel - 1,
-            position=settled.position,
-            num_accepted=settled.num_accepted,
-            tokens=pack_token_ids(settled.token_ids),
-            window=stream.window if is_open else 0,
-            draft_length=stream.draft_length if is_open else 0,
-            finish=stream.finish,
-        )
-        self.down.append(encode(verdict))
-        if not is_open:
+        self.down.append(encode(verdict_of(self._next_channel - 1, result)))
+        if result.stream.finish is not None:
             self.channel_state = None
 
     def _cancel(self, stream: Stream) -> None:
