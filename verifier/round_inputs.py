@@ -11,7 +11,6 @@ from torch import Tensor
 from verifier.attention import RaggedLayout
 from verifier.paged_layout import PagedLayout, positions_of
 from verifier.target import Round
-from verifier.torch_sampling import num_logit_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class RoundInputs:
             token_ids += item.token_ids
             if item.verify is not None:
                 first = len(token_ids) - len(item.verify.draft_token_ids) - 1
-                rows += range(first, first + num_logit_rows(item.verify))
+                rows += range(first, first + item.verify.num_logit_rows)
         return cls(
             token_ids=torch.from_numpy(np.array(token_ids, dtype=np.int64)),
             positions=torch.from_numpy(positions_of(round_.items)),

@@ -15,6 +15,8 @@ from shared.messages import AcceptanceMode
 from shared.sampling import SamplingParameters
 from shared.sparse_rows import SparseRow
 
+NON_FINITE_LOGITS = "the target model gave logits that are not finite"
+
 
 class Verify(msgspec.Struct, frozen=True):
     """What to check at the end of an item's tokens, and how to draw there."""
@@ -26,6 +28,11 @@ class Verify(msgspec.Struct, frozen=True):
     seed: int
     position: int  # output position of the first draft token
     draws_bonus: bool  # False: a chunk was cut in `rejection`; draw nothing after it
+
+    @property
+    def num_logit_rows(self) -> int:
+        """Rows of logits that the check needs: its drafts', and one for the token after them."""
+        return len(self.draft_token_ids) + (self.mode == "coupled" or self.draws_bonus)
 
 
 class RoundItem(msgspec.Struct, frozen=True):

@@ -15,22 +15,15 @@ import torch
 from torch import Tensor
 
 from shared.noise import Domain
-from verifier.target import ItemOutcome, Verify
+from verifier.target import NON_FINITE_LOGITS, ItemOutcome, Verify
 from verifier.torch_distributions import Draw, SampledRow, TargetDistributions
 from verifier.torch_logits import LogitRows
-
-NON_FINITE_LOGITS = "the target model gave logits that are not finite"
-
-
-def num_logit_rows(verify: Verify) -> int:
-    """How many rows of logits a check needs: its drafts', and one for the token after them."""
-    return len(verify.draft_token_ids) + (verify.mode == "coupled" or verify.draws_bonus)
 
 
 def verify_rows(logits: Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]:
     """The outcomes of checks whose rows [num_rows, vocab_size] stand one after the other."""
     rows = LogitRows.of(logits)
-    starts = accumulate(map(num_logit_rows, verifies), initial=0)
+    starts = accumulate((verify.num_logit_rows for verify in verifies), initial=0)
     checks = [_Check(*pair) for pair in zip(verifies, starts, strict=False)]
     is_finite = rows.row_max.isfinite().tolist()
     sound = [check for check in checks if all(is_finite[row] for row in check.rows)]
@@ -59,7 +52,7 @@ class _Check:
 
     @property
     def rows(self) -> range:
-        return range(self.first_row, self.first_row + num_logit_rows(self.verify))
+        return range(self.first_row, self.first_row + self.verify.num_logit_rows)
 
     @property
     def is_greedy(self) -> bool:

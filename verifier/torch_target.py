@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from verifier.attention_heads import HeadShape
 from verifier.cuda_graphs import GraphRunner
 from verifier.paged_layout import PagedLayout
 from verifier.round_inputs import RoundInputs
-from verifier.target import Round, RoundItem, RoundOutcome, Verify
+from verifier.target import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
 from verifier.torch_sampling import verify_rows
 
 
@@ -84,15 +85,13 @@ class TorchTarget:
         """Run one round."""
         started_at = time.perf_counter()
         checks = [item.verify for item in round_.items if item.verify is not None]
-        with torch.inference_mode():
+        with torch.inference_mode(), self._on_device():
             logits = self.logits(round_)
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)  # or sampling would be charged for the model
-            forward_at = time.perf_counter()
-            outcomes = iter(verify_rows(logits, checks))
+            made, sampling_seconds = self._sample(logits, checks)
+        outcomes = iter(made)
         items = tuple(next(outcomes) if item.verify else None for item in round_.items)
-        finished_at = time.perf_counter()
-        return RoundOutcome(items, forward_at - started_at, finished_at - forward_at)
+        seconds = time.perf_counter() - started_at
+        return RoundOutcome(items, seconds - sampling_seconds, sampling_seconds)
 
     def logits(self, round_: Round) -> Tensor:
         """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""
@@ -112,6 +111,21 @@ class TorchTarget:
         )
         logits: Tensor = output.logits[0]
         return logits
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        """Kernels and events go to the current GPU, which is a thread's own matter."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
+    def _sample(self, logits: Tensor, checks: Sequence[Verify]) -> tuple[list[ItemOutcome], float]:
+        """Outcomes, and the seconds that they took once the logits were there."""
+        if self._device.type == "cuda":
+            # Triton is there only beside a CUDA build of torch.
+            from verifier.gpu_sampling import verify_rows_on_gpu
+
+            return verify_rows_on_gpu(logits, checks)
+        started_at = time.perf_counter()
+        outcomes = verify_rows(logits, checks)
+        return outcomes, time.perf_counter() - started_at
 
     def _layout(self, items: Sequence[RoundItem]) -> RaggedLayout | PagedLayout:
         if self._num_cores is None:

@@ -17,8 +17,8 @@ from shared.noise import Domain
 from shared.sampling import GREEDY, SamplingParameters, dense_probabilities, probabilities
 from shared.sparse_rows import SparseRow, quantise
 from shared.speculation import draw, verify_coupled, verify_rejection
-from verifier.target import ItemOutcome, Verify
-from verifier.torch_sampling import NON_FINITE_LOGITS, num_logit_rows, verify_rows
+from verifier.target import NON_FINITE_LOGITS, ItemOutcome, Verify
+from verifier.torch_sampling import verify_rows
 
 Logits = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ def rounded(outcome: ItemOutcome) -> ItemOutcome:
 
 
 def verified(logits: Sequence[Logits], verifies: Sequence[Verify]) -> list[ItemOutcome]:
-    needed = [rows[: num_logit_rows(verify)] for rows, verify in zip(logits, verifies, strict=True)]
+    needed = [rows[: verify.num_logit_rows] for rows, verify in zip(logits, verifies, strict=True)]
     return verify_rows(torch.from_numpy(np.concatenate(needed)), verifies)
 
 

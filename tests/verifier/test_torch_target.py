@@ -17,7 +17,6 @@ from tests.support.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_
 from verifier.blocks import BlockPool
 from verifier.packed_linear import can_pack, pack_linears
 from verifier.target import ItemOutcome, Round, RoundItem, Verify
-from verifier.torch_sampling import NON_FINITE_LOGITS
 from verifier.torch_target import TorchTarget
 
 BLOCK_TOKENS = 4

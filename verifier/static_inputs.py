@@ -1,0 +1,118 @@
+"""The inputs of one CUDA graph: fixed places on the GPU that every round of its shape fills anew.
+
+All integers of a round travel in one copy from pinned memory.  Places that a shorter round leaves
+over are filled with work that does nothing.  This module must never run a model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from verifier.paged_layout import TILE_COLUMNS, WORK_COLUMNS, PagedLayout, PagedWork
+from verifier.round_inputs import RoundInputs
+
+_Sizes = dict[str, tuple[torch.dtype, tuple[int, ...]]]  # of tensors by name
+
+# A part of no rows, written directly: nothing is read and nothing is stored.
+_IDLE_PART = torch.tensor([0, 0, 0, 0, 0, 0, 0, -1], dtype=torch.int32)
+
+
+class RoundShape(NamedTuple):
+    """What two rounds must share to have the same inputs in shape."""
+
+    num_tokens: int
+    rows_per_tile: int
+    works: tuple[tuple[int | None, int, int], ...]  # window, parts and tiles
+
+    @classmethod
+    def of(cls, inputs: RoundInputs, layout: PagedLayout) -> RoundShape:
+        """The next of a few shapes that holds the round."""
+        works = tuple(
+            (window, _bucket(len(work.work)), _bucket(len(work.tiles)))
+            for window, work in layout.works.items()
+        )
+        return cls(_bucket(len(inputs.token_ids)), layout.rows_per_tile, works)
+
+
+class StaticInputs:
+    """Pinned and device memory of one shape."""
+
+    def __init__(
+        self,
+        shape: RoundShape,
+        like: PagedLayout,
+        device: torch.device,
+        *,
+        max_blocks: int,
+        spare_slot: int,
+    ) -> None:
+        """Allocate for rounds of `shape` laid out like `like`; `max_blocks` in any block table."""
+        vector = (torch.int64, (shape.num_tokens,))
+        vectors = ("token_ids", "positions", "rows", "slots")
+        sizes: _Sizes = dict.fromkeys(vectors, vector)
+        sizes["block_tables"] = (torch.int32, (shape.num_tokens, max_blocks))
+        for window, num_parts, num_tiles in shape.works:
+            sizes[f"work {window}"] = (torch.int32, (num_parts, len(WORK_COLUMNS)))
+            sizes[f"tiles {window}"] = (torch.int32, (num_tiles, len(TILE_COLUMNS)))
+        num_bytes = sum(dtype.itemsize * math.prod(size) for dtype, size in sizes.values())
+        self._spare_slot = spare_slot
+        self._host_bytes = torch.zeros(num_bytes, dtype=torch.uint8, pin_memory=True)
+        self._device_bytes = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
+        self._host = _views(self._host_bytes, sizes)
+        there = _views(self._device_bytes, sizes)
+        works = {
+            window: PagedWork(
+                work=there[f"work {window}"],
+                tiles=there[f"tiles {window}"],
+                num_partials=num_parts if num_tiles else 0,
+            )
+            for window, num_parts, num_tiles in shape.works
+        }
+        layout = replace(
+            like, slots=there["slots"], block_tables=there["block_tables"], works=works
+        )
+        self.inputs = RoundInputs(
+            there["token_ids"], there["positions"], there["rows"], layout
+        )  # on the device
+
+    def fill(self, inputs: RoundInputs, layout: PagedLayout) -> None:
+        """Put a round there; the one before must be over."""
+        host = self._host
+        _put(host["token_ids"], inputs.token_ids, 0)
+        _put(host["positions"], inputs.positions, 0)
+        _put(host["rows"], inputs.rows, 0)
+        _put(host["slots"], layout.slots, self._spare_slot)
+        num_streams, num_blocks = layout.block_tables.shape
+        host["block_tables"][:num_streams, :num_blocks] = layout.block_tables
+        for window, work in layout.works.items():
+            _put(host[f"work {window}"], work.work, _IDLE_PART)
+            _put(host[f"tiles {window}"], work.tiles, 0)
+        self._device_bytes.copy_(self._host_bytes, non_blocking=True)
+
+
+def _views(content: Tensor, sizes: _Sizes) -> dict[str, Tensor]:
+    """Parts of a byte tensor, one after the other; longer types first keeps them aligned."""
+    views, start = {}, 0
+    for name, (dtype, size) in sizes.items():
+        end = start + dtype.itemsize * math.prod(size)
+        views[name] = content[start:end].view(dtype).view(size)
+        start = end
+    return views
+
+
+def _put(place: Tensor, content: Tensor, padding: int | Tensor) -> None:
+    place[: len(content)] = content
+    place[len(content) :] = padding
+
+
+def _bucket(number: int) -> int:
+    """The next of 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, …: at most a half is padding."""
+    if number <= 2:
+        return number
+    power = 1 << (number - 1).bit_length()
+    return power * 3 // 4 if number <= power * 3 // 4 else power

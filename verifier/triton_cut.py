@@ -1,0 +1,216 @@
+"""What top-k and top-p keep of a row of logits, found inside a Triton kernel without sorting.
+
+A search asks how much lies at and above eight thresholds at once, until one value of the logits is
+left; of the tokens that share it the smaller ids stay.  The rules are those of
+`shared.sampling.probabilities`.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+NO_ID = tl.constexpr(1 << 30)
+
+_THRESHOLDS = tl.constexpr(8)  # the lowest is known to hold
+# How far below the largest logit the first thresholds lie, in temperatures: this step and a half.
+_FIRST_STEP = tl.constexpr(1.5)
+_LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def largest_logit(logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The largest logit, its smallest id, and whether it is finite and no logit is NaN."""
+    lane = tl.arange(0, BLOCK)
+    highest = tl.full([BLOCK], -float("inf"), tl.float32)
+    ids = tl.full([BLOCK], 0, tl.int32)
+    num_broken = tl.zeros([BLOCK], tl.int32)
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
+        token = start + lane
+        x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
+        num_broken += (x != x).to(tl.int32)
+        ids = tl.where(x > highest, token, ids)
+        highest = tl.where(x > highest, x, highest)
+    largest = tl.max(highest, 0)
+    most_likely = tl.min(tl.where(highest == largest, ids, NO_ID), 0)
+    is_finite = (largest > -float("inf")) & (largest < float("inf"))
+    return largest, most_likely, is_finite & (tl.sum(num_broken, 0) == 0)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def cut_row(  # type: ignore[no-untyped-def]
+    logits,
+    vocab_size,
+    top_k,
+    top_p,
+    largest,
+    scale,
+    needs_total,
+    UNUSED_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """What top-k (0: off) and then top-p (above 1: off) keep of a row.
+
+    Returns the lowest key that is kept, the last id of that key, and the weight of all that is
+    kept; that is 1 if nobody asks for it.
+    """
+    cut = tl.full([], -(1 << 31), tl.int32)
+    last_id = tl.full([], NO_ID, tl.int32)
+    total = tl.full([], 1.0, tl.float64)
+    if top_k > 0:
+        wanted = top_k.to(tl.float64)
+        cut, num_above, _, _ = _search(
+            logits, vocab_size, largest, scale, 0.0, cut, last_id, wanted, 0.0, UNUSED_BITS, BLOCK
+        )
+        num_tied = top_k - num_above.to(tl.int32)
+        last_id = _id_of_tie(logits, vocab_size, cut, num_tied, UNUSED_BITS, BLOCK)
+    if top_p < 1.0:
+        new_cut, above, reached, whole = _search(
+            logits, vocab_size, largest, scale, scale, cut, last_id, 0.0, top_p, UNUSED_BITS, BLOCK
+        )
+        tied = tl.exp2((_value(new_cut, UNUSED_BITS) - largest) * scale).to(tl.float64)
+        num_tied = tl.ceil((top_p * whole - above) / tied)
+        num_tied = tl.minimum(tl.maximum(num_tied, 1.0), 1.0 * NO_ID)
+        new_last = _id_of_tie(
+            logits, vocab_size, new_cut, num_tied.to(tl.int32), UNUSED_BITS, BLOCK
+        )
+        last_id = tl.where(new_cut == cut, tl.minimum(last_id, new_last), new_last)
+        cut = new_cut
+        total = tl.minimum(above + num_tied * tied, reached)
+    elif needs_total:
+        lowest = tl.full([1], -(1 << 31), tl.int32)
+        sums = _sums(logits, vocab_size, largest, scale, cut, last_id, lowest, UNUSED_BITS, BLOCK)
+        total = tl.max(sums, 0)
+    return cut, last_id, total
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _search(  # type: ignore[no-untyped-def]
+    logits,
+    vocab_size,
+    largest,
+    scale,
+    weight_scale,
+    cut,
+    last_id,
+    wanted,
+    wanted_share,
+    UNUSED_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The highest key at and above which lies what is wanted, of what is kept so far.
+
+    Wanted is `wanted` and `wanted_share` of all.  A weight scale of 0 counts tokens.  Returns
+    the key, how much lies above it, how much at and above it, and all.
+    """
+    number = tl.arange(0, _THRESHOLDS)
+    lowest = tl.maximum(cut, key(tl.full([], -float("inf"), tl.float32), UNUSED_BITS))
+    highest = key(largest, UNUSED_BITS)
+    # Equal steps of the logit at first: equal steps of the key would all lie near zero.
+    step = _FIRST_STEP * _LOG2_E / scale
+    values = largest + (number.to(tl.float32) - (_THRESHOLDS - 0.5)) * step
+    thresholds = tl.maximum(key(values, UNUSED_BITS), lowest)
+    thresholds = tl.where(number == 0, lowest, tl.minimum(thresholds, highest))
+    sums = _sums(
+        logits, vocab_size, largest, weight_scale, cut, last_id, thresholds, UNUSED_BITS, BLOCK
+    )
+    whole = tl.max(sums, 0)
+    wanted += wanted_share * whole
+    low, high, above, reached = _narrowed(
+        thresholds, sums, wanted, highest.to(tl.int64) + 1, tl.full([], 0.0, tl.float64)
+    )
+    while high - low > 1:
+        thresholds = (low + (high - low) * number // _THRESHOLDS).to(tl.int32)
+        sums = _sums(
+            logits, vocab_size, largest, weight_scale, cut, last_id, thresholds, UNUSED_BITS, BLOCK
+        )
+        low, high, above, reached = _narrowed(thresholds, sums, wanted, high, above)
+    return low.to(tl.int32), above, reached, whole
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped-def]
+    """The last threshold that holds, the first that does not, and the sums at both."""
+    number = tl.arange(0, _THRESHOLDS)
+    last = tl.max(tl.where((sums >= wanted) | (number == 0), number, 0), 0)
+    low = tl.sum(tl.where(number == last, thresholds, 0).to(tl.int64), 0)
+    reached = tl.sum(tl.where(number == last, sums, 0.0), 0)
+    if last + 1 < _THRESHOLDS:
+        high = tl.sum(tl.where(number == last + 1, thresholds, 0).to(tl.int64), 0)
+        above = tl.sum(tl.where(number == last + 1, sums, 0.0), 0)
+    return low, high, above, reached
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _sums(  # type: ignore[no-untyped-def]
+    logits,
+    vocab_size,
+    largest,
+    scale,
+    cut,
+    last_id,
+    thresholds,
+    UNUSED_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """How much of what is kept has a key of at least each threshold: float64."""
+    lane = tl.arange(0, BLOCK)
+    sums = tl.zeros([thresholds.shape[0], BLOCK], tl.float32)
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
+        token = start + lane
+        is_token = token < vocab_size
+        x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
+        kept = is_kept(x, token, cut, last_id, UNUSED_BITS) & is_token
+        some = tl.where(kept, weights(x, largest, scale), 0.0)
+        is_above = key(x, UNUSED_BITS)[None, :] >= thresholds[:, None]
+        sums += tl.where(is_above, some[None, :], 0.0)
+    return tl.sum(sums.to(tl.float64), 1)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _id_of_tie(  # type: ignore[no-untyped-def]
+    logits, vocab_size, tied_key, num_tied, UNUSED_BITS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """The id of the `num_tied`-th token of a key; beyond all ids if there are fewer."""
+    lane = tl.arange(0, 4 * BLOCK)
+    last_id = tl.full([], NO_ID, tl.int32)
+    num_before = tl.full([], 0, tl.int32)
+    for start in tl.range(0, vocab_size, 4 * BLOCK, num_stages=3):
+        token = start + lane
+        is_token = token < vocab_size
+        x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
+        is_tied = ((key(x, UNUSED_BITS) == tied_key) & is_token).to(tl.int32)
+        num_here = tl.sum(is_tied, 0)
+        if (num_before < num_tied) & (num_before + num_here >= num_tied):
+            is_last = (num_before + tl.cumsum(is_tied, 0) == num_tied) & (is_tied > 0)
+            last_id = tl.min(tl.where(is_last, token, NO_ID), 0)
+        num_before += num_here
+    return last_id
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def weights(x, largest, scale):  # type: ignore[no-untyped-def]
+    """exp((x - largest) / temperature), 1 for the largest; all 1 at a scale of 0."""
+    return tl.where(scale > 0, tl.exp2((x - largest) * scale), 1.0)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def key(x, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """An integer that orders as the float32 does."""
+    bits = x.to(tl.int32, bitcast=True)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> UNUSED_BITS
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _value(key, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The float32 of a key."""
+    bits = key << UNUSED_BITS
+    bits = tl.where(key < 0, bits | ((1 << UNUSED_BITS) - 1), bits)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def is_kept(x, token, cut, last_id, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Whether a cut keeps tokens of logits x."""
+    its_key = key(x, UNUSED_BITS)
+    return (its_key > cut) | ((its_key == cut) & (token <= last_id))
