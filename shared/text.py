@@ -36,6 +36,8 @@ class TextAssembler:
         """Text that became certain with this token; sets `is_stopped` at a stop string."""
         if self.is_stopped or token_id in self._special_ids:
             return ""
+        if not self._stop:
+            return self._decode(self._token_bytes[token_id])
         self._held += self._token_bytes[token_id]
         found = [(at + len(s), at) for s in self._stop if (at := self._held.find(s)) >= 0]
         if found:
@@ -67,5 +69,8 @@ class TextAssembler:
 
     def _release(self, num_bytes: int) -> str:
         certain, self._held = self._held[:num_bytes], self._held[num_bytes:]
+        return self._decode(certain)
+
+    def _decode(self, certain: bytes) -> str:
         self._num_bytes_out += len(certain)
         return self._decoder.decode(certain)

@@ -1,4 +1,4 @@
-"""`goodspeed-verifier`: run the server, make tokens for boards, look at settings."""
+"""`goodspeed-verifier`: run the server, measure the target, make tokens for boards, settings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from shared.command_line import (
 from shared.config import Loaded
 from verifier import __version__
 from verifier.config import VerifierConfig
+from verifier.profile_command import profile
 from verifier.token_commands import token
 from verifier.tokens import read_tokens
 
@@ -27,17 +28,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST_STEPS = """\b
+First steps:
+  goodspeed-verifier token add kitchen --tokens-file tokens   # prints the board's token
+  goodspeed-verifier run --set server.tokens_file=tokens
+  goodspeed-verifier profile                        # how fast the target is here
+  goodspeed-verifier config init > verifier.toml    # every setting explained
+"""
+
+
+@click.group(
+    cls=FriendlyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_FIRST_STEPS,
+)
 @click.version_option(__version__)
 def main() -> None:
-    r"""Check the draft tokens of many boards with one target model.
-
-    \b
-    First steps:
-      goodspeed-verifier token add kitchen --tokens-file tokens   # prints the board's token
-      goodspeed-verifier run --set server.tokens_file=tokens
-      goodspeed-verifier config init > verifier.toml              # every setting explained
-    """
+    """Check the draft tokens of many boards with one target model."""
 
 
 @main.command()
@@ -91,5 +98,6 @@ async def _until_stopped(server: VerifierServer, stop: asyncio.Event) -> None:
         failing.result()
 
 
+main.add_command(profile)
 main.add_command(token)
 main.add_command(config_commands(VerifierConfig))

@@ -53,22 +53,37 @@ class TargetSection(Section, frozen=True):
     ] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        Meta(description="auto: bfloat16 on a GPU; float32 on a CPU, where it is exact"),
+        Meta(description="auto: 16 bits on a GPU, bfloat16 if it can; float32 on a CPU: exact"),
     ] = "auto"
+    quantisation: Annotated[
+        Literal["none", "int8", "fp8"],
+        Meta(description="linear layers in 8 bits: half the memory; text is that model's"),
+    ] = "none"
     threads: Annotated[int, Meta(ge=0, le=1024, description="on a CPU; 0: torch chooses")] = 0
     context_tokens: Annotated[
         int, Meta(ge=128, le=_MAX_TOKENS, description="longest prompt and output of one stream")
     ] = 2048
     kv_cache_tokens: Annotated[
-        int, Meta(ge=128, le=1 << 30, description="key/value cache, for all streams together")
-    ] = 16384
+        Annotated[int, Meta(ge=128, le=1 << 30)] | Literal["auto"],
+        Meta(
+            description="key/value cache of all streams; auto: what a GPU has free; 16384 on a CPU"
+        ),
+    ] = "auto"
+    memory_fraction: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=1.0,
+            description="on a GPU, the part that auto takes of what weights and a round leave free",
+        ),
+    ] = 0.9
     block_tokens: Annotated[
         int, Meta(ge=1, le=1024, description="tokens in one block of the key/value cache")
     ] = 16
 
     def unfit(self) -> Iterator[tuple[str, str]]:
         """One stream must fit into the cache."""
-        if self.kv_cache_tokens < self.context_tokens:
+        if self.kv_cache_tokens != "auto" and self.kv_cache_tokens < self.context_tokens:
             yield "kv_cache_tokens", f"at least target.context_tokens = {self.context_tokens}"
 
 
@@ -88,8 +103,13 @@ class RoundsSection(Section, frozen=True):
         Meta(ge=0.0, le=10.0, description="by how much drafts may lengthen a round; 0.05: 5 %"),
     ] = 0.05
     max_round_tokens: Annotated[
-        int, Meta(ge=1, le=1 << 20, description="drafts, one for each stream, and prompt tokens")
-    ] = 512
+        int,
+        Meta(
+            ge=1,
+            le=1 << 20,
+            description="tokens in one round: drafts, one for each stream, and prompts",
+        ),
+    ] = 1024
     max_draft_length: Annotated[
         int, Meta(ge=0, le=64, description="draft tokens of one stream in one round")
     ] = 16
@@ -102,8 +122,30 @@ class RoundsSection(Section, frozen=True):
         ),
     ] = 32
     prefill_chunk_tokens: Annotated[
-        int, Meta(ge=1, le=1 << 20, description="prompt tokens of one stream in one round")
-    ] = 128
+        int, Meta(ge=1, le=1 << 20, description="prompt tokens in one round, over all streams")
+    ] = 512
+    prefill_slowdown_limit: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="by how much prompts may lengthen a round of others; 1.0: twice as long",
+        ),
+    ] = 1.0
+    reserved_output_tokens: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_MAX_TOKENS,
+            description="cache that a stream takes ahead for its output, again whenever it is full",
+        ),
+    ] = 256
+    shares_prefixes_across_devices: Annotated[
+        bool,
+        Meta(
+            description="devices reuse each other's cached prompts; timing then tells that one was sent"
+        ),
+    ] = False
     draft_timeout_seconds: Annotated[
         float,
         Meta(ge=0.1, le=600.0, description="longest wait for a board that owes a sampled draft"),

@@ -40,6 +40,23 @@ CostSample = tuple[int, int, float]
 """Tokens of the round, context tokens over all its streams, seconds."""
 
 
+class CurveSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was measured; the times of anything else say nothing."""
+
+    model: str
+    device: str
+    dtype: str
+    quantisation: str
+
+    def differences(self, other: CurveSubject) -> str:
+        """What another subject has instead, for a person; empty if they are the same."""
+        return ", ".join(
+            f"{name} {theirs} instead of {ours}"
+            for name, ours in msgspec.structs.asdict(self).items()
+            if (theirs := getattr(other, name)) != ours
+        )
+
+
 class CostGrid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of a cost curve file."""
 
@@ -49,6 +66,8 @@ class CostGrid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Context lengths summed over the streams of a round, ascending."""
     round_seconds: tuple[tuple[float, ...], ...]
     """One row per context, one entry per number of tokens, never falling along a row."""
+    subject: CurveSubject | None = None
+    """What was measured; none: made up, for a test or a simulation."""
 
 
 class CostCurve:
@@ -57,7 +76,7 @@ class CostCurve:
     More tokens never cost less, whatever is observed.
     """
 
-    __slots__ = ("_contexts", "_rows", "_tokens")
+    __slots__ = ("_contexts", "_rows", "_tokens", "subject")
 
     def __init__(self, grid: CostGrid) -> None:
         """Raises: `ModelError` if the grid is not well formed."""
@@ -65,9 +84,12 @@ class CostCurve:
         self._tokens = grid.num_tokens
         self._contexts = grid.context_tokens
         self._rows = [list(row) for row in grid.round_seconds]
+        self.subject = grid.subject
 
     @classmethod
-    def from_samples(cls, samples: Iterable[CostSample]) -> CostCurve:
+    def from_samples(
+        cls, samples: Iterable[CostSample], subject: CurveSubject | None = None
+    ) -> CostCurve:
         """Build the curve from measured rounds that cover a full grid; repeats give their median.
 
         Raises: `ModelError` if a grid point is missing or a time is not above 0.
@@ -92,24 +114,39 @@ class CostCurve:
         # Isotonic regression keeps order, so the second pass does not undo the first.
         by_context = [_isotonic(column) for column in measured.T.tolist()]
         rows = [_isotonic(row) for row in zip(*by_context, strict=True)]
-        return cls(CostGrid(tuple(tokens), tuple(contexts), tuple(map(tuple, rows))))
+        return cls(CostGrid(tuple(tokens), tuple(contexts), tuple(map(tuple, rows)), subject))
 
     @classmethod
-    def from_json(cls, content: bytes) -> CostCurve:
-        """Read what `to_json` wrote.
+    def from_json(cls, content: bytes, subject: CurveSubject | None = None) -> CostCurve:
+        """Read what `to_json` wrote; with a subject, only if that is what was measured.
 
-        Raises: `ModelError` if it is anything else.
+        Raises: `ModelError` if it is anything else; the sentence names what differs.
         """
         try:
             grid = msgspec.json.decode(content, type=CostGrid)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ModelError(f"not a cost curve: {error}") from error
+        if subject is not None:
+            if grid.subject is None:
+                raise ModelError("a cost curve that does not say what was measured")
+            if differences := subject.differences(grid.subject):
+                raise ModelError(f"a cost curve of {differences}")
         return cls(grid)
 
     def to_json(self) -> bytes:
         """Return the curve as it is now, for `from_json`."""
         rows = tuple(tuple(row) for row in self._rows)
-        return msgspec.json.encode(CostGrid(self._tokens, self._contexts, rows))
+        return msgspec.json.encode(CostGrid(self._tokens, self._contexts, rows, self.subject))
+
+    @property
+    def num_tokens(self) -> tuple[int, ...]:
+        """The grid's numbers of tokens, ascending."""
+        return self._tokens
+
+    @property
+    def context_tokens(self) -> tuple[int, ...]:
+        """The grid's contexts, ascending."""
+        return self._contexts
 
     def round_seconds(self, num_tokens: int, context_tokens: float) -> float:
         """Return the expected seconds of a round."""
@@ -129,6 +166,28 @@ class CostCurve:
         """Return c1, the seconds that one token more than `num_tokens` adds to the round."""
         return self.round_seconds(num_tokens + 1, context_tokens) - self.round_seconds(
             num_tokens, context_tokens
+        )
+
+    def line(self, context_tokens: float) -> tuple[float, float]:
+        """Return c0 and c1, seconds, of the line c0 + c1 * tokens nearest to the curve.
+
+        Nearest in squares of relative errors, so that short rounds count as much as long ones.
+        """
+        seconds = np.array([self.round_seconds(count, context_tokens) for count in self._tokens])
+        columns = np.stack([np.ones(len(seconds)), np.array(self._tokens)], axis=1)
+        solution = np.linalg.lstsq(columns / seconds[:, None], np.ones(len(seconds)), rcond=None)
+        fixed_seconds, token_seconds = solution[0].tolist()
+        return fixed_seconds, token_seconds
+
+    def drafts_within(
+        self, num_tokens: int, context_tokens: float, slowdown_limit: float, max_drafts: int
+    ) -> int:
+        """Return how many tokens more lengthen a round of `num_tokens` by the limit at most."""
+        max_seconds = (1.0 + slowdown_limit) * self.round_seconds(num_tokens, context_tokens)
+        return bisect_right(
+            range(1, max_drafts + 1),
+            max_seconds,
+            key=lambda drafts: self.round_seconds(num_tokens + drafts, context_tokens),
         )
 
     def observe(self, num_tokens: int, context_tokens: float, seconds: float) -> None:

@@ -2,64 +2,154 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from itertools import product
+
+import msgspec
 
 from shared.sampling import GREEDY
+from verifier.cost_curve import CostSample
 from verifier.target import Round, RoundItem, TargetModel, Verify
 
-# Longer rounds are mostly prompts; the curve goes on linearly there.
-MAX_MEASURED_TOKENS = 128
-CONTEXTS = (128, 1024)  # summed over the streams of a round
-# A round of many tokens holds many streams: this many tokens of each.
-STREAM_TOKENS = 8
-NUM_REPEATS = 3  # the fastest counts: what else the machine does only adds
-
-CostSample = tuple[int, int, float]  # tokens, context tokens, seconds
+# A round of many tokens holds many streams: this many tokens of each, or fewer where the context
+# is more than so many streams can have.
+_STREAM_TOKENS = 8
 
 
-def measure_curve(target: TargetModel, max_round_tokens: int) -> list[CostSample]:
-    """Round seconds on a grid of tokens and contexts; takes a few seconds on a CPU.
+class GridSize(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the plane of tokens and contexts to measure."""
+
+    max_tokens: int
+    min_context_tokens: int
+    max_context_tokens: int
+    num_contexts: int
+    num_repeats: int
+
+
+# At every start without a saved curve: a few seconds. Longer rounds are mostly prompts, and the
+# curve goes on linearly there; a GPU has steps up to the longest round of CUDA graphs.
+QUICK_ON_CPU = GridSize(
+    max_tokens=128,
+    min_context_tokens=128,
+    max_context_tokens=1024,
+    num_contexts=2,
+    num_repeats=3,
+)
+QUICK_ON_GPU = GridSize(
+    max_tokens=512,
+    min_context_tokens=1024,
+    max_context_tokens=32768,
+    num_contexts=2,
+    num_repeats=3,
+)
+# For `goodspeed-verifier profile`.
+WHOLE_ON_CPU = GridSize(
+    max_tokens=256,
+    min_context_tokens=128,
+    max_context_tokens=8192,
+    num_contexts=3,
+    num_repeats=5,
+)
+WHOLE_ON_GPU = GridSize(
+    max_tokens=1 << 20,
+    min_context_tokens=1024,
+    max_context_tokens=1 << 30,
+    num_contexts=5,
+    num_repeats=10,
+)
+
+
+class CurveGrid(msgspec.Struct, frozen=True):
+    """Which rounds to measure: every number of tokens with every context."""
+
+    num_tokens: tuple[int, ...]
+    context_tokens: tuple[int, ...]
+    num_repeats: int
+
+    @classmethod
+    def of(cls, target: TargetModel, max_round_tokens: int, size: GridSize) -> CurveGrid:
+        """The grid of that size, as far as rounds and the target's cache go."""
+        cache_tokens = target.num_blocks * target.block_tokens
+        # Of one point no slope is known, so rounds of two tokens are measured always.
+        max_tokens = max(min(size.max_tokens, max_round_tokens, cache_tokens), 2)
+        max_context = min(size.max_context_tokens, cache_tokens)
+        powers = (1 << exponent for exponent in range((max_tokens - 1).bit_length()))
+        return cls(
+            num_tokens=(*powers, max_tokens),
+            context_tokens=_spaced(size.min_context_tokens, max_context, size.num_contexts),
+            num_repeats=size.num_repeats,
+        )
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that are run: every point once to warm up, then as often as it is repeated."""
+        return len(self.num_tokens) * len(self.context_tokens) * (1 + self.num_repeats)
+
+
+def measure_curve(
+    target: TargetModel,
+    grid: CurveGrid,
+    advance: Callable[[], None] = lambda: None,
+) -> list[CostSample]:
+    """Round seconds on the whole grid; `advance` is called after each of its rounds.
 
     Uses the target's cache from block 0 on: call it before the first stream.
     """
-    num_tokens = 1
-    samples = []
-    while num_tokens <= min(max_round_tokens, MAX_MEASURED_TOKENS):
-        for context_tokens in CONTEXTS:
-            seconds = min(_measure(target, num_tokens, context_tokens))
-            samples.append((num_tokens, context_tokens, seconds))
-        num_tokens *= 2
-    return samples
-
-
-def _measure(target: TargetModel, num_tokens: int, context_tokens: int) -> Iterator[float]:
-    round_ = _made_up_round(target, num_tokens, context_tokens)
-    target.verify(round_)  # first calls allocate
-    for _ in range(NUM_REPEATS):
-        started_at = time.monotonic()
-        target.verify(round_)
-        yield time.monotonic() - started_at
+    rounds = {
+        point: _made_up_round(target, *point)
+        for point in product(grid.num_tokens, grid.context_tokens)
+    }
+    fastest = dict.fromkeys(rounds, math.inf)
+    # The whole grid again and again, so that a disturbance of a second spoils one repeat of many
+    # points and not all repeats of one.
+    for number in range(1 + grid.num_repeats):
+        for point, round_ in rounds.items():
+            started_at = time.monotonic()
+            target.verify(round_)
+            seconds = time.monotonic() - started_at
+            if number:  # at first, things are allocated, compiled and captured
+                # Never the mean: what else the machine does only adds.
+                fastest[point] = min(fastest[point], seconds)
+            advance()
+    return [(*point, seconds) for point, seconds in fastest.items()]
 
 
 def _made_up_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
-    """Greedy checks over whatever the cache holds; the tokens do not matter for the time."""
-    num_streams = -(-num_tokens // STREAM_TOKENS)
-    own_tokens = [num_tokens // num_streams] * num_streams
-    own_tokens[0] += num_tokens - sum(own_tokens)
+    """Greedy checks over whatever the cache holds; the tokens do not matter for the time.
+
+    The context is cut to what so many tokens can have: one stream for each, at most.
+    """
+    num_streams = min(
+        max(-(-num_tokens // _STREAM_TOKENS), -(-context_tokens // target.context_tokens)),
+        num_tokens,
+    )
+    context_of_each = min(context_tokens // num_streams, target.context_tokens)
     items = []
     first_block = 0
-    for stream, num_own in enumerate(own_tokens):
-        num_cached = max(min(context_tokens // num_streams, target.context_tokens) - num_own, 0)
+    for stream in range(num_streams):
+        num_own = num_tokens // num_streams + (stream < num_tokens % num_streams)
+        num_cached = max(context_of_each - num_own, 0)
         num_blocks = -(-(num_cached + num_own) // target.block_tokens)
+        blocks = range(first_block, first_block + num_blocks)
         items.append(
             RoundItem(
                 stream=stream,
                 token_ids=(0,) * num_own,
                 num_cached_tokens=num_cached,
-                block_table=tuple(range(first_block, first_block + num_blocks)),
+                # Last blocks that are not full may make the sum a little more than the cache.
+                block_table=tuple(block % target.num_blocks for block in blocks),
                 verify=Verify((0,) * (num_own - 1), (), "coupled", GREEDY, 0, 0, True),
             )
         )
         first_block += num_blocks
     return Round(tuple(items))
+
+
+def _spaced(low: int, high: int, count: int) -> tuple[int, ...]:
+    """Numbers from `low` to `high`, each the same multiple of the one before."""
+    if high <= low:
+        return (high,)
+    ratio = (high / low) ** (1 / (count - 1))
+    return tuple(sorted({round(low * ratio**index) for index in range(count - 1)} | {high}))

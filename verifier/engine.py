@@ -1,7 +1,9 @@
 """The engine loop: plan a round, let the target run it in one thread, settle it, hand verdicts out.
 
 The planner lives on the event loop and the target in the thread, so neither needs a lock and
-the loop is never blocked.  This module must never decide anything itself.
+the loop is never blocked.  While the target works nobody waits for it to be told what it did
+before: verdicts are encoded and sent when the next round runs already.  This module must never
+decide anything itself.
 """
 
 from __future__ import annotations
@@ -21,14 +23,38 @@ logger = logging.getLogger(__name__)
 
 
 class RoundReport(msgspec.Struct, frozen=True):
-    """What one round cost, for metrics; all in seconds."""
+    """What one round cost, for metrics; all in seconds.
+
+    `total_seconds` of all rounds add up to the time in which there was work: a round starts where
+    the one before is settled, or where work came in.
+    """
 
     round_: Round
-    plan_seconds: float
+    plan_seconds: float  # choosing what takes part
     forward_seconds: float
     sampling_seconds: float
-    settle_seconds: float
-    total_seconds: float  # from the start of planning until the verdicts were handed out
+    settle_seconds: float  # committing, learning, granting: the next round waits for it
+    deliver_seconds: float  # handing the verdicts out: the next round does not wait for it
+    total_seconds: float  # from the start of planning until it is settled
+
+
+class _Running(msgspec.Struct, frozen=True):
+    """A round in the engine thread."""
+
+    round_: Round
+    started_at: float
+    planned_at: float
+    outcome: asyncio.Future[RoundOutcome | None]  # None: the target failed
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    """A round that is over, but nobody was told."""
+
+    results: list[StreamResult]
+    running: _Running
+    outcome: RoundOutcome | None
+    verified_at: float
+    settled_at: float
 
 
 class Engine:
@@ -53,26 +79,41 @@ class Engine:
         self._work.set()
 
     def stop(self) -> None:
-        """End `run` once the round in hand is settled."""
+        """End `run` once the round in hand is settled and its verdicts are handed out."""
         self._is_stopping = True
         self._work.set()
 
     async def run(self) -> None:
         """Plan, verify, settle; sleeps while no stream has work."""
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread:
-            while not self._is_stopping:
-                started_at = time.monotonic()
-                round_ = self._planner.start_round(started_at)
-                if round_ is None:
+            settled: _Settled | None = None
+            while True:
+                running = self._start_round(thread)
+                if settled is not None:
+                    # Nothing was awaited since it was settled, so no message can overtake.
+                    self._hand_out(settled)
+                    settled = None
+                if running is not None:
+                    # However fast the target is: its answer comes with a later turn of the loop.
+                    settled = self._settle(running, await running.outcome)
+                elif self._is_stopping:
+                    break
+                else:
                     await self._wait_for_work()
-                    continue
-                planned_at = time.monotonic()
-                outcome = await loop.run_in_executor(thread, self._verify, round_)
-                self._settle(round_, outcome, started_at, planned_at)
-                # Let the readers take in what arrived with the end of the round.
-                await asyncio.sleep(0)
         self._is_stopping = False
+
+    # --- private -------------------------------------------------------------------------------
+
+    def _start_round(self, thread: ThreadPoolExecutor) -> _Running | None:
+        if self._is_stopping:
+            return None
+        started_at = time.monotonic()
+        round_ = self._planner.start_round(started_at)
+        if round_ is None:
+            return None
+        planned_at = time.monotonic()
+        outcome = asyncio.get_running_loop().run_in_executor(thread, self._verify, round_)
+        return _Running(round_, started_at, planned_at, outcome)
 
     def _verify(self, round_: Round) -> RoundOutcome | None:
         try:
@@ -81,24 +122,30 @@ class Engine:
             logger.exception("the target model failed in a round of %d tokens", round_.num_tokens)
             return None
 
-    def _settle(
-        self, round_: Round, outcome: RoundOutcome | None, started_at: float, planned_at: float
-    ) -> None:
+    def _settle(self, running: _Running, outcome: RoundOutcome | None) -> _Settled:
         verified_at = time.monotonic()
         if outcome is None:
-            self._deliver(self._planner.abandon_round())
+            results = self._planner.abandon_round()
+        else:
+            seconds = verified_at - running.started_at
+            results = self._planner.finish_round(running.round_, outcome, seconds, verified_at)
+        return _Settled(results, running, outcome, verified_at, time.monotonic())
+
+    def _hand_out(self, settled: _Settled) -> None:
+        delivering_from = time.monotonic()
+        self._deliver(settled.results)
+        if settled.outcome is None:
             return
-        results = self._planner.finish_round(round_, outcome, verified_at - started_at, verified_at)
-        self._deliver(results)
-        settled_at = time.monotonic()
+        running = settled.running
         self._report(
             RoundReport(
-                round_=round_,
-                plan_seconds=planned_at - started_at,
-                forward_seconds=outcome.forward_seconds,
-                sampling_seconds=outcome.sampling_seconds,
-                settle_seconds=settled_at - verified_at,
-                total_seconds=settled_at - started_at,
+                round_=running.round_,
+                plan_seconds=running.planned_at - running.started_at,
+                forward_seconds=settled.outcome.forward_seconds,
+                sampling_seconds=settled.outcome.sampling_seconds,
+                settle_seconds=settled.settled_at - settled.verified_at,
+                deliver_seconds=time.monotonic() - delivering_from,
+                total_seconds=settled.settled_at - running.started_at,
             )
         )
 

@@ -6,6 +6,7 @@ This module must never read a clock or decide anything; seconds and counts are a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -50,23 +51,39 @@ def _warm_step(smoothing: float, num_observed: int) -> float:
 
 
 class PositionCounts:
-    """How often each position of a draft was reached, and accepted (position 0 is the first)."""
+    """How often each position of a draft was reached, and accepted (position 0 is the first).
 
-    __slots__ = ("accepted", "reached")
+    Positions from `MAX_COUNTED_POSITIONS` on are left out.
+    """
+
+    __slots__ = ("_num_drafts",)
 
     def __init__(self) -> None:
-        self.reached: list[int] = []
-        self.accepted: list[int] = []
+        # By tokens accepted and rejected: every stream counts in every round, and few ever ask.
+        self._num_drafts: Counter[tuple[int, int]] = Counter()
 
     def observe(self, num_accepted: int, num_rejected: int) -> None:
-        """Count one draft; positions from `MAX_COUNTED_POSITIONS` on are left out."""
-        num_reached = min(num_accepted + min(num_rejected, 1), MAX_COUNTED_POSITIONS)
-        num_new = max(num_reached - len(self.reached), 0)
-        self.reached.extend([0] * num_new)
-        self.accepted.extend([0] * num_new)
-        for position in range(num_reached):
-            self.reached[position] += 1
-            self.accepted[position] += position < num_accepted
+        """Count one draft with its accepted tokens and its rejected one (0 or 1)."""
+        self._num_drafts[num_accepted, num_rejected] += 1
+
+    @property
+    def reached(self) -> list[int]:
+        """Drafts that came to each position, up to the last one that any of them came to."""
+        drafts = self._num_drafts.items()
+        longest = max((sum(end) for end in self._num_drafts), default=0)
+        return [
+            sum(count for end, count in drafts if sum(end) > position)
+            for position in range(min(longest, MAX_COUNTED_POSITIONS))
+        ]
+
+    @property
+    def accepted(self) -> list[int]:
+        """Drafts whose token at each position was accepted; as many positions as in `reached`."""
+        drafts = self._num_drafts.items()
+        return [
+            sum(count for (num_accepted, _), count in drafts if num_accepted > position)
+            for position in range(len(self.reached))
+        ]
 
 
 class AcceptanceEstimate:

@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from verifier.dependent_launch import launch_options, wait_for_former
+
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 
 
@@ -31,6 +33,7 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, adds_one: bool) -> Te
         BLOCK=block,
         ADDS_ONE=adds_one,
         num_warps=min(max(block // 512, 1), 16),
+        **launch_options(x.device),
     )
     return output.view(x.shape)
 
@@ -42,7 +45,13 @@ def gated(gate_up: Tensor, activation: str) -> Tensor:
     output = gate_up.new_empty(rows.shape[0], size)
     block = min(triton.next_power_of_2(size), 1024)
     _gated[(rows.shape[0], triton.cdiv(size, block))](
-        rows, output, SIZE=size, BLOCK=block, IS_SILU=activation == "silu", num_warps=4
+        rows,
+        output,
+        SIZE=size,
+        BLOCK=block,
+        IS_SILU=activation == "silu",
+        num_warps=4,
+        **launch_options(rows.device),
     )
     return output.view(*gate_up.shape[:-1], size)
 
@@ -75,6 +84,7 @@ def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor
         HEADS_BLOCK=triton.next_power_of_2(num_heads),
         KV_HEADS_BLOCK=triton.next_power_of_2(num_kv_heads),
         num_warps=4,
+        **launch_options(query.device),
     )
     return new_query.transpose(1, 2), new_key.transpose(1, 2)
 
@@ -100,6 +110,7 @@ def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tenso
         HEADS_BLOCK=triton.next_power_of_2(num_heads),
         SIZE_BLOCK=triton.next_power_of_2(size),
         num_warps=4,
+        **launch_options(key.device),
     )
 
 
@@ -113,7 +124,9 @@ def _rms_norm(  # type: ignore[no-untyped-def]
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
     ADDS_ONE: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):
+    wait_for_former(IS_DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     is_column = column < SIZE
@@ -129,8 +142,14 @@ def _rms_norm(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _gated(  # type: ignore[no-untyped-def]
-    gate_up, output, SIZE: tl.constexpr, BLOCK: tl.constexpr, IS_SILU: tl.constexpr
+    gate_up,
+    output,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    IS_SILU: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):
+    wait_for_former(IS_DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_column = column < SIZE
@@ -166,7 +185,9 @@ def _rotary(  # type: ignore[no-untyped-def]
     HALF_BLOCK: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     KV_HEADS_BLOCK: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):
+    wait_for_former(IS_DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     angle = token * angle_stride + tl.arange(0, HALF_BLOCK)[None, :]
     is_angle = tl.arange(0, HALF_BLOCK)[None, :] < HALF
@@ -226,7 +247,9 @@ def _store(  # type: ignore[no-untyped-def]
     SIZE: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     SIZE_BLOCK: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):
+    wait_for_former(IS_DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
     head = tl.arange(0, HEADS_BLOCK)[:, None]

@@ -1,8 +1,8 @@
 """A stock transformers model made fast for short rounds on a GPU, its weights untouched.
 
 Projections of one input become one product; norms, rotary embedding and gated activation one kernel
-each.  A norm or an activation is only replaced after the kernel has given the same numbers as
-the module itself, so an architecture that does something else keeps its own code.
+each; residual sums become part of a product.  A module is only replaced after the kernel has given
+the same numbers as itself, so an architecture that does something else keeps its own code.
 """
 
 from __future__ import annotations
@@ -14,36 +14,47 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from verifier.fused_kernels import ACTIVATIONS, gated, rms_norm, rotary
-from verifier.merged_projections import MergedLinear, can_merge
+from verifier.fused_residuals import GatedPerceptron, fuse_residuals
+from verifier.layer_checks import is_close, sample_input
+from verifier.merged_projections import MergedLinear, Product, can_merge
 
 logger = logging.getLogger(__name__)
 
-# Two roundings to bfloat16, of numbers around 1.
-_TOLERANCE = 2**-6
 _ROTARY_NAME = "apply_rotary_pos_emb"
 
 
-def fuse_layers(model: nn.Module) -> None:
-    """Replace what the kernels do as well; a log line names what stays slower, and why."""
+def fuse_layers(model: nn.Module, product: Product = linear) -> None:
+    """Replace what the kernels do as well; a log line names what stays slower, and why.
+
+    `product` is used for all products that are merged.
+    """
     counts = {"projections": 0, "norms": 0, "activations": 0}
+    perceptrons: dict[nn.Module, GatedPerceptron] = {}
     for module in model.modules():
-        counts["projections"] += _merge_attention(module)
+        counts["projections"] += _merge_attention(module, product)
         counts["norms"] += _fuse_norm(module)
-        counts["activations"] += _fuse_gate(module)
+        perceptron = _fused_perceptron(module, product)
+        if perceptron is not None:
+            _replace_forward(module, perceptron)
+            perceptrons[module] = perceptron
+    counts["activations"] = len(perceptrons)
     counts["rotary embeddings"] = _fuse_rotary(model)
+    if product is linear:
+        counts["residual sums"] = sum(fuse_residuals(m, perceptrons) for m in model.modules())
     slow = [what for what, count in counts.items() if not count]
     if slow:
         name = type(model).__name__
         logger.warning("%s keeps its own %s, which are slower", name, " and ".join(slow))
 
 
-def _merge_attention(module: nn.Module) -> bool:
+def _merge_attention(module: nn.Module, product: Product) -> bool:
     projections = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
     if not can_merge(projections):
         return False
-    merged = MergedLinear([p for p in projections if isinstance(p, nn.Linear)])
+    merged = MergedLinear([p for p in projections if isinstance(p, nn.Linear)], product)
     for number, projection in enumerate(projections):
         _replace_forward(projection, partial(merged.part, number))
     return True
@@ -56,11 +67,11 @@ def _fuse_norm(module: nn.Module) -> bool:
     is_norm = type(module).__name__.endswith("RMSNorm")
     if not is_norm or not isinstance(epsilon, float) or not isinstance(weight, Tensor):
         return False
-    sample = _sample(weight, weight.shape[0])
+    sample = sample_input(weight, weight.shape[0])
     with torch.inference_mode():
         expected = module(sample)
         for adds_one in (False, True):
-            if _equal(rms_norm(sample, weight, epsilon, adds_one=adds_one), expected):
+            if is_close(rms_norm(sample, weight, epsilon, adds_one=adds_one), expected):
                 fused = partial(_norm, weight=weight, epsilon=epsilon, adds_one=adds_one)
                 _replace_forward(module, fused)
                 return True
@@ -71,30 +82,21 @@ def _norm(x: Tensor, *, weight: Tensor, epsilon: float, adds_one: bool) -> Tenso
     return rms_norm(x, weight, epsilon, adds_one=adds_one)
 
 
-def _fuse_gate(module: nn.Module) -> bool:
-    """A multilayer perceptron of gate, up and down projection."""
+def _fused_perceptron(module: nn.Module, product: Product) -> GatedPerceptron | None:
+    """For a multilayer perceptron of gate, up and down projection."""
     gate, up, down = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
     if not can_merge([gate, up]) or not isinstance(down, nn.Linear):
-        return False
+        return None
     assert isinstance(gate, nn.Linear)
     assert isinstance(up, nn.Linear)
-    sample = _sample(gate.weight, gate.in_features)
+    sample = sample_input(gate.weight, gate.in_features)
     with torch.inference_mode():
         expected = module(sample)
         both = torch.cat([gate(sample), up(sample)], dim=-1)
         for activation in ACTIVATIONS:
-            if _equal(down(gated(both, activation)), expected):
-                merged = MergedLinear([gate, up])
-                _replace_forward(
-                    module, partial(_perceptron, merged=merged, down=down, activation=activation)
-                )
-                return True
-    return False
-
-
-def _perceptron(x: Tensor, *, merged: MergedLinear, down: nn.Linear, activation: str) -> Tensor:
-    output: Tensor = down(gated(merged.whole(x), activation))
-    return output
+            if is_close(down(gated(both, activation)), expected):
+                return GatedPerceptron(MergedLinear([gate, up], product), down, activation)
+    return None
 
 
 def _fuse_rotary(model: nn.Module) -> bool:
@@ -103,13 +105,14 @@ def _fuse_rotary(model: nn.Module) -> bool:
     stock = getattr(source, _ROTARY_NAME, None)
     if stock is None or hasattr(stock, "stock"):
         return stock is not None
-    query, key = (torch.randn(1, heads, 5, 64, device="cuda") for heads in (4, 2))
+    device = next(model.parameters()).device
+    query, key = (torch.randn(1, heads, 5, 64, device=device) for heads in (4, 2))
     query, key = query.bfloat16(), key.bfloat16()
-    angles = torch.randn(1, 5, 32, device="cuda").repeat(1, 1, 2)
+    angles = torch.randn(1, 5, 32, device=device).repeat(1, 1, 2)
     cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
     expected = stock(query, key, cos, sin)
     fused = rotary(query, key, cos, sin)
-    if not all(_equal(ours, theirs) for ours, theirs in zip(fused, expected, strict=True)):
+    if not all(is_close(ours, theirs) for ours, theirs in zip(fused, expected, strict=True)):
         return False
 
     def apply_rotary_pos_emb(
@@ -127,15 +130,10 @@ def _fuse_rotary(model: nn.Module) -> bool:
     return True
 
 
+def has_our_forward(module: nn.Module) -> bool:
+    """Whether a kernel has taken the module over."""
+    return "forward" in vars(module)
+
+
 def _replace_forward(module: Any, forward: Any) -> None:
     module.forward = forward
-
-
-def _sample(like: Tensor, size: int) -> Tensor:
-    generator = torch.Generator(like.device).manual_seed(0)
-    shape = (1, 7, size)
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
-def _equal(ours: Tensor, theirs: Tensor) -> bool:
-    return torch.allclose(ours.float(), theirs.float(), rtol=_TOLERANCE, atol=_TOLERANCE)

@@ -10,8 +10,6 @@ import math
 
 import msgspec
 
-from verifier.goodput import expected_tokens
-
 # Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
 # arrives (half of it on average), then its own.
 WAITING_ROUNDS = 1.5
@@ -52,35 +50,35 @@ class DraftCosts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the stream sits out rounds until its draft is there (`rejection` does)."""
 
 
-def draft_pays(costs: DraftCosts, draft_length: int) -> bool:
-    """Tell whether a stream gets more tokens per second with drafts of this length than alone.
-
-    One that waits must win its drafting and round trip back: S * t_draft + round trip <
-    (mu(S) - 1.5) * T. One that never waits must get ahead of the target at all, t_draft < T, and
-    its drafts must earn the round's growth: mu(S) / (T + S * c1) > 1 / T.
-    """
-    if draft_length <= 0:
-        return False
-    tokens = expected_tokens(costs.acceptance_rate, draft_length)
-    if costs.waits:
-        cycle_seconds = draft_length * costs.draft_token_seconds + costs.round_trip_seconds
-        return cycle_seconds < (tokens - WAITING_ROUNDS) * costs.round_seconds
-    drafted_round_seconds = costs.round_seconds + draft_length * costs.token_seconds
-    return (
-        costs.draft_token_seconds < costs.round_seconds
-        and tokens * costs.round_seconds > drafted_round_seconds
-    )
-
-
 def best_length(costs: DraftCosts, asked_length: int) -> int:
     """Return the length of at most `asked_length` that gives this stream most tokens per second.
 
-    0 if none pays. A waiting stream may need a minimum: where 2 tokens do not cover the round
-    trip, 6 may.
+    0 if none gives more than the stream gets alone. One that waits must win its drafting and round
+    trip back: S * t_draft + round trip < (mu(S) - 1.5) * T; so it may need a minimum: where 2
+    tokens do not cover the round trip, 6 may. One that never waits must get ahead of the target at
+    all, t_draft < T, and its drafts must earn the round's growth: mu(S) / (T + S * c1) > 1 / T.
     """
+    round_seconds = costs.round_seconds
+    if costs.waits:
+        fixed_seconds = WAITING_ROUNDS * round_seconds + costs.round_trip_seconds
+        won_back_seconds = costs.draft_token_seconds  # for each draft token
+        token_seconds = costs.draft_token_seconds + costs.token_seconds
+    elif costs.draft_token_seconds < round_seconds:
+        fixed_seconds = round_seconds
+        won_back_seconds = token_seconds = costs.token_seconds
+    else:
+        return 0
+    best, best_speed = 0, 0.0
+    survival = tokens = 1.0
     longest = min(asked_length, worthwhile_depth(costs.acceptance_rate))
-    paying = [length for length in range(1, longest + 1) if draft_pays(costs, length)]
-    return max(paying, key=lambda length: _tokens_per_second(costs, length), default=0)
+    for length in range(1, longest + 1):
+        survival *= costs.acceptance_rate
+        tokens += survival  # mu(length), see `goodput.expected_tokens`
+        if tokens * round_seconds > fixed_seconds + length * won_back_seconds:
+            speed = tokens / (fixed_seconds + length * token_seconds)
+            if speed > best_speed:
+                best, best_speed = length, speed
+    return best
 
 
 def worthwhile_depth(acceptance_rate: float, smallest_survival: float = SMALLEST_SURVIVAL) -> int:
@@ -89,14 +87,6 @@ def worthwhile_depth(acceptance_rate: float, smallest_survival: float = SMALLEST
     Deeper ones cost energy and bytes for little, even where the verifier would take them for free.
     """
     return max(int(math.log(smallest_survival) / math.log(acceptance_rate)), 1)
-
-
-def _tokens_per_second(costs: DraftCosts, draft_length: int) -> float:
-    seconds = costs.round_seconds + draft_length * costs.token_seconds
-    if costs.waits:
-        seconds += (WAITING_ROUNDS - 1) * costs.round_seconds
-        seconds += draft_length * costs.draft_token_seconds + costs.round_trip_seconds
-    return expected_tokens(costs.acceptance_rate, draft_length) / seconds
 
 
 class ProbeClock:

@@ -7,18 +7,21 @@ matrix, and the projections keep views of it, so no memory is spent twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # of inputs, weight and bias
+
 
 class MergedLinear:
     """One product for several projections; not a module, so that no weight is listed twice."""
 
-    def __init__(self, projections: Sequence[nn.Linear]) -> None:
+    def __init__(self, projections: Sequence[nn.Linear], product: Product = linear) -> None:
         """Take the weights over; the projections' own become views."""
+        self._product = product
         self.sizes = [projection.out_features for projection in projections]
         with torch.no_grad():
             self._weight = torch.cat([projection.weight for projection in projections])
@@ -34,7 +37,7 @@ class MergedLinear:
 
     def whole(self, x: Tensor) -> Tensor:
         """All outputs side by side."""
-        return linear(x, self._weight, self._bias)
+        return self._product(x, self._weight, self._bias)
 
     def part(self, number: int, x: Tensor) -> Tensor:
         """The output of one projection."""

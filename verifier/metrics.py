@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from verifier.rounds import RoundPlanner, StreamResult
     from verifier.service import Device
 
+# Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
+_ESTIMATED_TOKENS = (1, 8, 64, 256)
 _ROUND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 # Websocket frame header of a payload below 126 bytes, which nearly all are: 2, and 4 of mask.
 _FRAME_BYTES_SENT, _FRAME_BYTES_RECEIVED = 2, 6
@@ -70,6 +72,7 @@ class Metrics:
             "forward": report.forward_seconds,
             "sample": report.sampling_seconds,
             "settle": report.settle_seconds,
+            "deliver": report.deliver_seconds,
             "total": report.total_seconds,
         }
         for phase, seconds in phases.items():
@@ -130,11 +133,42 @@ class _Gauges(Collector):
         yield CounterMetricFamily(
             "goodspeed_draft_timeouts", "Drafts never sent", value=planner.num_draft_timeouts
         )
+        admission = planner.admission
+        yield CounterMetricFamily(
+            "goodspeed_preemptions",
+            "Streams that lost their place in the cache for a while",
+            value=admission.num_preemptions,
+        )
+        yield CounterMetricFamily(
+            "goodspeed_prefix_cache_query_tokens",
+            "Tokens of streams when they got a place in the cache",
+            value=admission.num_prefix_query_tokens,
+        )
+        yield CounterMetricFamily(
+            "goodspeed_prefix_cache_hit_tokens",
+            "Of those, tokens that were in the cache already",
+            value=admission.num_prefix_hit_tokens,
+        )
         goodputs = [d.estimates.goodput.tokens_per_round for d in self._devices.values()]
         if goodputs:
             yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))
+        yield self._round_estimates()
         yield from self._per_device()
         yield from self._per_stream()
+
+    def _round_estimates(self) -> GaugeMetricFamily:
+        """What slowdown_limit is applied to: compare it with goodspeed_round_seconds."""
+        planner = self._planner
+        context_tokens = sum(stream.num_tokens for stream in planner.streams.values())
+        family = GaugeMetricFamily(
+            "goodspeed_round_seconds_estimate",
+            "Seconds that a round of so many tokens is believed to take, at the context of all "
+            "open streams",
+            labels=["tokens"],
+        )
+        for count in _ESTIMATED_TOKENS:
+            family.add_metric([str(count)], planner.curve.round_seconds(count, context_tokens))
+        return family
 
     def _per_device(self) -> Iterable[GaugeMetricFamily]:
         up = _family("device_up", "Whether the device is connected")

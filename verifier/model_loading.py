@@ -14,8 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
 from verifier.gguf_reading import reading_once
+from verifier.kv_memory import CacheTokens, check_cache_tokens
+from verifier.model_memory import cache_tokens, gpu_has_room
 from verifier.packed_linear import can_pack, pack_linears
+from verifier.quantisation import Quantisation, check_can_quantise, quantise
 from verifier.tokenizer import HuggingFaceTokenizer
+from verifier.torch_device import choose_device, choose_dtype
 from verifier.torch_target import TorchTarget
 
 
@@ -24,24 +28,62 @@ def load_target(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantisation: Quantisation = "none",
     threads: int = 0,
     context_tokens: int = 2048,
-    kv_cache_tokens: int = 16384,
+    kv_cache_tokens: CacheTokens = "auto",
     block_tokens: int = 16,
+    max_round_tokens: int = 512,
+    memory_fraction: float = 0.9,
 ) -> tuple[TorchTarget, HuggingFaceTokenizer]:
     """The model and its tokenizer, ready to run.
 
-    `device` auto takes the first GPU if there is one; `dtype` auto is bfloat16 there and float32
-    on a CPU; `threads` 0 leaves torch's choice.
+    `device` and `dtype` are as `torch_device` chooses them; `threads` 0 leaves torch's choice;
+    `kv_cache_tokens` auto takes `memory_fraction` of what weights and a round of
+    `max_round_tokens` leave free on a GPU.
 
     Raises:
-        ModelError: a file is missing or unsuitable, or the device is not there.
+        ModelError: a file is missing or unsuitable, or the device is not there, too
+            small, or cannot compute so.
     """
     if not path.exists() and len(path.parts) != 2:  # two parts may be a name on the hub
         raise ModelError(f"there is no target model at {path}")
-    place = _device(device)
+    place = choose_device(device)
+    element = choose_dtype(dtype, place)
+    check_can_quantise(quantisation, place)
     if threads:
         torch.set_num_threads(threads)
+    model, tokenizer = _read(path, element)
+    context_tokens = min(context_tokens, _longest_sequence(model))
+    with gpu_has_room(model, element, quantisation, place):
+        quantise(model, quantisation, place)
+        if can_pack(place, element):
+            pack_linears(model.to(element))
+        model.to(device=place, dtype=element)
+        if kv_cache_tokens == "auto":
+            kv_cache_tokens = cache_tokens(
+                model,
+                element,
+                place,
+                context_tokens=context_tokens,
+                max_round_tokens=max_round_tokens,
+                memory_fraction=memory_fraction,
+            )
+        check_cache_tokens(kv_cache_tokens, context_tokens, max_round_tokens)
+        target = TorchTarget(
+            model,
+            device=place,
+            dtype=element,
+            model_name=path.stem if path.suffix == ".gguf" else path.name,
+            num_blocks=-(-kv_cache_tokens // block_tokens),
+            block_tokens=block_tokens,
+            context_tokens=context_tokens,
+        )
+    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
+
+
+def _read(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and tokenizer of transformers, in main memory."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = _source(path)
@@ -50,9 +92,7 @@ def load_target(
         with contextlib.redirect_stderr(io.StringIO()), reading_once():
             tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
             model: Any = AutoModelForCausalLM.from_pretrained(
-                **source,
-                dtype=_dtype(dtype, place),
-                trust_remote_code=False,
+                **source, dtype=dtype, trust_remote_code=False
             )
     except (
         OSError,
@@ -64,18 +104,7 @@ def load_target(
     ) as error:
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot load {path} as a target: {first_line}") from error
-    if can_pack(place, _dtype(dtype, place)):
-        pack_linears(model.to(_dtype(dtype, place)))
-    target = TorchTarget(
-        model,
-        device=place,
-        dtype=_dtype(dtype, place),
-        model_name=path.stem if path.suffix == ".gguf" else path.name,
-        num_blocks=-(-kv_cache_tokens // block_tokens),
-        block_tokens=block_tokens,
-        context_tokens=min(context_tokens, _longest_sequence(model)),
-    )
-    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
+    return model.eval(), tokenizer
 
 
 def _end_ids(model: Any) -> list[int]:
@@ -93,24 +122,3 @@ def _source(path: Path) -> dict[str, Any]:
     if path.suffix == ".gguf":
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     return {"pretrained_model_name_or_path": str(path)}
-
-
-def _device(name: str) -> torch.device:
-    has_cuda = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if has_cuda else "cpu")
-    if name.startswith("cuda") and not has_cuda:
-        raise ModelError(f"target.device is {name}, but torch sees no GPU here")
-    device = torch.device(name)
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ModelError(f"target.device is {name}, but there are {count} GPUs here")
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype

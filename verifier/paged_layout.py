@@ -9,9 +9,9 @@ This module must never know what a kernel does with the numbers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 import torch
@@ -23,11 +23,15 @@ from verifier.target import RoundItem
 
 # Keys that one step of the kernel reads; parts are whole steps.
 STEP_KEYS = 64
+_MOST_ROWS = 64  # of a tile
 # Programs for each core of the GPU: where there are fewer tiles than cores, short parts hide the
 # time that a step takes; else a cut only pays for streams far longer than the others. (H200,
 # microseconds for 8 × 4, 32 × 4 and 4 × 4 at contexts 1,028, 1,028 and 4,096: 18.4, 47.3, 25.1
 # with 4 and 19.3, 43.0, 26.8 with 2.)
 _MANY_PROGRAMS, _FEW_PROGRAMS = 4, 2
+
+# Steps of a part where cuts must not depend on the batch.
+_FIXED_STEPS = 8
 
 # Columns of `work`, one row for each part.
 WORK_COLUMNS = (
@@ -77,19 +81,24 @@ class PagedLayout:
     def of(
         cls,
         items: Sequence[RoundItem],
+        positions: NDArray[np.int64],
         block_tokens: int,
         heads: HeadShape,
         windows: Sequence[int | None],
-        num_cores: int,
+        num_cores: int | None,
     ) -> PagedLayout:
-        """Lay a round out for a GPU of `num_cores` multiprocessors."""
+        """Lay a round, with its `positions_of`, out for a GPU of `num_cores` multiprocessors.
+
+        None cuts at fixed keys, so that what a row sees is summed in the same order in any round.
+        """
         tables = _block_tables(items)
         num_tokens = np.array([len(item.token_ids) for item in items])
         contexts = np.array([item.num_cached_tokens for item in items]) + num_tokens
         streams = np.repeat(np.arange(len(items)), num_tokens)
-        positions = positions_of(items)
         blocks = tables[streams, positions // block_tokens].astype(np.int64)
-        rows_per_tile = _rows_per_tile(int(num_tokens.max()) * heads.num_members)
+        rows_per_tile = _MOST_ROWS
+        if num_cores is not None:
+            rows_per_tile = _rows_per_tile(int(num_tokens.max()) * heads.num_members)
         return cls(
             heads=heads,
             slots=torch.from_numpy(blocks * block_tokens + positions % block_tokens),
@@ -123,16 +132,22 @@ def positions_of(items: Sequence[RoundItem]) -> NDArray[np.int64]:
 
 
 def _rows_per_tile(most_rows: int) -> int:
-    """A power of two from 16, the least that a tensor core takes, to 64."""
-    return min(max(16, 1 << (most_rows - 1).bit_length()), 64)
+    """A power of two from 16, the least that a tensor core takes."""
+    return min(max(16, 1 << (most_rows - 1).bit_length()), _MOST_ROWS)
 
 
 def _block_tables(items: Sequence[RoundItem]) -> NDArray[np.int32]:
     lengths = np.array([len(item.block_table) for item in items])
-    blocks = np.fromiter(chain.from_iterable(item.block_table for item in items), np.int32)
     tables = np.zeros((len(items), lengths.max()), np.int32)
-    tables[np.arange(lengths.max()) < lengths[:, None]] = blocks
+    is_block = np.arange(lengths.max()) < lengths[:, None]
+    tables[is_block] = np.concatenate([_block_array(item.block_table) for item in items])
     return tables
+
+
+@functools.lru_cache(maxsize=4096)
+def _block_array(block_table: tuple[int, ...]) -> NDArray[np.int32]:
+    """A stream's table stays the same for a block's worth of tokens."""
+    return np.array(block_table, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +193,17 @@ class _Tiles:
         )
 
 
-def _work(tiles: _Tiles, heads: HeadShape, num_cores: int) -> PagedWork:
-    """Cut the keys of the tiles into parts of about the same length."""
-    num_steps = tiles.end_step - tiles.first_step
-    fills_cores = len(num_steps) * heads.num_kv_heads >= num_cores
-    programs = num_cores * (_FEW_PROGRAMS if fills_cores else _MANY_PROGRAMS)
-    steps_per_part = max(num_steps.sum() * heads.num_kv_heads / programs, 1)
-    num_parts = np.maximum(np.rint(num_steps / steps_per_part).astype(np.int64), 1)
+def _work(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> PagedWork:
+    num_parts = _num_parts(tiles, heads, num_cores)
     tile = np.repeat(np.arange(len(num_parts)), num_parts)
     number = np.arange(len(tile)) - (np.cumsum(num_parts) - num_parts)[tile]
-    first, steps, parts = tiles.first_step[tile], num_steps[tile], num_parts[tile]
+    first, end, parts = tiles.first_step[tile], tiles.end_step[tile], num_parts[tile]
+    if num_cores is None:
+        cut = (first // _FIXED_STEPS + number) * _FIXED_STEPS
+        first_step, end_step = np.maximum(cut, first), np.minimum(cut + _FIXED_STEPS, end)
+    else:
+        first_step = first + (end - first) * number // parts
+        end_step = first + (end - first) * (number + 1) // parts
     is_cut = num_parts > 1
     num_partials = np.where(is_cut, num_parts, 0)
     first_partial = np.cumsum(num_partials) - num_partials
@@ -196,8 +212,8 @@ def _work(tiles: _Tiles, heads: HeadShape, num_cores: int) -> PagedWork:
         tiles.num_tokens[tile],
         tiles.first_row[tile],
         tiles.context_tokens[tile],
-        (first + steps * number // parts) * STEP_KEYS,
-        (first + steps * (number + 1) // parts) * STEP_KEYS,
+        first_step * STEP_KEYS,
+        end_step * STEP_KEYS,
         tiles.stream[tile],
         np.where(is_cut[tile], first_partial[tile] + number, -1),
     )
@@ -213,6 +229,18 @@ def _work(tiles: _Tiles, heads: HeadShape, num_cores: int) -> PagedWork:
         tiles=_table([column[is_cut] for column in combined]),
         num_partials=int(num_partials.sum()),
     )
+
+
+def _num_parts(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> NDArray[np.int64]:
+    """Into how many parts the keys of each tile are cut: parts of about the same length."""
+    if num_cores is None:
+        return -(-tiles.end_step // _FIXED_STEPS) - tiles.first_step // _FIXED_STEPS
+    num_steps = tiles.end_step - tiles.first_step
+    fills_cores = len(num_steps) * heads.num_kv_heads >= num_cores
+    programs = num_cores * (_FEW_PROGRAMS if fills_cores else _MANY_PROGRAMS)
+    steps_per_part = max(num_steps.sum() * heads.num_kv_heads / programs, 1)
+    num_parts: NDArray[np.int64] = np.rint(num_steps / steps_per_part).astype(np.int64)
+    return num_parts.clip(min=1)
 
 
 def _table(columns: Sequence[NDArray[np.int64]]) -> Tensor:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from verifier.attention import RaggedLayout
-from verifier.paged_layout import PagedLayout, positions_of
+from verifier.paged_layout import PagedLayout
 from verifier.target import Round
 
 
@@ -23,7 +24,9 @@ class RoundInputs:
     layout: RaggedLayout | PagedLayout
 
     @classmethod
-    def of(cls, round_: Round, layout: RaggedLayout | PagedLayout) -> RoundInputs:
+    def of(
+        cls, round_: Round, positions: NDArray[np.int64], layout: RaggedLayout | PagedLayout
+    ) -> RoundInputs:
         """Pack the round's tokens; the vectors are on the CPU."""
         token_ids: list[int] = []
         rows: list[int] = []
@@ -34,7 +37,7 @@ class RoundInputs:
                 rows += range(first, first + item.verify.num_logit_rows)
         return cls(
             token_ids=torch.from_numpy(np.array(token_ids, dtype=np.int64)),
-            positions=torch.from_numpy(positions_of(round_.items)),
+            positions=torch.from_numpy(positions),
             rows=torch.from_numpy(np.array(rows, dtype=np.int64)),
             layout=layout,
         )

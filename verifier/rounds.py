@@ -6,17 +6,20 @@ tests and the simulator drive the same object: `start_round`, run it, `finish_ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
-from shared.errors import OutOfCache, RequestRefused
+from verifier.admission import Admission
 from verifier.blocks import BlockPool
 from verifier.cost_curve import CostCurve
+from verifier.estimators import GoodputEstimate
+from verifier.packing import RoundRoom, pack
 from verifier.policies import DraftLengthPolicy
+from verifier.prefill import PrefillLimits, prompt_tokens
 from verifier.scheduling import Schedule, ScheduleSettings, schedule
 from verifier.streams import Settled, Stream
-from verifier.target import Round, RoundItem, RoundOutcome
+from verifier.target import ItemOutcome, Round, RoundItem, RoundOutcome
 
 # A board that answers ten times later than expected is taken for lost (design.md §3).
 TIMEOUT_FACTOR = 10.0
@@ -27,6 +30,10 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     schedule: ScheduleSettings
     prefill_chunk_tokens: int  # prompt tokens that one round may hold over all streams
+    prefill_slowdown_limit: float = 1.0  # by how much prompts may lengthen the round of others
+    reserved_output_tokens: int = 256  # room for output that a stream starts with and asks for anew
+    # Who sends a prompt can tell from the time to its first token that another device sent it, too.
+    shares_prefixes_across_devices: bool = False
     draft_timeout_seconds: float
     is_barrier: bool = False  # wait for every granted draft, as the GoodSpeed paper does
 
@@ -58,8 +65,11 @@ class RoundPlanner:
         self.policy = policy
         self.curve = curve
         self.blocks = blocks
-        self.streams: dict[int, Stream] = {}  # admitted, open
-        self.queue: dict[int, Stream] = {}  # waiting for room in the cache, oldest first
+        self.admission = Admission(
+            blocks,
+            settings.reserved_output_tokens,
+            shares_across_devices=settings.shares_prefixes_across_devices,
+        )
         self.num_draft_timeouts = 0
         self.latest_schedule = Schedule(budget_tokens=0, grants=())
         self._running: frozenset[int] = frozenset()
@@ -69,19 +79,23 @@ class RoundPlanner:
 
     # --- streams come and go -------------------------------------------------------------------
 
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The open streams that have a place in the cache, by number."""
+        return self.admission.streams
+
+    @property
+    def queue(self) -> dict[int, Stream]:
+        """Streams that wait for room in the cache, in the order in which they will get it."""
+        return self.admission.queue
+
     def add(self, stream: Stream) -> None:
-        """Take a stream in; it starts when the cache has room for all that it may become.
+        """Take a stream in; it starts when the cache has room for it.
 
         Raises:
             RequestRefused: it can never fit.
         """
-        capacity = self.blocks.num_blocks * self.blocks.block_tokens
-        if self._tokens_to_reserve(stream) > capacity:
-            raise RequestRefused(
-                f"{self._tokens_to_reserve(stream)} tokens exceed the cache of {capacity}",
-                "max_tokens",
-            )
-        self.queue[stream.number] = stream
+        self.admission.add(stream)
 
     def cancel(self, stream: Stream) -> StreamResult | None:
         """End a stream; its result, or None when it comes with the end of the running round."""
@@ -104,13 +118,14 @@ class RoundPlanner:
     def start_round(self, now: float) -> Round | None:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
-        self._admit()
+        self.admission.admit(self._num_rounds)
         candidates = [s for s in self.streams.values() if not self._waits(s, now)]
         if self.settings.is_barrier and len(candidates) < len(self.streams):
             return None
+        candidates = self.admission.secure(candidates)
         # Of those served last round all the same, those go first whose drafts had no room then.
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
-        items = self._pack(candidates)
+        items = pack(candidates, self._room(candidates), self.blocks)
         if not items:
             return None
         self._running = frozenset(item.stream for item in items)
@@ -128,23 +143,9 @@ class RoundPlanner:
         """Commit what the target decided, learn from it, and grant the next drafts."""
         self.curve.observe(round_.num_tokens, round_.context_tokens, round_seconds)
         self._running = frozenset()
-        results = []
-        for item, item_outcome in zip(round_.items, outcome.items, strict=True):
-            stream = self.streams[item.stream]
-            if item.stream in self._dropped:
-                self._remove(item.stream)
-            elif item.verify is None or item_outcome is None:
-                stream.num_cached_tokens += len(item.token_ids)
-                results += self._cancelled(stream)
-            elif item_outcome.failure is not None:
-                stream.end("cancelled")
-                results.append(StreamResult.ended(stream, item_outcome.failure))
-            else:
-                num_read = len(item.token_ids) - len(item.verify.draft_token_ids)
-                settled = stream.settle(num_read, item.verify, item_outcome)
-                if stream.is_cancelled and stream.finish is None:
-                    stream.end("cancelled")
-                results.append(StreamResult(stream, settled))
+        pairs = zip(round_.items, outcome.items, strict=True)
+        settled = (self._settle(item, item_outcome) for item, item_outcome in pairs)
+        results = [result for result in settled if result is not None]
         self._dropped.clear()
         self._observe_goodput(results, round_seconds, now)
         self._release_finished(results)
@@ -160,7 +161,7 @@ class RoundPlanner:
             stream.end("cancelled")
             if number not in self._dropped:
                 results.append(StreamResult.ended(stream, "the target model failed"))
-            self._remove(number)
+            self._remove(number, is_reusable=False)
         self._dropped.clear()
         return results
 
@@ -169,20 +170,6 @@ class RoundPlanner:
         return min((self._deadline(s) for s in self.streams.values() if _owes(s)), default=None)
 
     # --- private -------------------------------------------------------------------------------
-
-    def _admit(self) -> None:
-        for stream in list(self.queue.values()):
-            try:
-                self.blocks.reserve(stream.number, self._tokens_to_reserve(stream))
-            except OutOfCache:
-                return  # first come, first served: a long one is not overtaken forever
-            del self.queue[stream.number]
-            self.streams[stream.number] = stream
-            stream.served_round = self._num_rounds  # behind all who wait for a turn already
-
-    def _tokens_to_reserve(self, stream: Stream) -> int:
-        # A draft never reaches beyond the last output token.
-        return len(stream.request.prompt_ids) + stream.request.max_output_tokens
 
     def _waits(self, stream: Stream, now: float) -> bool:
         if not (stream.waits_for_board or (self.settings.is_barrier and _owes(stream))):
@@ -200,32 +187,18 @@ class RoundPlanner:
         patience = max(self.settings.draft_timeout_seconds, TIMEOUT_FACTOR * expected)
         return stream.waiting_since + patience
 
-    def _pack(self, streams: Iterable[Stream]) -> list[RoundItem]:
-        """Oldest first: everybody's next tokens, prompts in chunks; then drafts in what is left."""
-        tokens_left = self.settings.schedule.limits.max_round_tokens
-        prefill_left = self.settings.prefill_chunk_tokens
-        drafts_left = self._budget_tokens()
-        parts = []
-        for stream in streams:
-            is_prefill = stream.num_pending_tokens > 1
-            num_read = min(stream.num_pending_tokens, tokens_left)
-            if is_prefill:
-                num_read = min(num_read, prefill_left)
-            num_owed = int(stream.must_be_tested)  # drafts that it cannot go on without
-            if num_read == 0 or num_owed > min(tokens_left - num_read, drafts_left):
-                continue
-            parts.append((stream, num_read, num_owed))
-            tokens_left -= num_read + num_owed
-            drafts_left -= num_owed
-            prefill_left -= num_read if is_prefill else 0
-        items = []
-        for stream, num_read, num_owed in parts:
-            item = self._item(stream, num_read, num_owed + min(drafts_left, tokens_left))
-            items.append(item)
-            num_more = len(item.token_ids) - num_read - num_owed
-            tokens_left -= num_more
-            drafts_left -= num_more
-        return items
+    def _room(self, streams: Sequence[Stream]) -> RoundRoom:
+        num_drafts = self._budget_tokens()
+        limits = PrefillLimits(
+            chunk_tokens=self.settings.prefill_chunk_tokens,
+            least_tokens=self.blocks.block_tokens,
+            slowdown_limit=self.settings.prefill_slowdown_limit,
+        )
+        return RoundRoom(
+            num_tokens=self.settings.schedule.limits.max_round_tokens,
+            num_prompt_tokens=prompt_tokens(streams, num_drafts, self.curve, limits),
+            num_drafts=num_drafts,
+        )
 
     def _budget_tokens(self) -> int:
         limits = self.settings.schedule.limits
@@ -237,27 +210,27 @@ class RoundPlanner:
         # At least one: the budget may fall to 0 while a chunk that must be tested is here.
         return max(self.latest_schedule.budget_tokens + asked_for, 1)
 
-    def _item(self, stream: Stream, num_read: int, max_drafts: int) -> RoundItem:
-        token_ids = stream.tokens_from_cache_on(num_read)
-        verify = None
-        if num_read == stream.num_pending_tokens:
-            verify = stream.verify(*stream.testable(max_drafts))
-            token_ids += verify.draft_token_ids
-        num_cached = stream.num_cached_tokens
-        table = self.blocks.grow(stream.number, num_cached + len(token_ids))
-        return RoundItem(
-            stream=stream.number,
-            token_ids=token_ids,
-            num_cached_tokens=num_cached,
-            block_table=table,
-            verify=verify,
-        )
-
-    def _cancelled(self, stream: Stream) -> list[StreamResult]:
-        if not stream.is_cancelled:
-            return []
-        stream.end("cancelled")
-        return [StreamResult.ended(stream)]
+    def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
+        """Take in what the round did for one stream; None if there is nothing to tell of it."""
+        stream = self.streams[item.stream]
+        if item.stream in self._dropped:
+            self._remove(item.stream)
+            return None
+        if outcome is not None and outcome.failure is not None:
+            stream.end("cancelled")
+            return StreamResult.ended(stream, outcome.failure)
+        settled = None
+        if item.verify is None or outcome is None:
+            stream.num_cached_tokens += len(item.token_ids)
+        else:
+            num_read = len(item.token_ids) - len(item.verify.draft_token_ids)
+            settled = stream.settle(num_read, item.verify, outcome)
+        self.admission.has_read(stream)
+        if stream.is_cancelled and stream.finish is None:
+            stream.end("cancelled")
+        if settled is not None:
+            return StreamResult(stream, settled)
+        return StreamResult.ended(stream) if stream.is_cancelled else None
 
     def _observe_goodput(
         self, results: list[StreamResult], round_seconds: float, now: float
@@ -270,21 +243,19 @@ class RoundPlanner:
             result.stream.number: result.settled.num_accepted + len(result.settled.token_ids)
             for result in results
         }
-        devices: dict[str, tuple[Stream, int]] = {}
-        for stream in self.streams.values():
+        of_devices: dict[GoodputEstimate, int] = {}
+        for stream in self.admission.open_streams():
             num_tokens = tokens.get(stream.number, 0)
             stream.estimates.goodput.observe_round(num_tokens, elapsed)
-            devices[stream.device] = (
-                stream,
-                devices.get(stream.device, (stream, 0))[1] + num_tokens,
-            )
-        for stream, num_tokens in devices.values():
-            stream.device_estimates.goodput.observe_round(num_tokens, elapsed)
+            of_device = stream.device_estimates.goodput
+            of_devices[of_device] = of_devices.get(of_device, 0) + num_tokens
+        for goodput, num_tokens in of_devices.items():
+            goodput.observe_round(num_tokens, elapsed)
 
     def _release_finished(self, results: list[StreamResult]) -> None:
         for result in results:
             if result.stream.finish is not None:
-                self._remove(result.stream.number)
+                self._remove(result.stream.number, is_reusable=result.failure is None)
             else:
                 self.blocks.shrink(result.stream.number, result.stream.num_cached_tokens)
 
@@ -301,11 +272,9 @@ class RoundPlanner:
             if grant is not None:
                 result.stream.grant(grant.draft_length, grant.window, now)
 
-    def _remove(self, number: int) -> None:
-        self.queue.pop(number, None)
-        if self.streams.pop(number, None) is not None:
-            self.blocks.release(number)
-        if not self.streams:
+    def _remove(self, number: int, *, is_reusable: bool = True) -> None:
+        self.admission.remove(number, is_reusable=is_reusable)
+        if next(self.admission.open_streams(), None) is None:
             self._last_finish = None
 
 

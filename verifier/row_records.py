@@ -72,30 +72,34 @@ class RowRecords:
 
 def outcomes(verifies: Sequence[Verify], results: NDArray[np.float64]) -> list[ItemOutcome]:
     """What the results of all rows [num_rows, len(RESULT_COLUMNS)] mean for each check."""
-    rows = results.tolist()
+    token_ids = results[:, 0].astype(np.int64).tolist()
+    accept_probs = results[:, 1].tolist()
+    survives = results[:, 2].astype(bool).tolist()
     made, start = [], 0
     for verify in verifies:
-        end = start + verify.num_logit_rows
-        made.append(_outcome(verify, rows[start:end]))
-        start = end
+        rows = slice(start, start + verify.num_logit_rows)
+        start = rows.stop
+        made.append(_outcome(verify, token_ids[rows], accept_probs[rows], survives[rows]))
     return made
 
 
-def _outcome(verify: Verify, rows: list[list[float]]) -> ItemOutcome:
-    token_ids = [int(row[0]) for row in rows]
+def _outcome(
+    verify: Verify, token_ids: list[int], accept_probs: list[float], survives: list[bool]
+) -> ItemOutcome:
     if BROKEN_ROW in token_ids:
         return ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
     drafts = verify.draft_token_ids
+    probs: tuple[float, ...] = ()
     if _is_tested(verify):
-        survives = [bool(row[2]) for row in rows[: len(drafts)]]
-        accept_probs = tuple(row[1] for row in rows[: len(drafts)])
+        del survives[len(drafts) :]
+        probs = tuple(accept_probs[: len(drafts)])
     else:
         survives = [ours == theirs for ours, theirs in zip(token_ids, drafts, strict=False)]
-        # A greedy target gives all its probability to one token.
-        accept_probs = tuple(map(float, survives)) if verify.mode == "rejection" else ()
-    num_accepted = [*survives, False].index(False)
-    token_id = token_ids[num_accepted] if num_accepted < len(rows) else None
-    return ItemOutcome(num_accepted, token_id, accept_probs)
+        if verify.mode == "rejection":  # a greedy target gives all its probability to one token
+            probs = tuple(map(float, survives))
+    num_accepted = survives.index(False) if False in survives else len(drafts)
+    token_id = token_ids[num_accepted] if num_accepted < len(token_ids) else None
+    return ItemOutcome(num_accepted, token_id, probs)
 
 
 def _common(verify: Verify, vocab_size: int) -> tuple[int, int, int, int]:

@@ -53,24 +53,27 @@ def schedule(
     longest = max(settings.max_draft_length, 1)
     drafted_seconds = curve.round_seconds(len(streams) + longest, context_tokens)
     token_seconds = (drafted_seconds - round_seconds) / longest
-    shares = [
-        StreamShare(
-            acceptance_rate=stream.estimates.acceptance.rate,
-            goodput=stream.device_estimates.goodput.tokens_per_round,
-            max_length=_longest(stream, round_seconds, token_seconds, settings, now),
+    shares = []
+    for stream in streams:
+        rate = stream.estimates.acceptance.rate
+        shares.append(
+            StreamShare(
+                acceptance_rate=rate,
+                goodput=stream.device_estimates.goodput.tokens_per_round,
+                max_length=_longest(stream, rate, round_seconds, token_seconds, settings, now),
+            )
         )
-        for stream in streams
-    ]
     plan = plan_budget(shares, policy, curve, context_tokens, settings.limits)
     grants = tuple(
-        _grant(stream, length, settings)
-        for stream, length in zip(streams, plan.draft_lengths, strict=True)
+        _grant(stream, share.acceptance_rate, length, settings)
+        for stream, share, length in zip(streams, shares, plan.draft_lengths, strict=True)
     )
     return Schedule(budget_tokens=plan.budget_tokens, grants=grants)
 
 
 def _longest(
     stream: Stream,
+    acceptance_rate: float,
     round_seconds: float,
     token_seconds: float,
     settings: ScheduleSettings,
@@ -83,7 +86,7 @@ def _longest(
         return settings.max_draft_length
     speed = stream.estimates.speed
     costs = DraftCosts(
-        acceptance_rate=stream.estimates.acceptance.rate,
+        acceptance_rate=acceptance_rate,
         draft_token_seconds=speed.draft_token_seconds or 0.0,
         round_trip_seconds=speed.round_trip_seconds or 0.0,
         round_seconds=round_seconds,
@@ -104,19 +107,21 @@ def _longest_testable(settings: ScheduleSettings) -> int:
     return min(settings.max_draft_length, budget, limits.max_round_tokens - 1)
 
 
-def _grant(stream: Stream, length: int, settings: ScheduleSettings) -> Grant:
+def _grant(
+    stream: Stream, acceptance_rate: float, length: int, settings: ScheduleSettings
+) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
-    is_fixed = stream.request.draft_length is not None
-    if stream.can_draft and stream.request.draft_length is not None:
-        length = min(stream.request.draft_length, _longest_testable(settings))
-    room = stream.request.max_output_tokens - stream.position - 1
+    request = stream.request
+    if request.draft_length is not None and stream.can_draft:
+        length = min(request.draft_length, _longest_testable(settings))
+    room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
     if length == 0 or room <= 0:
         return Grant(0, 0)
     reach = None
-    if settings.uses_guard and not is_fixed:
-        reach = worthwhile_depth(stream.estimates.acceptance.rate, SMALLEST_SURVIVAL_AHEAD)
-    window = min(_window(stream, length, reach), settings.max_window, room, stream.draft_room)
-    if stream.request.mode == "coupled" and window <= len(stream.path.live) + 1:
+    if settings.uses_guard and request.draft_length is None:
+        reach = worthwhile_depth(acceptance_rate, SMALLEST_SURVIVAL_AHEAD)
+    window = min(_window(stream, length, reach), settings.max_window, room)
+    if request.mode == "coupled" and window <= len(stream.path.live) + 1:
         window = len(stream.path.live)
     return Grant(min(length, window), window) if window > 0 else Grant(0, 0)
 

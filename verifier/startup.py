@@ -5,18 +5,18 @@ The only place that knows every part of the verifier.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 from shared.cpu_threads import limit_spinning
-from shared.errors import ModelError
 from shared.model_files import resolve_model
 from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits
 from verifier.config import RoundsSection, VerifierConfig
-from verifier.cost_curve import CostCurve
+from verifier.cost_curve import CostCurve, CurveSubject
+from verifier.curve_files import curve_path, read_curve, write_curve
+from verifier.curve_measurement import QUICK_ON_CPU, QUICK_ON_GPU, CurveGrid, measure_curve
 from verifier.metrics import Metrics
 from verifier.policies import policy_named
 from verifier.rounds import RoundPlanner, RoundSettings
@@ -24,9 +24,17 @@ from verifier.scheduling import ScheduleSettings
 from verifier.service import ServiceLimits, VerifierService
 from verifier.target import TargetModel, Tokenizer
 
-logger = logging.getLogger(__name__)
-
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTarget:
+    """A target that is ready, and what its times belong to."""
+
+    target: TargetModel
+    tokenizer: Tokenizer
+    subject: CurveSubject
+    is_on_gpu: bool
 
 
 def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
@@ -35,23 +43,44 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
     Raises:
         ModelError: the target cannot be loaded; the sentence says why.
     """
-    path = resolve_model(config.target.model)
+    loaded = load_configured_target(config, tell)
+    return make_service(config, loaded.target, loaded.tokenizer, _curve(config, loaded, tell))
+
+
+def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
+    """The target of the configuration.
+
+    Raises:
+        ModelError: it cannot be loaded; the sentence says why.
+    """
+    section = config.target
+    path = resolve_model(section.model)
     limit_spinning(os.environ)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.model_loading import load_target
+    from verifier.torch_device import choose_device, choose_dtype, hardware_name
 
-    tell(f"loading {config.target.model}")
+    tell(f"loading {section.model}")
     target, tokenizer = load_target(
         path,
-        device=config.target.device,
-        dtype=config.target.dtype,
-        threads=config.target.threads,
-        context_tokens=config.target.context_tokens,
-        kv_cache_tokens=config.target.kv_cache_tokens,
-        block_tokens=config.target.block_tokens,
+        device=section.device,
+        dtype=section.dtype,
+        quantisation=section.quantisation,
+        threads=section.threads,
+        context_tokens=section.context_tokens,
+        kv_cache_tokens=section.kv_cache_tokens,
+        block_tokens=section.block_tokens,
+        max_round_tokens=config.rounds.max_round_tokens,
+        memory_fraction=section.memory_fraction,
     )
-    curve = _curve(config, target, tell)
-    return make_service(config, target, tokenizer, curve)
+    device = choose_device(section.device)
+    subject = CurveSubject(
+        model=target.model_name,
+        device=hardware_name(device),
+        dtype=str(choose_dtype(section.dtype, device)).removeprefix("torch."),
+        quantisation=section.quantisation,
+    )
+    return LoadedTarget(target, tokenizer, subject, device.type == "cuda")
 
 
 def make_service(
@@ -90,6 +119,9 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
             uses_guard=rounds.guard,
         ),
         prefill_chunk_tokens=rounds.prefill_chunk_tokens,
+        prefill_slowdown_limit=rounds.prefill_slowdown_limit,
+        reserved_output_tokens=rounds.reserved_output_tokens,
+        shares_prefixes_across_devices=rounds.shares_prefixes_across_devices,
         draft_timeout_seconds=rounds.draft_timeout_seconds,
         is_barrier=rounds.barrier,
     )
@@ -97,28 +129,22 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
 
 def save_curve(config: VerifierConfig, service: VerifierService) -> None:
     """Keep what the running rounds taught about the target's speed."""
-    path = _curve_path(config, service.target)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(service.planner.curve.to_json())
-        fresh.replace(path)
+    if config.state.directory is not None:
+        path = curve_path(config.state.directory, service.target.model_name)
+        write_curve(path, service.planner.curve)
 
 
-def _curve(config: VerifierConfig, target: TargetModel, tell: Tell) -> CostCurve:
-    """The saved curve of this target, or a new one."""
-    from verifier.curve_measurement import measure_curve
-
-    path = _curve_path(config, target)
-    if path is not None and path.exists():
-        try:
-            return CostCurve.from_json(path.read_bytes())
-        except ModelError as error:
-            logger.warning("%s: %s; measuring again", path, error)
-    tell("measuring the rounds of the target")
-    return CostCurve.from_samples(measure_curve(target, config.rounds.max_round_tokens))
-
-
-def _curve_path(config: VerifierConfig, target: TargetModel) -> Path | None:
+def _curve(config: VerifierConfig, loaded: LoadedTarget, tell: Tell) -> CostCurve:
+    """The saved curve of this target, or a new one of a few seconds."""
     directory = config.state.directory
-    return None if directory is None else directory / f"{target.model_name}.curve.json"
+    if directory is not None:
+        saved = read_curve(curve_path(directory, loaded.subject.model), loaded.subject)
+        if saved is not None:
+            return saved
+    size = QUICK_ON_GPU if loaded.is_on_gpu else QUICK_ON_CPU
+    grid = CurveGrid.of(loaded.target, config.rounds.max_round_tokens, size)
+    tell(
+        f"measuring {grid.num_rounds} rounds of the target; "
+        "`goodspeed-verifier profile` measures more of them, once"
+    )
+    return CostCurve.from_samples(measure_curve(loaded.target, grid), loaded.subject)

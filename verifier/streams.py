@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from shared.errors import RemoteProtocolError
 from shared.messages import AcceptanceMode, Finish, FinishReason
 from shared.path import DraftToken, Extension, Path, begin, commit, extend, restart
@@ -33,8 +35,7 @@ class StreamRequest:
     draft_context_tokens: int  # of the board's model; a path never reaches beyond
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """What one round did for one stream."""
 
     position: int  # before it
@@ -61,6 +62,7 @@ class Stream:
     window: int = 0
     board_is_ready: bool = False
     is_cancelled: bool = False
+    is_preempted: bool = False  # lost its place in the cache and waits for another
     finish: Finish | None = None
     served_round: int = 0  # the last one that it took part in; the longest unserved goes first
     tested_round: int = 0  # the last one that held drafts of it
@@ -123,6 +125,11 @@ class Stream:
         return len(self.request.prompt_ids) + len(self.output_ids)
 
     @property
+    def most_tokens(self) -> int:
+        """What prompt and output may come to."""
+        return len(self.request.prompt_ids) + self.request.max_output_tokens
+
+    @property
     def num_pending_tokens(self) -> int:
         """Tokens that the target has not read yet; at least one, the newest."""
         return self.num_tokens - self.num_cached_tokens
@@ -156,7 +163,10 @@ class Stream:
 
     def tokens_from_cache_on(self, num_tokens: int) -> tuple[int, ...]:
         """The next `num_tokens` tokens that the target has not read."""
-        start, end = self.num_cached_tokens, self.num_cached_tokens + num_tokens
+        return self.tokens(self.num_cached_tokens, self.num_cached_tokens + num_tokens)
+
+    def tokens(self, start: int, end: int) -> tuple[int, ...]:
+        """Prompt and committed output from `start` up to `end`."""
         prompt_ids = self.request.prompt_ids
         num_prompt = len(prompt_ids)
         if start >= num_prompt:
@@ -186,8 +196,8 @@ class Stream:
     def verify(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> Verify:
         """What the target is to check for this stream."""
         return Verify(
-            draft_token_ids=tuple(token.token_id for token in tested),
-            rows=tuple(token.row for token in tested if token.row is not None),
+            draft_token_ids=tuple([token.token_id for token in tested]),
+            rows=tuple([token.row for token in tested if token.row is not None]),
             mode=self.request.mode,
             sampling=self.request.sampling,
             seed=self.request.seed,
@@ -254,7 +264,7 @@ class Stream:
             return "end"
         if self.text.is_stopped:
             return "stop"
-        if self.position >= self.request.max_output_tokens:
+        if len(self.output_ids) >= self.request.max_output_tokens:
             return "context" if self.request.ends_at_context else "length"
         return None
 

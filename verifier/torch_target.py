@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.errors import ModelError
@@ -20,7 +22,7 @@ from verifier.architecture import check_architecture
 from verifier.attention import ATTENTION_NAME, BlockCache, RaggedLayout
 from verifier.attention_heads import HeadShape
 from verifier.cuda_graphs import GraphRunner
-from verifier.paged_layout import PagedLayout
+from verifier.paged_layout import PagedLayout, positions_of
 from verifier.round_inputs import RoundInputs
 from verifier.target import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
 from verifier.torch_sampling import verify_rows
@@ -39,8 +41,11 @@ class TorchTarget:
         block_tokens: int,
         context_tokens: int,
         model_name: str,
+        is_batch_invariant: bool = False,
     ) -> None:
         """Take a model over.
+
+        `is_batch_invariant`: on a GPU, an item's logits do not depend on the rest of the round.
 
         Raises:
             ModelError: its architecture needs something that the attention here does not do.
@@ -58,19 +63,15 @@ class TorchTarget:
         spare_slot = num_blocks * block_tokens
         self._cache = BlockCache(spare_slot + 1)
         self._device = device
-        self._num_cores = (  # of a GPU that runs our kernels
-            torch.cuda.get_device_properties(device).multi_processor_count
-            if device.type == "cuda"
-            else None
-        )
+        self._num_cores: int | None = None  # None: keys are cut at fixed places
+        if device.type == "cuda" and not is_batch_invariant:
+            self._num_cores = torch.cuda.get_device_properties(device).multi_processor_count
         self._like = torch.empty(0, device=device, dtype=dtype)
         self._model = model.to(device=device, dtype=dtype).eval()
         self._model.set_attn_implementation(ATTENTION_NAME)
-        if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-            # Triton is there only beside a CUDA build of torch.
-            from verifier.fused_layers import fuse_layers
-
-            fuse_layers(self._model)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                _speed_up(self._model, dtype, is_batch_invariant)
         self._graphs: GraphRunner | None = None
         self._read_one_token(config.num_hidden_layers)
         if device.type == "cuda":
@@ -95,7 +96,8 @@ class TorchTarget:
 
     def logits(self, round_: Round) -> Tensor:
         """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""
-        inputs = RoundInputs.of(round_, self._layout(round_.items))
+        positions = positions_of(round_.items)
+        inputs = RoundInputs.of(round_, positions, self._layout(round_.items, positions))
         if self._graphs is not None:
             return self._graphs.logits(inputs)
         return self._forward(inputs.to(self._device))
@@ -127,10 +129,14 @@ class TorchTarget:
         outcomes = verify_rows(logits, checks)
         return outcomes, time.perf_counter() - started_at
 
-    def _layout(self, items: Sequence[RoundItem]) -> RaggedLayout | PagedLayout:
-        if self._num_cores is None:
+    def _layout(
+        self, items: Sequence[RoundItem], positions: NDArray[np.int64]
+    ) -> RaggedLayout | PagedLayout:
+        if self._device.type != "cuda":
             return RaggedLayout.of(items, self.block_tokens, self._heads, self._windows, self._like)
-        return PagedLayout.of(items, self.block_tokens, self._heads, self._windows, self._num_cores)
+        return PagedLayout.of(
+            items, positions, self.block_tokens, self._heads, self._windows, self._num_cores
+        )
 
     def _read_one_token(self, num_layers: int) -> None:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""
@@ -141,3 +147,15 @@ class TorchTarget:
                 f"only {len(self._cache.layers)} of {num_layers} layers of {self.model_name} "
                 "keep keys and values with transformers' attention interface"
             )
+
+
+def _speed_up(model: Any, dtype: torch.dtype, is_batch_invariant: bool) -> None:
+    # Triton is there only beside a CUDA build of torch.
+    if is_batch_invariant:
+        from verifier.invariant_layers import make_invariant
+
+        make_invariant(model)
+    elif dtype in (torch.bfloat16, torch.float16):
+        from verifier.fused_layers import fuse_layers
+
+        fuse_layers(model)

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from verifier.dependent_launch import launch_options, wait_for_former
 from verifier.paged_layout import STEP_KEYS, TILE_COLUMNS, WORK_COLUMNS, PagedLayout
 
 # Of the 227 KiB that a program may have on an H100; queries and scores want the rest.
@@ -77,6 +78,7 @@ def paged_attention(
         PRECISION="ieee" if query.dtype is torch.float32 else "tf32",
         num_warps=4,
         num_stages=_num_stages(padded_size, query.element_size()),
+        **launch_options(query.device),
     )
     if work.num_partials:
         _combine[(len(work.tiles), num_kv_heads, rows)](
@@ -87,6 +89,7 @@ def paged_attention(
             TILE_COLUMNS=_NUM_TILE_COLUMNS,
             PARTS=_COMBINED_AT_ONCE,
             num_warps=4,
+            **launch_options(query.device),
         )
     return output
 
@@ -120,7 +123,9 @@ def _attend(  # type: ignore[no-untyped-def]
     WINDOW: tl.constexpr,
     WORK_COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):
+    wait_for_former(IS_DEPENDENT)
     head = tl.program_id(1)
     mine = work + tl.program_id(0) * WORK_COLUMNS
     first_token, num_tokens = tl.load(mine), tl.load(mine + 1)
@@ -159,7 +164,7 @@ def _attend(  # type: ignore[no-untyped-def]
         highest = new_highest
     if part < 0:
         packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
-        attended = (sums / total[:, None]).to(output.dtype.element_ty)
+        attended = (sums / tl.where(is_row, total, 1.0)[:, None]).to(output.dtype.element_ty)
         tl.store(output + packed[:, None] + column[None, :], attended, mask=is_query)
     else:
         row = (part.to(tl.int64) * NUM_KV_HEADS + head) * ROWS + tl.arange(0, ROWS)
@@ -190,8 +195,10 @@ def _combine(  # type: ignore[no-untyped-def]
     ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
     PARTS: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):
     """One query row of a tile: a program reads little, and many of them share the bandwidth."""
+    wait_for_former(IS_DEPENDENT)
     head = tl.program_id(1)
     row = tl.program_id(2)
     mine = tiles + tl.program_id(0) * TILE_COLUMNS

@@ -1,8 +1,8 @@
 """What top-k and top-p keep of a row of logits, found inside a Triton kernel without sorting.
 
-A search asks how much lies at and above eight thresholds at once, until one value of the logits is
-left; of the tokens that share it the smaller ids stay.  The rules are those of
-`shared.sampling.probabilities`.
+A search asks how much lies at and above eight thresholds at once until few values of the logits
+are left, and then counts the tokens of each; of those that share the last value the smaller ids
+stay.  The rules are those of `shared.sampling.probabilities`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ NO_ID = tl.constexpr(1 << 30)
 _THRESHOLDS = tl.constexpr(8)  # the lowest is known to hold
 # How far below the largest logit the first thresholds lie, in temperatures: this step and a half.
 _FIRST_STEP = tl.constexpr(1.5)
+_BINS = tl.constexpr(128)  # values whose tokens are counted at once
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -59,24 +60,23 @@ def cut_row(  # type: ignore[no-untyped-def]
     total = tl.full([], 1.0, tl.float64)
     if top_k > 0:
         wanted = top_k.to(tl.float64)
-        cut, num_above, _, _ = _search(
+        cut, num_above, num_there, _ = _search(
             logits, vocab_size, largest, scale, 0.0, cut, last_id, wanted, 0.0, UNUSED_BITS, BLOCK
         )
         num_tied = top_k - num_above.to(tl.int32)
-        last_id = _id_of_tie(logits, vocab_size, cut, num_tied, UNUSED_BITS, BLOCK)
+        last_id = _id_of_tie(logits, vocab_size, cut, num_tied, num_there, UNUSED_BITS, BLOCK)
     if top_p < 1.0:
-        new_cut, above, reached, whole = _search(
+        new_cut, above, num_there, whole = _search(
             logits, vocab_size, largest, scale, scale, cut, last_id, 0.0, top_p, UNUSED_BITS, BLOCK
         )
-        tied = tl.exp2((_value(new_cut, UNUSED_BITS) - largest) * scale).to(tl.float64)
-        num_tied = tl.ceil((top_p * whole - above) / tied)
-        num_tied = tl.minimum(tl.maximum(num_tied, 1.0), 1.0 * NO_ID)
-        new_last = _id_of_tie(
-            logits, vocab_size, new_cut, num_tied.to(tl.int32), UNUSED_BITS, BLOCK
-        )
-        last_id = tl.where(new_cut == cut, tl.minimum(last_id, new_last), new_last)
+        weight = weights(_value(new_cut, UNUSED_BITS), largest, scale).to(tl.float64)
+        num_tied = tl.ceil((top_p * whole - above) / weight)
+        num_tied = tl.minimum(tl.maximum(num_tied, 1.0), 1.0 * num_there).to(tl.int32)
+        # Of the value that top-k cuts at, it keeps the first `num_there`.
+        last_tied = _id_of_tie(logits, vocab_size, new_cut, num_tied, num_there, UNUSED_BITS, BLOCK)
+        last_id = tl.where(new_cut == cut, tl.minimum(last_id, last_tied), last_tied)
         cut = new_cut
-        total = tl.minimum(above + num_tied * tied, reached)
+        total = above + num_tied * weight
     elif needs_total:
         lowest = tl.full([1], -(1 << 31), tl.int32)
         sums = _sums(logits, vocab_size, largest, scale, cut, last_id, lowest, UNUSED_BITS, BLOCK)
@@ -101,7 +101,7 @@ def _search(  # type: ignore[no-untyped-def]
     """The highest key at and above which lies what is wanted, of what is kept so far.
 
     Wanted is `wanted` and `wanted_share` of all.  A weight scale of 0 counts tokens.  Returns
-    the key, how much lies above it, how much at and above it, and all.
+    the key, how much lies above it, how many tokens have it, and how much there is in all.
     """
     number = tl.arange(0, _THRESHOLDS)
     lowest = tl.maximum(cut, key(tl.full([], -float("inf"), tl.float32), UNUSED_BITS))
@@ -109,36 +109,51 @@ def _search(  # type: ignore[no-untyped-def]
     # Equal steps of the logit at first: equal steps of the key would all lie near zero.
     step = _FIRST_STEP * _LOG2_E / scale
     values = largest + (number.to(tl.float32) - (_THRESHOLDS - 0.5)) * step
-    thresholds = tl.maximum(key(values, UNUSED_BITS), lowest)
-    thresholds = tl.where(number == 0, lowest, tl.minimum(thresholds, highest))
+    thresholds = tl.minimum(tl.maximum(key(values, UNUSED_BITS), lowest), highest)
+    thresholds = tl.where(number == 0, lowest, thresholds)
     sums = _sums(
         logits, vocab_size, largest, weight_scale, cut, last_id, thresholds, UNUSED_BITS, BLOCK
     )
     whole = tl.max(sums, 0)
     wanted += wanted_share * whole
-    low, high, above, reached = _narrowed(
+    low, high, above = _narrowed(
         thresholds, sums, wanted, highest.to(tl.int64) + 1, tl.full([], 0.0, tl.float64)
     )
-    while high - low > 1:
+    is_by_value = low > lowest  # else it may be an infinity's
+    while high - low > _BINS:
         thresholds = (low + (high - low) * number // _THRESHOLDS).to(tl.int32)
+        if is_by_value:
+            bottom = _value(low.to(tl.int32), UNUSED_BITS)
+            step = (_value(high.to(tl.int32), UNUSED_BITS) - bottom) / _THRESHOLDS
+            keys = key(bottom + number.to(tl.float32) * step, UNUSED_BITS).to(tl.int64)
+            thresholds = tl.minimum(tl.maximum(keys, low), high - 1).to(tl.int32)
         sums = _sums(
             logits, vocab_size, largest, weight_scale, cut, last_id, thresholds, UNUSED_BITS, BLOCK
         )
-        low, high, above, reached = _narrowed(thresholds, sums, wanted, high, above)
-    return low.to(tl.int32), above, reached, whole
+        low, high, above = _narrowed(thresholds, sums, wanted, high, above)
+        is_by_value = (is_by_value == 0) & (low > lowest)  # equal steps of the key always end
+    counts = _counts(logits, vocab_size, low.to(tl.int32), high, cut, last_id, UNUSED_BITS, BLOCK)
+    bins = low.to(tl.int32) + tl.arange(0, _BINS)
+    some = counts * weights(_value(bins, UNUSED_BITS), largest, weight_scale).to(tl.float64)
+    some = tl.where(counts > 0, some, 0.0)
+    reached = above + tl.cumsum(some, 0, reverse=True)
+    holds = (counts > 0) & (reached >= wanted)
+    # Rounding may leave a little too little in all: then all is kept.
+    last = tl.max(tl.where(holds, bins, tl.min(tl.where(counts > 0, bins, NO_ID), 0)), 0)
+    above = tl.sum(tl.where(bins == last, reached - some, 0.0), 0)
+    return last, above, tl.sum(tl.where(bins == last, counts, 0), 0), whole
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped-def]
-    """The last threshold that holds, the first that does not, and the sums at both."""
+    """The last threshold that holds, the first that does not, and the sum at that one."""
     number = tl.arange(0, _THRESHOLDS)
     last = tl.max(tl.where((sums >= wanted) | (number == 0), number, 0), 0)
     low = tl.sum(tl.where(number == last, thresholds, 0).to(tl.int64), 0)
-    reached = tl.sum(tl.where(number == last, sums, 0.0), 0)
     if last + 1 < _THRESHOLDS:
         high = tl.sum(tl.where(number == last + 1, thresholds, 0).to(tl.int64), 0)
         above = tl.sum(tl.where(number == last + 1, sums, 0.0), 0)
-    return low, high, above, reached
+    return low, high, above
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -168,14 +183,46 @@ def _sums(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _id_of_tie(  # type: ignore[no-untyped-def]
-    logits, vocab_size, tied_key, num_tied, UNUSED_BITS: tl.constexpr, BLOCK: tl.constexpr
+def _counts(  # type: ignore[no-untyped-def]
+    logits,
+    vocab_size,
+    low,
+    high,
+    cut,
+    last_id,
+    UNUSED_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """The id of the `num_tied`-th token of a key; beyond all ids if there are fewer."""
-    lane = tl.arange(0, 4 * BLOCK)
+    """How many tokens of what is kept have each of the keys from `low` to below `high`."""
+    lane = tl.arange(0, BLOCK)
+    counts = tl.zeros([_BINS], tl.int32)
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
+        token = start + lane
+        is_token = token < vocab_size
+        x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
+        its_key = key(x, UNUSED_BITS)
+        is_there = is_token & (its_key >= low) & (its_key.to(tl.int64) < high)
+        is_there = is_there & is_kept(x, token, cut, last_id, UNUSED_BITS)
+        counts += tl.histogram(tl.where(is_there, its_key - low, 0), _BINS, mask=is_there)
+    return counts
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _id_of_tie(  # type: ignore[no-untyped-def]
+    logits,
+    vocab_size,
+    tied_key,
+    num_tied,
+    num_there,
+    UNUSED_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The id of the `num_tied`-th token of a key; beyond all ids if those are all `num_there`."""
+    lane = tl.arange(0, BLOCK)
     last_id = tl.full([], NO_ID, tl.int32)
     num_before = tl.full([], 0, tl.int32)
-    for start in tl.range(0, vocab_size, 4 * BLOCK, num_stages=3):
+    end = tl.where(num_tied < num_there, vocab_size, 0)
+    for start in tl.range(0, end, BLOCK, num_stages=3):
         token = start + lane
         is_token = token < vocab_size
         x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)

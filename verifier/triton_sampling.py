@@ -25,7 +25,7 @@ from verifier.triton_noise import block_uniforms, quick_waiting_times, uniforms,
 
 # Bits that no two logits of a type differ in, once they are float32.
 _UNUSED_BITS = {torch.bfloat16: 16, torch.float16: 13, torch.float32: 0}
-_BLOCK, _NUM_WARPS = 2048, 8
+_BLOCK, _NUM_WARPS = 4096, 16
 
 _COLUMNS = tl.constexpr(len(RECORD_COLUMNS))
 _RESULTS = tl.constexpr(len(RESULT_COLUMNS))
@@ -211,11 +211,13 @@ def _race(  # type: ignore[no-untyped-def]
     for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
         token = start + lane
         x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
-        weight = weights(x, largest, scale)
-        times = quick_waiting_times(block_uniforms(seed, position, domain, start, BLOCK)) / weight
-        is_first = is_kept(x, token, cut, last_id, UNUSED_BITS) & (times < first)
-        first = tl.where(is_first, times, first)
-        ids = tl.where(is_first, token, ids)
+        kept = is_kept(x, token, cut, last_id, UNUSED_BITS)
+        if tl.max(kept.to(tl.int32), 0) > 0:
+            times = quick_waiting_times(block_uniforms(seed, position, domain, start, BLOCK))
+            times = times / weights(x, largest, scale)
+            is_first = kept & (times < first)
+            first = tl.where(is_first, times, first)
+            ids = tl.where(is_first, token, ids)
     is_close = first <= tl.min(first, 0) * _MARGIN
     x = tl.load(logits + ids).to(tl.float32)
     times = waiting_times(uniforms(seed, position, domain, ids))

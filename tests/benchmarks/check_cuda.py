@@ -12,7 +12,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from shared.messages import AcceptanceMode
 from shared.sampling import GREEDY, SamplingParameters
@@ -29,7 +36,7 @@ SAMPLINGS = (GREEDY, SamplingParameters(0.8, 0, 0.95), SamplingParameters(1.0, 2
 
 
 def main() -> None:
-    """Compare outcomes for two architectures, then time SmolLM2-135M's shape."""
+    """Compare outcomes for three architectures, then time SmolLM2-135M's shape."""
     print(torch.cuda.get_device_name(0), torch.__version__)
     shape = {
         "vocab_size": VOCAB_SIZE,
@@ -42,6 +49,9 @@ def main() -> None:
     }
     _compare("Llama", LlamaForCausalLM(LlamaConfig(**shape)))
     _compare("Qwen3", Qwen3ForCausalLM(Qwen3Config(**shape)))
+    layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
+    gemma = {**shape, "sliding_window": 24, "layer_types": layer_types}
+    _compare("Gemma-3", Gemma3ForCausalLM(Gemma3TextConfig(**gemma)))
     smollm = LlamaConfig(
         vocab_size=49152,
         hidden_size=576,

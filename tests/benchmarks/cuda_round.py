@@ -20,7 +20,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from shared.sampling import GREEDY, SamplingParameters
 from shared.sparse_rows import SparseRow
 from verifier.attention_heads import HeadShape
-from verifier.paged_layout import PagedLayout
+from verifier.paged_layout import PagedLayout, positions_of
 from verifier.target import Round, RoundItem, Verify
 from verifier.torch_target import TorchTarget
 from verifier.triton_attention import paged_attention
@@ -207,7 +207,9 @@ def attention(bandwidth: float) -> None:
     ]
     heads = HeadShape(32, 8)
     num_cores = torch.cuda.get_device_properties(0).multi_processor_count
-    layout = PagedLayout.of(items, BLOCK_TOKENS, heads, [None], num_cores).to(torch.device("cuda"))
+    layout = PagedLayout.of(items, positions_of(items), BLOCK_TOKENS, heads, [None], num_cores).to(
+        torch.device("cuda")
+    )
     shape = (64 * 4096, heads.num_kv_heads, 128)
     caches = [
         tuple(torch.randn(shape, dtype=torch.bfloat16, device="cuda") for _ in range(2))

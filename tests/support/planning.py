@@ -70,6 +70,9 @@ def make_planner(
     prefill_chunk_tokens: int = 64,
     draft_timeout_seconds: float = 5.0,
     is_barrier: bool = False,
+    prefill_slowdown_limit: float = 1.0,
+    reserved_output_tokens: int = 256,
+    shares_prefixes_across_devices: bool = False,
 ) -> RoundPlanner:
     """A planner that lets boards draft 4 tokens at a time, unless told otherwise."""
     return RoundPlanner(
@@ -83,6 +86,9 @@ def make_planner(
             prefill_chunk_tokens=prefill_chunk_tokens,
             draft_timeout_seconds=draft_timeout_seconds,
             is_barrier=is_barrier,
+            prefill_slowdown_limit=prefill_slowdown_limit,
+            reserved_output_tokens=reserved_output_tokens,
+            shares_prefixes_across_devices=shares_prefixes_across_devices,
         ),
         policy or FixedPolicy(4),
         make_curve(),

@@ -2,7 +2,8 @@
 
 The real planner and streams of the verifier on one side, the real streams of boards on the other;
 every message passes through the real codec.  Whatever order things happen in: no honest message is
-refused, both ends agree, every stream comes to its end, and the text is the target's own.
+refused, both ends agree, every stream comes to its end, and the text is the target's own; also
+where the cache has no room for all of them, and streams lose their place in it.
 """
 
 from __future__ import annotations
@@ -38,10 +39,14 @@ from verifier.target import Round, RoundItem
 MODEL = ScriptedModel(24, seed=7)
 BLOCK_TOKENS = 2
 MAX_STREAMS = 3
+MAX_CROWDED_STREAMS = 6
 NUM_SCENARIOS = 300
+NUM_CROWDED_SCENARIOS = 120
 TIMEOUT_SECONDS = 5.0
 # 60 tokens of 3 streams, one after the other and each in a round of its own, and some air.
 MAX_SETTLING_TURNS = 1500
+# Twice as many streams, and who lost his place reads all his tokens anew.
+MAX_CROWDED_SETTLING_TURNS = 6000
 
 DURATIONS = [0.0, 0.01, 0.05, 0.3, 2.0]
 # What may happen next; what keeps things going comes up more often than what disturbs them.
@@ -89,9 +94,26 @@ LIMITS: dict[str, list[Any]] = {
     "max_window": [20, 9, 3, 1],
     "is_barrier": [False, False, False, True],
     "uses_guard": [False, False, True],
+    "plans_first": [True, False],  # and sends the verdicts of the round before then, as the engine
+    "reserved_output_tokens": [256],  # a stream that has a place keeps it
+    "prefill_slowdown_limit": [1.0],
 }
-wishes = st.builds(Wish, **{name: st.sampled_from(values) for name, values in WISHES.items()})
-limits = {name: st.sampled_from(values) for name, values in LIMITS.items()}
+# All start with little room, all grow, and the longest fills the cache alone.
+CROWDED_WISHES = WISHES | {"max_output_tokens": [60, 60, 40]}
+CROWDED_LIMITS = LIMITS | {
+    "num_blocks": [40, 43, 50],
+    "reserved_output_tokens": [1, 3, 7],
+    "prefill_slowdown_limit": [0.1, 1.0],
+}
+
+
+def wishes_of(values: dict[str, list[Any]], max_streams: int) -> st.SearchStrategy[list[Wish]]:
+    wishes = st.builds(Wish, **any_of(values))
+    return st.lists(wishes, min_size=1, max_size=max_streams)
+
+
+def any_of(values: dict[str, list[Any]]) -> dict[str, st.SearchStrategy[Any]]:
+    return {name: st.sampled_from(chosen) for name, chosen in values.items()}
 
 
 class ChosenPolicy:
@@ -111,8 +133,14 @@ class ChosenPolicy:
 class BothEnds(RuleBasedStateMachine):
     """Things happen in any order; then every stream is brought to its end."""
 
-    @initialize(wishes=st.lists(wishes, min_size=1, max_size=MAX_STREAMS), **limits)
-    def begin(
+    max_streams = MAX_STREAMS
+    max_settling_turns = MAX_SETTLING_TURNS
+
+    @initialize(wishes=wishes_of(WISHES, MAX_STREAMS), **any_of(LIMITS))
+    def begin(self, wishes: list[Wish], **chosen: Any) -> None:
+        self.set_up(wishes, **chosen)
+
+    def set_up(
         self,
         wishes: list[Wish],
         budget_tokens: int | None,
@@ -122,6 +150,9 @@ class BothEnds(RuleBasedStateMachine):
         max_window: int,
         is_barrier: bool,
         uses_guard: bool,
+        reserved_output_tokens: int,
+        prefill_slowdown_limit: float,
+        plans_first: bool,
     ) -> None:
         self.settings = RoundSettings(
             schedule=ScheduleSettings(
@@ -137,6 +168,8 @@ class BothEnds(RuleBasedStateMachine):
             prefill_chunk_tokens=min(prefill_chunk_tokens, max_round_tokens),
             draft_timeout_seconds=TIMEOUT_SECONDS,
             is_barrier=is_barrier,
+            reserved_output_tokens=reserved_output_tokens,
+            prefill_slowdown_limit=prefill_slowdown_limit,
         )
         self.policy = ChosenPolicy()
         self.planner = RoundPlanner(
@@ -149,6 +182,7 @@ class BothEnds(RuleBasedStateMachine):
         self.cache = CacheWatch(BLOCK_TOKENS)
         self.now = 100.0
         self.running: Round | None = None
+        self.plans_first = plans_first
         self.ends: list[TwoEnds] = []
         self.alone: list[list[int] | None] = []  # the only right output; None in `rejection`
         self.num_unserved: dict[int, int] = {}  # rounds since a stream's last one
@@ -305,10 +339,12 @@ class BothEnds(RuleBasedStateMachine):
         self.check_limits(self.running)
         for item in self.running.items:
             check_drafts(item, streams[item.stream])
+        # Who has no place in the cache waits for that instead.
+        self.num_unserved = {n: count for n, count in self.num_unserved.items() if n in streams}
         for number, stream in streams.items():
             is_idle = number not in served and not stream.waits_for_board
             self.num_unserved[number] = self.num_unserved.get(number, 0) + 1 if is_idle else 0
-            assert self.num_unserved[number] <= MAX_STREAMS
+            assert self.num_unserved[number] <= self.max_streams
 
     def finish_round(self, seconds: float) -> None:
         if self.running is None:
@@ -320,7 +356,10 @@ class BothEnds(RuleBasedStateMachine):
         for item in running.items:
             assert tokens_to_read(item, self.planner.streams[item.stream]) == self.cache.read(item)
         outcome = self.target.verify(running)
-        for result in self.planner.finish_round(running, outcome, max(seconds, 0.001), self.now):
+        results = self.planner.finish_round(running, outcome, max(seconds, 0.001), self.now)
+        if self.plans_first:
+            self.start_round()
+        for result in results:
             assert result.failure is None
             for ends in self.ends:
                 ends.deliver_result(result)
@@ -331,7 +370,7 @@ class BothEnds(RuleBasedStateMachine):
         if limits.budget_tokens is not None:
             assert round_.num_draft_tokens <= limits.budget_tokens
         num_prefill = sum(
-            len(item.token_ids)
+            len(item.token_ids) - (len(item.verify.draft_token_ids) if item.verify else 0)
             for item in round_.items
             if self.planner.streams[item.stream].num_pending_tokens > 1
         )
@@ -353,20 +392,31 @@ class BothEnds(RuleBasedStateMachine):
         if not hasattr(self, "planner"):
             return
         num_timeouts = self.planner.num_draft_timeouts
-        for _ in range(MAX_SETTLING_TURNS):
+        for _ in range(self.max_settling_turns):
             if all(ends.is_over for ends in self.ends):
                 break
             self.turn()
         assert all(ends.is_over for ends in self.ends), "a stream never ended"
         # A dead board is waited for once, and once more if a draft of it was on its way; for the
         # others time stands still, but for waits that were over already.
-        assert self.planner.num_draft_timeouts - num_timeouts <= 2 * MAX_STREAMS
+        assert self.planner.num_draft_timeouts - num_timeouts <= 2 * self.max_streams
         assert ({}, {}, None) == (self.planner.streams, self.planner.queue, self.running)
         assert self.planner.blocks.num_blocks == self.planner.blocks.num_free_blocks
         self.check()
         for ends in self.ends:
             if ends.stream is not None:
                 assert ends.stream.output_ids == ends.board.stream.output_ids
+
+
+class CrowdedEnds(BothEnds):
+    """The same in a cache that is too small for what is going on."""
+
+    max_streams = MAX_CROWDED_STREAMS
+    max_settling_turns = MAX_CROWDED_SETTLING_TURNS
+
+    @initialize(wishes=wishes_of(CROWDED_WISHES, MAX_CROWDED_STREAMS), **any_of(CROWDED_LIMITS))
+    def begin(self, wishes: list[Wish], **chosen: Any) -> None:
+        self.set_up(wishes, **chosen)
 
 
 def owes_a_draft(stream: Stream) -> bool:
@@ -436,34 +486,55 @@ def target_alone(request: StreamRequest) -> list[int]:
     return tokens[len(request.prompt_ids) :]
 
 
+STEPS = settings(stateful_step_count=10, deadline=None)
+TIMEOUT = [pytest.mark.timeout(400)]  # Hypothesis shrinks for up to five minutes
+
 TestBothEnds = BothEnds.TestCase
-TestBothEnds.settings = settings(max_examples=100, stateful_step_count=10, deadline=None)
-TestBothEnds.pytestmark = [pytest.mark.timeout(400)]  # Hypothesis shrinks for up to five minutes
+TestBothEnds.settings = settings(STEPS, max_examples=100)
+TestBothEnds.pytestmark = TIMEOUT
+
+TestCrowdedEnds = CrowdedEnds.TestCase
+TestCrowdedEnds.settings = settings(STEPS, max_examples=40)
+TestCrowdedEnds.pytestmark = TIMEOUT
 
 
 @pytest.mark.parametrize("first_seed", range(0, NUM_SCENARIOS, 30))
 def test_both_ends_in_many_random_scenarios(first_seed: int) -> None:
     """Hypothesis finds the short ways to a failure; plain chance meets more of the long ones."""
     for seed in range(first_seed, first_seed + 30):
-        try:
-            play_scenario(random.Random(seed))
-        except Exception as error:
-            error.add_note(f"scenario {seed}")
-            raise
+        world = play_scenario(BothEnds(), seed, WISHES, LIMITS)
+        assert 0 == world.planner.admission.num_preemptions
 
 
-def play_scenario(choices: random.Random) -> None:
-    world = BothEnds()
-    chosen = {name: choices.choice(values) for name, values in LIMITS.items()}
-    world.begin(
-        [
-            Wish(**{name: choices.choice(values) for name, values in WISHES.items()})
-            for _ in range(choices.randint(1, MAX_STREAMS))
-        ],
-        **chosen,
-    )
-    has_mishaps = choices.random() < 0.5
-    for _ in range(5):
-        world.choose_lengths([choices.randint(0, 8) for _ in range(MAX_STREAMS)])
-        world.live(choices, 50, has_mishaps)
-    world.teardown()
+@pytest.mark.parametrize("first_seed", range(0, NUM_CROWDED_SCENARIOS, 30))
+def test_both_ends_in_many_crowded_scenarios(first_seed: int) -> None:
+    num_preemptions = 0
+    for seed in range(first_seed, first_seed + 30):
+        world = play_scenario(CrowdedEnds(), seed, CROWDED_WISHES, CROWDED_LIMITS)
+        num_preemptions += world.planner.admission.num_preemptions
+    assert num_preemptions >= 30
+
+
+def play_scenario(
+    world: BothEnds, seed: int, wishes: dict[str, list[Any]], limits: dict[str, list[Any]]
+) -> BothEnds:
+    """Play one life of a world, all by chance; returns the world when all streams have ended."""
+    choices = random.Random(seed)
+    try:
+        chosen = {name: choices.choice(values) for name, values in limits.items()}
+        world.set_up(
+            [
+                Wish(**{name: choices.choice(values) for name, values in wishes.items()})
+                for _ in range(choices.randint(1, world.max_streams))
+            ],
+            **chosen,
+        )
+        has_mishaps = choices.random() < 0.5
+        for _ in range(5):
+            world.choose_lengths([choices.randint(0, 8) for _ in range(world.max_streams)])
+            world.live(choices, 50, has_mishaps)
+        world.teardown()
+    except Exception as error:
+        error.add_note(f"scenario {seed}")
+        raise
+    return world

@@ -59,12 +59,23 @@ def test_the_budget_is_derived_or_given(text: str, budget: object) -> None:
     assert budget == load(f"rounds.budget_tokens = {text}").rounds.budget_tokens
 
 
+@pytest.mark.parametrize(("text", "tokens"), [("'auto'", "auto"), ("4096", 4096)])
+def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object) -> None:
+    assert tokens == load(f"target.kv_cache_tokens = {text}").target.kv_cache_tokens
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("rounds.budget_tokens = 513", "513: must be at most rounds.max_round_tokens = 512"),
+        ("rounds.budget_tokens = 1025", "1025: must be at most rounds.max_round_tokens = 1024"),
         ("rounds.budget_tokens = -1", "-1: must be at least 0 or auto"),
-        ("rounds.prefill_chunk_tokens = 600", "600: must be at most rounds.max_round_tokens = 512"),
+        (
+            "rounds.prefill_chunk_tokens = 2000",
+            "2000: must be at most rounds.max_round_tokens = 1024",
+        ),
+        ("rounds.prefill_slowdown_limit = -0.5", "-0.5: must be from 0.0 to 100.0"),
+        ("rounds.reserved_output_tokens = 0", "0: must be from 1 to 1048576"),
+        ("rounds.shares_prefixes_across_devices = 1", "1: must be true or false"),
         ("rounds.max_draft_length = 65", "65: must be from 0 to 64"),
         ("rounds.max_window = 129", "129: must be from 0 to 128"),
         (
@@ -72,6 +83,9 @@ def test_the_budget_is_derived_or_given(text: str, budget: object) -> None:
             '"godspeed": must be fixed, goodspeed, greedy or random (did you mean goodspeed?)',
         ),
         ("target.kv_cache_tokens = 2047", "2047: must be at least target.context_tokens = 2048"),
+        ("target.kv_cache_tokens = 1", "1: must be from 128 to 1073741824 or auto"),
+        ("target.memory_fraction = 0.0", "0.0: must be from 0.1 to 1.0"),
+        ("target.quantisation = 'int4'", '"int4": must be fp8, int8 or none (did you mean int8?)'),
     ],
 )
 def test_a_limit_is_named_in_plain_words(text: str, words: str) -> None:

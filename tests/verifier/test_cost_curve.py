@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ModelError
-from verifier.cost_curve import MAX_GRID_LINES, CostCurve, CostSample
+from verifier.cost_curve import MAX_GRID_LINES, CostCurve, CostSample, CurveSubject
 
 seconds = st.floats(1e-4, 2.0)
 
@@ -152,6 +153,48 @@ def test_a_saved_curve_reads_back_as_it_is_now() -> None:
     curve.observe(8, 0, 1.0)
     restored = CostCurve.from_json(curve.to_json())
     assert curve.round_seconds(30, 4_000) == restored.round_seconds(30, 4_000)
+
+
+def test_the_line_of_a_linear_cost_is_met() -> None:
+    fixed_seconds, token_seconds = linear_curve().line(1_000)
+    assert 0.021 == pytest.approx(fixed_seconds)
+    assert 0.0005 == pytest.approx(token_seconds)
+
+
+def test_the_line_is_as_near_to_short_rounds_as_to_long_ones() -> None:
+    steps = CostCurve.from_samples([(1, 0, 0.01), (8, 0, 0.01), (64, 0, 0.01), (512, 0, 1.0)])
+    fixed_seconds, token_seconds = steps.line(0)
+    assert 0.01 == pytest.approx(fixed_seconds + 4 * token_seconds, rel=0.7)
+
+
+@given(
+    grids(), st.integers(1, 600), st.integers(0, 20_000), st.floats(0.0, 2.0), st.integers(0, 200)
+)
+def test_one_draft_more_would_break_the_limit(
+    samples: list[CostSample], num_tokens: int, context: int, limit: float, max_drafts: int
+) -> None:
+    curve = CostCurve.from_samples(samples)
+    drafts = curve.drafts_within(num_tokens, context, limit, max_drafts)
+    longest = (1.0 + limit) * curve.round_seconds(num_tokens, context)
+    assert 0 <= drafts <= max_drafts
+    assert curve.round_seconds(num_tokens + drafts, context) <= longest * (1.0 + 1e-12)
+    if drafts < max_drafts:
+        assert longest <= curve.round_seconds(num_tokens + drafts + 1, context) * (1.0 + 1e-12)
+
+
+def test_a_curve_says_what_was_measured_and_is_read_for_nothing_else() -> None:
+    subject = CurveSubject(model="llama", device="GPU", dtype="float16", quantisation="none")
+    curve = CostCurve.from_samples([(1, 0, 0.1), (8, 0, 0.2)], subject)
+    assert subject == CostCurve.from_json(curve.to_json(), subject).subject
+    assert subject == CostCurve.from_json(curve.to_json()).subject
+    other = msgspec.structs.replace(subject, device="other GPU", dtype="float32")
+    with pytest.raises(ModelError) as raised:
+        CostCurve.from_json(curve.to_json(), other)
+    sentence = "a cost curve of device GPU instead of other GPU, dtype float16 instead of float32"
+    assert sentence == str(raised.value)
+    made_up = CostCurve.from_samples([(1, 0, 0.1), (8, 0, 0.2)])
+    with pytest.raises(ModelError, match="does not say what was measured"):
+        CostCurve.from_json(made_up.to_json(), subject)
 
 
 def test_a_missing_grid_point_is_named() -> None:

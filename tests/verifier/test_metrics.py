@@ -24,6 +24,7 @@ COUNTERS = (
 NAMES = {
     *(name.removesuffix("_total") for name in COUNTERS),
     "goodspeed_round_seconds",
+    "goodspeed_round_seconds_estimate",
     "goodspeed_batch_tokens",
     "goodspeed_wire_bytes",
     "goodspeed_rejected_messages",
@@ -33,6 +34,9 @@ NAMES = {
     "goodspeed_batch_budget_tokens",
     "goodspeed_kv_cache_usage_ratio",
     "goodspeed_draft_timeouts",
+    "goodspeed_preemptions",
+    "goodspeed_prefix_cache_query_tokens",
+    "goodspeed_prefix_cache_hit_tokens",
     "goodspeed_jain_fairness_index",
     "goodspeed_device_up",
     "goodspeed_acceptance_estimate",
@@ -128,11 +132,18 @@ def test_the_page_after_a_day() -> None:
     assert 0 == value(after, "goodspeed_num_requests_running")
     assert 0 == value(after, "goodspeed_kv_cache_usage_ratio")
     num_rounds = value(after, "goodspeed_batch_tokens_count")
-    for phase in ("plan", "forward", "sample", "settle", "total"):
+    for phase in ("plan", "forward", "sample", "settle", "deliver", "total"):
         assert num_rounds == value(after, "goodspeed_round_seconds_count", phase=phase)
 
+    estimates = [
+        value(after, "goodspeed_round_seconds_estimate", tokens=tokens)
+        for tokens in ("1", "8", "64", "256")
+    ]
+    assert estimates == sorted(estimates)
+    assert 0 < estimates[0]
+
     labels = {pair for _, pairs in samples(after) for pair in pairs if pair[0] != "le"}
-    assert {"device", "phase", "direction", "reason"} == {name for name, _ in labels}
+    assert {"device", "phase", "direction", "reason", "tokens"} == {name for name, _ in labels}
     assert set(DEVICES) == {text for name, text in labels if name == "device"}
     assert "secret" not in during + after
 

@@ -192,6 +192,22 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
         load_target(path, device="cpu")
 
 
+def test_a_cache_smaller_than_a_round_is_one_sentence() -> None:
+    with pytest.raises(ModelError, match=r"room for 256 tokens, less than one round of .* = 512"):
+        load_target(real_model(), device="cpu", context_tokens=128, kv_cache_tokens=256)
+
+
+def test_weights_in_8_bits_write_sensible_text() -> None:
+    pytest.importorskip("torchao")
+    target, tokenizer = load_target(
+        real_model(), device="cpu", quantisation="int8", kv_cache_tokens=2048
+    )
+    prompt = tokenizer.encode_chat([("user", "What is the capital of France?")])
+    streams = DraftedStreams(target, [prompt], [[]], GREEDY)
+    (output,) = outputs_of(streams, 0)
+    assert b"Paris" in b"".join(tokenizer.token_bytes[i] for i in output)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"target\.device is cuda:1, but torch sees no GPU here"):

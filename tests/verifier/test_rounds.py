@@ -139,6 +139,20 @@ def test_newcomers_do_not_push_a_long_prompt_back() -> None:
     assert 4 * 4 == long.num_cached_tokens
 
 
+def test_a_long_prompt_lengthens_the_round_of_others_only_so_much() -> None:
+    planner = make_planner(prefill_slowdown_limit=0.1, block_tokens=4, num_blocks=1000)
+    long, short = make_stream(1, prompt_ids=(11,) * 200), make_stream(2)
+    add(planner, short)
+    play(planner)
+    add(planner, long)
+    # A round of one token takes 0.101 s; ten more lengthen it by 0.01 s.
+    assert {1: 10, 2: 1} == served(start(planner))
+    planner.drop(short)
+    planner.abandon_round()
+    add(planner, make_stream(3, prompt_ids=(12,) * 200))
+    assert {3: 64} == served(start(planner))
+
+
 # --- limits of a round ----------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from shared.sampling import GREEDY
 from tests.support.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.blocks import BlockPool
 from verifier.packed_linear import can_pack, pack_linears
-from verifier.target import ItemOutcome, Round, RoundItem, Verify
+from verifier.target import NON_FINITE_LOGITS, ItemOutcome, Round, RoundItem, Verify
 from verifier.torch_target import TorchTarget
 
 BLOCK_TOKENS = 4

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from verifier.attention_heads import HeadShape
-from verifier.paged_layout import PagedLayout
+from verifier.paged_layout import PagedLayout, positions_of
 from verifier.target import RoundItem
 
 pytest.importorskip("triton", reason="Triton comes with CUDA builds of torch")
@@ -107,7 +107,9 @@ def test_the_kernel_equals_dense_attention(
         # As a projection leaves it: heads of one token side by side.
         query = torch.randn(num_tokens, heads.num_heads, head_size, **shape).transpose(0, 1)
         num_cores = chance.choice([1, 16, 132])
-        layout = PagedLayout.of(items, BLOCK_TOKENS, heads, [window], num_cores).to(DEVICE)
+        layout = PagedLayout.of(
+            items, positions_of(items), BLOCK_TOKENS, heads, [window], num_cores
+        ).to(DEVICE)
         scale = head_size**-0.5
         output = paged_attention(query, keys, values, layout, window, scale)
         start = 0

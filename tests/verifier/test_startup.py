@@ -1,0 +1,80 @@
+"""A verifier measures its target when it starts, unless a saved curve belongs to just that one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.scripted_model import ScriptedModel
+from verifier import startup
+from verifier.config import RoundsSection, StateSection, VerifierConfig
+from verifier.cost_curve import CurveSubject
+from verifier.scripted_target import ScriptedTarget
+from verifier.scripted_tokenizer import ScriptedTokenizer
+from verifier.startup import LoadedTarget, load_service, round_settings, save_curve
+
+SUBJECT = CurveSubject(model="scripted", device="CPU", dtype="float32", quantisation="none")
+MEASURING = (
+    "measuring 12 rounds of the target; `goodspeed-verifier profile` measures more of them, once"
+)
+
+
+class Starts:
+    """Starts of one verifier over a scripted target; says what each of them told."""
+
+    def __init__(self, config: VerifierConfig, patch: pytest.MonkeyPatch) -> None:
+        self._config = config
+        self._patch = patch
+
+    def start(self, subject: CurveSubject = SUBJECT) -> list[str]:
+        target = ScriptedTarget(ScriptedModel(8, seed=1), num_blocks=4)
+        loaded = LoadedTarget(target, ScriptedTokenizer(8), subject, False)
+        self._patch.setattr(startup, "load_configured_target", lambda config, tell: loaded)
+        told: list[str] = []
+        service = load_service(self._config, told.append)
+        assert subject == service.planner.curve.subject
+        save_curve(self._config, service)
+        return told
+
+
+def starts(directory: Path | None, patch: pytest.MonkeyPatch) -> Starts:
+    rounds = RoundsSection(max_round_tokens=4, prefill_chunk_tokens=4)
+    return Starts(VerifierConfig(rounds=rounds, state=StateSection(directory)), patch)
+
+
+def test_the_second_start_takes_the_curve_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier = starts(tmp_path, monkeypatch)
+    assert [MEASURING] == verifier.start()
+    assert [] == verifier.start()
+
+
+def test_without_a_directory_every_start_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = starts(None, monkeypatch)
+    assert [MEASURING] == verifier.start()
+    assert [MEASURING] == verifier.start()
+
+
+def test_another_device_measures_again_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    verifier = starts(tmp_path, monkeypatch)
+    verifier.start()
+    assert [MEASURING] == verifier.start(msgspec.structs.replace(SUBJECT, device="NVIDIA H100"))
+    assert "a cost curve of device CPU instead of NVIDIA H100; measuring again" in caplog.text
+
+
+def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:
+    rounds = RoundsSection(
+        prefill_chunk_tokens=7,
+        prefill_slowdown_limit=0.3,
+        reserved_output_tokens=9,
+        shares_prefixes_across_devices=True,
+    )
+    settings = round_settings(rounds)
+    assert (7, 0.3) == (settings.prefill_chunk_tokens, settings.prefill_slowdown_limit)
+    assert 9 == settings.reserved_output_tokens
+    assert settings.shares_prefixes_across_devices

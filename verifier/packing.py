@@ -1,0 +1,86 @@
+"""What each stream gets of a round: tokens to read first, then drafts in what is left.
+
+This module must never choose who takes part nor in which order; it keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from verifier.blocks import BlockPool
+from verifier.streams import Stream
+from verifier.target import RoundItem
+
+
+class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round may hold over all streams."""
+
+    num_tokens: int
+    num_prompt_tokens: int
+    num_drafts: int
+
+
+class _Part(msgspec.Struct, frozen=True):
+    stream: Stream
+    num_read: int  # the next of its tokens that the target has not read
+    reads_all: bool  # so that logits are needed
+    num_owed: int  # draft tokens that it cannot go on without
+
+
+def pack(streams: Iterable[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
+    """First come, first served: everybody's next tokens, prompts in chunks; then the drafts."""
+    parts = _parts(streams, room)
+    tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
+    drafts_left = room.num_drafts - sum(part.num_owed for part in parts)
+    items = []
+    for part in parts:
+        item = _item(part, min(tokens_left, drafts_left), blocks)
+        items.append(item)
+        num_more = len(item.token_ids) - part.num_read - part.num_owed
+        tokens_left -= num_more
+        drafts_left -= num_more
+    return items
+
+
+def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
+    tokens_left = room.num_tokens
+    prompt_left = room.num_prompt_tokens
+    drafts_left = room.num_drafts
+    parts = []
+    for stream in streams:
+        num_pending = stream.num_pending_tokens
+        is_prompt = num_pending > 1
+        num_read = min(num_pending, tokens_left, prompt_left if is_prompt else 1)
+        num_owed = int(num_read == num_pending and stream.must_be_tested)
+        if num_owed > min(tokens_left - num_read, drafts_left):
+            # It may read on, but not its last token without a draft behind it.
+            num_read, num_owed = num_read - 1, 0
+        if num_read == 0:
+            continue
+        parts.append(_Part(stream, num_read, num_read == num_pending, num_owed))
+        tokens_left -= num_read + num_owed
+        drafts_left -= num_owed
+        prompt_left -= num_read if is_prompt else 0
+    return parts
+
+
+def _item(part: _Part, num_more_drafts: int, blocks: BlockPool) -> RoundItem:
+    stream = part.stream
+    token_ids = stream.tokens_from_cache_on(part.num_read)
+    verify = None
+    num_cached = stream.num_cached_tokens
+    if part.reads_all:
+        num_reserved = blocks.num_reserved_tokens(stream.number)
+        num_free = num_reserved - num_cached - part.num_read
+        most = min(part.num_owed + num_more_drafts, num_free)
+        verify = stream.verify(*stream.testable(most))
+        token_ids += verify.draft_token_ids
+    return RoundItem(
+        stream=stream.number,
+        token_ids=token_ids,
+        num_cached_tokens=num_cached,
+        block_table=blocks.grow(stream.number, num_cached + len(token_ids)),
+        verify=verify,
+    )

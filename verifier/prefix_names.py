@@ -1,0 +1,33 @@
+"""Names of cache blocks by what they hold: equal names, equal tokens from the very first one on.
+
+A block's name is a hash of the name before it and its own tokens.  The first name of a chain is
+made of the owner's, so nobody finds blocks of another owner, nor learns from the time to his first
+token what another has asked.  Names have 256 bits: nobody can find two chains of one name, so it is
+never necessary to compare the tokens.  This module must never know a block's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+_NAME_BYTES = 32
+
+
+def root_name(owner: str) -> bytes:
+    """The name that all chains of one owner start from; it is no block's."""
+    return blake2b(owner.encode(), digest_size=_NAME_BYTES, person=b"owner").digest()
+
+
+def following_names(name: bytes, token_ids: Sequence[int], block_tokens: int) -> list[bytes]:
+    """Names of the full blocks that `token_ids` fill behind the block called `name`."""
+    content = np.asarray(token_ids, dtype="<u4").tobytes()
+    block_bytes = 4 * block_tokens
+    names = []
+    for start in range(0, len(content) - block_bytes + 1, block_bytes):
+        block = content[start : start + block_bytes]
+        name = blake2b(name + block, digest_size=_NAME_BYTES, person=b"block").digest()
+        names.append(name)
+    return names
