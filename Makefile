@@ -14,6 +14,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progre
 # A new stamp whenever pyproject.toml or TORCH changes; cksum is in POSIX, sha256sum is not.
 INSTALLED := $(VENV)/.installed-$(shell (cat pyproject.toml; echo '$(TORCH)') | cksum | cut -d ' ' -f 1)
 
+# What only tests want on a machine without a GPU: kernels run in Triton's interpreter (190 MB).
+KERNELS := $(INSTALLED)-kernels
+
 MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct-q2_k
 
 .DEFAULT_GOAL := help
@@ -26,7 +29,7 @@ help: ## list the targets
 demo: install models ## a verifier and three boards on this machine, with real models
 	$(BIN)/python -m tests.system.demo
 
-test: lint models ## lint, then all tests
+test: lint models $(KERNELS) ## lint, then all tests
 	$(BIN)/python -m pytest
 
 lint: install ## ruff, mypy and the import contracts
@@ -52,6 +55,11 @@ $(INSTALLED): | $(BIN)/python
 	@CMAKE_ARGS="$${CMAKE_ARGS:--DLLAVA_BUILD=OFF}" $(PIP) --editable '.[agent,verifier,dev]' \
 		|| { echo "the installation failed; compiling llama.cpp needs a C++ compiler (Debian: apt install build-essential)" >&2; exit 1; }
 	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+$(KERNELS): $(INSTALLED)
+	@$(PIP) 'triton>=3.6' 'torchao>=0.17' \
+		|| echo "Triton or torchao is not to be had here; their tests are skipped"
 	@touch $@
 
 $(BIN)/python:

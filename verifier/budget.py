@@ -14,6 +14,7 @@ import numpy as np
 from verifier.cost_curve import CostCurve
 from verifier.goodput import FloatArray, IntArray, expected_tokens
 from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
+from verifier.worthwhile_drafts import worthwhile_drafts
 
 # Drafts may cost nobody more than this part of his tokens per second.
 DEFAULT_SLOWDOWN_LIMIT = 0.05
@@ -48,9 +49,10 @@ def plan_budget(
     *,
     num_prefill_tokens: int = 0,
 ) -> BudgetPlan:
-    """Return the largest budget with which drafts slow nobody down by more than the limit.
+    """Return the largest worthwhile budget with which drafts slow nobody down beyond the limit.
 
-    The limit is on each stream's own tokens per second against the same round without drafts:
+    Worthwhile is what makes all streams together fastest, see `worthwhile_drafts`. The limit is on
+    each stream's own tokens per second against the same round without drafts:
     T(n + drafts) / T(n) <= (1 + slowdown_limit) * mu_i(S_i) for every stream i, with n the tokens
     that are in the round anyway. A stream with S_i = 0 has mu = 1, so wherever somebody does not
     draft this is the plain rule T(with) <= (1 + limit) * T(without).
@@ -77,9 +79,9 @@ def plan_budget(
 
     rates = np.array([stream.acceptance_rate for stream in streams], dtype=np.float64)
     max_lengths = np.array([stream.max_length for stream in streams], dtype=np.int64)
-    budget = drafts_within(
-        _smallest_gain(rates, max_lengths), min(int(max_lengths.sum()), max_drafts)
-    )
+    counts = num_other_tokens + np.arange(min(int(max_lengths.sum()), max_drafts) + 1)
+    worthwhile = worthwhile_drafts(rates, max_lengths, curve.rounds_seconds(counts, context_tokens))
+    budget = drafts_within(_smallest_gain(rates, max_lengths), worthwhile)
     for _ in range(MAX_ALLOCATIONS):
         plan = _plan(streams, policy, budget)
         gain = _smallest_gain(rates, np.array(plan.draft_lengths, dtype=np.int64))

@@ -143,7 +143,7 @@ class RoundsSection(Section, frozen=True):
     shares_prefixes_across_devices: Annotated[
         bool,
         Meta(
-            description="devices reuse each other's cached prompts; timing then tells that one was sent"
+            description="devices reuse each other's cached prompts, and can time that one was sent"
         ),
     ] = False
     draft_timeout_seconds: Annotated[

@@ -10,13 +10,13 @@ import math
 import statistics
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import msgspec
 import numpy as np
 
 from shared.errors import ModelError
-from verifier.goodput import FloatArray
+from verifier.goodput import FloatArray, IntArray
 
 # Grid lines per axis; a file with more is not one of ours.
 MAX_GRID_LINES = 256
@@ -161,6 +161,16 @@ class CostCurve:
             before = highest
             highest = max(highest, _along(lower, upper, fraction))
         return _along(before, highest, left_fraction)
+
+    def rounds_seconds(self, num_tokens: IntArray, context_tokens: float) -> FloatArray:
+        """Return `round_seconds` of many token counts at one context."""
+        index, fraction = _segment(self._contexts, context_tokens)
+        lower, upper = self._rows[index], self._rows[min(index + 1, len(self._rows) - 1)]
+        row = [_along(before, after, fraction) for before, after in zip(lower, upper, strict=True)]
+        row = list(accumulate(row, max))  # they may cross above the grid
+        slope = (row[-1] - row[-2]) / (self._tokens[-1] - self._tokens[-2])
+        beyond = np.maximum(num_tokens - self._tokens[-1], 0)
+        return np.interp(num_tokens, self._tokens, row) + slope * beyond
 
     def token_seconds(self, num_tokens: int, context_tokens: float) -> float:
         """Return c1, the seconds that one token more than `num_tokens` adds to the round."""

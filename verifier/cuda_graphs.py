@@ -21,7 +21,7 @@ from verifier.static_inputs import RoundShape, StaticInputs
 logger = logging.getLogger(__name__)
 
 # Longer rounds hold prompts; their products take so long that launches hide behind them.
-MAX_GRAPH_TOKENS = 512
+MAX_GRAPH_TOKENS = 1024
 # Graphs kept; the one that was not used for longest goes. Each costs some MB for its nodes.
 MAX_GRAPHS = 256
 
@@ -32,7 +32,6 @@ Forward = Callable[[RoundInputs], Tensor]
 class _Captured:
     graph: torch.cuda.CUDAGraph
     inputs: StaticInputs  # what the graph reads
-    logits: Tensor  # what it writes
 
 
 class GraphRunner:
@@ -55,6 +54,7 @@ class GraphRunner:
         self._max_blocks = max_blocks
         self._captured: OrderedDict[RoundShape, _Captured] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle()
+        self._logits: Tensor | None = None  # of the latest round
 
     def logits(self, inputs: RoundInputs) -> Tensor:
         """Logits [num_rows, vocab_size]; valid until the next call, which waits for nothing."""
@@ -71,7 +71,8 @@ class GraphRunner:
             self._captured.move_to_end(shape)
             captured.inputs.fill(inputs, layout)
         captured.graph.replay()
-        return captured.logits[: len(inputs.rows)]
+        assert self._logits is not None
+        return self._logits[: len(inputs.rows)]
 
     def _capture(self, shape: RoundShape, inputs: RoundInputs, layout: PagedLayout) -> _Captured:
         static = StaticInputs(
@@ -81,10 +82,13 @@ class GraphRunner:
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):  # whatever is compiled or allocated at a first call
-            self._forward(static.inputs)
+            logits = self._forward(static.inputs)
+        if self._logits is None:
+            self._logits = logits.new_empty(MAX_GRAPH_TOKENS, logits.shape[1])
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            logits = self._forward(static.inputs)
+            # One place for all graphs, or each would keep as many rows to itself.
+            self._logits[: shape.num_tokens].copy_(self._forward(static.inputs))
         logger.debug("captured a round of %d tokens", shape.num_tokens)
-        return _Captured(graph, static, logits)
+        return _Captured(graph, static)

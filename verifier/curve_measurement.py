@@ -38,9 +38,9 @@ QUICK_ON_CPU = GridSize(
     num_repeats=3,
 )
 QUICK_ON_GPU = GridSize(
-    max_tokens=512,
+    max_tokens=1024,
     min_context_tokens=1024,
-    max_context_tokens=32768,
+    max_context_tokens=131072,
     num_contexts=2,
     num_repeats=3,
 )

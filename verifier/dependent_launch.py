@@ -1,7 +1,8 @@
 """Programmatic dependent launch: a kernel is set up while the one before it is still running.
 
-From Hopper on.  Every kernel that is launched so waits, before its first access to memory, until
-the one before is over; what overlaps is only the way there, about a microsecond.
+From Hopper on.  Every kernel that is launched so waits until the one before is over, before it
+writes anything or reads what any kernel of the round has written.  What it may read earlier is what
+lay there before the round: weights, and where the round's tokens are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 @functools.cache
 def launch_options(device: torch.device) -> dict[str, bool]:
-    """Keyword arguments of a launch whose kernel begins with `wait_for_former(IS_DEPENDENT)`."""
+    """Keyword arguments of a launch whose kernel calls `wait_for_former(IS_DEPENDENT)`."""
     if device.type != "cuda":
         return {"IS_DEPENDENT": False}
     is_there = torch.cuda.get_device_capability(device) >= (9, 0)

@@ -126,12 +126,12 @@ def _rms_norm(  # type: ignore[no-untyped-def]
     ADDS_ONE: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ):
-    wait_for_former(IS_DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     is_column = column < SIZE
-    values = tl.load(x + row * stride + column, mask=is_column, other=0.0).to(tl.float32)
     scale = tl.load(weight + column, mask=is_column, other=0.0)
+    wait_for_former(IS_DEPENDENT)
+    values = tl.load(x + row * stride + column, mask=is_column, other=0.0).to(tl.float32)
     values = values * tl.rsqrt(tl.sum(values * values, 0) / SIZE + epsilon)
     if ADDS_ONE:
         normed = values * (1.0 + scale.to(tl.float32))
@@ -249,9 +249,9 @@ def _store(  # type: ignore[no-untyped-def]
     SIZE_BLOCK: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ):
-    wait_for_former(IS_DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
+    wait_for_former(IS_DEPENDENT)
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, SIZE_BLOCK)[None, :]
     is_place = (head < HEADS) & (column < SIZE)

@@ -57,10 +57,10 @@ class StaticInputs:
         vector = (torch.int64, (shape.num_tokens,))
         vectors = ("token_ids", "positions", "rows", "slots")
         sizes: _Sizes = dict.fromkeys(vectors, vector)
-        sizes["block_tables"] = (torch.int32, (shape.num_tokens, max_blocks))
         for window, num_parts, num_tiles in shape.works:
             sizes[f"work {window}"] = (torch.int32, (num_parts, len(WORK_COLUMNS)))
             sizes[f"tiles {window}"] = (torch.int32, (num_tiles, len(TILE_COLUMNS)))
+        sizes["block_tables"] = (torch.int32, (shape.num_tokens, max_blocks))  # last: see `fill`
         num_bytes = sum(dtype.itemsize * math.prod(size) for dtype, size in sizes.values())
         self._spare_slot = spare_slot
         self._host_bytes = torch.zeros(num_bytes, dtype=torch.uint8, pin_memory=True)
@@ -95,7 +95,10 @@ class StaticInputs:
         for window, work in layout.works.items():
             _put(host[f"work {window}"], work.work, _IDLE_PART)
             _put(host[f"tiles {window}"], work.tiles, 0)
-        self._device_bytes.copy_(self._host_bytes, non_blocking=True)
+        # A round of n tokens has few streams: the tables of the others need not travel.
+        num_unused = host["block_tables"][num_streams:].nbytes
+        num_bytes = len(self._host_bytes) - num_unused
+        self._device_bytes[:num_bytes].copy_(self._host_bytes[:num_bytes], non_blocking=True)
 
 
 def _views(content: Tensor, sizes: _Sizes) -> dict[str, Tensor]:

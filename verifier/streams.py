@@ -195,6 +195,7 @@ class Stream:
 
     def verify(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> Verify:
         """What the target is to check for this stream."""
+        # Lists first: for a few elements a generator costs more than what it makes.
         return Verify(
             draft_token_ids=tuple([token.token_id for token in tested]),
             rows=tuple([token.row for token in tested if token.row is not None]),

@@ -125,7 +125,6 @@ def _attend(  # type: ignore[no-untyped-def]
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ):
-    wait_for_former(IS_DEPENDENT)
     head = tl.program_id(1)
     mine = work + tl.program_id(0) * WORK_COLUMNS
     first_token, num_tokens = tl.load(mine), tl.load(mine + 1)
@@ -133,6 +132,8 @@ def _attend(  # type: ignore[no-untyped-def]
     context_tokens = tl.load(mine + 3)
     table = block_tables + tl.load(mine + 6).to(tl.int64) * table_stride
     part = tl.load(mine + 7)
+    first_key, end_key = tl.load(mine + 4), tl.load(mine + 5)
+    wait_for_former(IS_DEPENDENT)
     token = rows // NUM_MEMBERS
     is_row = token < num_tokens
     query_head = head * NUM_MEMBERS + rows % NUM_MEMBERS
@@ -146,7 +147,7 @@ def _attend(  # type: ignore[no-untyped-def]
     highest = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, PADDED_SIZE], tl.float32)
-    for start in range(tl.load(mine + 4), tl.load(mine + 5), STEP):
+    for start in range(first_key, end_key, STEP):
         key = start + tl.arange(0, STEP)
         is_key = key < context_tokens
         block = tl.load(table + key // BLOCK_TOKENS, mask=is_key, other=0).to(tl.int64)
@@ -168,10 +169,15 @@ def _attend(  # type: ignore[no-untyped-def]
         tl.store(output + packed[:, None] + column[None, :], attended, mask=is_query)
     else:
         row = (part.to(tl.int64) * NUM_KV_HEADS + head) * ROWS + tl.arange(0, ROWS)
-        place = partials + row * (PADDED_SIZE + 2)
-        tl.store(place[:, None] + column[None, :], sums)
-        tl.store(place + PADDED_SIZE, highest)
-        tl.store(place + PADDED_SIZE + 1, total)
+        _store_part(partials + row * (PADDED_SIZE + 2), sums, highest, total, PADDED_SIZE)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _store_part(place, sums, highest, total, PADDED_SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """One part's sums, largest score and total weight of each row, for `_combine`."""
+    tl.store(place[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
+    tl.store(place + PADDED_SIZE, highest)
+    tl.store(place + PADDED_SIZE + 1, total)
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -198,19 +204,20 @@ def _combine(  # type: ignore[no-untyped-def]
     IS_DEPENDENT: tl.constexpr,
 ):
     """One query row of a tile: a program reads little, and many of them share the bandwidth."""
-    wait_for_former(IS_DEPENDENT)
     head = tl.program_id(1)
     row = tl.program_id(2)
     mine = tiles + tl.program_id(0) * TILE_COLUMNS
     tile_row = tl.load(mine + 2) + row
     end_part = tl.load(mine + 4)
+    first_part, num_tokens = tl.load(mine + 3), tl.load(mine + 1)
     token = tile_row // NUM_MEMBERS
-    if token < tl.load(mine + 1):
+    wait_for_former(IS_DEPENDENT)
+    if token < num_tokens:
         column = tl.arange(0, PADDED_SIZE)
         highest = -float("inf")
         total = 0.0
         sums = tl.zeros([PADDED_SIZE], tl.float32)
-        for start in range(tl.load(mine + 3), end_part, PARTS):
+        for start in range(first_part, end_part, PARTS):
             part = start + tl.arange(0, PARTS)
             is_part = part < end_part
             place = ((part * NUM_KV_HEADS + head) * ROWS + row).to(tl.int64) * (PADDED_SIZE + 2)

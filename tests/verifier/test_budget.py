@@ -1,4 +1,4 @@
-"""The budget is the largest with which drafts slow nobody down by more than the limit."""
+"""The budget is the largest worthwhile one that slows nobody down by more than the limit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from verifier.policies import (
     RandomPolicy,
     StreamShare,
 )
+from verifier.worthwhile_drafts import worthwhile_drafts
 
 
 def share(rate: float = 0.8, goodput: float = 2.0, max_length: int = 16) -> StreamShare:
@@ -48,6 +49,13 @@ def slows_nobody(
         growth <= (1.0 + slowdown_limit) * expected_tokens(stream.acceptance_rate, length) + 1e-12
         for stream, length in zip(streams, lengths, strict=True)
     )
+
+
+def worthwhile(streams: Sequence[StreamShare], curve: CostCurve) -> int:
+    max_lengths = np.array([stream.max_length for stream in streams], dtype=np.int64)
+    counts = len(streams) + np.arange(max_lengths.sum() + 1)
+    rates = np.array([stream.acceptance_rate for stream in streams])
+    return worthwhile_drafts(rates, max_lengths, curve.rounds_seconds(counts, 0))
 
 
 fleets = st.lists(
@@ -105,13 +113,14 @@ def test_no_streams_need_no_budget() -> None:
 
 
 @given(fleets, curves, slowdown_limits)
-def test_the_budget_is_the_largest_that_holds(
+def test_the_budget_is_the_largest_worthwhile_one_that_holds(
     streams: list[StreamShare], curve: CostCurve, slowdown_limit: float
 ) -> None:
     policy = GoodspeedPolicy()
     plan = plan_budget(streams, policy, curve, 0, limits(slowdown_limit))
     assert slows_nobody(streams, plan.draft_lengths, curve, slowdown_limit)
-    max_useful = sum(stream.max_length for stream in streams)
+    max_useful = worthwhile(streams, curve)
+    assert plan.budget_tokens <= max_useful
     for budget_tokens in range(plan.budget_tokens + 1, max_useful + 1):
         lengths = policy.allocate(streams, budget_tokens)
         # A hair stricter: at the very border either answer is right.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,15 @@ def test_more_tokens_never_cost_less(
     more = curve.round_seconds(num_tokens + 1, context_tokens)
     assert 0.0 < fewer <= more * (1.0 + 1e-12)
     assert curve.to_json() == CostCurve.from_json(curve.to_json()).to_json()
+
+
+@given(grids(), st.lists(st.integers(0, 700), min_size=1), st.integers(0, 30_000))
+def test_many_rounds_at_once_take_what_each_takes(
+    samples: list[CostSample], counts: list[int], context_tokens: int
+) -> None:
+    curve = CostCurve.from_samples(samples)
+    each = [curve.round_seconds(count, context_tokens) for count in counts]
+    assert curve.rounds_seconds(np.array(counts), context_tokens) == pytest.approx(each)
 
 
 @given(grids(), st.integers(0, 9_000))

@@ -1,7 +1,11 @@
-"""Rounds are sampled as the float64 reference samples each item, on the same random numbers."""
+"""Rounds are sampled as the float64 reference samples each item, on the same random numbers.
+
+On a CPU by torch, on a GPU by a kernel; without a GPU the kernel runs in Triton's interpreter.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -17,10 +21,36 @@ from shared.noise import Domain
 from shared.sampling import GREEDY, SamplingParameters, dense_probabilities, probabilities
 from shared.sparse_rows import SparseRow, quantise
 from shared.speculation import draw, verify_coupled, verify_rejection
+from tests.support.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
 from verifier.target import NON_FINITE_LOGITS, ItemOutcome, Verify
 from verifier.torch_sampling import verify_rows
 
 Logits = NDArray[np.float32]
+
+# What the interpreter computes for lanes that a kernel leaves unused.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.fixture(autouse=True, params=["torch", "triton"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs with both."""
+    name: str = request.param
+    if name == "triton":
+        import_triton()
+        monkeypatch.setattr(sys.modules[__name__], "verify_rows", verify_rows_by_kernel)
+    return name
+
+
+def verify_rows_by_kernel(logits: torch.Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]:
+    from verifier.row_records import RowRecords, outcomes
+    from verifier.triton_sampling import sample_rows
+
+    rows = RowRecords.of(verifies, logits.shape[1])
+    records, entries = (torch.from_numpy(part).to(DEVICE) for part in (rows.records, rows.entries))
+    # The kernel strikes tokens out of its rows.
+    return outcomes(
+        verifies, sample_rows(logits.clone().to(DEVICE), records, entries).cpu().numpy()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +133,11 @@ items = st.tuples(
     ("vocab_size", "num_examples"), [(5, 60), (64, 60), (1000, 40), (8192, 10)]
 )
 def test_every_item_of_a_mixed_round_meets_the_reference(
-    vocab_size: int, num_examples: int
+    vocab_size: int, num_examples: int, implementation: str
 ) -> None:
+    if implementation == "triton" and IS_INTERPRETED:
+        num_examples //= 5  # a row takes some 30 ms there
+
     @settings(deadline=None, max_examples=num_examples)
     @given(st.lists(items, min_size=1, max_size=6), st.integers(0, 2**32))
     def check(
@@ -124,12 +157,12 @@ def test_every_item_of_a_mixed_round_meets_the_reference(
     check()
 
 
-def test_the_little_that_a_good_draft_leaves_is_drawn_from() -> None:
+def test_the_little_that_a_good_draft_leaves_is_drawn_from(implementation: str) -> None:
     logits = np.log(np.array([[0.5, 0.31, 0.19], [1, 1, 1]], dtype=np.float32))
     row = quantise(np.arange(3), np.array([0.52, 0.3, 0.18]), 32)
     verifies = [
         Verify((0,), (row,), "rejection", sampling, seed, 0, draws_bonus=True)
-        for seed in range(400)
+        for seed in range(400 if implementation == "torch" else 60)
         for sampling in (SamplingParameters(), SamplingParameters(1.0, 3))
     ]
     expected = [reference(logits, verify) for verify in verifies]
