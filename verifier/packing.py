@@ -34,14 +34,33 @@ def pack(streams: Iterable[Stream], room: RoundRoom, blocks: BlockPool) -> list[
     parts = _parts(streams, room)
     tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
     drafts_left = room.num_drafts - sum(part.num_owed for part in parts)
-    items = []
-    for part in parts:
-        item = _item(part, min(tokens_left, drafts_left), blocks)
-        items.append(item)
-        num_more = len(item.token_ids) - part.num_read - part.num_owed
-        tokens_left -= num_more
-        drafts_left -= num_more
-    return items
+    shares = _draft_shares(parts, min(tokens_left, drafts_left))
+    return [_item(part, share, blocks) for part, share in zip(parts, shares, strict=True)]
+
+
+def _draft_shares(parts: list[_Part], num_left: int) -> list[int]:
+    """How many drafts of each are tested beyond those that it is owed.
+
+    First everybody's own length, or a few boards that are far ahead would use the budget up, where
+    the first tokens of the others are worth more than their last ones; then the rest.
+    """
+    live = [_num_testable(part) - part.num_owed for part in parts]
+    shares = []
+    for part, num_live in zip(parts, live, strict=True):
+        share = max(min(num_live, part.stream.draft_length - part.num_owed, num_left), 0)
+        shares.append(share)
+        num_left -= share
+    for i, num_live in enumerate(live):
+        more = min(num_live - shares[i], num_left)
+        shares[i] += more
+        num_left -= more
+    return shares
+
+
+def _num_testable(part: _Part) -> int:
+    if not part.reads_all:
+        return 0
+    return len(part.stream.testable(part.stream.request.max_output_tokens)[0])
 
 
 def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
@@ -66,7 +85,7 @@ def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
     return parts
 
 
-def _item(part: _Part, num_more_drafts: int, blocks: BlockPool) -> RoundItem:
+def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
     stream = part.stream
     token_ids = stream.tokens_from_cache_on(part.num_read)
     verify = None
@@ -74,7 +93,7 @@ def _item(part: _Part, num_more_drafts: int, blocks: BlockPool) -> RoundItem:
     if part.reads_all:
         num_reserved = blocks.num_reserved_tokens(stream.number)
         num_free = num_reserved - num_cached - part.num_read
-        most = min(part.num_owed + num_more_drafts, num_free)
+        most = min(part.num_owed + num_shared, num_free)
         verify = stream.verify(*stream.testable(most))
         token_ids += verify.draft_token_ids
     return RoundItem(

@@ -55,32 +55,35 @@ def cut_row(  # type: ignore[no-untyped-def]
     Returns the lowest key that is kept, the last id of that key, and the weight of all that is
     kept; that is 1 if nobody asks for it.
     """
-    cut = tl.full([], -(1 << 31), tl.int32)
+    cut = key(tl.full([], -float("inf"), tl.float32), UNUSED_BITS)
     last_id = tl.full([], NO_ID, tl.int32)
     total = tl.full([], 1.0, tl.float64)
+    num_kept = tl.full([], NO_ID, tl.int32)  # of the tokens whose key is the cut
+    surplus = tl.full([], 0.0, tl.float64)  # the weight of the others with that key
     if top_k > 0:
         wanted = top_k.to(tl.float64)
         cut, num_above, num_there, _ = _search(
-            logits, vocab_size, largest, scale, 0.0, cut, last_id, wanted, 0.0, UNUSED_BITS, BLOCK
+            logits, vocab_size, largest, scale, 0.0, cut, 0.0, wanted, 0.0, UNUSED_BITS, BLOCK
         )
-        num_tied = top_k - num_above.to(tl.int32)
-        last_id = _id_of_tie(logits, vocab_size, cut, num_tied, num_there, UNUSED_BITS, BLOCK)
+        num_kept = top_k - num_above.to(tl.int32)
+        surplus = (num_there - num_kept) * _weight_of(cut, largest, scale, UNUSED_BITS)
+        last_id = _id_of_tie(logits, vocab_size, cut, num_kept, num_there, UNUSED_BITS, BLOCK)
     if top_p < 1.0:
-        new_cut, above, num_there, whole = _search(
-            logits, vocab_size, largest, scale, scale, cut, last_id, 0.0, top_p, UNUSED_BITS, BLOCK
+        lowest = cut
+        cut, above, num_there, whole = _search(
+            logits, vocab_size, largest, scale, scale, cut, surplus, 0.0, top_p, UNUSED_BITS, BLOCK
         )
-        weight = weights(_value(new_cut, UNUSED_BITS), largest, scale).to(tl.float64)
-        num_tied = tl.ceil((top_p * whole - above) / weight)
-        num_tied = tl.minimum(tl.maximum(num_tied, 1.0), 1.0 * num_there).to(tl.int32)
-        # Of the value that top-k cuts at, it keeps the first `num_there`.
-        last_tied = _id_of_tie(logits, vocab_size, new_cut, num_tied, num_there, UNUSED_BITS, BLOCK)
-        last_id = tl.where(new_cut == cut, tl.minimum(last_id, last_tied), last_tied)
-        cut = new_cut
+        num_there = tl.where(cut == lowest, tl.minimum(num_kept, num_there), num_there)
+        weight = _weight_of(cut, largest, scale, UNUSED_BITS)
+        num_tied = tl.maximum(tl.ceil((top_p * whole - above) / weight), 1.0)
+        num_tied = tl.minimum(num_tied, 1.0 * num_there).to(tl.int32)
+        last_tied = _id_of_tie(logits, vocab_size, cut, num_tied, num_there, UNUSED_BITS, BLOCK)
+        last_id = tl.where(cut == lowest, tl.minimum(last_id, last_tied), last_tied)
         total = above + num_tied * weight
     elif needs_total:
-        lowest = tl.full([1], -(1 << 31), tl.int32)
-        sums = _sums(logits, vocab_size, largest, scale, cut, last_id, lowest, UNUSED_BITS, BLOCK)
-        total = tl.max(sums, 0)
+        lowest_value = tl.full([1], 0.0, tl.float32) + _value(cut, UNUSED_BITS)
+        sums = _sums(logits, vocab_size, largest, scale, lowest_value, BLOCK)
+        total = tl.max(sums, 0) - surplus
     return cut, last_id, total
 
 
@@ -91,30 +94,28 @@ def _search(  # type: ignore[no-untyped-def]
     largest,
     scale,
     weight_scale,
-    cut,
-    last_id,
+    lowest,
+    surplus,
     wanted,
     wanted_share,
     UNUSED_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The highest key at and above which lies what is wanted, of what is kept so far.
+    """The highest key at and above which lies what is wanted.
 
-    Wanted is `wanted` and `wanted_share` of all.  A weight scale of 0 counts tokens.  Returns
-    the key, how much lies above it, how many tokens have it, and how much there is in all.
+    Wanted is `wanted` and `wanted_share` of all from the key `lowest` on, less `surplus`.  A weight
+    scale of 0 counts tokens.  Returns the key, how much lies above it, how many tokens have it, and
+    how much there is in all.
     """
     number = tl.arange(0, _THRESHOLDS)
-    lowest = tl.maximum(cut, key(tl.full([], -float("inf"), tl.float32), UNUSED_BITS))
     highest = key(largest, UNUSED_BITS)
     # Equal steps of the logit at first: equal steps of the key would all lie near zero.
     step = _FIRST_STEP * _LOG2_E / scale
     values = largest + (number.to(tl.float32) - (_THRESHOLDS - 0.5)) * step
     thresholds = tl.minimum(tl.maximum(key(values, UNUSED_BITS), lowest), highest)
     thresholds = tl.where(number == 0, lowest, thresholds)
-    sums = _sums(
-        logits, vocab_size, largest, weight_scale, cut, last_id, thresholds, UNUSED_BITS, BLOCK
-    )
-    whole = tl.max(sums, 0)
+    sums = _sums(logits, vocab_size, largest, weight_scale, _value(thresholds, UNUSED_BITS), BLOCK)
+    whole = tl.max(sums, 0) - surplus
     wanted += wanted_share * whole
     low, high, above = _narrowed(
         thresholds, sums, wanted, highest.to(tl.int64) + 1, tl.full([], 0.0, tl.float64)
@@ -127,14 +128,13 @@ def _search(  # type: ignore[no-untyped-def]
             step = (_value(high.to(tl.int32), UNUSED_BITS) - bottom) / _THRESHOLDS
             keys = key(bottom + number.to(tl.float32) * step, UNUSED_BITS).to(tl.int64)
             thresholds = tl.minimum(tl.maximum(keys, low), high - 1).to(tl.int32)
-        sums = _sums(
-            logits, vocab_size, largest, weight_scale, cut, last_id, thresholds, UNUSED_BITS, BLOCK
-        )
+        values = _value(thresholds, UNUSED_BITS)
+        sums = _sums(logits, vocab_size, largest, weight_scale, values, BLOCK)
         low, high, above = _narrowed(thresholds, sums, wanted, high, above)
         is_by_value = (is_by_value == 0) & (low > lowest)  # equal steps of the key always end
-    counts = _counts(logits, vocab_size, low.to(tl.int32), high, cut, last_id, UNUSED_BITS, BLOCK)
+    counts = _counts(logits, vocab_size, low.to(tl.int32), high, UNUSED_BITS, BLOCK)
     bins = low.to(tl.int32) + tl.arange(0, _BINS)
-    some = counts * weights(_value(bins, UNUSED_BITS), largest, weight_scale).to(tl.float64)
+    some = counts * _weight_of(bins, largest, weight_scale, UNUSED_BITS)
     some = tl.where(counts > 0, some, 0.0)
     reached = above + tl.cumsum(some, 0, reverse=True)
     holds = (counts > 0) & (reached >= wanted)
@@ -158,42 +158,24 @@ def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _sums(  # type: ignore[no-untyped-def]
-    logits,
-    vocab_size,
-    largest,
-    scale,
-    cut,
-    last_id,
-    thresholds,
-    UNUSED_BITS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    logits, vocab_size, largest, scale, thresholds, BLOCK: tl.constexpr
 ):
-    """How much of what is kept has a key of at least each threshold: float64."""
+    """The weight of all tokens that reach each threshold: float64."""
     lane = tl.arange(0, BLOCK)
     sums = tl.zeros([thresholds.shape[0], BLOCK], tl.float32)
     for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
         token = start + lane
-        is_token = token < vocab_size
-        x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
-        kept = is_kept(x, token, cut, last_id, UNUSED_BITS) & is_token
-        some = tl.where(kept, weights(x, largest, scale), 0.0)
-        is_above = key(x, UNUSED_BITS)[None, :] >= thresholds[:, None]
-        sums += tl.where(is_above, some[None, :], 0.0)
+        x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
+        some = weights(x, largest, scale)
+        sums += tl.where(x[None, :] >= thresholds[:, None], some[None, :], 0.0)
     return tl.sum(sums.to(tl.float64), 1)
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _counts(  # type: ignore[no-untyped-def]
-    logits,
-    vocab_size,
-    low,
-    high,
-    cut,
-    last_id,
-    UNUSED_BITS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    logits, vocab_size, low, high, UNUSED_BITS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """How many tokens of what is kept have each of the keys from `low` to below `high`."""
+    """How many tokens have each of the keys from `low` to below `high`."""
     lane = tl.arange(0, BLOCK)
     counts = tl.zeros([_BINS], tl.int32)
     for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
@@ -202,7 +184,6 @@ def _counts(  # type: ignore[no-untyped-def]
         x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
         its_key = key(x, UNUSED_BITS)
         is_there = is_token & (its_key >= low) & (its_key.to(tl.int64) < high)
-        is_there = is_there & is_kept(x, token, cut, last_id, UNUSED_BITS)
         counts += tl.histogram(tl.where(is_there, its_key - low, 0), _BINS, mask=is_there)
     return counts
 
@@ -242,9 +223,14 @@ def weights(x, largest, scale):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _weight_of(its_key, largest, scale, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+    return weights(_value(its_key, UNUSED_BITS), largest, scale).to(tl.float64)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def key(x, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """An integer that orders as the float32 does."""
-    bits = x.to(tl.int32, bitcast=True)
+    """An integer that orders as the float32 does; zero has one, whatever its sign."""
+    bits = (x + 0.0).to(tl.int32, bitcast=True)
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> UNUSED_BITS
 
 
