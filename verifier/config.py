@@ -59,6 +59,10 @@ class TargetSection(Section, frozen=True):
         Literal["none", "int8", "fp8"],
         Meta(description="linear layers in 8 bits: half the memory; text is that model's"),
     ] = "none"
+    batch_invariant: Annotated[
+        bool,
+        Meta(description="on a GPU: no text depends on what else is in a round; slower"),
+    ] = False
     threads: Annotated[int, Meta(ge=0, le=1024, description="on a CPU; 0: torch chooses")] = 0
     context_tokens: Annotated[
         int, Meta(ge=128, le=_MAX_TOKENS, description="longest prompt and output of one stream")

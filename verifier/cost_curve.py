@@ -47,6 +47,7 @@ class CurveSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     device: str
     dtype: str
     quantisation: str
+    batch_invariant: bool = False
 
     def differences(self, other: CurveSubject) -> str:
         """What another subject has instead, for a person; empty if they are the same."""

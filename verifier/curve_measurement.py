@@ -1,10 +1,10 @@
-"""Measure how long rounds of a target take, for the cost curve."""
+"""Made-up rounds of a target: to warm it up, and to measure the cost curve."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import msgspec
@@ -98,7 +98,7 @@ def measure_curve(
     Uses the target's cache from block 0 on: call it before the first stream.
     """
     rounds = {
-        point: _made_up_round(target, *point)
+        point: _measured_round(target, *point)
         for point in product(grid.num_tokens, grid.context_tokens)
     }
     fastest = dict.fromkeys(rounds, math.inf)
@@ -116,8 +116,33 @@ def measure_curve(
     return [(*point, seconds) for point, seconds in fastest.items()]
 
 
-def _made_up_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
-    """Greedy checks over whatever the cache holds; the tokens do not matter for the time.
+def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
+    """Rounds of the forms that running streams have: few long drafts and many short ones.
+
+    A GPU compiles, captures and allocates when it meets a form for the first time; streams should
+    not wait for that.
+    """
+    context_tokens = min(1024, target.context_tokens // 2)
+    most = min(max_round_tokens, 1024, target.num_blocks * target.block_tokens)
+    counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, *range(128, most + 1, 64)]
+    rounds = []
+    for count, longest in product(counts, (4, 8, 16)):
+        for num_streams in {-(-count // longest), -(-count // 2)}:
+            if longest <= count <= most and num_streams * longest >= count:
+                lengths = _lengths(count, num_streams, longest)
+                rounds.append(_made_up_round(target, lengths, context_tokens))
+    return rounds
+
+
+def _lengths(num_tokens: int, num_streams: int, longest: int) -> list[int]:
+    """As even as can be, beside one of the longest."""
+    others = max(num_streams - 1, 1)
+    rest = num_tokens - longest
+    return [longest] + [rest // others + (i < rest % others) for i in range(num_streams - 1)]
+
+
+def _measured_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
+    """A round of so many tokens and context tokens over all its streams.
 
     The context is cut to what so many tokens can have: one stream for each, at most.
     """
@@ -126,24 +151,33 @@ def _made_up_round(target: TargetModel, num_tokens: int, context_tokens: int) ->
         num_tokens,
     )
     context_of_each = min(context_tokens // num_streams, target.context_tokens)
+    lengths = [
+        num_tokens // num_streams + (stream < num_tokens % num_streams)
+        for stream in range(num_streams)
+    ]
+    return _made_up_round(target, lengths, context_of_each)
+
+
+def _made_up_round(target: TargetModel, lengths: Sequence[int], context_of_each: int) -> Round:
+    """Greedy checks over whatever the cache holds; the tokens do not matter for the time."""
     items = []
     first_block = 0
-    for stream in range(num_streams):
-        num_own = num_tokens // num_streams + (stream < num_tokens % num_streams)
-        num_cached = max(context_of_each - num_own, 0)
-        num_blocks = -(-(num_cached + num_own) // target.block_tokens)
-        blocks = range(first_block, first_block + num_blocks)
-        items.append(
-            RoundItem(
-                stream=stream,
-                token_ids=(0,) * num_own,
-                num_cached_tokens=num_cached,
-                # Last blocks that are not full may make the sum a little more than the cache.
-                block_table=tuple(block % target.num_blocks for block in blocks),
-                verify=Verify((0,) * (num_own - 1), (), "coupled", GREEDY, 0, 0, True),
+    for stream, num_own in enumerate(lengths):
+        if num_own:
+            num_cached = max(context_of_each - num_own, 0)
+            num_blocks = -(-(num_cached + num_own) // target.block_tokens)
+            blocks = range(first_block, first_block + num_blocks)
+            items.append(
+                RoundItem(
+                    stream=stream,
+                    token_ids=(0,) * num_own,
+                    num_cached_tokens=num_cached,
+                    # Last blocks that are not full may make the sum more than the cache.
+                    block_table=tuple(block % target.num_blocks for block in blocks),
+                    verify=Verify((0,) * (num_own - 1), (), "coupled", GREEDY, 0, 0, True),
+                )
             )
-        )
-        first_block += num_blocks
+            first_block += num_blocks
     return Round(tuple(items))
 
 

@@ -29,6 +29,7 @@ def load_target(
     device: str = "auto",
     dtype: str = "auto",
     quantisation: Quantisation = "none",
+    batch_invariant: bool = False,
     threads: int = 0,
     context_tokens: int = 2048,
     kv_cache_tokens: CacheTokens = "auto",
@@ -39,6 +40,7 @@ def load_target(
     """The model and its tokenizer, ready to run.
 
     `device` and `dtype` are as `torch_device` chooses them; `threads` 0 leaves torch's choice;
+    `batch_invariant` makes a GPU give every stream the numbers that it would give it alone;
     `kv_cache_tokens` auto takes `memory_fraction` of what weights and a round of
     `max_round_tokens` leave free on a GPU.
 
@@ -51,6 +53,8 @@ def load_target(
     place = choose_device(device)
     element = choose_dtype(dtype, place)
     check_can_quantise(quantisation, place)
+    if batch_invariant and place.type == "cpu" and element is not torch.float32:
+        raise ModelError(f"target.batch_invariant needs float32 on a CPU, not target.dtype {dtype}")
     if threads:
         torch.set_num_threads(threads)
     model, tokenizer = _read(path, element)
@@ -78,6 +82,7 @@ def load_target(
             num_blocks=-(-kv_cache_tokens // block_tokens),
             block_tokens=block_tokens,
             context_tokens=context_tokens,
+            is_batch_invariant=batch_invariant,
         )
     return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
 

@@ -16,7 +16,13 @@ from verifier.budget import BudgetLimits
 from verifier.config import RoundsSection, VerifierConfig
 from verifier.cost_curve import CostCurve, CurveSubject
 from verifier.curve_files import curve_path, read_curve, write_curve
-from verifier.curve_measurement import QUICK_ON_CPU, QUICK_ON_GPU, CurveGrid, measure_curve
+from verifier.curve_measurement import (
+    QUICK_ON_CPU,
+    QUICK_ON_GPU,
+    CurveGrid,
+    measure_curve,
+    warm_up_rounds,
+)
 from verifier.metrics import Metrics
 from verifier.policies import policy_named
 from verifier.rounds import RoundPlanner, RoundSettings
@@ -44,6 +50,11 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
         ModelError: the target cannot be loaded; the sentence says why.
     """
     loaded = load_configured_target(config, tell)
+    if loaded.is_on_gpu:
+        rounds = warm_up_rounds(loaded.target, config.rounds.max_round_tokens)
+        tell(f"warming up with {len(rounds)} rounds")
+        for round_ in rounds:
+            loaded.target.verify(round_)
     return make_service(config, loaded.target, loaded.tokenizer, _curve(config, loaded, tell))
 
 
@@ -66,6 +77,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         device=section.device,
         dtype=section.dtype,
         quantisation=section.quantisation,
+        batch_invariant=section.batch_invariant,
         threads=section.threads,
         context_tokens=section.context_tokens,
         kv_cache_tokens=section.kv_cache_tokens,
@@ -79,6 +91,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         device=hardware_name(device),
         dtype=str(choose_dtype(section.dtype, device)).removeprefix("torch."),
         quantisation=section.quantisation,
+        batch_invariant=section.batch_invariant,
     )
     return LoadedTarget(target, tokenizer, subject, device.type == "cuda")
 

@@ -34,11 +34,12 @@ class RoundShape(NamedTuple):
     @classmethod
     def of(cls, inputs: RoundInputs, layout: PagedLayout) -> RoundShape:
         """The next of a few shapes that holds the round."""
+        num_tokens = _token_bucket(len(inputs.token_ids))
         works = tuple(
-            (window, _work_bucket(len(work.work)), _work_bucket(len(work.tiles)))
+            (window, _parts_bucket(work, num_tokens), _work_bucket(len(work.tiles)))
             for window, work in layout.works.items()
         )
-        return cls(_token_bucket(len(inputs.token_ids)), layout.rows_per_tile, works)
+        return cls(num_tokens, layout.rows_per_tile, works)
 
 
 class StaticInputs:
@@ -129,6 +130,14 @@ def _bucket(number: int) -> int:
     return power * 3 // 4 if number <= power * 3 // 4 else power
 
 
+def _parts_bucket(work: PagedWork, num_tokens: int) -> int:
+    """Of few choices: idle parts cost next to nothing, another graph a tenth of a second."""
+    num_parts = len(work.work)
+    if work.num_partials:
+        return max(32, _work_bucket(num_parts))
+    return num_tokens // 4 if num_parts <= num_tokens // 4 else max(num_tokens, num_parts)
+
+
 def _work_bucket(number: int) -> int:
-    """The next of 0, 1, 2, 4, 8, …: idle work costs next to nothing, another graph 0.1 s."""
+    """The next of 0 and the powers of two."""
     return number if number <= 2 else 1 << (number - 1).bit_length()

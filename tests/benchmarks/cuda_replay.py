@@ -28,7 +28,13 @@ from tests.support.replay_target import AcceptanceScript, ReplayTarget
 from tests.support.tiny_models import tiny_llama
 from verifier.config import RoundsSection
 from verifier.cost_curve import CostCurve
-from verifier.curve_measurement import QUICK_ON_CPU, QUICK_ON_GPU, CurveGrid, measure_curve
+from verifier.curve_measurement import (
+    QUICK_ON_CPU,
+    QUICK_ON_GPU,
+    CurveGrid,
+    measure_curve,
+    warm_up_rounds,
+)
 from verifier.target import TargetModel
 from verifier.torch_target import TorchTarget
 
@@ -63,8 +69,12 @@ def main() -> None:
         for num_streams in options.streams:
             _say(f"transformers, {num_streams} streams")
             rivals[num_streams] = _rivals(model, num_streams, options, reasons)
-    _say("measuring the rounds")
     target = _target(model, device, options)
+    if not options.tiny:
+        _say("warming up")
+        for round_ in warm_up_rounds(target, RoundsSection().max_round_tokens):
+            target.verify(round_)
+    _say("measuring the rounds")
     size = QUICK_ON_CPU if options.tiny else QUICK_ON_GPU  # what the verifier does at its start
     grid = CurveGrid.of(target, RoundsSection().max_round_tokens, size)
     curve = CostCurve.from_samples(measure_curve(target, grid))

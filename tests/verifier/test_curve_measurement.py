@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.scripted_model import ScriptedModel
@@ -18,6 +18,7 @@ from verifier.curve_measurement import (
     CurveGrid,
     GridSize,
     measure_curve,
+    warm_up_rounds,
 )
 from verifier.scripted_target import ScriptedTarget
 from verifier.target import Round, RoundOutcome
@@ -136,3 +137,24 @@ def test_progress_is_told_after_every_round() -> None:
     target = RecordingTarget(num_blocks=64, context_tokens=1024)
     measure_curve(target, grid, lambda: told.append(None))
     assert grid.num_rounds == len(told)
+
+
+@settings(max_examples=15)  # of some hundred rounds each
+@given(st.integers(2, 2000), st.integers(40, 3000), st.integers(64, 4096))
+def test_warm_up_rounds_fit_the_target(
+    max_round_tokens: int, num_blocks: int, context_tokens: int
+) -> None:
+    target = RecordingTarget(num_blocks=num_blocks, context_tokens=context_tokens)
+    for round_ in warm_up_rounds(target, max_round_tokens):
+        assert round_.num_tokens <= max_round_tokens
+        target.verify(round_)
+
+
+def test_warm_up_rounds_have_few_long_drafts_and_many_short_ones() -> None:
+    rounds = warm_up_rounds(scripted(num_blocks=4096), 1024)
+    forms = {
+        (round_.num_tokens, max(len(item.token_ids) for item in round_.items)): len(round_.items)
+        for round_ in rounds
+    }
+    assert {4, 8, 16} == {longest for count, longest in forms if count == 256}
+    assert {count for count, _ in forms} >= {4, 8, 16, 64, 128, 192, 256, 512, 1024}
