@@ -199,11 +199,11 @@ def _id_of_tie(  # type: ignore[no-untyped-def]
     BLOCK: tl.constexpr,
 ):
     """The id of the `num_tied`-th token of a key; beyond all ids if those are all `num_there`."""
-    lane = tl.arange(0, BLOCK)
+    lane = tl.arange(0, 2 * BLOCK)  # every step waits for a sum, so there should be few
     last_id = tl.full([], NO_ID, tl.int32)
     num_before = tl.full([], 0, tl.int32)
     end = tl.where(num_tied < num_there, vocab_size, 0)
-    for start in tl.range(0, end, BLOCK, num_stages=3):
+    for start in tl.range(0, end, 2 * BLOCK, num_stages=3):
         token = start + lane
         is_token = token < vocab_size
         x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)

@@ -214,7 +214,7 @@ def _race(  # type: ignore[no-untyped-def]
         kept = is_kept(x, token, cut, last_id, UNUSED_BITS)
         if tl.max(kept.to(tl.int32), 0) > 0:
             times = quick_waiting_times(block_uniforms(seed, position, domain, start, BLOCK))
-            times = times / weights(x, largest, scale)
+            times *= weights(largest, x, scale)  # over the weight, without a division
             is_first = kept & (times < first)
             first = tl.where(is_first, times, first)
             ids = tl.where(is_first, token, ids)

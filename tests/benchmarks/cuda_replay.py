@@ -209,7 +209,9 @@ def _rivals(
     speeds = []
     for name, call in calls.items():
         try:
-            speeds.append((f"transformers {name}", call()))
+            speed = call()
+            _say(f"{name}, {num_streams} streams: {speed:.0f} tokens/s")
+            speeds.append((f"transformers {name}", speed))
         except Exception as error:  # noqa: BLE001  # a rival that cannot run is a result
             sentence = " ".join(str(error).split())[:300]
             reasons.append(f"{name}, {num_streams} streams: {type(error).__name__}: {sentence}")
