@@ -15,18 +15,21 @@ This module must never decide what a round holds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from shared.errors import OutOfCache, RequestRefused
 from verifier.blocks import BlockPool
 from verifier.prefix_names import following_names, root_name
 from verifier.streams import Stream
 
+PrefixSharing = Literal["off", "device", "all"]
+
 
 class Admission:
     """The open streams, admitted or not, and what they hold of the cache."""
 
     def __init__(
-        self, blocks: BlockPool, reserved_output_tokens: int, *, shares_across_devices: bool
+        self, blocks: BlockPool, reserved_output_tokens: int, *, prefix_sharing: PrefixSharing
     ) -> None:
         self.blocks = blocks
         self.streams: dict[int, Stream] = {}  # admitted, in that order
@@ -35,7 +38,7 @@ class Admission:
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
         self._reserved_output_tokens = reserved_output_tokens
-        self._shares_across_devices = shares_across_devices
+        self._prefix_sharing = prefix_sharing
         self._names: dict[int, list[bytes]] = {}  # a root, then names of each stream's full blocks
 
     def add(self, stream: Stream) -> None:
@@ -49,8 +52,7 @@ class Admission:
             raise RequestRefused(
                 f"{stream.most_tokens} tokens exceed the cache of {capacity}", "max_tokens"
             )
-        owner = "" if self._shares_across_devices else stream.device
-        self._names[stream.number] = [root_name(owner)]
+        self._names[stream.number] = [root_name(self._owner(stream))]
         self.queue[stream.number] = stream
 
     def remove(self, number: int, *, is_reusable: bool = True) -> None:
@@ -98,6 +100,19 @@ class Admission:
             self.blocks.share(stream.number, self._block_names(stream, num_full))
 
     # --- private -------------------------------------------------------------------------------
+
+    def _owner(self, stream: Stream) -> str:
+        """Who may begin with the stream's blocks: every stream of the same owner.
+
+        Among all devices, the time to a first token tells that another one sent the same prompt.
+        """
+        match self._prefix_sharing:
+            case "all":
+                return "all"
+            case "device":
+                return f"device {stream.device}"
+            case "off":  # itself, when it has to read its tokens anew
+                return f"stream {stream.number}"
 
     def _has_started(self, stream: Stream) -> bool:
         """Reserve blocks for a waiting stream, if there are enough."""

@@ -144,12 +144,12 @@ class RoundsSection(Section, frozen=True):
             description="cache that a stream takes ahead for its output, again whenever it is full",
         ),
     ] = 256
-    shares_prefixes_across_devices: Annotated[
-        bool,
+    prefix_sharing: Annotated[
+        Literal["off", "device", "all"],
         Meta(
-            description="devices reuse each other's cached prompts, and can time that one was sent"
+            description="whose cached prompts a new one may begin with; all: devices can time others'"
         ),
-    ] = False
+    ] = "device"
     draft_timeout_seconds: Annotated[
         float,
         Meta(ge=0.1, le=600.0, description="longest wait for a board that owes a sampled draft"),

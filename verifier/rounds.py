@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from verifier.admission import Admission
+from verifier.admission import Admission, PrefixSharing
 from verifier.blocks import BlockPool
 from verifier.cost_curve import CostCurve
 from verifier.estimators import GoodputEstimate
@@ -32,8 +32,7 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefill_chunk_tokens: int  # prompt tokens that one round may hold over all streams
     prefill_slowdown_limit: float = 1.0  # by how much prompts may lengthen the round of others
     reserved_output_tokens: int = 256  # room for output that a stream starts with and asks for anew
-    # Who sends a prompt can tell from the time to its first token that another device sent it, too.
-    shares_prefixes_across_devices: bool = False
+    prefix_sharing: PrefixSharing = "device"
     draft_timeout_seconds: float
     is_barrier: bool = False  # wait for every granted draft, as the GoodSpeed paper does
 
@@ -68,7 +67,7 @@ class RoundPlanner:
         self.admission = Admission(
             blocks,
             settings.reserved_output_tokens,
-            shares_across_devices=settings.shares_prefixes_across_devices,
+            prefix_sharing=settings.prefix_sharing,
         )
         self.num_draft_timeouts = 0
         self.latest_schedule = Schedule(budget_tokens=0, grants=())

@@ -56,6 +56,7 @@ def fleet(
             "server.port": port,
             "server.tokens_file": str(tokens),
             "target.device": "cpu",
+            "rounds.prefix_sharing": "off",  # or a prompt that comes again would be read by then
             **(verifier_settings or {}),
         }
         stack.enter_context(

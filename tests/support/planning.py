@@ -11,6 +11,7 @@ from shared.sampling import GREEDY, SamplingParameters
 from shared.scripted_model import scripted_token_bytes
 from shared.sparse_rows import SparseRow
 from shared.text import TextAssembler
+from verifier.admission import PrefixSharing
 from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits
 from verifier.cost_curve import CostCurve
@@ -72,7 +73,7 @@ def make_planner(
     is_barrier: bool = False,
     prefill_slowdown_limit: float = 1.0,
     reserved_output_tokens: int = 256,
-    shares_prefixes_across_devices: bool = False,
+    prefix_sharing: PrefixSharing = "device",
 ) -> RoundPlanner:
     """A planner that lets boards draft 4 tokens at a time, unless told otherwise."""
     return RoundPlanner(
@@ -88,7 +89,7 @@ def make_planner(
             is_barrier=is_barrier,
             prefill_slowdown_limit=prefill_slowdown_limit,
             reserved_output_tokens=reserved_output_tokens,
-            shares_prefixes_across_devices=shares_prefixes_across_devices,
+            prefix_sharing=prefix_sharing,
         ),
         policy or FixedPolicy(4),
         make_curve(),

@@ -175,6 +175,7 @@ def _verifier_settings(port: int, tokens_file: Path) -> Settings:
         "rounds": {
             "policy": "goodspeed",
             "budget_tokens": BUDGET_TOKENS,
+            "prefix_sharing": "off",  # the passes ask the same, and none may profit from another
         },
     }
 

@@ -24,6 +24,7 @@ from tests.support.planning import (
     served,
     start,
 )
+from verifier.admission import PrefixSharing
 from verifier.policies import FixedPolicy
 from verifier.rounds import RoundPlanner
 from verifier.scripted_target import ScriptedTarget
@@ -283,12 +284,23 @@ def test_streams_share_what_one_of_them_has_read() -> None:
     assert tables(round_)[1][10:] != tables(round_)[2][10:]
 
 
-@pytest.mark.parametrize("shares", [False, True])
-def test_devices_find_each_others_prompts_only_where_the_operator_says_so(shares: bool) -> None:
-    planner = make_planner(block_tokens=4, shares_prefixes_across_devices=shares)
+@pytest.mark.parametrize(
+    ("sharing", "device", "num_read"),
+    [
+        ("off", "kitchen", 15),
+        ("off", "garage", 15),
+        ("device", "kitchen", 3),
+        ("device", "garage", 15),
+        ("all", "garage", 3),
+    ],
+)
+def test_prompts_are_found_by_those_whom_the_operator_names(
+    sharing: PrefixSharing, device: str, num_read: int
+) -> None:
+    planner = make_planner(block_tokens=4, prefix_sharing=sharing)
     first = finished(planner, make_stream(1, max_output_tokens=9, device="kitchen"))
-    planner.add(next_turn(first, 2, 51, device="garage"))
-    assert {2: 3 if shares else 15} == served(start(planner))
+    planner.add(next_turn(first, 2, 51, device=device))
+    assert {2: num_read} == served(start(planner))
 
 
 def test_drafts_are_not_shared_before_they_are_committed() -> None:

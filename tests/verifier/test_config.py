@@ -75,7 +75,7 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
         ),
         ("rounds.prefill_slowdown_limit = -0.5", "-0.5: must be from 0.0 to 100.0"),
         ("rounds.reserved_output_tokens = 0", "0: must be from 1 to 1048576"),
-        ("rounds.shares_prefixes_across_devices = 1", "1: must be true or false"),
+        ("rounds.prefix_sharing = 'none'", '"none": must be all, device or off'),
         ("rounds.max_draft_length = 65", "65: must be from 0 to 64"),
         ("rounds.max_window = 129", "129: must be from 0 to 128"),
         (

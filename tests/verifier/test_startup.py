@@ -72,9 +72,9 @@ def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:
         prefill_chunk_tokens=7,
         prefill_slowdown_limit=0.3,
         reserved_output_tokens=9,
-        shares_prefixes_across_devices=True,
+        prefix_sharing="all",
     )
     settings = round_settings(rounds)
     assert (7, 0.3) == (settings.prefill_chunk_tokens, settings.prefill_slowdown_limit)
     assert 9 == settings.reserved_output_tokens
-    assert settings.shares_prefixes_across_devices
+    assert "all" == settings.prefix_sharing
