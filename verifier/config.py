@@ -146,9 +146,7 @@ class RoundsSection(Section, frozen=True):
     ] = 256
     prefix_sharing: Annotated[
         Literal["off", "device", "all"],
-        Meta(
-            description="whose cached prompts a new one may begin with; all: devices can time others'"
-        ),
+        Meta(description="whose cached prompts a new one may begin with; all: timing tells"),
     ] = "device"
     draft_timeout_seconds: Annotated[
         float,
