@@ -43,18 +43,23 @@ PREFILL_CHUNK_TOKENS = 64
 SPEED_TEST_TOKENS = 8
 
 
-@click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST_STEPS = """\b
+First steps:
+  goodspeed-agent model pull smollm2-135m-instruct
+  goodspeed-agent run --set verifier.url=ws://HOST:8443 --set verifier.token_file=token
+  goodspeed-agent chat
+  goodspeed-agent config init > agent.toml     # every setting explained
+"""
+
+
+@click.group(
+    cls=FriendlyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_FIRST_STEPS,
+)
 @click.version_option(__version__)
 def main() -> None:
-    r"""Draft on this board, let a verifier check, serve chats and an OpenAI API.
-
-    \b
-    First steps:
-      goodspeed-agent model pull smollm2-135m-instruct
-      goodspeed-agent run --set verifier.url=ws://HOST:8443 --set verifier.token_file=token
-      goodspeed-agent chat
-      goodspeed-agent config init > agent.toml     # every setting explained
-    """
+    """Draft on this board, let a verifier check, serve chats and an OpenAI API."""
 
 
 @main.command()

@@ -31,6 +31,8 @@ def check_architecture(config: Any) -> None:
 def _obstacles(config: Any) -> Iterator[str]:
     for layer_type in sorted(set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES):
         yield f"it has layers of the type {layer_type}"
+    if not getattr(config, "num_attention_heads", None):
+        yield "it has no attention heads"
     if getattr(config, "is_encoder_decoder", False):
         yield "it has an encoder"
     if getattr(config, "use_bidirectional_attention", False):

@@ -13,6 +13,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
+from verifier.architecture import check_architecture
 from verifier.gguf_reading import reading_once
 from verifier.kv_memory import CacheTokens, check_cache_tokens
 from verifier.model_memory import cache_tokens, gpu_has_room
@@ -58,6 +59,7 @@ def load_target(
     if threads:
         torch.set_num_threads(threads)
     model, tokenizer = _read(path, element)
+    check_architecture(model.config.get_text_config())
     context_tokens = min(context_tokens, _longest_sequence(model))
     with gpu_has_room(model, element, quantisation, place):
         quantise(model, quantisation, place)

@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     Lfm2Config,
     LlamaConfig,
+    MambaConfig,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
 )
@@ -25,6 +26,7 @@ from verifier.torch_target import TorchTarget
 @pytest.mark.parametrize(
     ("config", "obstacle"),
     [
+        (MambaConfig(), "mamba cannot be served: it has layers of the type linear_attention"),
         (Gemma2Config(), "gemma2 cannot be served: its attention scores are soft-capped"),
         (
             Lfm2Config(num_hidden_layers=2, layer_types=["conv", "full_attention"]),
