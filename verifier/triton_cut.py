@@ -16,6 +16,7 @@ _THRESHOLDS = tl.constexpr(8)  # the lowest is known to hold
 # How far below the largest logit the first thresholds lie, in temperatures: this step and a half.
 _FIRST_STEP = tl.constexpr(1.5)
 _BINS = tl.constexpr(128)  # values whose tokens are counted at once
+_GUESSES = tl.constexpr(5)  # at most; then steps that are sure to end
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -117,21 +118,19 @@ def _search(  # type: ignore[no-untyped-def]
     sums = _sums(logits, vocab_size, largest, weight_scale, _value(thresholds, UNUSED_BITS), BLOCK)
     whole = tl.max(sums, 0) - surplus
     wanted += wanted_share * whole
-    low, high, above = _narrowed(
+    low, high, reached, above = _narrowed(
         thresholds, sums, wanted, highest.to(tl.int64) + 1, tl.full([], 0.0, tl.float64)
     )
-    is_by_value = low > lowest  # else it may be an infinity's
+    num_guesses = tl.full([], 0, tl.int32)
     while high - low > _BINS:
         thresholds = (low + (high - low) * number // _THRESHOLDS).to(tl.int32)
-        if is_by_value:
-            bottom = _value(low.to(tl.int32), UNUSED_BITS)
-            step = (_value(high.to(tl.int32), UNUSED_BITS) - bottom) / _THRESHOLDS
-            keys = key(bottom + number.to(tl.float32) * step, UNUSED_BITS).to(tl.int64)
-            thresholds = tl.minimum(tl.maximum(keys, low), high - 1).to(tl.int32)
+        if (low > lowest) & (num_guesses < _GUESSES):  # the lowest may be an infinity's
+            share = ((reached - wanted) / (reached - above)).to(tl.float32)
+            thresholds = _around(low, high, share, UNUSED_BITS)
+        num_guesses += 1
         values = _value(thresholds, UNUSED_BITS)
         sums = _sums(logits, vocab_size, largest, weight_scale, values, BLOCK)
-        low, high, above = _narrowed(thresholds, sums, wanted, high, above)
-        is_by_value = (is_by_value == 0) & (low > lowest)  # equal steps of the key always end
+        low, high, reached, above = _narrowed(thresholds, sums, wanted, high, above)
     counts = _counts(logits, vocab_size, low.to(tl.int32), high, UNUSED_BITS, BLOCK)
     bins = low.to(tl.int32) + tl.arange(0, _BINS)
     some = counts * _weight_of(bins, largest, weight_scale, UNUSED_BITS)
@@ -145,15 +144,33 @@ def _search(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _around(low, high, share, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Keys close to where so large a share of what lies between two keys is above the lower one.
+
+    Ever closer from both sides, as if it lay there evenly; `low` is the first of them.
+    """
+    number = tl.arange(0, _THRESHOLDS)
+    bottom = _value(low.to(tl.int32), UNUSED_BITS)
+    width = _value(high.to(tl.int32), UNUSED_BITS) - bottom
+    side = number - _THRESHOLDS // 2
+    distance = tl.exp2(2.0 * tl.abs(side).to(tl.float32) - 8.0)  # 1/64, 1/16, 1/4
+    distance = tl.where(side == 0, 0.0, tl.where(side < 0, -distance, distance))
+    keys = key(bottom + (share + distance) * width, UNUSED_BITS).to(tl.int64)
+    keys = tl.minimum(tl.maximum(keys, low), high - 1)
+    return tl.where(number == 0, low, keys).to(tl.int32)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped-def]
-    """The last threshold that holds, the first that does not, and the sum at that one."""
+    """The last threshold that holds, the first that does not, and the sums at both."""
     number = tl.arange(0, _THRESHOLDS)
     last = tl.max(tl.where((sums >= wanted) | (number == 0), number, 0), 0)
     low = tl.sum(tl.where(number == last, thresholds, 0).to(tl.int64), 0)
+    reached = tl.sum(tl.where(number == last, sums, 0.0), 0)
     if last + 1 < _THRESHOLDS:
         high = tl.sum(tl.where(number == last + 1, thresholds, 0).to(tl.int64), 0)
         above = tl.sum(tl.where(number == last + 1, sums, 0.0), 0)
-    return low, high, above
+    return low, high, reached, above
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]

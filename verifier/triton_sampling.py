@@ -94,8 +94,9 @@ def _sample(  # type: ignore[no-untyped-def]
         )
         best = tl.full([], _NEVER, tl.float64)
         winner = tl.full([], NO_ID, tl.int32)
+        survives = is_test
         if is_test:
-            best, winner = _test(
+            survives, best, winner = _test(
                 logits,
                 record,
                 entries,
@@ -108,20 +109,21 @@ def _sample(  # type: ignore[no-untyped-def]
                 UNUSED_BITS,
                 ENTRIES,
             )
-        winner = _race(
-            logits,
-            vocab_size,
-            record,
-            largest,
-            temperature,
-            scale,
-            cut,
-            last_id,
-            best,
-            winner,
-            UNUSED_BITS,
-            BLOCK,
-        )
+        if not survives:  # else nobody asks for another token
+            winner = _race(
+                logits,
+                vocab_size,
+                record,
+                largest,
+                temperature,
+                scale,
+                cut,
+                last_id,
+                best,
+                winner,
+                UNUSED_BITS,
+                BLOCK,
+            )
         tl.store(result, winner.to(tl.float64))
 
 
@@ -141,9 +143,9 @@ def _test(  # type: ignore[no-untyped-def]
 ):
     """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x).
 
-    Returns the first to arrive of the tokens that the draft distribution names, drawn from what it
-    leaves of the target's, and strikes those tokens out of the row.  Where nothing is left, the
-    target's own distribution is drawn from.
+    Returns whether it is accepted, and the first to arrive of the tokens that the draft
+    distribution names, drawn from what it leaves of the target's, and strikes those tokens out of
+    the row.  Where nothing is left, the target's own distribution is drawn from.
     """
     seed, position = tl.load(record + 6), tl.load(record + 7).to(tl.int32)
     entry = tl.arange(0, ENTRIES)
@@ -165,8 +167,9 @@ def _test(  # type: ignore[no-untyped-def]
     ratio = prob / tl.where(draft_prob > 0, draft_prob, 1.0)
     accept_prob = tl.where(draft_prob > 0, tl.minimum(ratio, 1.0), 0.0)
     uniform = tl.max(uniforms(seed, position, _ACCEPT, tl.zeros([1], tl.int32)), 0)
+    survives = uniform.to(tl.float64) < accept_prob
     tl.store(result + 1, accept_prob)
-    tl.store(result + 2, (uniform.to(tl.float64) < accept_prob).to(tl.float64))
+    tl.store(result + 2, survives.to(tl.float64))
 
     best = tl.full([], _NEVER, tl.float64)
     winner = tl.full([], NO_ID, tl.int32)
@@ -175,12 +178,12 @@ def _test(  # type: ignore[no-untyped-def]
         times = waiting_times(uniforms(seed, position, tl.load(record + 8).to(tl.int32), ids))
         times = tl.where(kept & (left > 0), times / tl.where(left > 0, left, 1.0), _NEVER)
         best = tl.min(times, 0)
-        winner = tl.min(tl.where(times == best, ids, NO_ID), 0)
+        winner = tl.min(tl.where((times == best) & is_entry, ids, NO_ID), 0)
         tl.debug_barrier()  # all have read before one writes, and the other way round
         struck = tl.full([ENTRIES], -float("inf"), tl.float32)
         tl.store(logits + ids, struck.to(logits.dtype.element_ty), mask=is_entry)
         tl.debug_barrier()
-    return best, winner
+    return survives, best, winner
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
