@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 # Longer rounds hold prompts; their products take so long that launches hide behind them.
 MAX_GRAPH_TOKENS = 1024
+# A stream with more tokens in a round reads its prompt. Such rounds come in too many shapes to be
+# captured, which takes a tenth of a second each.
+_MAX_CAPTURED_LENGTH = 64
 # Graphs kept; the one that was not used for longest goes. Each costs some MB for its nodes.
 MAX_GRAPHS = 256
 
@@ -58,21 +61,28 @@ class GraphRunner:
 
     def logits(self, inputs: RoundInputs) -> Tensor:
         """Logits [num_rows, vocab_size]; valid until the next call, which waits for nothing."""
-        layout = inputs.layout
-        if not isinstance(layout, PagedLayout) or len(inputs.token_ids) > MAX_GRAPH_TOKENS:
-            return self._forward(inputs.to(self._device))
-        shape = RoundShape.of(inputs, layout)
-        captured = self._captured.get(shape)
+        captured = self._filled(inputs)
         if captured is None:
-            captured = self._captured[shape] = self._capture(shape, inputs, layout)
-            if len(self._captured) > MAX_GRAPHS:
-                self._captured.popitem(last=False)
-        else:
-            self._captured.move_to_end(shape)
-            captured.inputs.fill(inputs, layout)
+            return self._forward(inputs.to(self._device))
         captured.graph.replay()
         assert self._logits is not None
         return self._logits[: len(inputs.rows)]
+
+    def _filled(self, inputs: RoundInputs) -> _Captured | None:
+        """A graph that is ready to run the round, or None where it had better run without one."""
+        layout = inputs.layout
+        if not isinstance(layout, PagedLayout) or len(inputs.token_ids) > MAX_GRAPH_TOKENS:
+            return None
+        shape = RoundShape.of(inputs, layout)
+        captured = self._captured.get(shape)
+        if captured is not None:
+            self._captured.move_to_end(shape)
+            captured.inputs.fill(inputs, layout)
+        elif layout.most_tokens <= _MAX_CAPTURED_LENGTH:
+            captured = self._captured[shape] = self._capture(shape, inputs, layout)
+            if len(self._captured) > MAX_GRAPHS:
+                self._captured.popitem(last=False)
+        return captured
 
     def _capture(self, shape: RoundShape, inputs: RoundInputs, layout: PagedLayout) -> _Captured:
         static = StaticInputs(

@@ -69,6 +69,7 @@ class PagedLayout:
     slots: Tensor  # [num_tokens] int64: where the new keys and values go
     block_tables: Tensor  # [num_streams, most blocks] int32
     block_tokens: int
+    most_tokens: int  # of a stream in this round
     rows_per_tile: int
     works: Mapping[int | None, PagedWork]  # by window; None: no window
 
@@ -96,14 +97,16 @@ class PagedLayout:
         contexts = np.array([item.num_cached_tokens for item in items]) + num_tokens
         streams = np.repeat(np.arange(len(items)), num_tokens)
         blocks = tables[streams, positions // block_tokens].astype(np.int64)
+        most_tokens = int(num_tokens.max())
         rows_per_tile = _MOST_ROWS
         if num_cores is not None:
-            rows_per_tile = _rows_per_tile(int(num_tokens.max()) * heads.num_members)
+            rows_per_tile = _rows_per_tile(most_tokens * heads.num_members)
         return cls(
             heads=heads,
             slots=torch.from_numpy(blocks * block_tokens + positions % block_tokens),
             block_tables=torch.from_numpy(tables),
             block_tokens=block_tokens,
+            most_tokens=most_tokens,
             rows_per_tile=rows_per_tile,
             works={
                 window: _work(
