@@ -1,30 +1,29 @@
 """A TCP proxy between an agent and a verifier that makes bad networks, the same ones for a seed.
 
 `Weather` says what holds now, for each direction; giving the proxy another one changes it for
-living connections, too.  Order is always kept, and bytes are never changed: what a direction has
-once swallowed is the last of it, because TCP would never deliver what follows.
+living connections, too.
 By hand: `python -m tests.support.chaos_proxy --help`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import functools
 import os
 import random
 import struct
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from socket import SO_LINGER, SOL_SOCKET, socket
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-PIECE_BYTES = 64 * 1024
-MAX_IN_FLIGHT_BYTES = 1024 * 1024  # on their way in one direction; then its sender has to wait
+import click
+
+from tests.support.chaos_lane import CALM, CutError, Lane, Weather
+
 CONNECT_SECONDS = 10.0
-RATE_STEP_SECONDS = 0.02  # a limited rate flows in steps this long
+MAX_PORT = 65535
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Side = Literal["agent", "verifier"]
@@ -40,38 +39,28 @@ class Address(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Weather:
-    """What holds in one direction of every connection; the default is no weather at all."""
-
-    delay_seconds: float = 0.0
-    jitter_seconds: float = 0.0  # a random part of it comes on top of the delay
-    bytes_per_second: float = math.inf
-    piece_bytes: int = PIECE_BYTES  # forwarded at once, at most; a few make a trickle
-    is_stalled: bool = False  # nothing flows and nothing is lost
-    is_half_open: bool = False  # everything is lost, ends and resets as well
-    cut_after_bytes: float = math.inf  # forwarded in this weather; then both sides are reset
-
-    @property
-    def step_bytes(self) -> int:
-        """What is forwarded at once."""
-        return int(max(1, min(self.piece_bytes, self.bytes_per_second * RATE_STEP_SECONDS)))
+def local(port: int) -> Address:
+    """A port of this host, for its own processes."""
+    return Address("127.0.0.1", port)
 
 
-CALM = Weather()
-STALLED = Weather(is_stalled=True)
-HALF_OPEN = Weather(is_half_open=True)
+ANY_FREE_PORT = local(0)
 
 
 class ChaosProxy:
     """Listens, forwards and ends within `async with`; changed from its own event loop only."""
 
     def __init__(
-        self, target: Address, weather: Weather = CALM, *, listen: Address | None = None, seed: int
+        self,
+        target: Address,
+        weather: Weather = CALM,
+        *,
+        listen: Address = ANY_FREE_PORT,
+        seed: int = 0,
     ) -> None:
-        self.address = listen or Address("127.0.0.1", 0)
+        self.address = listen
         self.num_connections = 0  # made so far
-        self._target = target
+        self.target = target
         self._up = self._down = weather
         self._seed = seed
         self._connections: set[_Connection] = set()
@@ -148,6 +137,9 @@ class ChaosProxy:
         await self._task_group.__aexit__(kind, error, trace)
 
     def _accept(self, near: asyncio.StreamReader, agent: asyncio.StreamWriter) -> None:
+        if self._server is not None and not self._server.is_serving():
+            reset_transport(agent.transport)
+            return
         task = self._task_group.create_task(self._carry(near, agent), name="chaos-connection")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -155,18 +147,18 @@ class ChaosProxy:
     async def _carry(self, near: asyncio.StreamReader, agent: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                far, verifier = await asyncio.open_connection(*self._target)
+                far, verifier = await asyncio.open_connection(*self.target)
         except OSError:  # there is no verifier now
-            _reset(agent.transport)
+            reset_transport(agent.transport)
             return
         except asyncio.CancelledError:
-            _reset(agent.transport)
+            reset_transport(agent.transport)
             raise
         self.num_connections += 1
         name = f"{self._seed}/{self.num_connections}"
         connection = _Connection(
-            up=_Lane(near, verifier, self._up, random.Random(f"{name}/up")),
-            down=_Lane(far, agent, self._down, random.Random(f"{name}/down")),
+            up=Lane(near, verifier, self._up, random.Random(f"{name}/up")),
+            down=Lane(far, agent, self._down, random.Random(f"{name}/down")),
         )
         self._connections.add(connection)
         try:
@@ -175,30 +167,23 @@ class ChaosProxy:
             self._connections.discard(connection)
 
 
-class _CutError(Exception):
-    """Both sides are to be reset."""
-
-
-class _Ending(Enum):
-    END = "the sender will send no more"
-    RESET = "the sender's side was reset"
-
-
 @dataclass(eq=False)
 class _Connection:
     """Two lanes; lives as long as one of them."""
 
-    up: _Lane
-    down: _Lane
+    up: Lane
+    down: Lane
 
     async def carry(self) -> None:
         try:
             async with asyncio.TaskGroup() as lanes:
                 lanes.create_task(self.up.carry(), name="chaos-up")
                 lanes.create_task(self.down.carry(), name="chaos-down")
-            self.up.writer.close()
-            self.down.writer.close()
-        except* _CutError:
+            for writer in (self.up.writer, self.down.writer):
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+        except* CutError:
             pass
         finally:
             self.reset()  # what is not closed by now
@@ -207,143 +192,90 @@ class _Connection:
         self.up.lose()
         self.down.lose()
         if only != "agent":
-            _reset(self.up.writer.transport)
+            reset_transport(self.up.writer.transport)
         if only != "verifier":
-            _reset(self.down.writer.transport)
+            reset_transport(self.down.writer.transport)
 
 
-class _Lane:
-    """One direction of one connection: one task collects what comes in, one delivers it later."""
-
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        weather: Weather,
-        jitter: random.Random,
-    ) -> None:
-        self.writer = writer
-        self._reader = reader
-        self._weather = weather
-        self._jitter = jitter
-        self._pieces: deque[tuple[float, bytes | _Ending]] = deque()  # and when each is due
-        self._num_in_flight_bytes = 0
-        self._num_forwarded_bytes = 0  # in this weather
-        self._free_at = 0.0  # when the limited rate lets the next step through
-        self._is_lost = False
-        self._news = asyncio.Event()  # a piece came or went, or the weather changed
-
-    def change(self, weather: Weather) -> None:
-        self._weather = weather
-        self._num_forwarded_bytes = 0
-        self._free_at = 0.0
-        self._news.set()
-
-    def lose(self) -> None:
-        """Deliver nothing from now on."""
-        self._is_lost = True
-        self._news.set()
-
-    async def carry(self) -> None:
-        """Carry until the sender's end.
-
-        Raises:
-            _CutError: a reset came, or the weather cuts here.
-        """
-        async with asyncio.TaskGroup() as tasks:
-            collecting = tasks.create_task(self._collect(), name="chaos-collect")
-            await self._deliver()
-            collecting.cancel()
-
-    async def _collect(self) -> None:
-        loop = asyncio.get_running_loop()
-        latest_due = 0.0
-        content: bytes | _Ending = b""
-        while not isinstance(content, _Ending):
-            while self._num_in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
-                await self._wait_for_news(math.inf)
-            try:
-                content = await self._reader.read(PIECE_BYTES) or _Ending.END
-            except OSError:  # a reset, or the kernel gave up
-                content = _Ending.RESET
-            late = self._weather.jitter_seconds * self._jitter.random()
-            latest_due = max(latest_due, loop.time() + self._weather.delay_seconds + late)
-            self._put(latest_due, content)
-
-    async def _deliver(self) -> None:
-        while True:
-            while (seconds := self._seconds_to_wait()) > 0:
-                await self._wait_for_news(seconds)
-            if self._is_cut:
-                raise _CutError
-            due, content = self._take()
-            self._is_lost |= self._weather.is_half_open
-            if isinstance(content, bytes):
-                if not self._is_lost:
-                    await self._forward(due, content)
-                continue
-            if not self._is_lost and content is _Ending.RESET:
-                raise _CutError
-            if not self._is_lost and not self.writer.transport.is_closing():
-                self.writer.write_eof()
-            return
-
-    async def _forward(self, due: float, content: bytes) -> None:
-        """Write one step of it and keep the rest for the next."""
-        room = self._weather.cut_after_bytes - self._num_forwarded_bytes
-        num_bytes = int(min(len(content), self._weather.step_bytes, room))
-        if content[num_bytes:]:
-            self._pieces.appendleft((due, content[num_bytes:]))
-            self._num_in_flight_bytes += len(content) - num_bytes
-        self._num_forwarded_bytes += num_bytes
-        now = asyncio.get_running_loop().time()
-        self._free_at = max(self._free_at, now) + num_bytes / self._weather.bytes_per_second
-        if self.writer.transport.is_closing():  # the other lane tells its own sender
-            self._is_lost = True
-            return
-        self.writer.write(content[:num_bytes])
-        try:
-            await self.writer.drain()
-        except OSError:
-            self._is_lost = True
-        await asyncio.sleep(0)  # so that each step leaves alone
-
-    @property
-    def _is_cut(self) -> bool:
-        return not self._is_lost and self._num_forwarded_bytes >= self._weather.cut_after_bytes
-
-    def _seconds_to_wait(self) -> float:
-        if self._is_cut:
-            return 0.0
-        if not self._pieces:
-            return math.inf
-        if self._is_lost:
-            return 0.0
-        if self._weather.is_stalled:
-            return math.inf
-        return max(self._pieces[0][0], self._free_at) - asyncio.get_running_loop().time()
-
-    def _put(self, due: float, content: bytes | _Ending) -> None:
-        self._pieces.append((due, content))
-        self._num_in_flight_bytes += len(content) if isinstance(content, bytes) else 0
-        self._news.set()
-
-    def _take(self) -> tuple[float, bytes | _Ending]:
-        due, content = self._pieces.popleft()
-        self._num_in_flight_bytes -= len(content) if isinstance(content, bytes) else 0
-        self._news.set()
-        return due, content
-
-    async def _wait_for_news(self, seconds: float) -> None:
-        self._news.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
-                await self._news.wait()
-
-
-def _reset(transport: asyncio.WriteTransport) -> None:
+def reset_transport(transport: asyncio.WriteTransport) -> None:
+    """End a connection with RST in place of FIN, whatever is on its way."""
     own = transport.get_extra_info("socket")
     if not transport.is_closing():
         with socket(fileno=os.dup(own.fileno())) as same:  # uvloop hides the options of its own
             same.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
+    transport.abort()
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        raise click.BadParameter(f"{value!r} does not end in a port, as in 192.168.1.10:8443")
+    return Address(host, int(port)) if host else local(int(port))
+
+
+_address_option = functools.partial(
+    click.option, required=True, metavar="[HOST:]PORT", callback=_address
+)
+
+
+@click.command()
+@_address_option("--listen", help="Where the agent connects to.")
+@_address_option("--to", "target", help="The verifier.")
+@click.option("--delay-ms", type=click.FloatRange(0), default=0, help="One way, both ways.")
+@click.option(
+    "--jitter-ms", type=click.FloatRange(0), default=0, help="A random part comes on top."
+)
+@click.option("--bytes-per-second", type=click.FloatRange(1), help="Each way.  [default: no limit]")
+@click.option("--piece-bytes", type=click.IntRange(1), help="At most so many at once: a trickle.")
+@click.option("--stall", is_flag=True, help="Connect, but let nothing through.")
+@click.option("--half-open", is_flag=True, help="Connect, but lose all bytes, ends and resets.")
+@click.option("--cut-after-bytes", type=click.IntRange(0), help="Reset after so many, either way.")
+@click.option("--cut-every", type=click.FloatRange(0, min_open=True), help="Reset all: seconds.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same jitter again.")
+def main(
+    listen: Address,
+    target: Address,
+    delay_ms: float,
+    jitter_ms: float,
+    bytes_per_second: float | None,
+    piece_bytes: int | None,
+    stall: bool,
+    half_open: bool,
+    cut_after_bytes: int | None,
+    cut_every: float | None,
+    seed: int,
+) -> None:
+    """Put a bad network between an agent and a verifier.
+
+    A slow link that breaks every five seconds, in front of a verifier on this machine; then point
+    the agent at it with --set verifier.url=ws://127.0.0.1:9000, and stop the proxy with Ctrl-C:
+
+    \b
+        python -m tests.support.chaos_proxy --listen 9000 --to 127.0.0.1:8443 \\
+            --delay-ms 100 --jitter-ms 10 --cut-every 5 --seed 1
+    """
+    weather = Weather(
+        delay_seconds=delay_ms / 1e3,
+        jitter_seconds=jitter_ms / 1e3,
+        bytes_per_second=bytes_per_second or CALM.bytes_per_second,
+        piece_bytes=piece_bytes or CALM.piece_bytes,
+        is_stalled=stall,
+        is_half_open=half_open,
+        cut_after_bytes=CALM.cut_after_bytes if cut_after_bytes is None else cut_after_bytes,
+    )
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(ChaosProxy(target, weather, listen=listen, seed=seed), cut_every))
+
+
+async def _serve(proxy: ChaosProxy, cut_every_seconds: float | None) -> None:
+    async with proxy:
+        click.echo(f"{proxy.url} leads to {proxy.target}")
+        while True:
+            await asyncio.sleep(cut_every_seconds or 3600.0)
+            if cut_every_seconds is not None:
+                click.echo(f"cutting {proxy.num_open} connections")
+                proxy.reset()
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,8 @@ from shared.path import DraftToken
 from shared.sampling import SamplingParameters, dense_probabilities
 from shared.scripted_model import ScriptedModel, scripted_token_bytes
 from shared.speculation import Verification
-from tests.support.delaying_proxy import Delay, delaying_proxy
+from tests.support.chaos_lane import Weather
+from tests.support.chaos_proxy import ChaosProxy, local
 from tests.support.loopback import generate, round_settings, running_agent, running_verifier
 from tests.support.next_token_statistics import TokenCounts
 from tests.support.noise_table import NoiseTable
@@ -65,7 +66,7 @@ class Board:
     """What is special about one board and its link."""
 
     disagreement: float
-    link: Delay | None = None
+    link: Weather | None = None
     seconds_per_token: float = 0.0
     confidence_stop: float = 0.0
     row_entries: int = 32
@@ -73,9 +74,9 @@ class Board:
 
 BOARDS = (
     Board(disagreement=0.1),
-    Board(disagreement=0.2, link=Delay(0.001, 0.003), row_entries=5),
-    Board(disagreement=0.2, link=Delay(0.0, 0.005), confidence_stop=0.25),
-    Board(disagreement=0.5, link=Delay(0.0, 0.002), seconds_per_token=0.0003),  # late
+    Board(disagreement=0.2, link=Weather(0.001, 0.003), row_entries=5),
+    Board(disagreement=0.2, link=Weather(jitter_seconds=0.005), confidence_stop=0.25),
+    Board(disagreement=0.5, link=Weather(jitter_seconds=0.002), seconds_per_token=0.0003),  # late
 )
 
 
@@ -134,7 +135,7 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
         for i, (name, board) in enumerate(zip(names, BOARDS, strict=True)):
             url = verifier.url
             if board.link is not None:
-                proxy = delaying_proxy(verifier.port, board.link, board.link, seed=i)
+                proxy = ChaosProxy(local(verifier.port), board.link, seed=i)
                 url = (await stack.enter_async_context(proxy)).url
             drafter = scripted_drafter(
                 _model(board.disagreement),

@@ -21,7 +21,8 @@ from edge_agent.generation import GenerationRequest
 from shared.errors import VerifierAway
 from shared.messages import AcceptanceMode, Error, ErrorCode, GoingAway, Open, Verdict, Welcome
 from shared.sampling import GREEDY, SamplingParameters
-from tests.support.delaying_proxy import Delay, DelayingProxy, delaying_proxy
+from tests.support.chaos_lane import Weather
+from tests.support.chaos_proxy import ChaosProxy, local
 from tests.support.loopback import (
     DRAFT_SETTINGS,
     Verifier,
@@ -38,7 +39,7 @@ from verifier.service import VerifierService
 
 MAX_TOKENS = 200
 ROUND_SECONDS = 0.003
-JITTER = Delay(0.0, 0.002)
+JITTER = Weather(jitter_seconds=0.002)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ class Fleet:
     """A verifier that can be stopped and started, one agent behind a proxy."""
 
     verifier: Verifier
-    proxy: DelayingProxy
+    proxy: ChaosProxy
     agent: Agent
     running: AsyncExitStack = field(repr=False)  # the verifier's
 
@@ -102,7 +103,7 @@ class Fleet:
 async def fleet() -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as running, AsyncExitStack() as stack:
         verifier_ = await running.enter_async_context(running_verifier(service_of_one()))
-        proxy = await stack.enter_async_context(delaying_proxy(verifier_.port, JITTER, JITTER))
+        proxy = await stack.enter_async_context(ChaosProxy(local(verifier_.port), JITTER))
         drafter = board(0.15, seconds_per_token=0.0003)
         agent = await stack.enter_async_context(running_agent(verifier_, drafter, url=proxy.url))
         yield Fleet(verifier_, proxy, agent, running)
@@ -128,7 +129,7 @@ async def disturbed(
 async def cut_the_link(parts: Fleet) -> None:
     device = parts.verifier.service.devices["board"]
     epoch = device.epoch
-    parts.proxy.cut()
+    parts.proxy.reset()
     await eventually(lambda: device.epoch > epoch)  # the agent came back
 
 
@@ -167,7 +168,7 @@ def test_drafts_count_again_after_the_link_was_cut() -> None:
         async with fleet() as parts:
             text = asyncio.create_task(generate(parts.agent, REQUESTS[2]))
             await parts.committed(30)
-            parts.proxy.cut()
+            parts.proxy.reset()
             metrics = parts.verifier.service.metrics.registry
             name, labels = "goodspeed_spec_decode_num_accepted_tokens_total", {"device": "board"}
             before = metrics.get_sample_value(name, labels) or 0.0

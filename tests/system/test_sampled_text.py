@@ -23,7 +23,8 @@ from edge_agent.generation import GenerationRequest
 from shared.messages import AcceptanceMode
 from shared.noise import Domain, gumbel, uniform
 from shared.sampling import GREEDY, SamplingParameters
-from tests.support.delaying_proxy import Delay, delaying_proxy
+from tests.support.chaos_lane import CALM, Weather
+from tests.support.chaos_proxy import ChaosProxy, local
 from tests.support.loopback import chat, generate, round_settings, running_agent, running_verifier
 from tests.support.noise_table import NoiseTable
 from tests.support.sampled_text import SAMPLINGS, VOCAB_SIZE
@@ -114,13 +115,13 @@ def test_the_table_of_random_numbers_holds_the_real_ones() -> None:
     "sampling", [GREEDY, SamplingParameters(0.8, top_p=0.95), SamplingParameters(1.0, top_k=8)]
 )
 @pytest.mark.parametrize(
-    ("drafter", "draft_length", "window", "num_streams", "delay"),
+    ("drafter", "draft_length", "window", "num_streams", "weather"),
     [
-        (board(0.0), 8, 17, 1, Delay()),
-        (board(0.3), 4, 4, 4, Delay(0.0, 0.004)),
-        (board(0.3, num_slots=2), 1, 16, 6, Delay(0.002, 0.002)),
-        (board(0.1, seconds_per_token=0.003), 6, 13, 2, Delay()),
-        (board(1.0), 8, 32, 3, Delay(0.0, 0.01)),
+        (board(0.0), 8, 17, 1, CALM),
+        (board(0.3), 4, 4, 4, Weather(jitter_seconds=0.004)),
+        (board(0.3, num_slots=2), 1, 16, 6, Weather(0.002, 0.002)),
+        (board(0.1, seconds_per_token=0.003), 6, 13, 2, CALM),
+        (board(1.0), 8, 32, 3, Weather(jitter_seconds=0.01)),
     ],
 )
 def test_coupled_text_hangs_on_target_prompt_and_seed_alone(
@@ -129,7 +130,7 @@ def test_coupled_text_hangs_on_target_prompt_and_seed_alone(
     draft_length: int,
     window: int,
     num_streams: int,
-    delay: Delay,
+    weather: Weather,
 ) -> None:
     requests = [
         GenerationRequest(
@@ -150,7 +151,7 @@ def test_coupled_text_hangs_on_target_prompt_and_seed_alone(
         )
         async with (
             running_verifier(service) as verifier,
-            delaying_proxy(verifier.port, delay, delay) as proxy,
+            ChaosProxy(local(verifier.port), weather) as proxy,
             running_agent(verifier, drafter, url=proxy.url) as agent,
         ):
             finished = await asyncio.gather(*(generate(agent, request) for request in requests))
@@ -172,7 +173,7 @@ def test_coupled_text_is_the_same_across_a_cut_link() -> None:
         service = scripted_service(delay_seconds=lambda _: 0.002)
         async with (
             running_verifier(service) as verifier,
-            delaying_proxy(verifier.port, Delay(0.0, 0.002), Delay(0.0, 0.002)) as proxy,
+            ChaosProxy(local(verifier.port), Weather(jitter_seconds=0.002)) as proxy,
             running_agent(verifier, board(0.1), url=proxy.url) as agent,
         ):
             running = asyncio.create_task(generate(agent, request))
@@ -182,7 +183,7 @@ def test_coupled_text_is_the_same_across_a_cut_link() -> None:
                         stream.position >= at for stream in service.planner.streams.values()
                     )
                 )
-                proxy.cut()
+                proxy.reset()
             return (await running)[0]
 
     assert target_text(request) == asyncio.run(text())
