@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +12,12 @@ class HeadShape:
 
     num_heads: int
     num_kv_heads: int
+
+    @classmethod
+    def of(cls, config: Any) -> HeadShape:
+        """By a model's text configuration; without grouped queries some name only one number."""
+        num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return cls(config.num_attention_heads, num_kv_heads)
 
     @property
     def num_members(self) -> int:

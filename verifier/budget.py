@@ -6,7 +6,7 @@ This module must never pick a stream's length itself: the policy does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -66,21 +66,17 @@ def plan_budget(
     max_drafts = max(limits.max_round_tokens - num_other_tokens, 0)
     if limits.budget_tokens is not None:
         return _plan(streams, policy, min(limits.budget_tokens, max_drafts))
-    plain_seconds = curve.round_seconds(num_other_tokens, context_tokens)
-
-    def drafts_within(num_tokens_gain: float, max_num_drafts: int) -> int:
-        max_seconds = (1.0 + limits.slowdown_limit) * num_tokens_gain * plain_seconds
-        return _last_true(
-            max_num_drafts,
-            lambda drafts: (
-                curve.round_seconds(num_other_tokens + drafts, context_tokens) <= max_seconds
-            ),
-        )
-
     rates = np.array([stream.acceptance_rate for stream in streams], dtype=np.float64)
     max_lengths = np.array([stream.max_length for stream in streams], dtype=np.int64)
     counts = num_other_tokens + np.arange(min(int(max_lengths.sum()), max_drafts) + 1)
-    worthwhile = worthwhile_drafts(rates, max_lengths, curve.rounds_seconds(counts, context_tokens))
+    round_seconds = curve.rounds_seconds(counts, context_tokens)
+
+    def drafts_within(num_tokens_gain: float, max_num_drafts: int) -> int:
+        max_seconds = (1.0 + limits.slowdown_limit) * num_tokens_gain * round_seconds[0]
+        # No drafts always hold, whatever rounding does to a gain of 1.
+        return min(int(np.searchsorted(round_seconds[1:], max_seconds, "right")), max_num_drafts)
+
+    worthwhile = worthwhile_drafts(rates, max_lengths, round_seconds)
     budget = drafts_within(_smallest_gain(rates, max_lengths), worthwhile)
     for _ in range(MAX_ALLOCATIONS):
         plan = _plan(streams, policy, budget)
@@ -101,14 +97,3 @@ def _plan(
 
 def _smallest_gain(rates: FloatArray, lengths: IntArray) -> float:
     return float(expected_tokens(rates, lengths).min(initial=np.inf))
-
-
-def _last_true(limit: int, holds: Callable[[int], bool]) -> int:
-    """Return the largest number from 0 to `limit` for which `holds`, which turns false once."""
-    if holds(limit):
-        return limit
-    low, high = 0, limit
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low

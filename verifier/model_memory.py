@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from verifier.attention_heads import HeadShape
 from verifier.gpu_limits import check_head_size, check_weights_fit, out_of_memory
 from verifier.kv_memory import TargetShape, cache_tokens_of_cpu, cache_tokens_of_gpu
 from verifier.quantisation import Quantisation, quantisable
@@ -84,7 +85,7 @@ def target_shape(model: Any, dtype: torch.dtype) -> TargetShape:
         for name in ("k_proj", "v_proj")
         if hasattr(getattr(module, name, None), "out_features")
     ]
-    num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    num_kv_heads = HeadShape.of(config).num_kv_heads
     by_config = 2 * config.num_hidden_layers * num_kv_heads * head_size(config)
     hidden_size = int(config.hidden_size)
     return TargetShape(

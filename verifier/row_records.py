@@ -54,7 +54,7 @@ class RowRecords:
             common = _common(verify, vocab_size)
             for i in range(verify.num_logit_rows):
                 draft = [-1, 0, 0, 0]
-                if _is_tested(verify) and i < len(verify.rows):
+                if verify.is_tested and i < len(verify.rows):
                     row = verify.rows[i]
                     total = int(row.weights.sum(dtype=np.int64))
                     draft = [verify.draft_token_ids[i], num_entries, len(row.token_ids), total]
@@ -90,7 +90,7 @@ def _outcome(
         return ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
     drafts = verify.draft_token_ids
     probs: tuple[float, ...] = ()
-    if _is_tested(verify):
+    if verify.is_tested:
         del survives[len(drafts) :]
         probs = tuple(accept_probs[: len(drafts)])
     else:
@@ -109,11 +109,6 @@ def _common(verify: Verify, vocab_size: int) -> tuple[int, int, int, int]:
     top_p = sampling.top_p if sampling.top_p < 1 else _OFF
     temperature_bits, top_p_bits = np.array([sampling.temperature, top_p]).view(np.int64).tolist()
     return int(sampling.is_greedy), top_k, temperature_bits, top_p_bits
-
-
-def _is_tested(verify: Verify) -> bool:
-    """Drafts are put to the test; others are compared with the target's own tokens."""
-    return verify.mode == "rejection" and not verify.sampling.is_greedy
 
 
 def _domain(verify: Verify, row: int) -> Domain:

@@ -30,6 +30,11 @@ class Verify(msgspec.Struct, frozen=True):
     draws_bonus: bool  # False: a chunk was cut in `rejection`; draw nothing after it
 
     @property
+    def is_tested(self) -> bool:
+        """Drafts are put to the test; others are compared with the target's own tokens."""
+        return self.mode == "rejection" and not self.sampling.is_greedy
+
+    @property
     def num_logit_rows(self) -> int:
         """Rows of logits that the check needs: its drafts', and one for the token after them."""
         return len(self.draft_token_ids) + (self.mode == "coupled" or self.draws_bonus)

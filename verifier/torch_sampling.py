@@ -28,13 +28,13 @@ def verify_rows(logits: Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]
     is_finite = rows.row_max.isfinite().tolist()
     sound = [check for check in checks if all(is_finite[row] for row in check.rows)]
     sampled = [
-        SampledRow(row, check.verify.sampling, check.is_tested)
+        SampledRow(row, check.verify.sampling, check.verify.is_tested)
         for check in sound
         if not check.is_greedy
         for row in check.rows
     ]
     distributions = TargetDistributions(rows, sampled, vocab_size=logits.shape[1])
-    tests = _test(distributions, [check for check in sound if check.is_tested])
+    tests = _test(distributions, [check for check in sound if check.verify.is_tested])
     draws = [
         draw for check in sound if not check.is_greedy for draw in _draws(check, tests.get(check))
     ]
@@ -57,11 +57,6 @@ class _Check:
     @property
     def is_greedy(self) -> bool:
         return self.verify.sampling.is_greedy
-
-    @property
-    def is_tested(self) -> bool:
-        """Drafts are put to the test; others are compared with the target's own tokens."""
-        return self.verify.mode == "rejection" and not self.is_greedy
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,7 @@ class TorchTarget:
         config = model.config.get_text_config()
         check_architecture(config)
         self.vocab_size = int(config.vocab_size)
-        num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self._heads = HeadShape(config.num_attention_heads, num_kv_heads)
+        self._heads = HeadShape.of(config)
         self._windows = list({None, getattr(config, "sliding_window", None) or None})
         spare_slot = num_blocks * block_tokens
         self._cache = BlockCache(spare_slot + 1)
@@ -70,7 +69,7 @@ class TorchTarget:
         self._model = model.to(device=device, dtype=dtype).eval()
         self._model.set_attn_implementation(ATTENTION_NAME)
         if device.type == "cuda":
-            with torch.cuda.device(device):
+            with self._on_device():
                 _speed_up(self._model, dtype, is_batch_invariant)
         self._graphs: GraphRunner | None = None
         self._read_one_token(config.num_hidden_layers)

@@ -97,6 +97,12 @@ def make_planner(
     )
 
 
+def add(planner: RoundPlanner, *streams: Stream) -> None:
+    """Open these streams."""
+    for stream in streams:
+        planner.add(stream)
+
+
 def make_curve() -> CostCurve:
     """A round takes 0.1 s, and 1 ms more for every token."""
     return CostCurve.from_samples([(0, 16, 0.1), (100, 16, 0.2)])

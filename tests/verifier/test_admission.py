@@ -13,6 +13,7 @@ from shared.sampling import GREEDY, SamplingParameters
 from shared.scripted_model import SCRIPTED_END_ID, ScriptedModel
 from tests.support.cache_watch import CacheWatch
 from tests.support.planning import (
+    add,
     chunk,
     draft,
     finish,
@@ -30,11 +31,6 @@ from verifier.rounds import RoundPlanner
 from verifier.scripted_target import ScriptedTarget
 from verifier.streams import Stream
 from verifier.target import ItemOutcome, Round, RoundOutcome
-
-
-def add(planner: RoundPlanner, *streams: Stream) -> None:
-    for stream in streams:
-        planner.add(stream)
 
 
 def tables(round_: Round) -> dict[int, tuple[int, ...]]:

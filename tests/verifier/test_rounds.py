@@ -7,6 +7,7 @@ import pytest
 from shared.errors import RequestRefused
 from shared.path import Extension
 from tests.support.planning import (
+    add,
     chunk,
     draft,
     finish,
@@ -24,11 +25,6 @@ from verifier.rounds import RoundPlanner, StreamResult
 from verifier.scheduling import Schedule
 from verifier.streams import Settled, Stream
 from verifier.target import ItemOutcome, Round, RoundOutcome
-
-
-def add(planner: RoundPlanner, *streams: Stream) -> None:
-    for stream in streams:
-        planner.add(stream)
 
 
 def drafting(planner: RoundPlanner, *streams: Stream) -> None:
