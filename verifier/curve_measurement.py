@@ -13,6 +13,11 @@ from shared.sampling import GREEDY
 from verifier.cost_curve import CostSample
 from verifier.target import Round, RoundItem, TargetModel, Verify
 
+# Rounds from CUDA graphs are padded to multiples of this many tokens, above 128 of them and up to
+# the longest graph; where every step counts, a line between powers of two is off by a quarter.
+_STEP_TOKENS = 64
+_FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS = 128, 1024
+
 # A round of many tokens holds many streams: this many tokens of each, or fewer where the context
 # is more than so many streams can have.
 _STREAM_TOKENS = 8
@@ -26,6 +31,7 @@ class GridSize(msgspec.Struct, frozen=True, kw_only=True):
     max_context_tokens: int
     num_contexts: int
     num_repeats: int
+    has_steps: bool = False  # time grows in steps (`_STEP_TOKENS`), up to `_MOST_STEPPED_TOKENS`
 
 
 # At every start without a saved curve: a few seconds. Longer rounds are mostly prompts, and the
@@ -43,6 +49,7 @@ QUICK_ON_GPU = GridSize(
     max_context_tokens=131072,
     num_contexts=2,
     num_repeats=3,
+    has_steps=True,
 )
 # For `goodspeed-verifier profile`.
 WHOLE_ON_CPU = GridSize(
@@ -58,6 +65,7 @@ WHOLE_ON_GPU = GridSize(
     max_context_tokens=1 << 30,
     num_contexts=5,
     num_repeats=10,
+    has_steps=True,
 )
 
 
@@ -75,9 +83,12 @@ class CurveGrid(msgspec.Struct, frozen=True):
         # Of one point no slope is known, so rounds of two tokens are measured always.
         max_tokens = max(min(size.max_tokens, max_round_tokens, cache_tokens), 2)
         max_context = min(size.max_context_tokens, cache_tokens)
-        powers = (1 << exponent for exponent in range((max_tokens - 1).bit_length()))
+        counts = {max_tokens, *(1 << exponent for exponent in range((max_tokens - 1).bit_length()))}
+        if size.has_steps:
+            ends = range(_FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS, _STEP_TOKENS)
+            counts.update(count for end in ends for count in (end, end + 1) if count < max_tokens)
         return cls(
-            num_tokens=(*powers, max_tokens),
+            num_tokens=tuple(sorted(counts)),
             context_tokens=_spaced(size.min_context_tokens, max_context, size.num_contexts),
             num_repeats=size.num_repeats,
         )

@@ -20,6 +20,9 @@ from verifier.round_inputs import RoundInputs
 
 _Sizes = dict[str, tuple[torch.dtype, tuple[int, ...]]]  # of tensors by name
 
+# What a round of another shape may add to its tokens: less than a capture takes, which would come
+# when streams wait for it.
+_MOST_PADDING = 1.5
 # A part of no rows, written directly: nothing is read and nothing is stored.
 _IDLE_PART = np.array([0, 0, 0, 0, 0, 0, 0, -1], dtype=np.int32)
 
@@ -40,6 +43,20 @@ class RoundShape(NamedTuple):
             for window, work in layout.works.items()
         )
         return cls(num_tokens, layout.rows_per_tile, works)
+
+    def can_run(self, other: RoundShape) -> bool:
+        """Whether a round of the other shape may run as one of this, with a little more padding."""
+        return (
+            other.num_tokens <= self.num_tokens <= _MOST_PADDING * other.num_tokens
+            and self.rows_per_tile == other.rows_per_tile
+            and all(
+                other_parts <= num_parts <= 2 * max(other_parts, 64)
+                and other_tiles <= num_tiles <= 2 * max(other_tiles, 4)
+                for (_, num_parts, num_tiles), (_, other_parts, other_tiles) in zip(
+                    self.works, other.works, strict=True
+                )
+            )
+        )
 
 
 class StaticInputs:
@@ -83,6 +100,13 @@ class StaticInputs:
         self.inputs = RoundInputs(
             there["token_ids"], there["positions"], there["rows"], layout
         )  # on the device
+
+    def clear(self) -> None:
+        """Put a round of nothing there, which may be run at any time."""
+        for name, place in self._host.items():
+            place[:] = _IDLE_PART if name.startswith("work") else 0
+        self._host["slots"][:] = self._spare_slot
+        self._device_bytes.copy_(self._host_bytes, non_blocking=True)
 
     def fill(self, inputs: RoundInputs, layout: PagedLayout) -> None:
         """Put a round there; the one before must be over."""
@@ -134,7 +158,7 @@ def _parts_bucket(work: PagedWork, num_tokens: int) -> int:
     """Of few choices: idle parts cost next to nothing, another graph a tenth of a second."""
     num_parts = len(work.work)
     if work.num_partials:
-        return max(32, _work_bucket(num_parts))
+        return max(64, _work_bucket(num_parts))
     return num_tokens // 4 if num_parts <= num_tokens // 4 else max(num_tokens, num_parts)
 
 

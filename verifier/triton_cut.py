@@ -16,6 +16,7 @@ _THRESHOLDS = tl.constexpr(8)  # the lowest is known to hold
 # How far below the largest logit the first thresholds lie, in temperatures: this step and a half.
 _FIRST_STEP = tl.constexpr(1.5)
 _BINS = tl.constexpr(128)  # values whose tokens are counted at once
+_SEGMENTS = tl.constexpr(8)  # blocks whose ties are counted at once: every count waits for a sum
 _GUESSES = tl.constexpr(5)  # at most; then steps that are sure to end
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -27,7 +28,7 @@ def largest_logit(logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-u
     highest = tl.full([BLOCK], -float("inf"), tl.float32)
     ids = tl.full([BLOCK], 0, tl.int32)
     num_broken = tl.zeros([BLOCK], tl.int32)
-    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=1):
         token = start + lane
         x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
         num_broken += (x != x).to(tl.int32)
@@ -53,8 +54,8 @@ def cut_row(  # type: ignore[no-untyped-def]
 ):
     """What top-k (0: off) and then top-p (above 1: off) keep of a row.
 
-    Returns the lowest key that is kept, the last id of that key, and the weight of all that is
-    kept; that is 1 if nobody asks for it.
+    Returns the lowest logit that is kept, the last id of those that have it, and the weight of all
+    that is kept; that is 1 if nobody asks for it.
     """
     cut = key(tl.full([], -float("inf"), tl.float32), UNUSED_BITS)
     last_id = tl.full([], NO_ID, tl.int32)
@@ -68,7 +69,8 @@ def cut_row(  # type: ignore[no-untyped-def]
         )
         num_kept = top_k - num_above.to(tl.int32)
         surplus = (num_there - num_kept) * _weight_of(cut, largest, scale, UNUSED_BITS)
-        last_id = _id_of_tie(logits, vocab_size, cut, num_kept, num_there, UNUSED_BITS, BLOCK)
+        value = _value(cut, UNUSED_BITS)
+        last_id = _id_of_tie(logits, vocab_size, value, num_kept, num_there, BLOCK)
     if top_p < 1.0:
         lowest = cut
         cut, above, num_there, whole = _search(
@@ -78,14 +80,14 @@ def cut_row(  # type: ignore[no-untyped-def]
         weight = _weight_of(cut, largest, scale, UNUSED_BITS)
         num_tied = tl.maximum(tl.ceil((top_p * whole - above) / weight), 1.0)
         num_tied = tl.minimum(num_tied, 1.0 * num_there).to(tl.int32)
-        last_tied = _id_of_tie(logits, vocab_size, cut, num_tied, num_there, UNUSED_BITS, BLOCK)
+        value = _value(cut, UNUSED_BITS)
+        last_tied = _id_of_tie(logits, vocab_size, value, num_tied, num_there, BLOCK)
         last_id = tl.where(cut == lowest, tl.minimum(last_id, last_tied), last_tied)
         total = above + num_tied * weight
     elif needs_total:
-        lowest_value = tl.full([1], 0.0, tl.float32) + _value(cut, UNUSED_BITS)
-        sums = _sums(logits, vocab_size, largest, scale, lowest_value, BLOCK)
-        total = tl.max(sums, 0) - surplus
-    return cut, last_id, total
+        value = _value(cut, UNUSED_BITS)
+        total = _whole(logits, vocab_size, largest, scale, value, BLOCK) - surplus
+    return _value(cut, UNUSED_BITS), last_id, total
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -177,15 +179,64 @@ def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped
 def _sums(  # type: ignore[no-untyped-def]
     logits, vocab_size, largest, scale, thresholds, BLOCK: tl.constexpr
 ):
-    """The weight of all tokens that reach each threshold: float64."""
+    """The weight of all tokens that reach each of the eight thresholds: float64."""
+    # A row for each in one tile would be shorter, but its layout has logits change threads.
+    lowest, second, third, fourth = _four(thresholds, 0)
+    fifth, sixth, seventh, highest = _four(thresholds, 4)
+    zeros = tl.zeros([BLOCK], tl.float32)
+    of_lowest, of_second, of_third, of_fourth = zeros, zeros, zeros, zeros
+    of_fifth, of_sixth, of_seventh, of_highest = zeros, zeros, zeros, zeros
     lane = tl.arange(0, BLOCK)
-    sums = tl.zeros([thresholds.shape[0], BLOCK], tl.float32)
-    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=1):
         token = start + lane
         x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
         some = weights(x, largest, scale)
-        sums += tl.where(x[None, :] >= thresholds[:, None], some[None, :], 0.0)
-    return tl.sum(sums.to(tl.float64), 1)
+        # A product with 0 or 1 and a sum are one instruction, a choice and a sum are two.
+        of_lowest += (x >= lowest).to(tl.float32) * some
+        of_second += (x >= second).to(tl.float32) * some
+        of_third += (x >= third).to(tl.float32) * some
+        of_fourth += (x >= fourth).to(tl.float32) * some
+        of_fifth += (x >= fifth).to(tl.float32) * some
+        of_sixth += (x >= sixth).to(tl.float32) * some
+        of_seventh += (x >= seventh).to(tl.float32) * some
+        of_highest += (x >= highest).to(tl.float32) * some
+    low = _placed(of_lowest, of_second, of_third, of_fourth, 0)
+    return low + _placed(of_fifth, of_sixth, of_seventh, of_highest, 4)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _four(values, first: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Four of the eight values, each by itself."""
+    number = tl.arange(0, _THRESHOLDS) - first
+    a = tl.max(tl.where(number == 0, values, -float("inf")), 0)
+    b = tl.max(tl.where(number == 1, values, -float("inf")), 0)
+    c = tl.max(tl.where(number == 2, values, -float("inf")), 0)
+    d = tl.max(tl.where(number == 3, values, -float("inf")), 0)
+    return a, b, c, d
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _placed(a, b, c, d, first: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The sums of four rows of lanes at their places among eight, 0 elsewhere: float64."""
+    number = tl.arange(0, _THRESHOLDS) - first
+    placed = tl.where(number == 0, tl.sum(a.to(tl.float64), 0), 0.0)
+    placed += tl.where(number == 1, tl.sum(b.to(tl.float64), 0), 0.0)
+    placed += tl.where(number == 2, tl.sum(c.to(tl.float64), 0), 0.0)
+    return placed + tl.where(number == 3, tl.sum(d.to(tl.float64), 0), 0.0)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _whole(  # type: ignore[no-untyped-def]
+    logits, vocab_size, largest, scale, lowest, BLOCK: tl.constexpr
+):
+    """The weight of all tokens from a logit on: float64."""
+    lane = tl.arange(0, BLOCK)
+    sums = tl.zeros([BLOCK], tl.float32)
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=1):
+        token = start + lane
+        x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
+        sums += (x >= lowest).to(tl.float32) * weights(x, largest, scale)
+    return tl.sum(sums.to(tl.float64), 0)
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -195,7 +246,7 @@ def _counts(  # type: ignore[no-untyped-def]
     """How many tokens have each of the keys from `low` to below `high`."""
     lane = tl.arange(0, BLOCK)
     counts = tl.zeros([_BINS], tl.int32)
-    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
+    for start in tl.range(0, vocab_size, BLOCK, num_stages=1):
         token = start + lane
         is_token = token < vocab_size
         x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
@@ -207,30 +258,30 @@ def _counts(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
 def _id_of_tie(  # type: ignore[no-untyped-def]
-    logits,
-    vocab_size,
-    tied_key,
-    num_tied,
-    num_there,
-    UNUSED_BITS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    logits, vocab_size, tied_value, num_tied, num_there, BLOCK: tl.constexpr
 ):
-    """The id of the `num_tied`-th token of a key; beyond all ids if those are all `num_there`."""
-    lane = tl.arange(0, 2 * BLOCK)  # every step waits for a sum, so there should be few
-    last_id = tl.full([], NO_ID, tl.int32)
+    """The id of the `num_tied`-th token of a value; beyond all ids if those are all `num_there`."""
+    lane = tl.arange(0, BLOCK)
+    number = tl.arange(0, _SEGMENTS)
+    first_token = tl.full([], 0, tl.int32)  # of the block that has it
+    rank = tl.full([], 0, tl.int32)  # in that block
     num_before = tl.full([], 0, tl.int32)
     end = tl.where(num_tied < num_there, vocab_size, 0)
-    for start in tl.range(0, end, 2 * BLOCK, num_stages=3):
-        token = start + lane
-        is_token = token < vocab_size
-        x = tl.load(logits + token, mask=is_token, other=-float("inf")).to(tl.float32)
-        is_tied = ((key(x, UNUSED_BITS) == tied_key) & is_token).to(tl.int32)
-        num_here = tl.sum(is_tied, 0)
-        if (num_before < num_tied) & (num_before + num_here >= num_tied):
-            is_last = (num_before + tl.cumsum(is_tied, 0) == num_tied) & (is_tied > 0)
-            last_id = tl.min(tl.where(is_last, token, NO_ID), 0)
-        num_before += num_here
-    return last_id
+    for start in tl.range(0, end, _SEGMENTS * BLOCK):
+        tokens = start + number[:, None] * BLOCK + lane[None, :]
+        is_token = tokens < vocab_size
+        x = tl.load(logits + tokens, mask=is_token, other=-float("inf")).to(tl.float32)
+        counts = tl.sum(((x == tied_value) & is_token).to(tl.int32), 1)
+        reached = num_before + tl.cumsum(counts, 0)
+        is_there = (reached >= num_tied) & (reached - counts < num_tied)
+        first_token += tl.sum(tl.where(is_there, start + number * BLOCK, 0), 0)
+        rank += tl.sum(tl.where(is_there, num_tied - reached + counts, 0), 0)
+        num_before += tl.sum(counts, 0)
+    token = first_token + lane
+    x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
+    is_tied = ((x == tied_value) & (token < vocab_size)).to(tl.int32)
+    is_last = (is_tied > 0) & (tl.cumsum(is_tied, 0) == rank)
+    return tl.min(tl.where(is_last, token, NO_ID), 0)
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -260,7 +311,6 @@ def _value(key, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def is_kept(x, token, cut, last_id, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+def is_kept(x, token, lowest, last_id):  # type: ignore[no-untyped-def]
     """Whether a cut keeps tokens of logits x."""
-    its_key = key(x, UNUSED_BITS)
-    return (its_key > cut) | ((its_key == cut) & (token <= last_id))
+    return (x > lowest) | ((x == lowest) & (token <= last_id))

@@ -20,8 +20,8 @@ from shared.noise import Domain
 from shared.sparse_rows import MAX_ROW_ENTRIES
 from shared.speculation import SMALLEST_RESIDUAL_MASS
 from verifier.row_records import BROKEN_ROW, RECORD_COLUMNS, RESULT_COLUMNS
-from verifier.triton_cut import NO_ID, cut_row, is_kept, largest_logit, weights
-from verifier.triton_noise import block_uniforms, quick_waiting_times, uniforms, waiting_times
+from verifier.triton_cut import NO_ID, cut_row, is_kept, largest_logit
+from verifier.triton_noise import quick_waiting_times, to_uniforms, uniforms, waiting_times
 
 # Bits that no two logits of a type differ in, once they are float32.
 _UNUSED_BITS = {torch.bfloat16: 16, torch.float16: 13, torch.float32: 0}
@@ -89,7 +89,7 @@ def _sample(  # type: ignore[no-untyped-def]
         top_k = tl.load(record + 5).to(tl.int32)
         top_p = tl.load(record + 10).to(tl.float64, bitcast=True)
         is_test = tl.load(record + 1) >= 0
-        cut, last_id, total = cut_row(
+        lowest, last_id, total = cut_row(
             logits, vocab_size, top_k, top_p, largest, scale, is_test, UNUSED_BITS, BLOCK
         )
         best = tl.full([], _NEVER, tl.float64)
@@ -103,10 +103,9 @@ def _sample(  # type: ignore[no-untyped-def]
                 result,
                 largest,
                 temperature,
-                cut,
+                lowest,
                 last_id,
                 total,
-                UNUSED_BITS,
                 ENTRIES,
             )
         if not survives:  # else nobody asks for another token
@@ -117,11 +116,10 @@ def _sample(  # type: ignore[no-untyped-def]
                 largest,
                 temperature,
                 scale,
-                cut,
+                lowest,
                 last_id,
                 best,
                 winner,
-                UNUSED_BITS,
                 BLOCK,
             )
         tl.store(result, winner.to(tl.float64))
@@ -135,10 +133,9 @@ def _test(  # type: ignore[no-untyped-def]
     result,
     largest,
     temperature,
-    cut,
+    lowest,
     last_id,
     total,
-    UNUSED_BITS: tl.constexpr,
     ENTRIES: tl.constexpr,
 ):
     """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x).
@@ -155,13 +152,13 @@ def _test(  # type: ignore[no-untyped-def]
     draft_probs = tl.load(place + 1, mask=is_entry, other=0).to(tl.float64)
     draft_probs = draft_probs / tl.load(record + 4).to(tl.float64)
     x = tl.load(logits + ids, mask=is_entry, other=-float("inf")).to(tl.float32)
-    kept = is_kept(x, ids, cut, last_id, UNUSED_BITS) & is_entry
+    kept = is_kept(x, ids, lowest, last_id) & is_entry
     probs = tl.where(kept, _weights64(x, largest, temperature) / total, 0.0)
 
     draft_id = tl.load(record + 1).to(tl.int32)
     x = tl.load(logits + draft_id).to(tl.float32)
     prob = _weights64(x, largest, temperature) / total
-    prob = tl.where(is_kept(x, draft_id, cut, last_id, UNUSED_BITS), prob, 0.0)
+    prob = tl.where(is_kept(x, draft_id, lowest, last_id), prob, 0.0)
     # A token that its own row does not hold was not drawn from it.
     draft_prob = tl.sum(tl.where(ids == draft_id, draft_probs, 0.0), 0)
     ratio = prob / tl.where(draft_prob > 0, draft_prob, 1.0)
@@ -194,11 +191,10 @@ def _race(  # type: ignore[no-untyped-def]
     largest,
     temperature,
     scale,
-    cut,
+    lowest,
     last_id,
     best,
     winner,
-    UNUSED_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """The first of all kept tokens to arrive, if it is before `best`; token i takes E_i / w_i.
@@ -208,19 +204,23 @@ def _race(  # type: ignore[no-untyped-def]
     """
     seed, position = tl.load(record + 6), tl.load(record + 7).to(tl.int32)
     domain = tl.load(record + 8).to(tl.int32)
-    lane = tl.arange(0, BLOCK)
-    first = tl.full([BLOCK], _NEVER, tl.float32)
-    ids = tl.zeros([BLOCK], tl.int32)
-    for start in tl.range(0, vocab_size, BLOCK, num_stages=3):
-        token = start + lane
-        x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
-        kept = is_kept(x, token, cut, last_id, UNUSED_BITS)
-        if tl.max(kept.to(tl.int32), 0) > 0:
-            times = quick_waiting_times(block_uniforms(seed, position, domain, start, BLOCK))
-            times *= weights(largest, x, scale)  # over the weight, without a division
-            is_first = kept & (times < first)
-            first = tl.where(is_first, times, first)
-            ids = tl.where(is_first, token, ids)
+    quarter = tl.arange(0, BLOCK // 4)
+    zeros = tl.zeros([BLOCK // 4], tl.int32)
+    first = tl.full([BLOCK // 4], _NEVER, tl.float32)
+    ids = zeros
+    for start in tl.range(0, vocab_size, BLOCK):
+        # Four ids share a counter, so a lane takes all four: nothing has to change threads.
+        counter = start // 4 + quarter
+        a, a_kept = _contenders(logits, 4 * counter, vocab_size, lowest, last_id)
+        b, b_kept = _contenders(logits, 4 * counter + 1, vocab_size, lowest, last_id)
+        c, c_kept = _contenders(logits, 4 * counter + 2, vocab_size, lowest, last_id)
+        d, d_kept = _contenders(logits, 4 * counter + 3, vocab_size, lowest, last_id)
+        if tl.max((a_kept | b_kept | c_kept | d_kept).to(tl.int32), 0) > 0:
+            words = tl.philox(seed, counter, zeros + position, zeros + domain, zeros)
+            first, ids = _earlier(first, ids, a, a_kept, 4 * counter, words[0], largest, scale)
+            first, ids = _earlier(first, ids, b, b_kept, 4 * counter + 1, words[1], largest, scale)
+            first, ids = _earlier(first, ids, c, c_kept, 4 * counter + 2, words[2], largest, scale)
+            first, ids = _earlier(first, ids, d, d_kept, 4 * counter + 3, words[3], largest, scale)
     is_close = first <= tl.min(first, 0) * _MARGIN
     x = tl.load(logits + ids).to(tl.float32)
     times = waiting_times(uniforms(seed, position, domain, ids))
@@ -230,6 +230,22 @@ def _race(  # type: ignore[no-untyped-def]
     its_id = tl.min(tl.where(times == time, ids, NO_ID), 0)
     is_better = (time < best) | ((time == best) & (its_id < winner))
     return tl.where(is_better, its_id, winner)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _contenders(logits, token, vocab_size, lowest, last_id):  # type: ignore[no-untyped-def]
+    """The logits of tokens, and which of them a cut keeps."""
+    x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
+    return x, is_kept(x, token, lowest, last_id)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _earlier(first, ids, x, kept, token, words, largest, scale):  # type: ignore[no-untyped-def]
+    """The first arrivals and their ids once these tokens took part."""
+    # Over the weight, without a division.
+    times = quick_waiting_times(to_uniforms(words)) * tl.exp2((largest - x) * scale)
+    is_first = kept & (times < first)
+    return tl.where(is_first, times, first), tl.where(is_first, token, ids)
 
 
 @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]

@@ -63,8 +63,14 @@ def test_a_start_on_a_cpu_measures_powers_of_two_at_two_contexts() -> None:
 
 def test_a_profile_on_a_gpu_reaches_the_longest_round_and_the_whole_cache() -> None:
     grid = CurveGrid.of(scripted(num_blocks=1 << 14), 1500, WHOLE_ON_GPU)
-    assert (*(1 << n for n in range(11)), 1500) == grid.num_tokens
+    assert grid.num_tokens[-2:] == (1024, 1500)
     assert (1024, 4096, 16384, 65536, 262144) == grid.context_tokens
+
+
+def test_on_a_gpu_both_sides_of_every_step_of_the_graphs_are_measured() -> None:
+    grid = CurveGrid.of(scripted(num_blocks=1 << 14), 1024, QUICK_ON_GPU)
+    assert (1, 2, 4, 8, 16, 32, 64, 128, 129, 192, 193, 256, 257) == grid.num_tokens[:13]
+    assert (896, 897, 960, 961, 1024) == grid.num_tokens[-5:]
 
 
 def test_a_grid_stays_within_a_small_cache() -> None:
