@@ -9,11 +9,13 @@ decide anything itself.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import msgspec
 
@@ -37,6 +39,18 @@ class RoundReport(msgspec.Struct, frozen=True):
     settle_seconds: float  # committing, learning, granting: the next round waits for it
     deliver_seconds: float  # handing the verdicts out: the next round does not wait for it
     total_seconds: float  # from the start of planning until it is settled
+
+    @property
+    def overhead_seconds(self) -> float:
+        """What planner, event loop and Python's lock add to what the target needs."""
+        return self.total_seconds - self.forward_seconds - self.sampling_seconds
+
+
+# Python looks for garbage cycles whenever this many objects more are alive; they come from
+# connections and errors, never from rounds. 10,000 objects take 3 ms. With Python's own 700, 10, 10
+# every object was looked at each 17 rounds of 1,000 streams, for 34 ms at most; torch and
+# transformers alone take 0.2 s (2 busy cores, 2026-11).
+_COLLECTION_THRESHOLDS = (10_000, 20, 100)
 
 
 class _Running(msgspec.Struct, frozen=True):
@@ -86,7 +100,10 @@ class Engine:
 
     async def run(self) -> None:
         """Plan, verify, settle; sleeps while no stream has work."""
-        with ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread:
+        with (
+            _short_collections(),
+            ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread,
+        ):
             settled: _Settled | None = None
             while True:
                 running = self._start_round(thread)
@@ -165,3 +182,19 @@ class Engine:
         except TimeoutError:
             pass
         self._work.clear()
+
+
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Let Python's search for garbage stop rounds seldom, and never look at what was there before.
+
+    Torch and transformers are 200,000 objects that stay.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTION_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()

@@ -58,7 +58,7 @@ def _draft_shares(parts: list[_Part], num_left: int) -> list[int]:
 
 
 def _num_testable(part: _Part) -> int:
-    if not part.reads_all:
+    if not part.reads_all or not part.stream.path.live:
         return 0
     return len(part.stream.testable(part.stream.request.max_output_tokens)[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -399,3 +400,34 @@ def test_a_target_that_takes_no_time_leaves_others_their_turn() -> None:
     asyncio.run(run())
     assert 200 == len(parts.delivered)
     assert num_turns >= 200
+
+
+def test_while_rounds_run_python_seldom_looks_for_garbage_and_as_before_after_that() -> None:
+    before, frozen_before = gc.get_threshold(), gc.get_freeze_count()
+
+    async def run() -> tuple[int, int]:
+        parts = Parts()
+        running = asyncio.create_task(parts.engine.run())
+        await asyncio.sleep(0)
+        meanwhile = gc.get_threshold()[0], gc.get_freeze_count()
+        parts.engine.stop()
+        await running
+        return meanwhile
+
+    threshold, num_frozen = asyncio.run(run())
+    assert threshold > before[0]
+    assert num_frozen > frozen_before
+    assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
+
+
+def test_what_a_round_takes_beyond_the_target_is_its_overhead() -> None:
+    report = RoundReport(
+        round_=Round(items=()),
+        plan_seconds=0.002,
+        forward_seconds=0.02,
+        sampling_seconds=0.001,
+        settle_seconds=0.003,
+        deliver_seconds=0.004,
+        total_seconds=0.03,
+    )
+    assert pytest.approx(0.009) == report.overhead_seconds
