@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 
+import msgspec
+
 from edge_agent.draft_step import Committed, DraftSettings
 from edge_agent.drafter import Drafter
 from edge_agent.generation import Finished, GenerationRequest, TextOrigin, TextPiece, Timings
 from edge_agent.stream import AgentStream
 from shared.errors import GoodspeedError, ModelError, RequestRefused, TooManyStreams
-from shared.messages import MAX_63_BITS, Draft, Error, ErrorCode, Open, Opened, Verdict
+from shared.messages import (
+    MAX_63_BITS,
+    MAX_POSITION,
+    Draft,
+    Error,
+    ErrorCode,
+    Open,
+    Opened,
+    Resume,
+    Verdict,
+)
 from shared.session import AGENT_STREAM, StreamState, next_state
 from shared.text import TextAssembler
 from shared.token_ids import count_token_ids, pack_token_ids
@@ -19,10 +31,20 @@ Event = TextPiece | Finished | GoodspeedError
 
 
 class ActiveGeneration:
-    """Owned by the agent; a client reads `events` until Finished or an error."""
+    """Owned by the agent; a client reads `events` until Finished or an error.
+
+    One that `is_resumed` was begun before the agent was restarted: the verifier tells what the
+    request was, and all that came out.
+    """
 
     def __init__(
-        self, request: GenerationRequest, drafter: Drafter, settings: DraftSettings, now: float
+        self,
+        request: GenerationRequest,
+        drafter: Drafter,
+        settings: DraftSettings,
+        now: float,
+        *,
+        is_resumed: bool = False,
     ) -> None:
         self.request = request
         self.events: asyncio.Queue[Event] = asyncio.Queue()
@@ -35,8 +57,10 @@ class ActiveGeneration:
             sampling=request.sampling,
             drafts=request.draft_length != 0,
         )
-        self._stream_id = random.SystemRandom().randint(0, MAX_63_BITS)
-        self._text = TextAssembler(drafter.token_bytes, drafter.special_ids, request.stop)
+        self._stream_id = request.stream_id if request.stream_id is not None else new_stream_id()
+        self._drafter = drafter
+        self._text = self._assembler()
+        self._is_resumed = is_resumed
         self._started_at = now
         self._first_token_at: float | None = None
         self._cached_prefix_tokens = 0
@@ -45,12 +69,18 @@ class ActiveGeneration:
         self._num_verdicts = self._num_drafting_verdicts = 0
         self._wire_bytes = 0
 
-    def open_message(self, channel: int) -> Open:
+    def open_message(self, channel: int) -> Open | Resume:
         """Open, or open again after the link was lost: with what is committed, never twice."""
         stream, request = self.stream, self.request
         self.state = StreamState.OPENING
         stream.reopen(channel)
         is_known = stream.prompt_ids is not None
+        if is_known:
+            # What earlier drafts came to has taught the verifier: none may be drawn again.
+            stream.salt += 2 * MAX_POSITION
+        elif self._is_resumed:
+            stream.salt = new_stream_id()  # nor those of the agent before
+            return Resume(channel=channel, stream_id=self._stream_id)
         return Open(
             channel=channel,
             stream_id=self._stream_id,
@@ -81,6 +111,8 @@ class ActiveGeneration:
         self.state = next_state(AGENT_STREAM, self.state, message)
         match message:
             case Opened():
+                if self._is_resumed and self.stream.prompt_ids is None:
+                    self._learn_request(message)
                 self.stream.opened(message)
                 self._cached_prefix_tokens = message.cached_prefix_tokens
             case Verdict():
@@ -96,6 +128,22 @@ class ActiveGeneration:
         self.events.put_nowait(error)
 
     # --- private -------------------------------------------------------------------------------
+
+    def _assembler(self) -> TextAssembler:
+        drafter = self._drafter
+        return TextAssembler(drafter.token_bytes, drafter.special_ids, self.request.stop)
+
+    def _learn_request(self, message: Opened) -> None:
+        self.request = msgspec.structs.replace(
+            self.request,
+            sampling=message.sampling,
+            stop=message.stop,
+            max_tokens=message.max_tokens,
+            draft_length=message.draft_length,
+        )
+        self._text = self._assembler()
+        self.stream.sampling = message.sampling
+        self.stream.drafts = message.draft_length != 0
 
     def _verdict(self, message: Verdict, now: float) -> None:
         committed = self.stream.verdict(message, now)
@@ -149,9 +197,16 @@ class ActiveGeneration:
         )
 
 
+def new_stream_id() -> int:
+    """A name that nobody can guess."""
+    return random.SystemRandom().randint(0, MAX_63_BITS)
+
+
 def _client_error(error: Error) -> GoodspeedError:
     if error.code == ErrorCode.REQUEST:
         return RequestRefused(error.sentence, error.field or None)
+    if error.code == ErrorCode.UNKNOWN_STREAM:
+        return RequestRefused(error.sentence, "id")
     if error.code == ErrorCode.LIMIT:
         return TooManyStreams(error.sentence)
     return ModelError(f"the verifier ended the stream: {error.sentence}")

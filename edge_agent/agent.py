@@ -9,7 +9,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import aiohttp
 
@@ -77,6 +78,8 @@ class Agent:
         self._generations: dict[int, ActiveGeneration] = {}  # by channel
         self._parted: list[ActiveGeneration] = []  # waiting for a new link
         self._next_channel = 0
+        self._trouble: type[GoodspeedError] | None = None  # why there is no link, as was said
+        self._is_stopped = False
         self._hello = Hello(
             protocol_version=PROTOCOL_VERSION,
             agent_version=__version__,
@@ -103,10 +106,32 @@ class Agent:
             raise VerifierAway(f"the verifier at {self._url} is shutting down")
         now = time.monotonic()
         generation = ActiveGeneration(request, self._drafter, self._settings, now)
+        async with aclosing(self._events(generation)) as events:
+            async for event in events:
+                yield event
+
+    async def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
+        """All events of a generation that this agent had before its restart; see `Generator`."""
+        if self._is_stopped:
+            raise VerifierAway(self._lost_because)
+        request = GenerationRequest(stream_id=stream_id)
+        now = time.monotonic()
+        generation = ActiveGeneration(request, self._drafter, self._settings, now, is_resumed=True)
+        async with aclosing(self._events(generation)) as events:
+            async for event in events:
+                yield event
+
+    async def _events(
+        self, generation: ActiveGeneration
+    ) -> AsyncGenerator[TextPiece | Finished, None]:
+        """Open it now or as soon as there is a link; closing the iterator cancels it."""
         try:
-            self._open(self._link, generation)
             if generation.stream.drafts:
                 self._drafting.add(generation.stream)
+            if self._link is not None and self._link.takes_streams:
+                self._open(self._link, generation)
+            else:
+                self._part(generation)
             while True:
                 event = await generation.events.get()
                 if isinstance(event, GoodspeedError):
@@ -129,6 +154,7 @@ class Agent:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._link, self._lost_because = None, "the agent is shutting down"
+            self._is_stopped = True
             self._fail_all(VerifierAway(self._lost_because))
             for task in tasks:
                 task.cancel()
@@ -159,18 +185,26 @@ class Agent:
         is_refused = isinstance(error, AuthRejected | HandshakeRejected)
         if is_refused:
             self._fail_all(VerifierAway(str(error)))
-        now = time.monotonic()
         for generation in self._generations.values():
             if generation.state is not StreamState.ENDED:
-                generation.parted_at = now
-                self._parted.append(generation)
+                self._part(generation)
         self._generations.clear()
         retry_after = getattr(error, "retry_after_seconds", None)
-        delay = backoff.delay_seconds(random.random(), retry_after, is_refused=is_refused)
-        is_news = was_linked or backoff.is_first_failure
-        level = logging.WARNING if is_news else logging.DEBUG
+        delay = backoff.delay_seconds(
+            random.random(),
+            retry_after,
+            is_refused=is_refused,
+            is_awaited=bool(self._parted) and not was_linked,
+        )
+        level = logging.DEBUG if self._trouble is type(error) else logging.WARNING
         logger.log(level, "%s; trying again in %.1f s", error, delay)
+        self._trouble = type(error)
         return delay
+
+    def _part(self, generation: ActiveGeneration) -> None:
+        """Let a generation wait for the next link, for a while."""
+        generation.parted_at = time.monotonic()
+        self._parted.append(generation)
 
     async def _pause(self, delay_seconds: float) -> None:
         """Wait; clients that have waited long enough for the verifier are told."""
@@ -185,7 +219,7 @@ class Agent:
 
     def _welcomed(self, link: Link, welcome: Welcome) -> None:
         logger.info("connected to %s at %s", welcome.target_model, self._url)
-        self._link = link
+        self._link, self._trouble = link, None
         self._target_model = welcome.target_model
         self._next_channel = 0
         parted, self._parted = self._parted, []
@@ -222,8 +256,7 @@ class Agent:
             self._cancel(generation)
         if self._generations.get(generation.stream.channel) is generation:
             del self._generations[generation.stream.channel]
-        if generation.stream.drafts:
-            self._drafting.remove(generation.stream)
+        self._drafting.remove(generation.stream)
 
     def _cancel(self, generation: ActiveGeneration) -> None:
         channel = generation.stream.channel

@@ -11,12 +11,12 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 
 from edge_agent.api_errors import errors_in_openai_shape, failure_of, internal_failure
-from edge_agent.api_guard import LOOPBACK_HOSTS, guard
+from edge_agent.api_guard import LOOPBACK_HOSTS, guard, in_hand
 from edge_agent.chat_socket import ChatSockets
 from edge_agent.event_stream import ClientGone, EventStream
 from edge_agent.generation import Finished, Generator, TextPiece
@@ -34,11 +34,16 @@ from edge_agent.openai_response import (
     whole_answer,
 )
 from edge_agent.running import Events, running
+from shared.door import Door, DoorLimits, is_our_error
 from shared.errors import GoodspeedError, LocalProtocolError
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
+# Until the whole head of a request is there, and between two of them.
+REQUEST_SECONDS = 15.0
+# A browser opens six to a host.
+MAX_IDLE_CONNECTIONS = 128
 _UNKNOWN_MODEL = "goodspeed"  # an answer may begin while the verifier is on its way
 
 
@@ -65,7 +70,7 @@ def build_app(
     """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
-        middlewares=[errors_in_openai_shape, guard(api_token, allowed_hosts)],
+        middlewares=[errors_in_openai_shape, in_hand, guard(api_token, allowed_hosts)],
     )
     endpoints = _Endpoints(generator, model_id, patience)
     chat_sockets = ChatSockets(generator)
@@ -80,13 +85,29 @@ def build_app(
 
 def build_runner(app: web.Application) -> web.AppRunner:
     """The runner that the application needs: a client that leaves ends its generation at once."""
+    http_logger = logging.getLogger("edge_agent.http")
+    http_logger.addFilter(is_our_error)
     return web.AppRunner(
         app,
         handler_cancellation=True,
-        keepalive_timeout=15,
+        keepalive_timeout=REQUEST_SECONDS,
         shutdown_timeout=2,
         access_log=None,
+        logger=http_logger,
     )
+
+
+async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
+    """Let clients in, through a door; close what it returns before cleaning the runner up.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    assert runner.server is not None, "the runner must be set up"
+    limits = DoorLimits(max_idle=MAX_IDLE_CONNECTIONS, idle_seconds=REQUEST_SECONDS + 1)
+    door = Door(runner.server, loop.call_later, loop.time, limits)
+    return await loop.create_server(cast(Any, door), host, port)
 
 
 class _Endpoints:

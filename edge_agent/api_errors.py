@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5  # about two tries of the agent's own to reach the verifier
 
-_KEPT_HEADERS = ("Allow", "Connection")
+_KEPT_HEADERS = ("Allow", "Connection", "Retry-After")
 
 
 @dataclass(frozen=True, slots=True)

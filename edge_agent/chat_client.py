@@ -2,14 +2,17 @@
 
 A socket kept open between questions would need a reader for the agent's pings while a person
 thinks; a new one costs about a millisecond, and an agent that was restarted meanwhile is no matter.
+A socket that breaks in the middle of an answer is replaced, and the answer goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -21,8 +24,10 @@ from edge_agent.chat_messages import (
     ChatError,
     ChatFinished,
     ChatMessageOut,
+    Started,
     Text,
 )
+from edge_agent.reconnect import Backoff
 from shared.errors import (
     AuthRejected,
     GoodspeedError,
@@ -37,7 +42,11 @@ HEARTBEAT_SECONDS = 20.0
 TOO_BIG = aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 CANCEL_SECONDS = 5.0  # for the agent to end an answer that was stopped
 
+# How long to try to come back to an answer; the agent keeps it about as long.
+RESUME_SECONDS = 60.0
+
 Answer = AsyncGenerator[Text | ChatFinished]
+_Messages = AsyncGenerator[Started | Text | ChatFinished]
 
 
 class _Model(msgspec.Struct):
@@ -76,11 +85,37 @@ class ChatClient:
         """The texts of the answer, then its end; setting `stop` ends it early.
 
         Raises:
-            LinkLost: the agent cannot be reached, or went away.
+            LinkLost: the agent cannot be reached, or went away and did not come back.
             AuthRejected: it wants another API token.
             RequestRefused: it refuses a field of the request.
             GoodspeedError: anything else that it reports.
         """
+        asked = {"type": "generate", **request}
+        answer_id: str | None = None
+        num_characters = 0
+        cut = _Cut()
+        while True:
+            try:
+                async with aclosing(self._messages(asked, stop)) as messages:
+                    async for said in messages:
+                        cut.is_mended()
+                        if isinstance(said, Started):
+                            answer_id = said.id
+                            continue
+                        yield said
+                        if isinstance(said, ChatFinished):
+                            return
+                        num_characters += len(said.text)
+            except LinkLost:
+                if answer_id is None or not await cut.wait(stop):
+                    raise
+            if stop.is_set():
+                yield ChatFinished("cancelled")  # the agent finds out by itself
+                return
+            asked = {"type": "resume", "id": answer_id, "num_characters": num_characters}
+
+    async def _messages(self, asked: Mapping[str, Any], stop: asyncio.Event) -> _Messages:
+        """What the agent says on one socket."""
         async with self._failures_explained():
             async with asyncio.timeout(CONNECT_SECONDS):
                 socket = await self._http.ws_connect(
@@ -91,19 +126,18 @@ class ChatClient:
                 )
             stopper = asyncio.create_task(_pass_on(stop, socket), name="stop an answer")
             try:
-                await socket.send_str(msgspec.json.encode({"type": "generate", **request}).decode())
+                await socket.send_str(msgspec.json.encode(asked).decode())
                 while True:
-                    said = self._read(await socket.receive())
-                    yield said
-                    if isinstance(said, ChatFinished):
-                        return
+                    yield self._read(await socket.receive())
             finally:
                 stopper.cancel()
                 await socket.close()
 
-    def _read(self, message: aiohttp.WSMessage) -> Text | ChatFinished:
+    def _read(self, message: aiohttp.WSMessage) -> Started | Text | ChatFinished:
         if message.type is aiohttp.WSMsgType.CLOSE and message.data == TOO_BIG:
             raise RequestRefused(f"the conversation exceeds {MAX_CLIENT_MESSAGE_BYTES} bytes")
+        if message.type is aiohttp.WSMsgType.CLOSE:
+            raise LinkError(f"the agent at {self.address} left in mid-answer")
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise LinkLost(f"the agent at {self.address} went away in mid-answer")
         said: ChatMessageOut = msgspec.json.decode(message.data, type=ChatMessageOut)
@@ -135,6 +169,35 @@ class ChatClient:
                 return LinkError(f"the agent does not go by the name of {self.address}")
             case _:
                 return LinkError(f"what answers at {self._url} is no agent (HTTP status {status})")
+
+
+class _Cut:
+    """The time since the agent was heard of, and when to look for it again."""
+
+    def __init__(self) -> None:
+        self._backoff = Backoff()
+        self._came_at = self._heard_at = time.monotonic()
+        self._is_cut = False
+
+    def is_mended(self) -> None:
+        """The agent said something."""
+        self._heard_at = time.monotonic()
+        if self._is_cut:
+            self._is_cut, self._came_at = False, self._heard_at
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Wait before the next attempt, but not beyond `stop`; False: it has been too long."""
+        if not self._is_cut:
+            self._backoff.connected(self._heard_at - self._came_at)
+            self._is_cut = True
+        if time.monotonic() - self._heard_at > RESUME_SECONDS:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                self._backoff.delay_seconds(random.random(), is_awaited=True)
+            ):
+                await stop.wait()
+        return True
 
 
 async def _pass_on(stop: asyncio.Event, socket: aiohttp.ClientWebSocketResponse) -> None:

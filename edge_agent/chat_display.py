@@ -85,7 +85,8 @@ def details(finished: ChatFinished, num_answers: int, num_tokens: int) -> str:
     """What `/stats` shows: the last answer, and the whole conversation in one line."""
     session = f"conversation   {num_tokens} tokens, answers: {num_answers}"
     if finished.timings is None:
-        return f"last answer    stopped, no figures\n{session}"
+        why = "stopped" if finished.reason == "cancelled" else "resumed after the agent's restart"
+        return f"last answer    {why}, no figures\n{session}"
     return "\n".join([*_answer_lines(finished, finished.timings), session])
 
 

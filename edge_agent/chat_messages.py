@@ -1,8 +1,13 @@
 """What the chat socket says: JSON objects with a `type`, in text messages.
 
 A client sends `{"type": "generate", …}` with the fields of an OpenAI chat request, or
-`{"type": "cancel"}`. Every accepted `generate` is answered by any number of `text`, and then by
-exactly one `finished`, or one `error` whose `is_generating` is false.
+`{"type": "cancel"}`. Every accepted `generate` is answered by one `started`, any number of `text`,
+and then by exactly one `finished`, or one `error` whose `is_generating` is false.
+
+A client whose socket broke in the middle of an answer opens another one within a minute and sends
+`{"type": "resume", "id": …, "num_characters": …}` with the id of `started` and the number of
+characters (Unicode code points) that it has of the answer: it gets the rest, as if nothing had
+happened. Closing a socket properly, with a close frame, ends the answer.
 """
 
 from __future__ import annotations
@@ -15,6 +20,12 @@ from shared.messages import AcceptanceMode, FinishReason
 MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
 
 
+class Started(msgspec.Struct, frozen=True, tag_field="type", tag="started"):
+    """An answer is being generated; whoever knows its id may read it."""
+
+    id: str  # a number of 63 bits, too large for JavaScript's own
+
+
 class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
     """A piece of the answer."""
 
@@ -23,7 +34,9 @@ class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
 
 
 class ChatFinished(msgspec.Struct, frozen=True, tag_field="type", tag="finished"):
-    """The end of an answer; a cancelled one has no figures."""
+    """The end of an answer; one that was cancelled, or goes back to before the agent's restart, has
+    no figures.
+    """
 
     reason: FinishReason
     timings: Timings | None = None
@@ -39,4 +52,4 @@ class ChatError(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     is_generating: bool = False  # an answer goes on all the same
 
 
-ChatMessageOut = Text | ChatFinished | ChatError
+ChatMessageOut = Started | Text | ChatFinished | ChatError

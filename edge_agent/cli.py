@@ -18,7 +18,9 @@ from edge_agent.chat import chat
 from edge_agent.config import AgentConfig, ApiSection
 from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import Drafter, Forward
+from edge_agent.fleet_command import fleet
 from edge_agent.model_commands import model
+from edge_agent.model_free import ModelFreeDrafter
 from edge_agent.models import resolve
 from shared.command_line import (
     FriendlyGroup,
@@ -48,6 +50,7 @@ First steps:
   goodspeed-agent model pull smollm2-135m-instruct
   goodspeed-agent run --set verifier.url=ws://HOST:8443 --set verifier.token_file=token
   goodspeed-agent chat
+  goodspeed-agent run --set draft.model= …     # without a model: n-grams draft alone
   goodspeed-agent config init > agent.toml     # every setting explained
 """
 
@@ -70,9 +73,9 @@ def run(loaded: Loaded[AgentConfig]) -> None:
     set_up_logging(config.log.level)
     token = _token(config)
     api_token = _api_token(config.api)
-    drafter = _load_drafter(config)
     import uvloop
 
+    drafter = _load_drafter(config) if config.draft.model else _model_free(config, token)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(config, drafter, token, api_token))
@@ -81,10 +84,8 @@ def run(loaded: Loaded[AgentConfig]) -> None:
 
 
 async def _serve(config: AgentConfig, drafter: Drafter, token: str, api_token: str | None) -> None:
-    from aiohttp import web
-
     from edge_agent.agent import Agent
-    from edge_agent.api import build_app, build_runner
+    from edge_agent.api import build_app, build_runner, listen
     from edge_agent.api_guard import LOOPBACK_HOSTS
 
     agent = Agent(
@@ -92,17 +93,20 @@ async def _serve(config: AgentConfig, drafter: Drafter, token: str, api_token: s
         _draft_settings(config, drafter),
         url=config.verifier.url,
         token=token,
-        draft_token_seconds=_draft_token_seconds(drafter),
+        draft_token_seconds=_draft_token_seconds(drafter) if config.draft.model else 0.0,
     )
     hosts = LOOPBACK_HOSTS if api_token is None else None
     runner = build_runner(build_app(agent, api_token=api_token, allowed_hosts=hosts))
     await runner.setup()
+    listener: asyncio.Server | None = None
     try:
-        await web.TCPSite(runner, config.api.host, config.api.port).start()
-        host, port = runner.addresses[0][:2]
+        listener = await listen(runner, config.api.host, config.api.port)
+        host, port = listener.sockets[0].getsockname()[:2]
         logger.info("drafting with %s, serving http://%s:%d", drafter.model_name, host, port)
         await _until_stopped(agent)
     finally:
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
     logger.info("stopped")
 
@@ -139,12 +143,23 @@ def _load_drafter(config: AgentConfig) -> Drafter:
     )
 
 
+def _model_free(config: AgentConfig, token: str) -> Drafter:
+    """A board without a model; the verifier knows what token ids mean."""
+    from edge_agent.vocabulary import get_vocabulary
+
+    cache_dir = default_cache_dir(os.environ)
+    vocabulary = asyncio.run(get_vocabulary(config.verifier.url, token, cache_dir))
+    return ModelFreeDrafter(vocabulary, config.draft.max_streams, config.draft.context_tokens)
+
+
 def _draft_settings(config: AgentConfig, drafter: Drafter) -> DraftSettings:
     return DraftSettings(
         row_entries=config.draft.row_entries,
         confidence_stop=config.draft.confidence_stop,
         prefill_chunk_tokens=PREFILL_CHUNK_TOKENS,
         context_tokens=drafter.context_tokens,
+        ngram_tokens=config.draft.ngram_tokens,
+        has_model=bool(config.draft.model),
     )
 
 
@@ -190,5 +205,6 @@ def _credential(name: str) -> Path | None:
 
 
 main.add_command(chat)
+main.add_command(fleet)
 main.add_command(model)
 main.add_command(config_commands(AgentConfig))

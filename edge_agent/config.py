@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from edge_agent.look_up import LONGEST_NGRAM
 from shared.config import LogSection, Section
 from shared.config_words import SECRET, must_be
 from shared.credentials import TOKEN_PATTERN
@@ -68,7 +69,10 @@ class DraftSection(Section, frozen=True):
 
     model: Annotated[
         str,
-        Meta(min_length=1, description="a name known to `goodspeed-agent model pull`, or a path"),
+        Meta(
+            description="a name known to `goodspeed-agent model pull`, or a path; "
+            "empty: none, n-grams draft alone"
+        ),
     ] = "smollm2-135m-instruct"
     threads: Annotated[
         int, Meta(ge=0, le=1024, description="for drafting; 0: one, best where cores are shared")
@@ -91,6 +95,14 @@ class DraftSection(Section, frozen=True):
             description="stop a draft early where the likeliest token is below this; 0: never",
         ),
     ] = 0.0
+    ngram_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=LONGEST_NGRAM,
+            description="tokens that must recur to be drafted without the model, at most; 0: off",
+        ),
+    ] = 4
     row_entries: Annotated[
         int,
         Meta(
@@ -99,6 +111,13 @@ class DraftSection(Section, frozen=True):
             description="most probabilities sent with a sampled draft token",
         ),
     ] = 32
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """Something must draft."""
+        if self.ngram_tokens == 1:
+            yield "ngram_tokens", f"0, or from 2 to {LONGEST_NGRAM}"
+        if not self.model and not self.ngram_tokens:
+            yield "model", "a name or a path as long as draft.ngram_tokens is 0"
 
 
 class ApiSection(Section, frozen=True):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_agent.draft_step import DraftStep
 from edge_agent.drafter import Drafter, DraftInterrupted, Forward
+from edge_agent.look_up import LookUp, drafter_rates
 from edge_agent.stream import AgentStream
 from shared.errors import ModelError
 from shared.messages import Draft, Ready
@@ -37,7 +38,9 @@ class _Drawn(msgspec.Struct, frozen=True):
 
 
 class _Lost(msgspec.Struct, frozen=True):
-    """The slot does not hold what the step builds on: nothing was computed."""
+    """Nothing was computed: the slot holds less than the step builds on, or it was interrupted."""
+
+    num_held: int
 
 
 class _Failed(msgspec.Struct, frozen=True):
@@ -50,34 +53,51 @@ _Result = _Drawn | _Lost | _Failed
 
 
 class DraftingLoop:
-    """Drafts for up to `drafter.num_slots` streams; streams beyond that wait for a free slot."""
+    """Drafts for up to `drafter.num_slots` streams; streams beyond that wait for a free slot.
+
+    Those that wait draft what n-grams suggest, as all do on a board without a model.
+    """
 
     def __init__(self, drafter: Drafter, send: SendDraft) -> None:
         self._drafter = drafter
         self._send = send
+        self._streams: list[AgentStream] = []
         self._slots: list[AgentStream | None] = [None] * drafter.num_slots
         self._waiting: list[AgentStream] = []
+        self._running: list[_Job] = []  # what the draft model computes
         self._failing_slots: set[int] = set()
+        self._rates = drafter_rates()  # of all streams so far
         self._work = asyncio.Event()
 
     def add(self, stream: AgentStream) -> None:
-        """Draft for this stream from now on."""
-        self._waiting.append(stream)
-        self._fill_slots()
+        """Draft for this stream from now on; before it is opened."""
+        stream.look_up = LookUp(stream.settings.ngram_tokens, self._rates.continued())
+        stream.has_model = False
+        self._streams.append(stream)
+        if stream.settings.has_model:
+            self._waiting.append(stream)
+            self._fill_slots()
         self._work.set()
 
     def remove(self, stream: AgentStream) -> None:
         """The stream ended; its slot is free for the next one."""
+        if stream in self._streams:
+            self._streams.remove(stream)
         if stream in self._waiting:
             self._waiting.remove(stream)
         elif stream in self._slots:
             self._slots[self._slots.index(stream)] = None
             stream.version += 1  # what is being computed for it is for nobody
             self._fill_slots()
+            self._stop_if_futile()
             self._work.set()
 
     def wake(self) -> None:
-        """A stream may have something to compute."""
+        """A stream heard from the verifier: it may have something to compute, or be ready."""
+        for stream in self._streams:
+            if stream.becomes_ready_without_model():
+                self._send(stream, Ready(stream.channel))
+        self._stop_if_futile()
         self._work.set()
 
     async def run(self) -> None:
@@ -92,7 +112,9 @@ class DraftingLoop:
                         self._work.clear()
                         continue
                     started_at = time.monotonic()
+                    self._running = jobs
                     results = await loop.run_in_executor(thread, self._compute, jobs)
+                    self._running = []
                     now = time.monotonic()
                     self._settle(jobs, results, now - started_at, now)
             finally:
@@ -100,10 +122,19 @@ class DraftingLoop:
 
     # --- private -------------------------------------------------------------------------------
 
+    def _stop_if_futile(self) -> None:
+        """Abort the draft model where all that it reads became wrong: a token takes long there."""
+        if self._running and all(self._is_futile(*job) for job in self._running):
+            self._drafter.interrupt()
+
+    def _is_futile(self, slot: int, stream: AgentStream, step: DraftStep) -> bool:
+        return self._slots[slot] is not stream or stream.is_overtaken(step)
+
     def _fill_slots(self) -> None:
         for slot, stream in enumerate(self._slots):
             if stream is None and self._waiting:
-                self._slots[slot] = self._waiting.pop(0)
+                self._slots[slot] = first = self._waiting.pop(0)
+                first.has_model = True
 
     def _jobs(self) -> list[_Job]:
         jobs = []
@@ -117,7 +148,7 @@ class DraftingLoop:
         try:
             return self._attempt(jobs)
         except DraftInterrupted:
-            return [_Lost() for _ in jobs]
+            return [self._lost(slot) for slot, _, _ in jobs]
         except ModelError as error:
             if len(jobs) == 1:
                 return [_Failed(error)]
@@ -128,7 +159,10 @@ class DraftingLoop:
         batch = [Forward(slot, step.token_ids, step.spec is not None) for slot, _, step in kept]
         logits = self._drafter.forward(batch) if batch else []
         drawn = {slot: _draw(step, row) for (slot, _, step), row in zip(kept, logits, strict=True)}
-        return [drawn.get(slot, _Lost()) for slot, _, _ in jobs]
+        return [drawn[slot] if slot in drawn else self._lost(slot) for slot, _, _ in jobs]
+
+    def _lost(self, slot: int) -> _Lost:
+        return _Lost(self._drafter.num_tokens(slot))
 
     def _rolls_back(self, slot: int, _: AgentStream, step: DraftStep) -> bool:
         num_held, num_wanted = self._drafter.num_tokens(slot), step.num_kept_tokens
@@ -146,8 +180,8 @@ class DraftingLoop:
                 case _Drawn():
                     self._failing_slots.discard(slot)
                     drafts = stream.fed(step, result.token, seconds, now)
-                case _Lost():
-                    drafts = stream.restart_feeding()
+                case _Lost(num_held):
+                    drafts = stream.restart_feeding(num_held)
                 case _Failed():
                     # Once for each series of failures; they come as often as verdicts do.
                     level = logging.DEBUG if slot in self._failing_slots else logging.WARNING

@@ -11,7 +11,7 @@ from shared.messages import MAX_63_BITS, AcceptanceMode
 from shared.noise import Domain
 from shared.path import DraftToken
 from shared.sampling import SamplingParameters, probabilities
-from shared.sparse_rows import quantise
+from shared.sparse_rows import WEIGHT_TOTAL, SparseRow, quantise
 from shared.speculation import draw
 
 # A draft distribution may be anything, as long as its numbers are the ones that are sent; beyond
@@ -55,6 +55,20 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
     domain = Domain.BONUS if spec.is_guess else Domain.DRAFT
     token_id = draw(row.token_ids, row.weights, spec.seed, spec.position, domain)
     return DraftToken(token_id, None if spec.is_guess else row)
+
+
+def certain_token(token_id: int, spec: DrawSpec) -> DraftToken:
+    """A token that no model drew: in `rejection` from a distribution that knows nothing else.
+
+    Which token may depend on nothing but the tokens before it.
+    """
+    if spec.mode == "coupled" or spec.is_guess:
+        return DraftToken(token_id)
+    row = SparseRow(
+        token_ids=np.array([token_id], dtype=np.uint32),
+        weights=np.array([WEIGHT_TOTAL], dtype=np.uint16),
+    )
+    return DraftToken(token_id, row)
 
 
 def path_seed(seed: int, base: int) -> int:

@@ -26,6 +26,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     acceptance_mode: AcceptanceMode | None = None
     draft_length: int | None = None  # None: the policy decides; 0: speculation off
+    stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
 
 
 TextOrigin = Literal[
@@ -82,5 +83,16 @@ class Generator(Protocol):
         Raises:
             VerifierAway: there is no verifier now, or it left for too long.
             RequestRefused: the verifier refuses this request; `field` names the part of it.
+        """
+        ...
+
+    def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
+        """All events of a generation that this agent knows nothing of, from its first on.
+
+        It was restarted in the middle of it; Finished has the times since then only.
+
+        Raises:
+            VerifierAway: there is no verifier for too long.
+            RequestRefused: the verifier knows nothing of it either.
         """
         ...

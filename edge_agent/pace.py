@@ -6,8 +6,14 @@ time is worth more than a long one too late.  Pure; `now` is an argument.
 
 from __future__ import annotations
 
+import math
+
 # Rounds differ by their tokens and by who takes part; a few verdicts follow that.
 _SMOOTHING = 0.2
+# The rest of the round that is running (half of it on average), the token's own, one that starts
+# with its verdict, and those in which a new path is not ahead yet. With 1.5, 2.5 and 3 n-grams cost
+# up to 4 % of the tokens/s of the model alone, with this at most 1 % (benchmarks/replay_ngram.py).
+_ROUNDS_LOST = 4.0
 
 
 class Pace:
@@ -44,6 +50,17 @@ class Pace:
     def token_drafted(self, seconds: float) -> None:
         """One draft token took this long."""
         self._token_seconds = _smoothed(self._token_seconds, seconds)
+
+    @property
+    def drafts_at_stake(self) -> float:
+        """Tokens of the draft model that are lost if one drafted now is wrong; inf: unknown.
+
+        It draws on until it hears of that; the target meanwhile says one token a round itself.
+        """
+        if not self._verdict_seconds or not self._token_seconds:
+            return math.inf
+        seconds = self.round_trip_seconds + _ROUNDS_LOST * self._verdict_seconds
+        return max(seconds / self._token_seconds - seconds / self._verdict_seconds, 0.0)
 
     def is_last_chance(self, now: float) -> bool:
         """Whether another token would come too late for the next round that this draft can reach.

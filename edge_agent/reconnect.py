@@ -1,17 +1,25 @@
-"""When to try the verifier again: pure, with the random number as an argument.
+"""When to try a lost connection again: pure, with the random number as an argument.
 
 Full jitter (a thousand boards must not come back in the same instant): a random part of a delay
-that doubles up to a limit and starts over after a healthy connection.
+that doubles up to a limit.  A connection makes up for failures while it lives, so that who is cut
+off now and then is back at once, and a link that breaks as soon as it is there is tried less and
+less often.
 """
 
 from __future__ import annotations
 
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
+# While somebody is in the middle of an answer, a verifier that cannot be reached is looked for this
+# often at least: it may be starting again, and should not be waited for longer than that takes.
+AWAITED_DELAY_SECONDS = 1.0
 # A token that was refused will hardly be accepted soon; somebody has to act first.
 REFUSED_DELAY_SECONDS = 60.0
-# A connection that lived this long was a good one: the next failure starts from the first delay.
-HEALTHY_SECONDS = 60.0
+# Whatever the other side asks for: it may be a wrong clock that asks.
+MAX_RETRY_AFTER_SECONDS = 3600.0
+# A connection that lived for so many first delays makes up for one failure. Two: with jitter half
+# of a delay is waited on average, so a link that keeps breaking works four fifths of the time.
+FIRST_DELAYS_PER_FAILURE = 2.0
 
 
 class Backoff:
@@ -20,25 +28,28 @@ class Backoff:
     def __init__(self) -> None:
         self._num_failures = 0
 
-    @property
-    def is_first_failure(self) -> bool:
-        """Whether the failure just counted is the first one of its cycle (worth a warning)."""
-        return self._num_failures == 1
-
     def connected(self, lived_seconds: float) -> None:
         """A connection was open for this long."""
-        if lived_seconds >= HEALTHY_SECONDS:
-            self._num_failures = 0
+        made_up_for = lived_seconds / (FIRST_DELAYS_PER_FAILURE * FIRST_DELAY_SECONDS)
+        self._num_failures -= int(min(made_up_for, self._num_failures))
 
     def delay_seconds(
-        self, jitter: float, retry_after_seconds: float | None = None, *, is_refused: bool = False
+        self,
+        jitter: float,
+        retry_after_seconds: float | None = None,
+        *,
+        is_refused: bool = False,
+        is_awaited: bool = False,
     ) -> float:
         """Count a failure and give the wait before the next attempt; `jitter` in [0, 1).
 
-        What the verifier asked for (`retry_after_seconds`) is a minimum.
+        What the verifier asked for (`retry_after_seconds`) is a minimum.  `is_awaited`: it could
+        not be reached, and somebody waits for it.
         """
-        longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(self._num_failures, 16), MAX_DELAY_SECONDS)
-        self._num_failures += 1
+        longest = FIRST_DELAY_SECONDS * 2.0**self._num_failures
+        if longest < MAX_DELAY_SECONDS:
+            self._num_failures += 1
+        longest = min(longest, AWAITED_DELAY_SECONDS if is_awaited else MAX_DELAY_SECONDS)
         if is_refused:
             longest = REFUSED_DELAY_SECONDS
-        return (retry_after_seconds or 0.0) + jitter * longest
+        return min(retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS) + jitter * longest

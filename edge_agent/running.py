@@ -16,3 +16,8 @@ def running(
 ) -> AbstractAsyncContextManager[Events]:
     """The request's events as an async context; the generator's iterator must have `aclose`."""
     return aclosing(cast(Events, generator.generate(request)))
+
+
+def resuming(generator: Generator, stream_id: int) -> AbstractAsyncContextManager[Events]:
+    """All events of a generation from before the agent's restart; else like `running`."""
+    return aclosing(cast(Events, generator.resume(stream_id)))

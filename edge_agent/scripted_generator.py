@@ -35,10 +35,16 @@ class ScriptedGenerator:
         self.script = tuple(script)
         self.target_model = target_model
         self.requests: list[GenerationRequest] = []
+        self.resumed: list[int] = []
         self.num_running = 0
         self.was_asked = asyncio.Event()
         self.was_cancelled = asyncio.Event()  # a generation was closed before its end
         self._seconds_per_piece = seconds_per_piece
+
+    def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
+        """The same steps again: as if an agent before this one had begun them."""
+        self.resumed.append(stream_id)
+        return self.generate(GenerationRequest(stream_id=stream_id))
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         self.requests.append(request)

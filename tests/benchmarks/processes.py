@@ -38,12 +38,16 @@ def fleet(
     *,
     verifier_settings: Mapping[str, object] | None = None,
     agent_settings: Mapping[str, object] | None = None,
+    own_settings: Sequence[Mapping[str, object]] | None = None,
     verifier_cores: set[int] | None = None,
     agent_cores: set[int] | None = None,
     verifier_port: int | None = None,
     agent_nice: int = 0,
 ) -> Iterator[Fleet]:
-    """Start a verifier and one agent for each draft model; stop them at the end."""
+    """Start a verifier and one agent for each draft model; stop them at the end.
+
+    `agent_settings` are of all agents, `own_settings` of each of them.
+    """
     port = verifier_port or _free_port()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -75,6 +79,7 @@ def fleet(
                 "draft.model": draft,
                 "api.port": agent_port,
                 **(agent_settings or {}),
+                **(own_settings[i] if own_settings else {}),
             }
             log = directory / f"agent-{i}.log"
             stack.enter_context(_process("agent", own, log, agent_cores, agent_nice))

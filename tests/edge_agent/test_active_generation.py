@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_agent.active_generation import ActiveGeneration, Event
@@ -27,6 +29,7 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Verdict,
 )
 from shared.path import DraftToken
@@ -38,6 +41,7 @@ from shared.token_ids import pack_token_ids
 MODEL = ScriptedModel(100, seed=3)
 WORDS = [token_bytes.decode() for token_bytes in scripted_token_bytes(100)]
 PROMPT = (11, 12, 13)
+PROMPT_BYTES = pack_token_ids(PROMPT)
 
 
 def make_generation(now: float = 10.0, **request: Any) -> ActiveGeneration:
@@ -319,3 +323,93 @@ def test_wide_token_ids_and_passes_are_counted_right() -> None:
     generation.sent(Ready(2), 9)
     verdict(generation, 20, reason="length")
     assert 2 == timings(generation).drafted_tokens
+
+
+# --- after a restart of the agent -----------------------------------------------------------------
+
+
+def resumed(stop: tuple[str, ...] = (), **told: Any) -> ActiveGeneration:
+    """A generation that an agent before this one had begun, with the verifier's answer."""
+    generation = ActiveGeneration(
+        GenerationRequest(stream_id=7),
+        scripted_drafter(MODEL),
+        DraftSettings(
+            row_entries=8, confidence_stop=0.0, prefill_chunk_tokens=16, context_tokens=100
+        ),
+        10.0,
+        is_resumed=True,
+    )
+    assert Resume(channel=2, stream_id=7, position=0) == generation.open_message(2)
+    message = Opened(2, pack_token_ids(PROMPT), seed=77, acceptance_mode="coupled", stop=stop)
+    generation.receive(msgspec.structs.replace(message, **told), 30, now=11.0)
+    return generation
+
+
+def test_a_resumed_generation_begins_with_all_that_was_said() -> None:
+    generation = resumed()
+    verdict(generation, 20, 21, 22)
+    verdict(generation, 23, reason="length")
+    *pieces, finished = events(generation)
+    assert [TextPiece(WORDS[i], "target") for i in (20, 21, 22, 23)] == pieces
+    assert isinstance(finished, Finished)
+    assert (20, 21, 22, 23) == finished.token_ids
+
+
+def test_it_learns_from_the_verifier_what_had_been_asked() -> None:
+    generation = resumed(stop=(WORDS[21] + "!",), sampling=GREEDY, max_tokens=9, draft_length=0)
+    assert (GREEDY, False) == (generation.stream.sampling, generation.stream.drafts)
+    verdict(generation, 20, 21)
+    assert [TextPiece(WORDS[20], "target")] == events(generation)  # the other may be a stop string
+    message = generation.open_message(3)
+    assert isinstance(message, Open)
+    assert (7, PROMPT_BYTES, pack_token_ids([20, 21]), (WORDS[21] + "!",), 9, 0, 77) == (
+        message.stream_id,
+        message.prompt,
+        message.committed,
+        message.stop,
+        message.max_tokens,
+        message.draft_length,
+        message.seed,
+    )
+
+
+def test_a_link_lost_before_the_answer_resumes_again() -> None:
+    generation = ActiveGeneration(
+        GenerationRequest(stream_id=7),
+        scripted_drafter(MODEL),
+        DraftSettings(
+            row_entries=8, confidence_stop=0.0, prefill_chunk_tokens=16, context_tokens=100
+        ),
+        10.0,
+        is_resumed=True,
+    )
+    assert [Resume(channel, 7) for channel in (0, 1)] == [
+        generation.open_message(channel) for channel in (0, 1)
+    ]
+
+
+def test_a_stream_that_the_verifier_does_not_have_is_refused_by_its_id() -> None:
+    generation = make_generation()
+    generation.open_message(2)
+    generation.receive(Error(ErrorCode.UNKNOWN_STREAM, "not here any more", 2), 20, 11.0)
+    (error,) = events(generation)
+    assert isinstance(error, RequestRefused)
+    assert ("not here any more", "id") == (str(error), error.field)
+
+
+def test_no_connection_draws_with_the_noise_of_an_earlier_one() -> None:
+    """What became of the drafts before may have taught the scheduler."""
+    generation = opened(make_generation(acceptance_mode="rejection"))
+    salts = [generation.stream.salt]
+    for channel in range(3):
+        opened(generation, channel)
+        salts.append(generation.stream.salt)
+    salts += [resumed().stream.salt, resumed().stream.salt]
+    assert 0 == salts[0]
+    assert len(set(salts)) == len(salts)
+    assert all(abs(one - other) > 1 << 24 for one, other in itertools.combinations(salts, 2))
+
+
+def test_a_client_may_name_its_stream() -> None:
+    message = make_generation(stream_id=99).open_message(0)
+    assert 99 == message.stream_id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
 from numpy.typing import NDArray
 
 import edge_agent.reconnect
@@ -34,11 +36,12 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Verdict,
 )
 from shared.sampling import GREEDY
 from shared.token_ids import pack_token_ids
-from tests.support.fake_verifier import Serve, VerifierSide, fake_verifier
+from tests.support.fake_verifier import Serve, VerifierSide, fake_verifier, serving
 from tests.support.loopback import DRAFT_SETTINGS, chat, generate, running_agent, running_verifier
 from tests.support.scripted import board, scripted_service, target_text
 from tests.support.waiting import eventually
@@ -386,3 +389,102 @@ def test_a_stream_taken_up_again_says_nothing_before_it_is_answered(
 
     assert 34 == asyncio.run(run())
     assert [] == early
+
+
+# --- after a restart ------------------------------------------------------------------------------
+
+
+async def resumed(agent: Agent, stream_id: int = 77) -> str:
+    """The whole text of a generation that an agent before this one had begun."""
+    texts = []
+    async for event in agent.resume(stream_id):
+        if isinstance(event, TextPiece):
+            texts.append(event.text)
+    return "".join(texts)
+
+
+async def serve_resume(verifier: VerifierSide) -> None:
+    await verifier.welcome()
+    message = await verifier.next_of(Resume)
+    assert Resume(0, 77) == message
+    await verifier.send(Opened(0, pack_token_ids([1, 2, 3]), 99, "coupled"))
+    await verifier.send(verdict(0, 0, 7, 8, 9))
+    await verifier.send(verdict(0, 3, 10, finish=Finish("length", 100)))
+    await verifier.until_gone()
+
+
+RESUMED = b"".join(board().token_bytes[token_id] for token_id in (7, 8, 9, 10)).decode()
+
+
+def test_a_generation_from_before_the_restart_is_resumed_by_its_name() -> None:
+    async def text() -> str:
+        async with agent_of(serve_resume) as agent:
+            return await resumed(agent)
+
+    assert RESUMED == asyncio.run(text())
+
+
+def test_who_comes_back_before_the_verifier_is_there_waits_for_it() -> None:
+    async def text() -> str:
+        async with fake_verifier(serve_resume) as url:
+            agent = Agent(board(), DRAFT_SETTINGS, url=url, token="t")
+            resuming = asyncio.create_task(resumed(agent))
+            await asyncio.sleep(0)
+            assert agent.target_model is None
+            running = asyncio.create_task(agent.run())
+            try:
+                return await resuming
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+    assert RESUMED == asyncio.run(text())
+
+
+def test_a_generation_that_the_verifier_does_not_have_is_refused() -> None:
+    async def told() -> tuple[Exception, Exception]:
+        service = scripted_service()
+        async with running_verifier(service) as verifier:
+            async with running_agent(verifier, board()) as agent:
+                with pytest.raises(RequestRefused) as refused:
+                    await resumed(agent)
+            with pytest.raises(VerifierAway) as away:
+                await resumed(agent)
+            return refused.value, away.value
+
+    refused, away = asyncio.run(told())
+    assert "this verifier does not have the stream any more" == str(refused)
+    assert "the agent is shutting down" == str(away)
+
+
+def test_what_keeps_the_verifier_away_is_said_once_until_it_is_something_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_agent.reconnect, "FIRST_DELAY_SECONDS", 0.005)
+    monkeypatch.setattr(edge_agent.reconnect, "MAX_DELAY_SECONDS", 0.005)
+    monkeypatch.setattr(edge_agent.reconnect, "REFUSED_DELAY_SECONDS", 0.005)
+    caplog.set_level(logging.DEBUG, "edge_agent.agent")
+    num_asked = 0
+
+    async def accept(request: web.Request) -> web.StreamResponse:
+        nonlocal num_asked
+        num_asked += 1
+        raise web.HTTPServiceUnavailable if num_asked <= 3 else web.HTTPUnauthorized
+
+    async def run() -> None:
+        async with serving(accept) as url:
+            agent = Agent(board(), DRAFT_SETTINGS, url=url, token="t")
+            running = asyncio.create_task(agent.run())
+            await eventually(lambda: len(caplog.records) >= 6)
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(run())
+    assert [
+        logging.WARNING,
+        logging.DEBUG,
+        logging.DEBUG,
+        logging.WARNING,
+        logging.DEBUG,
+        logging.DEBUG,
+    ] == [record.levelno for record in caplog.records[:6]]

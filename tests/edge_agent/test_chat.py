@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 
 import aiohttp
 import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
+from edge_agent import chat_client, reconnect
 from edge_agent.chat import answer_once, chat, converse
 from edge_agent.chat_client import ChatClient
 from edge_agent.chat_display import ChatDisplay
+from edge_agent.chat_messages import ChatFinished, Text
 from edge_agent.conversation import Conversation
 from edge_agent.generation import TextPiece
 from edge_agent.scripted_generator import ScriptedGenerator, Step
-from shared.errors import RequestRefused, VerifierAway
+from shared.errors import LinkError, LinkLost, RequestRefused, VerifierAway
 from shared.messages import ChatMessage
 from tests.support.api_server import HELLO, serving
+from tests.support.chaos_proxy import ChaosProxy, local
+from tests.support.waiting import eventually
 
 HEADLINE = "scripted-target at {} · /help shows commands, Ctrl-D leaves\n"
 FIGURES = "40.0 tok/s · 3.0 tok/round · accepted 50 % · 12.0 B/token · first token 0.20 s\n\n"
@@ -291,3 +295,134 @@ def test_another_server_is_recognised_as_none_of_ours() -> None:
 def test_help_teaches_with_examples() -> None:
     result = run_command(["--help"])
     assert 'echo "Write a haiku about rain" | goodspeed-agent chat' in result.output
+
+
+# --- an agent that breaks off ---------------------------------------------------------------------
+
+SENTENCE = (
+    TextPiece("Once upon", "target"),
+    TextPiece(" a tïme", "accepted"),
+    TextPiece(" there", "target"),
+)
+WHOLE = "".join(piece.text for piece in SENTENCE)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnect, "FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(reconnect, "MAX_DELAY_SECONDS", 0.02)
+
+
+class Interrupted:
+    """An answer through a proxy that a test can reset."""
+
+    def __init__(self, client: ChatClient, proxy: ChaosProxy, generator: ScriptedGenerator) -> None:
+        self.client = client
+        self.proxy = proxy
+        self.generator = generator
+        self.stop = asyncio.Event()
+        self.text = ""
+
+    async def read(self) -> ChatFinished:
+        async with aclosing(self.client.answer({"messages": HI}, self.stop)) as said:
+            async for message in said:
+                if isinstance(message, ChatFinished):
+                    return message
+                self.text += message.text
+        raise AssertionError("the answer has no end")
+
+    async def said(self, text: str) -> None:
+        await eventually(lambda: self.text == text)
+
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+@asynccontextmanager
+async def interrupted(script: Sequence[Step]) -> AsyncIterator[Interrupted]:
+    generator = ScriptedGenerator(script)
+    async with serving(generator) as url:
+        port = int(url.rpartition(":")[2])
+        async with ChaosProxy(local(port)) as proxy, aiohttp.ClientSession() as http:
+            client = ChatClient(http, f"http://{proxy.address}")
+            yield Interrupted(client, proxy, generator)
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_an_answer_goes_on_in_place_when_the_socket_breaks() -> None:
+    async def scenario() -> None:
+        gates = [asyncio.Event() for _ in SENTENCE]
+        script = [step for pair in zip(SENTENCE, gates, strict=True) for step in pair]
+        async with interrupted(script) as chat_:
+            reading = asyncio.create_task(chat_.read())
+            known = ""
+            for piece, gate in zip(SENTENCE, gates, strict=True):
+                known += piece.text
+                await chat_.said(known)
+                chat_.proxy.reset()
+                gate.set()
+            assert "end" == (await reading).reason
+            assert WHOLE == chat_.text
+            assert 1 == len(chat_.generator.requests)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_an_answer_goes_on_when_the_agent_was_killed_and_started_again() -> None:
+    async def scenario() -> None:
+        async with interrupted([SENTENCE[0], asyncio.Event()]) as chat_:
+            reading = asyncio.create_task(chat_.read())
+            await chat_.said(SENTENCE[0].text)
+            restarted = ScriptedGenerator(SENTENCE)
+            async with serving(restarted) as url:
+                chat_.proxy.target = local(int(url.rpartition(":")[2]))
+                chat_.proxy.reset()
+                finished = await reading
+            assert (WHOLE, "end", None) == (chat_.text, finished.reason, finished.timings)
+            (request,) = chat_.generator.requests
+            assert [request.stream_id] == restarted.resumed
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_an_agent_that_does_not_come_back_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_client, "RESUME_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with interrupted([SENTENCE[0], asyncio.Event()]) as chat_:
+            reading = asyncio.create_task(chat_.read())
+            await chat_.said(SENTENCE[0].text)
+            chat_.proxy.target = local(1)  # nobody listens there
+            chat_.proxy.reset()
+            with pytest.raises(LinkLost, match="no agent answers at"):
+                await reading
+
+    asyncio.run(scenario())
+
+
+def test_ctrl_c_stops_an_answer_that_is_cut_off() -> None:
+    async def scenario() -> None:
+        async with interrupted([SENTENCE[0], asyncio.Event()]) as chat_:
+            reading = asyncio.create_task(chat_.read())
+            await chat_.said(SENTENCE[0].text)
+            chat_.proxy.target = local(1)
+            chat_.proxy.reset()
+            chat_.stop.set()
+            assert "cancelled" == (await reading).reason
+
+    asyncio.run(scenario())
+
+
+def test_an_agent_that_stops_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        generator = ScriptedGenerator([SENTENCE[0], asyncio.Event()])
+        async with aiohttp.ClientSession() as http:
+            async with serving(generator) as url:
+                answer = ChatClient(http, url).answer({"messages": HI}, asyncio.Event())
+                assert Text(SENTENCE[0].text, SENTENCE[0].origin) == await anext(answer)
+            with pytest.raises(LinkError, match="left in mid-answer"):
+                await anext(answer)
+
+    asyncio.run(scenario())

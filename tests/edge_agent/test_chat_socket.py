@@ -11,12 +11,15 @@ import aiohttp
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
+from edge_agent import kept_answers
 from edge_agent.chat_messages import MAX_CLIENT_MESSAGE_BYTES
 from edge_agent.generation import TextPiece
 from edge_agent.scripted_generator import ScriptedGenerator, Step
 from shared.errors import RequestRefused, VerifierAway
 from shared.messages import ChatMessage
 from tests.support.api_server import HELLO, serving
+from tests.support.chaos_proxy import ChaosProxy, local
+from tests.support.waiting import eventually
 
 PATH = "/v1/chat/socket"
 GENERATE = {"type": "generate", "messages": [{"role": "user", "content": "hi"}]}
@@ -37,9 +40,19 @@ async def chatting(
         yield socket, generator
 
 
+async def begin(socket: ClientWebSocketResponse) -> str:
+    """Ask for an answer; its id."""
+    await socket.send_json(GENERATE)
+    started = await socket.receive_json(timeout=5)
+    assert "started" == started["type"]
+    return str(started["id"])
+
+
 async def answer(socket: ClientWebSocketResponse) -> list[dict[str, Any]]:
-    """The messages up to the end of one generation."""
+    """The messages up to the end of one generation, without its start."""
     messages = [await socket.receive_json(timeout=5)]
+    if messages[0]["type"] == "started":
+        messages = [await socket.receive_json(timeout=5)]
     while messages[-1]["type"] == "text" or messages[-1].get("is_generating"):
         messages.append(await socket.receive_json(timeout=5))
     return messages
@@ -93,7 +106,7 @@ def test_a_second_request_meanwhile_is_refused_and_the_first_goes_on() -> None:
     async def scenario() -> None:
         go_on = asyncio.Event()
         async with chatting([go_on, *HELLO]) as (socket, _):
-            await socket.send_json(GENERATE)
+            await begin(socket)
             await socket.send_json(GENERATE)
             refused = await socket.receive_json(timeout=5)
             assert ("error", True) == (refused["type"], refused["is_generating"])
@@ -106,7 +119,7 @@ def test_a_second_request_meanwhile_is_refused_and_the_first_goes_on() -> None:
 def test_cancel_ends_the_answer_and_the_socket_goes_on() -> None:
     async def scenario() -> None:
         async with chatting([TextPiece("Hel", "target"), asyncio.Event()]) as (socket, generator):
-            await socket.send_json(GENERATE)
+            await begin(socket)
             await socket.receive_json(timeout=5)
             await socket.send_json(CANCEL)
             (finished,) = await answer(socket)
@@ -152,6 +165,11 @@ def test_leaving_cancels_the_generation(code: int) -> None:
 @pytest.mark.parametrize(
     ("sent", "param"),
     [
+        ('{"type": "resume"}', "id"),
+        ('{"type": "resume", "id": 5}', "id"),
+        ('{"type": "resume", "id": "-5"}', "id"),
+        ('{"type": "resume", "id": "9223372036854775808"}', "id"),
+        ('{"type": "resume", "id": "5", "num_characters": -1}', "num_characters"),
         ("{", None),
         ("[]", None),
         ("{}", "type"),
@@ -238,7 +256,7 @@ def test_a_stopping_agent_says_goodbye() -> None:
         async with aiohttp.ClientSession() as http:
             async with serving(ScriptedGenerator([asyncio.Event()])) as url:
                 socket = await http.ws_connect(url + PATH)
-                await socket.send_json(GENERATE)
+                await begin(socket)
                 receiving = asyncio.create_task(socket.receive(timeout=5))
             closed = await receiving
             assert (WSMsgType.CLOSE, 1001) == (closed.type, closed.data)
@@ -268,5 +286,212 @@ def test_a_page_brings_its_token_as_a_subprotocol() -> None:
             assert "goodspeed.chat" == socket.protocol
             await socket.send_json(GENERATE)
             assert TEXTS == (await answer(socket))[:-1]
+
+    asyncio.run(scenario())
+
+
+# --- sockets that break ---------------------------------------------------------------------------
+
+SENTENCE = (
+    TextPiece("Once upon", "target"),
+    TextPiece(" a tïme", "accepted"),
+    TextPiece(" there", "target"),
+    TextPiece(" was", "accepted"),
+)
+WHOLE = "".join(piece.text for piece in SENTENCE)
+
+
+@asynccontextmanager
+async def breaking(
+    script: Sequence[Step],
+) -> AsyncIterator[tuple[ChaosProxy, aiohttp.ClientSession, ScriptedGenerator]]:
+    """An agent behind a proxy that can reset what goes through it."""
+    generator = ScriptedGenerator(script)
+    async with serving(generator) as url:
+        port = int(url.rpartition(":")[2])
+        async with (
+            ChaosProxy(local(port)) as proxy,
+            aiohttp.ClientSession(f"http://{proxy.address}") as http,
+        ):
+            yield proxy, http, generator
+
+
+async def cut_off(proxy: ChaosProxy, http: aiohttp.ClientSession, num_texts: int) -> str:
+    """Begin an answer and lose the socket after so many texts; its id."""
+    async with http.ws_connect(PATH) as socket:
+        answer_id = await begin(socket)
+        for _ in range(num_texts):
+            await socket.receive_json(timeout=5)
+        proxy.reset()
+        while (await socket.receive(timeout=5)).type is WSMsgType.TEXT:
+            pass
+    return answer_id
+
+
+async def rest(http: aiohttp.ClientSession, answer_id: str, known: str) -> tuple[str, Any]:
+    """What comes after the known text, and the end."""
+    async with http.ws_connect(PATH) as socket:
+        resume = {"type": "resume", "id": answer_id, "num_characters": len(known)}
+        await socket.send_json(resume)
+        *texts, end = await answer(socket)
+        return "".join(text["text"] for text in texts), end
+
+
+@pytest.mark.parametrize("num_known", range(len(WHOLE) + 1))
+def test_a_client_that_lost_its_socket_gets_exactly_the_rest(num_known: int) -> None:
+    async def scenario() -> None:
+        go_on = asyncio.Event()
+        script = [*SENTENCE[:2], go_on, *SENTENCE[2:]]
+        async with breaking(script) as (proxy, http, generator):
+            answer_id = await cut_off(proxy, http, 2)
+            go_on.set()
+            text, end = await rest(http, answer_id, WHOLE[:num_known])
+            assert WHOLE[num_known:] == text
+            assert ("finished", "end", 4) == (
+                end["type"],
+                end["reason"],
+                end["timings"]["output_tokens"],
+            )
+            assert (1, []) == (len(generator.requests), generator.resumed)
+
+    asyncio.run(scenario())
+
+
+def test_a_socket_may_break_again_and_again() -> None:
+    async def scenario() -> None:
+        gates = [asyncio.Event() for _ in SENTENCE]
+        script = [step for pair in zip(gates, SENTENCE, strict=True) for step in pair]
+        async with breaking(script) as (proxy, http, generator):
+            answer_id = await cut_off(proxy, http, 0)
+            known = ""
+            for gate, piece in zip(gates, SENTENCE, strict=True):
+                async with http.ws_connect(PATH) as socket:
+                    resume = {"type": "resume", "id": answer_id, "num_characters": len(known)}
+                    await socket.send_json(resume)
+                    assert "started" == (await socket.receive_json(timeout=5))["type"]
+                    gate.set()
+                    known += (await socket.receive_json(timeout=5))["text"]
+                    assert known.endswith(piece.text)
+                    proxy.reset()
+            text, end = await rest(http, answer_id, known)
+            assert ("", "finished") == (text, end["type"])
+            assert 0 == generator.num_running
+
+    asyncio.run(scenario())
+
+
+def test_the_id_is_the_name_of_the_stream() -> None:
+    async def scenario() -> None:
+        async with chatting() as (socket, generator):
+            answer_id = await begin(socket)
+            await answer(socket)
+            assert str(generator.requests[0].stream_id) == answer_id
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_was_read_to_its_end_can_be_read_again_for_a_while() -> None:
+    async def scenario() -> None:
+        async with chatting() as (socket, generator):
+            answer_id = await begin(socket)
+            await answer(socket)
+            for _ in range(2):
+                await socket.send_json({"type": "resume", "id": answer_id})
+                assert TEXTS == (await answer(socket))[:-1]
+            assert 1 == len(generator.requests)
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_from_before_the_restart_of_the_agent_comes_from_the_verifier() -> None:
+    async def scenario() -> None:
+        async with breaking(SENTENCE) as (_, http, generator):
+            text, end = await rest(http, "77", WHOLE[:12])
+            assert (WHOLE[12:], "finished", None) == (text, end["type"], end["timings"])
+            assert [77] == generator.resumed
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_nobody_knows_is_one_error() -> None:
+    async def scenario() -> None:
+        error = RequestRefused("this verifier does not have the stream any more", "id")
+        async with breaking([error]) as (_, http, _generator):
+            text, end = await rest(http, "77", "")
+            assert ("", str(error), "id") == (text, end["message"], end["param"])
+
+    asyncio.run(scenario())
+
+
+def test_nobody_has_more_of_an_answer_than_there_is() -> None:
+    async def scenario() -> None:
+        async with chatting() as (socket, _):
+            answer_id = await begin(socket)
+            await answer(socket)
+            message = {"type": "resume", "id": answer_id, "num_characters": 20}
+            await socket.send_json(message)
+            (refused,) = await answer(socket)
+            sentence = "num_characters goes 4 beyond the end of the answer"
+            assert (sentence, "num_characters") == (refused["message"], refused["param"])
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_does_not_come_back_keeps_the_board_busy_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept_answers, "GRACE_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with breaking([SENTENCE[0], asyncio.Event()]) as (proxy, http, generator):
+            answer_id = await cut_off(proxy, http, 1)
+            async with asyncio.timeout(5):
+                await generator.was_cancelled.wait()
+            generator.script = (RequestRefused("gone", "id"),)
+            assert "gone" == (await rest(http, answer_id, ""))[1]["message"]
+
+    asyncio.run(scenario())
+
+
+def test_only_a_few_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_answers, "MAX_KEPT_ANSWERS", 2)
+
+    async def scenario() -> None:
+        async with breaking([SENTENCE[0], asyncio.Event()]) as (proxy, http, generator):
+            for _ in range(4):
+                await cut_off(proxy, http, 1)
+            await eventually(lambda: generator.num_running == 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_socket_takes_an_answer_over() -> None:
+    async def scenario() -> None:
+        go_on = asyncio.Event()
+        async with (
+            breaking([SENTENCE[0], go_on, *SENTENCE[1:]]) as (_, http, generator),
+            http.ws_connect(PATH) as older,
+        ):
+            answer_id = await begin(older)
+            reading = asyncio.create_task(rest(http, answer_id, ""))
+            *_, told = await answer(older)
+            sentence = "the answer goes on at another connection of its client"
+            assert (sentence, False) == (told["message"], told["is_generating"])
+            await older.send_json(CANCEL)  # it is not the older one's any more
+            go_on.set()
+            assert WHOLE == (await reading)[0]
+            await older.send_json(GENERATE)
+            assert "finished" == (await answer(older))[-1]["type"]
+            assert 2 == len(generator.requests)
+
+    asyncio.run(scenario())
+
+
+def test_a_stopping_agent_ends_answers_that_nobody_reads() -> None:
+    async def scenario() -> None:
+        async with breaking([SENTENCE[0], asyncio.Event()]) as (proxy, http, generator):
+            await cut_off(proxy, http, 1)
+            assert 1 == generator.num_running
+        assert 0 == generator.num_running
 
     asyncio.run(scenario())

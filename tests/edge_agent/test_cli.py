@@ -147,3 +147,20 @@ def completion_from(port: int) -> tuple[int, bool]:
 
 def assert_warned_once(program: Program) -> None:
     assert 1 == sum("WARNING" in line for line in program.lines), program.lines
+
+
+# --- without a model ------------------------------------------------------------------------------
+
+
+def test_a_board_without_a_model_asks_the_verifier_what_tokens_mean(tmp_path: Path) -> None:
+    arguments = run_arguments(tmp_path / "unused")
+    arguments[arguments.index(f"draft.model={tmp_path / 'unused'}")] = "draft.model="
+    with running(arguments) as program:
+        line = program.line_with("no vocabulary yet")
+        _, seconds = program.end(signal.SIGTERM)
+    assert "cannot reach the verifier at ws://127.0.0.1:1" in line
+    assert seconds < 5
+
+
+def test_the_help_tells_of_boards_without_a_model() -> None:
+    assert "--set draft.model= " in invoke("--help").stdout

@@ -116,3 +116,23 @@ def test_the_network_gets_no_api_without_a_key(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost"])
 def test_this_host_needs_no_key(host: str) -> None:
     assert host == load(f"api.host = '{host}'").api.host
+
+
+@pytest.mark.parametrize("model", ["", "smollm2-135m-instruct"])
+def test_n_grams_draft_beside_a_model_or_alone(model: str) -> None:
+    draft = load(f"draft.model = '{model}'").draft
+    assert (model, 4) == (draft.model, draft.ngram_tokens)
+
+
+def test_without_a_model_and_without_n_grams_nothing_drafts() -> None:
+    words = "must be a name or a path as long as draft.ngram_tokens is 0"
+    assert (f'agent.toml:1: draft.model = "": {words}',) == problems_of(
+        "draft.model = ''\ndraft.ngram_tokens = 0"
+    )
+
+
+def test_one_token_is_no_n_gram() -> None:
+    words = "must be 0, or from 2 to 8"
+    assert (f"agent.toml:1: draft.ngram_tokens = 1: {words}",) == problems_of(
+        "draft.ngram_tokens = 1"
+    )

@@ -409,6 +409,44 @@ def test_an_interruption_from_elsewhere_costs_the_step() -> None:
     with_board(FaultyDrafter(), scene)
 
 
+def test_a_step_whose_tokens_a_verdict_made_wrong_is_aborted() -> None:
+    async def scene(board: Board) -> None:
+        stream = await board.open_to_draft()
+        board.verdict(stream, 20, window=2)
+        _, _, (_, second) = await board.next()
+        board.drafter.seconds_per_token = 1000.0
+        board.drafter.started.clear()
+        board.verdict(stream, accepted=1, window=4)  # so the second one is fed now
+        assert await asyncio.to_thread(board.drafter.started.wait, 10)
+        board.drafter.seconds_per_token = 0.0
+        board.verdict(stream, (second + 1) % VOCAB_SIZE, window=2)
+        while board.sent.empty():  # an interruption before the step has begun is for nobody
+            board.loop.wake()
+            await asyncio.sleep(0)
+        assert (0, "draft", greedy(stream, 2)) == await board.next()
+
+    with_board(FaultyDrafter(), scene)
+
+
+def test_a_step_that_still_feeds_what_is_right_goes_on() -> None:
+    async def scene(board: Board) -> None:
+        stream = await board.open_to_draft()
+        board.verdict(stream, 20, window=2)
+        _, _, (_, second) = await board.next()
+        board.drafter.gate.clear()
+        board.drafter.started.clear()
+        board.verdict(stream, accepted=1, window=4)
+        assert await asyncio.to_thread(board.drafter.started.wait, 10)
+        num_batches = len(board.drafter.batches)
+        board.verdict(stream, second, window=4)
+        board.drafter.gate.set()
+        expected = greedy(stream, 4)
+        assert (0, "draft", expected[:2]) == await board.next()
+        assert {1} == {sum(batch.values()) for batch in board.drafter.batches[num_batches:]}
+
+    with_board(FaultyDrafter(), scene)
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.draw import MAX_COUPLED_ENTRIES, DrawSpec, draw_token, path_seed
+from edge_agent.draw import MAX_COUPLED_ENTRIES, DrawSpec, certain_token, draw_token, path_seed
 from shared.errors import ModelError
 from shared.noise import Domain
 from shared.path import DraftToken
@@ -158,3 +158,17 @@ def test_every_path_has_noise_of_its_own(seed: int) -> None:
     path_seeds = {path_seed(seed, base) for base in range(100)}
     assert 101 == len({seed, *path_seeds})
     assert all(0 <= path_seed < 2**63 for path_seed in path_seeds)
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_guess", "has_row"),
+    [("coupled", False, False), ("rejection", False, True), ("rejection", True, False)],
+)
+def test_a_token_that_no_model_drew_comes_from_a_row_of_its_own(
+    mode: str, is_guess: bool, has_row: bool
+) -> None:
+    token = certain_token(70_000, spec(mode=mode, is_guess=is_guess))
+    assert (70_000, has_row) == (token.token_id, token.row is not None)
+    if token.row is not None:
+        assert 1.0 == token.row.prob_of(70_000)
+        assert 1 == len(token.row.token_ids)

@@ -179,14 +179,14 @@ def test_a_host_that_does_not_answer_cannot_be_reached(monkeypatch: pytest.Monke
 
 
 def test_a_verifier_that_does_not_greet_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_SECONDS", 0.5)
 
     async def serve(verifier: VerifierSide) -> None:
         await verifier.until_gone()
 
     ending = end_with(serve)
     assert isinstance(ending, LinkLost)
-    assert "the verifier did not answer the greeting within 0.1 s" == str(ending)
+    assert "the verifier did not answer the greeting within 0.5 s" == str(ending)
 
 
 VOCABULARY_ERROR = Error(

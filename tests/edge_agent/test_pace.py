@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from edge_agent.pace import Pace
@@ -67,3 +69,19 @@ def test_a_lost_link_is_no_round() -> None:
     assert not pace.is_last_chance(2.0)
     pace.verdict_came(60.0)
     assert [True, False] == [pace.is_last_chance(now) for now in (61.0, 61.1)]
+
+
+def test_at_stake_is_what_a_faster_model_draws_until_it_hears_of_a_wrong_token() -> None:
+    # 4 rounds of 1 s: 40 tokens, and the target itself says 4 of them.
+    assert 36 == pytest.approx(pace_after(8.0, 9.0, token_seconds=0.1).drafts_at_stake)
+    far = pace_after(8.0, 9.0, token_seconds=0.1, round_trip=1.0)
+    assert 45 == pytest.approx(far.drafts_at_stake)
+
+
+def test_a_model_that_is_no_faster_than_the_target_puts_nothing_at_stake() -> None:
+    assert 0 == pace_after(8.0, 9.0, token_seconds=1.5).drafts_at_stake
+
+
+def test_at_first_everything_is_at_stake() -> None:
+    assert math.inf == pace_after(8.0, token_seconds=0.1).drafts_at_stake
+    assert math.inf == pace_after(8.0, 9.0).drafts_at_stake

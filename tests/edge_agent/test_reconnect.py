@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.reconnect import (
+    AWAITED_DELAY_SECONDS,
     FIRST_DELAY_SECONDS,
-    HEALTHY_SECONDS,
     MAX_DELAY_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
     REFUSED_DELAY_SECONDS,
     Backoff,
 )
@@ -46,22 +47,56 @@ def test_a_refusal_waits_longest() -> None:
     assert REFUSED_DELAY_SECONDS / 2 == Backoff().delay_seconds(0.5, is_refused=True)
 
 
-@pytest.mark.parametrize(("lived", "delay"), [(HEALTHY_SECONDS, 0.5), (59.9, 2.0)])
-def test_only_a_healthy_connection_starts_the_delays_over(lived: float, delay: float) -> None:
+def failed(num_failures: int) -> Backoff:
     backoff = Backoff()
-    backoff.delay_seconds(1.0)
-    backoff.delay_seconds(1.0)
+    for _ in range(num_failures):
+        backoff.delay_seconds(1.0)
+    return backoff
+
+
+@pytest.mark.parametrize(
+    ("lived", "delay"), [(0.0, 4.0), (0.99, 4.0), (1.0, 2.0), (2.5, 1.0), (3.0, 0.5), (600.0, 0.5)]
+)
+def test_every_second_of_a_connection_makes_up_for_a_failure(lived: float, delay: float) -> None:
+    backoff = failed(3)
     backoff.connected(lived)
     assert delay == backoff.delay_seconds(1.0)
 
 
-def test_the_first_failure_of_a_cycle_is_worth_a_warning() -> None:
+def test_after_an_outage_of_any_length_seven_seconds_are_enough() -> None:
+    backoff = failed(1000)
+    backoff.connected(7.0)
+    assert FIRST_DELAY_SECONDS == backoff.delay_seconds(1.0)
+
+
+@given(lived=st.floats(0, 1, exclude_max=True))
+def test_a_link_that_breaks_at_once_is_tried_less_and_less_often(lived: float) -> None:
     backoff = Backoff()
-    seen = [backoff.is_first_failure]
-    for _ in range(3):
-        backoff.delay_seconds(0.0)
-        seen.append(backoff.is_first_failure)
-    backoff.connected(HEALTHY_SECONDS)
-    backoff.delay_seconds(0.0)
-    seen.append(backoff.is_first_failure)
-    assert [False, True, False, False, True] == seen
+    delays = []
+    for _ in range(8):
+        backoff.connected(lived)
+        delays.append(backoff.delay_seconds(1.0))
+    assert sorted(delays) == delays
+    assert MAX_DELAY_SECONDS == delays[-1]
+
+
+def test_a_link_that_breaks_now_and_then_is_back_at_once() -> None:
+    backoff = Backoff()
+    for _ in range(100):
+        backoff.connected(1.0)
+        assert backoff.delay_seconds(1.0) <= 1.0
+
+
+def test_what_the_verifier_asks_for_has_a_limit() -> None:
+    assert MAX_RETRY_AFTER_SECONDS == Backoff().delay_seconds(0.0, 1e12)
+
+
+def test_while_somebody_waits_the_verifier_is_looked_for_all_the_time() -> None:
+    backoff = Backoff()
+    delays = [backoff.delay_seconds(1.0, is_awaited=True) for _ in range(100)]
+    assert [FIRST_DELAY_SECONDS, *[AWAITED_DELAY_SECONDS] * 99] == delays
+    assert AWAITED_DELAY_SECONDS < backoff.delay_seconds(1.0)
+
+
+def test_a_refusal_is_waited_for_whoever_waits() -> None:
+    assert REFUSED_DELAY_SECONDS == Backoff().delay_seconds(1.0, is_refused=True, is_awaited=True)
