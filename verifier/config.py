@@ -29,8 +29,13 @@ class ServerSection(Section, frozen=True):
         Meta(description="devices and the hashes of their tokens; `goodspeed-verifier token add`"),
     ] = Path("/etc/goodspeed/credentials/tokens")
     heartbeat_seconds: Annotated[
-        float, Meta(ge=1.0, le=600.0, description="silence after which a board is pinged")
-    ] = 20.0
+        float,
+        Meta(
+            ge=1.0,
+            le=600.0,
+            description="silence after which a board is pinged; no answer for half of it: lost",
+        ),
+    ] = 10.0
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections, boards and others")
     ] = 256
@@ -124,7 +129,7 @@ class RoundsSection(Section, frozen=True):
             le=MAX_DRAFT_TOKENS,
             description="how far a board may draft beyond the committed tokens; 0: no drafts",
         ),
-    ] = 32
+    ] = 64
     prefill_chunk_tokens: Annotated[
         int, Meta(ge=1, le=1 << 20, description="prompt tokens in one round, over all streams")
     ] = 512
@@ -175,12 +180,36 @@ class LimitsSection(Section, frozen=True):
     max_streams_per_device: Annotated[
         int, Meta(ge=1, le=4096, description="generations at once")
     ] = 8
+    max_context_tokens_per_device: Annotated[
+        Annotated[int, Meta(ge=1)] | Literal["auto"],
+        Meta(description="what its streams may come to; auto: what each of them may, in sum"),
+    ] = "auto"
+    max_messages_per_second: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=10_000_000,
+            description="from one device; the default is beyond 64 streams in rounds of 5 ms",
+        ),
+    ] = 20_000
+    max_bytes_per_second: Annotated[
+        int,
+        Meta(ge=1024, le=1 << 40, description="from one device, with all frames and headers"),
+    ] = 16 << 20
     max_prompt_tokens: Annotated[
         int, Meta(ge=1, le=_MAX_TOKENS, description="longest prompt, within target.context_tokens")
     ] = 4096
     max_tokens: Annotated[
         int, Meta(ge=1, le=_MAX_TOKENS, description="longest output, within target.context_tokens")
     ] = 4096
+    grace_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=86_400.0,
+            description="how long the streams of a lost board are kept for it; 0: not at all",
+        ),
+    ] = 120.0
 
 
 class StateSection(Section, frozen=True):

@@ -5,15 +5,20 @@ This module must never keep state of its own; streams and estimates carry it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 
+from shared.messages import MAX_DRAFT_TOKENS
 from verifier.budget import BudgetLimits, plan_budget
 from verifier.cost_curve import CostCurve
 from verifier.guard import SMALLEST_SURVIVAL_AHEAD, DraftCosts, best_length, worthwhile_depth
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.streams import Stream
+
+# As far as any window goes.
+MAX_REACH = MAX_DRAFT_TOKENS
 
 
 class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +70,7 @@ def schedule(
         )
     plan = plan_budget(shares, policy, curve, context_tokens, settings.limits)
     grants = tuple(
-        _grant(stream, share.acceptance_rate, length, settings)
+        _grant(stream, share.acceptance_rate, length, round_seconds, settings)
         for stream, share, length in zip(streams, shares, plan.draft_lengths, strict=True)
     )
     return Schedule(budget_tokens=plan.budget_tokens, grants=grants)
@@ -108,7 +113,11 @@ def _longest_testable(settings: ScheduleSettings) -> int:
 
 
 def _grant(
-    stream: Stream, acceptance_rate: float, length: int, settings: ScheduleSettings
+    stream: Stream,
+    acceptance_rate: float,
+    length: int,
+    round_seconds: float,
+    settings: ScheduleSettings,
 ) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
@@ -117,26 +126,44 @@ def _grant(
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
     if length == 0 or room <= 0:
         return Grant(0, 0)
-    reach = None
-    if settings.uses_guard and request.draft_length is None:
-        reach = worthwhile_depth(acceptance_rate, SMALLEST_SURVIVAL_AHEAD)
-    window = min(_window(stream, length, reach), settings.max_window, room)
+    is_limited = settings.uses_guard and request.draft_length is None
+    window = _window(stream, length, acceptance_rate if is_limited else None, round_seconds)
+    window = min(window, settings.max_window, room)
     if request.mode == "coupled" and window <= len(stream.path.live) + 1:
         window = len(stream.path.live)
     return Grant(min(length, window), window) if window > 0 else Grant(0, 0)
 
 
-def _window(stream: Stream, length: int, reach: int | None) -> int:
+def _window(stream: Stream, length: int, rate: float | None, round_seconds: float) -> int:
     """How far to draft so that the next rounds find a whole Draft each.
 
     In `rejection` the next round waits for a Draft, and the guess of the bonus token stands between
     that and the one after it. Else the next round starts at once with the live tokens, and commits
-    one more: only what lies beyond that can still be tested, if it has a fair chance to survive
-    until then, which ends at `reach` tokens from here (None: always).
+    one more: only what lies beyond that can still be tested. Tokens must have a fair chance to
+    survive until then at an acceptance `rate` (None: as far as asked).
     """
-    if stream.request.mode == "rejection":
-        window = 2 * length + 1
-        return window if reach is None else min(window, max(length, reach))
+    reach = MAX_REACH if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_AHEAD)
+    far = MAX_REACH if rate is None else worthwhile_depth(rate)
     num_live = len(stream.path.live)
-    window = num_live + 1 + length
-    return window if reach is None or num_live == 0 else min(window, reach)
+    if stream.request.mode == "rejection":
+        window = min(2 * length + 1, max(length, reach))
+    elif num_live:
+        window = min(num_live + 1 + length, reach)
+    else:
+        window = 1 + length
+    return max(window, min(_tokens_on_the_way(stream, length, round_seconds), far))
+
+
+def _tokens_on_the_way(stream: Stream, length: int, round_seconds: float) -> int:
+    """What a board has to be ahead for every round to find a whole Draft of it there.
+
+    Rounds go on while a verdict and the drafts that answer it travel, and the board can draft all
+    that time; each round takes what the board drafts meanwhile, and one more.
+    """
+    speed = stream.estimates.speed
+    if not speed.draft_token_seconds or not speed.round_trip_seconds:
+        return 0
+    tokens_per_round = min(float(length), round_seconds / speed.draft_token_seconds) + 1.0
+    rounds_on_the_way = speed.round_trip_seconds / round_seconds
+    # The round that runs, and what of the next one goes by before the answer's first part.
+    return math.ceil(tokens_per_round * (1.0 + min(rounds_on_the_way, 1.0) + rounds_on_the_way))

@@ -6,7 +6,7 @@ never read a clock or touch a socket or a model; the planner asks it and tells i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -33,6 +33,7 @@ class StreamRequest:
     end_ids: frozenset[int]
     draft_length: int | None  # None: the policy decides; 0: no speculation
     draft_context_tokens: int  # of the board's model; a path never reaches beyond
+    stop: tuple[str, ...] = ()
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -67,6 +68,8 @@ class Stream:
     served_round: int = 0  # the last one that it took part in; the longest unserved goes first
     tested_round: int = 0  # the last one that held drafts of it
     waiting_since: float = 0.0  # when the latest window was granted
+    path_granted_at: float = 0.0  # when the first window of the path was
+    granted_base: int = -1  # of the path that has a window; -1: none
     probe: ProbeClock = field(default_factory=ProbeClock)
 
     # --- what the board sends ------------------------------------------------------------------
@@ -87,10 +90,10 @@ class Stream:
         speed.observe_drafting(len(draft.tokens), drafting_seconds)
         if self.path is before:
             return  # of a path that is dead by now
-        starts_path = before.end <= before.base and draft.position == before.position
+        starts_path = before.end <= before.base == draft.position
         if starts_path and draft.tokens:
             # The board began this draft when the grant reached it, not before.
-            speed.observe_round_trip(max(now - self.waiting_since - drafting_seconds, 0.0))
+            speed.observe_round_trip(max(now - self.path_granted_at - drafting_seconds, 0.0))
         self._learn_from_late_tokens(before, draft)
 
     def _check_form(self, draft: Extension) -> None:
@@ -224,7 +227,8 @@ class Stream:
             self._learn_from_commit(before, num_kept)
         else:
             self._learn_from_probs(verify, outcome)
-        num_accepted = min(outcome.num_accepted, num_kept)
+        # A board that came back during the round knows nothing of what it had sent before.
+        num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
         return Settled(
             position=position,
             num_accepted=num_accepted,
@@ -237,6 +241,19 @@ class Stream:
         num_kept = self._append(list(output_ids))
         self.path = begin(num_kept)
 
+    def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
+        """Its board is back and has the first `num_known` output tokens; returns those it lacks.
+
+        Nothing that was drafted before counts: the board begins another path there.
+        """
+        missing = tuple(self.output_ids[num_known:])
+        self.path = commit(begin(num_known), missing)
+        self.draft_length = self.window = 0
+        self.granted_end = self.position
+        self.board_is_ready = False
+        self.request = replace(self.request, draft_context_tokens=draft_context_tokens)
+        return missing
+
     def end(self, reason: FinishReason) -> None:
         """End the stream; what it has stays its text."""
         self.finish = Finish(reason=reason, text_bytes=self.text.num_bytes)
@@ -248,6 +265,10 @@ class Stream:
         self.draft_length, self.window = draft_length, window
         self.granted_end = max(self.granted_end, self.position + window)
         self.waiting_since = now
+        if window == 0:
+            self.granted_base = -1
+        elif self.granted_base != self.path.base:
+            self.granted_base, self.path_granted_at = self.path.base, now
 
     def _append(self, token_ids: list[int]) -> int:
         """Commit tokens until one of them ends the stream; returns how many were."""

@@ -6,12 +6,14 @@ Everything that decides is the real code; this module only carries messages, as 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.draft_step import DraftSettings, DraftStep
 from edge_agent.drafter import Forward, ScriptedDrafter, scripted_drafter
+from edge_agent.look_up import LookUp
 from edge_agent.stream import AgentStream
 from shared.codec import decode_from_agent, decode_from_verifier, encode
 from shared.messages import (
@@ -20,6 +22,7 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Verdict,
     VerifierMessage,
 )
@@ -52,6 +55,15 @@ def extension_of(draft: Draft, vocab_size: int) -> Extension:
     )
 
 
+class EagerLookUp(LookUp):
+    """Believes two of three things that it finds, so that both drafters have a part in a draft."""
+
+    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
+        match = self._index.find(drafted[-self._longest :])
+        is_believed = match is not None and (match.token_id + len(drafted)) % 3
+        return match.token_id if match is not None and is_believed else None
+
+
 class Board:
     """The agent's end: a stream, its slot of a draft model, and at most one step in progress."""
 
@@ -61,6 +73,8 @@ class Board:
         settings: DraftSettings,
         sampling: SamplingParameters,
         draft_length: int | None,
+        *,
+        is_eager: bool = False,
     ) -> None:
         self.stream = AgentStream(
             channel=-1,
@@ -68,6 +82,8 @@ class Board:
             settings=settings,
             sampling=sampling,
             drafts=draft_length != 0,
+            look_up=(EagerLookUp if is_eager else LookUp)(settings.ngram_tokens),
+            has_model=settings.has_model,
         )
         self.model = model
         self.drafter: ScriptedDrafter = scripted_drafter(model, num_slots=1)
@@ -78,6 +94,11 @@ class Board:
     @property
     def is_computing(self) -> bool:
         return self._running is not None
+
+    @property
+    def step(self) -> DraftStep | None:
+        """What the draft model computes now."""
+        return self._running[0] if self._running is not None else None
 
     @property
     def sequence(self) -> tuple[int, ...]:
@@ -128,17 +149,19 @@ class Board:
         self.drafter.truncate(0, 0)
         return [*self.stream.restart_feeding()]
 
-    def receive(self, message: Opened | Verdict, now: float) -> list[Draft]:
+    def receive(self, message: Opened | Verdict, now: float) -> list[Ready | Draft]:
         """What the board sends at once when this came."""
         self.state = next_state(AGENT_STREAM, self.state, message)
         if isinstance(message, Opened):
             self.stream.opened(message)
-            return []
-        self.stream.verdict(message, now)
-        if message.finish is not None:
-            self.state = StreamState.ENDED
-            return []
-        return self.stream.overdue()
+        else:
+            self.stream.verdict(message, now)
+            if message.finish is not None:
+                self.state = StreamState.ENDED
+                return []
+        drafts = self.stream.overdue()
+        is_ready = self.stream.becomes_ready_without_model()
+        return [*drafts, *([Ready(self.stream.channel)] if is_ready else [])]
 
 
 class TwoEnds:
@@ -153,12 +176,13 @@ class TwoEnds:
         self.planner = planner
         self.estimates = DeviceEstimates()
         self.stream: Stream | None = None
+        self.kept: Stream | None = None  # of a link that was lost
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
         self.channel_state: StreamState | None = None  # None: the verifier knows no such channel
         self.latest_draft: bytes | None = None
         self._next_channel = 0
-        self._opening: Open | None = None
+        self._opening: Open | Resume | None = None
         self.connect()
 
     @property
@@ -170,19 +194,47 @@ class TwoEnds:
         """Nothing is on its way, in neither direction."""
         return not self.up and not self.down and self._opening is None
 
-    def connect(self) -> None:
-        """A new link: the old one's messages are lost, the verifier forgets its stream."""
+    def connect(self, *, keeps: bool = False) -> None:
+        """A new link: the old one's messages are lost, the verifier forgets its stream or not."""
+        committed = pack_token_ids(self.board.stream.output_ids)
+        self._lose_link(keeps=keeps)
+        self.up.append(encode(Open(channel=self._channel, stream_id=1, committed=committed)))
+
+    def restart_board(self) -> None:
+        """Another process in its place: it knows nothing but the name of the stream."""
+        if self.stream is None and self.kept is None:
+            return
+        old = self.board.stream
+        self.board = Board(
+            self.board.model,
+            old.settings,
+            old.sampling,
+            self.request.draft_length,
+            is_eager=isinstance(old.look_up, EagerLookUp),
+        )
+        self._lose_link(keeps=True)
+        self.up.append(encode(Resume(channel=self._channel, stream_id=1)))
+
+    def _lose_link(self, *, keeps: bool) -> None:
         self.up.clear()
         self.down.clear()
         self._opening = self.channel_state = self.latest_draft = None
-        if self.stream is not None and self.stream.finish is None:
-            self.planner.drop(self.stream)
-        self.stream = None
-        channel, self._next_channel = self._next_channel, self._next_channel + 1
-        self.board.stream.reopen(channel)
+        if not keeps:
+            for stream in (self.stream, self.kept):
+                if stream is not None and stream.finish is None:
+                    self.planner.drop(stream)
+            self.stream = self.kept = None
+        elif self.stream is not None:
+            self.kept, self.stream = self.stream, None
+            if self.kept.finish is None:
+                self.planner.park(self.kept)
+        self._next_channel += 1
+        self.board.stream.reopen(self._channel)
         self.board.state = StreamState.OPENING
-        committed = pack_token_ids(self.board.stream.output_ids)
-        self.up.append(encode(Open(channel=channel, stream_id=1, committed=committed)))
+
+    @property
+    def _channel(self) -> int:
+        return self._next_channel - 1
 
     def send(self, messages: list[Draft] | list[Ready | Draft]) -> None:
         for message in messages:
@@ -208,7 +260,7 @@ class TwoEnds:
         if not self.up:
             return
         message = decode_from_agent(self.up.popleft())
-        if isinstance(message, Open):
+        if isinstance(message, Open | Resume):
             self._opening, self.channel_state = message, StreamState.OPENING
             return
         if self.channel_state is None:
@@ -231,6 +283,42 @@ class TwoEnds:
         if self._opening is None:
             return
         message, self._opening = self._opening, None
+        num_known = 0
+        if isinstance(message, Open):
+            num_known = len(unpack_token_ids(message.committed, self.board.stream.vocab_size))
+        self._answer(message.channel)
+        if self.kept is not None:
+            self._take_up(message.channel, num_known)
+        else:
+            assert isinstance(message, Open)
+            self._open(message, number)
+        if self.stream is None or self.stream.finish is not None:
+            return
+        if self.channel_state is StreamState.CANCELLING:
+            self._cancel(self.stream)
+        else:
+            self.channel_state = StreamState.RUNNING
+
+    def _answer(self, channel: int) -> None:
+        request = self.request
+        prompt = pack_token_ids(request.prompt_ids)
+        self.down.append(encode(Opened(channel, prompt, request.seed, request.mode)))
+
+    def _take_up(self, channel: int, num_known: int) -> None:
+        """Go on with the kept stream."""
+        assert self.kept is not None
+        self.stream, self.kept = self.kept, None
+        missing = self.stream.attach(num_known, self.request.draft_context_tokens)
+        finish = self.stream.finish
+        if missing or finish is not None:
+            tokens = pack_token_ids(missing)
+            self.down.append(encode(Verdict(channel, num_known, 0, tokens, finish=finish)))
+        if finish is not None:
+            self.channel_state = None
+        else:
+            self.planner.unpark(self.stream)
+
+    def _open(self, message: Open, number: int) -> None:
         request = self.request
         token_bytes = scripted_token_bytes(self.board.stream.vocab_size)
         self.stream = Stream(
@@ -243,21 +331,10 @@ class TwoEnds:
         )
         committed = unpack_token_ids(message.committed, self.board.stream.vocab_size).tolist()
         self.stream.take_up_again(tuple(committed))
-        opened = Opened(
-            channel=message.channel,
-            prompt=pack_token_ids(request.prompt_ids),
-            seed=request.seed,
-            acceptance_mode=request.mode,
-        )
-        self.down.append(encode(opened))
         if self.stream.finish is not None:
             self.deliver_result(StreamResult.ended(self.stream))
-            return
-        self.planner.add(self.stream)
-        if self.channel_state is StreamState.CANCELLING:
-            self._cancel(self.stream)
         else:
-            self.channel_state = StreamState.RUNNING
+            self.planner.add(self.stream)
 
     def deliver_result(self, result: StreamResult) -> None:
         """Send the verdict of a round."""

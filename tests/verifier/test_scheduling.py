@@ -10,7 +10,7 @@ import pytest
 from shared.path import DraftToken, Path
 from tests.support.planning import make_curve, make_stream
 from verifier.budget import BudgetLimits
-from verifier.guard import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH
+from verifier.guard import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH, worthwhile_depth
 from verifier.policies import FixedPolicy, StreamShare
 from verifier.scheduling import Grant, Schedule, ScheduleSettings, schedule
 from verifier.streams import Stream
@@ -70,6 +70,36 @@ def drafted(stream: Stream, *token_ids: int) -> Stream:
 def test_a_board_drafts_beyond_what_the_next_round_decides() -> None:
     assert [(4, 5)] == grants(ready())
     assert [(4, 8)] == grants(drafted(ready(), 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("round_trip_seconds", "draft_token_seconds", "expected"),
+    [
+        (0.0, 0.01, (4, 5)),
+        (0.05, 0.01, (4, 10)),  # half a round: two rounds of 5 tokens
+        (0.1, 0.01, (4, 15)),
+        (0.3, 0.01, (4, 25)),
+        (0.3, 0.1, (4, 10)),  # the board drafts a token a round, and the target adds one
+    ],
+)
+def test_a_window_covers_the_round_trip(
+    round_trip_seconds: float, draft_token_seconds: float, expected: tuple[int, int]
+) -> None:
+    """Rounds take 0.1 s."""
+    stream = ready()
+    stream.estimates.speed.round_trip_seconds = round_trip_seconds
+    stream.estimates.speed.draft_token_seconds = draft_token_seconds
+    assert [expected] == grants(stream)
+
+
+def test_a_far_board_that_is_often_wrong_stays_near() -> None:
+    stream = trusted(0.01)
+    stream.estimates.speed.round_trip_seconds = 0.3
+    for _ in range(50):
+        stream.estimates.acceptance.observe_counts(4, 1)
+    reach = worthwhile_depth(stream.estimates.acceptance.rate)
+    assert 8 == reach  # 0.8 ** 8 is 0.17
+    assert [(4, reach)] == grants(drafted(stream, 1, 2), uses_guard=True)
 
 
 def test_in_rejection_a_guess_of_the_bonus_token_stands_between_two_chunks() -> None:

@@ -117,11 +117,12 @@ def test_a_round_trip_is_never_negative() -> None:
     assert 0.0 == stream.estimates.speed.round_trip_seconds
 
 
-def test_a_late_draft_shows_no_round_trip() -> None:
+def test_a_first_draft_shows_the_round_trip_however_late_it_comes() -> None:
     stream = running(position=3)
     settle(stream, 0, 31)
+    stream.grant(2, 4, now=4.0)  # of the same path: the board had its window before
     send(stream, chunk(31, 32, has_rows=False), now=5.0, position=3)
-    assert None is stream.estimates.speed.round_trip_seconds
+    assert 5.0 == stream.estimates.speed.round_trip_seconds
 
 
 @pytest.mark.parametrize(
@@ -437,3 +438,60 @@ def test_a_stream_that_had_ended_ends_again() -> None:
 
 def test_two_streams_are_never_equal() -> None:
     assert make_stream(1) != make_stream(1)
+
+
+# --- a board that is back -------------------------------------------------------------------------
+
+
+def test_a_board_that_is_back_is_told_what_it_lacks_and_drafts_on_another_path() -> None:
+    stream = running(position=3)
+    draft(stream, 31, 32)
+    assert (21, 22) == stream.attach(num_known=1, draft_context_tokens=1000)
+    assert Path(base=1, position=3, end=1) == stream.path
+    assert (0, 0, False) == (stream.window, stream.draft_length, stream.board_is_ready)
+    stream.board_is_ready = True
+    stream.grant(2, 2, now=0.0)
+    draft(stream, 41, 42)
+    assert [41, 42] == live_ids(stream)
+
+
+def test_what_was_granted_before_is_granted_no_more() -> None:
+    stream = running(position=3, window=8)
+    stream.attach(num_known=3, draft_context_tokens=1000)
+    with pytest.raises(RemoteProtocolError, match="exceeds the window, which ends at 3"):
+        draft(stream, 31)
+
+
+def test_a_stream_does_not_wait_for_a_board_that_has_just_come_back() -> None:
+    stream = running(mode="rejection")
+    assert stream.waits_for_board
+    stream.attach(num_known=0, draft_context_tokens=1000)
+    assert not stream.waits_for_board
+
+
+def test_a_board_may_come_back_with_another_draft_model() -> None:
+    stream = running(position=3)
+    stream.attach(num_known=3, draft_context_tokens=9)
+    assert 1 == stream.draft_room
+
+
+@given(
+    accepted=st.integers(0, 3),
+    num_known=st.integers(0, 3),
+    mode=st.sampled_from(["coupled", "rejection"]),
+)
+def test_what_a_board_is_told_makes_a_whole(
+    accepted: int, num_known: int, mode: AcceptanceMode
+) -> None:
+    """Whatever it had heard of before, in the middle of a round: no gap and no repetition."""
+    stream = running(position=3, mode=mode)
+    draft(stream, 31, 32, 33)
+    tested, draws_bonus = stream.testable(64)
+    verify = stream.verify(tested, draws_bonus)
+    heard = [20, 21, 22][:num_known]
+    heard += stream.attach(num_known, draft_context_tokens=1000)
+    assert 3 == len(heard)
+    settled = stream.settle(1, verify, ItemOutcome(accepted, 40, (0.5,) * len(verify.rows)))
+    assert (3, 0) == (settled.position, settled.num_accepted)
+    heard += settled.token_ids
+    assert stream.output_ids == heard
