@@ -40,6 +40,10 @@ DraftLength = Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)]
 Microseconds = Annotated[int, Meta(ge=0, lt=1 << 40)]
 Count = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 32)]
+StopStrings = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
+    Meta(max_length=MAX_STOP_STRINGS),
+]
 Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
 
 AcceptanceMode = Literal["rejection", "coupled"]
@@ -74,7 +78,11 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
 
 
 class Open(Message, frozen=True, array_like=True, tag=2):
-    """Start a stream, or take it up again with the tokens that were committed before."""
+    """Start a stream, or take it up again with the tokens that were committed before.
+
+    Taken up again, the first Verdict after Opened brings what was committed since, if the verifier
+    still has the stream; if not, it begins anew behind these tokens.
+    """
 
     channel: Channel
     stream_id: StreamId
@@ -84,13 +92,22 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     committed: Packed = b""  # output token ids that the agent already has
     sampling: SamplingParameters = SamplingParameters()
     seed: Seed | None = None
-    stop: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
-        Meta(max_length=MAX_STOP_STRINGS),
-    ] = ()
+    stop: StopStrings = ()
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     acceptance_mode: AcceptanceMode | None = None  # None: the verifier chooses
     draft_length: DraftLength | None = None  # None: the policy chooses; 0: no speculation
+
+
+class Resume(Message, frozen=True, array_like=True, tag=8):
+    """Take up a stream that the verifier keeps, from an output position on.
+
+    For an agent that was restarted and knows nothing but the stream's name.  Answered like Open,
+    then by a Verdict with all that was committed since, or by an Error `unknown_stream`.
+    """
+
+    channel: Channel
+    stream_id: StreamId
+    position: Position = 0
 
 
 class Ready(Message, frozen=True, array_like=True, tag=3):
@@ -132,7 +149,7 @@ class Status(Message, frozen=True, array_like=True, tag=6):
 
 
 class Goodbye(Message, frozen=True, array_like=True, tag=7):
-    """The agent is about to leave on purpose; its streams end."""
+    """The agent is about to leave on purpose; its streams end, those without a connection too."""
 
 
 # --- from the verifier ------------------------------------------------------------------------
@@ -150,13 +167,17 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
-    """A stream runs; what the verifier decided about it."""
+    """A stream runs; what the verifier decided about it, and after Resume what Open asked for."""
 
     channel: Channel
     prompt: Packed
     seed: Seed
     acceptance_mode: AcceptanceMode
     cached_prefix_tokens: Count = 0
+    sampling: SamplingParameters = SamplingParameters()
+    stop: StopStrings = ()
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
+    draft_length: DraftLength | None = None
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True):
@@ -188,6 +209,7 @@ class ErrorCode:
     LIMIT = "limit"
     MODEL = "model"
     REPLACED = "replaced"
+    UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
 
 
 class Error(Message, frozen=True, array_like=True, tag=68):
@@ -206,5 +228,5 @@ class GoingAway(Message, frozen=True, array_like=True, tag=69):
     retry_after_seconds: Annotated[float, Meta(ge=0, le=3600)]
 
 
-AgentMessage = Hello | Open | Ready | Draft | Cancel | Status | Goodbye
+AgentMessage = Hello | Open | Resume | Ready | Draft | Cancel | Status | Goodbye
 VerifierMessage = Welcome | Opened | Verdict | Error | GoingAway

@@ -23,6 +23,7 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Status,
     Verdict,
     Welcome,
@@ -41,7 +42,7 @@ class ConnectionState(Enum):
 class StreamState(Enum):
     """A stream, as either end sees it."""
 
-    OPENING = "opening"  # Open was sent, Opened was not
+    OPENING = "opening"  # Open or Resume was sent, Opened was not
     RUNNING = "running"
     CANCELLING = "cancelling"  # Cancel was sent, the last Verdict was not
     ENDED = "ended"
@@ -53,6 +54,7 @@ _C, _S = ConnectionState, StreamState
 VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionState] = {
     (_C.GREETING, Hello): _C.OPEN,
     (_C.OPEN, Open): _C.OPEN,
+    (_C.OPEN, Resume): _C.OPEN,
     (_C.OPEN, Ready): _C.OPEN,
     (_C.OPEN, Draft): _C.OPEN,
     (_C.OPEN, Cancel): _C.OPEN,
@@ -63,6 +65,7 @@ VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionSt
     (_C.LEAVING, Cancel): _C.LEAVING,
     (_C.LEAVING, Status): _C.LEAVING,
     (_C.LEAVING, Open): _C.LEAVING,  # crossed our GoingAway; ignored, the agent opens it elsewhere
+    (_C.LEAVING, Resume): _C.LEAVING,
     (_C.LEAVING, Goodbye): _C.CLOSED,
 }
 VERIFIER_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {

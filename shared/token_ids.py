@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shared.errors import RemoteProtocolError
 
 _NARROW, _WIDE = 2, 3  # bytes per id; 3 hold every vocabulary up to 16.7 million
+MAX_ID_BYTES = _WIDE
 MAX_VOCAB_SIZE = 1 << 24
 _PADDING = b"\0"
 

@@ -4,6 +4,9 @@ A stream starts with room for its tokens and a modest part of its output, and ra
 grows.  When it cannot, the stream that was admitted last loses its place: it goes to the front of
 the queue, keeps all that it is, and reads its tokens anew when there is room again.
 
+A stream whose board is gone is parked: it keeps its blocks for the time being, and loses them
+before anybody waits for room.  Back from there it stands behind all who were admitted meanwhile.
+
 Every stream comes to its end.  The one that was admitted first never loses its place: only the last
 one does, and alone it has the whole cache, in which it fits (`add` refuses others).  So it gets on
 and ends; then the next one is the first.  A stream that waits is admitted at the latest when all
@@ -34,6 +37,7 @@ class Admission:
         self.blocks = blocks
         self.streams: dict[int, Stream] = {}  # admitted, in that order
         self.queue: dict[int, Stream] = {}  # waiting for room, those who had a place before first
+        self.parked: dict[int, Stream] = {}  # that nobody asks for now, the longest parked first
         self.num_preemptions = 0
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
@@ -59,8 +63,26 @@ class Admission:
         """Forget a stream; not `is_reusable`: nobody may start with what it has read."""
         self._names.pop(number, None)
         self.queue.pop(number, None)
-        if self.streams.pop(number, None) is not None:
+        self.streams.pop(number, None)
+        self.parked.pop(number, None)
+        if self.blocks.holds(number):
             self.blocks.release(number, is_reusable=is_reusable)
+
+    def park(self, number: int) -> None:
+        """Leave an open stream out; its blocks stay its own until somebody needs them."""
+        stream = self.streams.pop(number, None) or self.queue.pop(number, None)
+        assert stream is not None, "only an open stream can be parked"
+        self.parked[number] = stream
+
+    def unpark(self, stream: Stream, round_number: int) -> None:
+        """Give a parked stream its place back, or a place in the queue if its blocks are gone."""
+        del self.parked[stream.number]
+        if self.blocks.holds(stream.number):
+            self.streams[stream.number] = stream
+            stream.served_round = round_number
+        else:
+            stream.is_preempted = False
+            self.queue[stream.number] = stream
 
     def open_streams(self) -> Iterator[Stream]:
         """All streams that were admitted once."""
@@ -155,11 +177,23 @@ class Admission:
         return min(stream.num_tokens + num_more, stream.most_tokens)
 
     def _is_reserved(self, stream: Stream, num_tokens: int, shared: tuple[int, ...] = ()) -> bool:
-        try:
-            self.blocks.reserve(stream.number, num_tokens, shared, stream.most_tokens)
-        except OutOfCache:
-            return False
-        return True
+        while True:
+            try:
+                self.blocks.reserve(stream.number, num_tokens, shared, stream.most_tokens)
+            except OutOfCache:
+                if not self._reclaim():
+                    return False
+            else:
+                return True
+
+    def _reclaim(self) -> bool:
+        """Take the blocks of the stream that is parked for longest; False if none has any."""
+        for stream in self.parked.values():
+            if self.blocks.holds(stream.number):
+                self.blocks.release(stream.number)
+                stream.num_cached_tokens = 0
+                return True
+        return False
 
     def _block_names(self, stream: Stream, num_blocks: int) -> list[bytes]:
         """Names of the stream's first blocks, whose tokens are committed."""

@@ -64,6 +64,10 @@ class BlockPool:
         tables = self._tables.values()
         return len({b for t in tables for b in t.blocks[: self._num_blocks_for(t.num_tokens)]})
 
+    def holds(self, stream: int) -> bool:
+        """Whether the stream has a place."""
+        return stream in self._tables
+
     def num_reserved_tokens(self, stream: int) -> int:
         """Tokens that the stream's blocks can hold."""
         return len(self._tables[stream].blocks) * self.block_tokens

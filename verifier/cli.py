@@ -61,7 +61,7 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
 
 async def _serve(config: VerifierConfig, tokens: dict[str, str]) -> None:
     from verifier.server import VerifierServer
-    from verifier.startup import load_service, save_curve
+    from verifier.startup import device_limits, load_service, save_curve
 
     stop = asyncio.Event()
     service = load_service(config, lambda sentence: logger.info("%s", sentence))
@@ -72,6 +72,7 @@ async def _serve(config: VerifierConfig, tokens: dict[str, str]) -> None:
         tokens,
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
+        device_limits=device_limits(config.limits),
     )
     try:
         port = await server.start(config.server.host, config.server.port)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import WebSocketError, WSMessage, WSMsgType, web
+from aiohttp import web
 
-from shared.codec import decode_from_agent, encode
+from shared.codec import encode
+from shared.door import visitor_of
 from shared.errors import RemoteProtocolError, RequestRefused
 from shared.messages import (
     MAX_SENTENCE_LENGTH,
@@ -26,6 +27,7 @@ from shared.messages import (
     Hello,
     Open,
     Ready,
+    Resume,
     Status,
     VerifierMessage,
     Welcome,
@@ -37,32 +39,22 @@ from shared.session import (
     StreamState,
     next_state,
 )
+from shared.token_ids import MAX_ID_BYTES
+from verifier.channels import Channel
+from verifier.device_limits import DeviceUsage
 from verifier.drafts import unpack_draft
 from verifier.greeting import ConnectionRefused, check_hello
+from verifier.incoming import Incoming
+from verifier.outgoing import Outgoing, Overrun
 from verifier.service import Device, VerifierService
 from verifier.streams import Stream
 
 logger = logging.getLogger(__name__)
 
-# A board that reads nothing for this many messages is cut off; one round is one message a stream.
-MAX_QUEUED_MESSAGES = 1024
-# A peer that does not take a message for this long is gone, whatever its socket says.
-SEND_TIMEOUT_SECONDS = 10.0
 # A connection that has not said Hello by then makes room for others.
 HELLO_TIMEOUT_SECONDS = 10.0
 # How long a board may take to read its last messages and to answer the close.
 FAREWELL_SECONDS = 2.0
-
-
-class _OpenStream:
-    """A channel of this connection; `stream` is None until the prompt is tokenized."""
-
-    __slots__ = ("opening", "state", "stream")
-
-    def __init__(self) -> None:
-        self.state = StreamState.OPENING
-        self.stream: Stream | None = None
-        self.opening: asyncio.Task[None] | None = None
 
 
 class DeviceConnection:
@@ -74,15 +66,25 @@ class DeviceConnection:
         transport: asyncio.Transport,
         device: Device,
         service: VerifierService,
+        usage: DeviceUsage,
     ) -> None:
-        self._socket = socket
         self._transport = transport
         self._device = device
         self._service = service
+        self._usage = usage
         self._state = ConnectionState.GREETING
-        self._channels: dict[int, _OpenStream] = {}
+        self._channels: dict[int, Channel] = {}
         self._highest_channel = -1
-        self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._incoming = Incoming(
+            socket, usage, lambda num_bytes: service.metrics.received(device.name, num_bytes)
+        )
+        opened_bytes = MAX_ID_BYTES * service.limits.context_tokens
+        self._outgoing = Outgoing(
+            socket,
+            usage,
+            usage.limits.queued_bytes(opened_bytes),
+            lambda num_bytes: service.metrics.sent(device.name, num_bytes),
+        )
 
     # --- what others call ----------------------------------------------------------------------
 
@@ -91,9 +93,18 @@ class DeviceConnection:
         if self._is_closed:
             return
         try:
-            self._outgoing.put_nowait(encode(message))
-        except asyncio.QueueFull:
-            self._cut_off(f"{MAX_QUEUED_MESSAGES} messages wait to be read")
+            self._outgoing.put(encode(message))
+        except Overrun as overrun:
+            self._cut_off(str(overrun))
+
+    def receive_bytes(self, num_bytes: int) -> None:
+        """So many bytes came; a board that sends too many is let go."""
+        try:
+            self._incoming.count_bytes(num_bytes)
+        except RemoteProtocolError as error:
+            self._drop_streams()
+            self._reject(Error(error.code, str(error)))
+            self.close()
 
     def stream_ended(self, channel: int) -> None:
         """The last message of a channel was queued; later messages for it are ignored."""
@@ -106,17 +117,16 @@ class DeviceConnection:
             self.send(GoingAway(retry_after_seconds))
 
     def replace(self) -> None:
-        """End this connection because the device made a newer one."""
-        self._drop_streams()
+        """End this connection because the device made a newer one; that may take its streams."""
+        self._park_streams()
         self.send(Error(ErrorCode.REPLACED, "a newer connection of this device took over"))
         self.close()
 
     def close(self) -> None:
         """Write what is queued and end; `run` returns soon after."""
+        self._incoming.stop()
         self._state = ConnectionState.CLOSED
-        if self._outgoing.full():
-            self._outgoing.get_nowait()
-        self._outgoing.put_nowait(None)
+        self._outgoing.end()
 
     @property
     def _is_closed(self) -> bool:
@@ -132,9 +142,10 @@ class DeviceConnection:
         except ConnectionRefused as refusal:
             self._reject(refusal.error)
         except RemoteProtocolError as error:
+            self._drop_streams()
             self._reject(Error(error.code, _cut(str(error))))
         finally:
-            self._drop_streams()
+            self._park_streams()
             if self._device.outbox is self:
                 self._device.outbox = None
                 logger.info("device %s disconnected", self._device.name)
@@ -142,61 +153,61 @@ class DeviceConnection:
             await asyncio.wait([writer], timeout=FAREWELL_SECONDS)
             writer.cancel()
             self._transport.abort()  # what a dead peer has not read would wait for it forever
+            self._outgoing.forget()
 
     def _reject(self, error: Error) -> None:
-        self._service.metrics.rejected(error.code)
-        logger.warning("device %s: %s", self._device.name, error.sentence)
+        self._count_rejected(error.code)
+        self._warn("device %s: %s", self._device.name, error.sentence)
+        if error.code == ErrorCode.LIMIT and (visitor := visitor_of(self._transport)) is not None:
+            visitor.is_deaf = True  # whatever else it sends costs nobody anything
         self.send(error)
+
+    def _warn(self, message: str, *values: object) -> None:
+        """Log a warning, but not more than one a minute about this device."""
+        hush = self._usage.hush
+        if hush.is_due(asyncio.get_running_loop().time()):
+            logger.warning(f"{message}%s", *values, hush.ending())  # noqa: G004 - not a value
+        else:
+            logger.debug(message, *values)
+
+    def _count_rejected(self, code: str) -> None:
+        self._service.metrics.rejected(code)
+        self._usage.num_exceeded += code == ErrorCode.LIMIT
 
     def _drop_streams(self) -> None:
         for channel in self._channels.values():
-            _drop(channel, self._service)
+            channel.drop(self._service)
+        self._channels.clear()
+
+    def _park_streams(self) -> None:
+        for channel in self._channels.values():
+            channel.park(self._service)
         self._channels.clear()
 
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
-                frame = await self._socket.receive()
+                message = await self._incoming.next()
         except TimeoutError:
             sentence = f"no Hello came within {HELLO_TIMEOUT_SECONDS:g} s"
             raise RemoteProtocolError(sentence, ErrorCode.LIMIT) from None
-        while self._take(frame):
-            # One message for each turn of the event loop, however many a board sends at once.
-            await asyncio.sleep(0)
-            frame = await self._socket.receive()
-
-    def _take(self, frame: WSMessage) -> bool:
-        """Take one frame in; whether the connection goes on."""
-        if self._is_closed:
-            return False
-        match frame.type:
-            case WSMsgType.BINARY:
-                self._service.metrics.received(self._device.name, len(frame.data))
-                self._receive(decode_from_agent(frame.data))
-                return not self._is_closed
-            case WSMsgType.TEXT:
-                raise RemoteProtocolError("text frames are not allowed")
-            case WSMsgType.ERROR if isinstance(frame.data, WebSocketError):
-                raise RemoteProtocolError(f"websocket frame is not allowed: {frame.data}")
-            case _:
-                return False  # closed, or no answer to a ping
+        while message is not None:
+            self._receive(message)
+            message = None if self._is_closed else await self._incoming.next()
 
     def _cut_off(self, reason: str) -> None:
         """End now, whatever the board has not read; the reader notices and cleans up."""
-        self._service.metrics.rejected(ErrorCode.LIMIT)
-        logger.warning("device %s is cut off: %s", self._device.name, reason)
+        self._count_rejected(ErrorCode.LIMIT)
+        self._warn("device %s is cut off: %s", self._device.name, reason)
         self._state = ConnectionState.CLOSED
+        self._incoming.stop()
         self._transport.abort()
 
     async def _write(self) -> None:
         try:
-            while (packed := await self._outgoing.get()) is not None:
-                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                    await self._socket.send_bytes(packed)
-                self._service.metrics.sent(self._device.name, len(packed))
-            await self._socket.close()
-        except TimeoutError:
-            self._cut_off(f"nothing was read for {SEND_TIMEOUT_SECONDS:g} s")
+            await self._outgoing.write()
+        except Overrun as overrun:
+            self._cut_off(str(overrun))
         except ConnectionError:
             self._transport.abort()  # the board is gone
 
@@ -207,14 +218,15 @@ class DeviceConnection:
         match message:
             case Hello():
                 self._greet(message)
-            case Open():
+            case Open() | Resume():
                 self._open(message)
             case Ready() | Draft() | Cancel():
                 self._receive_for_stream(message)
             case Status():
                 self._device.estimates.speed.observe_drafting(1, message.draft_microseconds / 1e6)
             case Goodbye():
-                pass
+                self._drop_streams()
+                self._service.forget_kept(self._device)
 
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service
@@ -238,7 +250,7 @@ class DeviceConnection:
             )
         )
 
-    def _open(self, message: Open) -> None:
+    def _open(self, message: Open | Resume) -> None:
         if message.channel <= self._highest_channel:
             raise RemoteProtocolError(f"channel {message.channel} was used before")
         self._highest_channel = message.channel
@@ -250,14 +262,17 @@ class DeviceConnection:
                 message.channel, ErrorCode.LIMIT, f"the device has {limit} streams already"
             )
         else:
-            channel = self._channels[message.channel] = _OpenStream()
+            channel = self._channels[message.channel] = Channel()
             channel.opening = asyncio.create_task(
                 self._open_stream(message, channel), name=f"open-{message.channel}"
             )
 
-    async def _open_stream(self, message: Open, channel: _OpenStream) -> None:
+    async def _open_stream(self, message: Open | Resume, channel: Channel) -> None:
         try:
             stream = await self._service.open_stream(self._device, self, message)
+            if stream is None:
+                return  # it is over
+            self._check_context(stream)
         except RequestRefused as error:
             self._refuse(message.channel, ErrorCode.REQUEST, str(error), error.field)
             return
@@ -274,9 +289,18 @@ class DeviceConnection:
         else:
             channel.state = StreamState.RUNNING
 
+    def _check_context(self, stream: Stream) -> None:
+        """Let a stream go whose tokens, with those of the others, are too many for one device."""
+        streams = [stream, *(c.stream for c in self._channels.values() if c.stream is not None)]
+        try:
+            self._usage.check_context(sum(each.most_tokens for each in streams))
+        except RemoteProtocolError:
+            self._service.drop(stream)
+            raise
+
     def _refuse(self, channel: int, code: str, sentence: str, field: str | None = None) -> None:
         self._channels.pop(channel, None)
-        self._service.metrics.rejected(code)
+        self._count_rejected(code)
         self.send(Error(code, _cut(sentence), channel, field or ""))
 
     def _receive_for_stream(self, message: Ready | Draft | Cancel) -> None:
@@ -289,11 +313,11 @@ class DeviceConnection:
             channel.state = next_state(VERIFIER_STREAM, channel.state, message)
             self._apply(message, channel)
         except RemoteProtocolError as error:
-            logger.warning("device %s, channel %d: %s", self._device.name, message.channel, error)
-            _drop(channel, self._service)
+            self._warn("device %s, channel %d: %s", self._device.name, message.channel, error)
+            channel.drop(self._service)
             self._refuse(message.channel, error.code, str(error))
 
-    def _apply(self, message: Ready | Draft | Cancel, channel: _OpenStream) -> None:
+    def _apply(self, message: Ready | Draft | Cancel, channel: Channel) -> None:
         stream = channel.stream
         if stream is None:
             return  # Cancel while opening: done as soon as the prompt is tokenized
@@ -307,14 +331,6 @@ class DeviceConnection:
             case Cancel():
                 self._service.cancel(stream)
         self._service.wake()
-
-
-def _drop(channel: _OpenStream, service: VerifierService) -> None:
-    """Forget a stream, also one that is still being opened."""
-    if channel.opening is not None:
-        channel.opening.cancel()
-    if channel.stream is not None:
-        service.drop(channel.stream)
 
 
 def _cut(sentence: str) -> str:

@@ -73,6 +73,7 @@ class RoundPlanner:
         self.latest_schedule = Schedule(budget_tokens=0, grants=())
         self._running: frozenset[int] = frozenset()
         self._dropped: set[int] = set()  # to be released when the running round ends
+        self._parking: set[int] = set()  # to be parked then
         self._num_rounds = 0
         self._last_finish: float | None = None
 
@@ -112,6 +113,20 @@ class RoundPlanner:
         else:
             self._remove(stream.number)
 
+    def park(self, stream: Stream) -> None:
+        """Run no more rounds for a stream, but keep its place as long as nobody else needs it."""
+        if stream.number in self._running:
+            self._parking.add(stream.number)
+        else:
+            self._park(stream.number)
+
+    def unpark(self, stream: Stream) -> None:
+        """Go on with a parked stream."""
+        if stream.number in self._parking:
+            self._parking.discard(stream.number)
+        else:
+            self.admission.unpark(stream, self._num_rounds)
+
     # --- one round -----------------------------------------------------------------------------
 
     def start_round(self, now: float) -> Round | None:
@@ -148,6 +163,7 @@ class RoundPlanner:
         self._dropped.clear()
         self._observe_goodput(results, round_seconds, now)
         self._release_finished(results)
+        self._park_all()
         self._grant(results, now)
         return results
 
@@ -162,6 +178,7 @@ class RoundPlanner:
                 results.append(StreamResult.ended(stream, "the target model failed"))
             self._remove(number, is_reusable=False)
         self._dropped.clear()
+        self._parking.clear()
         return results
 
     def next_deadline(self) -> float | None:
@@ -271,8 +288,22 @@ class RoundPlanner:
             if grant is not None:
                 result.stream.grant(grant.draft_length, grant.window, now)
 
+    def _park_all(self) -> None:
+        """Park the streams whose boards were lost during the round, those that go on."""
+        for number in self._parking & self.streams.keys():
+            self._park(number)
+        self._parking.clear()
+
+    def _park(self, number: int) -> None:
+        self.admission.park(number)
+        self._forget_pace()
+
     def _remove(self, number: int, *, is_reusable: bool = True) -> None:
         self.admission.remove(number, is_reusable=is_reusable)
+        self._forget_pace()
+
+    def _forget_pace(self) -> None:
+        """Time without an open stream counts as waiting for none."""
         if next(self.admission.open_streams(), None) is None:
             self._last_finish = None
 

@@ -9,11 +9,17 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Mapping
+from typing import Any, NoReturn, cast
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from shared.door import Door, DoorLimits, is_our_error, visitor_of
+from shared.errors import RemoteProtocolError
 from shared.messages import MAX_MESSAGE_BYTES, ErrorCode
+from shared.vocabulary import VOCABULARY_PATH, pack_vocabulary, vocabulary_tag
 from verifier.device_connection import FAREWELL_SECONDS, DeviceConnection
+from verifier.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.service import VerifierService
 from verifier.tokens import device_of
 
@@ -26,8 +32,14 @@ RETRY_AFTER_SECONDS = 2.0
 FULL_RETRY_AFTER_SECONDS = 5
 # A board needs one; a few more may still be half open when it comes back.
 MAX_CONNECTIONS_PER_DEVICE = 4
+# Until the whole head of a request is there, and between two of them.
+REQUEST_SECONDS = 15.0
 # A message that is somewhat too long is answered by a sentence, a longer one by its close code.
 MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
+# A page of metrics is shown again for so many times as long as it took to make: however often it is
+# asked for, that takes no more than 5 % of the event loop.
+PAGE_REUSE = 20
+_ANY_LIMITS = DeviceLimits()
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -41,14 +53,19 @@ class VerifierServer:
         *,
         heartbeat_seconds: float,
         max_connections: int,
+        device_limits: DeviceLimits = _ANY_LIMITS,
     ) -> None:
         self._service = service
         self._tokens = tokens
         self._heartbeat_seconds = heartbeat_seconds
         self._max_connections = max_connections
+        self._device_limits = device_limits
+        self._usages: dict[str, DeviceUsage] = {}  # by device
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
+        self._page, self._page_until = b"", 0.0  # of metrics
+        self._packed_vocabulary = b""  # made when the first board without a model asks
         self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
+        self._listener: asyncio.Server | None = None
         self._rounds: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -57,19 +74,30 @@ class VerifierServer:
         Raises:
             OSError: the address cannot be listened on.
         """
-        app = web.Application(client_max_size=64 * 1024)
+        app = web.Application(client_max_size=64 * 1024, middlewares=[_in_hand])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get(VOCABULARY_PATH, self._vocabulary)
         app.router.add_get(DEVICE_PATH, self._device)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=FAREWELL_SECONDS
+            app,
+            access_log=None,
+            logger=_http_logger(),
+            handle_signals=False,
+            keepalive_timeout=REQUEST_SECONDS,
+            shutdown_timeout=FAREWELL_SECONDS,
         )
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, backlog=1024)
-        await self._site.start()
+        loop = asyncio.get_running_loop()
+        # As many as there may be boards: all of them may come back at once.
+        limits = DoorLimits(max_idle=self._max_connections, idle_seconds=REQUEST_SECONDS + 1)
+        assert self._runner.server is not None
+        self.door = Door(self._runner.server, loop.call_later, loop.time, limits)
+        door = cast(Any, self.door)  # a protocol factory without a base class of asyncio's
+        self._listener = await loop.create_server(door, host, port, backlog=1024)
+        self._service.metrics.watch_port(self.door, self._usages)
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
-        addresses = self._runner.addresses
-        return int(addresses[0][1])
+        return int(self._listener.sockets[0].getsockname()[1])
 
     async def wait(self) -> None:
         """Return only with the exception that ended the engine loop."""
@@ -78,9 +106,9 @@ class VerifierServer:
 
     async def stop(self) -> None:
         """Say goodbye to every board and close; safe to call after a failed start."""
-        if self._rounds is not None and self._site is not None:
-            await self._site.stop()
-            self._site = None
+        if self._rounds is not None and self._listener is not None:
+            self._listener.close()
+            self._listener = None
             for connection in self._connections:
                 connection.going_away(RETRY_AFTER_SECONDS)
             self._service.stop()
@@ -106,10 +134,34 @@ class VerifierServer:
             raise web.HTTPUnauthorized(
                 text="metrics need a device's token from another host\n", headers=_CHALLENGE
             )
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        if asked_at >= self._page_until:
+            self._page = self._service.metrics.page()
+            self._page_until = asked_at + PAGE_REUSE * (loop.time() - asked_at)
         return web.Response(
-            body=self._service.metrics.page(),
+            body=self._page,
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+    async def _vocabulary(self, request: web.Request) -> web.Response:
+        """For boards without a model; one that has it already is told so."""
+        name = self._authenticate(request)
+        if name is None:
+            raise web.HTTPUnauthorized(
+                text="the vocabulary needs a device's token\n", headers=_CHALLENGE
+            )
+        self._charge(name)
+        if not self._packed_vocabulary:
+            tokenizer = self._service.tokenizer
+            self._packed_vocabulary = pack_vocabulary(tokenizer.token_bytes, tokenizer.special_ids)
+        packed = self._packed_vocabulary
+        tag = vocabulary_tag(packed)
+        if any(known.value == tag for known in request.if_none_match or ()):
+            return web.Response(status=304)
+        answer = web.Response(body=packed, content_type="application/msgpack")
+        answer.etag = tag
+        return answer
 
     async def _device(self, request: web.Request) -> web.StreamResponse:
         name = self._authenticate(request)
@@ -119,8 +171,10 @@ class VerifierServer:
                 text="this verifier does not know the token\n", headers=_CHALLENGE
             )
         self._check_room(name)
+        self._charge(name)
         socket = web.WebSocketResponse(
             compress=False,
+            autoping=False,  # pings count as messages
             max_msg_size=MAX_FRAME_BYTES,
             heartbeat=self._heartbeat_seconds,
             timeout=FAREWELL_SECONDS,
@@ -128,7 +182,12 @@ class VerifierServer:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the connection ended before the handshake")
-        connection = DeviceConnection(socket, transport, self._service.device(name), self._service)
+        connection = DeviceConnection(
+            socket, transport, self._service.device(name), self._service, self._usage(name)
+        )
+        visitor = visitor_of(transport)
+        assert visitor is not None
+        visitor.on_bytes = connection.receive_bytes
         self._connections[connection] = name
         try:
             await socket.prepare(request)
@@ -137,23 +196,52 @@ class VerifierServer:
             del self._connections[connection]
         return socket
 
+    def _usage(self, name: str) -> DeviceUsage:
+        if name not in self._usages:
+            now = asyncio.get_running_loop().time()
+            self._usages[name] = DeviceUsage(self._device_limits, now)
+        return self._usages[name]
+
     def _check_room(self, name: str) -> None:
         num_of_device = sum(device == name for device in self._connections.values())
         if num_of_device >= MAX_CONNECTIONS_PER_DEVICE:
-            sentence = f"device {name} has {num_of_device} connections open already\n"
-        elif len(self._connections) >= self._max_connections:
-            sentence = f"{self._max_connections} connections are open already\n"
-        else:
-            return
+            self._turn_away(f"device {name} has {num_of_device} connections open already")
+        if len(self._connections) >= self._max_connections:
+            self._turn_away(f"{self._max_connections} connections are open already")
+
+    def _charge(self, name: str) -> None:
+        """A request of a device costs it as much as many messages."""
+        try:
+            self._usage(name).take_messages(CONNECTION_COST, asyncio.get_running_loop().time())
+        except RemoteProtocolError as error:
+            self._turn_away(f"device {name} sent {error}")
+
+    def _turn_away(self, sentence: str) -> NoReturn:
         self._service.metrics.rejected(ErrorCode.LIMIT)
         raise web.HTTPServiceUnavailable(
-            text=sentence, headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
+            text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
         )
 
     def _authenticate(self, request: web.Request) -> str | None:
         """The device that the bearer token belongs to."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         return device_of(token.strip(), self._tokens) if scheme.lower() == "bearer" else None
+
+
+@web.middleware
+async def _in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the door that the connection asks for something."""
+    visitor = visitor_of(request.transport)
+    if visitor is None:
+        raise ConnectionResetError("the connection ended before its answer")
+    with visitor.in_hand():
+        return await handler(request)
+
+
+def _http_logger() -> logging.Logger:
+    http_logger = logging.getLogger("verifier.http")
+    http_logger.addFilter(is_our_error)
+    return http_logger
 
 
 def _is_loopback(address: str | None) -> bool:

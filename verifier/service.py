@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from shared.errors import RequestRefused
+from shared.errors import RemoteProtocolError, RequestRefused
 from shared.fingerprint import fingerprint
 from shared.messages import (
     MAX_63_BITS,
     MAX_MESSAGE_BYTES,
-    AcceptanceMode,
     Error,
     ErrorCode,
     Open,
-    Opened,
+    Resume,
     Verdict,
     VerifierMessage,
 )
@@ -31,25 +31,19 @@ from shared.text import TextAssembler
 from shared.token_ids import pack_token_ids, unpack_token_ids
 from verifier.engine import Engine, RoundReport
 from verifier.estimators import DeviceEstimates
+from verifier.kept_streams import EndedStream, KeptStream, KeptStreams, ended
 from verifier.metrics import Metrics
 from verifier.rounds import RoundPlanner, StreamResult
-from verifier.streams import Stream, StreamRequest
+from verifier.stream_requests import ServiceLimits, opened, opened_again, stream_request
+from verifier.streams import Stream
 from verifier.target import TargetModel, Tokenizer
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # An Open that takes a stream up again carries the ids of its prompt and of its output, 3 bytes each
 # at most, beside stop strings and sampling.
 MAX_STREAM_TOKENS = (MAX_MESSAGE_BYTES - 32 * 1024) // 3
-
-
-class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one device may ask for."""
-
-    context_tokens: int
-    max_prompt_tokens: int
-    max_tokens: int
-    max_streams_per_device: int
 
 
 class Outbox(Protocol):
@@ -68,15 +62,30 @@ class Device:
 
     name: str
     estimates: DeviceEstimates
+    kept: KeptStreams
     epoch: int = 0
     outbox: Outbox | None = None
     draft_context_tokens: int = 0
+    expiry: asyncio.TimerHandle | None = None  # of what is kept
+    thread: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def in_thread(self, encode: Callable[[_T], list[int]], prompt: _T) -> list[int]:
+        """Encode in a thread, one prompt of the device at a time, however many it opens and drops.
+
+        A prompt that fills a message takes 0.1 to 0.2 s of a core; what was begun cannot be ended.
+        """
+        await self.thread.acquire()
+        encoding = asyncio.get_running_loop().run_in_executor(None, encode, prompt)
+        encoding.add_done_callback(lambda _: self.thread.release())
+        return await asyncio.shield(encoding)
 
 
 @dataclass(frozen=True, slots=True)
 class _Address:
     outbox: Outbox
     channel: int
+    stream_id: int
+    epoch: int  # of the connection
 
 
 class VerifierService:
@@ -103,38 +112,70 @@ class VerifierService:
         self._seeds = seeds or random.SystemRandom()
         self._addresses: dict[int, _Address] = {}
         self._next_number = 1
+        self._is_stopping = False
         self._engine = Engine(planner, target, self._deliver, self._report)
 
     async def run(self) -> None:
         """Run rounds until `stop`."""
+        self._is_stopping = False
         await self._engine.run()
 
     def stop(self) -> None:
         """End `run` once the round in hand is settled and its verdicts are out."""
+        self._is_stopping = True
+        for device in self.devices.values():
+            self.forget_kept(device)
         self._engine.stop()
 
     def device(self, name: str) -> Device:
         """The device's memory; made at its first connection."""
         if name not in self.devices:
-            self.devices[name] = Device(name, DeviceEstimates())
+            kept = KeptStreams(self.limits.max_streams_per_device)
+            self.devices[name] = Device(name, DeviceEstimates(), kept)
         return self.devices[name]
 
-    async def open_stream(self, device: Device, outbox: Outbox, message: Open) -> Stream:
-        """Tokenize, check and enqueue a stream; answers `Opened` before its first verdict.
+    async def open_stream(
+        self, device: Device, outbox: Outbox, message: Open | Resume
+    ) -> Stream | None:
+        """Take up a kept stream, or tokenize, check and enqueue a new one; None: it is over.
+
+        Answers `Opened` before the first verdict.
 
         Raises:
             RequestRefused: the prompt or a limit does not fit.
-            RemoteProtocolError: token ids in the message are malformed.
+            RemoteProtocolError: token ids in the message are malformed, or nothing is kept of it.
         """
-        prompt_ids = await self._prompt_ids(message)
-        committed = tuple(unpack_token_ids(message.committed, self.target.vocab_size).tolist())
-        request = self._request(device, message, prompt_ids)
+        kept = device.kept.find(message.stream_id, device.epoch)
+        if isinstance(message, Resume):
+            if kept is None or message.position > len(kept.output_ids):
+                raise RemoteProtocolError(
+                    "this verifier does not have the stream any more", ErrorCode.UNKNOWN_STREAM
+                )
+            return self._take_up(device, outbox, message, message.position)
+        committed = self._token_ids(message.committed)
+        if kept is not None:
+            if kept.goes_on_from(self._token_ids(message.prompt), committed):
+                return self._take_up(device, outbox, message, len(committed))
+            self._let_go(device.kept.release(message.stream_id))
+        return await self._open_new(device, outbox, message, committed)
+
+    async def _open_new(
+        self, device: Device, outbox: Outbox, message: Open, committed: tuple[int, ...]
+    ) -> Stream | None:
+        request = stream_request(
+            message,
+            await self._prompt_ids(device, message),
+            limits=self.limits,
+            seed=self._seeds.randint(0, MAX_63_BITS),
+            end_ids=self.tokenizer.end_ids,
+            draft_context_tokens=device.draft_context_tokens,
+        )
         stream = Stream(
             number=self._next_number,
             device=device.name,
             request=request,
             text=TextAssembler(
-                self.tokenizer.token_bytes, self.tokenizer.special_ids, message.stop
+                self.tokenizer.token_bytes, self.tokenizer.special_ids, request.stop
             ),
             device_estimates=device.estimates,
             estimates=device.estimates.open_stream(),
@@ -149,19 +190,14 @@ class VerifierService:
             )
         if stream.finish is None:
             self.planner.add(stream)
-            self._addresses[stream.number] = _Address(outbox, message.channel)
+            address = _Address(outbox, message.channel, message.stream_id, device.epoch)
+            self._addresses[stream.number] = address
             self._engine.wake()
-        outbox.send(
-            Opened(
-                channel=message.channel,
-                prompt=pack_token_ids(prompt_ids),
-                seed=request.seed,
-                acceptance_mode=request.mode,
-            )
-        )
+        outbox.send(opened(message.channel, request))
         if stream.finish is not None:
             outbox.send(verdict_of(message.channel, StreamResult.ended(stream)))
             outbox.stream_ended(message.channel)
+            return None
         return stream
 
     def wake(self) -> None:
@@ -176,53 +212,102 @@ class VerifierService:
                 self._deliver([result])
 
     def drop(self, stream: Stream) -> None:
-        """Forget a stream whose connection is gone or that broke the protocol."""
+        """Forget a stream that broke the protocol, or whose board has left for good."""
         if self._addresses.pop(stream.number, None) is not None:
             self.planner.drop(stream)
             self._engine.wake()
 
+    def park(self, stream: Stream) -> None:
+        """Keep a stream whose connection is gone, until its device comes back for it."""
+        if self._is_stopping or not self.limits.grace_seconds or stream.is_cancelled:
+            self.drop(stream)
+            return
+        address = self._addresses.pop(stream.number, None)
+        if address is not None:
+            self.planner.park(stream)
+            self._keep(self.device(stream.device), address, stream)
+            self._engine.wake()
+
+    def forget_kept(self, device: Device) -> None:
+        """Keep nothing more for a device: it has left on purpose."""
+        self._let_go(device.kept.clear())
+        if device.expiry is not None:
+            device.expiry.cancel()
+            device.expiry = None
+
     # --- private -------------------------------------------------------------------------------
 
-    async def _prompt_ids(self, message: Open) -> tuple[int, ...]:
+    async def _prompt_ids(self, device: Device, message: Open) -> tuple[int, ...]:
         if message.prompt:
-            return tuple(unpack_token_ids(message.prompt, self.target.vocab_size).tolist())
+            return self._token_ids(message.prompt)
         if message.messages:
             turns = [(turn.role, turn.content) for turn in message.messages]
-            return tuple(await asyncio.to_thread(self.tokenizer.encode_chat, turns))
-        return tuple(await asyncio.to_thread(self.tokenizer.encode_text, message.text))
+            return tuple(await device.in_thread(self.tokenizer.encode_chat, turns))
+        return tuple(await device.in_thread(self.tokenizer.encode_text, message.text))
 
-    def _request(self, device: Device, message: Open, prompt_ids: tuple[int, ...]) -> StreamRequest:
-        limits = self.limits
-        field = "messages" if message.messages else "prompt"
-        if not prompt_ids:
-            raise RequestRefused("the prompt is empty", field)
-        longest_prompt = min(limits.max_prompt_tokens, limits.context_tokens - 1)
-        if len(prompt_ids) > longest_prompt:
-            raise RequestRefused(
-                f"prompt of {len(prompt_ids)} tokens exceeds {longest_prompt}", field
-            )
-        room = limits.context_tokens - len(prompt_ids)
-        wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
-        seed = message.seed if message.seed is not None else self._seeds.randint(0, MAX_63_BITS)
-        return StreamRequest(
-            prompt_ids=prompt_ids,
-            sampling=message.sampling,
-            mode=_acceptance_mode(message),
-            seed=seed,
-            max_output_tokens=min(wanted, room),
-            ends_at_context=room < wanted,
-            end_ids=self.tokenizer.end_ids,
-            draft_length=message.draft_length,
-            draft_context_tokens=device.draft_context_tokens,
-        )
+    def _token_ids(self, packed: bytes) -> tuple[int, ...]:
+        return tuple(unpack_token_ids(packed, self.target.vocab_size).tolist())
+
+    def _take_up(
+        self, device: Device, outbox: Outbox, message: Open | Resume, position: int
+    ) -> Stream | None:
+        """Go on with the kept stream that the board means; it has the tokens before `position`."""
+        kept = device.kept.find(message.stream_id, device.epoch)
+        assert kept is not None, "it was found just now"
+        device.kept.take(kept)
+        self.metrics.resumed()
+        address = _Address(outbox, message.channel, message.stream_id, device.epoch)
+        tell = opened_again if isinstance(message, Resume) else opened
+        request = replace(kept.content.request, prompt_ids=kept.prompt_ids)
+        outbox.send(tell(message.channel, request))
+        missing, finish = kept.output_ids[position:], kept.content.finish
+        if missing or finish is not None:
+            tokens = pack_token_ids(missing)
+            outbox.send(Verdict(message.channel, position, 0, tokens, finish=finish))
+        stream = kept.content
+        if not isinstance(stream, Stream) or finish is not None:
+            content = ended(stream) if isinstance(stream, Stream) else stream
+            self._keep(device, address, content)  # the answer may be lost once more
+            outbox.stream_ended(message.channel)
+            return None
+        stream.attach(position, device.draft_context_tokens)
+        self._addresses[stream.number] = address
+        self.planner.unpark(stream)
+        self._engine.wake()
+        return stream
+
+    def _keep(self, device: Device, address: _Address, content: Stream | EndedStream) -> None:
+        """Keep a stream for its device to come back to it."""
+        now = asyncio.get_running_loop().time()
+        expires_at = now + self.limits.grace_seconds
+        kept = KeptStream(address.stream_id, address.epoch, expires_at, content)
+        self._let_go(device.kept.keep(kept))
+        if device.expiry is None:
+            self._await_expiry(device)
+
+    def _expire(self, device: Device) -> None:
+        self._let_go(device.kept.expire(asyncio.get_running_loop().time()))
+        self._await_expiry(device)
+
+    def _await_expiry(self, device: Device) -> None:
+        """Let go of the next kept stream when its time is over."""
+        loop, at = asyncio.get_running_loop(), device.kept.next_expiry
+        device.expiry = None if at is None else loop.call_at(at, self._expire, device)
+
+    def _let_go(self, streams: list[Stream]) -> None:
+        for stream in streams:
+            self.planner.drop(stream)
+            self._engine.wake()
 
     def _deliver(self, results: list[StreamResult]) -> None:
         for result in results:
+            self.metrics.observe_result(result)
             stream = result.stream
             address = self._addresses.get(stream.number)
             if address is None:
+                if result.failure is not None:
+                    self.device(stream.device).kept.forget(stream)
                 continue
-            self.metrics.observe_result(result)
             if result.failure is not None:
                 address.outbox.send(Error(ErrorCode.MODEL, result.failure, address.channel))
             else:
@@ -230,6 +315,13 @@ class VerifierService:
             if stream.finish is not None:
                 del self._addresses[stream.number]
                 address.outbox.stream_ended(address.channel)
+                if result.failure is None and stream.finish.reason != "cancelled":
+                    self._keep_end(stream, address)
+
+    def _keep_end(self, stream: Stream, address: _Address) -> None:
+        """Nobody knows whether the last verdict reaches the board."""
+        if self.limits.grace_seconds and not self._is_stopping:
+            self._keep(self.device(stream.device), address, ended(stream))
 
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)
@@ -249,12 +341,3 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,
     )
-
-
-def _acceptance_mode(message: Open) -> AcceptanceMode:
-    """Greedy needs no rows; a seed asks for text that does not depend on the board."""
-    if message.sampling.is_greedy:
-        return "coupled"
-    if message.acceptance_mode is not None:
-        return message.acceptance_mode
-    return "coupled" if message.seed is not None else "rejection"

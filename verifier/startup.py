@@ -13,7 +13,7 @@ from shared.cpu_threads import limit_spinning
 from shared.model_files import resolve_model
 from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits
-from verifier.config import RoundsSection, VerifierConfig
+from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve import CostCurve, CurveSubject
 from verifier.curve_files import curve_path, read_curve, write_curve
 from verifier.curve_measurement import (
@@ -23,11 +23,13 @@ from verifier.curve_measurement import (
     measure_curve,
     warm_up_rounds,
 )
+from verifier.device_limits import DeviceLimits
 from verifier.metrics import Metrics
 from verifier.policies import policy_named
 from verifier.rounds import RoundPlanner, RoundSettings
 from verifier.scheduling import ScheduleSettings
-from verifier.service import ServiceLimits, VerifierService
+from verifier.service import VerifierService
+from verifier.stream_requests import ServiceLimits
 from verifier.target import TargetModel, Tokenizer
 
 Tell = Callable[[str], None]
@@ -112,10 +114,22 @@ def make_service(
         max_prompt_tokens=config.limits.max_prompt_tokens,
         max_tokens=config.limits.max_tokens,
         max_streams_per_device=config.limits.max_streams_per_device,
+        grace_seconds=config.limits.grace_seconds,
     )
     service = VerifierService(planner, target, tokenizer, limits, metrics)
     metrics.watch(planner, service.devices)
     return service
+
+
+def device_limits(limits: LimitsSection) -> DeviceLimits:
+    """What the server allows each device."""
+    context_tokens = limits.max_context_tokens_per_device
+    return DeviceLimits(
+        messages_per_second=limits.max_messages_per_second,
+        bytes_per_second=limits.max_bytes_per_second,
+        context_tokens=None if context_tokens == "auto" else context_tokens,
+        max_streams=limits.max_streams_per_device,
+    )
 
 
 def round_settings(rounds: RoundsSection) -> RoundSettings:

@@ -33,6 +33,7 @@ FIELDS_OF_VERSION_1 = {
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
         " acceptance_mode draft_length",
     ),
+    8: ("Resume", "channel stream_id position"),
     3: ("Ready", "channel"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
     5: ("Cancel", "channel"),
@@ -42,7 +43,11 @@ FIELDS_OF_VERSION_1 = {
         "Welcome",
         "protocol_version target_model vocab_size epoch context_tokens max_streams",
     ),
-    66: ("Opened", "channel prompt seed acceptance_mode cached_prefix_tokens"),
+    66: (
+        "Opened",
+        "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
+        " draft_length",
+    ),
     67: ("Verdict", "channel position num_accepted tokens window draft_length finish"),
     68: ("Error", "code sentence channel field difference"),
     69: ("GoingAway", "retry_after_seconds"),

@@ -20,6 +20,7 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Status,
     Verdict,
     Welcome,
@@ -37,6 +38,7 @@ from shared.session import (
 MESSAGES: tuple[Message, ...] = (
     Hello(protocol_version=1),
     Open(channel=1, stream_id=2),
+    Resume(channel=1, stream_id=2),
     Ready(channel=1),
     Draft(channel=1, base=0, offset=0, tokens=b""),
     Cancel(channel=1),
@@ -54,6 +56,7 @@ VERIFIER_CONNECTION_GRID = """
 from       greeting  open    leaving  closed
 Hello      open      -       -        -
 Open       -         open    leaving  -
+Resume     -         open    leaving  -
 Ready      -         open    leaving  -
 Draft      -         open    leaving  -
 Cancel     -         open    leaving  -
@@ -69,6 +72,7 @@ AGENT_CONNECTION_GRID = """
 from       greeting  open     leaving  closed
 Hello      -         -        -        -
 Open       -         -        -        -
+Resume     -         -        -        -
 Ready      -         -        -        -
 Draft      -         -        -        -
 Cancel     -         -        -        -
@@ -84,6 +88,7 @@ VERIFIER_STREAM_GRID = """
 from       opening     running     cancelling  ended
 Hello      -           -           -           -
 Open       -           -           -           -
+Resume     -           -           -           -
 Ready      -           running     cancelling  -
 Draft      -           running     cancelling  -
 Cancel     cancelling  cancelling  cancelling  -
@@ -99,6 +104,7 @@ AGENT_STREAM_GRID = """
 from       opening  running  cancelling  ended
 Hello      -        -        -           -
 Open       -        -        -           -
+Resume     -        -        -           -
 Ready      -        -        -           -
 Draft      -        -        -           -
 Cancel     -        -        -           -

@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import web
-
-from edge_agent.api import build_app, build_runner
+from edge_agent.api import build_app, build_runner, listen
 from edge_agent.generation import Generator, TextPiece
 
 HELLO = (
@@ -23,8 +21,9 @@ async def serving(generator: Generator, **options: Any) -> AsyncIterator[str]:
     """Serve with `build_app(generator, **options)`; the value is `http://127.0.0.1:port`."""
     runner = build_runner(build_app(generator, **{"api_token": None, **options}))
     await runner.setup()
+    listener = await listen(runner, "127.0.0.1", 0)
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
+        listener.close()
         await runner.cleanup()

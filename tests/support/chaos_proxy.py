@@ -27,6 +27,7 @@ MAX_PORT = 65535
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Side = Literal["agent", "verifier"]
+Direction = Literal["up", "down"]
 
 
 class Address(NamedTuple):
@@ -116,6 +117,17 @@ class ChaosProxy:
         """
         for connection in self._connections:
             connection.reset(only)
+
+    def lose(self, only: Direction | None = None) -> None:
+        """Lose all that the open connections carry from now on, as in half-open weather.
+
+        It is fair for new ones: a router has forgotten these and does not say so.
+        """
+        for connection in self._connections:
+            if only != "down":
+                connection.up.lose()
+            if only != "up":
+                connection.down.lose()
 
     async def __aenter__(self) -> Self:
         await self._task_group.__aenter__()

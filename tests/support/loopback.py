@@ -15,6 +15,7 @@ from shared.messages import ChatMessage
 from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits
 from verifier.cost_curve import CostCurve
+from verifier.device_limits import DeviceLimits
 from verifier.metrics import Metrics
 from verifier.policies import DraftLengthPolicy, FixedPolicy
 from verifier.rounds import RoundPlanner, RoundSettings
@@ -101,12 +102,23 @@ def make_service(
 
 @asynccontextmanager
 async def running_verifier(
-    service: VerifierService, devices: Sequence[str] = ("board",), port: int = 0
+    service: VerifierService,
+    devices: Sequence[str] = ("board",),
+    port: int = 0,
+    device_limits: DeviceLimits = DeviceLimits(),  # noqa: B008 - frozen
+    max_connections: int = 100,
+    heartbeat_seconds: float = 20.0,
 ) -> AsyncIterator[Verifier]:
     """Serve `service`; every device has a token."""
     made = {device: new_token(device, bytes(range(32))) for device in devices}
     known = dict(line.split() for _, line in made.values())
-    server = VerifierServer(service, known, heartbeat_seconds=20.0, max_connections=100)
+    server = VerifierServer(
+        service,
+        known,
+        heartbeat_seconds=heartbeat_seconds,
+        max_connections=max_connections,
+        device_limits=device_limits,
+    )
     try:
         actual = await server.start("127.0.0.1", port)
         yield Verifier(service, server, actual, {name: token for name, (token, _) in made.items()})

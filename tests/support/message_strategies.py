@@ -25,6 +25,7 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Status,
     Verdict,
     Welcome,
@@ -47,6 +48,7 @@ samplings = st.builds(
     top_p=st.floats(0, 1, exclude_min=True),
 )
 chat_messages = st.builds(ChatMessage, role=st.text(max_size=32), content=st.text(max_size=30))
+stop_strings = st.lists(st.text(min_size=1, max_size=20), max_size=MAX_STOP_STRINGS).map(tuple)
 finishes = st.builds(
     Finish,
     reason=st.sampled_from(["stop", "end", "length", "context", "cancelled"]),
@@ -81,11 +83,12 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         committed=packed,
         sampling=samplings | st.just(SamplingParameters()),
         seed=st.none() | numbers_of_63_bits,
-        stop=st.lists(st.text(min_size=1, max_size=20), max_size=MAX_STOP_STRINGS).map(tuple),
+        stop=stop_strings,
         max_tokens=st.none() | st.integers(1, MAX_POSITION),
         acceptance_mode=st.none() | modes,
         draft_length=st.none() | draft_lengths,
     ),
+    Resume: st.builds(Resume, channel=channels, stream_id=numbers_of_63_bits, position=positions),
     Ready: st.builds(Ready, channel=channels),
     Draft: st.builds(
         Draft,
@@ -115,6 +118,10 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         seed=numbers_of_63_bits,
         acceptance_mode=modes,
         cached_prefix_tokens=st.integers(0, 1 << 24),
+        sampling=samplings | st.just(SamplingParameters()),
+        stop=stop_strings,
+        max_tokens=st.none() | st.integers(1, MAX_POSITION),
+        draft_length=st.none() | draft_lengths,
     ),
     Verdict: st.builds(
         Verdict,

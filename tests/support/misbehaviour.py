@@ -28,7 +28,10 @@ from tests.support.loopback import (
 from tests.support.raw_board import RawBoard, raw_board
 from tests.support.scripted import TARGET, VOCAB_SIZE, board, scripted_service, target_text
 from tests.support.waiting import eventually
+from verifier.device_limits import DeviceLimits
 from verifier.scripted_tokenizer import ScriptedTokenizer
+from verifier.service import VerifierService
+from verifier.target import Round
 
 Misbehaviour = Callable[[RawBoard], Awaitable[None]]
 
@@ -47,12 +50,20 @@ HEALTHY = GenerationRequest(
 
 
 async def beside_a_healthy_agent(
-    misbehave: Callable[[Verifier], Coroutine[Any, Any, None]], **service_options: Any
+    misbehave: Callable[[Verifier], Coroutine[Any, Any, None]],
+    *,
+    device_limits: DeviceLimits = DeviceLimits(),  # noqa: B008 - frozen
+    **service_options: Any,
 ) -> None:
-    """Let a device `bad` misbehave while another generates; its texts must be exact."""
+    """Let a device `bad` misbehave while another generates.
+
+    Its texts must be exact, and every round that begins while it has a stream must hold a part of
+    it: whatever the other does, it waits for nobody.
+    """
     service = scripted_service(delay_seconds=lambda _: 0.001, **service_options)
+    left_out = streams_left_out(service, "good")
     async with (
-        running_verifier(service, ("bad", "good")) as verifier,
+        running_verifier(service, ("bad", "good"), device_limits=device_limits) as verifier,
         running_agent(verifier, board(0.2), "good") as agent,
     ):
         bad = asyncio.create_task(misbehave(verifier))
@@ -64,6 +75,25 @@ async def beside_a_healthy_agent(
             num_texts += 1
         await bad
         assert "good" in {d.name for d in service.devices.values() if d.outbox is not None}
+    assert [] == left_out
+
+
+def streams_left_out(service: VerifierService, device: str) -> list[int]:
+    """The numbers of the device's streams that had a place but no part of a round, as it grows."""
+    planner = service.planner
+    start_round = planner.start_round
+    left_out: list[int] = []
+
+    def watched(now: float) -> Round | None:
+        round_ = start_round(now)
+        if round_ is not None:
+            served = {item.stream for item in round_.items}
+            open_streams = [s for s in planner.streams.values() if s.device == device]
+            left_out.extend(s.number for s in open_streams if s.number not in served)
+        return round_
+
+    planner.start_round = watched  # type: ignore[method-assign]
+    return left_out
 
 
 def run_beside_a_healthy_agent(misbehave: Misbehaviour, *, greets: bool = True) -> None:

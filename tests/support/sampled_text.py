@@ -7,6 +7,7 @@ may run several at the same time: one process keeps one core busy.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,13 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from edge_agent import draft_step
+from edge_agent import draft_step, reconnect
 from edge_agent.agent import Agent
 from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import scripted_drafter
 from edge_agent.draw import DrawSpec, draw_token
 from edge_agent.generation import GenerationRequest
+from edge_agent.look_up import LookUp
 from shared import speculation
 from shared.messages import AcceptanceMode
 from shared.path import DraftToken
@@ -37,6 +39,8 @@ from tests.support.loopback import generate, round_settings, running_agent, runn
 from tests.support.next_token_statistics import TokenCounts
 from tests.support.noise_table import NoiseTable
 from tests.support.scripted import EndlessModel, scripted_service
+from tests.support.two_ends import EagerLookUp
+from tests.support.waiting import eventually
 from verifier import scripted_target
 from verifier.policies.random_split import RandomPolicy
 from verifier.scripted_tokenizer import ScriptedTokenizer
@@ -58,7 +62,14 @@ SAMPLINGS = {
 }
 # Half of the texts at temperature 1, a quarter each with top-p and with top-k.
 SHARES = ("temperature", "top_p", "temperature", "top_k")
-FAULTS = ("none", "unlikely drafts are discarded", "drafts are not tested")
+FAULTS = (
+    "none",
+    "n-grams",
+    "links are cut",
+    "unlikely drafts are discarded",
+    "drafts are not tested",
+)
+CUT_EVERY_SECONDS = 0.15  # one of the links
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ class Tally:
     )
     num_drafted: int = 0
     num_accepted: int = 0
+    num_resumed: int = 0
 
     def report(self) -> dict[str, object]:
         """p-values by sampling, and what shows that drafts had a part in it."""
@@ -109,6 +121,7 @@ class Tally:
             "num_tokens": sum(counts.num_tokens for counts in self.counts.values()),
             "num_drafted": self.num_drafted,
             "num_accepted": self.num_accepted,
+            "num_resumed": self.num_resumed,
             "p_values": {
                 name: counts.p_values(target.probs(SAMPLINGS[name]))
                 for name, counts in self.counts.items()
@@ -116,7 +129,14 @@ class Tally:
         }
 
 
-async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = False) -> Tally:
+async def sample(
+    mode: AcceptanceMode,
+    num_tokens: int,
+    *,
+    is_barrier: bool = False,
+    is_cut: bool = False,
+    ngram_tokens: int = 0,
+) -> Tally:
     """Let all boards generate until there are `num_tokens` tokens."""
     service = scripted_service(
         LastTokenModel(),
@@ -131,20 +151,23 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
     texts = iter(range(-(-num_tokens // TOKENS_PER_TEXT)))
     async with AsyncExitStack() as stack:
         verifier = await stack.enter_async_context(running_verifier(service, names))
-        agents = []
+        agents, proxies = [], []
         for i, (name, board) in enumerate(zip(names, BOARDS, strict=True)):
             url = verifier.url
             if board.link is not None:
-                proxy = ChaosProxy(local(verifier.port), board.link, seed=i)
-                url = (await stack.enter_async_context(proxy)).url
+                proxies.append(ChaosProxy(local(verifier.port), board.link, seed=i))
+                url = (await stack.enter_async_context(proxies[-1])).url
             drafter = scripted_drafter(
                 _model(board.disagreement),
                 num_slots=STREAMS_PER_BOARD,
                 seconds_per_token=board.seconds_per_token,
             )
-            settings = DraftSettings(board.row_entries, board.confidence_stop, 64, 4096)
+            settings = DraftSettings(
+                board.row_entries, board.confidence_stop, 64, 4096, ngram_tokens
+            )
             running = running_agent(verifier, drafter, name, settings, url)
             agents.append(await stack.enter_async_context(running))
+        cutting = asyncio.create_task(_cut(proxies if is_cut else []))
         await asyncio.gather(
             *(
                 _work(agent, mode, texts, tally)
@@ -152,12 +175,24 @@ async def sample(mode: AcceptanceMode, num_tokens: int, *, is_barrier: bool = Fa
                 for agent in agents
             )
         )
+        cutting.cancel()
+        tally.num_resumed = int(
+            service.metrics.registry.get_sample_value("goodspeed_streams_resumed_total") or 0
+        )
     return tally
+
+
+async def _cut(proxies: Sequence[ChaosProxy]) -> None:
+    """Reset one link after the other, at times that no text has a part in."""
+    for proxy in itertools.cycle(proxies):
+        await asyncio.sleep(CUT_EVERY_SECONDS)
+        proxy.reset()
 
 
 async def _work(agent: Agent, mode: AcceptanceMode, texts: Iterator[int], tally: Tally) -> None:
     tokenizer = ScriptedTokenizer(VOCAB_SIZE)
     for i in texts:
+        await eventually(lambda: agent.target_model is not None)  # it may just have been cut off
         name = SHARES[(i + i // len(SHARES)) % len(SHARES)]  # every board gets every one
         prompt = f"text {i}"
         request = GenerationRequest(
@@ -191,9 +226,14 @@ def fault(name: str) -> Iterator[None]:
             patch.object(scripted_target, "verify_coupled", _coupled_without_a_test),
         ):
             yield
+    elif name == "n-grams":
+        # Of so random a text a careful board would not believe them.
+        with patch.object(LookUp, "suggest", EagerLookUp.suggest):
+            yield
     else:
-        assert name == "none", name
-        yield
+        assert name in ("none", "links are cut"), name
+        with patch.object(reconnect, "FIRST_DELAY_SECONDS", 0.02):
+            yield
 
 
 def _discarding_draw(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
@@ -254,7 +294,13 @@ def main(mode: str, fault_name: str, num_tokens: int) -> None:
         # On a busy machine the fault would go unnoticed where no draft comes in time.
         is_barrier = fault_name == "drafts are not tested"
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            sampling = sample(cast(AcceptanceMode, mode), num_tokens, is_barrier=is_barrier)
+            sampling = sample(
+                cast(AcceptanceMode, mode),
+                num_tokens,
+                is_barrier=is_barrier,
+                is_cut=fault_name == "links are cut",
+                ngram_tokens=3 if fault_name == "n-grams" else 0,
+            )
             tally = runner.run(sampling)
     sys.stdout.write(json.dumps(tally.report()) + "\n")
 

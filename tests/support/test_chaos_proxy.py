@@ -301,6 +301,25 @@ def test_what_follows_lost_bytes_is_lost_and_a_new_connection_works() -> None:
     run(test())
 
 
+def test_a_connection_that_is_lost_stays_half_open_and_a_new_one_works() -> None:
+    async def test() -> None:
+        async with net() as parts:
+            parts.proxy.lose("up")
+            parts.agent.transport.write(b"draft")
+            parts.verifier.transport.write(b"verdict")
+            await parts.agent.gets(b"verdict")
+            parts.proxy.lose()
+            parts.verifier.transport.write(b"another")
+            new_agent, new_verifier = await parts.connect()
+            new_agent.transport.write(b"hello")
+            await new_verifier.gets(b"hello")
+            await parts.verifier.hears_nothing()
+            await parts.agent.hears_nothing()
+            new_agent.transport.close()
+
+    run(test())
+
+
 def test_a_half_open_connection_that_lost_nothing_goes_on() -> None:
     async def test() -> None:
         async with net(HALF_OPEN) as parts:

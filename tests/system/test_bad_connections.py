@@ -44,7 +44,7 @@ from tests.support.misbehaviour import (
 from tests.support.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
 from tests.support.scripted import VOCAB_SIZE, board
 from tests.support.waiting import eventually
-from verifier import device_connection
+from verifier import device_connection, outgoing
 
 
 async def opens_twice(bad: RawBoard) -> None:
@@ -265,7 +265,7 @@ def test_a_board_that_never_reads_is_cut_off(
     value: float,
     sentence: str,
 ) -> None:
-    monkeypatch.setattr(device_connection, limit, value)
+    monkeypatch.setattr(outgoing, limit, value)
 
     async def misbehave(verifier: Verifier) -> None:
         prompt = pack_token_ids([1] * 4000)

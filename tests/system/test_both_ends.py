@@ -55,7 +55,10 @@ ACTIONS = [
     *["start_step", "finish_step", "turn"] * 4,
     *["finish_opening", "wait"] * 2,
 ]
-MISHAPS = ["repeat_draft", "cancel", "lose_link", "fail_step", "lose_step", "power_off", "wait"]
+MISHAPS = [
+    *["repeat_draft", "cancel", "lose_link", "cut_link", "restart_board"],
+    *["fail_step", "lose_step", "power_off", "wait"],
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Wish:
     chunk_tokens: int
     has_end: bool
     stop: tuple[str, ...]
+    ngram_tokens: int
+    is_eager: bool
+    has_model: bool
 
 
 WISHES: dict[str, list[Any]] = {
@@ -85,6 +91,9 @@ WISHES: dict[str, list[Any]] = {
     "chunk_tokens": [6, 64],
     "has_end": [False, False, False, True],
     "stop": [(), (), (), (" ba", "f")],
+    "ngram_tokens": [0, 3],
+    "is_eager": [True, True, False],
+    "has_model": [True, True, True, False],
 }
 LIMITS: dict[str, list[Any]] = {
     "budget_tokens": [None, 8, 3, 1, 0, 64],
@@ -211,9 +220,17 @@ class BothEnds(RuleBasedStateMachine):
             confidence_stop=wish.confidence_stop,
             prefill_chunk_tokens=wish.chunk_tokens,
             context_tokens=wish.draft_context_tokens,
+            ngram_tokens=wish.ngram_tokens,
+            has_model=wish.has_model,
         )
         draft_model = ScriptedModel(MODEL.vocab_size, MODEL.seed, disagreement=wish.disagreement)
-        board = Board(draft_model, draft_settings, request.sampling, wish.draft_length)
+        board = Board(
+            draft_model,
+            draft_settings,
+            request.sampling,
+            wish.draft_length,
+            is_eager=wish.is_eager,
+        )
         self.ends.append(TwoEnds(request, wish.stop, board, self.planner))
         self.alone.append(None if wish.kind == "rejection" else target_alone(request))
 
@@ -292,6 +309,12 @@ class BothEnds(RuleBasedStateMachine):
                 ends.cancel()
             case "lose_link":
                 ends.connect()
+            case "cut_link":
+                self.leave_the_turn(ends)
+                ends.connect(keeps=True)
+            case "restart_board":
+                self.leave_the_turn(ends)
+                ends.restart_board()
             case _:
                 raise AssertionError(action)
 
@@ -315,6 +338,11 @@ class BothEnds(RuleBasedStateMachine):
         deadline = self.planner.next_deadline()
         if is_idle and deadline is not None:
             self.now = max(self.now, deadline)  # as the engine does; only dead boards let it
+
+    def leave_the_turn(self, ends: TwoEnds) -> None:
+        """Who comes back stands behind all who wait to be served."""
+        if ends.stream is not None:
+            self.num_unserved.pop(ends.stream.number, None)
 
     def step(self, ends: TwoEnds, seconds: float) -> None:
         ends.board.start_step()
@@ -472,7 +500,7 @@ def check_output(ends: TwoEnds, alone: list[int]) -> None:
     assert alone[:position] == board.output_ids
     if ends.stream is not None:
         assert alone[: ends.stream.position] == ends.stream.output_ids
-    if ends.board.model.disagreement == 0:
+    if ends.board.model.disagreement == 0 and not board.look_up.is_on:
         drafted = [token.token_id for token in (*board.path.live, *board.unsent)]
         assert alone[position:][: len(drafted)] == drafted
 

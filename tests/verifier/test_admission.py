@@ -229,6 +229,109 @@ def play_round(planner: RoundPlanner) -> Round:
     return round_
 
 
+# --- boards that are gone -------------------------------------------------------------------------
+
+
+def park(planner: RoundPlanner, *streams: Stream) -> None:
+    for stream in streams:
+        planner.park(stream)
+
+
+def long_stream() -> Stream:
+    """It needs 4 blocks of 4 tokens."""
+    return make_stream(3, prompt_ids=tuple(range(30, 42)), max_output_tokens=3, device="other")
+
+
+def test_a_parked_stream_has_no_rounds_but_keeps_its_blocks() -> None:
+    planner, (_, second) = crowded(num_rounds=2)
+    park(planner, second)
+    assert {1: 1} == served(start(planner, 2.0))
+    assert ([1], {2: second}, {}) == (
+        list(planner.streams),
+        planner.admission.parked,
+        planner.queue,
+    )
+    assert second.num_cached_tokens == 6
+    assert planner.blocks.holds(2)
+    planner.blocks.check_integrity()
+
+
+def test_who_comes_back_reads_nothing_anew_and_stands_behind_the_others() -> None:
+    planner, _ = crowded(num_rounds=2)
+    before = tables(start(planner, 2.0))
+    planner.abandon_round()
+    planner, (first, _) = crowded(num_rounds=2)
+    park(planner, first)
+    play(planner, 2.0)
+    planner.unpark(first)
+    round_ = start(planner, 3.0)
+    assert {1: 1, 2: 1} == served(round_)
+    assert [2, 1] == list(planner.streams)
+    assert before[1] == tables(round_)[1]
+
+
+def test_blocks_of_parked_streams_are_taken_before_anybody_loses_his_place() -> None:
+    planner = make_planner(num_blocks=9, block_tokens=4, reserved_output_tokens=3)
+    streams = [
+        make_stream(number, device=f"board {number}", max_output_tokens=19) for number in (1, 2, 3)
+    ]
+    add(planner, *streams)
+    for number in range(3):
+        play(planner, now=float(number))
+    park(planner, streams[1], streams[0])
+    for number in range(3, 18):
+        play(planner, now=float(number))
+    # The last one has filled 6 blocks of 9: first the one that was parked first has lost its own.
+    assert (23, 0) == (streams[2].num_tokens, planner.admission.num_preemptions)
+    assert [True, False] == [planner.blocks.holds(number) for number in (1, 2)]
+    assert [7, 0] == [stream.num_cached_tokens for stream in streams[:2]]
+    planner.blocks.check_integrity()
+
+
+def test_a_stream_that_waits_for_room_takes_the_blocks_of_parked_ones() -> None:
+    planner, (first, _) = crowded(num_rounds=2)
+    planner.add(long_stream())
+    park(planner, first)
+    assert {2: 1, 3: 12} == served(start(planner, 2.0))
+    assert not planner.blocks.holds(1)
+
+
+def test_who_lost_his_blocks_meanwhile_waits_for_room_and_reads_his_tokens_anew() -> None:
+    planner, (first, second) = crowded(num_rounds=2)
+    late = long_stream()
+    planner.add(late)
+    park(planner, first)
+    play(planner, 2.0)
+    planner.unpark(first)
+    assert ([1], {}) == (list(planner.queue), planner.admission.parked)
+    planner.cancel(second)
+    planner.cancel(late)
+    (item,) = start(planner, 3.0).items
+    assert first.tokens(item.num_cached_tokens, 7) == item.token_ids
+    assert item.num_cached_tokens in (0, 4)  # a block that nobody has taken since is still there
+
+
+def test_a_parked_stream_that_waited_for_room_waits_again() -> None:
+    planner, _ = crowded(num_rounds=2)
+    late = long_stream()
+    planner.add(late)
+    park(planner, late)
+    play(planner, 2.0)
+    assert {} == planner.queue
+    planner.unpark(late)
+    assert [3] == list(planner.queue)
+
+
+def test_a_parked_stream_may_be_dropped() -> None:
+    planner, (first, second) = crowded(num_rounds=2)
+    park(planner, first, second)
+    assert None is planner.start_round(2.0)
+    for stream in (first, second):
+        planner.drop(stream)
+    assert {} == planner.admission.parked
+    assert planner.blocks.num_blocks == planner.blocks.num_free_blocks
+
+
 # --- prefixes -------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from shared.messages import (
     Open,
     Opened,
     Ready,
+    Resume,
     Status,
     Verdict,
     VerifierMessage,
@@ -27,6 +28,7 @@ from tests.support.loopback import Verifier, running_verifier
 from tests.support.raw_board import hello_to, raw_board
 from tests.support.scripted import VOCAB_SIZE, scripted_service
 from tests.support.waiting import eventually
+from verifier.service import VerifierService
 
 
 def rejected(verifier: Verifier, reason: str) -> float:
@@ -71,7 +73,7 @@ def test_a_newer_connection_takes_over_at_once() -> None:
                 await eventually(lambda: not service.planner.streams)
                 sentence = "a newer connection of this device took over"
                 assert Error(ErrorCode.REPLACED, sentence) == await older.error()
-                await newer.open(0, max_tokens=3)
+                await newer.open(1, max_tokens=3)
                 while (await newer.next_of(Verdict)).finish is None:
                     pass
                 await older.ended()
@@ -125,17 +127,102 @@ def test_goodbye_ends_the_streams_of_a_board() -> None:
     asyncio.run(leave())
 
 
-def test_a_lost_connection_ends_its_streams() -> None:
-    async def lose() -> None:
+def num_kept(service: VerifierService) -> tuple[int, int]:
+    kept = service.devices["board"].kept
+    return kept.num_open, kept.num_ended
+
+
+def test_a_lost_connection_leaves_its_streams_for_the_next_one() -> None:
+    async def come_back() -> list[VerifierMessage]:
+        service = scripted_service(delay_seconds=lambda _: 0.001)
+        async with running_verifier(service) as verifier:
+            async with raw_board(verifier, "board") as board:
+                await board.open(max_tokens=50)
+                for _ in range(10):
+                    await board.next_of(Verdict)
+            await eventually(lambda: not service.planner.streams)
+            assert (1, 0) == num_kept(service)
+            service.planner.blocks.check_integrity()
+            async with raw_board(verifier, "board") as board:
+                await board.send(Resume(3, stream_id=0, position=4))
+                while (await board.next_of(Verdict)).finish is None:
+                    pass
+                return board.received[1:]
+
+    opened, *verdicts = asyncio.run(come_back())
+    assert isinstance(opened, Opened)
+    assert {3} == {message.channel for message in verdicts}  # type: ignore[union-attr]
+    positions = [v.position for v in verdicts if isinstance(v, Verdict)]
+    assert 4 == positions[0]
+    assert list(range(positions[1], 50)) == positions[1:]
+    assert positions[1] >= 10
+
+
+def test_a_half_open_connection_is_taken_over_with_its_streams() -> None:
+    async def take_over() -> tuple[int, int]:
+        service = scripted_service(delay_seconds=lambda _: 0.001)
+        async with running_verifier(service) as verifier, raw_board(verifier, "board") as older:
+            await older.open(max_tokens=4000)
+            await older.next_of(Verdict)
+            (stream,) = service.planner.streams.values()
+            async with raw_board(verifier, "board") as newer:
+                await newer.open(0)
+                verdict = await newer.next_of(Verdict)
+                assert [stream] == list(service.planner.streams.values())
+                return verdict.position, newer.position_after(verdict)
+
+    before, after = asyncio.run(take_over())
+    assert before == 0 < after
+
+
+def test_a_stream_that_nobody_has_is_refused_alone() -> None:
+    async def refused() -> tuple[Error, Verdict]:
         service = scripted_service()
+        async with running_verifier(service) as verifier, raw_board(verifier, "board") as board:
+            await board.send(Resume(0, stream_id=77))
+            error = await board.error(0)
+            await board.open(1, max_tokens=1)
+            return error, await board.next_of(Verdict)
+
+    error, verdict = asyncio.run(refused())
+    sentence = "this verifier does not have the stream any more"
+    assert Error(ErrorCode.UNKNOWN_STREAM, sentence, 0) == error
+    assert verdict.finish is not None
+
+
+def test_a_board_that_breaks_the_protocol_finds_nothing_again() -> None:
+    async def misbehave() -> tuple[int, int]:
+        service = scripted_service(delay_seconds=lambda _: 0.001)
         async with running_verifier(service) as verifier:
             async with raw_board(verifier, "board") as board:
                 await board.open(max_tokens=4000)
-            await eventually(lambda: not service.planner.streams)
-            service.planner.blocks.check_integrity()
-            assert service.planner.blocks.num_blocks == service.planner.blocks.num_free_blocks
+                await board.send_packed(b"\xc1")
+                await board.ended()
+            await eventually(lambda: service.devices["board"].outbox is None)
+            return num_kept(service)
 
-    asyncio.run(lose())
+    assert (0, 0) == asyncio.run(misbehave())
+
+
+def test_a_goodbye_leaves_nothing_of_earlier_connections_either() -> None:
+    async def leave() -> tuple[int, int]:
+        service = scripted_service(delay_seconds=lambda _: 0.001)
+        async with running_verifier(service) as verifier:
+            async with raw_board(verifier, "board") as board:
+                await board.open(max_tokens=4000)
+            await eventually(lambda: num_kept(service) == (1, 0))
+            async with raw_board(verifier, "board") as board:
+                await board.open(5, max_tokens=1)
+                await board.next_of(Verdict)
+                await eventually(lambda: num_kept(service) == (1, 1))
+                await board.send(Goodbye())
+                await board.ended()
+            await eventually(lambda: service.devices["board"].outbox is None)
+            blocks = service.planner.blocks
+            await eventually(lambda: blocks.num_blocks == blocks.num_free_blocks)
+            return num_kept(service)
+
+    assert (0, 0) == asyncio.run(leave())
 
 
 def test_a_stream_whose_prompt_is_being_read_ends_with_its_connection() -> None:

@@ -29,6 +29,8 @@ NAMES = {
     "goodspeed_wire_bytes",
     "goodspeed_rejected_messages",
     "goodspeed_streams_finished",
+    "goodspeed_streams_resumed",
+    "goodspeed_kept_streams",
     "goodspeed_num_requests_running",
     "goodspeed_num_requests_waiting",
     "goodspeed_batch_budget_tokens",
@@ -43,6 +45,14 @@ NAMES = {
     "goodspeed_device_draft_tokens_per_second",
     "goodspeed_rtt_seconds",
     "goodspeed_draft_length",
+    "goodspeed_device_streams",
+    "goodspeed_device_context_tokens",
+    "goodspeed_device_queued_bytes",
+    "goodspeed_device_limits_exceeded",
+    "goodspeed_idle_connections",
+    "goodspeed_connections_sent_away",
+    *(f"process_{name}_bytes" for name in ("resident_memory", "virtual_memory")),
+    *("process_cpu_seconds", "process_open_fds", "process_max_fds", "process_start_time_seconds"),
 }
 NUM_TOKENS = 40
 
@@ -102,6 +112,11 @@ def test_the_page_after_a_day() -> None:
     assert all(family.documentation for family in families)
 
     assert 4 == value(during, "goodspeed_num_requests_running")
+    for device in ("kitchen", "garage"):
+        assert 2 == value(during, "goodspeed_device_streams", device=device)
+        assert 0 < value(during, "goodspeed_device_context_tokens", device=device)
+        assert 0 <= value(during, "goodspeed_device_queued_bytes", device=device)
+        assert 0 == value(during, "goodspeed_device_limits_exceeded_total", device=device)
     assert 0 < value(during, "goodspeed_kv_cache_usage_ratio") < 1
     assert {"kitchen", "garage"} == {
         dict(labels)["device"]
@@ -127,6 +142,12 @@ def test_the_page_after_a_day() -> None:
     assert {"kitchen": 1, "garage": 0, "cellar": 0} == ups
 
     assert 4 == value(after, "goodspeed_streams_finished_total", reason="length")
+    assert [0, 2] == [
+        value(after, "goodspeed_kept_streams", device="kitchen", state=state)
+        for state in ("parked", "ended")
+    ]
+    assert 0 == value(after, "goodspeed_kept_streams", device="garage", state="ended")  # it left
+    assert 0 == value(after, "goodspeed_streams_resumed_total")
     assert 1 == value(after, "goodspeed_rejected_messages_total", reason="protocol")
     assert 0 == value(after, "goodspeed_draft_timeouts_total")
     assert 0 == value(after, "goodspeed_num_requests_running")
@@ -143,7 +164,8 @@ def test_the_page_after_a_day() -> None:
     assert 0 < estimates[0]
 
     labels = {pair for _, pairs in samples(after) for pair in pairs if pair[0] != "le"}
-    assert {"device", "phase", "direction", "reason", "tokens"} == {name for name, _ in labels}
+    names = {"device", "phase", "direction", "reason", "state", "tokens"}
+    assert names == {name for name, _ in labels}
     assert set(DEVICES) == {text for name, text in labels if name == "device"}
     assert "secret" not in during + after
 

@@ -537,6 +537,78 @@ def test_after_all_the_cache_is_empty() -> None:
     assert all(stream.position == 3 for stream in streams)
 
 
+# --- boards that are lost in the middle of a round ------------------------------------------------
+
+
+def test_a_stream_parked_in_a_round_is_settled_first() -> None:
+    planner = make_planner()
+    first, second = make_stream(1), make_stream(2)
+    add(planner, first, second)
+    round_ = start(planner)
+    planner.park(second)
+    assert [1, 2] == [result.stream.number for result in finish(planner, round_)]
+    assert (1, [1], [2]) == (second.position, list(planner.streams), list(planner.admission.parked))
+
+
+def test_a_stream_that_is_back_before_its_round_is_over_was_never_away() -> None:
+    planner = make_planner()
+    stream = make_stream()
+    add(planner, stream)
+    round_ = start(planner)
+    planner.park(stream)
+    planner.unpark(stream)
+    finish(planner, round_)
+    assert {1: 1} == served(start(planner, 1.0))
+
+
+def test_a_stream_that_ends_in_the_round_is_not_parked() -> None:
+    planner = make_planner()
+    stream = make_stream(max_output_tokens=1)
+    add(planner, stream)
+    round_ = start(planner)
+    planner.park(stream)
+    (result,) = finish(planner, round_)
+    assert result.stream.finish is not None
+    assert ({}, {}) == (planner.streams, planner.admission.parked)
+    assert planner.blocks.num_blocks == planner.blocks.num_free_blocks
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_parked_stream_may_be_dropped_or_fail_in_the_round(fails: bool) -> None:
+    planner = make_planner()
+    stream = make_stream()
+    add(planner, stream)
+    round_ = start(planner)
+    planner.park(stream)
+    if fails:
+        (result,) = planner.abandon_round()
+        assert result.failure is not None
+    else:
+        planner.drop(stream)
+        assert [] == finish(planner, round_)
+    assert ({}, {}) == (planner.streams, planner.admission.parked)
+    assert planner.blocks.num_blocks == planner.blocks.num_free_blocks
+
+
+def test_a_board_that_is_back_is_told_all_tokens_of_the_round_it_missed() -> None:
+    """It knows nothing of what it had drafted: accepted tokens are told like the target's own."""
+    planner = make_planner()
+    stream = make_stream()
+    drafting(planner, stream)
+    draft(stream, 31, 32, 33)
+    round_ = start(planner, 1.0)
+    planner.park(stream)
+    stream.attach(num_known=1, draft_context_tokens=1000)
+    planner.unpark(stream)
+    (result,) = finish(planner, round_, {1: (2, 40)})
+    assert (1, 0, (31, 32, 40)) == (
+        result.settled.position,
+        result.settled.num_accepted,
+        result.settled.token_ids,
+    )
+    assert (0, 4) == (stream.window, stream.position)
+
+
 # --- what rounds teach ----------------------------------------------------------------------------
 
 

@@ -13,10 +13,12 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.vocabulary import VOCABULARY_PATH, unpack_vocabulary
 from tests.support.loopback import Verifier, running_verifier
 from tests.support.raw_board import DEVICE_PATH, raw_board
 from tests.support.scripted import scripted_service
 from tests.support.waiting import eventually
+from verifier.device_limits import DeviceLimits
 from verifier.server import MAX_CONNECTIONS_PER_DEVICE, VerifierServer, _is_loopback
 from verifier.tokens import new_token
 
@@ -216,3 +218,68 @@ def test_a_board_that_answers_no_ping_is_let_go() -> None:
             await server.stop()
 
     assert asyncio.run(silence()) < 3
+
+
+# --- the vocabulary -------------------------------------------------------------------------------
+
+
+def test_the_vocabulary_is_for_devices_and_comes_once() -> None:
+    async def answers() -> list[tuple[int, bytes, str]]:
+        found = []
+        async with (
+            running_verifier(scripted_service(), DEVICES) as verifier,
+            aiohttp.ClientSession(f"http://127.0.0.1:{verifier.port}") as session,
+        ):
+            headers = {"Authorization": f"Bearer {verifier.tokens['kitchen']}"}
+            for more in ({}, {"If-None-Match": '"other"'}, {"If-None-Match": '"TAG"'}):
+                if found:
+                    more = {name: value.replace("TAG", found[0][2]) for name, value in more.items()}
+                answer = await session.get(VOCABULARY_PATH, headers=headers | more)
+                tag = answer.headers.get("ETag", "").strip('"')
+                found.append((answer.status, await answer.read(), tag))
+            stranger = await session.get(VOCABULARY_PATH)
+            found.append((stranger.status, await stranger.read(), ""))
+        return found
+
+    first, other, same, stranger = asyncio.run(answers())
+    assert (200, first[1]) == first[:2] == other[:2]
+    assert 64 == len(unpack_vocabulary(first[1]).token_bytes)
+    assert (304, b"") == same[:2]
+    assert (401, b"the vocabulary needs a device's token\n") == stranger[:2]
+
+
+def test_metrics_that_are_asked_for_all_the_time_are_not_made_all_the_time() -> None:
+    async def num_made() -> int:
+        async with running_verifier(scripted_service(), DEVICES) as verifier:
+            metrics = verifier.service.metrics
+            made: list[bytes] = []
+
+            def slow_page() -> bytes:
+                time.sleep(0.02)  # so it may be shown for 0.4 s
+                made.append(b"page")
+                return b"page"
+
+            metrics.page = slow_page  # type: ignore[method-assign]
+            for _ in range(50):
+                assert "page" == (await get(verifier, "/metrics"))[1]
+            return len(made)
+
+    started_at = time.monotonic()
+    assert asyncio.run(num_made()) <= 1 + (time.monotonic() - started_at) / 0.4
+
+
+def test_what_a_device_asks_over_http_counts_as_messages_of_it() -> None:
+    async def statuses() -> list[int]:
+        limits = DeviceLimits(messages_per_second=10)
+        async with (
+            running_verifier(scripted_service(), DEVICES, device_limits=limits) as verifier,
+            aiohttp.ClientSession(f"http://127.0.0.1:{verifier.port}") as session,
+        ):
+            found = []
+            for device in (*["kitchen"] * 5, "garage"):
+                headers = {"Authorization": f"Bearer {verifier.tokens[device]}"}
+                async with session.get("/v1/vocabulary", headers=headers) as answer:
+                    found.append(answer.status)
+            return found
+
+    assert [200, 200, 503, 503, 503, 200] == asyncio.run(statuses())

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,8 +20,10 @@ from shared.messages import (
     AcceptanceMode,
     ChatMessage,
     Error,
+    ErrorCode,
     Open,
     Opened,
+    Resume,
     Verdict,
     VerifierMessage,
 )
@@ -29,6 +32,7 @@ from shared.token_ids import pack_token_ids, unpack_token_ids
 from tests.support.scripted import VOCAB_SIZE, scripted_service
 from tests.support.waiting import eventually
 from verifier.service import MAX_STREAM_TOKENS, Device, VerifierService
+from verifier.streams import Stream
 from verifier.target import Round, RoundOutcome
 
 SAMPLED = SamplingParameters(1.0)
@@ -50,6 +54,11 @@ class Mailbox:
 
     def replace(self) -> None:
         raise AssertionError("nobody else connects")
+
+    @property
+    def token_ids(self) -> list[int]:
+        """What all verdicts brought: without drafts they are the target's own."""
+        return [id_ for v in self.verdicts for id_ in unpack_token_ids(v.tokens, VOCAB_SIZE)]
 
     @property
     def opened(self) -> Opened:
@@ -171,11 +180,7 @@ def test_output_ends_at_the_request_or_at_the_context(
 
 def test_a_stream_taken_up_again_goes_on_behind_its_committed_tokens() -> None:
     whole, _ = opened(prompt=PROMPT, sampling=SAMPLED, seed=8, max_tokens=9)
-    token_ids = [
-        int(token_id)
-        for verdict in whole.verdicts
-        for token_id in unpack_token_ids(verdict.tokens, VOCAB_SIZE)
-    ]
+    token_ids = whole.token_ids
     rest, _ = opened(
         prompt=PROMPT,
         sampling=SAMPLED,
@@ -305,3 +310,341 @@ def test_a_device_is_remembered_between_its_connections() -> None:
     service = scripted_service()
     assert service.device("board") is service.device("board")
     assert service.device("board") is not service.device("other")
+
+
+# --- boards that come back ------------------------------------------------------------------------
+
+ASKED = Open(
+    4, 9, prompt=PROMPT, sampling=SAMPLED, seed=8, stop=("never",), max_tokens=40, draft_length=3
+)
+
+
+def slow_service(grace_seconds: float = 60.0) -> VerifierService:
+    service = scripted_service(delay_seconds=lambda _: 0.001)
+    service.limits = msgspec.structs.replace(service.limits, grace_seconds=grace_seconds)
+    return service
+
+
+def undisturbed() -> list[int]:
+    return opened(**{f: getattr(ASKED, f) for f in ("prompt", "sampling", "seed", "max_tokens")})[
+        0
+    ].token_ids
+
+
+def next_connection(device: Device) -> Mailbox:
+    """The device greets anew."""
+    device.epoch += 1
+    return Mailbox()
+
+
+async def cut_off(
+    service: VerifierService, device: Device, num_tokens: int, message: Open = ASKED
+) -> tuple[Stream, Mailbox]:
+    """Open a stream, and lose its connection when it has said so many tokens."""
+    mailbox = next_connection(device)
+    stream = await service.open_stream(device, mailbox, message)
+    assert stream is not None
+    await eventually(lambda: len(mailbox.token_ids) >= num_tokens)
+    service.park(stream)
+    await eventually(lambda: not service.planner.streams)
+    return stream, mailbox
+
+
+@asynccontextmanager
+async def in_a_round(
+    service: VerifierService, verify: Callable[[Round], RoundOutcome]
+) -> AsyncIterator[None]:
+    """The block opens a stream; behind it the first round runs, until the event loop goes on."""
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def wait(round_: Round) -> RoundOutcome:
+        has_begun.set()
+        assert may_end.wait(5)
+        return verify(round_)
+
+    service.target.verify = wait  # type: ignore[method-assign]
+    yield
+    await eventually(has_begun.is_set)
+    asyncio.get_running_loop().call_soon(may_end.set)
+
+
+def committed(token_ids: list[int]) -> Open:
+    return msgspec.structs.replace(ASKED, channel=0, committed=pack_token_ids(token_ids))
+
+
+@pytest.mark.parametrize("num_known", [0, 1, 9, 10])
+def test_a_board_that_comes_back_gets_what_was_committed_since_and_nothing_is_read_anew(
+    num_known: int,
+) -> None:
+    service = slow_service()
+
+    async def come_back() -> tuple[Mailbox, list[int], int]:
+        async with running(service) as (device, _):
+            stream, before = await cut_off(service, device, 10)
+            known = before.token_ids[:num_known]
+            num_cached = stream.num_cached_tokens
+            assert num_cached == 3 + stream.position - 1
+            num_queried = service.planner.admission.num_prefix_query_tokens
+            after = next_connection(device)
+            assert stream is await service.open_stream(device, after, committed(known))
+            assert num_cached == stream.num_cached_tokens
+            await eventually(lambda: bool(after.ended))
+            assert num_queried == service.planner.admission.num_prefix_query_tokens
+            return after, known, stream.number
+
+    after, known, _ = asyncio.run(come_back())
+    assert isinstance(after.messages[0], Opened)
+    assert undisturbed() == known + after.token_ids
+    assert len(known) == after.verdicts[0].position
+    assert [0] == after.ended
+    assert 1 == service.metrics.registry.get_sample_value("goodspeed_streams_resumed_total")
+
+
+def test_no_rounds_run_for_a_board_that_is_gone() -> None:
+    service = slow_service()
+
+    async def wait() -> tuple[int, int]:
+        async with running(service) as (device, _):
+            stream, _ = await cut_off(service, device, 5)
+            position = stream.position
+            mailbox, message = Mailbox(), Open(1, 1, prompt=PROMPT, max_tokens=9)
+            await service.open_stream(service.device("other"), mailbox, message)
+            await eventually(lambda: bool(mailbox.ended))
+            return position, stream.position
+
+    before, after = asyncio.run(wait())
+    assert before == after
+
+
+def test_the_last_verdict_can_be_had_again_and_again() -> None:
+    service = slow_service()
+
+    async def come_back() -> tuple[Mailbox, list[Mailbox]]:
+        async with running(service) as (device, _):
+            first = next_connection(device)
+            await service.open_stream(device, first, ASKED)
+            await eventually(lambda: bool(first.ended))
+            again = []
+            for num_known in (30, 40):
+                again.append(next_connection(device))
+                message = committed(first.token_ids[:num_known])
+                assert await service.open_stream(device, again[-1], message) is None
+            return first, again
+
+    first, again = asyncio.run(come_back())
+    for num_known, mailbox in zip((30, 40), again, strict=True):
+        (verdict,) = mailbox.verdicts
+        assert first.verdicts[-1].finish == verdict.finish
+        assert first.token_ids[num_known:] == mailbox.token_ids
+        assert (first.opened.seed, first.opened.prompt) == (
+            mailbox.opened.seed,
+            mailbox.opened.prompt,
+        )
+        assert [0] == mailbox.ended
+
+
+def test_a_stream_that_ends_in_the_round_in_which_its_board_is_lost_is_kept() -> None:
+    service = scripted_service()
+
+    async def come_back() -> Mailbox:
+        async with running(service) as (device, _):
+            before = next_connection(device)
+            message = msgspec.structs.replace(ASKED, max_tokens=1)
+            async with in_a_round(service, service.target.verify):
+                stream = await service.open_stream(device, before, message)
+                assert stream is not None
+            service.park(stream)
+            await eventually(lambda: stream.finish is not None)
+            assert [] == before.verdicts
+            after = next_connection(device)
+            await service.open_stream(device, after, message)
+            return after
+
+    (verdict,) = asyncio.run(come_back()).verdicts
+    assert verdict.finish is not None
+    assert "length" == verdict.finish.reason
+
+
+def test_a_restarted_board_gets_its_stream_by_its_name() -> None:
+    service = slow_service()
+
+    async def come_back() -> Mailbox:
+        async with running(service) as (device, _):
+            await cut_off(service, device, 10)
+            after = next_connection(device)
+            await service.open_stream(device, after, Resume(7, 9))
+            await eventually(lambda: bool(after.ended))
+            return after
+
+    after = asyncio.run(come_back())
+    assert undisturbed() == after.token_ids
+    expected = (PROMPT, 8, "coupled", SAMPLED, ("never",), 40, 3)
+    told = after.opened
+    assert expected == (
+        told.prompt,
+        told.seed,
+        told.acceptance_mode,
+        told.sampling,
+        told.stop,
+        told.max_tokens,
+        told.draft_length,
+    )
+
+
+def unknown(message: Open | Resume, **about: Any) -> Exception:
+    """What a board is told that comes back for a stream that is not kept, or not for it."""
+    device_name, grace_seconds = about.get("device", "board"), about.get("grace_seconds", 60.0)
+    service = slow_service(grace_seconds)
+
+    async def come_back() -> Exception:
+        async with running(service) as (device, _):
+            stream, _ = await cut_off(service, device, 5)
+            if about.get("leaves"):
+                service.forget_kept(device)
+            await eventually(
+                lambda: bool(grace_seconds > 1 or not service.planner.admission.parked)
+            )
+            other = service.device(device_name)
+            mailbox = next_connection(other)
+            with pytest.raises(RemoteProtocolError) as refused:
+                await service.open_stream(other, mailbox, message)
+            assert [] == mailbox.messages
+            is_kept = stream in service.planner.admission.parked.values()
+            assert is_kept == (about.get("is_kept", False))
+            return refused.value
+
+    return asyncio.run(come_back())
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"message": Resume(0, 8), "is_kept": True},  # another name
+        {"message": Resume(0, 9, position=1000), "is_kept": True},  # beyond its end
+        {"message": Resume(0, 9), "device": "other", "is_kept": True},
+        {"message": Resume(0, 9), "leaves": True},
+        {"message": Resume(0, 9), "grace_seconds": 0.0},
+        {"message": Resume(0, 9), "grace_seconds": 0.05},
+    ],
+)
+def test_what_is_not_kept_for_a_board_it_is_told_in_a_sentence(about: dict[str, Any]) -> None:
+    error = unknown(**about)
+    assert "this verifier does not have the stream any more" == str(error)
+    assert ErrorCode.UNKNOWN_STREAM == error.code  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"committed": pack_token_ids([63, 63])}, {"prompt": pack_token_ids([1, 2])}],
+)
+def test_a_stream_that_does_not_fit_is_opened_anew_and_the_kept_one_let_go(
+    changes: dict[str, Any],
+) -> None:
+    service = slow_service()
+
+    async def come_back() -> Mailbox:
+        async with running(service) as (device, _):
+            stream, _ = await cut_off(service, device, 5)
+            after = next_connection(device)
+            message = msgspec.structs.replace(ASKED, **changes)
+            assert stream is not await service.open_stream(device, after, message)
+            assert {} == service.planner.admission.parked
+            await eventually(lambda: bool(after.ended))
+            return after
+
+    after = asyncio.run(come_back())
+    assert 40 == len(after.token_ids) + len(changes.get("committed", b"")) // 2
+
+
+def test_the_same_name_on_the_same_connection_is_another_stream() -> None:
+    service = slow_service()
+
+    async def ask_twice() -> Mailbox:
+        async with running(service) as (device, mailbox):
+            for _ in range(2):
+                await service.open_stream(device, mailbox, ASKED)
+                await eventually(lambda: len(mailbox.ended) == 1)
+                mailbox.ended.clear()
+            return mailbox
+
+    assert 2 * undisturbed() == asyncio.run(ask_twice()).token_ids
+
+
+def test_a_stream_whose_round_fails_is_not_kept() -> None:
+    service = scripted_service()
+
+    def fail(_: Round) -> RoundOutcome:
+        raise ZeroDivisionError
+
+    async def come_back() -> None:
+        async with running(service) as (device, _):
+            mailbox = next_connection(device)
+            async with in_a_round(service, fail):
+                stream = await service.open_stream(device, mailbox, ASKED)
+                assert stream is not None
+            service.park(stream)
+            await eventually(lambda: stream.finish is not None)
+            assert (0, 0) == (device.kept.num_open, device.kept.num_ended)
+
+    asyncio.run(come_back())
+
+
+def test_cancelled_streams_are_not_kept() -> None:
+    service = slow_service()
+
+    async def cancel() -> None:
+        async with running(service) as (device, _):
+            for is_lost in (False, True):
+                mailbox = next_connection(device)
+                stream = await service.open_stream(device, mailbox, ASKED)
+                assert stream is not None
+                await eventually(lambda m=mailbox: len(m.token_ids) > 3)  # type: ignore[misc]
+                service.cancel(stream)
+                if is_lost:
+                    service.park(stream)
+                await eventually(lambda: not service.planner.streams)
+                assert (0, 0) == (device.kept.num_open, device.kept.num_ended)
+
+    asyncio.run(cancel())
+
+
+def test_when_its_time_is_over_a_stream_leaves_nothing_behind() -> None:
+    service = slow_service(grace_seconds=0.05)
+
+    async def expire() -> None:
+        async with running(service) as (device, _):
+            await cut_off(service, device, 5)
+            await cut_off(service, device, 5, msgspec.structs.replace(ASKED, stream_id=10))
+            assert 0 < device.kept.num_open <= 2
+            blocks = service.planner.blocks
+            await eventually(lambda: blocks.num_free_blocks == blocks.num_blocks)
+            assert (0, None) == (device.kept.num_open, device.expiry)
+
+    asyncio.run(expire())
+
+
+def test_a_device_keeps_no_more_streams_than_it_may_have() -> None:
+    service = scripted_service(delay_seconds=lambda _: 0.001, max_streams_per_device=2)
+
+    async def park() -> list[int]:
+        async with running(service) as (device, _):
+            streams = [
+                (await cut_off(service, device, 3, msgspec.structs.replace(ASKED, stream_id=i)))[0]
+                for i in range(4)
+            ]
+            kept = service.planner.admission.parked
+            return [i for i, stream in enumerate(streams) if stream.number in kept]
+
+    assert [2, 3] == asyncio.run(park())
+
+
+def test_a_verifier_that_stops_keeps_nothing() -> None:
+    service = slow_service()
+
+    async def stop() -> Device:
+        async with running(service) as (device, _):
+            await cut_off(service, device, 5)
+            return device
+
+    device = asyncio.run(stop())
+    assert (0, None) == (device.kept.num_open, device.expiry)

@@ -9,11 +9,18 @@ import pytest
 
 from shared.scripted_model import ScriptedModel
 from verifier import startup
-from verifier.config import RoundsSection, StateSection, VerifierConfig
+from verifier.config import LimitsSection, RoundsSection, StateSection, VerifierConfig
 from verifier.cost_curve import CurveSubject
+from verifier.device_limits import DeviceLimits
 from verifier.scripted_target import ScriptedTarget
 from verifier.scripted_tokenizer import ScriptedTokenizer
-from verifier.startup import LoadedTarget, load_service, round_settings, save_curve
+from verifier.startup import (
+    LoadedTarget,
+    device_limits,
+    load_service,
+    round_settings,
+    save_curve,
+)
 
 SUBJECT = CurveSubject(model="scripted", device="CPU", dtype="float32", quantisation="none")
 MEASURING = (
@@ -78,3 +85,22 @@ def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:
     assert (7, 0.3) == (settings.prefill_chunk_tokens, settings.prefill_slowdown_limit)
     assert 9 == settings.reserved_output_tokens
     assert "all" == settings.prefix_sharing
+
+
+def test_what_a_device_may_consume_comes_from_the_limits() -> None:
+    section = LimitsSection(
+        max_streams_per_device=3,
+        max_context_tokens_per_device=5000,
+        max_messages_per_second=100,
+        max_bytes_per_second=2000,
+    )
+    expected = DeviceLimits(
+        messages_per_second=100, bytes_per_second=2000, context_tokens=5000, max_streams=3
+    )
+    assert expected == device_limits(section)
+
+
+def test_a_device_may_by_default_have_what_its_streams_come_to() -> None:
+    limits = device_limits(LimitsSection())
+    assert limits.context_tokens is None
+    assert DeviceLimits(max_streams=8) == limits

@@ -1,0 +1,219 @@
+"""Processes are killed and stopped in mid-round: nobody who stays loses a token, nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from shared.sampling import GREEDY, SamplingParameters
+from tests.support.chats import Chat
+from tests.support.programs import Program, Programs
+from tests.support.recorders import Client
+from tests.support.scripted import target_text
+from tests.support.waiting import eventually
+
+LAUNCHERS = ("-m", "tests.support.launchers")
+NUM_TOKENS = 400  # at 15 ms for some three of them: two seconds
+ROUND_MS = 15
+STOPPED_SECONDS = 1.0
+# Long enough that a stopped process is taken for lost: a ping, and half of that for its answer.
+HEARTBEAT_SECONDS = 1.0
+LOST_SECONDS = 2.5
+GRACE_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+HELD = (
+    "goodspeed_num_requests_running",
+    "goodspeed_num_requests_waiting",
+    "goodspeed_kv_cache_usage_ratio",
+    "goodspeed_kept_streams{",
+)
+SAMPLINGS = (GREEDY, SamplingParameters(0.8))
+
+
+@dataclass
+class Fleet:
+    """A verifier and two boards with their clients, all in processes of their own but for those."""
+
+    verifier: Program
+    agents: tuple[Program, Program]
+    http: aiohttp.ClientSession
+    prompt_numbers: Iterator[int] = field(default_factory=count)
+
+    def ask(self, agent: Program, num_tokens: int = NUM_TOKENS) -> Asking:
+        number = next(self.prompt_numbers)
+        sampling = SAMPLINGS[number % len(SAMPLINGS)]
+        chat = Chat(f"hello {number}", sampling, seed=50 + number, max_tokens=num_tokens)
+        client = Client(chat.prompt)
+        url = agent.url("").rstrip("/")
+        return Asking(chat, client, asyncio.create_task(client.ask(self.http, url, chat.body)))
+
+    def becomes_empty(self) -> bool:
+        """Whether soon no stream is open or waits or is kept, and no block is taken."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            metrics = self.verifier.metrics()
+            names = [name for name in metrics if name.startswith(HELD)]
+            if not any(metrics[name] for name in names):
+                return len(names) > len(HELD)
+            time.sleep(0.05)
+        return False
+
+
+@dataclass
+class Asking:
+    """One answer on its way."""
+
+    chat: Chat
+    client: Client
+    task: asyncio.Task[None]
+
+    @property
+    def num_pieces(self) -> int:
+        return len(self.client.pieces)
+
+    async def has(self, num_pieces: int) -> None:
+        """Return when so many pieces have come."""
+        await eventually(
+            lambda: self.num_pieces >= num_pieces or self.task.done(), PATIENCE_SECONDS
+        )
+        assert not self.task.done(), (self.client.error, self.num_pieces)
+
+    async def is_undisturbed(self) -> bool:
+        """Whether, at its end, the answer is the one that the target writes alone."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.task
+        assert self.client.error is None, self.client.error
+        return target_text(self.chat.request) == "".join(self.client.pieces)
+
+
+async def one_goes_on(answers: Sequence[Asking]) -> None:
+    """Return when there is news; one board may be back long before the other."""
+    until = max(answer.num_pieces for answer in answers) + 20
+    await eventually(lambda: any(a.num_pieces >= until for a in answers), PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    with Programs(tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def fleet(programs: Programs) -> AsyncIterator[Fleet]:
+    token_files = [programs.token_file(f"board-{i}") for i in range(2)]
+    verifier = programs.verifier(
+        (*LAUNCHERS, "verifier", "--scripted", f"--round-ms={ROUND_MS}"),
+        {
+            "server.heartbeat_seconds": HEARTBEAT_SECONDS,
+            "limits.grace_seconds": GRACE_SECONDS,
+        },
+    )
+    agents = [
+        programs.agent(
+            f"ws://127.0.0.1:{verifier.port}",
+            token_file,
+            (*LAUNCHERS, "agent", "--scripted", "--token-ms=1"),
+        )
+        for token_file in token_files
+    ]
+    for program in (verifier, *agents):
+        program.start()
+    for program in (verifier, *agents):
+        await asyncio.to_thread(program.wait)
+    async with aiohttp.ClientSession() as http:
+        yield Fleet(verifier, (agents[0], agents[1]), http)
+
+
+@contextmanager
+def stopped(program: Program) -> Iterator[None]:
+    program.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        program.send(signal.SIGCONT)
+
+
+def run(programs: Programs, scene: Callable[[Fleet], Awaitable[None]]) -> None:
+    async def play() -> None:
+        async with fleet(programs) as parts:
+            await scene(parts)
+
+    asyncio.run(play())
+
+
+def test_a_killed_verifier_that_is_started_again_goes_on_with_every_text(
+    programs: Programs,
+) -> None:
+    async def scene(parts: Fleet) -> None:
+        answers = [parts.ask(agent) for agent in parts.agents for _ in SAMPLINGS]
+        for answer in answers:
+            await answer.has(20)
+        for _ in range(2):
+            parts.verifier.kill()
+            parts.verifier.start()
+            await one_goes_on(answers)
+        assert [True] * len(answers) == [await answer.is_undisturbed() for answer in answers]
+
+    run(programs, scene)
+
+
+def test_a_stopped_verifier_goes_on_where_it_was(programs: Programs) -> None:
+    async def scene(parts: Fleet) -> None:
+        answers = [parts.ask(agent) for agent in parts.agents for _ in SAMPLINGS]
+        for answer in answers:
+            await answer.has(20)
+        with stopped(parts.verifier):
+            await asyncio.sleep(LOST_SECONDS)
+        assert [True] * len(answers) == [await answer.is_undisturbed() for answer in answers]
+
+    run(programs, scene)
+
+
+@pytest.mark.parametrize("seconds", [STOPPED_SECONDS, LOST_SECONDS])
+def test_a_stopped_agent_goes_on_where_it_was_and_delays_nobody(
+    programs: Programs, seconds: float
+) -> None:
+    async def scene(parts: Fleet) -> None:
+        stops, goes_on = ([parts.ask(agent) for _ in SAMPLINGS] for agent in parts.agents)
+        for answer in (*stops, *goes_on):
+            await answer.has(20)
+        with stopped(parts.agents[0]):
+            others = [answer.num_pieces for answer in goes_on]
+            await asyncio.sleep(seconds)
+            for answer, before in zip(goes_on, others, strict=True):
+                assert answer.task.done() or answer.num_pieces > before + 20
+        for answer in (*stops, *goes_on):
+            assert await answer.is_undisturbed()
+
+    run(programs, scene)
+
+
+def test_a_killed_agent_leaves_nothing_behind_and_comes_back(programs: Programs) -> None:
+    async def scene(parts: Fleet) -> None:
+        dies, lives = parts.agents
+        killed = [parts.ask(dies) for _ in SAMPLINGS]
+        others = [parts.ask(lives) for _ in SAMPLINGS]
+        for answer in (*killed, *others):
+            await answer.has(20)
+        dies.kill()
+        for answer in killed:
+            await answer.task
+            assert answer.client.error is not None
+        for answer in others:
+            assert await answer.is_undisturbed()
+        assert await asyncio.to_thread(parts.becomes_empty)
+        dies.start()
+        await asyncio.to_thread(dies.wait)
+        assert await parts.ask(dies, num_tokens=50).is_undisturbed()
+        assert await asyncio.to_thread(parts.becomes_empty)
+
+    run(programs, scene)

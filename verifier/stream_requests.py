@@ -1,0 +1,89 @@
+"""What an Open asks for, settled within the limits of the verifier: pure.
+
+This module must never choose anything at random; the seed is an argument.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.errors import RequestRefused
+from shared.messages import AcceptanceMode, Open, Opened
+from shared.token_ids import pack_token_ids
+from verifier.streams import StreamRequest
+
+
+class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device may ask for."""
+
+    context_tokens: int
+    max_prompt_tokens: int
+    max_tokens: int
+    max_streams_per_device: int
+    grace_seconds: float = 120.0  # for a board to come back to its streams; 0: they end with it
+
+
+def stream_request(
+    message: Open,
+    prompt_ids: tuple[int, ...],
+    *,
+    limits: ServiceLimits,
+    seed: int,
+    end_ids: frozenset[int],
+    draft_context_tokens: int,
+) -> StreamRequest:
+    """The request of a new stream; `seed` is used where the message has none.
+
+    Raises:
+        RequestRefused: the prompt does not fit.
+    """
+    field = "messages" if message.messages else "prompt"
+    if not prompt_ids:
+        raise RequestRefused("the prompt is empty", field)
+    longest_prompt = min(limits.max_prompt_tokens, limits.context_tokens - 1)
+    if len(prompt_ids) > longest_prompt:
+        raise RequestRefused(f"prompt of {len(prompt_ids)} tokens exceeds {longest_prompt}", field)
+    room = limits.context_tokens - len(prompt_ids)
+    wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
+    return StreamRequest(
+        prompt_ids=prompt_ids,
+        sampling=message.sampling,
+        mode=_acceptance_mode(message),
+        seed=message.seed if message.seed is not None else seed,
+        max_output_tokens=min(wanted, room),
+        ends_at_context=room < wanted,
+        end_ids=end_ids,
+        draft_length=message.draft_length,
+        draft_context_tokens=draft_context_tokens,
+        stop=message.stop,
+    )
+
+
+def opened(channel: int, request: StreamRequest) -> Opened:
+    """The answer to an Open."""
+    return Opened(
+        channel=channel,
+        prompt=pack_token_ids(request.prompt_ids),
+        seed=request.seed,
+        acceptance_mode=request.mode,
+    )
+
+
+def opened_again(channel: int, request: StreamRequest) -> Opened:
+    """The answer to a Resume: it tells the agent what it had asked for."""
+    return msgspec.structs.replace(
+        opened(channel, request),
+        sampling=request.sampling,
+        stop=request.stop,
+        max_tokens=None if request.ends_at_context else request.max_output_tokens,
+        draft_length=request.draft_length,
+    )
+
+
+def _acceptance_mode(message: Open) -> AcceptanceMode:
+    """Greedy needs no rows; a seed asks for text that does not depend on the board."""
+    if message.sampling.is_greedy:
+        return "coupled"
+    if message.acceptance_mode is not None:
+        return message.acceptance_mode
+    return "coupled" if message.seed is not None else "rejection"
