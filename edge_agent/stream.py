@@ -159,7 +159,7 @@ class AgentStream:
         if len(step.token_ids) == 1:
             self.pace.token_drafted(seconds)
         drafts = self._look_ahead()
-        is_due = self.mode == "coupled" and self.pace.is_last_chance(now)
+        is_due = self.mode == "coupled" and not self.draft_length and self.pace.is_last_chance(now)
         return drafts + (self._flush() if is_due else self._due())
 
     def restart_feeding(self, num_held: int = 0) -> list[Draft]:

@@ -26,6 +26,9 @@ ACCEPTANCE_SMOOTHING = 0.1
 # lengths against 2.4 % at 0.5, and never lost more than 0.2 %.
 GOODPUT_SMOOTHING = 0.1
 
+# A draft is late when it takes this many times as long as expected, and a little for the machine.
+LATE_FACTOR, LATE_SECONDS = 1.5, 0.005
+
 # Board speed and round trip drift over seconds (heat, radio); ten samples follow that.
 SPEED_SMOOTHING = 0.1
 
@@ -196,10 +199,15 @@ class GoodputEstimate:
         self._num_rounds += 1
 
 
+def latest_arrival_seconds(expected_seconds: float) -> float:
+    """When a draft that should take so long is late."""
+    return LATE_FACTOR * expected_seconds + LATE_SECONDS
+
+
 class SpeedEstimate:
     """A board's drafting speed and the link's round trip; `None` until the first sample."""
 
-    __slots__ = ("_smoothing", "draft_token_seconds", "round_trip_seconds")
+    __slots__ = ("_smoothing", "draft_token_seconds", "punctuality", "round_trip_seconds")
 
     def __init__(self, smoothing: float = SPEED_SMOOTHING) -> None:
         self._smoothing = smoothing
@@ -207,6 +215,8 @@ class SpeedEstimate:
         """Seconds that the board needs for one draft token."""
         self.round_trip_seconds: float | None = None
         """Seconds from a message to its answer, without the drafting."""
+        self.punctuality = 1.0
+        """Part of the drafts that came when they were expected, or not much later."""
 
     def observe_drafting(self, num_tokens: int, drafting_seconds: float) -> None:
         """Take in one draft; an empty one says nothing."""
@@ -214,6 +224,18 @@ class SpeedEstimate:
             self.draft_token_seconds = self._smoothed(
                 self.draft_token_seconds, drafting_seconds / num_tokens
             )
+
+    def observe_arrival(self, num_tokens: int, drafting_seconds: float, seconds: float) -> None:
+        """Take in how long after its grant the first draft of a path came."""
+        if self.round_trip_seconds is not None and self.draft_token_seconds is not None:
+            expected = self.round_trip_seconds + num_tokens * self.draft_token_seconds
+            is_punctual = seconds <= latest_arrival_seconds(expected)
+            self.punctuality = self._smoothed(self.punctuality, float(is_punctual))
+        self.observe_round_trip(max(seconds - drafting_seconds, 0.0))
+
+    def observe_delay(self) -> None:
+        """A draft that somebody waited for did not come in time."""
+        self.punctuality = self._smoothed(self.punctuality, 0.0)
 
     def observe_round_trip(self, seconds: float) -> None:
         """Take in one measured round trip."""

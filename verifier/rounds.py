@@ -89,6 +89,13 @@ class RoundPlanner:
         """Streams that wait for room in the cache, in the order in which they will get it."""
         return self.admission.queue
 
+    @property
+    def seconds_of_lone_round(self) -> float:
+        """T of a round with a token for each open stream and one more, and no drafts."""
+        streams = self.streams.values()
+        num_context_tokens = sum(stream.num_tokens for stream in streams)
+        return self.curve.round_seconds(len(streams) + 1, float(num_context_tokens))
+
     def add(self, stream: Stream) -> None:
         """Take a stream in; it starts when the cache has room for it.
 
@@ -183,11 +190,18 @@ class RoundPlanner:
 
     def next_deadline(self) -> float | None:
         """When the longest wait for a board ends, if any stream waits."""
-        return min((self._deadline(s) for s in self.streams.values() if _owes(s)), default=None)
+        ends = [self._deadline(s) for s in self.streams.values() if _owes(s)]
+        ends += [u for s in self.streams.values() if (u := s.sits_out_until) is not None]
+        return min(ends, default=None)
 
     # --- private -------------------------------------------------------------------------------
 
     def _waits(self, stream: Stream, now: float) -> bool:
+        until = stream.sits_out_until
+        if until is not None:
+            if now < until:
+                return True
+            stream.waited_in_vain()
         if not (stream.waits_for_board or (self.settings.is_barrier and _owes(stream))):
             return False
         if now < self._deadline(stream):
@@ -286,7 +300,7 @@ class RoundPlanner:
         for result in results:
             grant = grants.get(result.stream.number)
             if grant is not None:
-                result.stream.grant(grant.draft_length, grant.window, now)
+                result.stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
 
     def _park_all(self) -> None:
         """Park the streams whose boards were lost during the round, those that go on."""

@@ -13,7 +13,13 @@ import msgspec
 from shared.messages import MAX_DRAFT_TOKENS
 from verifier.budget import BudgetLimits, plan_budget
 from verifier.cost_curve import CostCurve
+from verifier.estimators import latest_arrival_seconds
 from verifier.guard import SMALLEST_SURVIVAL_AHEAD, DraftCosts, best_length, worthwhile_depth
+from verifier.holding import (
+    SMALLEST_PUNCTUALITY,
+    draft_seconds,
+    length_worth_waiting_for,
+)
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.streams import Stream
 
@@ -35,6 +41,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     draft_length: int  # tokens that one Draft should hold
     window: int  # tokens beyond the committed position; draft-ahead is a window above the length
+    awaited_seconds: float = 0.0  # how long the stream may sit out for a whole draft; 0: not at all
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -58,46 +65,41 @@ def schedule(
     longest = max(settings.max_draft_length, 1)
     drafted_seconds = curve.round_seconds(len(streams) + longest, context_tokens)
     token_seconds = (drafted_seconds - round_seconds) / longest
-    shares = []
-    for stream in streams:
-        rate = stream.estimates.acceptance.rate
-        shares.append(
-            StreamShare(
-                acceptance_rate=rate,
-                goodput=stream.device_estimates.goodput.tokens_per_round,
-                max_length=_longest(stream, rate, round_seconds, token_seconds, settings, now),
-            )
+    costs = [_costs(stream, round_seconds, token_seconds) for stream in streams]
+    shares = [
+        StreamShare(
+            acceptance_rate=cost.acceptance_rate,
+            goodput=stream.device_estimates.goodput.tokens_per_round,
+            max_length=_longest(stream, cost, settings, now),
         )
+        for stream, cost in zip(streams, costs, strict=True)
+    ]
     plan = plan_budget(shares, policy, curve, context_tokens, settings.limits)
     grants = tuple(
-        _grant(stream, share.acceptance_rate, length, round_seconds, settings)
-        for stream, share, length in zip(streams, shares, plan.draft_lengths, strict=True)
+        _grant(stream, cost, length, settings, is_alone=len(streams) == 1)
+        for stream, cost, length in zip(streams, costs, plan.draft_lengths, strict=True)
     )
     return Schedule(budget_tokens=plan.budget_tokens, grants=grants)
 
 
-def _longest(
-    stream: Stream,
-    acceptance_rate: float,
-    round_seconds: float,
-    token_seconds: float,
-    settings: ScheduleSettings,
-    now: float,
-) -> int:
-    """The longest draft that the stream can use; 0 while it has no board or drafts do not pay."""
-    if not stream.can_draft or stream.request.draft_length is not None:
-        return 0
-    if not settings.uses_guard:
-        return settings.max_draft_length
+def _costs(stream: Stream, round_seconds: float, token_seconds: float) -> DraftCosts:
     speed = stream.estimates.speed
-    costs = DraftCosts(
-        acceptance_rate=acceptance_rate,
+    return DraftCosts(
+        acceptance_rate=stream.estimates.acceptance.rate,
         draft_token_seconds=speed.draft_token_seconds or 0.0,
         round_trip_seconds=speed.round_trip_seconds or 0.0,
         round_seconds=round_seconds,
         token_seconds=token_seconds,
         waits=stream.request.mode == "rejection",
     )
+
+
+def _longest(stream: Stream, costs: DraftCosts, settings: ScheduleSettings, now: float) -> int:
+    """The longest draft that the stream can use; 0 while it has no board or drafts do not pay."""
+    if not stream.can_draft or stream.request.draft_length is not None:
+        return 0
+    if not settings.uses_guard:
+        return settings.max_draft_length
     length = best_length(costs, settings.max_draft_length)
     if length:
         stream.probe.drafts_pay()
@@ -113,11 +115,7 @@ def _longest_testable(settings: ScheduleSettings) -> int:
 
 
 def _grant(
-    stream: Stream,
-    acceptance_rate: float,
-    length: int,
-    round_seconds: float,
-    settings: ScheduleSettings,
+    stream: Stream, costs: DraftCosts, length: int, settings: ScheduleSettings, *, is_alone: bool
 ) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
@@ -127,11 +125,26 @@ def _grant(
     if length == 0 or room <= 0:
         return Grant(0, 0)
     is_limited = settings.uses_guard and request.draft_length is None
-    window = _window(stream, length, acceptance_rate if is_limited else None, round_seconds)
+    rate = costs.acceptance_rate if is_limited else None
+    window = _window(stream, length, rate, costs.round_seconds)
     window = min(window, settings.max_window, room)
-    if request.mode == "coupled" and window <= len(stream.path.live) + 1:
-        window = len(stream.path.live)
+    if request.mode == "coupled":
+        if window <= len(stream.path.live) + 1:
+            window = len(stream.path.live)
+        elif is_limited and stream.begins_anew:
+            awaited = _awaited_length(stream, costs, min(length, window), is_alone=is_alone)
+            if awaited:
+                seconds = latest_arrival_seconds(draft_seconds(costs, awaited))
+                return Grant(awaited, window, seconds)
     return Grant(min(length, window), window) if window > 0 else Grant(0, 0)
+
+
+def _awaited_length(stream: Stream, costs: DraftCosts, longest: int, *, is_alone: bool) -> int:
+    """For how long a draft the stream should sit out, if its board mostly keeps its times."""
+    speed = stream.estimates.speed
+    if speed.round_trip_seconds is None or speed.punctuality < SMALLEST_PUNCTUALITY:
+        return 0
+    return length_worth_waiting_for(costs, longest, is_alone=is_alone)
 
 
 def _window(stream: Stream, length: int, rate: float | None, round_seconds: float) -> int:

@@ -29,6 +29,7 @@ from shared.messages import (
 )
 from shared.text import TextAssembler
 from shared.token_ids import pack_token_ids, unpack_token_ids
+from verifier.automatic_mode import automatic_mode
 from verifier.engine import Engine, RoundReport
 from verifier.estimators import DeviceEstimates
 from verifier.kept_streams import EndedStream, KeptStream, KeptStreams, ended
@@ -169,6 +170,7 @@ class VerifierService:
             seed=self._seeds.randint(0, MAX_63_BITS),
             end_ids=self.tokenizer.end_ids,
             draft_context_tokens=device.draft_context_tokens,
+            automatic_mode=automatic_mode(device.estimates, self.planner.seconds_of_lone_round),
         )
         stream = Stream(
             number=self._next_number,
@@ -331,7 +333,8 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
     """What a board is told about its stream after a round."""
     stream, settled = result.stream, result.settled
     is_open = stream.finish is None
-    is_chunked = stream.request.mode == "rejection"  # else the board sends as it drafts
+    # Else the board sends as it drafts, because nobody waits.
+    is_chunked = stream.request.mode == "rejection" or stream.awaited_seconds > 0
     return Verdict(
         channel=channel,
         position=settled.position,

@@ -31,8 +31,9 @@ def stream_request(
     seed: int,
     end_ids: frozenset[int],
     draft_context_tokens: int,
+    automatic_mode: AcceptanceMode,
 ) -> StreamRequest:
-    """The request of a new stream; `seed` is used where the message has none.
+    """The request of a new stream; `seed` and `automatic_mode` where the message leaves it open.
 
     Raises:
         RequestRefused: the prompt does not fit.
@@ -48,7 +49,7 @@ def stream_request(
     return StreamRequest(
         prompt_ids=prompt_ids,
         sampling=message.sampling,
-        mode=_acceptance_mode(message),
+        mode=_acceptance_mode(message, automatic_mode),
         seed=message.seed if message.seed is not None else seed,
         max_output_tokens=min(wanted, room),
         ends_at_context=room < wanted,
@@ -80,10 +81,10 @@ def opened_again(channel: int, request: StreamRequest) -> Opened:
     )
 
 
-def _acceptance_mode(message: Open) -> AcceptanceMode:
+def _acceptance_mode(message: Open, automatic_mode: AcceptanceMode) -> AcceptanceMode:
     """Greedy needs no rows; a seed asks for text that does not depend on the board."""
     if message.sampling.is_greedy:
         return "coupled"
     if message.acceptance_mode is not None:
         return message.acceptance_mode
-    return "coupled" if message.seed is not None else "rejection"
+    return "coupled" if message.seed is not None else automatic_mode

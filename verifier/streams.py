@@ -70,6 +70,7 @@ class Stream:
     waiting_since: float = 0.0  # when the latest window was granted
     path_granted_at: float = 0.0  # when the first window of the path was
     granted_base: int = -1  # of the path that has a window; -1: none
+    awaited_seconds: float = 0.0  # how long it may sit out for the draft that its path begins with
     probe: ProbeClock = field(default_factory=ProbeClock)
 
     # --- what the board sends ------------------------------------------------------------------
@@ -93,7 +94,8 @@ class Stream:
         starts_path = before.end <= before.base == draft.position
         if starts_path and draft.tokens:
             # The board began this draft when the grant reached it, not before.
-            speed.observe_round_trip(max(now - self.path_granted_at - drafting_seconds, 0.0))
+            seconds = now - self.path_granted_at
+            speed.observe_arrival(len(draft.tokens), drafting_seconds, seconds)
         self._learn_from_late_tokens(before, draft)
 
     def _check_form(self, draft: Extension) -> None:
@@ -147,6 +149,23 @@ class Stream:
             and not self.path.live
             and not self.path.has_passed
         )
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether nothing of its path has come from the board yet."""
+        return self.path.end <= self.path.base
+
+    @property
+    def sits_out_until(self) -> float | None:
+        """When it stops waiting for a draft that would make it faster; None: it does not wait."""
+        if not self.awaited_seconds or not self.begins_anew or not self.board_is_ready:
+            return None
+        return self.waiting_since + self.awaited_seconds
+
+    def waited_in_vain(self) -> None:
+        """The draft did not come in time: the stream goes on without it."""
+        self.awaited_seconds = 0.0
+        self.estimates.speed.observe_delay()
 
     @property
     def must_be_tested(self) -> bool:
@@ -258,8 +277,14 @@ class Stream:
         """End the stream; what it has stays its text."""
         self.finish = Finish(reason=reason, text_bytes=self.text.num_bytes)
 
-    def grant(self, draft_length: int, window: int, now: float) -> None:
-        """Let the board draft `window` tokens beyond the committed position; 0: none."""
+    def grant(
+        self, draft_length: int, window: int, now: float, awaited_seconds: float = 0.0
+    ) -> None:
+        """Let the board draft `window` tokens beyond the committed position; 0: none.
+
+        `awaited_seconds`: how long the stream sits out for a whole draft, in `coupled`.
+        """
+        self.awaited_seconds = awaited_seconds
         if window == 0 and self.window > 0 and self.request.mode == "rejection":
             self.path = restart(self.path)
         self.draft_length, self.window = draft_length, window

@@ -98,7 +98,7 @@ def opened(**fields: Any) -> tuple[Mailbox, VerifierService]:
     [
         (GREEDY, None, None, "coupled"),
         (GREEDY, None, "rejection", "coupled"),
-        (SAMPLED, None, None, "rejection"),
+        (SAMPLED, None, None, "coupled"),  # of a board that is not known yet
         (SAMPLED, 5, None, "coupled"),
         (SAMPLED, 5, "rejection", "rejection"),
         (SAMPLED, None, "coupled", "coupled"),

@@ -1,0 +1,76 @@
+"""Whether a stream in greedy or coupled should sit out for the draft that its board begins now.
+
+Its path has just died, so the board starts anew.  A round that begins at once gives one token and
+takes as long as ever; where the board answers soon, a short wait and a round with a whole draft
+give more.  Nobody must wait for text's sake here, so this is only a matter of speed: a draft that
+does not come in time is not waited for.
+
+Ours; design.md section 3 allows it.  This module must never keep state.
+"""
+
+from __future__ import annotations
+
+import math
+
+from verifier.goodput import expected_tokens
+from verifier.guard import DraftCosts
+
+# What waiting must promise: estimates are estimates.
+SMALLEST_GAIN = 1.05
+# A board that begins anew sends its first tokens when it has this many.
+FIRST_PIECE_TOKENS = 4
+# Part of the drafts that must come in time for others to be waited for.
+SMALLEST_PUNCTUALITY = 0.7
+
+
+def length_worth_waiting_for(costs: DraftCosts, longest: int, *, is_alone: bool) -> int:
+    """Return the draft length that makes waiting pay most, 0 where going on at once gives more.
+
+    Waiting for S tokens gives mu(S) by the time of round trip, drafting and round; beside other
+    streams half a round more, because theirs is running when the draft comes. What going on at
+    once gives by the same time is the rival.
+    """
+    best, best_gain = 0, SMALLEST_GAIN
+    for length in range(1, longest + 1):
+        seconds = draft_seconds(costs, length) + length * costs.token_seconds
+        seconds += costs.round_seconds * (1.0 if is_alone else 1.5)
+        tokens = expected_tokens(costs.acceptance_rate, length)
+        gain = tokens / tokens_at_once(costs, longest, seconds)
+        if gain > best_gain:
+            best, best_gain = length, gain
+    return best
+
+
+def tokens_at_once(costs: DraftCosts, longest: int, seconds: float) -> float:
+    """Return the tokens that rounds without any wait give in so many seconds.
+
+    At first lone rounds, whose tokens strike the draft's first ones off or end its path; then one
+    that finds a draft; then, as long as the path lives, each with what the board drafted meanwhile.
+    """
+    rate, round_seconds = costs.acceptance_rate, costs.round_seconds
+    first_piece_seconds = draft_seconds(costs, min(FIRST_PIECE_TOKENS, longest))
+    num_lone = max(math.ceil(first_piece_seconds / round_seconds), 1)
+    first_seconds = num_lone * round_seconds - costs.round_trip_seconds
+    num_first = _num_drafted(costs, first_seconds, longest + num_lone)
+    num_live = max(num_first - num_lone, 0)
+    tokens = num_lone + 1.0 + rate**num_lone * (expected_tokens(rate, num_live) - 1.0)
+    until = (num_lone + 1) * round_seconds + num_live * costs.token_seconds
+    if seconds <= until:
+        return tokens * seconds / until
+    num_steady = _num_drafted(costs, round_seconds, longest)
+    steady_seconds = round_seconds + num_steady * costs.token_seconds
+    alive = rate ** (num_lone + num_live)
+    tokens_per_second = alive * expected_tokens(rate, num_steady) / steady_seconds
+    tokens_per_second += (1.0 - alive) / round_seconds
+    return tokens + (seconds - until) * tokens_per_second
+
+
+def draft_seconds(costs: DraftCosts, length: int) -> float:
+    """Return the seconds from a verdict to the arrival of a draft that answers it."""
+    return costs.round_trip_seconds + length * costs.draft_token_seconds
+
+
+def _num_drafted(costs: DraftCosts, seconds: float, most: int) -> int:
+    if seconds >= most * costs.draft_token_seconds:
+        return most
+    return int(max(seconds, 0.0) / costs.draft_token_seconds)
