@@ -5,6 +5,7 @@ An even number of bytes holds narrow ids; wide ones are padded to an odd number.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +17,14 @@ _NARROW, _WIDE = 2, 3  # bytes per id; 3 hold every vocabulary up to 16.7 millio
 MAX_ID_BYTES = _WIDE
 MAX_VOCAB_SIZE = 1 << 24
 _PADDING = b"\0"
+_FEW = 16  # ids that numpy is slower for
 
 
 def pack_token_ids(token_ids: Sequence[int] | NDArray[np.uint32]) -> bytes:
     """The ids as bytes; 2 bytes each when all are below 65,536, else 3."""
+    is_short = len(token_ids) <= _FEW and not isinstance(token_ids, np.ndarray)
+    if is_short and max(token_ids, default=0) < 1 << 16:
+        return struct.pack(f"<{len(token_ids)}H", *token_ids)
     ids = np.asarray(token_ids, dtype=np.uint32)
     if not len(ids):
         return b""

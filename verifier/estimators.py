@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from verifier.window_counts import WindowCounts
+
 # A rate of 0 would never draft again and a rate of 1 would take the whole budget.
 MIN_ACCEPTANCE_RATE = 0.01
 MAX_ACCEPTANCE_RATE = 0.99
@@ -225,6 +227,11 @@ class SpeedEstimate:
                 self.draft_token_seconds, drafting_seconds / num_tokens
             )
 
+    def answer_seconds(self, num_tokens: int) -> float:
+        """From a message to the arrival of so many draft tokens, as far as it is known."""
+        seconds = num_tokens * (self.draft_token_seconds or 0.0)
+        return seconds + (self.round_trip_seconds or 0.0)
+
     def observe_arrival(self, num_tokens: int, drafting_seconds: float, seconds: float) -> None:
         """Take in how long after its grant the first draft of a path came."""
         if self.round_trip_seconds is not None and self.draft_token_seconds is not None:
@@ -261,6 +268,7 @@ class DeviceEstimates:
     acceptance: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
     goodput: GoodputEstimate = field(default_factory=GoodputEstimate)
     speed: SpeedEstimate = field(default_factory=SpeedEstimate)
+    windows: WindowCounts = field(default_factory=WindowCounts)
 
     def open_stream(self) -> StreamEstimates:
         """Return estimates for a new stream that start from what the device has shown so far."""

@@ -203,6 +203,7 @@ class _Gauges(Collector):
             yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))
         yield self._round_estimates()
         yield from self._per_device()
+        yield from self._windows()
         yield self._kept_streams()
         yield from self._per_stream()
 
@@ -225,6 +226,7 @@ class _Gauges(Collector):
         acceptance = _family("acceptance_estimate", "Estimated acceptance rate")
         speed = _family("device_draft_tokens_per_second", "Drafting speed")
         rtt = _family("rtt_seconds", "Round trip between verifier and board")
+        punctuality = _family("punctuality", "Part of the first drafts that came in time")
         for device in self._devices.values():
             up.add_metric([device.name], float(device.outbox is not None))
             acceptance.add_metric([device.name], device.estimates.acceptance.rate)
@@ -234,7 +236,24 @@ class _Gauges(Collector):
             round_trip = device.estimates.speed.round_trip_seconds
             if round_trip is not None:
                 rtt.add_metric([device.name], round_trip)
-        return up, acceptance, speed, rtt
+            punctuality.add_metric([device.name], device.estimates.speed.punctuality)
+        return up, acceptance, speed, rtt, punctuality
+
+    def _windows(self) -> Iterable[CounterMetricFamily]:
+        """What windows are worth: rounds that found drafts, and drafts that found no round."""
+        rounds = _counters("window_rounds", "Rounds of streams with a window")
+        hits = _counters("window_hits", "Rounds of streams with a window that found live tokens")
+        late = _counters("late_draft_tokens", "Draft tokens that came after their position")
+        dead = _counters("dead_draft_tokens", "Draft tokens behind one that differed")
+        hidden = _counters("hidden_seconds", "Seconds of drafting and travelling nobody waited for")
+        for device in self._devices.values():
+            counts = device.estimates.windows
+            rounds.add_metric([device.name], counts.num_rounds)
+            hits.add_metric([device.name], counts.num_hits)
+            late.add_metric([device.name], counts.num_late_tokens)
+            dead.add_metric([device.name], counts.num_dead_tokens)
+            hidden.add_metric([device.name], counts.hidden_seconds)
+        return rounds, hits, late, dead, hidden
 
     def _kept_streams(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily(

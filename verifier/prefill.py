@@ -33,13 +33,18 @@ def prompt_tokens(
     T(with prompts) <= (1 + slowdown_limit) * T(without), T without being the round of all that are
     past their prompts, with their drafts: `num_drafts` at most.
     """
-    prompts = [stream for stream in streams if stream.num_pending_tokens > 1]
-    if len(prompts) in (0, len(streams)):
+    prompts = []
+    num_others = num_live = context_tokens = 0
+    for stream in streams:
+        if stream.num_pending_tokens > 1:
+            prompts.append(stream)
+        else:
+            num_others += 1
+            num_live += len(stream.path.live)
+            context_tokens += stream.num_tokens
+    if not prompts or not num_others:
         return limits.chunk_tokens
-    others = [stream for stream in streams if stream.num_pending_tokens == 1]
-    num_live = sum(len(stream.path.live) for stream in others)
-    num_tokens = len(others) + min(num_live, num_drafts)
-    context_tokens = sum(stream.num_tokens for stream in others)
+    num_tokens = num_others + min(num_live, num_drafts)
 
     def round_seconds(num_read: int) -> float:
         read_context = _context_tokens(prompts, num_read)

@@ -90,6 +90,7 @@ class Stream:
         speed = self.estimates.speed
         speed.observe_drafting(len(draft.tokens), drafting_seconds)
         if self.path is before:
+            self.device_estimates.windows.num_dead_tokens += len(draft.tokens)
             return  # of a path that is dead by now
         starts_path = before.end <= before.base == draft.position
         if starts_path and draft.tokens:
@@ -116,6 +117,7 @@ class Stream:
             self._observe_counts(self.path.base - 1 - first, 1)
         elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
             self._observe_counts(num_struck, 0)
+            self.device_estimates.windows.num_late_tokens += num_struck
 
     # --- what a round needs --------------------------------------------------------------------
 
@@ -246,6 +248,12 @@ class Stream:
             self._learn_from_commit(before, num_kept)
         else:
             self._learn_from_probs(verify, outcome)
+        if self.window:
+            num_tested = len(verify.draft_token_ids)
+            waited = self.request.mode == "rejection" or self.awaited_seconds > 0
+            hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
+            windows = self.device_estimates.windows
+            windows.round_settled(before, self.path, num_tested, hidden_seconds)
         # A board that came back during the round knows nothing of what it had sent before.
         num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
         return Settled(
