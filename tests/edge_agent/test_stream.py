@@ -263,11 +263,19 @@ def test_without_a_window_nothing_is_drafted() -> None:
 
 
 def test_a_draft_goes_early_when_it_would_miss_the_next_round() -> None:
-    stream = running(draft_length=4, window=8)
-    verdict(stream, 21, draft_length=4, window=8, now=1.0)  # the second verdict, after 1 s
+    stream = running(draft_length=0, window=8)
+    verdict(stream, 21, draft_length=0, window=8, now=1.0)  # the second verdict, after 1 s
     assert [] == draft(stream, 31, seconds=0.1, now=1.5)
     assert [(2, [31, 32])] == contents(draft(stream, 32, seconds=0.1, now=1.95))
     assert [] == draft(stream, 33, now=2.5)
+
+
+def test_a_draft_that_the_verifier_waits_for_goes_whole() -> None:
+    stream = running(draft_length=3, window=8)
+    verdict(stream, 21, draft_length=3, window=8, now=1.0)
+    assert [] == draft(stream, 31, seconds=0.1, now=1.5)
+    assert [] == draft(stream, 32, seconds=0.1, now=1.95)
+    assert [(2, [31, 32, 33])] == contents(draft(stream, 33, seconds=0.1, now=2.5))
 
 
 def test_a_board_that_is_not_sure_sends_what_it_has_and_stops_until_the_next_verdict() -> None:
@@ -707,7 +715,7 @@ def test_a_lost_link_is_no_slow_round() -> None:
     verdict(stream, 21, now=1.0)
     stream.reopen(9)
     stream.opened(opened("coupled"))
-    verdict(stream, 22, now=500.0)
+    verdict(stream, 22, draft_length=0, now=500.0)
     draft(stream, 31, now=500.99)
     assert [(3, [31, 32])] == contents(draft(stream, 32, now=501.0))
 

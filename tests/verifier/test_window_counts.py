@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.path import DraftToken, Extension
 from tests.support.planning import draft, make_planner, make_stream
 from tests.support.planning import finish as finish_round
 from tests.support.planning import start as start_round
@@ -34,5 +35,6 @@ def test_hits_late_and_dead_tokens_and_the_time_that_nobody_waited() -> None:
     assert (2, 1, 1) == (counts.num_rounds, counts.num_hits, counts.num_dead_tokens)
     # A tenth less a token by now: the board said that it had needed no time.
     assert 0.2 + 2 * 0.009 == pytest.approx(counts.hidden_seconds)
-    draft(stream, 34, 35, position=4)  # of the path that has died
+    old = Extension(base=1, position=4, tokens=(DraftToken(34), DraftToken(35)))
+    stream.receive_draft(old, 0.02, 0.3)  # of the path that has died
     assert 3 == counts.num_dead_tokens
