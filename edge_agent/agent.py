@@ -52,7 +52,7 @@ from shared.session import StreamState
 logger = logging.getLogger(__name__)
 
 # A client that is in the middle of an answer waits this long for a lost verifier to come back.
-RESUME_SECONDS = 60.0
+RESUME_SECONDS = 120.0
 
 
 class Agent:

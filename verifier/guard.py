@@ -34,6 +34,9 @@ PROBE_PAUSE_GROWTH = 1.5
 # A probe on a slow board (8 tokens/s) costs a waiting stream 0.5 s: below 2 % at this pause.
 MAX_PROBE_PAUSE_SECONDS = 30.0
 
+# Of the time of a stream that waits, probes may take this part.
+MAX_PROBE_SHARE = 0.02
+
 
 class DraftCosts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What decides whether one stream's drafts pay; all times in seconds."""
@@ -101,15 +104,19 @@ class ProbeClock:
         self._next_probe_at: float | None = None
         self._pause_seconds = FIRST_PROBE_PAUSE_SECONDS
 
-    def probe_length(self, now: float) -> int:
-        """Return the length to grant at `now` instead of 0; starts the pause at the first call."""
+    def probe_length(self, now: float, wait_seconds: float = 0.0) -> int:
+        """Return the length to grant at `now` instead of 0; starts the pause at the first call.
+
+        `wait_seconds` is what a probe costs a stream that waits for it.
+        """
+        least_pause = wait_seconds / MAX_PROBE_SHARE
         if self._next_probe_at is None:
-            self._next_probe_at = now + self._pause_seconds
+            self._next_probe_at = now + max(self._pause_seconds, least_pause)
             return 0
         if now < self._next_probe_at:
             return 0
         self._pause_seconds = min(self._pause_seconds * PROBE_PAUSE_GROWTH, MAX_PROBE_PAUSE_SECONDS)
-        self._next_probe_at = now + self._pause_seconds
+        self._next_probe_at = now + max(self._pause_seconds, least_pause)
         return PROBE_LENGTH
 
     def drafts_pay(self) -> None:

@@ -14,7 +14,13 @@ from shared.messages import MAX_DRAFT_TOKENS
 from verifier.budget import BudgetLimits, plan_budget
 from verifier.cost_curve import CostCurve
 from verifier.estimators import latest_arrival_seconds
-from verifier.guard import SMALLEST_SURVIVAL_AHEAD, DraftCosts, best_length, worthwhile_depth
+from verifier.guard import (
+    PROBE_LENGTH,
+    SMALLEST_SURVIVAL_AHEAD,
+    DraftCosts,
+    best_length,
+    worthwhile_depth,
+)
 from verifier.holding import (
     SMALLEST_PUNCTUALITY,
     draft_seconds,
@@ -104,7 +110,8 @@ def _longest(stream: Stream, costs: DraftCosts, settings: ScheduleSettings, now:
     if length:
         stream.probe.drafts_pay()
         return length
-    return min(stream.probe.probe_length(now), settings.max_draft_length)
+    wait_seconds = draft_seconds(costs, PROBE_LENGTH) if costs.waits else 0.0
+    return min(stream.probe.probe_length(now, wait_seconds), settings.max_draft_length)
 
 
 def _longest_testable(settings: ScheduleSettings) -> int:

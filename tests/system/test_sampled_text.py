@@ -89,13 +89,15 @@ def test_next_tokens_and_pairs_follow_the_target(
     assert min(p_values(report)) > SMALLEST_P, report
 
 
-@pytest.mark.parametrize("mode", ["rejection", "coupled"])
+# What followed before is seldom right in so random a text, and where nobody waits mostly late.
+@pytest.mark.parametrize(("mode", "least_share"), [("rejection", 0.02), ("coupled", 0.003)])
 def test_text_follows_the_target_where_boards_look_up_what_came_before(
-    reports: dict[tuple[str, str], Report], mode: str
+    reports: dict[tuple[str, str], Report], mode: str, least_share: float
 ) -> None:
     report = reports[mode, "n-grams"]
     assert report["num_tokens"] >= NUM_NGRAM_TOKENS
-    assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
+    num_accepted = report["num_accepted"]
+    assert num_accepted > least_share * report["num_tokens"], "drafts had no part in the text"
     assert min(p_values(report)) > SMALLEST_P, report
 
 

@@ -12,6 +12,7 @@ from verifier.goodput import expected_tokens
 from verifier.guard import (
     FIRST_PROBE_PAUSE_SECONDS,
     MAX_PROBE_PAUSE_SECONDS,
+    MAX_PROBE_SHARE,
     PROBE_LENGTH,
     SMALLEST_SURVIVAL,
     SMALLEST_SURVIVAL_AHEAD,
@@ -180,3 +181,11 @@ def test_a_board_that_pays_again_starts_over_with_the_short_pause() -> None:
     clock.drafts_pay()
     assert 0 == clock.probe_length(now=400.0)
     assert PROBE_LENGTH == clock.probe_length(now=400.0 + FIRST_PROBE_PAUSE_SECONDS)
+
+
+def test_probes_that_a_stream_waits_for_take_little_of_its_time() -> None:
+    clock, now, waited = ProbeClock(), 0.0, 0.0
+    for step in range(10_000):
+        now = 0.01 * step
+        waited += 0.2 * (clock.probe_length(now, wait_seconds=0.2) > 0)
+    assert 0 < waited <= MAX_PROBE_SHARE * now
