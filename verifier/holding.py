@@ -11,6 +11,8 @@ Ours; design.md section 3 allows it.  This module must never keep state.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from verifier.goodput import expected_tokens
 from verifier.guard import DraftCosts
@@ -30,39 +32,54 @@ def length_worth_waiting_for(costs: DraftCosts, longest: int, *, is_alone: bool)
     streams half a round more, because theirs is running when the draft comes. What going on at
     once gives by the same time is the rival.
     """
+    if draft_seconds(costs, 1) > costs.round_seconds:
+        return 0  # a round that finds the draft starts as soon; and most streams end here
+    rival = GoingOn.of(costs, longest)
     best, best_gain = 0, SMALLEST_GAIN
-    for length in range(1, longest + 1):
+    for length in _halves(longest):
         seconds = draft_seconds(costs, length) + length * costs.token_seconds
         seconds += costs.round_seconds * (1.0 if is_alone else 1.5)
-        tokens = expected_tokens(costs.acceptance_rate, length)
-        gain = tokens / tokens_at_once(costs, longest, seconds)
+        gain = expected_tokens(costs.acceptance_rate, length) / rival.tokens_in(seconds)
         if gain > best_gain:
             best, best_gain = length, gain
     return best
 
 
-def tokens_at_once(costs: DraftCosts, longest: int, seconds: float) -> float:
-    """Return the tokens that rounds without any wait give in so many seconds.
+class GoingOn(NamedTuple):
+    """What rounds give that start at once, without any wait.
 
-    At first lone rounds, whose tokens strike the draft's first ones off or end its path; then one
+    At first lone rounds, whose tokens strike the draft's first ones off or end its path, and one
     that finds a draft; then, as long as the path lives, each with what the board drafted meanwhile.
     """
-    rate, round_seconds = costs.acceptance_rate, costs.round_seconds
-    first_piece_seconds = draft_seconds(costs, min(FIRST_PIECE_TOKENS, longest))
-    num_lone = max(math.ceil(first_piece_seconds / round_seconds), 1)
-    first_seconds = num_lone * round_seconds - costs.round_trip_seconds
-    num_first = _num_drafted(costs, first_seconds, longest + num_lone)
-    num_live = max(num_first - num_lone, 0)
-    tokens = num_lone + 1.0 + rate**num_lone * (expected_tokens(rate, num_live) - 1.0)
-    until = (num_lone + 1) * round_seconds + num_live * costs.token_seconds
-    if seconds <= until:
-        return tokens * seconds / until
-    num_steady = _num_drafted(costs, round_seconds, longest)
-    steady_seconds = round_seconds + num_steady * costs.token_seconds
-    alive = rate ** (num_lone + num_live)
-    tokens_per_second = alive * expected_tokens(rate, num_steady) / steady_seconds
-    tokens_per_second += (1.0 - alive) / round_seconds
-    return tokens + (seconds - until) * tokens_per_second
+
+    first_tokens: float
+    first_seconds: float
+    tokens_per_second: float  # from then on
+
+    @classmethod
+    def of(cls, costs: DraftCosts, longest: int) -> GoingOn:
+        """Expect this of a board whose path has just died."""
+        rate, round_seconds = costs.acceptance_rate, costs.round_seconds
+        first_piece_seconds = draft_seconds(costs, min(FIRST_PIECE_TOKENS, longest))
+        num_lone = max(math.ceil(first_piece_seconds / round_seconds), 1)
+        drafting_seconds = num_lone * round_seconds - costs.round_trip_seconds
+        num_live = max(_num_drafted(costs, drafting_seconds, longest + num_lone) - num_lone, 0)
+        tokens = num_lone + 1.0 + rate**num_lone * (expected_tokens(rate, num_live) - 1.0)
+        num_steady = _num_drafted(costs, round_seconds, longest)
+        steady_seconds = round_seconds + num_steady * costs.token_seconds
+        alive = rate ** (num_lone + num_live)
+        return cls(
+            first_tokens=tokens,
+            first_seconds=(num_lone + 1) * round_seconds + num_live * costs.token_seconds,
+            tokens_per_second=alive * expected_tokens(rate, num_steady) / steady_seconds
+            + (1.0 - alive) / round_seconds,
+        )
+
+    def tokens_in(self, seconds: float) -> float:
+        """Return the tokens that come in so many seconds."""
+        if seconds <= self.first_seconds:
+            return self.first_tokens * seconds / self.first_seconds
+        return self.first_tokens + (seconds - self.first_seconds) * self.tokens_per_second
 
 
 def draft_seconds(costs: DraftCosts, length: int) -> float:
@@ -74,3 +91,10 @@ def _num_drafted(costs: DraftCosts, seconds: float, most: int) -> int:
     if seconds >= most * costs.draft_token_seconds:
         return most
     return int(max(seconds, 0.0) / costs.draft_token_seconds)
+
+
+def _halves(longest: int) -> Iterator[int]:
+    """Yield 16, 8, 4, 2, 1: what lies between is hardly better, and there may be many streams."""
+    while longest > 0:
+        yield longest
+        longest //= 2

@@ -276,6 +276,7 @@ class Stream:
         missing = tuple(self.output_ids[num_known:])
         self.path = commit(begin(num_known), missing)
         self.draft_length = self.window = 0
+        self.awaited_seconds = 0.0
         self.granted_end = self.position
         self.board_is_ready = False
         self.request = replace(self.request, draft_context_tokens=draft_context_tokens)

@@ -10,9 +10,9 @@ from verifier.goodput import expected_tokens
 from verifier.guard import DraftCosts
 from verifier.holding import (
     SMALLEST_GAIN,
+    GoingOn,
     draft_seconds,
     length_worth_waiting_for,
-    tokens_at_once,
 )
 
 
@@ -39,8 +39,8 @@ ANY_COSTS = st.builds(
 
 
 def test_a_short_wait_in_long_rounds_pays() -> None:
-    """A draft of 13 tokens takes a quarter of a round, a lone round gives one token."""
-    assert length_worth_waiting_for(costs(), 16, is_alone=True) > 8
+    """A draft of 16 tokens takes a third of a round, a lone round gives one token."""
+    assert 16 == length_worth_waiting_for(costs(), 16, is_alone=True)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_waiting_promises_more_than_going_on(
         seconds = draft_seconds(given_costs, length) + length * given_costs.token_seconds
         seconds += given_costs.round_seconds * (1.0 if is_alone else 1.5)
         tokens = expected_tokens(given_costs.acceptance_rate, length)
-        assert tokens > SMALLEST_GAIN * tokens_at_once(given_costs, longest, seconds)
+        assert tokens > SMALLEST_GAIN * GoingOn.of(given_costs, longest).tokens_in(seconds)
 
 
 @given(ANY_COSTS, st.integers(1, 32), st.floats(0.01, 5.0), st.floats(0.0, 5.0))
 def test_more_time_gives_more_tokens(
     given_costs: DraftCosts, longest: int, seconds: float, more: float
 ) -> None:
-    now = tokens_at_once(given_costs, longest, seconds)
-    assert 0 < now <= tokens_at_once(given_costs, longest, seconds + more) * (1 + 1e-9)
+    now = GoingOn.of(given_costs, longest).tokens_in(seconds)
+    assert 0 < now <= GoingOn.of(given_costs, longest).tokens_in(seconds + more) * (1 + 1e-9)
