@@ -52,6 +52,8 @@ NAMES = {
     "goodspeed_idle_connections",
     "goodspeed_connections_sent_away",
     *(f"process_{name}_bytes" for name in ("resident_memory", "virtual_memory")),
+    *("goodspeed_window_rounds", "goodspeed_window_hits", "goodspeed_hidden_seconds"),
+    *("goodspeed_late_draft_tokens", "goodspeed_dead_draft_tokens", "goodspeed_punctuality"),
     *("process_cpu_seconds", "process_open_fds", "process_max_fds", "process_start_time_seconds"),
 }
 NUM_TOKENS = 40
@@ -132,6 +134,8 @@ def test_the_page_after_a_day() -> None:
         assert 0 < num_drafts <= drafted
         assert 0 < accepted <= drafted
         assert 0 < value(after, "goodspeed_acceptance_estimate", device=device) < 1
+        assert 0 < value(after, "goodspeed_window_hits_total", device=device)
+        assert 0 <= value(after, "goodspeed_punctuality", device=device) <= 1
         assert value(after, "goodspeed_device_draft_tokens_per_second", device=device) > 0
         assert value(after, "goodspeed_rtt_seconds", device=device) >= 0
         for direction in ("sent", "received"):
