@@ -6,7 +6,6 @@ Pure.  It must never touch a socket or a clock; the board tells it what arrived 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 import msgspec
 
@@ -14,33 +13,10 @@ from edge_agent.draft_step import DraftStep
 from edge_agent.fleet_guess import Guess
 from edge_agent.fleet_load import FleetLoad
 from edge_agent.fleet_tally import FleetTally
-from edge_agent.look_up import LookUp
 from edge_agent.stream import AgentStream
 from shared.messages import Draft, Open, Opened, Verdict, VerifierMessage
 from shared.session import AGENT_STREAM, StreamState, next_state
 from shared.token_ids import count_token_ids, pack_token_ids
-
-
-class _NoLookUp(LookUp):
-    """N-grams are off, and cost nothing: a load test counts what a verdict costs."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def read(self, prompt_ids: Sequence[int]) -> None:
-        """Nothing is kept."""
-
-    def commit(self, position: int, token_ids: Sequence[int], drafted: Sequence[int]) -> None:
-        """Nothing is learnt."""
-
-    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
-        return None
-
-    def drafted(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
-        """Nobody asks where a token came from."""
-
-    def forget_from(self, position: int) -> None:
-        """Nothing is kept."""
 
 
 class FleetStream:
@@ -68,7 +44,6 @@ class FleetStream:
             settings=load.draft_settings,
             sampling=load.sampling,
             drafts=True,
-            look_up=_NoLookUp(),
         )
         self._open = request
         self._tally = tally

@@ -10,6 +10,7 @@ from collections import Counter
 import msgspec
 
 from edge_agent.fleet_latency import LatencyHistogram
+from shared.fairness import jain_index
 
 # Sentences may carry numbers, and a bad verifier may make up any: the rest counts as one.
 MAX_SENTENCES = 100
@@ -92,7 +93,7 @@ class FleetTally:
             output_tokens=self.output_tokens,
             tokens_per_second=self.output_tokens / seconds,
             board_tokens_per_second={f"p{part}": _at(speeds, part) for part in (1, 10, 50, 90, 99)},
-            jain_fairness=_jain_index(speeds),
+            jain_fairness=jain_index(speeds),
             drafted_tokens=self.num_drafted,
             accepted_tokens=self.num_accepted,
             acceptance=self.num_survived / reached if reached else None,
@@ -107,9 +108,3 @@ def _at(ascending: list[float], percent: int) -> float:
     """The smallest value that `percent` % of the values do not exceed."""
     rank = -(-percent * len(ascending) // 100)
     return ascending[max(rank - 1, 0)]
-
-
-def _jain_index(speeds: list[float]) -> float:
-    """(sum x)^2 / (n * sum x^2): 1 if all are equal, 1/n if one has everything."""
-    squares = sum(speed * speed for speed in speeds)
-    return sum(speeds) ** 2 / (len(speeds) * squares) if squares else 1.0

@@ -63,7 +63,7 @@ def looking_up_pays(
 class LookUp:
     """One stream's n-grams, the rates of both drafters, and where its draft tokens come from.
 
-    With `longest` 0 it is off.
+    With `longest` 0 it is off and costs nothing.
     """
 
     __slots__ = ("_drafted", "_index", "_longest", "rates")
@@ -82,10 +82,14 @@ class LookUp:
 
     def read(self, prompt_ids: Sequence[int]) -> None:
         """What stands above the output."""
+        if not self.is_on:
+            return
         self._index.extend(prompt_ids)
 
     def commit(self, position: int, token_ids: Sequence[int], drafted: Sequence[int]) -> None:
         """Learn from tokens committed at `position`, where `drafted` had been drafted."""
+        if not self.is_on:
+            return
         is_alive = True
         for i, token_id in enumerate(token_ids):
             match = self._index.find()
@@ -104,7 +108,7 @@ class LookUp:
 
         `room` and `model_tokens` are as in `looking_up_pays`.
         """
-        match = self._index.find(drafted[-self._longest :])
+        match = self._index.find(drafted[-self._longest :]) if self.is_on else None
         if match is None:
             return None
         ngram_rate = self.rates.ngram.rate(match.length)
@@ -118,6 +122,8 @@ class LookUp:
 
     def drafted(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
         """A token was drafted at an output position, behind `drafted`; by which drafter."""
+        if not self.is_on:
+            return
         match = self._index.find(drafted[-self._longest :])
         rates = self.rates.model if is_model else self.rates.ngram
         rate = rates.rate(match.length if match is not None else 0)

@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from verifier.fairness import jain_index
+from shared.fairness import jain_index
 
 if TYPE_CHECKING:
     from shared.door import Door

@@ -29,9 +29,6 @@ from verifier.holding import (
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.streams import Stream
 
-# As far as any window goes.
-MAX_REACH = MAX_DRAFT_TOKENS
-
 
 class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator sets about draft lengths."""
@@ -162,8 +159,8 @@ def _window(stream: Stream, length: int, rate: float | None, round_seconds: floa
     one more: only what lies beyond that can still be tested. Tokens must have a fair chance to
     survive until then at an acceptance `rate` (None: as far as asked).
     """
-    reach = MAX_REACH if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_AHEAD)
-    far = MAX_REACH if rate is None else worthwhile_depth(rate)
+    reach = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_AHEAD)
+    far = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate)
     num_live = len(stream.path.live)
     if stream.request.mode == "rejection":
         window = min(2 * length + 1, max(length, reach))

@@ -12,7 +12,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_agent.generation import Timings
-from verifier.fairness import jain_index, log_utility
+from shared.fairness import jain_index, log_utility
 
 
 class Scrape(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.fairness import jain_index, log_utility
+from shared.fairness import jain_index, log_utility
 
 
 @pytest.mark.parametrize(
