@@ -14,13 +14,12 @@ from contextlib import aclosing
 
 import aiohttp
 
-from edge_agent import __version__
 from edge_agent.active_generation import ActiveGeneration
 from edge_agent.draft_step import DraftSettings
 from edge_agent.drafter import Drafter
 from edge_agent.drafting import DraftingLoop
 from edge_agent.generation import Finished, GenerationRequest, TextPiece
-from edge_agent.link import Link
+from edge_agent.link import Link, hello_of
 from edge_agent.reconnect import Backoff
 from edge_agent.stream import AgentStream
 from shared.errors import (
@@ -34,13 +33,10 @@ from shared.errors import (
     RequestRefused,
     VerifierAway,
 )
-from shared.fingerprint import fingerprint
 from shared.messages import (
-    PROTOCOL_VERSION,
     Cancel,
     Draft,
     Error,
-    Hello,
     Opened,
     Ready,
     Verdict,
@@ -80,14 +76,10 @@ class Agent:
         self._next_channel = 0
         self._trouble: type[GoodspeedError] | None = None  # why there is no link, as was said
         self._is_stopped = False
-        self._hello = Hello(
-            protocol_version=PROTOCOL_VERSION,
-            agent_version=__version__,
-            draft_model=drafter.model_name,
-            vocab_size=drafter.vocab_size,
-            fingerprint=fingerprint(drafter.token_bytes, drafter.special_ids),
+        self._hello = hello_of(
+            drafter,
             context_tokens=drafter.context_tokens,
-            draft_microseconds=round(draft_token_seconds * 1e6),
+            draft_token_seconds=draft_token_seconds,
             max_streams=drafter.num_slots,
         )
 

@@ -12,14 +12,12 @@ from contextlib import suppress
 
 import aiohttp
 
-from edge_agent import __version__
 from edge_agent.drafter import Drafter
 from edge_agent.fleet_board import FleetBoard
 from edge_agent.fleet_guess import Guess
 from edge_agent.fleet_load import FleetLoad
 from edge_agent.fleet_tally import FleetReport, FleetTally
-from shared.fingerprint import fingerprint
-from shared.messages import PROTOCOL_VERSION, Hello
+from edge_agent.link import hello_of
 
 WATCH_SECONDS = 1.0
 
@@ -42,14 +40,10 @@ class Fleet:
         self._drafter = drafter
         self._guess = guess
         self._load = load
-        self._hello = Hello(
-            protocol_version=PROTOCOL_VERSION,
-            agent_version=__version__,
-            draft_model=drafter.model_name,
-            vocab_size=drafter.vocab_size,
-            fingerprint=fingerprint(drafter.token_bytes, drafter.special_ids),
+        self._hello = hello_of(
+            drafter,
             context_tokens=load.context_tokens,
-            draft_microseconds=round(1e6 / load.draft_tokens_per_second),
+            draft_token_seconds=1 / load.draft_tokens_per_second,
             max_streams=load.num_streams,
         )
 

@@ -10,10 +10,11 @@ from contextlib import suppress
 
 import aiohttp
 
+from edge_agent import __version__
 from edge_agent.drafter import Drafter
 from shared.codec import decode_from_verifier, encode
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
-from shared.fingerprint import explain
+from shared.fingerprint import explain, fingerprint
 from shared.messages import (
     MAX_MESSAGE_BYTES,
     PROTOCOL_VERSION,
@@ -41,6 +42,22 @@ FAREWELL_SECONDS = 1.0
 MAX_QUEUED_MESSAGES = 1024
 # Websocket frame header of payloads below 126 bytes; a client's frames carry 4 bytes of mask.
 FRAME_BYTES_SENT, FRAME_BYTES_RECEIVED = 6, 2
+
+
+def hello_of(
+    drafter: Drafter, *, context_tokens: int, draft_token_seconds: float, max_streams: int
+) -> Hello:
+    """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known."""
+    return Hello(
+        protocol_version=PROTOCOL_VERSION,
+        agent_version=__version__,
+        draft_model=drafter.model_name,
+        vocab_size=drafter.vocab_size,
+        fingerprint=fingerprint(drafter.token_bytes, drafter.special_ids),
+        context_tokens=context_tokens,
+        draft_microseconds=round(draft_token_seconds * 1e6),
+        max_streams=max_streams,
+    )
 
 
 class Link:
