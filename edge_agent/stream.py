@@ -35,8 +35,9 @@ from shared.token_ids import unpack_token_ids
 # The board says Ready when it is this close behind the target: one small batch away.
 READY_WITHIN_TOKENS = 8
 
-# In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
-COUPLED_DRAFT_TOKENS = 4
+# In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes. What
+# is there when a round may start is sent anyway (`Pace.is_last_chance`).
+COUPLED_DRAFT_TOKENS = 6
 
 
 @dataclass(slots=True, eq=False)

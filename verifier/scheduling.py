@@ -17,6 +17,7 @@ from verifier.estimators import latest_arrival_seconds
 from verifier.guard import (
     PROBE_LENGTH,
     SMALLEST_SURVIVAL_AHEAD,
+    SMALLEST_SURVIVAL_ON_THE_WAY,
     DraftCosts,
     best_length,
     worthwhile_depth,
@@ -160,7 +161,7 @@ def _window(stream: Stream, length: int, rate: float | None, round_seconds: floa
     survive until then at an acceptance `rate` (None: as far as asked).
     """
     reach = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_AHEAD)
-    far = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate)
+    far = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_ON_THE_WAY)
     num_live = len(stream.path.live)
     if stream.request.mode == "rejection":
         window = min(2 * length + 1, max(length, reach))

@@ -10,7 +10,12 @@ import pytest
 from shared.path import DraftToken, Path
 from tests.support.planning import make_curve, make_stream
 from verifier.budget import BudgetLimits
-from verifier.guard import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH, worthwhile_depth
+from verifier.guard import (
+    FIRST_PROBE_PAUSE_SECONDS,
+    PROBE_LENGTH,
+    SMALLEST_SURVIVAL_ON_THE_WAY,
+    worthwhile_depth,
+)
 from verifier.policies import FixedPolicy, StreamShare
 from verifier.scheduling import Grant, Schedule, ScheduleSettings, schedule
 from verifier.streams import Stream
@@ -97,8 +102,9 @@ def test_a_far_board_that_is_often_wrong_stays_near() -> None:
     stream.estimates.speed.round_trip_seconds = 0.3
     for _ in range(50):
         stream.estimates.acceptance.observe_counts(4, 1)
-    reach = worthwhile_depth(stream.estimates.acceptance.rate)
-    assert 8 == reach  # 0.8 ** 8 is 0.17
+    rate = stream.estimates.acceptance.rate
+    reach = worthwhile_depth(rate, SMALLEST_SURVIVAL_ON_THE_WAY)
+    assert 14 == reach  # 0.8 ** 14 is 0.044; the rate is a little higher
     assert [(4, reach)] == grants(drafted(stream, 1, 2), uses_guard=True)
 
 
