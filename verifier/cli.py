@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,7 @@ from shared.command_line import (
 from shared.config import Loaded
 from verifier import __version__
 from verifier.config import VerifierConfig
+from verifier.listening import listen
 from verifier.profile_command import profile
 from verifier.token_commands import token
 from verifier.tokens import read_tokens
@@ -53,13 +56,16 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     set_up_logging(loaded.config.log.level)
     tokens = dict(read_tokens(loaded.config.server.tokens_file))
+    sockets = listen(loaded.config.server.host, loaded.config.server.port)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(loaded.config, tokens))
+        runner.run(_serve(loaded.config, tokens, sockets))
 
 
-async def _serve(config: VerifierConfig, tokens: dict[str, str]) -> None:
+async def _serve(
+    config: VerifierConfig, tokens: dict[str, str], sockets: Sequence[socket.socket]
+) -> None:
     from verifier.server import VerifierServer
     from verifier.startup import device_limits, load_service, save_curve
 
@@ -75,8 +81,8 @@ async def _serve(config: VerifierConfig, tokens: dict[str, str]) -> None:
         device_limits=device_limits(config.limits),
     )
     try:
-        port = await server.start(config.server.host, config.server.port)
-        address = f"ws://{config.server.host}:{port}"
+        await server.start(sockets)
+        address = f"ws://{config.server.host}:{sockets[0].getsockname()[1]}"
         model = service.target.model_name
         devices = "1 device" if len(tokens) == 1 else f"{len(tokens)} devices"
         logger.info("serving %s at %s for %s", model, address, devices)

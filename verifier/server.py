@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from shared.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.vocabulary import VOCABULARY_PATH, pack_vocabulary, vocabulary_tag
 from verifier.device_connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
+from verifier.listening import BACKLOG
 from verifier.service import VerifierService
 from verifier.tokens import device_of
 
@@ -65,15 +67,11 @@ class VerifierServer:
         self._page, self._page_until = b"", 0.0  # of metrics
         self._packed_vocabulary = b""  # made when the first board without a model asks
         self._runner: web.AppRunner | None = None
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._rounds: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen and start rounds; the port (a free one for 0).
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve whoever connects to listening sockets, which `stop` closes; start rounds."""
         app = web.Application(client_max_size=64 * 1024, middlewares=[_in_hand])
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
@@ -94,10 +92,11 @@ class VerifierServer:
         assert self._runner.server is not None
         self.door = Door(self._runner.server, loop.call_later, loop.time, limits)
         door = cast(Any, self.door)  # a protocol factory without a base class of asyncio's
-        self._listener = await loop.create_server(door, host, port, backlog=1024)
+        for listening in sockets:
+            server = await loop.create_server(door, sock=listening, backlog=BACKLOG)
+            self._listeners.append(server)
         self._service.metrics.watch_port(self.door, self._usages)
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
-        return int(self._listener.sockets[0].getsockname()[1])
 
     async def wait(self) -> None:
         """Return only with the exception that ended the engine loop."""
@@ -106,9 +105,10 @@ class VerifierServer:
 
     async def stop(self) -> None:
         """Say goodbye to every board and close; safe to call after a failed start."""
-        if self._rounds is not None and self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        if self._rounds is not None and self._listeners:
+            for listener in self._listeners:
+                listener.close()
+            self._listeners.clear()
             for connection in self._connections:
                 connection.going_away(RETRY_AFTER_SECONDS)
             self._service.stop()
@@ -172,7 +172,7 @@ class VerifierServer:
             )
         self._check_room(name)
         self._charge(name)
-        socket = web.WebSocketResponse(
+        websocket = web.WebSocketResponse(
             compress=False,
             autoping=False,  # pings count as messages
             max_msg_size=MAX_FRAME_BYTES,
@@ -183,18 +183,18 @@ class VerifierServer:
         if transport is None:
             raise ConnectionResetError("the connection ended before the handshake")
         connection = DeviceConnection(
-            socket, transport, self._service.device(name), self._service, self._usage(name)
+            websocket, transport, self._service.device(name), self._service, self._usage(name)
         )
         visitor = visitor_of(transport)
         assert visitor is not None
         visitor.on_bytes = connection.receive_bytes
         self._connections[connection] = name
         try:
-            await socket.prepare(request)
+            await websocket.prepare(request)
             await connection.run()
         finally:
             del self._connections[connection]
-        return socket
+        return websocket
 
     def _usage(self, name: str) -> DeviceUsage:
         if name not in self._usages:

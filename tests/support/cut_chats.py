@@ -32,6 +32,7 @@ from tests.support.loopback import Verifier, running_agent
 from tests.support.recorders import Client, RecordingGenerator, VerdictRecorder, history_of
 from tests.support.repeated_messages import repeated_messages
 from tests.support.waiting import eventually
+from verifier.listening import listen
 from verifier.server import VerifierServer
 from verifier.service import VerifierService
 from verifier.tokens import new_token
@@ -261,7 +262,9 @@ async def _running_verifier(
         service, known, heartbeat_seconds=setting.heartbeat_seconds, max_connections=1000
     )
     try:
-        actual = await server.start("127.0.0.1", port)
+        sockets = listen("127.0.0.1", port)
+        await server.start(sockets)
+        actual = sockets[0].getsockname()[1]
         yield Verifier(service, server, actual, {name: token for name, (token, _) in made.items()})
     finally:
         await server.stop()

@@ -16,6 +16,7 @@ from verifier.blocks import BlockPool
 from verifier.budget import BudgetLimits
 from verifier.cost_curve import CostCurve
 from verifier.device_limits import DeviceLimits
+from verifier.listening import listen
 from verifier.metrics import Metrics
 from verifier.policies import DraftLengthPolicy, FixedPolicy
 from verifier.rounds import RoundPlanner, RoundSettings
@@ -120,7 +121,9 @@ async def running_verifier(
         device_limits=device_limits,
     )
     try:
-        actual = await server.start("127.0.0.1", port)
+        sockets = listen("127.0.0.1", port)
+        await server.start(sockets)
+        actual = sockets[0].getsockname()[1]
         yield Verifier(service, server, actual, {name: token for name, (token, _) in made.items()})
     finally:
         await server.stop()

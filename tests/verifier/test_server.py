@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +18,7 @@ from tests.support.raw_board import DEVICE_PATH, raw_board
 from tests.support.scripted import scripted_service
 from tests.support.waiting import eventually
 from verifier.device_limits import DeviceLimits
+from verifier.listening import listen
 from verifier.server import MAX_CONNECTIONS_PER_DEVICE, VerifierServer, _is_loopback
 from verifier.tokens import new_token
 
@@ -34,7 +34,9 @@ async def serving(
     known = dict(line.split() for _, line in made.values())
     server = VerifierServer(service, known, heartbeat_seconds=20.0, max_connections=max_connections)
     try:
-        port = await server.start("127.0.0.1", 0)
+        sockets = listen("127.0.0.1", 0)
+        await server.start(sockets)
+        port = sockets[0].getsockname()[1]
         yield Verifier(service, server, port, {name: token for name, (token, _) in made.items()})
     finally:
         await server.stop()
@@ -153,26 +155,11 @@ def test_a_connection_that_is_no_websocket_takes_no_place() -> None:
     asyncio.run(try_twice())
 
 
-def test_a_port_in_use_is_an_error_and_leaves_nothing_running() -> None:
-    async def start_beside_another() -> None:
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            server = VerifierServer(
-                scripted_service(), {}, heartbeat_seconds=20.0, max_connections=1
-            )
-            with pytest.raises(OSError, match="address already in use"):
-                await server.start("127.0.0.1", other.getsockname()[1])
-            await server.stop()
-
-    asyncio.run(start_beside_another())
-
-
 def test_it_may_stop_as_soon_as_it_has_started_and_twice() -> None:
     async def start_and_stop() -> None:
         service = scripted_service()
         server = VerifierServer(service, {}, heartbeat_seconds=20.0, max_connections=1)
-        await server.start("127.0.0.1", 0)
+        await server.start(listen("127.0.0.1", 0))
         await server.stop()
         await server.stop()
 
@@ -206,7 +193,9 @@ def test_a_board_that_answers_no_ping_is_let_go() -> None:
         server = VerifierServer(
             service, dict([line.split()]), heartbeat_seconds=0.4, max_connections=1
         )
-        port = await server.start("127.0.0.1", 0)
+        sockets = listen("127.0.0.1", 0)
+        await server.start(sockets)
+        port = sockets[0].getsockname()[1]
         verifier = Verifier(service, server, port, {"kitchen": token})
         try:
             async with raw_board(verifier, "kitchen"):
