@@ -210,10 +210,12 @@ def visitor_of(transport: Any) -> Visitor | None:
 
 
 def is_our_error(record: logging.LogRecord) -> bool:
-    """A filter for the HTTP server's log: what strangers send that is no HTTP is not our error.
+    """A filter for the HTTP server's log: strangers who send no HTTP are no error of ours.
 
-    The server would write a traceback for each.
+    Nor are those who are gone before their answer; the server would write a traceback for each.
     """
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ConnectionResetError):
+        return False
     code = getattr(error, "code", None)
     return not (isinstance(code, int) and 400 <= code < 500)

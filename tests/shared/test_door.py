@@ -244,6 +244,11 @@ def test_what_strangers_send_is_no_error_of_ours(code: int, is_ours: bool) -> No
     assert is_ours is is_our_error(record)
 
 
+def test_who_is_gone_before_the_answer_is_no_error_of_ours() -> None:
+    exc_info = (ConnectionResetError, ConnectionResetError(), None)
+    assert not is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))
+
+
 def test_any_other_record_is_kept() -> None:
     for exc_info in (None, (ZeroDivisionError, ZeroDivisionError(), None)):
         assert is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))

@@ -182,6 +182,24 @@ def test_a_wrong_or_missing_token_is_refused_at_the_upgrade(headers: dict[str, s
     asyncio.run(beside_a_healthy_agent(misbehave))
 
 
+def test_boards_that_are_gone_before_the_upgrade_leave_no_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def misbehave(verifier: Verifier) -> None:
+        head = (
+            f"GET {DEVICE_PATH} HTTP/1.1",
+            *("Host: verifier", "Connection: Upgrade", "Upgrade: websocket"),
+            *("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg=="),
+            f"Authorization: Bearer {next(iter(verifier.tokens.values()))}",
+        )
+        for _ in range(3):  # each is in the kernel's hands before the verifier looks
+            with socket.create_connection(("127.0.0.1", verifier.port)) as board:
+                board.sendall("\r\n".join((*head, "", "")).encode())
+
+    asyncio.run(beside_a_healthy_agent(misbehave))
+    assert [] == [record for record in caplog.records if record.exc_info]
+
+
 async def why_away(agent: Agent) -> str:
     """Run an agent until its first attempt has failed; what a client is told then."""
     running = asyncio.create_task(agent.run())
