@@ -20,6 +20,7 @@ from verifier.guard import (
     SMALLEST_SURVIVAL_ON_THE_WAY,
     DraftCosts,
     best_length,
+    chance_to_go_on,
     worthwhile_depth,
 )
 from verifier.holding import (
@@ -164,7 +165,9 @@ def _window(stream: Stream, length: int, rate: float | None, round_seconds: floa
     far = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_ON_THE_WAY)
     num_live = len(stream.path.live)
     if stream.request.mode == "rejection":
-        window = min(2 * length + 1, max(length, reach))
+        if rate is not None and not chance_to_go_on(rate, length):
+            return length
+        window = 2 * length + 1
     elif num_live:
         window = min(num_live + 1 + length, reach)
     else:

@@ -98,6 +98,9 @@ class Stream:
             seconds = now - self.path_granted_at
             speed.observe_arrival(len(draft.tokens), drafting_seconds, seconds)
         self._learn_from_late_tokens(before, draft)
+        if self.path.base > before.base and self.window:
+            # It died only now; the board knew from the latest verdict and began anew with that.
+            self.granted_base, self.path_granted_at = self.path.base, self.waiting_since
 
     def _check_form(self, draft: Extension) -> None:
         num_rows = sum(token.row is not None for token in draft.tokens)

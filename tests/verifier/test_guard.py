@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from verifier.goodput import expected_tokens
@@ -14,9 +15,9 @@ from verifier.guard import (
     MAX_PROBE_PAUSE_SECONDS,
     MAX_PROBE_SHARE,
     PROBE_LENGTH,
+    SMALLEST_CHANCE_TO_GO_ON,
     SMALLEST_SURVIVAL,
     SMALLEST_SURVIVAL_AHEAD,
-    WAITING_ROUNDS,
     DraftCosts,
     ProbeClock,
     best_length,
@@ -53,29 +54,40 @@ any_costs = st.builds(
 )
 
 
-def seconds_won(costs: DraftCosts, length: int) -> float:
-    """Seconds of the target alone that a draft of this length saves; it pays if there are any."""
-    alone_seconds = expected_tokens(costs.acceptance_rate, length) * costs.round_seconds
-    if costs.waits:
-        cycle_seconds = length * costs.draft_token_seconds + costs.round_trip_seconds
-        return alone_seconds - WAITING_ROUNDS * costs.round_seconds - cycle_seconds
-    if costs.draft_token_seconds >= costs.round_seconds:
-        return -1.0  # never ahead
-    return alone_seconds - costs.round_seconds - length * costs.token_seconds
-
-
 def tokens_per_second(costs: DraftCosts, length: int) -> float:
-    seconds = costs.round_seconds + length * costs.token_seconds
-    if costs.waits:
-        seconds += (WAITING_ROUNDS - 1) * costs.round_seconds
-        seconds += length * costs.draft_token_seconds + costs.round_trip_seconds
-    return expected_tokens(costs.acceptance_rate, length) / seconds
+    """Of drafts that are as long; by summing up what may happen to a board that goes on."""
+    tokens = expected_tokens(costs.acceptance_rate, length)
+    round_seconds = costs.round_seconds + length * costs.token_seconds
+    if not costs.waits:
+        is_ahead = costs.draft_token_seconds < costs.round_seconds
+        return tokens / round_seconds if is_ahead else 0.0
+    drafting_seconds = length * costs.draft_token_seconds
+    begun_seconds = 0.5 * costs.round_seconds + round_seconds
+    begun_seconds += drafting_seconds + costs.round_trip_seconds
+    chance = costs.acceptance_rate ** (length + 1)  # all of it, and the guess of the bonus token
+    if chance < SMALLEST_CHANCE_TO_GO_ON:
+        return tokens / begun_seconds
+    # A row of drafts: the first is begun after a verdict, each other one before.
+    rows = [(chance**n * (1 - chance), n) for n in range(2000)]
+    ahead_seconds = max(round_seconds, drafting_seconds)
+    row_tokens = sum(weight * (n + 1) * tokens for weight, n in rows)
+    row_seconds = sum(weight * (begun_seconds + n * ahead_seconds) for weight, n in rows)
+    return row_tokens / row_seconds
 
 
 def test_a_waiting_stream_must_win_its_cycle_back() -> None:
-    # mu(1) = 1.8: 0.3 rounds of 0.1 s must cover 0.01 s of drafting and the round trip.
-    assert 1 == best_length(costs(round_trip_seconds=0.0199), 1)
-    assert 0 == best_length(costs(round_trip_seconds=0.0201), 1)
+    # mu(1) = 1.4, and the board can never go on (0.4 * 0.4 is too seldom): of 0.1 s rounds 1.4 must
+    # cover 1.5, so nothing is left for drafting. With mu(2) = 1.75 0.023 s are for a round trip.
+    stream = costs(rate=0.5, draft_token_seconds=0.0, token_seconds=0.001)
+    assert 2 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.0229), 2)
+    assert 0 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.0231), 2)
+
+
+def test_a_board_that_can_go_on_hides_the_round_trip() -> None:
+    # mu(1) = 1.9 and 0.81 of the drafts go on: 0.81 rounds of 0.1 s, and 0.19 with the round trip.
+    stream = costs(rate=0.9, draft_token_seconds=0.01, token_seconds=0.0)
+    assert 1 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.41), 1)
+    assert 0 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.42), 1)
 
 
 def test_a_fast_target_leaves_nothing_for_a_slow_link() -> None:
@@ -83,18 +95,17 @@ def test_a_fast_target_leaves_nothing_for_a_slow_link() -> None:
     assert 0 == best_length(datacentre, 16)
 
 
-def test_a_long_round_trip_pays_only_with_a_long_draft() -> None:
-    slow_link = costs(rate=0.9, round_trip_seconds=0.12)
-    assert [0, 0, 8] == [best_length(slow_link, length) for length in (1, 2, 8)]
+def test_where_nothing_can_go_on_only_a_long_draft_wins_the_round_trip_back() -> None:
+    slow_link = costs(rate=0.55, draft_token_seconds=0.001, round_trip_seconds=0.04)
+    assert [0, 0, 3] == [best_length(slow_link, length) for length in (1, 2, 4)]
 
 
 def test_the_length_with_most_tokens_per_second_wins_over_the_longest_that_pays() -> None:
-    # Cycle of S tokens: 0.15 s of rounds and 0.04 S; mu(S) over it is largest at 3.
     slow_board = costs(rate=0.8, draft_token_seconds=0.04, round_trip_seconds=0.0, token_seconds=0)
-    speeds = [expected_tokens(0.8, s) / (0.15 + 0.04 * s) for s in range(1, 6)]
-    assert 3 == 1 + speeds.index(max(speeds))
-    assert seconds_won(slow_board, 5) > 0
-    assert 3 == best_length(slow_board, 16)
+    speeds = [tokens_per_second(slow_board, length) for length in range(1, 6)]
+    assert 2 == 1 + speeds.index(max(speeds))
+    assert speeds[-1] > 1 / slow_board.round_seconds
+    assert 2 == best_length(slow_board, 16)
 
 
 def test_even_a_free_draft_ends_where_its_tokens_hardly_survive() -> None:
@@ -131,18 +142,15 @@ def test_drafts_must_earn_the_growth_of_the_round() -> None:
 def test_the_best_length_is_the_one_that_the_formula_finds(
     stream_costs: DraftCosts, asked_length: int
 ) -> None:
-    """Sums and logarithms may round in different ways, so what is equal but for that is equal."""
-    longest = min(asked_length, worthwhile_depth(stream_costs.acceptance_rate))
-    won = {length: seconds_won(stream_costs, length) for length in range(1, longest + 1)}
-    speeds = {length: tokens_per_second(stream_costs, length) for length in won}
-    rounding = 1e-9 * stream_costs.round_seconds
+    """Sums and powers may round in different ways, so what is equal but for that is equal."""
+    rate = stream_costs.acceptance_rate
+    longest = min(asked_length, worthwhile_depth(rate))
+    edges = [abs(rate ** (n + 1) - SMALLEST_CHANCE_TO_GO_ON) for n in range(1, longest + 1)]
+    assume(min(edges, default=1.0) > 1e-9)
+    speeds = {n: tokens_per_second(stream_costs, n) for n in range(1, longest + 1)}
+    speeds[0] = 1 / stream_costs.round_seconds
     length = best_length(stream_costs, asked_length)
-    clearly_paying = [speeds[other] for other in won if won[other] > rounding]
-    if length == 0:
-        assert [] == clearly_paying
-    else:
-        assert won[length] > -rounding
-        assert speeds[length] >= max(clearly_paying, default=0.0) * (1 - 1e-9)
+    assert speeds[length] >= max(speeds.values()) * (1 - 1e-9)
 
 
 @given(any_costs, st.integers(0, 32))

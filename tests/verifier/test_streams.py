@@ -125,6 +125,17 @@ def test_a_first_draft_shows_the_round_trip_however_late_it_comes() -> None:
     assert 5.0 == stream.estimates.speed.round_trip_seconds
 
 
+def test_after_a_path_that_came_dead_the_round_trip_counts_from_the_latest_verdict() -> None:
+    stream = running(position=3)  # granted at 0
+    settle(stream, 0, 31)
+    stream.grant(2, 4, now=4.0)
+    send(stream, chunk(32, has_rows=False), position=3, now=0.3)
+    assert (4, 0.3) == (stream.path.base, stream.estimates.speed.round_trip_seconds)
+    fresh = Extension(base=4, position=4, tokens=chunk(41, has_rows=False))
+    stream.receive_draft(fresh, 0.0, now=4.3)
+    assert 0.3 == pytest.approx(stream.estimates.speed.round_trip_seconds)
+
+
 @pytest.mark.parametrize(
     ("drafted", "expected_live", "num_accepted", "num_rejected"),
     [
