@@ -9,12 +9,8 @@ from verifier.automatic_mode import automatic_mode
 from verifier.estimators import DeviceEstimates
 
 
-def board(
-    *, rate: float = 0.7, token: float | None = 0.003, round_trip: float | None = 0.0
-) -> DeviceEstimates:
+def board(*, token: float | None = 0.003, round_trip: float | None = 0.0) -> DeviceEstimates:
     estimates = DeviceEstimates()
-    for _ in range(100):
-        estimates.acceptance.observe_probs([rate])
     estimates.speed.draft_token_seconds = token
     estimates.speed.round_trip_seconds = round_trip
     return estimates
@@ -26,13 +22,12 @@ def board(
         (board(), 0.15, "rejection"),  # 8 tokens take a sixth of a round
         (board(), 0.02, "coupled"),  # they take longer than one
         (board(round_trip=0.1), 0.15, "coupled"),
-        (board(rate=0.97), 0.15, "coupled"),  # nothing to be won
         (board(token=None), 0.15, "coupled"),
         (board(round_trip=None), 0.15, "coupled"),
         (board(token=0.0), 0.15, "coupled"),  # n-grams alone
     ],
 )
-def test_waiting_must_be_cheap_and_worth_something(
+def test_waiting_must_be_cheap(
     estimates: DeviceEstimates, round_seconds: float, expected: AcceptanceMode
 ) -> None:
     assert expected == automatic_mode(estimates, round_seconds)
