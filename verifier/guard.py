@@ -78,21 +78,20 @@ def best_length(costs: DraftCosts, asked_length: int) -> int:
     for length in range(1, longest + 1):
         survival *= costs.acceptance_rate
         tokens += survival  # mu(length), see `goodput.expected_tokens`
-        speed = tokens / _seconds_of_draft(costs, length)
-        if speed > best_speed:
-            best, best_speed = length, speed
+        seconds = costs.round_seconds + length * costs.token_seconds
+        if costs.waits:
+            seconds = _seconds_of_waiting(costs, length, seconds)
+        if tokens > best_speed * seconds:
+            best, best_speed = length, tokens / seconds
     return best
 
 
-def _seconds_of_draft(costs: DraftCosts, length: int) -> float:
-    """The mean time from one draft's verdict to the next one's.
+def _seconds_of_waiting(costs: DraftCosts, length: int, round_seconds: float) -> float:
+    """The mean time from one draft's verdict to the next one's, of a stream that waits.
 
-    A stream that waits for a draft which is begun with the verdict has the round trip, the
-    drafting and 1.5 rounds; where the board could go on, a round, or the drafting if that is more.
+    A draft that is begun with the verdict takes the round trip, the drafting and 1.5 rounds; where
+    the board could go on, it takes a round, or the drafting if that is more.
     """
-    round_seconds = costs.round_seconds + length * costs.token_seconds
-    if not costs.waits:
-        return round_seconds
     drafting_seconds = length * costs.draft_token_seconds
     begun_seconds = (WAITING_ROUNDS - 1.0) * costs.round_seconds + round_seconds
     begun_seconds += costs.round_trip_seconds + drafting_seconds
