@@ -12,7 +12,7 @@ FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
 # While somebody is in the middle of an answer, a verifier that cannot be reached is looked for this
 # often at least: it may be starting again, and should not be waited for longer than that takes.
-AWAITED_DELAY_SECONDS = 1.0
+AWAITED_DELAY_SECONDS = 0.5
 # A token that was refused will hardly be accepted soon; somebody has to act first.
 REFUSED_DELAY_SECONDS = 60.0
 # Whatever the other side asks for: it may be a wrong clock that asks.
