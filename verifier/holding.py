@@ -1,9 +1,9 @@
 """Whether a stream in greedy or coupled should sit out for the draft that its board begins now.
 
-Its path has just died, so the board starts anew.  A round that begins at once gives one token and
-takes as long as ever; where the board answers soon, a short wait and a round with a whole draft
-give more.  Nobody must wait for text's sake here, so this is only a matter of speed: a draft that
-does not come in time is not waited for.
+Nothing of its board is here: the path has just died, or all of it was accepted.  A round that
+begins at once gives one token and takes as long as ever; where the board answers soon, a short wait
+and a round with a whole draft give more.  Nobody must wait for text's sake here, so this is only a
+matter of speed: a draft that does not come in time is not waited for.
 
 Ours; design.md section 3 allows it.  This module must never keep state.
 """
@@ -36,7 +36,7 @@ def length_worth_waiting_for(costs: DraftCosts, longest: int, *, is_alone: bool)
         return 0  # a round that finds the draft starts as soon; and most streams end here
     rival = GoingOn.of(costs, longest)
     best, best_gain = 0, SMALLEST_GAIN
-    for length in _halves(longest):
+    for length in _lengths(longest):
         seconds = draft_seconds(costs, length) + length * costs.token_seconds
         seconds += costs.round_seconds * (1.0 if is_alone else 1.5)
         gain = expected_tokens(costs.acceptance_rate, length) / rival.tokens_in(seconds)
@@ -93,8 +93,10 @@ def _num_drafted(costs: DraftCosts, seconds: float, most: int) -> int:
     return int(max(seconds, 0.0) / costs.draft_token_seconds)
 
 
-def _halves(longest: int) -> Iterator[int]:
-    """Yield 16, 8, 4, 2, 1: what lies between is hardly better, and there may be many streams."""
+def _lengths(longest: int) -> Iterator[int]:
+    """Yield 16, 12, 8, 6, 4, 3, 2, 1: others are hardly better, and there may be many streams."""
     while longest > 0:
         yield longest
+        if longest > 2:
+            yield longest * 3 // 4
         longest //= 2

@@ -137,7 +137,7 @@ def _grant(
     if request.mode == "coupled":
         if window <= len(stream.path.live) + 1:
             window = len(stream.path.live)
-        elif is_limited and stream.begins_anew:
+        elif is_limited and not stream.path.live:
             awaited = _awaited_length(stream, costs, min(length, window), is_alone=is_alone)
             if awaited:
                 seconds = latest_arrival_seconds(draft_seconds(costs, awaited))

@@ -70,7 +70,7 @@ class Stream:
     waiting_since: float = 0.0  # when the latest window was granted
     path_granted_at: float = 0.0  # when the first window of the path was
     granted_base: int = -1  # of the path that has a window; -1: none
-    awaited_seconds: float = 0.0  # how long it may sit out for the draft that its path begins with
+    awaited_seconds: float = 0.0  # how long it may sit out for a draft
     probe: ProbeClock = field(default_factory=ProbeClock)
 
     # --- what the board sends ------------------------------------------------------------------
@@ -156,14 +156,9 @@ class Stream:
         )
 
     @property
-    def begins_anew(self) -> bool:
-        """Whether nothing of its path has come from the board yet."""
-        return self.path.end <= self.path.base
-
-    @property
     def sits_out_until(self) -> float | None:
         """When it stops waiting for a draft that would make it faster; None: it does not wait."""
-        if not self.awaited_seconds or not self.begins_anew or not self.board_is_ready:
+        if not self.awaited_seconds or self.path.live or not self.board_is_ready:
             return None
         return self.waiting_since + self.awaited_seconds
 

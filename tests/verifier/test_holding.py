@@ -39,8 +39,8 @@ ANY_COSTS = st.builds(
 
 
 def test_a_short_wait_in_long_rounds_pays() -> None:
-    """A draft of 16 tokens takes a third of a round, a lone round gives one token."""
-    assert 16 == length_worth_waiting_for(costs(), 16, is_alone=True)
+    """A draft of 12 tokens takes a quarter of a round, a lone round gives one token."""
+    assert 12 == length_worth_waiting_for(costs(), 16, is_alone=True)
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,23 @@ def test_nobody_else_waits() -> None:
     assert {2: 1} == served(start(planner, 0.11))
 
 
-def test_a_stream_whose_path_lives_goes_on_at_once() -> None:
+def test_a_stream_with_live_tokens_goes_on_at_once() -> None:
+    stream = near_board()
+    planner = playing(stream)
+    draft(stream, 31, 32, 33, now=0.12)
+    round_ = start(planner, 0.12)
+    draft(stream, 34, 35, now=0.13)
+    finish(planner, round_, {1: (3, 34)}, now=0.22)
+    assert 0.0 == stream.awaited_seconds
+    assert {1: 2} == served(start(planner, 0.22))
+
+
+def test_a_stream_whose_whole_draft_was_accepted_sits_out_for_the_next_one() -> None:
     stream = near_board()
     planner = playing(stream)
     draft(stream, 31, 32, 33, now=0.12)
     finish(planner, start(planner, 0.12), {1: (3, 34)}, now=0.22)
-    assert 0.0 == stream.awaited_seconds
-    assert {1: 1} == served(start(planner, 0.22))
+    assert stream.awaited_seconds > 0
+    assert None is planner.start_round(0.22)
+    draft(stream, 34, 35, now=0.23)
+    assert {1: 2} == served(start(planner, 0.23))
