@@ -94,5 +94,5 @@ def test_a_stream_whose_whole_draft_was_accepted_sits_out_for_the_next_one() -> 
     finish(planner, start(planner, 0.12), {1: (3, 34)}, now=0.22)
     assert stream.awaited_seconds > 0
     assert None is planner.start_round(0.22)
-    draft(stream, 34, 35, now=0.23)
+    draft(stream, 35, now=0.23)
     assert {1: 2} == served(start(planner, 0.23))
