@@ -14,9 +14,6 @@ _SMOOTHING = 0.2
 # with its verdict, and those in which a new path is not ahead yet. With 1.5, 2.5 and 3 n-grams cost
 # up to 4 % of the tokens/s of the model alone, with this at most 1 % (benchmarks/replay_ngram.py).
 _ROUNDS_LOST = 4.0
-# With verdicts 2 or 4 ms off their time, 2 gains 1 % of the tokens/s over 1, and 0.2 messages a
-# round; singles until after the expected time gain no more (virtual time, 100 ms link).
-_MARGIN_DEVIATIONS = 2.0
 
 
 class Pace:
@@ -66,19 +63,17 @@ class Pace:
         return max(seconds / self._token_seconds - seconds / self._verdict_seconds, 0.0)
 
     def is_last_chance(self, now: float) -> bool:
-        """Whether another token may come too late for the next round that this draft can reach.
+        """Whether another token would come too late for the next round that this draft can reach.
 
         Where a message takes longer than a round, that is not the one after the running round.
-        Close to its start each token goes by itself, because verdicts are not quite regular.
         """
         if self._last_verdict_at is None or not self._verdict_seconds:
             return False
-        expected_at = self._last_verdict_at + self._verdict_seconds
+        expected_at = self._last_verdict_at + self._verdict_seconds - self._deviation_seconds
         seconds_left = expected_at - self.round_trip_seconds - now
         if seconds_left < 0:
             seconds_left %= self._verdict_seconds
-        margin_seconds = _MARGIN_DEVIATIONS * self._deviation_seconds
-        return seconds_left <= (self._token_seconds or 0.0) + margin_seconds
+        return seconds_left <= (self._token_seconds or 0.0)
 
 
 def _smoothed(before: float | None, sample: float) -> float:

@@ -35,8 +35,8 @@ from shared.token_ids import unpack_token_ids
 # The board says Ready when it is this close behind the target: one small batch away.
 READY_WITHIN_TOKENS = 8
 
-# In `coupled`; a message costs some 20 bytes. When a round may start, fewer go (`is_last_chance`).
-COUPLED_DRAFT_TOKENS = 6
+# In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
+COUPLED_DRAFT_TOKENS = 4
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ from verifier.guard import DraftCosts
 
 # What waiting must promise: estimates are estimates.
 SMALLEST_GAIN = 1.05
-# A board that begins anew sends its first tokens when it has about this many (`edge_agent.pace`).
+# A board that begins anew sends its first tokens when it has this many.
 FIRST_PIECE_TOKENS = 4
 # Part of the drafts that must come in time for others to be waited for.
 SMALLEST_PUNCTUALITY = 0.7
