@@ -10,7 +10,12 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from itertools import cycle
 from unittest.mock import patch
@@ -28,14 +33,11 @@ from tests.support.chaos_proxy import ChaosProxy, local
 from tests.support.chats import Chat
 from tests.support.disturbances import DISTURBANCES
 from tests.support.history import Undisturbed, violations
-from tests.support.loopback import Verifier, running_agent
+from tests.support.loopback import Verifier, running_agent, running_verifier
 from tests.support.recorders import Client, RecordingGenerator, VerdictRecorder, history_of
 from tests.support.repeated_messages import repeated_messages
 from tests.support.waiting import eventually
-from verifier.listening import listen
-from verifier.server import VerifierServer
 from verifier.service import VerifierService
-from verifier.tokens import new_token
 
 RESTART = "restarted verifier"
 FIRST_DELAY_SECONDS = 0.02
@@ -251,23 +253,16 @@ async def _world(setting: Setting, seed: int) -> AsyncIterator[_World]:
         yield world
 
 
-@asynccontextmanager
-async def _running_verifier(
+def _running_verifier(
     setting: Setting, num_agents: int, port: int = 0
-) -> AsyncIterator[Verifier]:
-    service = setting.make_service()
-    made = {_device(i): new_token(_device(i), bytes(range(32))) for i in range(num_agents)}
-    known = dict(line.split() for _, line in made.values())
-    server = VerifierServer(
-        service, known, heartbeat_seconds=setting.heartbeat_seconds, max_connections=1000
+) -> AbstractAsyncContextManager[Verifier]:
+    return running_verifier(
+        setting.make_service(),
+        [_device(i) for i in range(num_agents)],
+        port,
+        max_connections=1000,
+        heartbeat_seconds=setting.heartbeat_seconds,
     )
-    try:
-        sockets = listen("127.0.0.1", port)
-        await server.start(sockets)
-        actual = sockets[0].getsockname()[1]
-        yield Verifier(service, server, actual, {name: token for name, (token, _) in made.items()})
-    finally:
-        await server.stop()
 
 
 def _device(i: int) -> str:

@@ -43,6 +43,7 @@ from tests.support.misbehaviour import (
 )
 from tests.support.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
 from tests.support.scripted import VOCAB_SIZE, board
+from tests.support.strangers import upgrade
 from tests.support.waiting import eventually
 from verifier import device_connection, outgoing
 
@@ -186,15 +187,11 @@ def test_boards_that_are_gone_before_the_upgrade_leave_no_trace(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def misbehave(verifier: Verifier) -> None:
-        head = (
-            f"GET {DEVICE_PATH} HTTP/1.1",
-            *("Host: verifier", "Connection: Upgrade", "Upgrade: websocket"),
-            *("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg=="),
-            f"Authorization: Bearer {next(iter(verifier.tokens.values()))}",
-        )
+        token = next(iter(verifier.tokens.values()))
+        head = upgrade(DEVICE_PATH, f"Authorization: Bearer {token}")
         for _ in range(3):  # each is in the kernel's hands before the verifier looks
             with socket.create_connection(("127.0.0.1", verifier.port)) as board:
-                board.sendall("\r\n".join((*head, "", "")).encode())
+                board.sendall(head)
 
     asyncio.run(beside_a_healthy_agent(misbehave))
     assert [] == [record for record in caplog.records if record.exc_info]

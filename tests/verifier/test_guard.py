@@ -76,8 +76,8 @@ def tokens_per_second(costs: DraftCosts, length: int) -> float:
 
 
 def test_a_waiting_stream_must_win_its_cycle_back() -> None:
-    # mu(1) = 1.4, and the board can never go on (0.4 * 0.4 is too seldom): of 0.1 s rounds 1.4 must
-    # cover 1.5, so nothing is left for drafting. With mu(2) = 1.75 0.023 s are for a round trip.
+    # Past two tokens and a guess the board never goes on (0.5 ** 3). mu(2) = 1.75 rounds of 0.1 s
+    # cover 1.5 and 0.002 s for the tokens in them: 0.023 s are left for the round trip.
     stream = costs(rate=0.5, draft_token_seconds=0.0, token_seconds=0.001)
     assert 2 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.0229), 2)
     assert 0 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.0231), 2)
