@@ -161,18 +161,21 @@ def _window(stream: Stream, length: int, rate: float | None, round_seconds: floa
     one more: only what lies beyond that can still be tested. Tokens must have a fair chance to
     survive until then at an acceptance `rate` (None: as far as asked).
     """
-    reach = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_AHEAD)
-    far = MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, SMALLEST_SURVIVAL_ON_THE_WAY)
     num_live = len(stream.path.live)
     if stream.request.mode == "rejection":
         if rate is not None and not chance_to_go_on(rate, length):
             return length
         window = 2 * length + 1
     elif num_live:
-        window = min(num_live + 1 + length, reach)
+        window = min(num_live + 1 + length, _depth(rate, SMALLEST_SURVIVAL_AHEAD))
     else:
         window = 1 + length
-    return max(window, min(_tokens_on_the_way(stream, length, round_seconds), far))
+    on_the_way = _tokens_on_the_way(stream, length, round_seconds)
+    return max(window, min(on_the_way, _depth(rate, SMALLEST_SURVIVAL_ON_THE_WAY)))
+
+
+def _depth(rate: float | None, smallest_survival: float) -> int:
+    return MAX_DRAFT_TOKENS if rate is None else worthwhile_depth(rate, smallest_survival)
 
 
 def _tokens_on_the_way(stream: Stream, length: int, round_seconds: float) -> int:
