@@ -27,7 +27,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: install models ## a verifier and three boards on this machine, with real models
-	$(BIN)/python -m tests.system.demo
+	$(BIN)/python -m tests.demo
 
 test: lint models $(KERNELS) ## lint, then all tests
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """The agent's settings: every key with its default, its limits and what it is for.
 
-This module must never read a file or an environment variable; `shared.config` does.
+This module must never read a file or an environment variable; `shared.config.sections` does.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from edge_agent.look_up import LONGEST_NGRAM
-from shared.config import LogSection, Section
-from shared.config_words import SECRET, must_be
-from shared.credentials import TOKEN_PATTERN
-from shared.sparse_rows import MAX_ROW_ENTRIES
+from edge_agent.drafting.drafter_choice import LONGEST_NGRAM
+from shared.config.secrets import TOKEN_PATTERN
+from shared.config.sections import LogSection, Section
+from shared.config.words import SECRET, must_be
+from shared.protocol.draft_packing import MAX_ROW_ENTRIES
 
 
 class VerifierSection(Section, frozen=True):

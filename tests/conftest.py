@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-import tests.support.triton_kernels  # noqa: F401  # before anybody imports Triton
+import tests.support.models.triton_kernels  # noqa: F401  # before anybody imports Triton
 
 # Both measure the machine by the wall clock: on shared cores a pause of a second is no defect.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,6 +1,6 @@
 """The verifier's settings: every key with its default, its limits and what it is for.
 
-This module must never read a file or an environment variable; `shared.config` does.
+This module must never read a file or an environment variable; `shared.config.sections` does.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from shared.config import LogSection, Section
-from shared.config_words import must_be
-from shared.messages import MAX_DRAFT_TOKENS
+from shared.config.sections import LogSection, Section
+from shared.config.words import must_be
+from shared.protocol.messages import MAX_DRAFT_TOKENS
 
 _MAX_TOKENS = 1 << 20  # of one stream or prompt
 

@@ -9,28 +9,29 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.cpu_threads import limit_spinning
-from shared.model_files import resolve_model
-from verifier.blocks import BlockPool
-from verifier.budget import BudgetLimits
+from shared.config.model_files import resolve_model
+from shared.daemon.cpu_threads import limit_spinning
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
-from verifier.cost_curve import CostCurve, CurveSubject
-from verifier.curve_files import curve_path, read_curve, write_curve
-from verifier.curve_measurement import (
+from verifier.cost_curve.curve import CostCurve, CurveSubject
+from verifier.cost_curve.files import curve_path, read_curve, write_curve
+from verifier.cost_curve.measurement import (
     QUICK_ON_CPU,
     QUICK_ON_GPU,
     CurveGrid,
     measure_curve,
     warm_up_rounds,
 )
-from verifier.device_limits import DeviceLimits
-from verifier.metrics import Metrics
+from verifier.engine.metrics import Metrics
+from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
-from verifier.rounds import RoundPlanner, RoundSettings
-from verifier.scheduling import ScheduleSettings
-from verifier.service import VerifierService
-from verifier.stream_requests import ServiceLimits
-from verifier.target import TargetModel, Tokenizer
+from verifier.rounds.blocks import BlockPool
+from verifier.rounds.planner import RoundPlanner, RoundSettings
+from verifier.scheduling.budget import BudgetLimits
+from verifier.scheduling.schedule import ScheduleSettings
+from verifier.server.device_limits import DeviceLimits
+from verifier.server.gauges import PlannerGauges
+from verifier.streams.stream_request import ServiceLimits
+from verifier.target.target import TargetModel, Tokenizer
 
 Tell = Callable[[str], None]
 
@@ -70,8 +71,12 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     path = resolve_model(section.model)
     limit_spinning(os.environ)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
-    from verifier.model_loading import load_target
-    from verifier.torch_device import choose_device, choose_dtype, hardware_name
+    from verifier.torch_target.loading.target_loading import load_target
+    from verifier.torch_target.loading.torch_device import (
+        choose_device,
+        choose_dtype,
+        hardware_name,
+    )
 
     tell(f"loading {section.model}")
     target, tokenizer = load_target(
@@ -117,7 +122,7 @@ def make_service(
         grace_seconds=config.limits.grace_seconds,
     )
     service = VerifierService(planner, target, tokenizer, limits, metrics)
-    metrics.watch(planner, service.devices)
+    metrics.watch(PlannerGauges(planner, service.devices))
     return service
 
 

@@ -19,14 +19,14 @@ from contextlib import suppress
 import numpy as np
 import uvloop
 
-from shared.codec import encode
-from shared.messages import Cancel, Hello, Open, Ready, Status, Verdict
-from shared.sampling import GREEDY
-from tests.support.loopback import Verifier, running_verifier
-from tests.support.raw_board import DEVICE_PATH, hello_to, raw_board
-from tests.support.scripted import scripted_service
-from tests.support.strangers import masked_frame, upgrade
-from verifier.device_limits import DeviceLimits
+from shared.protocol.codec import encode
+from shared.protocol.messages import Cancel, Hello, Open, Ready, Status, Verdict
+from shared.speculation.sampling import GREEDY
+from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.raw_board import DEVICE_PATH, hello_to, raw_board
+from tests.support.ends.scripted import scripted_service
+from tests.support.network.strangers import masked_frame, upgrade
+from verifier.server.device_limits import DeviceLimits
 
 ROUND_SECONDS = 0.02
 TICK_SECONDS = 0.005

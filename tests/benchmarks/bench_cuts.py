@@ -18,8 +18,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.support.cut_chats import Report, Setting, disturbed_chats
-from tests.support.cut_settings import real_setting, scripted_setting
+from tests.support.chats.cut_chats import Report, Setting, disturbed_chats
+from tests.support.chats.cut_settings import real_setting, scripted_setting
 
 PERCENTILES = (50, 90, 99)
 

@@ -10,7 +10,7 @@ import statistics
 
 from tests.benchmarks.clients import ask
 from tests.benchmarks.processes import fleet
-from tests.support.prompt_set import DRAFTS, Prompt, prompts
+from tests.support.chats.prompt_set import DRAFTS, Prompt, prompts
 
 NUM_REPEATS = 7
 VERIFIER = {"rounds.budget_tokens": 24, "target.dtype": "float32", "target.threads": 1}

@@ -30,8 +30,8 @@ from typing import Any, TypeVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.benchmarks.processes import Fleet as Addresses
-from tests.support.processes import ROOT, environment
-from verifier.tokens import new_token
+from tests.support.programs.processes import ROOT, environment
+from verifier.server.device_tokens import new_token
 
 BOARDS = "import sys; from edge_agent.cli import main; main(sys.argv[1:], standalone_mode=False)"
 AIM_SECONDS = 0.020

@@ -18,7 +18,7 @@ import click
 
 from tests.benchmarks.clients import Answer, ask
 from tests.benchmarks.processes import fleet
-from tests.support.prompt_set import DRAFTS
+from tests.support.chats.prompt_set import DRAFTS
 
 PROMPTS = Path(__file__).parents[3] / "shared" / "data" / "prompts.jsonl"
 DOMAINS = ("summarization", "rag")

@@ -11,7 +11,7 @@ import sys
 
 from tests.benchmarks.clients import ask
 from tests.benchmarks.processes import fleet
-from tests.support.prompt_set import DRAFTS, prompts
+from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_TOKENS = 96
 NUM_REPEATS = 3

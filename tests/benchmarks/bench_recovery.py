@@ -22,14 +22,14 @@ from typing import Any
 import aiohttp
 import click
 
-from tests.support.chaos_lane import Weather
-from tests.support.chaos_proxy import ChaosProxy, local
-from tests.support.programs import AGENT, Program, Programs
-from tests.support.prompt_set import DRAFTS, prompts
-from tests.support.recorders import Client
-from tests.support.waiting import eventually
+from tests.support.chats.prompt_set import DRAFTS, prompts
+from tests.support.chats.recorders import Client
+from tests.support.ends.waiting import eventually
+from tests.support.network.chaos_lane import Weather
+from tests.support.network.chaos_proxy import ChaosProxy, local
+from tests.support.programs.programs import AGENT, Program, Programs
 
-LAUNCHERS = ("-m", "tests.support.launchers")
+LAUNCHERS = ("-m", "tests.support.programs.launchers")
 NUM_TOKENS = 1000
 PIECES_BEFORE = 8
 LONGEST_SECONDS = 180.0

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.benchmarks.clients import ask
 from tests.benchmarks.processes import fleet
-from tests.support.prompt_set import DRAFTS, prompts
+from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_STREAMS = 16
 NUM_TOKENS = 64

@@ -5,8 +5,8 @@ Three arms take turns prompt by prompt, so that whatever else the machine does m
 - alone: the product's verifier, speculation off in the request;
 - waiting: the same verifier, started with `rounds.barrier` and a window that holds one round's
   draft. In greedy and coupled both ends are patched besides (`--whole-drafts` of
-  `tests.support.launchers`), so that a draft is sent whole and not in parts; rejection does so by
-  itself. Nothing is drafted ahead of a verdict;
+  `tests.support.programs.launchers`), so that a draft is sent whole and not in parts; rejection
+  does so by itself. Nothing is drafted ahead of a verdict;
 - product: as it is.
 
 The link is the chaos proxy of the tests. The target is a real one whose rounds are slowed down to
@@ -28,13 +28,13 @@ from pathlib import Path
 import click
 
 from tests.benchmarks.clients import Answer, ask
-from tests.support.chaos_lane import Weather
-from tests.support.chaos_proxy import local
-from tests.support.programs import AGENT, Program, Programs
-from tests.support.prompt_set import DRAFTS, Prompt, prompts
-from tests.support.proxy_thread import ProxyThread
+from tests.support.chats.prompt_set import DRAFTS, Prompt, prompts
+from tests.support.network.chaos_lane import Weather
+from tests.support.network.chaos_proxy import local
+from tests.support.network.proxy_thread import ProxyThread
+from tests.support.programs.programs import AGENT, Program, Programs
 
-LAUNCHERS = ("-m", "tests.support.launchers")
+LAUNCHERS = ("-m", "tests.support.programs.launchers")
 VERIFIER_CORES, AGENT_CORES = {0}, {1}
 WARM_UP_TOKENS = 64
 MODES: Mapping[str, Mapping[str, object]] = {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from tests.benchmarks.clients import ask
 from tests.benchmarks.processes import fleet
-from tests.support.prompt_set import DRAFTS, prompts
+from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_TOKENS = 96
 VERIFIER = {"rounds.budget_tokens": 24, "target.dtype": "float32"}

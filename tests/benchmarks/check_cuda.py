@@ -21,12 +21,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from shared.messages import AcceptanceMode
-from shared.sampling import GREEDY, SamplingParameters
-from shared.sparse_rows import SparseRow, quantise
-from verifier.blocks import BlockPool
-from verifier.target import Round, RoundItem, Verify
-from verifier.torch_target import TorchTarget
+from shared.protocol.messages import AcceptanceMode
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from shared.speculation.sparse_row import SparseRow, quantise
+from verifier.rounds.blocks import BlockPool
+from verifier.target.round import Round, RoundItem, Verify
+from verifier.torch_target.forward.torch_target import TorchTarget
 
 VOCAB_SIZE = 512
 NUM_ROUNDS = 40

@@ -12,10 +12,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from shared.sampling import GREEDY
+from shared.speculation.sampling import GREEDY
 from tests.benchmarks.cuda_round import SHAPES, llama_8b_shape, round_ms
-from verifier.target import Round, RoundItem, Verify
-from verifier.torch_target import TorchTarget
+from verifier.target.round import Round, RoundItem, Verify
+from verifier.torch_target.forward.torch_target import TorchTarget
 
 NUM_STREAMS = 64
 NUM_TOKENS = 64

@@ -21,22 +21,22 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from shared.sampling import SamplingParameters
+from shared.speculation.sampling import SamplingParameters
 from tests.benchmarks.transformers_speed import Prompts, generate_batch_speed, generate_speed
-from tests.support.replay_load import ReplayFigures, ReplayFleet, ReplayLoad
-from tests.support.replay_target import AcceptanceScript, ReplayTarget
-from tests.support.tiny_models import tiny_llama
+from tests.support.models.replay_load import ReplayFigures, ReplayFleet, ReplayLoad
+from tests.support.models.replay_target import AcceptanceScript, ReplayTarget
+from tests.support.models.tiny_models import tiny_llama
 from verifier.config import RoundsSection
-from verifier.cost_curve import CostCurve
-from verifier.curve_measurement import (
+from verifier.cost_curve.curve import CostCurve
+from verifier.cost_curve.measurement import (
     QUICK_ON_CPU,
     QUICK_ON_GPU,
     CurveGrid,
     measure_curve,
     warm_up_rounds,
 )
-from verifier.target import TargetModel
-from verifier.torch_target import TorchTarget
+from verifier.target.target import TargetModel
+from verifier.torch_target.forward.torch_target import TorchTarget
 
 BLOCK_TOKENS = 16
 CURVE_TOKENS = 8192  # of the cache, at least: the curve is measured in it

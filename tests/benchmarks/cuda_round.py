@@ -17,13 +17,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from shared.sampling import GREEDY, SamplingParameters
-from shared.sparse_rows import SparseRow
-from verifier.attention_heads import HeadShape
-from verifier.paged_layout import PagedLayout, positions_of
-from verifier.target import Round, RoundItem, Verify
-from verifier.torch_target import TorchTarget
-from verifier.triton_attention import paged_attention
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from shared.speculation.sparse_row import SparseRow
+from verifier.target.round import Round, RoundItem, Verify
+from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.kernels.attention import paged_attention
+from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
 
 SHAPES = ((64, 4), (32, 4), (8, 4), (1, 8))  # streams × query tokens (drafts and one)
 CONTEXT_TOKENS = 1024

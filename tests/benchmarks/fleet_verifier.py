@@ -15,15 +15,15 @@ import time
 import numpy as np
 
 import verifier.startup
-from shared.scripted_model import ScriptedModel
-from tests.support.scripted import MODEL_SEED, VOCAB_SIZE, EndlessModel
+from shared.speculation.scripted_model import ScriptedModel
+from tests.support.ends.scripted import MODEL_SEED, VOCAB_SIZE, EndlessModel
 from verifier.cli import main as verifier_main
 from verifier.config import VerifierConfig
-from verifier.cost_curve import CostCurve
-from verifier.scripted_tokenizer import ScriptedTokenizer
-from verifier.service import VerifierService
+from verifier.cost_curve.curve import CostCurve
+from verifier.engine.service import VerifierService
 from verifier.startup import make_service
-from verifier.target import ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 # A token more in a round costs next to nothing, as on a GPU far from its limit.
 SECONDS_PER_TOKEN = 1e-6
@@ -51,7 +51,7 @@ class GreedyTable:
         self._cache = [0] * (num_blocks * block_tokens)
 
     def verify(self, round_: Round) -> RoundOutcome:
-        """Run one round; see `verifier.target.TargetModel.verify`."""
+        """Run one round; see `verifier.target.target.TargetModel.verify`."""
         seconds = self._round_seconds + SECONDS_PER_TOKEN * round_.num_tokens
         time.sleep(seconds)
         items = tuple([self._run(item) for item in round_.items])

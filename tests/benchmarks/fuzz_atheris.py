@@ -18,16 +18,17 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["shared", "verifier.drafts", "edge_agent.json_fields"]):
-    from edge_agent.json_fields import read_json_object
-    from edge_agent.openai_request import read_chat_request, read_completion_request
-    from shared.codec import decode_from_agent, decode_from_verifier, encode
+with atheris.instrument_imports(
+    include=["shared", "shared.protocol.draft_packing", "edge_agent.api.json_fields"]
+):
+    from edge_agent.api.json_fields import read_json_object
+    from edge_agent.api.openai_request import read_chat_request, read_completion_request
     from shared.errors import LocalProtocolError, RemoteProtocolError, RequestRefused
-    from shared.messages import PROTOCOL_VERSION, Draft, Hello
-    from shared.sparse_rows import unpack_rows
-    from shared.token_ids import unpack_token_ids
-    from tests.support.mutations import Mutations
-    from verifier.drafts import unpack_draft
+    from shared.protocol.codec import decode_from_agent, decode_from_verifier, encode
+    from shared.protocol.draft_packing import unpack_draft, unpack_rows
+    from shared.protocol.messages import PROTOCOL_VERSION, Draft, Hello
+    from shared.protocol.token_ids import unpack_token_ids
+    from tests.support.messages.mutations import Mutations
 
 VOCAB_SIZE = 64
 NUM_SEEDS = 200

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import uvloop
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.support.fuzzing import Outcomes, fuzz_agent, fuzz_verifier
+from tests.support.messages.fuzzing import Outcomes, fuzz_agent, fuzz_verifier
 
 
 def report(end: str, outcomes: Outcomes, seconds: float) -> None:

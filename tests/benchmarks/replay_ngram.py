@@ -18,15 +18,15 @@ import msgspec
 import numpy as np
 from transformers import AutoTokenizer
 
-from edge_agent.draft_step import DraftSettings
-from edge_agent.drafter import Forward
-from edge_agent.llama import LlamaDrafter
-from edge_agent.look_up import drafter_rates
-from shared.model_files import cached_path, default_cache_dir
-from shared.sampling import GREEDY, SamplingParameters, dense_probabilities
+from edge_agent.draft_model.drafter import Forward
+from edge_agent.draft_model.llama_drafter import LlamaDrafter
+from edge_agent.drafting.drafter_choice import drafter_rates
+from edge_agent.drafting.settings import DraftSettings
+from shared.config.model_files import cached_path, default_cache_dir
+from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from tests.benchmarks.bench_ngram import MAX_PROMPT_CHARACTERS, PROMPTS, prompts_of
-from tests.support.ngram_replay import CONTEXT_TOKENS, Outcome, Speeds, Text, replay
-from tests.support.prompt_set import DRAFTS, TARGET
+from tests.support.chats.prompt_set import DRAFTS, TARGET
+from tests.support.models.ngram_replay import CONTEXT_TOKENS, Outcome, Speeds, Text, replay
 
 DOMAINS = ("summarization", "rag", "mt_bench", "humaneval", "math_reasoning")
 SAMPLINGS = {"greedy": GREEDY, "0.8": SamplingParameters(0.8, top_p=0.95)}

@@ -9,14 +9,14 @@ from __future__ import annotations
 import statistics
 from itertools import product
 
-from shared.messages import AcceptanceMode
-from shared.sampling import SamplingParameters
-from tests.support.slow_link import World, play
+from shared.protocol.messages import AcceptanceMode
+from shared.speculation.sampling import SamplingParameters
+from tests.support.network.slow_link import World, play
 
 ROUND_SECONDS = (0.02, 0.06, 0.15)
 DRAFT_TOKEN_SECONDS = (0.003, 0.01, 0.03)
 ROUND_TRIP_SECONDS = (0.0, 0.03, 0.1)
-DISAGREEMENTS = (0.02, 0.1, 0.3)  # of the draft model; see `shared.scripted_model`
+DISAGREEMENTS = (0.02, 0.1, 0.3)  # of the draft model; see `shared.speculation.scripted_model`
 NUM_SEEDS = 2
 NUM_TOKENS = 250
 SAMPLING = SamplingParameters(0.8)

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from edge_agent import __version__
 from edge_agent.cli import main
-from tests.support.processes import Program, run, running
-from tests.support.tiny_gguf import write_tiny_llama
+from tests.support.models.tiny_gguf import write_tiny_llama
+from tests.support.programs.processes import Program, run, running
 
 PROGRAM = "import sys; from edge_agent.cli import main; main(sys.argv[1:])"
 TOKEN = f"gsd_kitchen_{'A' * 43}"

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from edge_agent.config import AgentConfig
-from shared.config import load_config
-from shared.config_layers import ConfigFile, read_config_files
-from shared.config_text import example_toml
-from shared.config_words import description
+from shared.config.layers import ConfigFile, read_config_files
+from shared.config.rendering import example_toml
+from shared.config.sections import load_config
+from shared.config.words import description
 from shared.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "devices" / "agent.toml"

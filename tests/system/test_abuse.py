@@ -11,7 +11,8 @@ import aiohttp
 import numpy as np
 import pytest
 
-from shared.messages import (
+from shared.protocol.draft_packing import pack_rows
+from shared.protocol.messages import (
     Cancel,
     Draft,
     Error,
@@ -22,21 +23,20 @@ from shared.messages import (
     Status,
     Verdict,
 )
-from shared.sampling import GREEDY, SamplingParameters
-from shared.sparse_rows import pack_rows
-from shared.token_ids import pack_token_ids
-from tests.support.loopback import Verifier, running_verifier
-from tests.support.misbehaviour import (
+from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
+from tests.support.ends.scripted import VOCAB_SIZE, scripted_service
+from tests.support.ends.waiting import eventually
+from tests.support.ends.wired_board import WiredBoard
+from tests.support.messages.misbehaviour import (
     GatedTokenizer,
     beside_a_healthy_agent,
     row,
     still_works,
 )
-from tests.support.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
-from tests.support.scripted import VOCAB_SIZE, scripted_service
-from tests.support.waiting import eventually
-from tests.support.wired_board import WiredBoard
-from verifier.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
+from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 
 # Low enough to be met at once, high enough for a connection and some streams.
 FEW_MESSAGES = DeviceLimits(messages_per_second=300, max_streams=8)
@@ -341,7 +341,7 @@ def test_a_board_that_lies_about_its_probabilities_changes_no_other_text() -> No
 def test_long_answers_that_nobody_reads_take_no_more_than_their_share_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("verifier.device_limits.QUEUED_BYTES", 10_000)
+    monkeypatch.setattr("verifier.server.device_limits.QUEUED_BYTES", 10_000)
     prompt = pack_token_ids([1] * 4000)
 
     async def misbehave(verifier: Verifier) -> None:

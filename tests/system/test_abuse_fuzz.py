@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import WSMessage, WSMsgType
 
-from edge_agent.link import Link
-from shared.codec import encode
+from edge_agent.link.link import Link
 from shared.errors import LinkError, RemoteProtocolError
-from shared.messages import PROTOCOL_VERSION, Hello, Welcome
-from tests.support.fuzzing import fuzz_agent, fuzz_verifier
-from tests.support.mutations import Mutations
-from tests.support.scripted import board
+from shared.protocol.codec import encode
+from shared.protocol.messages import PROTOCOL_VERSION, Hello, Welcome
+from tests.support.ends.scripted import board
+from tests.support.messages.fuzzing import fuzz_agent, fuzz_verifier
+from tests.support.messages.mutations import Mutations
 
 NUM_MESSAGES = 3000
 

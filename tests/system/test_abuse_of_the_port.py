@@ -12,16 +12,16 @@ import aiohttp
 import pytest
 import uvloop
 
-from shared.codec import decode_from_verifier, encode
-from shared.door import DoorLimits
-from shared.messages import Error, ErrorCode, Welcome
-from tests.support.loopback import Verifier, running_verifier
-from tests.support.misbehaviour import beside_a_healthy_agent, still_works
-from tests.support.raw_board import DEVICE_PATH, hello_to, raw_board
-from tests.support.scripted import scripted_service
-from tests.support.strangers import Stranger, masked_frame, stranger, strangers, upgrade
-from tests.support.waiting import eventually
-from verifier import device_connection, server
+from shared.daemon.connection_gate import DoorLimits
+from shared.protocol.codec import decode_from_verifier, encode
+from shared.protocol.messages import Error, ErrorCode, Welcome
+from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.raw_board import DEVICE_PATH, hello_to, raw_board
+from tests.support.ends.scripted import scripted_service
+from tests.support.ends.waiting import eventually
+from tests.support.messages.misbehaviour import beside_a_healthy_agent, still_works
+from tests.support.network.strangers import Stranger, masked_frame, stranger, strangers, upgrade
+from verifier.server import connection, server
 
 BINARY, RSV1, NOT_FINAL = 0x82, 0x40, 0x7F
 SOON_SECONDS = 0.3
@@ -265,7 +265,7 @@ def test_a_refused_greeting_is_said_and_counted() -> None:
 def test_neither_a_slow_greeting_nor_pings_buy_a_board_more_time(
     said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_connection, "HELLO_TIMEOUT_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(connection, "HELLO_TIMEOUT_SECONDS", SOON_SECONDS)
 
     async def trickle(one: Stranger) -> None:
         while True:

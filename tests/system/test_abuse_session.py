@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from shared.messages import (
+from shared.protocol.messages import (
     PROTOCOL_VERSION,
     Cancel,
     Draft,
@@ -37,17 +37,17 @@ from shared.messages import (
     Verdict,
     Welcome,
 )
-from shared.sampling import GREEDY
-from shared.token_ids import pack_token_ids, unpack_token_ids
-from tests.support.fuzzing import ErrorRecords
-from tests.support.message_strategies import messages
-from tests.support.misbehaviour import certain
-from tests.support.mutations import Mutations
-from tests.support.scripted import TARGET, VOCAB_SIZE, scripted_service
-from tests.support.wired_board import BOUNDLESS, WiredBoard
-from verifier.device_limits import DeviceUsage
-from verifier.scripted_tokenizer import ScriptedTokenizer
-from verifier.target import Round
+from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
+from shared.speculation.sampling import GREEDY
+from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
+from tests.support.ends.wired_board import BOUNDLESS, WiredBoard
+from tests.support.messages.fuzzing import ErrorRecords
+from tests.support.messages.message_strategies import messages
+from tests.support.messages.misbehaviour import certain
+from tests.support.messages.mutations import Mutations
+from verifier.server.device_limits import DeviceUsage
+from verifier.target.round import Round
+from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 MAX_STREAMS, MAX_TOKENS = 3, 40
 ASKED: dict[str, Any] = {"sampling": GREEDY, "max_tokens": MAX_TOKENS}

@@ -12,10 +12,10 @@ import msgpack
 import msgspec
 import pytest
 
-from edge_agent.agent import Agent
-from edge_agent.drafter import scripted_drafter
+from edge_agent.draft_model.scripted_drafter import scripted_drafter
+from edge_agent.generation.agent import Agent
 from shared.errors import VerifierAway
-from shared.messages import (
+from shared.protocol.messages import (
     MAX_MESSAGE_BYTES,
     Cancel,
     Error,
@@ -25,15 +25,18 @@ from shared.messages import (
     Open,
     Ready,
 )
-from shared.sampling import GREEDY, SamplingParameters
-from shared.scripted_model import ScriptedModel
-from shared.token_ids import pack_token_ids
-from tests.support.loopback import (
+from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from shared.speculation.scripted_model import ScriptedModel
+from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
     Verifier,
     generate,
 )
-from tests.support.misbehaviour import (
+from tests.support.ends.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
+from tests.support.ends.scripted import VOCAB_SIZE, board
+from tests.support.ends.waiting import eventually
+from tests.support.messages.misbehaviour import (
     HEALTHY,
     LIKELIEST,
     beside_a_healthy_agent,
@@ -41,11 +44,8 @@ from tests.support.misbehaviour import (
     run_beside_a_healthy_agent,
     still_works,
 )
-from tests.support.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
-from tests.support.scripted import VOCAB_SIZE, board
-from tests.support.strangers import upgrade
-from tests.support.waiting import eventually
-from verifier import device_connection, outgoing
+from tests.support.network.strangers import upgrade
+from verifier.server import connection, outgoing
 
 
 async def opens_twice(bad: RawBoard) -> None:
@@ -154,7 +154,7 @@ def test_another_protocol_version_is_refused() -> None:
 
 
 def test_a_board_that_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_connection, "HELLO_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "HELLO_TIMEOUT_SECONDS", 0.05)
 
     async def misbehave(bad: RawBoard) -> None:
         assert Error(ErrorCode.LIMIT, "no Hello came within 0.05 s") == await bad.error()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.messages import (
+from shared.protocol.draft_packing import MAX_ROW_ENTRIES, pack_rows
+from shared.protocol.messages import (
     Cancel,
     Draft,
     Error,
@@ -17,12 +18,13 @@ from shared.messages import (
     Ready,
     Verdict,
 )
-from shared.sampling import GREEDY
-from shared.sparse_rows import MAX_ROW_ENTRIES, pack_rows
-from tests.support.loopback import (
+from shared.speculation.sampling import GREEDY
+from tests.support.ends.loopback import (
     Verifier,
 )
-from tests.support.misbehaviour import (
+from tests.support.ends.raw_board import RawBoard, raw_board
+from tests.support.ends.scripted import VOCAB_SIZE
+from tests.support.messages.misbehaviour import (
     LIKELIEST,
     GatedTokenizer,
     beside_a_healthy_agent,
@@ -36,8 +38,6 @@ from tests.support.misbehaviour import (
     still_works,
     whole,
 )
-from tests.support.raw_board import RawBoard, raw_board
-from tests.support.scripted import VOCAB_SIZE
 
 # What a board drafts after its first grant at position `at`, and what the verifier says to it.
 DraftOf = Callable[[int], Draft]

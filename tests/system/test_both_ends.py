@@ -18,23 +18,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from edge_agent.draft_step import DraftSettings
-from shared.noise import Domain
-from shared.path import Path
-from shared.sampling import GREEDY, SamplingParameters, dense_probabilities
-from shared.scripted_model import SCRIPTED_END_ID, ScriptedModel
-from shared.speculation import draw_dense
-from tests.support.cache_watch import CacheWatch
-from tests.support.two_ends import Board, TwoEnds
-from verifier.blocks import BlockPool
-from verifier.budget import BudgetLimits
-from verifier.cost_curve import CostCurve
+from edge_agent.drafting.settings import DraftSettings
+from shared.protocol.draft_path import Path
+from shared.speculation.noise import Domain
+from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
+from shared.speculation.verification import draw_dense
+from tests.support.ends.two_ends import Board, TwoEnds
+from tests.support.models.cache_watch import CacheWatch
+from verifier.cost_curve.curve import CostCurve
 from verifier.policies import StreamShare
-from verifier.rounds import RoundPlanner, RoundSettings
-from verifier.scheduling import ScheduleSettings
-from verifier.scripted_target import ScriptedTarget
-from verifier.streams import Stream, StreamRequest
-from verifier.target import Round, RoundItem
+from verifier.rounds.blocks import BlockPool
+from verifier.rounds.planner import RoundPlanner, RoundSettings
+from verifier.scheduling.budget import BudgetLimits
+from verifier.scheduling.schedule import ScheduleSettings
+from verifier.streams.stream import Stream
+from verifier.streams.stream_request import StreamRequest
+from verifier.target.round import Round, RoundItem
+from verifier.target.scripted_target import ScriptedTarget
 
 MODEL = ScriptedModel(24, seed=7)
 BLOCK_TOKENS = 2

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edge_agent.stream import AgentStream
-from tests.support.cut_chats import Report, Setting, disturbed_chats
-from tests.support.cut_settings import real_setting, scripted_setting
-from tests.support.recorders import Client
+from edge_agent.drafting.stream import AgentStream
+from tests.support.chats.cut_chats import Report, Setting, disturbed_chats
+from tests.support.chats.cut_settings import real_setting, scripted_setting
+from tests.support.chats.recorders import Client
 
 NUM_SCRIPTED = 30  # three of every kind
 NUM_REAL = 8

@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from edge_agent.agent import Agent
-from edge_agent.drafter import Drafter
-from edge_agent.generation import GenerationRequest
-from edge_agent.llama import LlamaDrafter
-from shared.sampling import GREEDY
-from tests.support.loopback import chat, generate, loopback, make_service, round_settings
-from tests.support.prompt_set import DRAFTS, TARGET, Prompt, prompts
-from tests.support.real_models import real_model
-from verifier.model_loading import load_target
-from verifier.target import TargetModel, Tokenizer
+from edge_agent.draft_model.drafter import Drafter
+from edge_agent.draft_model.llama_drafter import LlamaDrafter
+from edge_agent.generation.agent import Agent
+from edge_agent.generation.generation import GenerationRequest
+from shared.speculation.sampling import GREEDY
+from tests.support.chats.prompt_set import DRAFTS, TARGET, Prompt, prompts
+from tests.support.ends.loopback import chat, generate, loopback, make_service, round_settings
+from tests.support.models.real_models import real_model
+from verifier.target.target import TargetModel, Tokenizer
+from verifier.torch_target.loading.target_loading import load_target
 
 NUM_TOKENS = 96
 LONGEST_WINDOW = 16

@@ -14,14 +14,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from shared.sampling import GREEDY, SamplingParameters
-from tests.support.chats import Chat
-from tests.support.programs import Program, Programs
-from tests.support.recorders import Client
-from tests.support.scripted import target_text
-from tests.support.waiting import eventually
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.chats.chats import Chat
+from tests.support.chats.recorders import Client
+from tests.support.ends.scripted import target_text
+from tests.support.ends.waiting import eventually
+from tests.support.programs.programs import Program, Programs
 
-LAUNCHERS = ("-m", "tests.support.launchers")
+LAUNCHERS = ("-m", "tests.support.programs.launchers")
 NUM_TOKENS = 400  # at 15 ms for some three of them: two seconds
 ROUND_MS = 15
 STOPPED_SECONDS = 1.0

@@ -13,17 +13,23 @@ from typing import Any
 
 import pytest
 
-import edge_agent.agent
-import edge_agent.reconnect
-import verifier.server
-from edge_agent.agent import Agent
-from edge_agent.generation import GenerationRequest
+import edge_agent.generation.agent
+import edge_agent.link.backoff
+import verifier.server.server
+from edge_agent.generation.agent import Agent
+from edge_agent.generation.generation import GenerationRequest
 from shared.errors import VerifierAway
-from shared.messages import AcceptanceMode, Error, ErrorCode, GoingAway, Open, Verdict, Welcome
-from shared.sampling import GREEDY, SamplingParameters
-from tests.support.chaos_lane import Weather
-from tests.support.chaos_proxy import ChaosProxy, local
-from tests.support.loopback import (
+from shared.protocol.messages import (
+    AcceptanceMode,
+    Error,
+    ErrorCode,
+    GoingAway,
+    Open,
+    Verdict,
+    Welcome,
+)
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
     Verifier,
     chat,
@@ -31,11 +37,13 @@ from tests.support.loopback import (
     running_agent,
     running_verifier,
 )
-from tests.support.raw_board import hello_to, raw_board
-from tests.support.sampled_text import token_ids_of
-from tests.support.scripted import VOCAB_SIZE, board, scripted_service, target_text
-from tests.support.waiting import eventually
-from verifier.service import VerifierService
+from tests.support.ends.raw_board import hello_to, raw_board
+from tests.support.ends.scripted import VOCAB_SIZE, board, scripted_service, target_text
+from tests.support.ends.waiting import eventually
+from tests.support.network.chaos_lane import Weather
+from tests.support.network.chaos_proxy import ChaosProxy, local
+from tests.support.statistics.sampled_text import token_ids_of
+from verifier.engine.service import VerifierService
 
 MAX_TOKENS = 200
 ROUND_SECONDS = 0.003
@@ -269,7 +277,7 @@ def test_the_first_failure_of_a_cycle_is_a_warning_and_the_rest_are_not(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edge_agent.reconnect, "MAX_DELAY_SECONDS", 0.02)
-    caplog.set_level(logging.DEBUG, "edge_agent.agent")
+    caplog.set_level(logging.DEBUG, "edge_agent.generation.agent")
 
     def levels() -> list[int]:
         records = [r for r in caplog.records if "trying again" in r.getMessage()]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.messages import (
+from shared.protocol.messages import (
     Cancel,
     ChatMessage,
     Error,
@@ -14,14 +14,14 @@ from shared.messages import (
     Open,
     Verdict,
 )
-from shared.token_ids import pack_token_ids
-from tests.support.loopback import (
+from shared.protocol.token_ids import pack_token_ids
+from tests.support.ends.loopback import (
     Verifier,
 )
-from tests.support.misbehaviour import beside_a_healthy_agent, still_works
-from tests.support.raw_board import raw_board
-from tests.support.scripted import VOCAB_SIZE
-from verifier.scripted_tokenizer import ScriptedTokenizer
+from tests.support.ends.raw_board import raw_board
+from tests.support.ends.scripted import VOCAB_SIZE
+from tests.support.messages.misbehaviour import beside_a_healthy_agent, still_works
+from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 REFUSED: dict[str, tuple[Open, Error]] = {
     "empty prompt": (

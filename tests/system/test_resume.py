@@ -13,18 +13,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-import edge_agent.link
-import edge_agent.reconnect
-from edge_agent.agent import Agent
-from edge_agent.chat_client import ChatClient
-from edge_agent.chat_messages import ChatFinished
-from edge_agent.generation import GenerationRequest
-from shared.messages import Verdict
-from shared.sampling import GREEDY, SamplingParameters
-from tests.support.api_server import serving
-from tests.support.chaos_lane import CALM, HALF_OPEN
-from tests.support.chaos_proxy import ChaosProxy, local
-from tests.support.loopback import (
+import edge_agent.link.backoff
+import edge_agent.link.link
+from edge_agent.chat.client import ChatClient
+from edge_agent.generation.agent import Agent
+from edge_agent.generation.chat_messages import ChatFinished
+from edge_agent.generation.generation import GenerationRequest
+from shared.protocol.messages import Verdict
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.ends.api_server import serving
+from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
     Verifier,
     chat,
@@ -32,11 +30,13 @@ from tests.support.loopback import (
     running_agent,
     running_verifier,
 )
-from tests.support.programs import AGENT, Program, Programs
-from tests.support.raw_board import raw_board
-from tests.support.scripted import board, scripted_service, target_text
-from tests.support.waiting import eventually
-from verifier.service import VerifierService
+from tests.support.ends.raw_board import raw_board
+from tests.support.ends.scripted import board, scripted_service, target_text
+from tests.support.ends.waiting import eventually
+from tests.support.network.chaos_lane import CALM, HALF_OPEN
+from tests.support.network.chaos_proxy import ChaosProxy, local
+from tests.support.programs.programs import AGENT, Program, Programs
+from verifier.engine.service import VerifierService
 
 NUM_TOKENS = 200
 SAMPLINGS = {"greedy": GREEDY, "coupled": SamplingParameters(0.9)}
@@ -244,7 +244,7 @@ def test_a_client_reads_on_when_its_agent_was_killed_and_started_again(
     assert 2 == num_resumed(service)
 
 
-LAUNCHERS = ("-m", "tests.support.launchers")
+LAUNCHERS = ("-m", "tests.support.programs.launchers")
 
 
 def test_the_terminal_chat_outlives_a_kill_of_its_agent(tmp_path: Path) -> None:

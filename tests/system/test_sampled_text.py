@@ -18,18 +18,24 @@ from typing import Any
 
 import pytest
 
-from edge_agent.drafter import ScriptedDrafter
-from edge_agent.generation import GenerationRequest
-from shared.messages import AcceptanceMode
-from shared.noise import Domain, gumbel, uniform
-from shared.sampling import GREEDY, SamplingParameters
-from tests.support.chaos_lane import CALM, Weather
-from tests.support.chaos_proxy import ChaosProxy, local
-from tests.support.loopback import chat, generate, round_settings, running_agent, running_verifier
-from tests.support.noise_table import NoiseTable
-from tests.support.sampled_text import SAMPLINGS, VOCAB_SIZE
-from tests.support.scripted import board, scripted_service, target_text
-from tests.support.waiting import eventually
+from edge_agent.draft_model.scripted_drafter import ScriptedDrafter
+from edge_agent.generation.generation import GenerationRequest
+from shared.protocol.messages import AcceptanceMode
+from shared.speculation.noise import Domain, gumbel, uniform
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.ends.loopback import (
+    chat,
+    generate,
+    round_settings,
+    running_agent,
+    running_verifier,
+)
+from tests.support.ends.scripted import board, scripted_service, target_text
+from tests.support.ends.waiting import eventually
+from tests.support.network.chaos_lane import CALM, Weather
+from tests.support.network.chaos_proxy import ChaosProxy, local
+from tests.support.statistics.noise_table import NoiseTable
+from tests.support.statistics.sampled_text import SAMPLINGS, VOCAB_SIZE
 from verifier.policies import FixedPolicy
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +71,7 @@ def reports() -> dict[tuple[str, str], Report]:
 
 
 def report_of(mode: str, fault: str, num_tokens: int) -> Report:
-    module = "tests.support.sampled_text"
+    module = "tests.support.statistics.sampled_text"
     command = [sys.executable, "-m", module, mode, fault, str(num_tokens)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert 0 == ended.returncode, ended.stderr

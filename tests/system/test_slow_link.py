@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.sampling import GREEDY, SamplingParameters
-from tests.support.slow_link import Arm, World, play
+from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.network.slow_link import Arm, World, play
 
 GOOD, MIDDLING, BAD = 0.01, 0.1, 0.5  # disagreements: 0.98, 0.85 and 0.4 of argmaxes are the same
 

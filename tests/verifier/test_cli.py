@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.support.loopback import Verifier
-from tests.support.processes import run, running
-from tests.support.raw_board import raw_board
-from tests.support.scripted import scripted_service
+from tests.support.ends.loopback import Verifier
+from tests.support.ends.raw_board import raw_board
+from tests.support.ends.scripted import scripted_service
+from tests.support.programs.processes import run, running
 from verifier import __version__
 from verifier.cli import main
-from verifier.server import VerifierServer
-from verifier.tokens import device_of, read_tokens
+from verifier.server.device_tokens import device_of, read_tokens
+from verifier.server.server import VerifierServer
 
 # The program with a target that needs no torch; everything else is real.
 SCRIPTED = """
 import sys
 import verifier.startup
-from tests.support.scripted import scripted_service
+from tests.support.ends.scripted import scripted_service
 verifier.startup.load_service = lambda config, tell: scripted_service()
 verifier.startup.save_curve = lambda config, service: None
 from verifier.cli import main

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.config import load_config
-from shared.config_layers import ConfigFile, read_config_files
-from shared.config_text import example_toml
-from shared.config_words import description
+from shared.config.layers import ConfigFile, read_config_files
+from shared.config.rendering import example_toml
+from shared.config.sections import load_config
+from shared.config.words import description
 from shared.errors import ConfigError
 from verifier.config import VerifierConfig
 

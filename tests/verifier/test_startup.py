@@ -7,13 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.scripted_model import ScriptedModel
+from shared.speculation.scripted_model import ScriptedModel
 from verifier import startup
 from verifier.config import LimitsSection, RoundsSection, StateSection, VerifierConfig
-from verifier.cost_curve import CurveSubject
-from verifier.device_limits import DeviceLimits
-from verifier.scripted_target import ScriptedTarget
-from verifier.scripted_tokenizer import ScriptedTokenizer
+from verifier.cost_curve.curve import CurveSubject
+from verifier.server.device_limits import DeviceLimits
 from verifier.startup import (
     LoadedTarget,
     device_limits,
@@ -21,6 +19,8 @@ from verifier.startup import (
     round_settings,
     save_curve,
 )
+from verifier.target.scripted_target import ScriptedTarget
+from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 SUBJECT = CurveSubject(model="scripted", device="CPU", dtype="float32", quantisation="none")
 MEASURING = (

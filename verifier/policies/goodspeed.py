@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verifier.goodput import FloatArray, IntArray
+from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies.draft_length_policy import StreamShare
 
 # Halvings of the bracket. It stops earlier as soon as the bracket holds one slot per stream on

@@ -1,0 +1,108 @@
+"""Who may ask this board: API token, `Host` and `Origin`, checked before any body is read, and
+how many may ask at once.
+
+The decisions are pure functions; the middlewares at the end only ask them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from edge_agent.api.openai_response import error_object
+from shared.daemon.connection_gate import visitor_of
+
+# A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
+# header then still holds that other name.
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# Browsers cannot set headers on a websocket: a page offers two subprotocols, this one and the token
+# with the prefix, and the server picks this one.
+CHAT_SUBPROTOCOL = "goodspeed.chat"
+TOKEN_SUBPROTOCOL_PREFIX = "goodspeed.bearer."
+
+# Requests and chat sockets; each takes up to 1 MiB while its body comes.
+MAX_REQUESTS_IN_HAND = 128
+
+
+def is_allowed_host(host_header: str, allowed_hosts: frozenset[str]) -> bool:
+    """Whether the header, without its port, is one of the hosts."""
+    try:
+        host = urlsplit(f"//{host_header}").hostname
+    except ValueError:
+        return False
+    return host in allowed_hosts
+
+
+def is_own_origin(origin: str, host_header: str) -> bool:
+    """Whether a page of this origin came from the name that it now asks; `null` never did."""
+    scheme, separator, host = origin.partition("://")
+    return bool(separator) and scheme in ("http", "https") and host == host_header
+
+
+def bears_token(headers: Mapping[str, str], api_token: str) -> bool:
+    """Whether the request carries the token, as a bearer or as a websocket subprotocol."""
+    scheme, _, credentials = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    offered = [credentials.strip()] if scheme.lower() == "bearer" else []
+    for protocol in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
+        if protocol.strip().startswith(TOKEN_SUBPROTOCOL_PREFIX):
+            offered.append(protocol.strip().removeprefix(TOKEN_SUBPROTOCOL_PREFIX))
+    wanted = api_token.encode()
+    return any(hmac.compare_digest(token.encode(errors="replace"), wanted) for token in offered)
+
+
+def names_its_socket(headers: Mapping[str, str]) -> bool:
+    """Whether a page that offers its token as a subprotocol offers the chat's, too.
+
+    Without it nothing would be picked, and the HTTP server would log all that was offered.
+    """
+    offered = headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
+    return not offered or CHAT_SUBPROTOCOL in (name.strip() for name in offered.split(","))
+
+
+@web.middleware
+async def in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the door that the connection asks for something; too many at once are sent away."""
+    visitor = visitor_of(request.transport)
+    if visitor is None:
+        raise ConnectionResetError("the connection ended before its answer")
+    if visitor.door.num_in_hand >= MAX_REQUESTS_IN_HAND and request.path != "/healthz":
+        raise web.HTTPServiceUnavailable(
+            text=f"{MAX_REQUESTS_IN_HAND} requests are being answered already",
+            headers={hdrs.RETRY_AFTER: "1", hdrs.CONNECTION: "close"},
+        )
+    with visitor.in_hand():
+        return await handler(request)
+
+
+def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middleware:
+    """The middleware; without a token any key is ignored, without hosts any name will do."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get(hdrs.HOST, "")
+        if allowed_hosts is not None and not is_allowed_host(host, allowed_hosts):
+            return _refusal(403, f"host {host!r} is not a name of this board", "host")
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and not is_own_origin(origin, host):
+            return _refusal(403, f"pages of {origin!r} may not use this board", "origin")
+        if not names_its_socket(request.headers):
+            return _refusal(400, f"the only subprotocol is {CHAT_SUBPROTOCOL}", "subprotocol")
+        if api_token is None or request.path == "/healthz":
+            return await handler(request)
+        if not bears_token(request.headers, api_token):
+            response = _refusal(401, "the API token is missing or wrong", "invalid_api_key")
+            response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+            return response
+        return await handler(request)
+
+    return check
+
+
+def _refusal(status: int, sentence: str, code: str) -> web.Response:
+    body = error_object(sentence, "invalid_request_error", code=code)
+    return web.json_response(body, status=status)

@@ -1,0 +1,202 @@
+"""The HTTP side of a board: OpenAI's endpoints, the chat socket, and a health check.
+
+It must never know how text is generated (`edge_agent.generation` does), and it never puts prompts
+or answers into a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import hdrs, web
+
+from edge_agent.api.access import LOOPBACK_HOSTS, guard, in_hand
+from edge_agent.api.chat_socket import ChatSockets
+from edge_agent.api.errors import errors_in_openai_shape, failure_of, internal_failure
+from edge_agent.api.event_stream import ClientGone, EventStream
+from edge_agent.api.json_fields import read_json_object
+from edge_agent.api.openai_request import ClientRequest, read_chat_request, read_completion_request
+from edge_agent.api.openai_response import (
+    DONE,
+    Envelope,
+    answer_headers,
+    event_line,
+    first_chunk,
+    last_chunks,
+    model_list,
+    text_chunk,
+    whole_answer,
+)
+from edge_agent.generation.generation import Events, Finished, Generator, TextPiece, running
+from shared.daemon.connection_gate import Door, DoorLimits, is_our_error
+from shared.errors import GoodspeedError, LocalProtocolError
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+# Until the whole head of a request is there, and between two of them.
+REQUEST_SECONDS = 15.0
+# A browser opens six to a host.
+MAX_IDLE_CONNECTIONS = 128
+_UNKNOWN_MODEL = "goodspeed"  # an answer may begin while the verifier is on its way
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the API waits for whom."""
+
+    body_seconds: float = 10.0  # for a request's body; aiohttp itself would wait for ever
+    keepalive_seconds: float = 5.0  # of silence in an event stream, then a comment
+
+
+def build_app(
+    generator: Generator,
+    *,
+    api_token: str | None,
+    model_id: str | None = None,
+    allowed_hosts: frozenset[str] | None = LOOPBACK_HOSTS,
+    patience: Patience = Patience(),
+) -> web.Application:
+    """The application; `build_runner` serves it.
+
+    `model_id` replaces the target's name. `allowed_hosts` are the names under which clients may ask
+    for the board; None, for a bind beyond loopback (which needs a token), allows any.
+    """
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[errors_in_openai_shape, in_hand, guard(api_token, allowed_hosts)],
+    )
+    endpoints = _Endpoints(generator, model_id, patience)
+    chat_sockets = ChatSockets(generator)
+    app.router.add_get("/healthz", endpoints.health)
+    app.router.add_get("/v1/models", endpoints.models)
+    app.router.add_post("/v1/chat/completions", endpoints.chat_completion)
+    app.router.add_post("/v1/completions", endpoints.completion)
+    app.router.add_get("/v1/chat/socket", chat_sockets.serve)
+    app.on_shutdown.append(chat_sockets.close_all)
+    return app
+
+
+def build_runner(app: web.Application) -> web.AppRunner:
+    """The runner that the application needs: a client that leaves ends its generation at once."""
+    http_logger = logging.getLogger("edge_agent.http")
+    http_logger.addFilter(is_our_error)
+    return web.AppRunner(
+        app,
+        handler_cancellation=True,
+        keepalive_timeout=REQUEST_SECONDS,
+        shutdown_timeout=2,
+        access_log=None,
+        logger=http_logger,
+    )
+
+
+async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
+    """Let clients in, through a door; close what it returns before cleaning the runner up.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    assert runner.server is not None, "the runner must be set up"
+    limits = DoorLimits(max_idle=MAX_IDLE_CONNECTIONS, idle_seconds=REQUEST_SECONDS + 1)
+    door = Door(runner.server, loop.call_later, loop.time, limits)
+    return await loop.create_server(cast(Any, door), host, port)
+
+
+class _Endpoints:
+    def __init__(self, generator: Generator, model_id: str | None, patience: Patience) -> None:
+        self._generator = generator
+        self._model_id = model_id
+        self._patience = patience
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """A board without its verifier is healthy: it answers, if with a 503."""
+        is_connected = self._generator.target_model is not None
+        return web.json_response({"status": "ok", "verifier_connected": is_connected})
+
+    async def models(self, _request: web.Request) -> web.Response:
+        return web.json_response(model_list(self._model()))
+
+    async def chat_completion(self, request: web.Request) -> web.StreamResponse:
+        asked = read_chat_request(await self._read_json(request))
+        return await self._answer(request, asked, self._envelope("chatcmpl", is_chat=True))
+
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        asked = read_completion_request(await self._read_json(request))
+        return await self._answer(request, asked, self._envelope("cmpl", is_chat=False))
+
+    async def _read_json(self, request: web.Request) -> dict[str, Any]:
+        size = request.content_length
+        if size is not None and size > MAX_BODY_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
+        try:
+            async with asyncio.timeout(self._patience.body_seconds):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(
+                text=f"the body did not arrive within {self._patience.body_seconds:g} s",
+                headers={hdrs.CONNECTION: "close"},
+            ) from None
+        return read_json_object(body)
+
+    async def _answer(
+        self, request: web.Request, asked: ClientRequest, envelope: Envelope
+    ) -> web.StreamResponse:
+        async with running(self._generator, asked.generation) as events:
+            if not asked.is_streamed:
+                return await _answer_whole(events, envelope)
+            async with EventStream(request, self._patience.keepalive_seconds) as stream:
+                try:
+                    await _answer_streamed(stream, events, envelope, asked.includes_usage)
+                except ClientGone as error:
+                    logger.debug("the client is gone: %s", error)
+                return stream.response
+
+    def _envelope(self, prefix: str, *, is_chat: bool) -> Envelope:
+        model = self._model() or _UNKNOWN_MODEL
+        return Envelope(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model, is_chat)
+
+    def _model(self) -> str | None:
+        return self._model_id or self._generator.target_model
+
+
+async def _answer_whole(events: Events, envelope: Envelope) -> web.Response:
+    texts: list[str] = []
+    async for event in events:
+        if isinstance(event, Finished):
+            body = whole_answer(envelope, "".join(texts), event)
+            return web.json_response(body, headers=answer_headers(event))
+        texts.append(event.text)
+    raise LocalProtocolError("the generation ended without a finish")
+
+
+async def _answer_streamed(
+    stream: EventStream, events: Events, envelope: Envelope, includes_usage: bool
+) -> None:
+    opening = [first_chunk(envelope)] if envelope.is_chat else []
+    try:
+        async for event in events:
+            if isinstance(event, TextPiece):
+                chunks = [*opening, text_chunk(envelope, event)]
+            else:
+                chunks = [*opening, *last_chunks(envelope, event, includes_usage)]
+            opening = []
+            await stream.send(b"".join(event_line(chunk) for chunk in chunks))
+    except GoodspeedError as error:
+        if not stream.response.prepared:
+            raise
+        await stream.send(event_line(failure_of(error).body))
+    except ClientGone:
+        raise
+    except Exception:
+        if not stream.response.prepared:
+            raise
+        logger.exception("an answer failed half-way")
+        await stream.send(event_line(internal_failure().body))
+    await stream.send(DONE)

@@ -1,0 +1,178 @@
+"""From a generation's events to the JSON objects and event-stream lines that OpenAI's clients read.
+
+Pure: ids and wall-clock times are arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
+from edge_agent.generation.generation import Finished, TextPiece, Timings
+from shared.protocol.messages import FinishReason
+
+KEEPALIVE = b": keepalive\n\n"  # a comment of the event stream; clients skip it
+DONE = b"data: [DONE]\n\n"
+
+# OpenAI has no word for a full context or a cancelled generation.
+_FINISH_REASONS: dict[FinishReason, str] = {
+    "stop": "stop",
+    "end": "stop",
+    "length": "length",
+    "context": "length",
+    "cancelled": "stop",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every JSON object of one answer says about it."""
+
+    response_id: str
+    created: int  # Unix seconds
+    model: str
+    is_chat: bool  # chat completion, else plain completion
+
+    def wrap(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.response_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            # With equal seed and prompt the text depends on the target alone (design.md §5).
+            "system_fingerprint": f"goodspeed:{self.model}",
+            "choices": choices,
+        }
+
+
+def whole_answer(envelope: Envelope, text: str, finished: Finished) -> dict[str, Any]:
+    """The answer to a request that is not streamed."""
+    kind = "chat.completion" if envelope.is_chat else "text_completion"
+    content: dict[str, Any]
+    if envelope.is_chat:
+        content = {"message": {"role": "assistant", "content": text, "refusal": None}}
+    else:
+        content = {"text": text}
+    choice = _choice(content, _FINISH_REASONS[finished.reason])
+    usage = {"usage": _usage(finished.timings)}
+    return envelope.wrap(kind, [choice]) | usage | _extensions(finished)
+
+
+def first_chunk(envelope: Envelope) -> dict[str, Any]:
+    """A chat's chunk before any text: it names the role."""
+    return _chunk(envelope, {"role": "assistant", "content": ""}, None)
+
+
+def text_chunk(envelope: Envelope, piece: TextPiece) -> dict[str, Any]:
+    """The chunk for one piece of text."""
+    return _chunk(envelope, {"content": piece.text}, None)
+
+
+def last_chunks(
+    envelope: Envelope, finished: Finished, includes_usage: bool
+) -> list[dict[str, Any]]:
+    """The finish reason, then the usage if it was asked for; the last one holds the timings."""
+    chunks = [_chunk(envelope, {}, _FINISH_REASONS[finished.reason])]
+    if includes_usage:
+        kind = "chat.completion.chunk" if envelope.is_chat else "text_completion"
+        chunks.append(envelope.wrap(kind, []) | {"usage": _usage(finished.timings)})
+    chunks[-1] |= _extensions(finished)
+    return chunks
+
+
+def event_line(value: dict[str, Any]) -> bytes:
+    """The object as one event of the stream."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def answer_headers(finished: Finished) -> dict[str, str]:
+    """Response headers with what the verifier decided about the generation."""
+    return {
+        "x-goodspeed-acceptance-mode": finished.acceptance_mode,
+        "x-goodspeed-seed": str(finished.seed),
+    }
+
+
+def model_list(model: str | None) -> dict[str, Any]:
+    """The answer of `GET /v1/models`; empty while there is no verifier."""
+    models = [] if model is None else [model]
+    return {
+        "object": "list",
+        "data": [
+            {"id": name, "object": "model", "created": 0, "owned_by": "goodspeed"}
+            for name in models
+        ],
+    }
+
+
+def error_object(
+    message: str, kind: str, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """An error in OpenAI's shape; `kind` is its `type`."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _chunk(envelope: Envelope, delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    if envelope.is_chat:
+        choice = _choice({"delta": delta}, finish_reason)
+        return envelope.wrap("chat.completion.chunk", [choice])
+    choice = _choice({"text": delta.get("content", "")}, finish_reason)
+    return envelope.wrap("text_completion", [choice])
+
+
+def _choice(content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _usage(timings: Timings) -> dict[str, Any]:
+    return {
+        "prompt_tokens": timings.prompt_tokens,
+        "completion_tokens": timings.output_tokens,
+        "total_tokens": timings.prompt_tokens + timings.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": timings.cached_prefix_tokens},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": timings.accepted_tokens,
+            "rejected_prediction_tokens": timings.rejected_tokens,
+        },
+    }
+
+
+def _extensions(finished: Finished) -> dict[str, Any]:
+    """Fields beyond OpenAI's: `timings` in llama-server's shape, and what is goodspeed's own."""
+    timings = finished.timings
+    return {
+        "timings": _llama_server_timings(timings),
+        "goodspeed": {
+            "acceptance_mode": finished.acceptance_mode,
+            "seed": finished.seed,
+            "finish_reason": finished.reason,
+            "num_verdicts": timings.num_verdicts,
+            "num_drafting_verdicts": timings.num_drafting_verdicts,
+            "survived_tokens": timings.survived_tokens,
+            "rejections": timings.rejections,
+            "wire_bytes": timings.wire_bytes,
+        },
+    }
+
+
+def _llama_server_timings(timings: Timings) -> dict[str, int | float]:
+    """As llama-server's, but that the first token, whose time is the prompt's, makes no speed."""
+    num_read = timings.prompt_tokens - timings.cached_prefix_tokens
+    prompt_seconds = timings.seconds_to_first_token
+    tokens_per_second = decode_tokens_per_second(timings) or 0.0
+    return {
+        "cache_n": timings.cached_prefix_tokens,
+        "prompt_n": num_read,
+        "prompt_ms": 1000 * prompt_seconds,
+        "prompt_per_token_ms": 1000 * prompt_seconds / num_read if num_read else 0.0,
+        "prompt_per_second": num_read / prompt_seconds if prompt_seconds else 0.0,
+        "predicted_n": timings.output_tokens,
+        "predicted_ms": 1000 * decode_seconds(timings),
+        "predicted_per_token_ms": 1000 / tokens_per_second if tokens_per_second else 0.0,
+        "predicted_per_second": tokens_per_second,
+        "draft_n": timings.drafted_tokens,
+        "draft_n_accepted": timings.accepted_tokens,
+    }

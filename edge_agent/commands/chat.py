@@ -1,0 +1,130 @@
+"""`goodspeed-agent chat`: talk to the target through this board, in a terminal or in a pipe.
+
+It must never show a traceback: what goes wrong is one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import sys
+from typing import Any
+
+import aiohttp
+import click
+
+from edge_agent.chat.client import ChatClient
+from edge_agent.chat.conversation import Conversation
+from edge_agent.chat.display import ChatDisplay
+from edge_agent.chat.session import answer_once, converse
+from shared.errors import GoodspeedError
+from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION
+
+_FAILED = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-agent chat
+  goodspeed-agent chat --system "Answer in one sentence." --temperature 0
+  goodspeed-agent chat --url http://pi5-kitchen:8090 --draft-length 0
+  echo "Write a haiku about rain" | goodspeed-agent chat
+  goodspeed-agent chat --seed 7 < prompt.txt > answer.txt
+
+\b
+--draft-length 0 turns drafting off: compare the speeds that follow each answer.
+With one --seed and --mode coupled an answer is the same on every board."""
+
+
+@click.command("chat", epilog=_EXAMPLES)
+@click.option(
+    "--url", default="http://127.0.0.1:8090", show_default=True, help="Where the agent listens."
+)
+@click.option("--system", help="System prompt, in front of every conversation.")
+@click.option("--temperature", type=click.FloatRange(0, 100), help="0 is greedy; default 1.")
+@click.option("--seed", type=click.IntRange(0, MAX_63_BITS), help="Makes answers repeatable.")
+@click.option(
+    "--max-tokens", type=click.IntRange(1, MAX_POSITION), help="Cut each answer after so many."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["rejection", "coupled"]),
+    help="How draft tokens are accepted; default: the verifier chooses.",
+)
+@click.option(
+    "--draft-length",
+    type=click.IntRange(0, MAX_DRAFT_TOKENS),
+    help="Draft tokens per round, 0 for none; default: the scheduler decides.",
+)
+@click.option("--plain", is_flag=True, help="No underlines, no colours (as NO_COLOR does).")
+@click.option(
+    "--api-token",
+    envvar="GOODSPEED_API_TOKEN",
+    show_envvar=True,
+    help="The agent's API token; better in the environment, where `ps` does not show it.",
+)
+def chat(url: str, api_token: str | None, plain: bool, system: str | None, **options: Any) -> None:
+    """Talk to the target model through this board.
+
+    In a terminal it is a conversation: plain text was drafted on the board and accepted, underlined
+    text is the target's own.  In a pipe it reads one prompt from standard input until its end and
+    writes the answer, nothing else.
+    """
+    conversation = Conversation(system, _request_fields(options))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a character that it lacks is no reason to fail
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    is_styled = not plain and not os.environ.get("NO_COLOR")
+    try:
+        if is_terminal:
+            asyncio.run(_chat_in_terminal(url, api_token, conversation, is_styled))
+        else:
+            asyncio.run(_chat_in_pipe(url, api_token, conversation))
+    except GoodspeedError as error:
+        raise _Failure(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+class _Failure(click.ClickException):
+    exit_code = _FAILED
+
+
+def _request_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """The given options as fields of a chat request."""
+    given = {name: value for name, value in options.items() if value is not None}
+    extension = {
+        field: given.pop(option)
+        for option, field in (("mode", "acceptance_mode"), ("draft_length", "draft_length"))
+        if option in given
+    }
+    return given | ({"goodspeed": extension} if extension else {})
+
+
+async def _chat_in_pipe(url: str, api_token: str | None, conversation: Conversation) -> None:
+    question = sys.stdin.buffer.read().decode(errors="replace")
+    async with aiohttp.ClientSession() as http:
+        await answer_once(ChatClient(http, url, api_token), conversation, question, sys.stdout)
+
+
+async def _chat_in_terminal(
+    url: str, api_token: str | None, conversation: Conversation, is_styled: bool
+) -> None:
+    # Late: a pipe needs neither, and on a board prompt_toolkit takes long to import.
+    from edge_agent.chat.line_editor import interruptible, line_reader
+
+    async with aiohttp.ClientSession() as http:
+        await converse(
+            ChatClient(http, url, api_token),
+            conversation,
+            ChatDisplay(
+                sys.stdout,
+                is_styled=is_styled,
+                width=lambda: shutil.get_terminal_size().columns,
+            ),
+            line_reader(is_styled=is_styled),
+            interruptible,
+        )

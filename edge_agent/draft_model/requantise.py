@@ -1,0 +1,45 @@
+"""Smaller copies of a GGUF model, made by llama.cpp."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp
+
+from edge_agent.draft_model.llama_library import check_magic, error_lines, reason
+from shared.errors import ModelError
+
+_FILE_TYPES = {
+    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+    "Q2_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q2_K,
+}
+_REQUANTISED_TENSOR = re.compile(rb"\[\s*(\d+)/\s*\d+\]")
+
+
+def requantise(
+    source: Path, destination: Path, file_type: str, on_tensor: Callable[[int], None]
+) -> None:
+    """Write `source` with weights of `file_type` (Q4_0, Q2_K); calls `on_tensor(tensors done)`.
+
+    Raises:
+        ModelError: llama.cpp cannot read the source or write the destination.
+    """
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = _FILE_TYPES[file_type]
+    params.allow_requantize = True  # the loss costs acceptance, never exactness
+
+    def report(line: bytes) -> None:
+        match = _REQUANTISED_TENSOR.match(line)
+        if match is not None:
+            on_tensor(int(match[1]))
+
+    check_magic(source)
+    with error_lines(report) as errors:
+        code = llama_cpp.llama_model_quantize(
+            bytes(source), bytes(destination), ctypes.byref(params)
+        )
+    if code != 0:
+        raise ModelError(f"llama.cpp cannot requantise {source} to {file_type}: {reason(errors)}")

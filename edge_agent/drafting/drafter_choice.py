@@ -1,0 +1,150 @@
+"""Whether what the n-grams of a text suggest is drafted, or the draft model is asked.
+
+A token that is looked up takes no time, but a wrong one kills all that is drafted behind it.  So
+both drafters are measured by how long the match is: what the index suggests is compared with every
+token that is committed, drafted or not; the model's tokens with what was committed in their place.
+Pure; this module must never know what a token is drafted for or when it is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from edge_agent.drafting.ngram_index import NgramIndex
+from edge_agent.drafting.survival_rates import SurvivalRates
+
+LONGEST_NGRAM = 8
+# By matched tokens, more than the last as the last: SmolLM2-135M, 20 prompts of five domains.
+_NGRAM_RATES = (0.0, 0.17, 0.4, 0.57, 0.75)
+_MODEL_RATE = 0.8
+_HIGHEST_RATE = 0.99
+# A draft that is less likely than this to survive up to here is not worth its bytes, and each of
+# its tokens lengthens the verifier's round.
+SMALLEST_SURVIVAL = 0.2
+
+
+class DrafterRates(msgspec.Struct, frozen=True):
+    """What both drafters are worth, by matched tokens."""
+
+    ngram: SurvivalRates
+    model: SurvivalRates
+
+    def continued(self) -> DrafterRates:
+        """Rates of a new stream that start from these."""
+        return DrafterRates(self.ngram.continued(), self.model.continued())
+
+
+def drafter_rates() -> DrafterRates:
+    """Rates of a device that has drafted nothing yet."""
+    longer = [_NGRAM_RATES[-1]] * (LONGEST_NGRAM + 1 - len(_NGRAM_RATES))
+    ngram = SurvivalRates([*_NGRAM_RATES, *longer])
+    return DrafterRates(ngram, SurvivalRates([_MODEL_RATE] * (LONGEST_NGRAM + 1)))
+
+
+def looking_up_pays(
+    ngram_rate: float, model_rate: float, room: int, model_tokens: float = math.inf
+) -> bool:
+    """Whether the token that was looked up should stand here, not the model's.
+
+    The model draws `model_tokens` in the time of one round, and `room` tokens are wanted. With its
+    rate m, k of its tokens in a row are worth G(k) = m + m² + … + m^k tokens of output; behind a
+    token looked up, of rate n, the same time of the model is worth n (1 + G(k')): k' is k - 1 where
+    the room ends the draft, and k where time does. In the first case that asks for n > m, in the
+    second for less, and for next to nothing of a model that is still reading (k = 0).
+    """
+    instead = _worth(model_rate, min(model_tokens, room))
+    behind = _worth(model_rate, min(model_tokens, room - 1))
+    return ngram_rate * (1.0 + behind) > instead
+
+
+class LookUp:
+    """One stream's n-grams, the rates of both drafters, and where its draft tokens come from.
+
+    With `longest` 0 it is off and costs nothing.
+    """
+
+    __slots__ = ("_drafted", "_index", "_longest", "rates")
+
+    def __init__(self, longest: int, rates: DrafterRates | None = None) -> None:
+        assert longest <= LONGEST_NGRAM, f"n-grams of {longest} tokens"
+        self.rates = rates or drafter_rates()
+        self._longest = longest
+        self._index = NgramIndex(longest)
+        self._drafted: dict[int, _Origin] = {}  # by output position
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is ever suggested."""
+        return self._longest > 0
+
+    def read(self, prompt_ids: Sequence[int]) -> None:
+        """What stands above the output."""
+        if not self.is_on:
+            return
+        self._index.extend(prompt_ids)
+
+    def commit(self, position: int, token_ids: Sequence[int], drafted: Sequence[int]) -> None:
+        """Learn from tokens committed at `position`, where `drafted` had been drafted."""
+        if not self.is_on:
+            return
+        is_alive = True
+        for i, token_id in enumerate(token_ids):
+            match = self._index.find()
+            matched = match.length if match is not None else 0
+            if match is not None:
+                self.rates.ngram.observe(matched, survived=match.token_id == token_id)
+            origin = self._drafted.pop(position + i, None)
+            if is_alive and i < len(drafted) and origin is not None:
+                is_alive = drafted[i] == token_id
+                if origin.is_model:
+                    self.rates.model.observe(matched, survived=is_alive)
+            self._index.extend((token_id,))
+
+    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
+        """The token to draft after `drafted`, or None to ask the model.
+
+        `room` and `model_tokens` are as in `looking_up_pays`.
+        """
+        match = self._index.find(drafted[-self._longest :]) if self.is_on else None
+        if match is None:
+            return None
+        ngram_rate = self.rates.ngram.rate(match.length)
+        if ngram_rate * self._survival() < SMALLEST_SURVIVAL:
+            return None
+        # Who is not asked shows nothing: a few bad tokens must not shut the model out.
+        model_rate = min(self.rates.model.highest_rate(match.length), _HIGHEST_RATE)
+        if not looking_up_pays(ngram_rate, model_rate, room, model_tokens):
+            return None
+        return match.token_id
+
+    def drafted(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
+        """A token was drafted at an output position, behind `drafted`; by which drafter."""
+        if not self.is_on:
+            return
+        match = self._index.find(drafted[-self._longest :])
+        rates = self.rates.model if is_model else self.rates.ngram
+        rate = rates.rate(match.length if match is not None else 0)
+        self._drafted[position] = _Origin(is_model, rate)
+
+    def forget_from(self, position: int) -> None:
+        """Draft tokens from an output position on are gone."""
+        self._drafted = {at: origin for at, origin in self._drafted.items() if at < position}
+
+    def _survival(self) -> float:
+        """The chance that all that is drafted survives."""
+        return math.prod(origin.rate for origin in self._drafted.values())
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    """Who drafted a token, and its chance to survive as believed then."""
+
+    is_model: bool
+    rate: float
+
+
+def _worth(rate: float, num_tokens: float) -> float:
+    """Expected tokens of output from that many draft tokens in a row."""
+    return rate * (1.0 - math.pow(rate, num_tokens)) / (1.0 - rate) if num_tokens > 0 else 0.0

@@ -1,0 +1,113 @@
+"""From the draft model's logits to one draft token: pure, and fast enough for a small board."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.drafting.settings import DraftSettings
+from shared.errors import ModelError
+from shared.protocol.draft_path import DraftToken
+from shared.protocol.messages import MAX_63_BITS, AcceptanceMode
+from shared.speculation.noise import Domain
+from shared.speculation.sampling import SamplingParameters, probabilities
+from shared.speculation.sparse_row import WEIGHT_TOTAL, SparseRow, quantise
+from shared.speculation.verification import draw
+
+# A draft distribution may be anything, as long as its numbers are the ones that are sent; beyond
+# its most likely entries it costs time and bytes and gains next to nothing (design.md §5).
+MAX_COUPLED_ENTRIES = 64
+# 2**64 over the golden ratio: spreads small numbers over all bits (Knuth's multiplicative hash).
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15
+
+
+class DrawSpec(msgspec.Struct, frozen=True):
+    """How the token at one position is to be drawn."""
+
+    mode: AcceptanceMode
+    sampling: SamplingParameters
+    seed: int
+    position: int
+    is_guess: bool  # `rejection`: guess the bonus token; never tested, so it needs no row
+    row_entries: int
+    confidence_stop: float  # draft nothing here when the likeliest token is less likely than this
+
+
+def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
+    """The draft token, or None to stop here; decided on the distribution, before any draw.
+
+    Raises:
+        ModelError: the logits are not numbers to draw from.
+    """
+    if not np.isfinite(logits.max()):  # NaN wins every maximum
+        raise ModelError("the draft model gave logits that are not finite")
+    if spec.sampling.is_greedy and spec.confidence_stop == 0:
+        return DraftToken(int(np.argmax(logits)))
+    most = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES
+    token_ids, probs = _likeliest(logits, spec.sampling, most)
+    if probs[0] < spec.confidence_stop:
+        return None
+    if spec.mode == "coupled":
+        if spec.sampling.is_greedy:
+            return DraftToken(int(token_ids[0]))
+        return DraftToken(draw(token_ids, probs, spec.seed, spec.position, Domain.COUPLED))
+    row = quantise(token_ids, probs, spec.row_entries)
+    domain = Domain.BONUS if spec.is_guess else Domain.DRAFT
+    token_id = draw(row.token_ids, row.weights, spec.seed, spec.position, domain)
+    return DraftToken(token_id, None if spec.is_guess else row)
+
+
+def certain_token(token_id: int, spec: DrawSpec) -> DraftToken:
+    """A token that no model drew: in `rejection` from a distribution that knows nothing else.
+
+    Which token may depend on nothing but the tokens before it.
+    """
+    if spec.mode == "coupled" or spec.is_guess:
+        return DraftToken(token_id)
+    row = SparseRow(
+        token_ids=np.array([token_id], dtype=np.uint32),
+        weights=np.array([WEIGHT_TOTAL], dtype=np.uint16),
+    )
+    return DraftToken(token_id, row)
+
+
+def path_seed(seed: int, base: int) -> int:
+    """The seed of tokens drafted on the path that began at `base`, in `rejection`.
+
+    What became of a dead path has taught the scheduler, which decides whether and how far to draft
+    next: the same noise again would tie that decision to the tokens it leads to.
+    """
+    return (seed ^ (base + 1) * _GOLDEN_RATIO) & MAX_63_BITS
+
+
+def _likeliest(
+    logits: NDArray[np.float32], sampling: SamplingParameters, most: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    if sampling.is_greedy:  # the probabilities of temperature 1 say how sure the model is
+        sampling = SamplingParameters(top_k=most)
+    top_k = min(sampling.top_k or most, most, len(logits))
+    return probabilities(logits, msgspec.structs.replace(sampling, top_k=top_k))
+
+
+def draw_spec(
+    mode: AcceptanceMode,
+    sampling: SamplingParameters,
+    settings: DraftSettings,
+    seed: int,
+    base: int,
+    position: int,
+    *,
+    is_guess: bool,
+) -> DrawSpec:
+    """How the token at a position of the path that began at `base` is to be drawn."""
+    is_shared = mode == "coupled" or is_guess  # the verifier draws with this noise, too
+    return DrawSpec(
+        mode=mode,
+        sampling=sampling,
+        seed=seed if is_shared else path_seed(seed, base),
+        position=position,
+        is_guess=is_guess,
+        row_entries=settings.row_entries,
+        confidence_stop=0.0 if is_guess else settings.confidence_stop,
+    )

@@ -1,0 +1,16 @@
+"""What the operator of a board sets about drafting."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DraftSettings(msgspec.Struct, frozen=True):
+    """What the operator of a board sets about drafting."""
+
+    row_entries: int
+    confidence_stop: float
+    prefill_chunk_tokens: int
+    context_tokens: int
+    ngram_tokens: int = 0  # the longest n-gram that is looked up; 0: the model drafts alone
+    has_model: bool = True  # False: n-grams alone

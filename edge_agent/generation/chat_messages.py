@@ -1,0 +1,55 @@
+"""What the chat socket says: JSON objects with a `type`, in text messages.
+
+A client sends `{"type": "generate", …}` with the fields of an OpenAI chat request, or
+`{"type": "cancel"}`. Every accepted `generate` is answered by one `started`, any number of `text`,
+and then by exactly one `finished`, or one `error` whose `is_generating` is false.
+
+A client whose socket broke in the middle of an answer opens another one within a minute and sends
+`{"type": "resume", "id": …, "num_characters": …}` with the id of `started` and the number of
+characters (Unicode code points) that it has of the answer: it gets the rest, as if nothing had
+happened. Closing a socket properly, with a close frame, ends the answer.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge_agent.generation.generation import TextOrigin, Timings
+from shared.protocol.messages import AcceptanceMode, FinishReason
+
+MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
+
+
+class Started(msgspec.Struct, frozen=True, tag_field="type", tag="started"):
+    """An answer is being generated; whoever knows its id may read it."""
+
+    id: str  # a number of 63 bits, too large for JavaScript's own
+
+
+class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """A piece of the answer."""
+
+    text: str
+    origin: TextOrigin
+
+
+class ChatFinished(msgspec.Struct, frozen=True, tag_field="type", tag="finished"):
+    """The end of an answer; one that was cancelled, or goes back to before the agent's restart, has
+    no figures.
+    """
+
+    reason: FinishReason
+    timings: Timings | None = None
+    seed: int | None = None
+    acceptance_mode: AcceptanceMode | None = None
+
+
+class ChatError(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    """A message was refused, or the answer failed; `param` names the field of the request."""
+
+    message: str
+    param: str | None = None
+    is_generating: bool = False  # an answer goes on all the same
+
+
+ChatMessageOut = Started | Text | ChatFinished | ChatError

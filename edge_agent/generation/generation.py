@@ -1,0 +1,125 @@
+"""What a client asks of the agent and what it gets: frozen values, and the interface between them.
+
+The HTTP and websocket endpoints know only this module; `Generator` is made real by the link to the
+verifier (`edge_agent.generation.agent`) and by scripted ones in tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Literal, Protocol, cast
+
+import msgspec
+
+from shared.protocol.messages import (
+    MAX_63_BITS,
+    AcceptanceMode,
+    ChatMessage,
+    FinishReason,
+)
+from shared.speculation.sampling import SamplingParameters
+
+
+class GenerationRequest(msgspec.Struct, frozen=True):
+    """One generation: a chat turn (`messages`) or a completion (`text`)."""
+
+    messages: tuple[ChatMessage, ...] = ()
+    text: str = ""
+    sampling: SamplingParameters = SamplingParameters()
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    acceptance_mode: AcceptanceMode | None = None
+    draft_length: int | None = None  # None: the policy decides; 0: speculation off
+    stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
+
+
+TextOrigin = Literal[
+    "accepted", "target"
+]  # drafted on this board and accepted, or the target's own
+
+
+class TextPiece(msgspec.Struct, frozen=True):
+    """Text that became final, never empty."""
+
+    text: str
+    origin: TextOrigin
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Counts and times of one generation."""
+
+    prompt_tokens: int
+    cached_prefix_tokens: int
+    output_tokens: int
+    drafted_tokens: int  # draft tokens that were sent
+    accepted_tokens: int  # draft tokens that survived
+    rejected_tokens: int  # draft tokens that did not: struck by a verdict or dead behind one
+    num_verdicts: int
+    num_drafting_verdicts: int  # verdicts that checked at least one draft token
+    seconds_to_first_token: float
+    total_seconds: float
+    wire_bytes: int  # of drafts and verdicts: websocket payloads and frame headers
+    survived_tokens: int  # draft tokens equal to what was committed there, in time or late
+    rejections: int  # draft tokens that were the first of their path to differ
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The last event of a generation."""
+
+    reason: FinishReason
+    timings: Timings
+    seed: int
+    acceptance_mode: AcceptanceMode
+    token_ids: tuple[int, ...] = ()  # of the whole output, an end token included
+
+
+class Generator(Protocol):
+    """Generates text with the verifier's target."""
+
+    @property
+    def target_model(self) -> str | None:
+        """The target's name, None while there is no verifier."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
+        """Pieces of text, then one Finished; closing the iterator cancels the generation.
+
+        Raises:
+            VerifierAway: there is no verifier now, or it left for too long.
+            RequestRefused: the verifier refuses this request; `field` names the part of it.
+        """
+        ...
+
+    def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
+        """All events of a generation that this agent knows nothing of, from its first on.
+
+        It was restarted in the middle of it; Finished has the times since then only.
+
+        Raises:
+            VerifierAway: there is no verifier for too long.
+            RequestRefused: the verifier knows nothing of it either.
+        """
+        ...
+
+
+def new_stream_id() -> int:
+    """A name that nobody can guess."""
+    return random.SystemRandom().randint(0, MAX_63_BITS)
+
+
+Events = AsyncGenerator[TextPiece | Finished]
+
+
+def running(
+    generator: Generator, request: GenerationRequest
+) -> AbstractAsyncContextManager[Events]:
+    """The request's events as an async context; the generator's iterator must have `aclose`."""
+    return aclosing(cast(Events, generator.generate(request)))
+
+
+def resuming(generator: Generator, stream_id: int) -> AbstractAsyncContextManager[Events]:
+    """All events of a generation from before the agent's restart; else like `running`."""
+    return aclosing(cast(Events, generator.resume(stream_id)))

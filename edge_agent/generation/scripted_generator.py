@@ -1,0 +1,114 @@
+"""A generator that plays a script: what clients meet can be tested without a verifier."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
+from shared.errors import GoodspeedError
+from shared.protocol.messages import FinishReason
+
+Step = TextPiece | asyncio.Event | GoodspeedError  # put out, wait for, raise
+
+_SECONDS_TO_FIRST_TOKEN = 0.2
+_SECONDS_PER_TOKEN = 0.025
+_TOKENS_PER_ROUND = 4
+_WIRE_BYTES_PER_TOKEN = 12
+_CHOSEN_SEED = 7  # when the request has none
+
+
+class ScriptedGenerator:
+    """Plays the same steps for every request, each piece one token; honours stop and max_tokens.
+
+    Its timings are functions of the script, not of a clock.  `seconds_per_piece` is for people who
+    watch; tests make it wait for events.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[Step],
+        *,
+        target_model: str | None = "scripted-target",
+        seconds_per_piece: float = 0.0,
+    ) -> None:
+        self.script = tuple(script)
+        self.target_model = target_model
+        self.requests: list[GenerationRequest] = []
+        self.resumed: list[int] = []
+        self.num_running = 0
+        self.was_asked = asyncio.Event()
+        self.was_cancelled = asyncio.Event()  # a generation was closed before its end
+        self._seconds_per_piece = seconds_per_piece
+
+    def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
+        """The same steps again: as if an agent before this one had begun them."""
+        self.resumed.append(stream_id)
+        return self.generate(GenerationRequest(stream_id=stream_id))
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
+        self.requests.append(request)
+        self.was_asked.set()
+        self.num_running += 1
+        pieces: list[TextPiece] = []
+        reason: FinishReason = "end"
+        try:
+            for step in self.script:
+                if len(pieces) == request.max_tokens:
+                    reason = "length"
+                    break
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                    continue
+                if isinstance(step, GoodspeedError):
+                    raise step
+                await asyncio.sleep(self._seconds_per_piece)
+                kept = _before_stop("".join(piece.text for piece in pieces), step, request.stop)
+                if kept.text:
+                    pieces.append(kept)
+                    yield kept
+                if kept != step:
+                    reason = "stop"
+                    break
+            yield _finished(request, pieces, reason)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.was_cancelled.set()
+            raise
+        finally:
+            self.num_running -= 1
+
+
+def _before_stop(text: str, piece: TextPiece, stop: tuple[str, ...]) -> TextPiece:
+    """The part of the piece before a stop string; what is out already is not taken back."""
+    whole = text + piece.text
+    ends = [at for string in stop if (at := whole.find(string)) >= 0]
+    kept = whole[len(text) : min(ends)] if ends else piece.text
+    return TextPiece(kept, piece.origin)
+
+
+def _finished(
+    request: GenerationRequest, pieces: Sequence[TextPiece], reason: FinishReason
+) -> Finished:
+    num_accepted = sum(piece.origin == "accepted" for piece in pieces)
+    num_rounds = -(-len(pieces) // _TOKENS_PER_ROUND)
+    prompt = request.text + " ".join(message.content for message in request.messages)
+    return Finished(
+        reason=reason,
+        timings=Timings(
+            prompt_tokens=len(prompt.split()),
+            cached_prefix_tokens=0,
+            output_tokens=len(pieces),
+            drafted_tokens=num_accepted + num_rounds,
+            accepted_tokens=num_accepted,
+            rejected_tokens=num_rounds,
+            num_verdicts=num_rounds,
+            num_drafting_verdicts=num_rounds,
+            seconds_to_first_token=_SECONDS_TO_FIRST_TOKEN,
+            total_seconds=_SECONDS_TO_FIRST_TOKEN + _SECONDS_PER_TOKEN * max(len(pieces) - 1, 0),
+            wire_bytes=_WIRE_BYTES_PER_TOKEN * len(pieces),
+            survived_tokens=num_accepted,
+            rejections=num_rounds,
+        ),
+        seed=_CHOSEN_SEED if request.seed is None else request.seed,
+        acceptance_mode=request.acceptance_mode or "rejection",
+    )

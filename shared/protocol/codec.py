@@ -1,0 +1,97 @@
+"""Messages to bytes and back, with every limit set; anything wrong is one clear protocol error.
+
+This module must never let another exception than RemoteProtocolError out of `decode_*`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgpack
+import msgspec
+
+from shared.errors import LocalProtocolError, RemoteProtocolError
+from shared.protocol.messages import (
+    MAX_CHAT_MESSAGES,
+    MAX_MESSAGE_BYTES,
+    AgentMessage,
+    VerifierMessage,
+)
+
+# The longest reason to report: a refused value is part of it, and it must fit into an Error.
+_MAX_REASON_LENGTH = 200
+
+
+def _refuse_extension(code: int, _: bytes) -> None:
+    # An empty extension passes `max_ext_len`, and msgpack makes a tuple of it.
+    raise ValueError(f"extension type {code} is not allowed")
+
+
+# The longest array of any message is the list of chat messages; no message holds a map.
+_LIMITS: dict[str, Any] = {
+    "raw": False,
+    "strict_map_key": True,
+    "max_array_len": MAX_CHAT_MESSAGES,
+    "max_map_len": 0,
+    "max_ext_len": 0,
+    "ext_hook": _refuse_extension,
+    "max_str_len": MAX_MESSAGE_BYTES,
+    "max_bin_len": MAX_MESSAGE_BYTES,
+}
+
+
+def encode(message: AgentMessage | VerifierMessage) -> bytes:
+    """The message as one MessagePack array; trailing fields that hold their default are left out.
+
+    Raises:
+        LocalProtocolError: too long, or a value that MessagePack does not have.
+    """
+    name = type(message).__name__
+    fields = cast(list[Any], msgspec.to_builtins(message, builtin_types=(bytes,)))
+    defaults = type(message).__struct_defaults__
+    num_required = len(message.__struct_fields__) - len(defaults)
+    values = [getattr(message, name) for name in message.__struct_fields__]
+    while len(values) > num_required and values[-1] == defaults[len(values) - num_required - 1]:
+        values.pop()
+    try:
+        packed: bytes = msgpack.packb(fields[: 1 + len(values)])
+    except (ValueError, OverflowError) as error:  # a lone surrogate, an integer beyond 64 bits
+        raise LocalProtocolError(f"{name} cannot be packed: {error}") from error
+    if len(packed) > MAX_MESSAGE_BYTES:
+        raise LocalProtocolError(f"{name} of {len(packed)} bytes exceeds {MAX_MESSAGE_BYTES}")
+    return packed
+
+
+def decode_from_agent(packed: bytes) -> AgentMessage:
+    """The agent's message.
+
+    Raises:
+        RemoteProtocolError: too long, not MessagePack, an unknown type, or a field out of range.
+    """
+    return cast(AgentMessage, _decode(packed, AgentMessage))
+
+
+def decode_from_verifier(packed: bytes) -> VerifierMessage:
+    """The verifier's message; raises like `decode_from_agent`."""
+    return cast(VerifierMessage, _decode(packed, VerifierMessage))
+
+
+def _decode(packed: bytes, message_type: Any) -> Any:
+    if len(packed) > MAX_MESSAGE_BYTES:
+        raise RemoteProtocolError(f"message of {len(packed)} bytes exceeds {MAX_MESSAGE_BYTES}")
+    try:
+        fields = msgpack.unpackb(packed, **_LIMITS)
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        reason = _shortened(str(error) or type(error).__name__)
+        raise RemoteProtocolError(f"message is not valid MessagePack: {reason}") from error
+    try:
+        return msgspec.convert(fields, message_type, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise RemoteProtocolError(f"message is not allowed: {_shortened(str(error))}") from error
+
+
+def _shortened(reason: str) -> str:
+    if len(reason) <= _MAX_REASON_LENGTH:
+        return reason
+    half = _MAX_REASON_LENGTH // 2
+    return f"{reason[:half]} … {reason[-half:]}"

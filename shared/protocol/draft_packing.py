@@ -1,0 +1,121 @@
+"""A Draft message and the tokens and rows in it: packed by the board, unpacked by the verifier.
+
+Pure.  The form of a draft is checked here, its place by the path.  This module must never let an
+id, a row or a count through that the target cannot use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+
+from shared.errors import RemoteProtocolError
+from shared.protocol.draft_path import DraftToken, Extension
+from shared.protocol.messages import Draft
+from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
+from shared.speculation.sparse_row import SparseRow
+
+MAX_ROW_ENTRIES = 64
+
+
+def extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
+    """Tokens that are sent together as the path sees them: the last one ends the chunk."""
+    last = len(tokens) - 1
+    ending = [msgspec.structs.replace(t, ends_chunk=i == last) for i, t in enumerate(tokens)]
+    return Extension(base, position, tuple(ending))
+
+
+def draft_message(channel: int, draft: Extension, drafting_seconds: float) -> Draft:
+    """The same as it is sent."""
+    rows = tuple(token.row for token in draft.tokens if token.row is not None)
+    return Draft(
+        channel=channel,
+        base=draft.base,
+        offset=draft.position - draft.base,
+        tokens=pack_token_ids([token.token_id for token in draft.tokens]),
+        drafting_milliseconds=round(drafting_seconds * 1e3),
+        rows=pack_rows(rows) if rows else b"",
+    )
+
+
+def unpack_draft(message: Draft, vocab_size: int) -> Extension:
+    """The draft's tokens, each with its row; the last one ends the chunk.
+
+    Raises:
+        RemoteProtocolError: ids or rows are malformed, or do not belong together.
+    """
+    token_ids = unpack_token_ids(message.tokens, vocab_size).tolist()
+    rows = unpack_rows(message.rows, vocab_size)
+    num_bare = len(token_ids) - len(rows)  # all of them, or the guess that comes first
+    if num_bare < 0 or (rows and num_bare > 1):
+        raise RemoteProtocolError(f"{len(rows)} rows came for {len(token_ids)} draft tokens")
+    for i, row in enumerate(rows, start=num_bare):
+        if token_ids[i] not in row.token_ids:  # nobody draws a token of probability 0
+            raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
+    last = len(token_ids) - 1
+    tokens = tuple(
+        DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last)
+        for i, token_id in enumerate(token_ids)
+    )
+    return Extension(message.base, message.position, tokens)
+
+
+def pack_rows(rows: tuple[SparseRow, ...]) -> bytes:
+    """Entry counts (uint8 each), then all ids, then all weights (uint16), little-endian."""
+    counts = bytes([len(row.token_ids) for row in rows])
+    ids = np.concatenate([row.token_ids for row in rows]) if rows else np.zeros(0, np.uint32)
+    weights = np.concatenate([row.weights for row in rows]) if rows else np.zeros(0, np.uint16)
+    return bytes([len(rows)]) + counts + pack_token_ids(ids) + weights.astype("<u2").tobytes()
+
+
+def unpack_rows(packed: bytes, vocab_size: int) -> tuple[SparseRow, ...]:
+    """The rows in a message.
+
+    Raises:
+        RemoteProtocolError: a length, an id or a weight is not allowed; the sentence names it.
+    """
+    if not packed:
+        return ()
+    num_rows = packed[0]
+    counts = np.frombuffer(packed[1 : 1 + num_rows], dtype=np.uint8)
+    if len(counts) != num_rows:
+        raise RemoteProtocolError(
+            f"sparse rows of {len(packed)} bytes are too short for {num_rows} rows"
+        )
+    for count in counts.tolist():
+        if not 0 < count <= MAX_ROW_ENTRIES:
+            raise RemoteProtocolError(
+                f"sparse row of {count} entries is outside 1 to {MAX_ROW_ENTRIES}"
+            )
+    total = int(counts.sum())
+    weights_start = len(packed) - 2 * total
+    if weights_start < 1 + num_rows:
+        raise RemoteProtocolError(
+            f"sparse rows of {len(packed)} bytes are too short for {total} entries"
+        )
+    token_ids = unpack_token_ids(packed[1 + num_rows : weights_start], vocab_size)
+    if len(token_ids) != total:
+        raise RemoteProtocolError(
+            f"sparse rows hold {len(token_ids)} token ids for {total} entries"
+        )
+    weights = np.frombuffer(packed[weights_start:], dtype="<u2")
+    ends = np.cumsum(counts, dtype=np.intp)
+    return tuple(
+        _checked(
+            SparseRow(token_ids=token_ids[end - count : end], weights=weights[end - count : end])
+        )
+        for count, end in zip(counts.tolist(), ends.tolist(), strict=True)
+    )
+
+
+def _checked(row: SparseRow) -> SparseRow:
+    # A few dozen entries: plain Python is several times faster than numpy here.
+    if len(set(row.token_ids.tolist())) != len(row.token_ids):
+        raise RemoteProtocolError("a sparse row names a token id twice")
+    weights = row.weights.tolist()
+    if weights[-1] == 0 or any(left < right for left, right in pairwise(weights)):
+        raise RemoteProtocolError("sparse row weights must be positive and not increase")
+    return row

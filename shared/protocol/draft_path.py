@@ -1,0 +1,133 @@
+"""A stream's path: the draft tokens since the agent last rolled back, and what became of them.
+
+Both ends keep one path for each stream and run the same functions on it, so both always agree
+on which draft tokens are still worth anything, without round numbers and whatever was late or
+repeated:
+
+- committed tokens strike path tokens off while they are equal; at the first difference the path is
+  dead, and the position just after the difference is the `base` of the next one;
+- drafts of an older base are dropped silently, because both ends know why;
+- on a path drafts are contiguous: a gap is an error, an identical overlap is ignored, a
+  different one is an error.
+
+The agent's path holds the tokens that it has *sent*; the verifier's those that it has received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.errors import RemoteProtocolError
+from shared.speculation.sparse_row import SparseRow
+
+
+class DraftToken(msgspec.Struct, frozen=True):
+    """One live token of a path."""
+
+    token_id: int
+    row: SparseRow | None = None  # None: greedy, coupled, or a guess of the bonus token
+    ends_chunk: bool = False
+
+
+class Path(msgspec.Struct, frozen=True):
+    """Positions count output tokens; `base <= end` and `live` covers [position, end)."""
+
+    base: int = 0
+    position: int = 0  # the committed length
+    end: int = 0  # just after the last token of this path, struck off ones included
+    live: tuple[DraftToken, ...] = ()
+    passed_at: int | None = None  # position of the last pass (an empty draft in `rejection`)
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the board said that it drafts nothing for the position that is next."""
+        return self.passed_at == self.position
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """A draft as the path sees it."""
+
+    base: int
+    position: int
+    tokens: tuple[DraftToken, ...]
+
+
+def commit(path: Path, token_ids: Sequence[int]) -> Path:
+    """The path after these tokens were committed."""
+    position = path.position + len(token_ids)
+    for i, (token, token_id) in enumerate(zip(path.live, token_ids, strict=False)):
+        if token.token_id != token_id:
+            base = path.position + i + 1
+            return Path(base=base, position=position, end=base)
+    return msgspec.structs.replace(path, position=position, live=path.live[len(token_ids) :])
+
+
+def restart(path: Path) -> Path:
+    """The path after a verdict without a window in `rejection`: nothing drafted so far counts.
+
+    The new base lies one ahead, so that drafts in flight fall behind it; before the next grant the
+    target commits at least that token alone.
+    """
+    base = path.position + 1
+    return Path(base=base, position=path.position, end=base)
+
+
+def begin(position: int) -> Path:
+    """The path of a stream that is taken up at `position`: nothing is in flight."""
+    return Path(base=position, position=position, end=position)
+
+
+def extend(path: Path, draft: Extension, committed: Sequence[int], limit: int) -> Path:
+    """The path after a draft arrived; `committed` are all output tokens.
+
+    `limit` is the furthest end granted so far: a window may shrink while a draft is on its way.
+
+    Raises:
+        RemoteProtocolError: a gap, a conflicting overlap, a base that never was, or tokens at or
+            beyond `limit`.
+    """
+    if draft.base < path.base:
+        return path
+    _check_place(path, draft, limit)
+    if not draft.tokens:
+        latest = max(draft.position, path.passed_at or 0)  # an older pass may arrive again
+        return msgspec.structs.replace(path, passed_at=latest)
+    known = max(path.end - draft.position, 0)
+    _check_overlap(path, draft, committed, known)
+    for i, token in enumerate(draft.tokens[known:], start=known):
+        position = draft.position + i
+        if position >= path.position:
+            return msgspec.structs.replace(
+                path,
+                end=draft.position + len(draft.tokens),
+                live=path.live + draft.tokens[i:],
+            )
+        if token.token_id != committed[position]:
+            return Path(base=position + 1, position=path.position, end=position + 1)
+    return msgspec.structs.replace(path, end=max(path.end, draft.position + len(draft.tokens)))
+
+
+def _check_place(path: Path, draft: Extension, limit: int) -> None:
+    if draft.base > path.base:
+        raise RemoteProtocolError(f"draft base {draft.base} is ahead of {path.base}")
+    if draft.position < draft.base:
+        raise RemoteProtocolError(f"draft at {draft.position} starts before its base {draft.base}")
+    contiguous = path.position + len(path.live)
+    if draft.position > contiguous:
+        raise RemoteProtocolError(f"draft at {draft.position} leaves a gap after {contiguous}")
+    end = draft.position + len(draft.tokens)
+    if end > limit:
+        raise RemoteProtocolError(f"draft up to {end} exceeds the window, which ends at {limit}")
+
+
+def _check_overlap(path: Path, draft: Extension, committed: Sequence[int], known: int) -> None:
+    for i, token in enumerate(draft.tokens[:known]):
+        position = draft.position + i
+        if position < path.position:
+            expected = committed[position]
+        else:
+            expected = path.live[position - path.position].token_id
+        if token.token_id != expected:
+            raise RemoteProtocolError(f"draft conflicts with an earlier one at position {position}")

@@ -1,0 +1,233 @@
+"""What agent and verifier say to each other: one frozen struct for each message, with its limits.
+
+On the wire a message is a MessagePack array: type number, then the fields in the order below
+(`shared.protocol.codec`).  Later versions only append fields; extra elements are ignored and
+missing ones take their defaults.  Words used throughout: a *position* counts output tokens of a
+stream
+(0 is the first one); a *channel* is the short number of a stream on one connection, chosen by
+the agent, never used twice on it; `stream_id` is the random 63-bit name that a stream keeps
+across connections.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.protocol.fingerprint import Difference
+from shared.speculation.sampling import SamplingParameters
+
+PROTOCOL_VERSION = 1
+
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
+MAX_STOP_STRINGS = 16
+MAX_STOP_BYTES = 256
+MAX_CHAT_MESSAGES = 1024
+MAX_NAME_LENGTH = 200
+MAX_SENTENCE_LENGTH = 2000
+MAX_POSITION = 1 << 24
+MAX_63_BITS = (1 << 63) - 1  # msgspec checks bounds in int64
+
+Channel = Annotated[int, Meta(ge=0, lt=1 << 32)]
+StreamId = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
+Seed = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
+Position = Annotated[int, Meta(ge=0, le=MAX_POSITION)]
+Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
+Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE_LENGTH)]
+DraftLength = Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)]
+Microseconds = Annotated[int, Meta(ge=0, lt=1 << 40)]
+Count = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
+Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 32)]
+StopStrings = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
+    Meta(max_length=MAX_STOP_STRINGS),
+]
+Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
+
+AcceptanceMode = Literal["rejection", "coupled"]
+FinishReason = Literal["stop", "end", "length", "context", "cancelled"]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """A message; the subclass says which."""
+
+
+class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
+    """One turn of a conversation."""
+
+    role: Annotated[str, Meta(max_length=32)]
+    content: str
+
+
+# --- from the agent ---------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, array_like=True, tag=1):
+    """First message of a connection: who drafts, with which vocabulary and how fast."""
+
+    protocol_version: int
+    agent_version: Name = ""
+    draft_model: Name = ""
+    vocab_size: Annotated[int, Meta(ge=0, lt=1 << 24)] = 0
+    fingerprint: Packed = b""  # shared.fingerprint
+    context_tokens: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    draft_microseconds: Microseconds = 0  # for one token, measured at start
+    max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1
+
+
+class Open(Message, frozen=True, array_like=True, tag=2):
+    """Start a stream, or take it up again with the tokens that were committed before.
+
+    Taken up again, the first Verdict after Opened brings what was committed since, if the verifier
+    still has the stream; if not, it begins anew behind these tokens.
+    """
+
+    channel: Channel
+    stream_id: StreamId
+    messages: Annotated[tuple[ChatMessage, ...], Meta(max_length=MAX_CHAT_MESSAGES)] = ()
+    text: str = ""  # a plain prompt; used when there are no messages
+    prompt: Packed = b""  # token ids; when given, neither messages nor text are read
+    committed: Packed = b""  # output token ids that the agent already has
+    sampling: SamplingParameters = SamplingParameters()
+    seed: Seed | None = None
+    stop: StopStrings = ()
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
+    acceptance_mode: AcceptanceMode | None = None  # None: the verifier chooses
+    draft_length: DraftLength | None = None  # None: the policy chooses; 0: no speculation
+
+
+class Resume(Message, frozen=True, array_like=True, tag=8):
+    """Take up a stream that the verifier keeps, from an output position on.
+
+    For an agent that was restarted and knows nothing but the stream's name.  Answered like Open,
+    then by a Verdict with all that was committed since, or by an Error `unknown_stream`.
+    """
+
+    channel: Channel
+    stream_id: StreamId
+    position: Position = 0
+
+
+class Ready(Message, frozen=True, array_like=True, tag=3):
+    """The board's draft model has read the prompt; it can draft from now on."""
+
+    channel: Channel
+
+
+class Draft(Message, frozen=True, array_like=True, tag=4):
+    """Draft tokens of the path that began at `base` (shared.path), `offset` tokens after that.
+
+    In `rejection` it is one chunk: a row for every token, save a guess of the bonus token that may
+    come first and has none; an empty one is a pass.
+    """
+
+    channel: Channel
+    base: Position
+    offset: Position
+    tokens: Packed
+    drafting_milliseconds: Milliseconds = 0
+    rows: Packed = b""
+
+    @property
+    def position(self) -> int:
+        """Of the first of these tokens."""
+        return self.base + self.offset
+
+
+class Cancel(Message, frozen=True, array_like=True, tag=5):
+    """End a stream; answered by a Verdict with finish reason `cancelled`."""
+
+    channel: Channel
+
+
+class Status(Message, frozen=True, array_like=True, tag=6):
+    """How the board is doing."""
+
+    draft_microseconds: Microseconds
+
+
+class Goodbye(Message, frozen=True, array_like=True, tag=7):
+    """The agent is about to leave on purpose; its streams end, those without a connection too."""
+
+
+# --- from the verifier ------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, array_like=True, tag=65):
+    """Answer to Hello: the connection is open."""
+
+    protocol_version: int
+    target_model: Name
+    vocab_size: Count
+    epoch: Count  # grows with every connection of a device; the older connection ends
+    context_tokens: Count
+    max_streams: Count
+
+
+class Opened(Message, frozen=True, array_like=True, tag=66):
+    """A stream runs; what the verifier decided about it, and after Resume what Open asked for."""
+
+    channel: Channel
+    prompt: Packed
+    seed: Seed
+    acceptance_mode: AcceptanceMode
+    cached_prefix_tokens: Count = 0
+    sampling: SamplingParameters = SamplingParameters()
+    stop: StopStrings = ()
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
+    draft_length: DraftLength | None = None
+
+
+class Finish(msgspec.Struct, frozen=True, array_like=True):
+    """Why a stream ended and how much of its text counts."""
+
+    reason: FinishReason
+    text_bytes: Count  # UTF-8 bytes of the output text to keep
+
+
+class Verdict(Message, frozen=True, array_like=True, tag=67):
+    """What the target committed: `num_accepted` tokens of the path, then its own `tokens`."""
+
+    channel: Channel
+    position: Position  # before this verdict
+    num_accepted: DraftLength
+    tokens: Packed
+    window: DraftLength = 0  # tokens that may be drafted beyond the new position; 0: do not draft
+    draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
+    finish: Finish | None = None
+
+
+class ErrorCode:
+    """What an Error is about."""
+
+    PROTOCOL = "protocol"
+    VERSION = "version"
+    VOCABULARY = "vocabulary"
+    REQUEST = "request"
+    LIMIT = "limit"
+    MODEL = "model"
+    REPLACED = "replaced"
+    UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
+
+
+class Error(Message, frozen=True, array_like=True, tag=68):
+    """Something was refused; with a channel only that stream ends, without one the connection."""
+
+    code: Annotated[str, Meta(max_length=32)]
+    sentence: Sentence
+    channel: Channel | None = None
+    field: Name = ""  # REQUEST: the part of the request that is refused
+    difference: Difference | None = None  # VOCABULARY: where the vocabularies differ
+
+
+class GoingAway(Message, frozen=True, array_like=True, tag=69):
+    """The verifier shuts down; come back after a while."""
+
+    retry_after_seconds: Annotated[float, Meta(ge=0, le=3600)]
+
+
+AgentMessage = Hello | Open | Resume | Ready | Draft | Cancel | Status | Goodbye
+VerifierMessage = Welcome | Opened | Verdict | Error | GoingAway

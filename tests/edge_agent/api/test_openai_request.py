@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.api.openai_request import (
+    DEFAULT_COMPLETION_TOKENS,
+    MAX_PROMPT_BYTES,
+    ClientRequest,
+    read_chat_request,
+    read_completion_request,
+)
+from edge_agent.generation.generation import GenerationRequest
+from shared.errors import RequestRefused
+from shared.protocol.codec import encode
+from shared.protocol.messages import (
+    MAX_CHAT_MESSAGES,
+    MAX_STOP_BYTES,
+    MAX_STOP_STRINGS,
+    ChatMessage,
+    Open,
+)
+from shared.speculation.sampling import SamplingParameters
+
+USER = {"role": "user", "content": "hi"}
+KNOWN_FIELDS = (
+    *("stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"),
+    *("top_k", "seed", "stop", "n", "tools", "logprobs", "response_format", "goodspeed"),
+)
+
+
+def chat(**fields: Any) -> GenerationRequest:
+    return read_chat_request({"messages": [USER], **fields}).generation
+
+
+def refusal(fields: dict[str, Any]) -> RequestRefused:
+    with pytest.raises(RequestRefused) as refused:
+        read_chat_request(fields)
+    return refused.value
+
+
+def test_messages_alone_are_a_whole_request() -> None:
+    expected = ClientRequest(GenerationRequest(messages=(ChatMessage("user", "hi"),)))
+    assert expected == read_chat_request({"messages": [USER]})
+
+
+def test_every_honoured_field_arrives() -> None:
+    request = read_chat_request(
+        {
+            "model": "anything",
+            "messages": [{"role": "system", "content": "be brief"}, USER],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": 12,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 40,
+            "seed": 3,
+            "stop": ["\n", "END"],
+            "n": 1,
+            "user": "someone",
+            "goodspeed": {"acceptance_mode": "coupled", "draft_length": 4},
+        }
+    )
+    expected = GenerationRequest(
+        messages=(ChatMessage("system", "be brief"), ChatMessage("user", "hi")),
+        sampling=SamplingParameters(temperature=0.5, top_k=40, top_p=0.9),
+        seed=3,
+        stop=("\n", "END"),
+        max_tokens=12,
+        acceptance_mode="coupled",
+        draft_length=4,
+    )
+    assert ClientRequest(expected, is_streamed=True, includes_usage=True) == request
+
+
+def test_null_is_the_same_as_a_missing_field() -> None:
+    assert chat() == chat(**dict.fromkeys(KNOWN_FIELDS))
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert chat() == chat(store=False, metadata={"a": "b"}, safety_identifier="x")
+
+
+def test_one_stop_string_needs_no_list() -> None:
+    assert ("END",) == chat(stop="END").stop
+
+
+def test_the_newer_name_of_max_tokens_wins() -> None:
+    assert 5 == chat(max_completion_tokens=5, max_tokens=9).max_tokens
+    assert 5 == chat(max_completion_tokens=5).max_tokens
+
+
+def test_text_parts_are_joined_by_line_feeds() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    (message,) = chat(messages=[{"role": "user", "content": parts}]).messages
+    assert ChatMessage("user", "one\ntwo") == message
+
+
+def test_a_developer_message_is_a_system_message() -> None:
+    (message,) = chat(messages=[{"role": "developer", "content": "x"}]).messages
+    assert "system" == message.role
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"temperature": 101}, "temperature = 101: expected number <= 100.0"),
+        ({"temperature": True}, "temperature = true: expected number, got boolean"),
+        ({"temperature": "hot"}, "temperature = 'hot': expected number, got string"),
+        ({"top_p": 0}, "top_p = 0: expected number > 0.0"),
+        ({"top_k": -1}, "top_k = -1: expected integer >= 0"),
+        ({"seed": -1}, "seed = -1: expected integer >= 0"),
+        ({"seed": 1.5}, "seed = 1.5: expected integer, got number"),
+        (
+            {"seed": 1 << 70},
+            "seed = an integer of 71 bits: expected integer <= 9223372036854775807",
+        ),
+        ({"max_tokens": 0}, "max_tokens = 0: expected integer >= 1"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens = 0: expected integer >= 1"),
+        ({"stop": 5}, "stop = 5: expected array, got integer"),
+        ({"stop": ""}, f"stop string of 0 bytes: must have 1 to {MAX_STOP_BYTES}"),
+        ({"stop": "é" * 200}, f"stop string of 400 bytes: must have 1 to {MAX_STOP_BYTES}"),
+        (
+            {"stop": ["a"] * (MAX_STOP_STRINGS + 1)},
+            f"stop = a list of {MAX_STOP_STRINGS + 1}: expected array of length <= 16",
+        ),
+        ({"stream": "yes"}, "stream = 'yes': expected boolean, got string"),
+        ({"n": 2}, "n = 2: not supported"),
+        ({"tools": [{}]}, "tools = a list of 1: not supported"),
+        ({"tool_choice": "required"}, "tool_choice = 'required': not supported"),
+        ({"functions": [{}]}, "functions = a list of 1: not supported"),
+        (
+            {"response_format": {"type": "json_object"}},
+            "response_format = an object: not supported",
+        ),
+        ({"logprobs": True}, "logprobs = true: not supported"),
+        ({"top_logprobs": 3}, "top_logprobs = 3: not supported"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty = 0.5: not supported"),
+        ({"presence_penalty": -1}, "presence_penalty = -1: not supported"),
+        ({"logit_bias": {"5": 1}}, "logit_bias = an object: not supported"),
+        ({"modalities": ["text", "audio"]}, "modalities = a list of 2: not supported"),
+        ({"goodspeed": 3}, "goodspeed = 3: expected object, got integer"),
+        (
+            {"goodspeed": {"draft_lenght": 3}},
+            "unknown field 'draft_lenght' in goodspeed: it has acceptance_mode, draft_length",
+        ),
+    ],
+)
+def test_a_refusal_names_field_value_and_limit(fields: dict[str, Any], sentence: str) -> None:
+    refused = refusal({"messages": [USER], **fields})
+    assert (sentence, next(iter(fields))) == (str(refused), refused.field)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "sentence"),
+    [
+        (
+            {"goodspeed": {"draft_length": 129}},
+            "goodspeed.draft_length",
+            "goodspeed.draft_length = 129: expected integer <= 128",
+        ),
+        (
+            {"goodspeed": {"acceptance_mode": "fast"}},
+            "goodspeed.acceptance_mode",
+            "goodspeed.acceptance_mode = 'fast': must be one of rejection, coupled",
+        ),
+        (
+            {"stream_options": {"include_usage": 1}},
+            "stream_options.include_usage",
+            "stream_options.include_usage = 1: expected boolean, got integer",
+        ),
+        ({"stop": ["a", 3]}, "stop[1]", "stop[1] = 3: expected string, got integer"),
+    ],
+)
+def test_a_refusal_names_the_part_of_a_field(
+    fields: dict[str, Any], field: str, sentence: str
+) -> None:
+    refused = refusal({"messages": [USER], **fields})
+    assert (sentence, field) == (str(refused), refused.field)
+
+
+@pytest.mark.parametrize(
+    ("messages", "field"),
+    [
+        (None, "messages"),
+        ("hi", "messages"),
+        ([], "messages"),
+        ([USER] * (MAX_CHAT_MESSAGES + 1), "messages"),
+        (["hi"], "messages[0]"),
+        ([USER, {"content": "hi"}], "messages[1].role"),
+        ([{"role": "tool", "content": "hi"}], "messages[0].role"),
+        ([{"role": ["user"], "content": "hi"}], "messages[0].role"),
+        ([{"role": "user"}], "messages[0].content"),
+        ([{"role": "user", "content": []}], "messages[0].content"),
+        ([{"role": "user", "content": ["hi"]}], "messages[0].content[0]"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
+            "messages[0].content[1].type",
+        ),
+        ([{"role": "user", "content": [{"type": "input_audio"}]}], "messages[0].content[0].type"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
+        (
+            [{"role": "assistant", "content": "", "tool_calls": [{}]}],
+            "messages[0].tool_calls",
+        ),
+    ],
+)
+def test_a_refused_message_is_named(messages: object, field: str) -> None:
+    assert field == refusal({"messages": messages}).field
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 1, "tools": [], "tool_choice": "none", "logit_bias": {}, "presence_penalty": 0.0},
+        {"response_format": {"type": "text"}, "logprobs": False, "modalities": ["text"]},
+    ],
+)
+def test_fields_that_ask_for_nothing_are_no_reason_to_refuse(fields: dict[str, Any]) -> None:
+    assert chat() == chat(**fields)
+
+
+def test_text_of_messages_is_in_no_refusal() -> None:
+    secret = "my secret diary"
+    fields = {"messages": [{"role": "user", "content": [{"type": "text", "text": [secret]}]}]}
+    assert secret not in str(refusal(fields))
+
+
+def test_the_longest_prompt_fits_into_one_message_to_the_verifier() -> None:
+    content = "x" * (MAX_PROMPT_BYTES // MAX_CHAT_MESSAGES)
+    messages = [{"role": "assistant", "content": content}] * MAX_CHAT_MESSAGES
+    asked = chat(messages=messages, stop=["s" * MAX_STOP_BYTES] * MAX_STOP_STRINGS)
+    encode(Open(channel=1, stream_id=1, messages=asked.messages, stop=asked.stop))
+
+
+def test_a_longer_prompt_is_refused() -> None:
+    refused = refusal(
+        {"messages": [{"role": "user", "content": "é" * (MAX_PROMPT_BYTES // 2 + 1)}]}
+    )
+    expected = f"messages of {MAX_PROMPT_BYTES + 2} bytes exceed {MAX_PROMPT_BYTES}"
+    assert (expected, "messages") == (str(refused), refused.field)
+
+
+def test_a_completion_has_a_plain_prompt_and_the_documented_default_length() -> None:
+    expected = GenerationRequest(text="Once", max_tokens=DEFAULT_COMPLETION_TOKENS)
+    assert expected == read_completion_request({"prompt": "Once"}).generation
+    assert expected == read_completion_request({"prompt": ["Once"]}).generation
+
+
+@pytest.mark.parametrize("prompt", [None, 5, ["a", "b"], [1, 2], [[1, 2]], []])
+def test_other_prompts_are_refused(prompt: object) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        read_completion_request({"prompt": prompt})
+    assert "prompt" == refused.value.field
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("best_of", 2), ("echo", True), ("suffix", "x"), ("logprobs", 0)]
+)
+def test_what_a_completion_cannot_do_is_refused(field: str, value: object) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        read_completion_request({"prompt": "Once", field: value})
+    assert field == refused.value.field
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["messages", "prompt", *KNOWN_FIELDS]), JSON))
+def test_any_json_is_a_request_or_a_refusal(fields: dict[str, Any]) -> None:
+    for read in (read_chat_request, read_completion_request):
+        try:
+            assert isinstance(read({"messages": [USER], "prompt": "x", **fields}), ClientRequest)
+        except RequestRefused as refused:
+            if refused.field is None:
+                raise

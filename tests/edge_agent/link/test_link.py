@@ -1,0 +1,326 @@
+"""One connection: how it begins, what it carries, and why it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from edge_agent.link import link as link_module
+from edge_agent.link.link import Link
+from shared.errors import (
+    AuthRejected,
+    HandshakeRejected,
+    LinkLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from shared.protocol.fingerprint import Difference
+from shared.protocol.messages import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
+    Cancel,
+    Error,
+    ErrorCode,
+    GoingAway,
+    Goodbye,
+    Hello,
+    Open,
+    Verdict,
+    VerifierMessage,
+    Welcome,
+)
+from shared.protocol.token_ids import pack_token_ids
+from tests.support.ends.fake_verifier import Serve, VerifierSide, fake_verifier, serving
+from tests.support.ends.scripted import board
+from tests.support.ends.waiting import eventually
+
+HELLO = Hello(protocol_version=PROTOCOL_VERSION, agent_version="1", draft_model="small")
+VERDICT = Verdict(0, 0, 0, b"\x01\x00")
+
+
+@dataclass
+class Callbacks:
+    """What the link told its owner."""
+
+    welcomes: list[Welcome] = field(default_factory=list)
+    received: list[tuple[VerifierMessage, int]] = field(default_factory=list)
+
+    def link(self) -> Link:
+        return Link(
+            HELLO,
+            board(),
+            lambda message, num_bytes: self.received.append((message, num_bytes)),
+            lambda _, welcome: self.welcomes.append(welcome),
+        )
+
+
+async def end_of(url: str, callbacks: Callbacks | None = None, token: str = "t") -> Exception:
+    """The exception that a link ends with."""
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(Exception) as ending:
+            await (callbacks or Callbacks()).link().run(session, url, token)
+    return ending.value
+
+
+def end_with(serve: Serve, callbacks: Callbacks | None = None) -> Exception:
+    async def run() -> Exception:
+        async with fake_verifier(serve) as url:
+            return await end_of(url, callbacks)
+
+    return asyncio.run(run())
+
+
+def test_it_greets_and_passes_messages_on() -> None:
+    hellos: list[Hello] = []
+
+    async def serve(verifier: VerifierSide) -> None:
+        hellos.append(await verifier.welcome())
+        await verifier.send(VERDICT)
+        await verifier.send(Error("model", "sorry", channel=3))
+
+    callbacks = Callbacks()
+    ending = end_with(serve, callbacks)
+    assert [HELLO] == hellos
+    assert ["fake"] == [welcome.target_model for welcome in callbacks.welcomes]
+    assert [VERDICT, Error("model", "sorry", channel=3)] == [m for m, _ in callbacks.received]
+    assert isinstance(ending, LinkLost)
+    assert "the verifier closed the connection" == str(ending)
+
+
+def test_bytes_on_the_wire_count_payload_and_frame_header() -> None:
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.send(VERDICT)
+
+    callbacks = Callbacks()
+    end_with(serve, callbacks)
+    # [67, 0, 0, 0, b"..."]: array, type, three small numbers, 2 + 2 bytes; then 2 of the frame.
+    assert [9 + 2] == [num_bytes for _, num_bytes in callbacks.received]
+    assert 3 + 6 == callbacks.link().send(Cancel(3))
+
+
+def test_it_sends_the_token_as_bearer() -> None:
+    seen: list[str | None] = []
+
+    async def accept(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("Authorization"))
+        raise web.HTTPUnauthorized
+
+    async def run() -> Exception:
+        async with serving(accept) as url:
+            return await end_of(url + "/", token="gsd_board_secret")
+
+    assert isinstance(asyncio.run(run()), AuthRejected)
+    assert ["Bearer gsd_board_secret"] == seen
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (web.HTTPUnauthorized(), AuthRejected("the verifier does not accept this device's token")),
+        (web.HTTPForbidden(), AuthRejected("the verifier does not accept this device's token")),
+        (
+            web.HTTPServiceUnavailable(headers={"Retry-After": "7"}),
+            LinkLost("the verifier answered 503", 7.0),
+        ),
+        (
+            web.HTTPServiceUnavailable(headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+            LinkLost("the verifier answered 503"),
+        ),
+        (web.HTTPNotFound(), LinkLost("the verifier answered 404")),
+    ],
+)
+def test_an_answer_that_is_no_upgrade_says_what_to_do(
+    answer: web.HTTPException, expected: Exception
+) -> None:
+    async def accept(request: web.Request) -> web.StreamResponse:
+        raise answer
+
+    async def run() -> Exception:
+        async with serving(accept) as url:
+            return await end_of(url)
+
+    ending = asyncio.run(run())
+    assert (type(expected), str(expected)) == (type(ending), str(ending))
+    assert vars(expected) == vars(ending)
+
+
+def test_a_host_that_nobody_listens_on_cannot_be_reached() -> None:
+    async def accept(request: web.Request) -> web.StreamResponse:
+        raise AssertionError
+
+    async def run() -> tuple[str, Exception]:
+        async with serving(accept) as url:
+            pass
+        return url, await end_of(url)
+
+    url, ending = asyncio.run(run())
+    assert isinstance(ending, LinkLost)
+    assert str(ending).startswith(f"cannot reach the verifier at {url}: Cannot connect to host")
+
+
+def test_a_host_that_does_not_answer_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_SECONDS", 0.1)
+
+    async def accept(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run() -> Exception:
+        async with serving(accept) as url:
+            return await end_of(url)
+
+    assert "no answer within 0.1 s" in str(asyncio.run(run()))
+
+
+def test_a_verifier_that_does_not_greet_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_SECONDS", 0.5)
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.until_gone()
+
+    ending = end_with(serve)
+    assert isinstance(ending, LinkLost)
+    assert "the verifier did not answer the greeting within 0.5 s" == str(ending)
+
+
+VOCABULARY_ERROR = Error(
+    ErrorCode.VOCABULARY,
+    "draft model small has another vocabulary than big",
+    difference=Difference(block=None, special_ids=pack_token_ids([0, 7])),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error_type", "sentence"),
+    [
+        (
+            Error(ErrorCode.VERSION, "agent speaks protocol 1, verifier 2"),
+            HandshakeRejected,
+            "agent speaks protocol 1, verifier 2; this is protocol 1",
+        ),
+        (
+            VOCABULARY_ERROR,
+            HandshakeRejected,
+            "draft model small has another vocabulary than big: "
+            "token id 7 is ordinary here and special there",
+        ),
+        (
+            Error(ErrorCode.LIMIT, "no Hello came within 10 s"),
+            LinkLost,
+            "the verifier ended the connection: no Hello came within 10 s",
+        ),
+        (VERDICT, RemoteProtocolError, "Verdict is not allowed while greeting"),
+    ],
+)
+def test_a_greeting_may_be_refused(
+    answer: VerifierMessage, error_type: type[Exception], sentence: str
+) -> None:
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.next_of(Hello)
+        await verifier.send(answer)
+        await verifier.until_gone()
+
+    ending = end_with(serve)
+    assert (error_type, sentence) == (type(ending), str(ending))
+
+
+@pytest.mark.parametrize(
+    ("packed", "sentence"),
+    [
+        ("hello", "text frames are not allowed"),
+        (b"\xc1", "message is not valid MessagePack: FormatError"),
+        (b"\x91\x07", "message is not allowed: Invalid value 7 - at `$[0]`"),
+        (
+            bytes(MAX_MESSAGE_BYTES + 1),
+            f"websocket frame is not allowed: Message size {MAX_MESSAGE_BYTES + 1} "
+            f"exceeds limit {MAX_MESSAGE_BYTES}",
+        ),
+    ],
+)
+def test_a_verifier_that_breaks_the_protocol_is_left(packed: str | bytes, sentence: str) -> None:
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        if isinstance(packed, str):
+            await verifier.socket.send_str(packed)
+        else:
+            await verifier.socket.send_bytes(packed)
+        await verifier.until_gone()
+
+    ending = end_with(serve)
+    assert (RemoteProtocolError, sentence) == (type(ending), str(ending))
+
+
+def test_a_verifier_that_goes_away_says_when_to_come_back() -> None:
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.send(GoingAway(3.5))
+
+    ending = end_with(serve)
+    assert isinstance(ending, LinkLost)
+    assert 3.5 == ending.retry_after_seconds
+
+
+def test_a_newer_connection_of_this_device_is_a_reason_to_try_again() -> None:
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.send(Error(ErrorCode.REPLACED, "a newer connection took over"))
+        await verifier.until_gone()
+
+    ending = end_with(serve)
+    assert isinstance(ending, LinkLost)
+    assert "the verifier ended the connection: a newer connection took over" == str(ending)
+
+
+async def while_open(serve: Serve, use: Callable[[Link], None]) -> BaseException | None:
+    """Run a link, `use` it as soon as it is open, then cancel it; how it ended before that."""
+    callbacks = Callbacks()
+    link = callbacks.link()
+    async with fake_verifier(serve) as url, aiohttp.ClientSession() as session:
+        running = asyncio.create_task(link.run(session, url, "t"))
+        await eventually(lambda: bool(callbacks.welcomes))
+        use(link)
+        await asyncio.wait([running], timeout=0.5)
+        running.cancel()
+        await asyncio.wait([running])
+        return None if running.cancelled() else running.exception()
+
+
+def test_cancelled_it_says_goodbye() -> None:
+    received: list[object] = []
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.until_gone()
+        received.extend(verifier.received[1:])
+
+    def send(link: Link) -> None:
+        assert link.takes_streams
+        link.send(Cancel(1))
+
+    assert asyncio.run(while_open(serve, send)) is None
+    assert [Cancel(1), Goodbye()] == received
+
+
+def test_more_messages_than_can_wait_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "MAX_QUEUED_MESSAGES", 4)
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.until_gone()
+
+    def overrun(link: Link) -> None:
+        assert [9, 9, 9, 9, 0] == [link.send(Cancel(1)) for _ in range(5)]
+
+    ending = asyncio.run(while_open(serve, overrun))
+    assert isinstance(ending, LinkLost)
+
+
+def test_a_message_that_is_too_long_is_not_sent() -> None:
+    with pytest.raises(LocalProtocolError):
+        Callbacks().link().send(Open(0, 0, text="x" * MAX_MESSAGE_BYTES))

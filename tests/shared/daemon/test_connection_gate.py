@@ -1,0 +1,254 @@
+"""The door of a port: who asks for nothing goes in time, and no more of them stay than may."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.daemon.connection_gate import Door, DoorLimits, Visitor, is_our_error, visitor_of
+
+
+class Clock:
+    """`call_later` and `time` of an event loop that a test turns by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(self, self.now + seconds, call))
+        return self.timers[-1]
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer.due <= self.now]:
+            if timer in self.timers:
+                self.timers.remove(timer)
+                timer.call()
+
+
+class Timer:
+    def __init__(self, clock: Clock, due: float, call: Callable[[], None]) -> None:
+        self.clock, self.due, self.call = clock, due, call
+
+    def cancel(self) -> None:
+        if self in self.clock.timers:
+            self.clock.timers.remove(self)
+
+
+class Wire:
+    """A transport."""
+
+    def __init__(self, address: str, visitor: Visitor) -> None:
+        self.address, self.visitor = address, visitor
+        self.is_aborted = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return (self.address, 1234) if name == "peername" else default
+
+    def get_protocol(self) -> Visitor:
+        return self.visitor
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+class Handler:
+    """An HTTP server's end of a connection: notes what it is called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def connection_made(self, transport: Wire) -> None:
+        self.calls.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def eof_received(self) -> bool:
+        self.calls.append("eof")
+        return True
+
+    def pause_writing(self) -> None:
+        self.calls.append("pause")
+
+    def resume_writing(self) -> None:
+        self.calls.append("resume")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.calls.append(error)
+
+
+def make_door(max_idle: int = 100) -> tuple[Door, Clock]:
+    clock = Clock()
+    limits = DoorLimits(max_idle=max_idle, idle_seconds=10.0, stall_seconds=30.0)
+    return Door(Handler, clock.call_later, clock.time, limits), clock
+
+
+def visit(door: Door, address: str = "1.1.1.1") -> Wire:
+    visitor = door()
+    wire = Wire(address, visitor)
+    visitor.connection_made(wire)
+    return wire
+
+
+def leave(wire: Wire) -> None:
+    wire.visitor.connection_lost(None)
+
+
+def test_everything_is_handed_on() -> None:
+    door, _ = make_door()
+    visitor = visit(door).visitor
+    visitor.data_received(b"GET")
+    visitor.pause_writing()
+    visitor.resume_writing()
+    assert visitor.eof_received()
+    error = ConnectionError()
+    visitor.connection_lost(error)
+    assert ["made", b"GET", "pause", "resume", "eof", error] == visitor._handler.calls
+
+
+def test_who_asks_for_nothing_has_to_go() -> None:
+    door, clock = make_door()
+    wire = visit(door)
+    wire.visitor.data_received(b"GET / HT")  # a head that never ends is none
+    clock.advance(9.9)
+    assert not wire.is_aborted
+    clock.advance(0.1)
+    assert wire.is_aborted
+    assert 0 == door.num_idle
+
+
+def test_a_request_in_hand_may_take_its_time() -> None:
+    door, clock = make_door()
+    wire = visit(door)
+    with wire.visitor.in_hand():
+        assert (0, 1) == (door.num_idle, door.num_in_hand)
+        clock.advance(1000.0)
+        assert not wire.is_aborted
+    assert (1, 0) == (door.num_idle, door.num_in_hand)
+    clock.advance(10.0)
+    assert wire.is_aborted
+
+
+def test_a_connection_that_was_lost_during_its_request_is_not_counted_again() -> None:
+    door, clock = make_door()
+    wire = visit(door)
+    with wire.visitor.in_hand():
+        leave(wire)
+    assert (0, 0, []) == (door.num_idle, door.num_in_hand, clock.timers)
+
+
+def test_who_reads_nothing_has_to_go() -> None:
+    door, clock = make_door()
+    wire = visit(door)
+    with wire.visitor.in_hand():
+        wire.visitor.pause_writing()
+        clock.advance(20.0)
+        wire.visitor.resume_writing()
+        clock.advance(20.0)
+        wire.visitor.pause_writing()
+        assert not wire.is_aborted
+        clock.advance(30.0)
+        assert wire.is_aborted
+
+
+def test_the_oldest_makes_room() -> None:
+    door, _ = make_door(max_idle=2)
+    first, second, third = (visit(door) for _ in range(3))
+    assert [True, False, False] == [wire.is_aborted for wire in (first, second, third)]
+    assert (2, 1) == (door.num_idle, door.num_sent_away)
+
+
+def test_a_crowd_makes_room_for_others_not_they_for_it() -> None:
+    door, _ = make_door(max_idle=10)
+    lonely = visit(door, "2.2.2.2")
+    crowd = [visit(door, "6.6.6.6") for _ in range(1000)]
+    newcomer = visit(door, "3.3.3.3")
+    assert not lonely.is_aborted
+    assert not newcomer.is_aborted
+    assert 8 == sum(not wire.is_aborted for wire in crowd)
+
+
+def test_a_crowd_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    door, _ = make_door(max_idle=1)
+    for _ in range(100):
+        visit(door)
+    sentence = "more than 1 connections ask for nothing; the oldest of 1.1.1.1 makes room"
+    assert [sentence] == caplog.messages
+
+
+def test_who_is_deaf_hands_nothing_on_but_still_counts() -> None:
+    door, _ = make_door()
+    visitor = visit(door).visitor
+    counts: list[int] = []
+    visitor.on_bytes = counts.append
+    visitor.data_received(b"abc")
+    visitor.is_deaf = True
+    visitor.data_received(b"defg")
+    assert ([3, 4], ["made", b"abc"]) == (counts, visitor._handler.calls)
+
+
+def test_a_visitor_is_found_by_its_transport() -> None:
+    door, _ = make_door()
+    wire = visit(door)
+    assert wire.visitor is visitor_of(wire)
+    assert wire.visitor.door is door
+    assert visitor_of(None) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.floats(0, 12))))
+def test_whatever_comes_and_goes_nobody_is_lost_and_no_timer_left(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    door, clock = make_door(max_idle=4)
+    wires: list[Wire] = []
+    for address, what, seconds in steps:
+        clock.advance(seconds)
+        match what:
+            case 0 | 1 | 2:
+                wires.append(visit(door, address))
+            case 3 if wires:
+                leave(wires.pop(0))
+            case 4 if wires:
+                with wires[-1].visitor.in_hand():
+                    clock.advance(seconds)
+            case _ if wires:
+                wires[0].visitor.pause_writing()
+                wires[0].visitor.resume_writing()
+        for wire in [wire for wire in wires if wire.is_aborted]:
+            wires.remove(wire)
+            leave(wire)
+        assert door.num_idle == len(wires) <= 4
+    for wire in wires:
+        leave(wire)
+    assert (0, 0, [], {}) == (door.num_idle, door.num_in_hand, clock.timers, door._idle)
+
+
+@pytest.mark.parametrize(("code", "is_ours"), [(400, False), (413, False), (500, True)])
+def test_what_strangers_send_is_no_error_of_ours(code: int, is_ours: bool) -> None:
+    class HttpError(Exception):
+        def __init__(self) -> None:
+            self.code = code
+
+    error = HttpError()
+    record = logging.LogRecord("h", logging.ERROR, "", 1, "m", None, (HttpError, error, None))
+    assert is_ours is is_our_error(record)
+
+
+def test_who_is_gone_before_the_answer_is_no_error_of_ours() -> None:
+    exc_info = (ConnectionResetError, ConnectionResetError(), None)
+    assert not is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))
+
+
+def test_any_other_record_is_kept() -> None:
+    for exc_info in (None, (ZeroDivisionError, ZeroDivisionError(), None)):
+        assert is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))

@@ -1,0 +1,54 @@
+"""Sockets that take connections before anybody serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import aiohttp
+import pytest
+
+from shared.daemon.http_server import listen
+from tests.support.ends.scripted import scripted_service
+from verifier.server.server import VerifierServer
+
+
+def test_who_connects_before_the_verifier_serves_is_served_when_it_does() -> None:
+    async def ask_too_early() -> int:
+        sockets = listen("127.0.0.1", 0)
+        port = sockets[0].getsockname()[1]
+        async with aiohttp.ClientSession() as http:
+            asking = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/healthz"))
+            await asyncio.sleep(0.05)
+            assert not asking.done()
+            server = VerifierServer(
+                scripted_service(), {}, heartbeat_seconds=20.0, max_connections=1
+            )
+            await server.start(sockets)
+            try:
+                async with await asking as reply:
+                    return reply.status
+            finally:
+                await server.stop()
+
+    assert 200 == asyncio.run(ask_too_early())
+
+
+def test_an_address_in_use_is_an_error_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"Address already in use.*{port}"):
+            listen("127.0.0.1", port)
+
+
+def test_an_unknown_host_is_an_error() -> None:
+    with pytest.raises(OSError, match="not known"):
+        listen("no-such-host.invalid", 0)
+
+
+def test_every_address_of_a_host_is_listened_on() -> None:
+    sockets = listen("", 0)
+    families = {one.family for one in sockets}
+    for one in sockets:
+        one.close()
+    assert socket.AF_INET in families

@@ -1,0 +1,73 @@
+"""The form of a Draft: which tokens, which rows, and where its chunk ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shared.errors import RemoteProtocolError
+from shared.protocol.draft_packing import pack_rows, unpack_draft
+from shared.protocol.messages import Draft
+from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sparse_row import SparseRow
+
+VOCAB_SIZE = 10
+
+
+def row(*token_ids: int) -> SparseRow:
+    weights = np.arange(len(token_ids), 0, -1, dtype=np.uint16)
+    return SparseRow(token_ids=np.array(token_ids, dtype=np.uint32), weights=weights)
+
+
+def draft(token_ids: list[int], *rows: SparseRow) -> Draft:
+    packed = pack_rows(rows) if rows else b""
+    return Draft(channel=3, base=4, offset=2, tokens=pack_token_ids(token_ids), rows=packed)
+
+
+def shape(message: Draft) -> list[tuple[int, list[int] | None, bool]]:
+    """Token id, ids of its row and whether it ends the chunk."""
+    extension = unpack_draft(message, VOCAB_SIZE)
+    assert (4, 6) == (extension.base, extension.position)
+    return [
+        (
+            token.token_id,
+            None if token.row is None else token.row.token_ids.tolist(),
+            token.ends_chunk,
+        )
+        for token in extension.tokens
+    ]
+
+
+def test_without_rows_all_tokens_are_bare() -> None:
+    assert [(1, None, False), (2, None, True)] == shape(draft([1, 2]))
+
+
+def test_every_token_has_its_row() -> None:
+    expected = [(1, [1, 5], False), (2, [7, 2], True)]
+    assert expected == shape(draft([1, 2], row(1, 5), row(7, 2)))
+
+
+def test_a_guess_of_the_bonus_comes_first_and_has_no_row() -> None:
+    assert [(9, None, False), (1, [1, 5], True)] == shape(draft([9, 1], row(1, 5)))
+
+
+def test_a_draft_without_tokens_is_a_pass() -> None:
+    assert [] == shape(draft([]))
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (draft([1], row(1), row(1)), "2 rows came for 1 draft tokens"),
+        (draft([], row(1)), "1 rows came for 0 draft tokens"),
+        (draft([1, 2, 3], row(3)), "1 rows came for 3 draft tokens"),
+        (draft([1, 2], row(1), row(1)), "the row of draft token 1 does not hold that token"),
+        (draft([9, 2], row(1)), "the row of draft token 1 does not hold that token"),
+        (draft([10]), "token id 10 is outside the vocabulary of 10"),
+        (draft([1], row(1, 10)), "token id 10 is outside the vocabulary of 10"),
+    ],
+)
+def test_what_does_not_belong_together_is_an_error(message: Draft, sentence: str) -> None:
+    with pytest.raises(RemoteProtocolError) as error:
+        unpack_draft(message, VOCAB_SIZE)
+    assert sentence == str(error.value)

@@ -1,0 +1,76 @@
+"""Token ids survive the wire, and what is not token ids is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import RemoteProtocolError
+from shared.protocol.token_ids import count_token_ids, pack_token_ids, unpack_token_ids
+
+VOCAB_SIZE = 1 << 24
+
+narrow_ids = st.lists(st.integers(0, (1 << 16) - 1))
+wide_ids = st.lists(st.integers(0, VOCAB_SIZE - 1))
+
+
+@given(narrow_ids | wide_ids)
+def test_ids_come_back_as_they_went(token_ids: list[int]) -> None:
+    unpacked = unpack_token_ids(pack_token_ids(token_ids), VOCAB_SIZE)
+    assert np.uint32 == unpacked.dtype
+    assert token_ids == unpacked.tolist()
+
+
+@given(narrow_ids | wide_ids)
+def test_an_array_packs_like_a_list(token_ids: list[int]) -> None:
+    assert pack_token_ids(token_ids) == pack_token_ids(np.array(token_ids, dtype=np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "packed"),
+    [
+        ([], ""),
+        ([0], "0000"),
+        ([1, 0x1234, 0xFFFF], "0100 3412 ffff"),
+        ([0xABCDEF], "efcdab"),
+        ([1, 0x10000], "010000 000001 00"),
+        ([1, 2, 0x10000], "010000 020000 000001"),
+    ],
+)
+def test_ids_are_little_endian_in_two_bytes_or_three(token_ids: list[int], packed: str) -> None:
+    assert len(token_ids) == count_token_ids(bytes.fromhex(packed))
+    assert bytes.fromhex(packed) == pack_token_ids(token_ids)
+    assert token_ids == unpack_token_ids(bytes.fromhex(packed), VOCAB_SIZE).tolist()
+
+
+@pytest.mark.parametrize(
+    ("packed", "sentence"),
+    [
+        ("00", "token ids of 1 bytes are malformed"),
+        ("010000 000001 01", "token ids of 7 bytes are malformed"),  # no padding
+        ("010000 0000", "token ids of 5 bytes are malformed"),
+        ("0a00", "token id 10 is outside the vocabulary of 10"),
+        ("000000 ffffff 00", "token id 16777215 is outside the vocabulary of 10"),
+    ],
+)
+def test_malformed_ids_are_refused(packed: str, sentence: str) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        unpack_token_ids(bytes.fromhex(packed), 10)
+    assert sentence == str(caught.value)
+
+
+def test_the_last_id_of_the_vocabulary_is_inside() -> None:
+    assert [9] == unpack_token_ids(pack_token_ids([9]), 10).tolist()
+
+
+@given(st.binary(max_size=40), st.integers(0, VOCAB_SIZE))
+def test_any_bytes_are_ids_of_the_vocabulary_or_a_protocol_error(
+    packed: bytes, vocab_size: int
+) -> None:
+    try:
+        unpacked = unpack_token_ids(packed, vocab_size)
+    except RemoteProtocolError:
+        return
+    assert (unpacked < vocab_size).all()

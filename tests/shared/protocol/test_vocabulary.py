@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import RemoteProtocolError
+from shared.protocol import vocabulary
+from shared.protocol.vocabulary import (
+    Vocabulary,
+    pack_vocabulary,
+    unpack_vocabulary,
+    vocabulary_tag,
+)
+
+
+@given(tokens=st.lists(st.binary(max_size=8), min_size=1, max_size=70), part=st.data())
+def test_a_vocabulary_travels_unchanged(tokens: list[bytes], part: st.DataObject) -> None:
+    special_ids = part.draw(st.frozensets(st.integers(0, len(tokens) - 1)))
+    packed = pack_vocabulary(tokens, special_ids)
+    assert Vocabulary(tuple(tokens), special_ids) == unpack_vocabulary(packed)
+
+
+def test_other_bytes_have_another_name() -> None:
+    tags = {vocabulary_tag(pack_vocabulary([b"a", b"b"], ids)) for ids in (frozenset(), {0})}
+    assert 2 == len(tags)
+
+
+@given(packed=st.binary(max_size=60))
+def test_whatever_comes_is_a_vocabulary_or_an_error(packed: bytes) -> None:
+    with suppress(RemoteProtocolError):
+        assert unpack_vocabulary(packed).token_bytes
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([[], b""], "vocabulary cannot be read"),
+        ([[b"a"], b"\x05\x00"], "token id"),
+        ([["a"], b""], "vocabulary cannot be read"),
+        ({"a": 1}, "vocabulary cannot be read"),
+    ],
+)
+def test_what_is_none_is_an_error(content: object, sentence: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=sentence):
+        unpack_vocabulary(msgspec.msgpack.encode(content))
+
+
+def test_what_is_too_long_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "MAX_VOCABULARY_BYTES", 4)
+    with pytest.raises(RemoteProtocolError, match="vocabulary of 5 bytes exceeds 4"):
+        unpack_vocabulary(b"12345")

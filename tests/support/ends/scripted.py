@@ -1,0 +1,87 @@
+"""The scripted target with its tokenizer and drafters, and the text that must come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
+from edge_agent.generation.generation import GenerationRequest
+from shared.protocol.text import TextAssembler
+from shared.speculation.noise import Domain
+from shared.speculation.sampling import dense_probabilities
+from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
+from shared.speculation.verification import draw_dense
+from tests.support.ends.loopback import make_service, round_settings
+from verifier.engine.service import VerifierService
+from verifier.policies import DraftLengthPolicy
+from verifier.rounds.planner import RoundSettings
+from verifier.target.scripted_target import ScriptedLogits, ScriptedTarget
+from verifier.target.scripted_tokenizer import ScriptedTokenizer
+
+VOCAB_SIZE = 64
+MODEL_SEED = 7
+
+
+class EndlessModel:
+    """A scripted model that never ends its text."""
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self.vocab_size = model.vocab_size
+        self._model = model
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Those of the model, but for the end of a text."""
+        logits = self._model.logits(tokens).copy()
+        logits[SCRIPTED_END_ID] = -1e4
+        return logits
+
+
+TARGET = EndlessModel(ScriptedModel(VOCAB_SIZE, MODEL_SEED))
+
+
+def scripted_service(
+    target: ScriptedLogits = TARGET,
+    *,
+    settings: RoundSettings | None = None,
+    policy: DraftLengthPolicy | None = None,
+    delay_seconds: Callable[[int], float] = lambda num_tokens: 0.0,
+    max_streams_per_device: int = 64,
+    context_tokens: int = 4096,
+) -> VerifierService:
+    """A verifier without a port over a scripted target."""
+    return make_service(
+        ScriptedTarget(target, delay_seconds=delay_seconds, context_tokens=context_tokens),
+        ScriptedTokenizer(target.vocab_size),
+        settings or round_settings(),
+        policy,
+        max_streams_per_device=max_streams_per_device,
+    )
+
+
+def board(
+    disagreement: float = 0.2, *, num_slots: int = 4, seconds_per_token: float = 0.0
+) -> ScriptedDrafter:
+    """A drafter that agrees with `TARGET` more or less."""
+    model = ScriptedModel(VOCAB_SIZE, MODEL_SEED, disagreement=disagreement)
+    return scripted_drafter(model, num_slots=num_slots, seconds_per_token=seconds_per_token)
+
+
+def target_text(request: GenerationRequest, target: ScriptedLogits = TARGET) -> str:
+    """What the target alone writes in `coupled` (greedy is a part of it), by the reference."""
+    assert request.seed is not None
+    assert request.max_tokens is not None
+    tokenizer = ScriptedTokenizer(target.vocab_size)
+    turns = [(turn.role, turn.content) for turn in request.messages]
+    tokens = tokenizer.encode_chat(turns) if turns else tokenizer.encode_text(request.text)
+    text = TextAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
+    pieces = []
+    for position in range(request.max_tokens):
+        probs = dense_probabilities(target.logits(tokens), request.sampling)
+        tokens.append(draw_dense(probs, request.seed, position, Domain.COUPLED))
+        pieces.append(text.push(tokens[-1]))
+        if tokens[-1] in tokenizer.end_ids or text.is_stopped:
+            break
+    return "".join(pieces) + text.close()

@@ -1,0 +1,147 @@
+"""Hypothesis strategies for every message, within all limits of the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shared.protocol.fingerprint import Difference
+from shared.protocol.messages import (
+    MAX_DRAFT_TOKENS,
+    MAX_NAME_LENGTH,
+    MAX_POSITION,
+    MAX_SENTENCE_LENGTH,
+    MAX_STOP_STRINGS,
+    Cancel,
+    ChatMessage,
+    Draft,
+    Error,
+    Finish,
+    GoingAway,
+    Goodbye,
+    Hello,
+    Message,
+    Open,
+    Opened,
+    Ready,
+    Resume,
+    Status,
+    Verdict,
+    Welcome,
+)
+from shared.speculation.sampling import SamplingParameters
+
+packed = st.binary(max_size=40)
+wire_integers = st.integers(-(1 << 63), (1 << 64) - 1)  # all that MessagePack has
+names = st.text(max_size=20) | st.just("n" * MAX_NAME_LENGTH)
+channels = st.integers(0, (1 << 32) - 1)
+positions = st.integers(0, MAX_POSITION)
+draft_lengths = st.integers(0, MAX_DRAFT_TOKENS)
+numbers_of_63_bits = st.integers(0, (1 << 63) - 1)
+microseconds = st.integers(0, (1 << 40) - 1)
+modes = st.sampled_from(["rejection", "coupled"])
+samplings = st.builds(
+    SamplingParameters,
+    temperature=st.floats(0, 100),
+    top_k=st.integers(0, 1 << 24),
+    top_p=st.floats(0, 1, exclude_min=True),
+)
+chat_messages = st.builds(ChatMessage, role=st.text(max_size=32), content=st.text(max_size=30))
+stop_strings = st.lists(st.text(min_size=1, max_size=20), max_size=MAX_STOP_STRINGS).map(tuple)
+finishes = st.builds(
+    Finish,
+    reason=st.sampled_from(["stop", "end", "length", "context", "cancelled"]),
+    text_bytes=st.integers(0, 1 << 30),
+)
+differences = st.builds(
+    Difference,
+    block=st.none() | st.integers(0, 1000),
+    token_bytes=st.lists(packed, max_size=4).map(tuple),
+    special_ids=packed,
+)
+
+MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
+    Hello: st.builds(
+        Hello,
+        protocol_version=wire_integers,
+        agent_version=names,
+        draft_model=names,
+        vocab_size=st.integers(0, (1 << 24) - 1),
+        fingerprint=packed,
+        context_tokens=st.integers(0, (1 << 32) - 1),
+        draft_microseconds=microseconds,
+        max_streams=st.integers(1, 4096),
+    ),
+    Open: st.builds(
+        Open,
+        channel=channels,
+        stream_id=numbers_of_63_bits,
+        messages=st.lists(chat_messages, max_size=3).map(tuple),
+        text=st.text(max_size=30),
+        prompt=packed,
+        committed=packed,
+        sampling=samplings | st.just(SamplingParameters()),
+        seed=st.none() | numbers_of_63_bits,
+        stop=stop_strings,
+        max_tokens=st.none() | st.integers(1, MAX_POSITION),
+        acceptance_mode=st.none() | modes,
+        draft_length=st.none() | draft_lengths,
+    ),
+    Resume: st.builds(Resume, channel=channels, stream_id=numbers_of_63_bits, position=positions),
+    Ready: st.builds(Ready, channel=channels),
+    Draft: st.builds(
+        Draft,
+        channel=channels,
+        base=positions,
+        offset=positions,
+        tokens=packed,
+        drafting_milliseconds=st.integers(0, (1 << 32) - 1),
+        rows=packed,
+    ),
+    Cancel: st.builds(Cancel, channel=channels),
+    Status: st.builds(Status, draft_microseconds=microseconds),
+    Goodbye: st.builds(Goodbye),
+    Welcome: st.builds(
+        Welcome,
+        protocol_version=wire_integers,
+        target_model=names,
+        vocab_size=st.integers(0, 1 << 24),
+        epoch=st.integers(0, 1 << 40),
+        context_tokens=st.integers(0, 1 << 32),
+        max_streams=st.integers(1, 4096),
+    ),
+    Opened: st.builds(
+        Opened,
+        channel=channels,
+        prompt=packed,
+        seed=numbers_of_63_bits,
+        acceptance_mode=modes,
+        cached_prefix_tokens=st.integers(0, 1 << 24),
+        sampling=samplings | st.just(SamplingParameters()),
+        stop=stop_strings,
+        max_tokens=st.none() | st.integers(1, MAX_POSITION),
+        draft_length=st.none() | draft_lengths,
+    ),
+    Verdict: st.builds(
+        Verdict,
+        channel=channels,
+        position=positions,
+        num_accepted=draft_lengths,
+        tokens=packed,
+        window=draft_lengths,
+        draft_length=draft_lengths,
+        finish=st.none() | finishes,
+    ),
+    Error: st.builds(
+        Error,
+        code=st.text(max_size=32),
+        sentence=st.text(max_size=60) | st.just("s" * MAX_SENTENCE_LENGTH),
+        channel=st.none() | channels,
+        field=names,
+        difference=st.none() | differences,
+    ),
+    GoingAway: st.builds(GoingAway, retry_after_seconds=st.floats(0, 3600)),
+}
+
+messages = st.one_of(*MESSAGE_STRATEGIES.values())

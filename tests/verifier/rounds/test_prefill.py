@@ -1,0 +1,134 @@
+"""Prompts may lengthen the round of those who wait for their next token only so much."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.protocol.draft_path import DraftToken, Path
+from tests.support.ends.planning import make_curve, make_stream
+from verifier.cost_curve.curve import CostCurve, CostGrid
+from verifier.rounds.prefill import PrefillLimits, prompt_tokens
+from verifier.streams.stream import Stream
+
+
+def limits(
+    *, chunk_tokens: int = 128, least_tokens: int = 4, slowdown_limit: float = 0.5
+) -> PrefillLimits:
+    return PrefillLimits(
+        chunk_tokens=chunk_tokens, least_tokens=least_tokens, slowdown_limit=slowdown_limit
+    )
+
+
+def prompt(num_tokens: int = 1000, num_cached: int = 0) -> Stream:
+    stream = make_stream(prompt_ids=(11,) * num_tokens)
+    stream.num_cached_tokens = num_cached
+    return stream
+
+
+def decoding(num_live: int = 0, num_tokens: int = 16) -> Stream:
+    stream = prompt(num_tokens, num_tokens - 1)
+    stream.path = Path(end=num_live, live=(DraftToken(31),) * num_live)
+    return stream
+
+
+def test_alone_a_prompt_is_read_as_fast_as_the_chunk_allows() -> None:
+    assert 128 == prompt_tokens([prompt(), prompt()], 64, make_curve(), limits())
+    assert 128 == prompt_tokens([], 64, make_curve(), limits())
+
+
+def test_without_a_prompt_there_is_nothing_to_bound() -> None:
+    assert 128 == prompt_tokens([decoding()], 64, make_curve(), limits(slowdown_limit=0.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 50),  # 0.101 s for one token; 0.0505 s more are 50 tokens
+        ({"slowdown_limit": 1.0}, 101),
+        ({"slowdown_limit": 9.0}, 128),
+        ({"slowdown_limit": 0.0}, 4),
+        ({"slowdown_limit": 0.0, "least_tokens": 16}, 16),
+        ({"slowdown_limit": 0.0, "least_tokens": 16, "chunk_tokens": 7}, 7),
+        ({"chunk_tokens": 20}, 20),
+    ],
+)
+def test_a_round_with_a_prompt_takes_so_much_longer(
+    changes: dict[str, float], expected: int
+) -> None:
+    bounds = limits(**changes)  # type: ignore[arg-type]
+    assert expected == prompt_tokens([prompt(), decoding()], 64, make_curve(), bounds)
+
+
+def test_the_round_without_a_prompt_has_the_drafts_of_those_who_wait() -> None:
+    streams = [prompt(), decoding(num_live=19), decoding(num_live=20)]
+    bounds = limits(slowdown_limit=1.0, chunk_tokens=1000)
+    assert [141, 112, 102] == [
+        prompt_tokens(streams, num_drafts, make_curve(), bounds) for num_drafts in (64, 10, 0)
+    ]
+
+
+def test_what_a_prompt_has_read_already_makes_its_next_part_dearer() -> None:
+    curve = CostCurve(CostGrid((0, 100), (0, 1000), ((0.1, 0.2), (0.2, 0.3))))
+    bounds = limits(slowdown_limit=1.0)
+    one = decoding(num_tokens=10)  # 0.102 s
+    new, long = prompt(), prompt(num_cached=400)
+    # Each token more costs 1.1 ms; the 400 tokens before it 40 ms.
+    assert 92 == prompt_tokens([new, one], 64, curve, bounds)
+    assert 56 == prompt_tokens([long, one], 64, curve, bounds)
+    # The first prompt ends after 30 tokens; then the second brings its context in.
+    assert 56 == prompt_tokens([prompt(30), long, one], 64, curve, bounds)
+    assert 40 == prompt_tokens([prompt(40), prompt(1000, 600), one], 64, curve, bounds)
+
+
+curves = st.builds(
+    lambda first, steps, context_step: CostCurve(
+        CostGrid(
+            (1, 4, 16, 64, 256),
+            (0, 500),
+            tuple(
+                tuple(first + context * context_step + sum(steps[:i]) for i in range(5))
+                for context in (0, 1)
+            ),
+        )
+    ),
+    first=st.floats(0.001, 0.1),
+    steps=st.lists(st.floats(0.0, 0.1), min_size=4, max_size=4),
+    context_step=st.floats(0.0, 0.1),
+)
+
+
+@given(
+    curve=curves,
+    prompts=st.lists(st.tuples(st.integers(2, 300), st.integers(0, 300)), min_size=1, max_size=3),
+    lives=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    slowdown_limit=st.floats(0.0, 3.0),
+    chunk_tokens=st.integers(1, 200),
+)
+def test_it_is_the_largest_number_within_the_limit(
+    curve: CostCurve,
+    prompts: list[tuple[int, int]],
+    lives: list[int],
+    slowdown_limit: float,
+    chunk_tokens: int,
+) -> None:
+    reading = [prompt(pending + cached, cached) for pending, cached in prompts]
+    others = [decoding(num_live) for num_live in lives]
+    bounds = limits(chunk_tokens=chunk_tokens, slowdown_limit=slowdown_limit)
+    num_read = prompt_tokens([*reading, *others], 8, curve, bounds)
+
+    def seconds(num_read: int) -> float:
+        context_tokens = 16 * len(others)
+        num_tokens = len(others) + min(sum(lives), 8) + num_read
+        for pending, cached in prompts:
+            if num_read > 0:
+                context_tokens += cached + min(pending, num_read)
+            num_read -= min(pending, num_read)
+        return curve.round_seconds(num_tokens, context_tokens)
+
+    longest = (1 + slowdown_limit) * seconds(0)
+    least = min(4, chunk_tokens)
+    assert least <= num_read <= chunk_tokens
+    assert num_read == least or seconds(num_read) <= longest
+    assert num_read == chunk_tokens or seconds(num_read + 1) > longest

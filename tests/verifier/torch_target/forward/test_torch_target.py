@@ -1,0 +1,199 @@
+"""The torch target reads any mix of streams as it would read each one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from shared.speculation.sampling import GREEDY
+from tests.support.models.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
+from verifier.rounds.blocks import BlockPool
+from verifier.target.round import NON_FINITE_LOGITS, ItemOutcome, Round, RoundItem, Verify
+from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
+
+BLOCK_TOKENS = 4
+NUM_BLOCKS = 40
+CPU = torch.device("cpu")
+
+# Logits of these models reach 20; the largest difference seen was 2e-5.
+TOLERANCE = 2e-4
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products this small take longer when two threads wait for each other."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def torch_target(model: PreTrainedModel) -> TorchTarget:
+    return TorchTarget(
+        model,
+        device=CPU,
+        dtype=torch.float32,
+        num_blocks=NUM_BLOCKS,
+        block_tokens=BLOCK_TOKENS,
+        context_tokens=256,
+        model_name="tiny",
+    )
+
+
+def check(drafts: tuple[int, ...] = ()) -> Verify:
+    return Verify(drafts, (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
+
+
+def read_alone(model: PreTrainedModel, token_ids: list[int]) -> Tensor:
+    """Logits [num_tokens, vocab_size] by transformers itself."""
+    with torch.inference_mode():
+        logits: Tensor = model(torch.tensor([token_ids])).logits[0]
+    return logits
+
+
+class Streams:
+    """Streams over one target, each with the tokens that its blocks hold."""
+
+    def __init__(self, make_model: Callable[[], PreTrainedModel]) -> None:
+        self.model = make_model()
+        self.target = torch_target(make_model())
+        self.pool = BlockPool(NUM_BLOCKS, BLOCK_TOKENS)
+        self.cached: dict[int, list[int]] = {}
+        self.limits: dict[int, int] = {}
+
+    def open(self, stream: int, num_tokens: int) -> None:
+        self.pool.reserve(stream, num_tokens)
+        self.cached[stream] = []
+        self.limits[stream] = num_tokens
+
+    def read(self, parts: dict[int, list[int]], num_drafts: dict[int, int]) -> float:
+        """One round over some streams; the largest difference to reading each alone."""
+        items = [
+            RoundItem(
+                stream=stream,
+                token_ids=tuple(token_ids),
+                num_cached_tokens=len(self.cached[stream]),
+                block_table=self.pool.grow(stream, len(self.cached[stream]) + len(token_ids)),
+                verify=check(tuple(token_ids[len(token_ids) - num_drafts[stream] :])),
+            )
+            for stream, token_ids in parts.items()
+        ]
+        with torch.inference_mode():
+            logits = self.target.logits(Round(tuple(items)))
+        expected = []
+        for stream, token_ids in parts.items():
+            self.cached[stream] += token_ids
+            alone = read_alone(self.model, self.cached[stream])
+            expected.append(alone[-num_drafts[stream] - 1 :])
+        return float((torch.cat(expected) - logits).abs().max())
+
+    @property
+    def num_free_tokens(self) -> int:
+        return self.pool.num_free_blocks * BLOCK_TOKENS
+
+    def room(self, stream: int) -> int:
+        return self.limits[stream] - len(self.cached[stream])
+
+    def roll_back(self, stream: int, num_tokens: int) -> None:
+        del self.cached[stream][num_tokens:]
+        self.pool.shrink(stream, num_tokens)
+
+    def close(self, stream: int) -> None:
+        self.pool.release(stream)
+        del self.cached[stream]
+
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": tiny_llama,
+    "qwen3": tiny_qwen3,
+    "gemma3": tiny_gemma3,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(deadline=None, max_examples=15)
+@given(st.randoms(use_true_random=False))
+def test_accepting_rolling_back_and_freeing_leaves_every_stream_as_if_alone(
+    name: str, random: Random
+) -> None:
+    streams = Streams(MODELS[name])
+    for number in range(12):
+        num_tokens = random.randint(8, 40)
+        if len(streams.cached) < 4 and num_tokens <= streams.num_free_tokens:
+            streams.open(number, num_tokens)
+        parts = {
+            stream: [random.randrange(VOCAB_SIZE) for _ in range(random.randint(1, room))]
+            for stream in streams.cached
+            if (room := min(streams.room(stream), 9)) and random.random() < 0.8
+        }
+        if not parts:
+            continue
+        num_drafts = {stream: random.randrange(len(part)) for stream, part in parts.items()}
+        assert streams.read(parts, num_drafts) < TOLERANCE
+        for stream in parts:
+            num_rejected = random.randint(0, num_drafts[stream])
+            streams.roll_back(stream, len(streams.cached[stream]) - num_rejected)
+            if random.random() < 0.2:
+                streams.close(stream)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_long_prompt_in_chunks_is_read_as_one(name: str) -> None:
+    streams = Streams(MODELS[name])
+    streams.open(0, 150)
+    token_ids = [i * i % VOCAB_SIZE for i in range(150)]
+    for start, end in ((0, 70), (70, 71), (71, 140), (140, 150)):
+        assert streams.read({0: token_ids[start:end]}, {0: min(8, end - start - 1)}) < TOLERANCE
+
+
+def test_a_round_without_checks_makes_no_logits_and_no_outcomes() -> None:
+    target = torch_target(tiny_llama())
+    round_ = Round((RoundItem(0, (1, 2, 3), 0, (0,), None),))
+    assert (None,) == target.verify(round_).items
+    with torch.inference_mode():
+        assert (0, VOCAB_SIZE) == target.logits(round_).shape
+
+
+def test_outcomes_stand_with_the_items_that_asked() -> None:
+    target = torch_target(tiny_llama())
+    first, second = (int(read_alone(tiny_llama(), ids)[-1].argmax()) for ids in ([1, 2, 3], [4]))
+    wrong = (first + 1) % VOCAB_SIZE
+    items = (
+        RoundItem(0, (1, 2, 3, wrong), 0, (3,), check((wrong,))),
+        RoundItem(1, (9, 9, 9), 0, (1,), None),
+        RoundItem(2, (4,), 0, (2,), check()),
+    )
+    outcomes = target.verify(Round(items)).items
+    assert (ItemOutcome(0, first), None, ItemOutcome(0, second)) == outcomes
+
+
+def test_a_broken_stream_fails_alone() -> None:
+    model = tiny_llama()
+    expected = int(read_alone(model, [1, 2])[-1].argmax())
+    with torch.no_grad():
+        model.model.embed_tokens.weight[5] = torch.nan
+    target = torch_target(model)
+    items = (RoundItem(0, (5,), 0, (0,), check()), RoundItem(1, (1, 2), 0, (1,), check()))
+    broken, sound = target.verify(Round(items)).items
+    assert broken is not None
+    assert NON_FINITE_LOGITS == broken.failure
+    assert ItemOutcome(0, expected) == sound
+
+
+@pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="torch without oneDNN")
+def test_packed_weights_give_the_same_logits() -> None:
+    packed = tiny_llama()
+    pack_linears(packed)
+    round_ = Round((RoundItem(0, (1, 2, 3, 4), 0, (0,), check((3, 4))),))
+    with torch.inference_mode():
+        expected = torch_target(tiny_llama()).logits(round_)
+        logits = torch_target(packed).logits(round_)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)

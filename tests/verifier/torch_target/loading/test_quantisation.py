@@ -1,0 +1,90 @@
+"""Weights in 8 bits give nearly the same logits, survive a move, and say what is missing."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from shared.errors import ModelError
+from tests.support.models.tiny_models import tiny_llama, tiny_qwen3
+from verifier.torch_target.loading.quantisation import (
+    Quantisation,
+    WeightOnlyLinear,
+    check_can_quantise,
+    quantisable,
+    quantise,
+)
+
+CPU = torch.device("cpu")
+IDS = torch.arange(20)[None]
+
+
+def test_without_quantisation_nothing_changes() -> None:
+    model = tiny_llama()
+    check_can_quantise("none", CPU)
+    quantise(model, "none", CPU)
+    assert [] == [module for module in model.modules() if isinstance(module, WeightOnlyLinear)]
+
+
+def test_all_linear_layers_but_that_of_the_logits_are_quantised() -> None:
+    names = quantisable(tiny_llama())
+    assert 3 * 7 == len(names)
+    assert "lm_head" not in names
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_a_missing_library_is_one_sentence(
+    kind: Quantisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ModelError) as raised:
+        check_can_quantise(kind, CPU)
+    assert (
+        f"target.quantisation is {kind}, which needs torchao (pip install 'goodspeed[quantised]')"
+    ) == str(raised.value)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("int8", 0.05), ("fp8", 0.15)])
+def test_quantised_logits_are_near_those_of_the_weights(
+    kind: Quantisation, tolerance: float
+) -> None:
+    pytest.importorskip("torchao")
+    model = tiny_qwen3()
+    with torch.inference_mode():
+        expected = model(IDS).logits
+        quantise(model, kind, CPU)
+        # What `TorchTarget` does to a model that is there already.
+        model.to(device=CPU, dtype=torch.float32)
+        logits = model(IDS).logits
+    assert not torch.equal(expected, logits)
+    assert (expected - logits).norm() < tolerance * expected.norm()
+    assert [model.lm_head] == [module for module in model.modules() if type(module) is nn.Linear]
+
+
+@pytest.mark.parametrize(("kind", "step"), [("int8", 0.5 / 127), ("fp8", 2**-4)])
+def test_a_weight_is_off_by_half_a_step_of_its_row(kind: Quantisation, step: float) -> None:
+    pytest.importorskip("torchao")
+    model = tiny_llama()
+    expected = model.model.layers[0].mlp.down_proj.weight.detach().clone()
+    quantise(model, kind, CPU)
+    layer = model.model.layers[0].mlp.down_proj
+    with torch.inference_mode():
+        weights = layer(torch.eye(expected.shape[1])).t()
+    largest = expected.abs().amax(dim=1, keepdim=True)
+    assert ((weights - expected).abs() <= 1.01 * step * largest).all()
+    assert layer.out_features == expected.shape[0]
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    pytest.importorskip("torchao")
+
+    class Recurrent(nn.Module):
+        def get_output_embeddings(self) -> None:
+            return None
+
+    with pytest.raises(ModelError, match="but Recurrent has no linear layers"):
+        quantise(Recurrent(), "int8", CPU)

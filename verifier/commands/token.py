@@ -1,0 +1,76 @@
+"""`goodspeed-verifier token`: who may connect."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from shared.config.secrets import NUM_SECRET_BYTES
+from shared.errors import ConfigError
+from verifier.config import ServerSection
+from verifier.server.device_tokens import format_tokens, new_token, parse_tokens, read_tokens
+
+_tokens_file = click.option(
+    "--tokens-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=ServerSection().tokens_file,
+    show_default=True,
+    help="One line a device: its name and the SHA-256 of its token.",
+)
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke the tokens with which boards prove who they are."""
+
+
+@token.command()
+@click.argument("device")
+@_tokens_file
+def add(device: str, tokens_file: Path) -> None:
+    """Make a token for DEVICE and print it; it is shown only this once."""
+    known = dict(read_tokens(tokens_file)) if tokens_file.exists() else {}
+    if device in known:
+        raise ConfigError((f"{tokens_file}: device {device} has a token already; revoke it first",))
+    made, line = new_token(device, secrets.token_bytes(NUM_SECRET_BYTES))
+    _write(tokens_file, known | dict(parse_tokens(line, "new token")))
+    click.echo(made)
+
+
+@token.command(name="ls")
+@_tokens_file
+def list_devices(tokens_file: Path) -> None:
+    """List the devices that have a token."""
+    for device in sorted(read_tokens(tokens_file)):
+        click.echo(device)
+
+
+@token.command()
+@click.argument("device")
+@_tokens_file
+def revoke(device: str, tokens_file: Path) -> None:
+    """Forget the token of DEVICE; a running verifier reads the file when it starts again."""
+    known = dict(read_tokens(tokens_file))
+    if known.pop(device, None) is None:
+        raise ConfigError((f"{tokens_file}: no device {device}",))
+    _write(tokens_file, known)
+
+
+def _write(path: Path, tokens: Mapping[str, str]) -> None:
+    """Replace the file in one step; a new one is its owner's alone, an old one keeps its mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        if path.exists():
+            before = path.stat()
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+        file.write(format_tokens(tokens))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

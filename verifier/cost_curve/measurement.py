@@ -1,0 +1,201 @@
+"""Made-up rounds of a target: to warm it up, and to measure the cost curve."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import msgspec
+
+from shared.speculation.sampling import GREEDY
+from verifier.cost_curve.curve import CostSample
+from verifier.target.round import Round, RoundItem, Verify
+from verifier.target.target import TargetModel
+
+# Rounds from CUDA graphs are padded to multiples of this many tokens, above 128 of them and up to
+# the longest graph; where every step counts, a line between powers of two is off by a quarter.
+_STEP_TOKENS = 64
+_FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS = 128, 1024
+
+# A round of many tokens holds many streams: this many tokens of each, or fewer where the context
+# is more than so many streams can have.
+_STREAM_TOKENS = 8
+
+
+class GridSize(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the plane of tokens and contexts to measure."""
+
+    max_tokens: int
+    min_context_tokens: int
+    max_context_tokens: int
+    num_contexts: int
+    num_repeats: int
+    has_steps: bool = False  # time grows in steps (`_STEP_TOKENS`), up to `_MOST_STEPPED_TOKENS`
+
+
+# At every start without a saved curve: a few seconds. Longer rounds are mostly prompts, and the
+# curve goes on linearly there; a GPU has steps up to the longest round of CUDA graphs.
+QUICK_ON_CPU = GridSize(
+    max_tokens=128,
+    min_context_tokens=128,
+    max_context_tokens=1024,
+    num_contexts=2,
+    num_repeats=3,
+)
+QUICK_ON_GPU = GridSize(
+    max_tokens=1024,
+    min_context_tokens=1024,
+    max_context_tokens=131072,
+    num_contexts=2,
+    num_repeats=3,
+    has_steps=True,
+)
+# For `goodspeed-verifier profile`.
+WHOLE_ON_CPU = GridSize(
+    max_tokens=256,
+    min_context_tokens=128,
+    max_context_tokens=8192,
+    num_contexts=3,
+    num_repeats=5,
+)
+WHOLE_ON_GPU = GridSize(
+    max_tokens=1 << 20,
+    min_context_tokens=1024,
+    max_context_tokens=1 << 30,
+    num_contexts=5,
+    num_repeats=10,
+    has_steps=True,
+)
+
+
+class CurveGrid(msgspec.Struct, frozen=True):
+    """Which rounds to measure: every number of tokens with every context."""
+
+    num_tokens: tuple[int, ...]
+    context_tokens: tuple[int, ...]
+    num_repeats: int
+
+    @classmethod
+    def of(cls, target: TargetModel, max_round_tokens: int, size: GridSize) -> CurveGrid:
+        """The grid of that size, as far as rounds and the target's cache go."""
+        cache_tokens = target.num_blocks * target.block_tokens
+        # Of one point no slope is known, so rounds of two tokens are measured always.
+        max_tokens = max(min(size.max_tokens, max_round_tokens, cache_tokens), 2)
+        max_context = min(size.max_context_tokens, cache_tokens)
+        counts = {max_tokens, *(1 << exponent for exponent in range((max_tokens - 1).bit_length()))}
+        if size.has_steps:
+            ends = range(_FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS, _STEP_TOKENS)
+            counts.update(count for end in ends for count in (end, end + 1) if count < max_tokens)
+        return cls(
+            num_tokens=tuple(sorted(counts)),
+            context_tokens=_spaced(size.min_context_tokens, max_context, size.num_contexts),
+            num_repeats=size.num_repeats,
+        )
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that are run: every point once to warm up, then as often as it is repeated."""
+        return len(self.num_tokens) * len(self.context_tokens) * (1 + self.num_repeats)
+
+
+def measure_curve(
+    target: TargetModel,
+    grid: CurveGrid,
+    advance: Callable[[], None] = lambda: None,
+) -> list[CostSample]:
+    """Round seconds on the whole grid; `advance` is called after each of its rounds.
+
+    Uses the target's cache from block 0 on: call it before the first stream.
+    """
+    rounds = {
+        point: _measured_round(target, *point)
+        for point in product(grid.num_tokens, grid.context_tokens)
+    }
+    fastest = dict.fromkeys(rounds, math.inf)
+    # The whole grid again and again, so that a disturbance of a second spoils one repeat of many
+    # points and not all repeats of one.
+    for number in range(1 + grid.num_repeats):
+        for point, round_ in rounds.items():
+            started_at = time.monotonic()
+            target.verify(round_)
+            seconds = time.monotonic() - started_at
+            if number:  # at first, things are allocated, compiled and captured
+                # Never the mean: what else the machine does only adds.
+                fastest[point] = min(fastest[point], seconds)
+            advance()
+    return [(*point, seconds) for point, seconds in fastest.items()]
+
+
+def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
+    """Rounds of the forms that running streams have: few long drafts and many short ones.
+
+    A GPU compiles, captures and allocates when it meets a form for the first time; streams should
+    not wait for that.
+    """
+    context_tokens = min(1024, target.context_tokens // 2)
+    most = min(max_round_tokens, 1024, target.num_blocks * target.block_tokens)
+    counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, *range(128, most + 1, 64)]
+    rounds = []
+    for count, longest in product(counts, (4, 8, 16)):
+        for num_streams in {-(-count // longest), -(-count // 2)}:
+            if longest <= count <= most and num_streams * longest >= count:
+                lengths = _lengths(count, num_streams, longest)
+                rounds.append(_made_up_round(target, lengths, context_tokens))
+    return rounds
+
+
+def _lengths(num_tokens: int, num_streams: int, longest: int) -> list[int]:
+    """As even as can be, beside one of the longest."""
+    others = max(num_streams - 1, 1)
+    rest = num_tokens - longest
+    return [longest] + [rest // others + (i < rest % others) for i in range(num_streams - 1)]
+
+
+def _measured_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
+    """A round of so many tokens and context tokens over all its streams.
+
+    The context is cut to what so many tokens can have: one stream for each, at most.
+    """
+    num_streams = min(
+        max(-(-num_tokens // _STREAM_TOKENS), -(-context_tokens // target.context_tokens)),
+        num_tokens,
+    )
+    context_of_each = min(context_tokens // num_streams, target.context_tokens)
+    lengths = [
+        num_tokens // num_streams + (stream < num_tokens % num_streams)
+        for stream in range(num_streams)
+    ]
+    return _made_up_round(target, lengths, context_of_each)
+
+
+def _made_up_round(target: TargetModel, lengths: Sequence[int], context_of_each: int) -> Round:
+    """Greedy checks over whatever the cache holds; the tokens do not matter for the time."""
+    items = []
+    first_block = 0
+    for stream, num_own in enumerate(lengths):
+        if num_own:
+            num_cached = max(context_of_each - num_own, 0)
+            num_blocks = -(-(num_cached + num_own) // target.block_tokens)
+            blocks = range(first_block, first_block + num_blocks)
+            items.append(
+                RoundItem(
+                    stream=stream,
+                    token_ids=(0,) * num_own,
+                    num_cached_tokens=num_cached,
+                    # Last blocks that are not full may make the sum more than the cache.
+                    block_table=tuple(block % target.num_blocks for block in blocks),
+                    verify=Verify((0,) * (num_own - 1), (), "coupled", GREEDY, 0, 0, True),
+                )
+            )
+            first_block += num_blocks
+    return Round(tuple(items))
+
+
+def _spaced(low: int, high: int, count: int) -> tuple[int, ...]:
+    """Numbers from `low` to `high`, each the same multiple of the one before."""
+    if high <= low:
+        return (high,)
+    ratio = (high / low) ** (1 / (count - 1))
+    return tuple(sorted({round(low * ratio**index) for index in range(count - 1)} | {high}))

@@ -1,0 +1,48 @@
+"""What the verifier remembers of a board between its connections, and where its messages go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from shared.protocol.messages import VerifierMessage
+from verifier.streams.estimates import DeviceEstimates
+from verifier.streams.kept_streams import KeptStreams
+
+_T = TypeVar("_T")
+
+
+class Outbox(Protocol):
+    """Where a stream's messages go: the connection that it lives on."""
+
+    def send(self, message: VerifierMessage) -> None: ...
+
+    def stream_ended(self, channel: int) -> None: ...
+
+    def replace(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Device:
+    """What the verifier remembers of a board between its connections."""
+
+    name: str
+    estimates: DeviceEstimates
+    kept: KeptStreams
+    epoch: int = 0
+    outbox: Outbox | None = None
+    draft_context_tokens: int = 0
+    expiry: asyncio.TimerHandle | None = None  # of what is kept
+    thread: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def in_thread(self, encode: Callable[[_T], list[int]], prompt: _T) -> list[int]:
+        """Encode in a thread, one prompt of the device at a time, however many it opens and drops.
+
+        A prompt that fills a message takes 0.1 to 0.2 s of a core; what was begun cannot be ended.
+        """
+        await self.thread.acquire()
+        encoding = asyncio.get_running_loop().run_in_executor(None, encode, prompt)
+        encoding.add_done_callback(lambda _: self.thread.release())
+        return await asyncio.shield(encoding)

@@ -1,0 +1,155 @@
+"""What the verifier counts as things happen, shown at /metrics.
+
+Gauges, which are read when a scrape asks, stand above what they read (`verifier.server.gauges`).
+Names carry the stems of vLLM's and llama-server's metrics.  Only registered devices are labels;
+prompts and outputs are never in a metric.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from verifier.engine.engine import RoundReport
+from verifier.rounds.planner import StreamResult
+
+_ROUND_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025),
+    *(0.035, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+# Websocket frame header of a payload below 126 bytes, which nearly all are: 2, and 4 of mask.
+_FRAME_BYTES_SENT, _FRAME_BYTES_RECEIVED = 2, 6
+
+
+class Metrics:
+    """The verifier's registry; `page` renders it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, processor time, open files
+        self._round_seconds = Histogram(
+            "goodspeed_round_seconds",
+            "Seconds of a round by phase",
+            ["phase"],
+            buckets=_ROUND_BUCKETS,
+            registry=self.registry,
+        )
+        self._batch_tokens = Histogram(
+            "goodspeed_batch_tokens",
+            "Tokens in a round: drafts, one of each stream, prompts",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+            registry=self.registry,
+        )
+        self._of_device: defaultdict[str, _DeviceCounts] = defaultdict(_DeviceCounts)
+        self.registry.register(_DeviceCounters(self._of_device))
+        self._rejected = Counter(
+            "goodspeed_rejected_messages",
+            "Messages, streams and connections refused",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._finished = Counter(
+            "goodspeed_streams_finished", "Streams by end", ["reason"], registry=self.registry
+        )
+        self._resumed = Counter(
+            "goodspeed_streams_resumed",
+            "Streams that their boards came back to",
+            registry=self.registry,
+        )
+
+    def observe_round(self, report: RoundReport) -> None:
+        """One round is over and its verdicts are out."""
+        phases = {
+            "plan": report.plan_seconds,
+            "forward": report.forward_seconds,
+            "sample": report.sampling_seconds,
+            "settle": report.settle_seconds,
+            "deliver": report.deliver_seconds,
+            "total": report.total_seconds,
+            "overhead": report.overhead_seconds,
+        }
+        for phase, seconds in phases.items():
+            self._round_seconds.labels(phase).observe(seconds)
+        self._batch_tokens.observe(report.round_.num_tokens)
+
+    def observe_result(self, result: StreamResult) -> None:
+        """One stream's part of a round."""
+        counts, settled = self._of_device[result.stream.device], result.settled
+        counts.num_output += settled.num_accepted + len(settled.token_ids)
+        if settled.num_drafted:
+            counts.num_drafts += 1
+            counts.num_drafted += settled.num_drafted
+            counts.num_accepted += settled.num_accepted
+        if result.stream.finish is not None:
+            reason = "error" if result.failure else result.stream.finish.reason
+            self._finished.labels(reason).inc()
+
+    def resumed(self) -> None:
+        """A board came back to a stream that was kept for it."""
+        self._resumed.inc()
+
+    def rejected(self, reason: str) -> None:
+        """A message, stream or connection was refused."""
+        self._rejected.labels(reason).inc()
+
+    def received(self, device: str, num_bytes: int) -> None:
+        self._of_device[device].bytes_received += num_bytes + _FRAME_BYTES_RECEIVED
+
+    def sent(self, device: str, num_bytes: int) -> None:
+        self._of_device[device].bytes_sent += num_bytes + _FRAME_BYTES_SENT
+
+    def watch(self, collector: Collector) -> None:
+        """Ask a collector of gauges at every scrape."""
+        self.registry.register(collector)
+
+    def page(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+@dataclass(slots=True)
+class _DeviceCounts:
+    """Plain numbers: at 1,000 streams a round, a counter of the library costs 16 times as much."""
+
+    num_drafts: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
+    num_output: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class _DeviceCounters(Collector):
+    def __init__(self, counts: Mapping[str, _DeviceCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        drafts = device_counters("spec_decode_num_drafts", "Drafts tested")
+        drafted = device_counters("spec_decode_num_draft_tokens", "Draft tokens tested")
+        accepted = device_counters("spec_decode_num_accepted_tokens", "Accepted tokens")
+        output = device_counters("goodput_tokens", "Output tokens")
+        wire = device_counters("wire_bytes", "Websocket payloads and frame headers", "direction")
+        for device, counts in self._counts.items():
+            drafts.add_metric([device], counts.num_drafts)
+            drafted.add_metric([device], counts.num_drafted)
+            accepted.add_metric([device], counts.num_accepted)
+            output.add_metric([device], counts.num_output)
+            wire.add_metric([device, "received"], counts.bytes_received)
+            wire.add_metric([device, "sent"], counts.bytes_sent)
+        return drafts, drafted, accepted, output, wire
+
+
+def device_counters(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    """A family of counters, one for each device and further labels."""
+    return CounterMetricFamily(f"goodspeed_{name}", text, labels=["device", *labels])

@@ -1,0 +1,105 @@
+"""What each stream gets of a round: tokens to read first, then drafts in what is left.
+
+This module must never choose who takes part nor in which order; it keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from verifier.rounds.blocks import BlockPool
+from verifier.streams.stream import Stream
+from verifier.target.round import RoundItem
+
+
+class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round may hold over all streams."""
+
+    num_tokens: int
+    num_prompt_tokens: int
+    num_drafts: int
+
+
+class _Part(msgspec.Struct, frozen=True):
+    stream: Stream
+    num_read: int  # the next of its tokens that the target has not read
+    reads_all: bool  # so that logits are needed
+    num_owed: int  # draft tokens that it cannot go on without
+
+
+def pack(streams: Iterable[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
+    """First come, first served: everybody's next tokens, prompts in chunks; then the drafts."""
+    parts = _parts(streams, room)
+    tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
+    drafts_left = room.num_drafts - sum(part.num_owed for part in parts)
+    shares = _draft_shares(parts, min(tokens_left, drafts_left))
+    return [_item(part, share, blocks) for part, share in zip(parts, shares, strict=True)]
+
+
+def _draft_shares(parts: list[_Part], num_left: int) -> list[int]:
+    """How many drafts of each are tested beyond those that it is owed.
+
+    First everybody's own length, or a few boards that are far ahead would use the budget up, where
+    the first tokens of the others are worth more than their last ones; then the rest.
+    """
+    live = [_num_testable(part) - part.num_owed for part in parts]
+    shares = []
+    for part, num_live in zip(parts, live, strict=True):
+        share = max(min(num_live, part.stream.draft_length - part.num_owed, num_left), 0)
+        shares.append(share)
+        num_left -= share
+    for i, num_live in enumerate(live):
+        more = min(num_live - shares[i], num_left)
+        shares[i] += more
+        num_left -= more
+    return shares
+
+
+def _num_testable(part: _Part) -> int:
+    if not part.reads_all or not part.stream.path.live:
+        return 0
+    return len(part.stream.testable(part.stream.request.max_output_tokens)[0])
+
+
+def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
+    tokens_left = room.num_tokens
+    prompt_left = room.num_prompt_tokens
+    drafts_left = room.num_drafts
+    parts = []
+    for stream in streams:
+        num_pending = stream.num_pending_tokens
+        is_prompt = num_pending > 1
+        num_read = min(num_pending, tokens_left, prompt_left if is_prompt else 1)
+        num_owed = int(num_read == num_pending and stream.must_be_tested)
+        if num_owed > min(tokens_left - num_read, drafts_left):
+            # It may read on, but not its last token without a draft behind it.
+            num_read, num_owed = num_read - 1, 0
+        if num_read == 0:
+            continue
+        parts.append(_Part(stream, num_read, num_read == num_pending, num_owed))
+        tokens_left -= num_read + num_owed
+        drafts_left -= num_owed
+        prompt_left -= num_read if is_prompt else 0
+    return parts
+
+
+def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
+    stream = part.stream
+    token_ids = stream.tokens_from_cache_on(part.num_read)
+    verify = None
+    num_cached = stream.num_cached_tokens
+    if part.reads_all:
+        num_reserved = blocks.num_reserved_tokens(stream.number)
+        num_free = num_reserved - num_cached - part.num_read
+        most = min(part.num_owed + num_shared, num_free)
+        verify = stream.verify(*stream.testable(most))
+        token_ids += verify.draft_token_ids
+    return RoundItem(
+        stream=stream.number,
+        token_ids=token_ids,
+        num_cached_tokens=num_cached,
+        block_table=blocks.grow(stream.number, num_cached + len(token_ids)),
+        verify=verify,
+    )

@@ -1,0 +1,116 @@
+"""How much one device may ask for: token buckets for messages and bytes, a sum of context tokens.
+
+Pure: `now` is an argument.  What a device has used outlives its connections, so that coming back
+refills nothing.  This module must never decide what becomes of a device that asks for more.
+
+The defaults are beyond what an honest board can say.  One with 64 streams and rounds of 5 ms gets
+64 × 200 = 12,800 verdicts a second and answers each with a Draft; half as many again are left for
+`Ready`, second Drafts, `Cancel` and `Open`.  With four tokens of 64 row entries a Draft has 1.3 kB,
+and so many of them 16 MiB.  A Draft takes 20 µs of the event loop (2 cores, 2026-11): who goes up
+to the limit takes 40 % of a core, and never more than one message's time at once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.daemon.log_limit import Hush
+from shared.errors import RemoteProtocolError
+from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
+
+# A link that stood still delivers at once what was said meanwhile.
+BURST_SECONDS = 2.0
+# What costs more work than a Draft, counted in messages.  Open and Cancel together take 250 µs, a
+# short prompt's tokens included.  A connection costs an upgrade, a greeting and two lines of the
+# log; boards come back with growing pauses, from half a second on.
+OPEN_COST = 16
+CONNECTION_COST = 1000
+# Beside one `Opened` for each stream: about 10,000 verdicts.
+QUEUED_BYTES = 1 << 20
+
+
+class DeviceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator allows each device."""
+
+    messages_per_second: int = 20_000
+    bytes_per_second: int = 16 << 20
+    context_tokens: int | None = None  # prompts and most output of all streams; None: any
+    max_streams: int = 64
+
+    @property
+    def burst_messages(self) -> float:
+        """What may come at once; every stream may be opened anew after a lost connection."""
+        reopening = CONNECTION_COST + OPEN_COST * self.max_streams
+        return self.messages_per_second * BURST_SECONDS + reopening
+
+    @property
+    def burst_bytes(self) -> float:
+        """What may come at once, every stream's longest Open included."""
+        return self.bytes_per_second * BURST_SECONDS + MAX_MESSAGE_BYTES * self.max_streams
+
+    def queued_bytes(self, opened_bytes: int) -> int:
+        """What may wait to be read, where an `Opened` takes up to `opened_bytes`."""
+        return QUEUED_BYTES + opened_bytes * self.max_streams
+
+
+class TokenBucket:
+    """Amounts that may be taken: `per_second` flow in, `burst` have room, and it starts full."""
+
+    __slots__ = ("_burst", "_level", "_per_second", "_since")
+
+    def __init__(self, per_second: float, burst: float, now: float) -> None:
+        self._per_second = per_second
+        self._burst = self._level = burst
+        self._since = now
+
+    def take(self, amount: float, now: float) -> bool:
+        """Take an amount out; nothing, and False, where there is not as much."""
+        elapsed = max(now - self._since, 0.0)
+        self._level = min(self._level + elapsed * self._per_second, self._burst)
+        self._since = now
+        if amount > self._level:
+            return False
+        self._level -= amount
+        return True
+
+
+class DeviceUsage:
+    """What one device has used, over all of its connections."""
+
+    __slots__ = ("_bytes", "_messages", "hush", "limits", "num_exceeded", "num_queued_bytes")
+
+    def __init__(self, limits: DeviceLimits, now: float) -> None:
+        self.limits = limits
+        self.hush = Hush()
+        self.num_exceeded = 0  # how often it was told that it went beyond a limit
+        self.num_queued_bytes = 0  # of messages that wait for the board to read
+        self._messages = TokenBucket(limits.messages_per_second, limits.burst_messages, now)
+        self._bytes = TokenBucket(limits.bytes_per_second, limits.burst_bytes, now)
+
+    def take_messages(self, cost: int, now: float) -> None:
+        """Account for a message.
+
+        Raises:
+            RemoteProtocolError: there were too many.
+        """
+        if not self._messages.take(cost, now):
+            raise _exceeded(f"more than {self.limits.messages_per_second} messages a second")
+
+    def take_bytes(self, num_bytes: int, now: float) -> None:
+        """Account for bytes as they come, whatever frames they make; raises as `take_messages`."""
+        if not self._bytes.take(num_bytes, now):
+            raise _exceeded(f"more than {self.limits.bytes_per_second} bytes a second")
+
+    def check_context(self, num_tokens: int) -> None:
+        """All streams together may come to `num_tokens`.
+
+        Raises:
+            RemoteProtocolError: that is too many.
+        """
+        limit = self.limits.context_tokens
+        if limit is not None and num_tokens > limit:
+            raise _exceeded(f"the device's streams may come to {num_tokens} tokens, beyond {limit}")
+
+
+def _exceeded(sentence: str) -> RemoteProtocolError:
+    return RemoteProtocolError(sentence, ErrorCode.LIMIT)

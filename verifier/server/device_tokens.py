@@ -1,0 +1,96 @@
+"""Which devices may connect: one line a device, its name and the SHA-256 of its token.
+
+The secret is 32 random bytes, so a plain hash is enough. This module must never keep or show a
+token; a file of tokens that leaks lets nobody in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from shared.config.secrets import (
+    DEVICE_PATTERN,
+    NUM_SECRET_BYTES,
+    TOKEN_PATTERN,
+    read_secret_file,
+)
+from shared.errors import ConfigError
+
+_LINE = re.compile(rf"({DEVICE_PATTERN})\s+([0-9a-f]{{64}})")
+_TOKEN = re.compile(TOKEN_PATTERN, re.ASCII)
+
+
+def new_token(device: str, random_bytes: bytes) -> tuple[str, str]:
+    """The token for the board, and the line for the verifier's file.
+
+    Raises:
+        ConfigError: the device name has characters that a token cannot carry.
+    """
+    assert len(random_bytes) == NUM_SECRET_BYTES
+    if not re.fullmatch(DEVICE_PATTERN, device):
+        raise ConfigError(
+            (f"device name {device!r} must be 1 to 63 letters, digits, dots and hyphens",)
+        )
+    secret = base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
+    token = f"gsd_{device}_{secret}"
+    return token, _line(device, _digest(token))
+
+
+def parse_tokens(text: str, name: str) -> Mapping[str, str]:
+    """Device to SHA-256 in hex; empty lines and lines that start with # are skipped.
+
+    Raises:
+        ConfigError: with every line of the file `name` that is not a device and a hash.
+    """
+    tokens: dict[str, str] = {}
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        entry = _LINE.fullmatch(line.strip())
+        if not entry:
+            problems.append(f"{name}:{number}: must be a device name and 64 hex digits")
+        elif entry[1] in tokens:
+            problems.append(f"{name}:{number}: device {entry[1]} has a token already")
+        else:
+            tokens[entry[1]] = entry[2]
+    if problems:
+        raise ConfigError(tuple(problems))
+    return tokens
+
+
+def format_tokens(tokens: Mapping[str, str]) -> str:
+    """The text of a file with these tokens; comments that it once had are gone."""
+    return "".join(f"{_line(device, digest)}\n" for device, digest in sorted(tokens.items()))
+
+
+def read_tokens(path: Path) -> Mapping[str, str]:
+    """The tokens in a file that only its owner and group may touch.
+
+    Raises:
+        ConfigError: it cannot be read, others may touch it, or a line is wrong.
+    """
+    return parse_tokens(read_secret_file(path), str(path))
+
+
+def device_of(token: str, tokens: Mapping[str, str]) -> str | None:
+    """The device that this token belongs to, if any; the time it takes tells nothing."""
+    parts = _TOKEN.fullmatch(token)
+    if not parts:
+        return None
+    device = parts[1]
+    is_right = hmac.compare_digest(_digest(token), tokens.get(device, _digest("")))
+    return device if is_right else None
+
+
+def _line(device: str, digest: str) -> str:
+    return f"{device} {digest}"
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

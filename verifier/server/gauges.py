@@ -1,0 +1,185 @@
+"""What /metrics reads when it is asked: gauges of streams, devices, the cache and the port.
+
+Only registered devices are labels; prompts and outputs are never in a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shared.daemon.connection_gate import Door
+from shared.speculation.fairness import jain_index
+from verifier.engine.device import Device
+from verifier.engine.metrics import device_counters
+from verifier.rounds.planner import RoundPlanner
+from verifier.server.device_limits import DeviceUsage
+
+# Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
+_ESTIMATED_TOKENS = (1, 8, 64, 256)
+
+
+class PlannerGauges(Collector):
+    """Of streams, rounds, the cache, and of each device."""
+
+    def __init__(self, planner: RoundPlanner, devices: dict[str, Device]) -> None:
+        self._planner = planner
+        self._devices = devices
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        planner = self._planner
+        blocks = planner.blocks
+        yield _gauge("num_requests_running", "Open streams", len(planner.streams))
+        yield _gauge("num_requests_waiting", "Streams without room", len(planner.queue))
+        yield _gauge(
+            "batch_budget_tokens",
+            "Draft tokens that a round may hold",
+            planner.latest_schedule.budget_tokens,
+        )
+        used = 1 - blocks.num_free_blocks / blocks.num_blocks
+        yield _gauge("kv_cache_usage_ratio", "Blocks in use", used)
+        yield CounterMetricFamily(
+            "goodspeed_draft_timeouts", "Drafts never sent", value=planner.num_draft_timeouts
+        )
+        admission = planner.admission
+        yield CounterMetricFamily(
+            "goodspeed_preemptions",
+            "Streams that lost their place in the cache for a while",
+            value=admission.num_preemptions,
+        )
+        yield CounterMetricFamily(
+            "goodspeed_prefix_cache_query_tokens",
+            "Tokens of streams when they got a place in the cache",
+            value=admission.num_prefix_query_tokens,
+        )
+        yield CounterMetricFamily(
+            "goodspeed_prefix_cache_hit_tokens",
+            "Of those, tokens that were in the cache already",
+            value=admission.num_prefix_hit_tokens,
+        )
+        goodputs = [d.estimates.goodput.tokens_per_round for d in self._devices.values()]
+        if goodputs:
+            yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))
+        yield self._round_estimates()
+        yield from self._per_device()
+        yield from self._windows()
+        yield self._kept_streams()
+        yield from self._per_stream()
+
+    def _round_estimates(self) -> GaugeMetricFamily:
+        """What slowdown_limit is applied to: compare it with goodspeed_round_seconds."""
+        planner = self._planner
+        context_tokens = sum(stream.num_tokens for stream in planner.streams.values())
+        family = GaugeMetricFamily(
+            "goodspeed_round_seconds_estimate",
+            "Seconds that a round of so many tokens is believed to take, at the context of all "
+            "open streams",
+            labels=["tokens"],
+        )
+        for count in _ESTIMATED_TOKENS:
+            family.add_metric([str(count)], planner.curve.round_seconds(count, context_tokens))
+        return family
+
+    def _per_device(self) -> Iterable[GaugeMetricFamily]:
+        up = _family("device_up", "Whether the device is connected")
+        acceptance = _family("acceptance_estimate", "Estimated acceptance rate")
+        speed = _family("device_draft_tokens_per_second", "Drafting speed")
+        rtt = _family("rtt_seconds", "Round trip between verifier and board")
+        punctuality = _family("punctuality", "Part of the first drafts that came in time")
+        for device in self._devices.values():
+            up.add_metric([device.name], float(device.outbox is not None))
+            acceptance.add_metric([device.name], device.estimates.acceptance.rate)
+            seconds = device.estimates.speed.draft_token_seconds
+            if seconds:
+                speed.add_metric([device.name], 1 / seconds)
+            round_trip = device.estimates.speed.round_trip_seconds
+            if round_trip is not None:
+                rtt.add_metric([device.name], round_trip)
+            punctuality.add_metric([device.name], device.estimates.speed.punctuality)
+        return up, acceptance, speed, rtt, punctuality
+
+    def _windows(self) -> Iterable[CounterMetricFamily]:
+        """What windows are worth: rounds that found drafts, and drafts that found no round."""
+        rounds = device_counters("window_rounds", "Rounds of streams with a window")
+        hits = device_counters(
+            "window_hits", "Rounds of streams with a window that found live tokens"
+        )
+        late = device_counters("late_draft_tokens", "Draft tokens that came after their position")
+        dead = device_counters("dead_draft_tokens", "Draft tokens behind one that differed")
+        hidden = device_counters(
+            "hidden_seconds", "Seconds of drafting and travelling nobody waited for"
+        )
+        for device in self._devices.values():
+            counts = device.estimates.windows
+            rounds.add_metric([device.name], counts.num_rounds)
+            hits.add_metric([device.name], counts.num_hits)
+            late.add_metric([device.name], counts.num_late_tokens)
+            dead.add_metric([device.name], counts.num_dead_tokens)
+            hidden.add_metric([device.name], counts.hidden_seconds)
+        return rounds, hits, late, dead, hidden
+
+    def _kept_streams(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "goodspeed_kept_streams",
+            "Streams kept for a device to come back: without a connection, or ended",
+            labels=["device", "state"],
+        )
+        for device in self._devices.values():
+            family.add_metric([device.name, "parked"], device.kept.num_open)
+            family.add_metric([device.name, "ended"], device.kept.num_ended)
+        return family
+
+    def _per_stream(self) -> Iterable[GaugeMetricFamily]:
+        lengths = _family("draft_length", "Draft length over the device's streams")
+        streams = _family("device_streams", "Open streams of the device")
+        tokens = _family("device_context_tokens", "Tokens of prompts and outputs of its streams")
+        sums: dict[str, tuple[int, int, int]] = {}
+        for stream in (*self._planner.streams.values(), *self._planner.queue.values()):
+            length, count, context = sums.get(stream.device, (0, 0, 0))
+            sums[stream.device] = (
+                length + stream.draft_length,
+                count + 1,
+                context + stream.num_tokens,
+            )
+        for device, (length, count, context) in sums.items():
+            lengths.add_metric([device], length)
+            streams.add_metric([device], count)
+            tokens.add_metric([device], context)
+        return lengths, streams, tokens
+
+
+class PortGauges(Collector):
+    """Of connections, and of what waits for the devices."""
+
+    def __init__(self, door: Door, usages: dict[str, DeviceUsage]) -> None:
+        self._door = door
+        self._usages = usages
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        yield _gauge("idle_connections", "Connections that ask for nothing", self._door.num_idle)
+        yield CounterMetricFamily(
+            "goodspeed_connections_sent_away",
+            "Connections that asked for nothing and made room for others",
+            value=self._door.num_sent_away,
+        )
+        queued = _family("device_queued_bytes", "Bytes of messages that wait for the board to read")
+        exceeded = CounterMetricFamily(
+            "goodspeed_device_limits_exceeded",
+            "How often a device went beyond one of its limits",
+            labels=["device"],
+        )
+        for device, usage in self._usages.items():
+            queued.add_metric([device], usage.num_queued_bytes)
+            exceeded.add_metric([device], usage.num_exceeded)
+        yield queued
+        yield exceeded
+
+
+def _family(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"goodspeed_{name}", text, labels=["device"])
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"goodspeed_{name}", text, value=value)

@@ -1,0 +1,249 @@
+"""The verifier's port: boards come in over one websocket each, people look at health and metrics.
+
+Shutdown order: no new connections or streams, say GoingAway, finish the round in hand, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, cast
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from shared.daemon.connection_gate import Door, DoorLimits, is_our_error, visitor_of
+from shared.daemon.http_server import BACKLOG
+from shared.errors import RemoteProtocolError
+from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
+from shared.protocol.vocabulary import VOCABULARY_PATH, pack_vocabulary, vocabulary_tag
+from verifier.engine.service import VerifierService
+from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
+from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
+from verifier.server.device_tokens import device_of
+from verifier.server.gauges import PortGauges
+
+logger = logging.getLogger(__name__)
+
+DEVICE_PATH = "/v1/device"
+# Told to boards when the verifier stops; a restart with a loaded page cache takes about as long.
+RETRY_AFTER_SECONDS = 2.0
+# Told to boards that found every place taken.
+FULL_RETRY_AFTER_SECONDS = 5
+# A board needs one; a few more may still be half open when it comes back.
+MAX_CONNECTIONS_PER_DEVICE = 4
+# Until the whole head of a request is there, and between two of them.
+REQUEST_SECONDS = 15.0
+# A message that is somewhat too long is answered by a sentence, a longer one by its close code.
+MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
+# A page of metrics is shown again for so many times as long as it took to make: however often it is
+# asked for, that takes no more than 5 % of the event loop.
+PAGE_REUSE = 20
+_ANY_LIMITS = DeviceLimits()
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+class VerifierServer:
+    """Serves one VerifierService on one port."""
+
+    def __init__(
+        self,
+        service: VerifierService,
+        tokens: Mapping[str, str],
+        *,
+        heartbeat_seconds: float,
+        max_connections: int,
+        device_limits: DeviceLimits = _ANY_LIMITS,
+    ) -> None:
+        self._service = service
+        self._tokens = tokens
+        self._heartbeat_seconds = heartbeat_seconds
+        self._max_connections = max_connections
+        self._device_limits = device_limits
+        self._usages: dict[str, DeviceUsage] = {}  # by device
+        self._connections: dict[DeviceConnection, str] = {}  # with the device's name
+        self._page, self._page_until = b"", 0.0  # of metrics
+        self._packed_vocabulary = b""  # made when the first board without a model asks
+        self._runner: web.AppRunner | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._rounds: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve whoever connects to listening sockets, which `stop` closes; start rounds."""
+        app = web.Application(client_max_size=64 * 1024, middlewares=[_in_hand])
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get(VOCABULARY_PATH, self._vocabulary)
+        app.router.add_get(DEVICE_PATH, self._device)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=_http_logger(),
+            handle_signals=False,
+            keepalive_timeout=REQUEST_SECONDS,
+            shutdown_timeout=FAREWELL_SECONDS,
+        )
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        # As many as there may be boards: all of them may come back at once.
+        limits = DoorLimits(max_idle=self._max_connections, idle_seconds=REQUEST_SECONDS + 1)
+        assert self._runner.server is not None
+        self.door = Door(self._runner.server, loop.call_later, loop.time, limits)
+        door = cast(Any, self.door)  # a protocol factory without a base class of asyncio's
+        for listening in sockets:
+            server = await loop.create_server(door, sock=listening, backlog=BACKLOG)
+            self._listeners.append(server)
+        self._service.metrics.watch(PortGauges(self.door, self._usages))
+        self._rounds = asyncio.create_task(self._service.run(), name="rounds")
+
+    async def wait(self) -> None:
+        """Return only with the exception that ended the engine loop."""
+        assert self._rounds is not None
+        await asyncio.shield(self._rounds)
+
+    async def stop(self) -> None:
+        """Say goodbye to every board and close; safe to call after a failed start."""
+        if self._rounds is not None and self._listeners:
+            for listener in self._listeners:
+                listener.close()
+            self._listeners.clear()
+            for connection in self._connections:
+                connection.going_away(RETRY_AFTER_SECONDS)
+            self._service.stop()
+            await asyncio.wait([self._rounds])
+        for connection in self._connections:
+            connection.close()  # each gives its board FAREWELL_SECONDS
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _health(self, request: web.Request) -> web.Response:
+        planner = self._service.planner
+        return web.json_response(
+            {
+                "status": "ok",
+                "target_model": self._service.target.model_name,
+                "devices": len(self._connections),
+                "streams": len(planner.streams),
+            }
+        )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if not _is_loopback(request.remote) and self._authenticate(request) is None:
+            raise web.HTTPUnauthorized(
+                text="metrics need a device's token from another host\n", headers=_CHALLENGE
+            )
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        if asked_at >= self._page_until:
+            self._page = self._service.metrics.page()
+            self._page_until = asked_at + PAGE_REUSE * (loop.time() - asked_at)
+        return web.Response(
+            body=self._page,
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _vocabulary(self, request: web.Request) -> web.Response:
+        """For boards without a model; one that has it already is told so."""
+        name = self._authenticate(request)
+        if name is None:
+            raise web.HTTPUnauthorized(
+                text="the vocabulary needs a device's token\n", headers=_CHALLENGE
+            )
+        self._charge(name)
+        if not self._packed_vocabulary:
+            tokenizer = self._service.tokenizer
+            self._packed_vocabulary = pack_vocabulary(tokenizer.token_bytes, tokenizer.special_ids)
+        packed = self._packed_vocabulary
+        tag = vocabulary_tag(packed)
+        if any(known.value == tag for known in request.if_none_match or ()):
+            return web.Response(status=304)
+        answer = web.Response(body=packed, content_type="application/msgpack")
+        answer.etag = tag
+        return answer
+
+    async def _device(self, request: web.Request) -> web.StreamResponse:
+        name = self._authenticate(request)
+        if name is None:
+            self._service.metrics.rejected("token")
+            raise web.HTTPUnauthorized(
+                text="this verifier does not know the token\n", headers=_CHALLENGE
+            )
+        self._check_room(name)
+        self._charge(name)
+        websocket = web.WebSocketResponse(
+            compress=False,
+            autoping=False,  # pings count as messages
+            max_msg_size=MAX_FRAME_BYTES,
+            heartbeat=self._heartbeat_seconds,
+            timeout=FAREWELL_SECONDS,
+        )
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the connection ended before the handshake")
+        connection = DeviceConnection(
+            websocket, transport, self._service.device(name), self._service, self._usage(name)
+        )
+        visitor = visitor_of(transport)
+        assert visitor is not None
+        visitor.on_bytes = connection.receive_bytes
+        self._connections[connection] = name
+        try:
+            await websocket.prepare(request)
+            await connection.run()
+        finally:
+            del self._connections[connection]
+        return websocket
+
+    def _usage(self, name: str) -> DeviceUsage:
+        if name not in self._usages:
+            now = asyncio.get_running_loop().time()
+            self._usages[name] = DeviceUsage(self._device_limits, now)
+        return self._usages[name]
+
+    def _check_room(self, name: str) -> None:
+        num_of_device = sum(device == name for device in self._connections.values())
+        if num_of_device >= MAX_CONNECTIONS_PER_DEVICE:
+            self._turn_away(f"device {name} has {num_of_device} connections open already")
+        if len(self._connections) >= self._max_connections:
+            self._turn_away(f"{self._max_connections} connections are open already")
+
+    def _charge(self, name: str) -> None:
+        """A request of a device costs it as much as many messages."""
+        try:
+            self._usage(name).take_messages(CONNECTION_COST, asyncio.get_running_loop().time())
+        except RemoteProtocolError as error:
+            self._turn_away(f"device {name} sent {error}")
+
+    def _turn_away(self, sentence: str) -> NoReturn:
+        self._service.metrics.rejected(ErrorCode.LIMIT)
+        raise web.HTTPServiceUnavailable(
+            text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
+        )
+
+    def _authenticate(self, request: web.Request) -> str | None:
+        """The device that the bearer token belongs to."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return device_of(token.strip(), self._tokens) if scheme.lower() == "bearer" else None
+
+
+@web.middleware
+async def _in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the door that the connection asks for something."""
+    visitor = visitor_of(request.transport)
+    if visitor is None:
+        raise ConnectionResetError("the connection ended before its answer")
+    with visitor.in_hand():
+        return await handler(request)
+
+
+def _http_logger() -> logging.Logger:
+    http_logger = logging.getLogger("verifier.http")
+    http_logger.addFilter(is_our_error)
+    return http_logger
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and ipaddress.ip_address(address.split("%")[0]).is_loopback

@@ -1,0 +1,145 @@
+"""What is kept of one device's streams for a while: after their connection, or after their end.
+
+A link may break at any byte: the board comes back for its open streams, and for the last verdict of
+those that have ended, which it may never have heard.  This module must never read a clock; it hands
+open streams back when their time is over, and its owner lets go of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from shared.protocol.messages import Finish
+from shared.protocol.token_ids import MAX_VOCAB_SIZE, pack_token_ids, unpack_token_ids
+from verifier.streams.stream import Stream
+from verifier.streams.stream_request import StreamRequest
+
+
+class EndedStream(msgspec.Struct, frozen=True):
+    """A stream that has ended: what its board may ask for again, in little room."""
+
+    request: StreamRequest  # without its prompt
+    prompt: bytes  # packed ids
+    output: bytes
+    finish: Finish
+
+
+class KeptStream(msgspec.Struct, frozen=True):
+    """One kept stream, as the board may find it again."""
+
+    stream_id: int
+    epoch: int  # of the connection that it had; a later one may take it up
+    expires_at: float
+    content: Stream | EndedStream
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can go on."""
+        return isinstance(self.content, Stream) and self.content.finish is None
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The prompt."""
+        if isinstance(self.content, EndedStream):
+            return _unpacked(self.content.prompt)
+        return self.content.request.prompt_ids
+
+    @property
+    def output_ids(self) -> tuple[int, ...]:
+        """All that was committed."""
+        if isinstance(self.content, EndedStream):
+            return _unpacked(self.content.output)
+        return tuple(self.content.output_ids)
+
+    def goes_on_from(self, prompt_ids: Sequence[int], committed: Sequence[int]) -> bool:
+        """Whether a board with this output means this stream; empty: it knows no prompt yet."""
+        if prompt_ids and tuple(prompt_ids) != self.prompt_ids:
+            return False
+        return self.output_ids[: len(committed)] == tuple(committed)
+
+
+def ended(stream: Stream) -> EndedStream:
+    """What to keep of a stream that has ended."""
+    assert stream.finish is not None, "the stream goes on"
+    return EndedStream(
+        request=replace(stream.request, prompt_ids=()),
+        prompt=pack_token_ids(stream.request.prompt_ids),
+        output=pack_token_ids(stream.output_ids),
+        finish=stream.finish,
+    )
+
+
+class KeptStreams:
+    """The kept streams of one device, at most `most` of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[int, KeptStream] = {}  # by stream id, the longest kept first
+
+    @property
+    def num_open(self) -> int:
+        """Streams that may go on."""
+        return sum(kept.is_open for kept in self._kept.values())
+
+    @property
+    def num_ended(self) -> int:
+        """Streams of which only the answer is kept."""
+        return len(self._kept) - self.num_open
+
+    @property
+    def next_expiry(self) -> float | None:
+        """When the next one's time is over."""
+        return min((kept.expires_at for kept in self._kept.values()), default=None)
+
+    def keep(self, kept: KeptStream) -> list[Stream]:
+        """Keep a stream; those that had to make room, where they are open.
+
+        Who has ended makes room first, then who is kept for longest.
+        """
+        gone = self.release(kept.stream_id)
+        self._kept[kept.stream_id] = kept
+        if len(self._kept) > self._most:
+            ids = (id_ for id_, other in self._kept.items() if not other.is_open)
+            gone += self.release(next(ids, next(iter(self._kept))))
+        return gone
+
+    def find(self, stream_id: int, epoch: int) -> KeptStream | None:
+        """The stream of this name that an earlier connection had; it stays kept."""
+        kept = self._kept.get(stream_id)
+        return kept if kept is not None and kept.epoch < epoch else None
+
+    def take(self, kept: KeptStream) -> None:
+        """Somebody else has the stream from now on."""
+        del self._kept[kept.stream_id]
+
+    def forget(self, stream: Stream) -> None:
+        """The stream cannot go on, and there is nothing to be told of it."""
+        self._kept = {id_: kept for id_, kept in self._kept.items() if kept.content is not stream}
+
+    def release(self, stream_id: int) -> list[Stream]:
+        """Keep the stream of this name no more, if there is one."""
+        kept = self._kept.pop(stream_id, None)
+        return [] if kept is None else _open_streams([kept])
+
+    def expire(self, now: float) -> list[Stream]:
+        """Keep no more whose time is over."""
+        over = [kept for kept in self._kept.values() if kept.expires_at <= now]
+        for kept in over:
+            del self._kept[kept.stream_id]
+        return _open_streams(over)
+
+    def clear(self) -> list[Stream]:
+        """Keep nothing more."""
+        kept, self._kept = self._kept, {}
+        return _open_streams(list(kept.values()))
+
+
+def _open_streams(streams: Sequence[KeptStream]) -> list[Stream]:
+    return [kept.content for kept in streams if isinstance(kept.content, Stream)]
+
+
+def _unpacked(token_ids: bytes) -> tuple[int, ...]:
+    return tuple(unpack_token_ids(token_ids, MAX_VOCAB_SIZE).tolist())

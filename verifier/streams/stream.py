@@ -1,0 +1,328 @@
+"""One stream as the verifier knows it: what was committed, what is drafted, what may come next.
+
+The verifier owns the truth: prompt, committed tokens, the end of a stream.  This module must
+never read a clock or touch a socket or a model; the planner asks it and tells it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from shared.errors import RemoteProtocolError
+from shared.protocol.draft_path import DraftToken, Extension, Path, begin, commit, extend, restart
+from shared.protocol.messages import Finish, FinishReason
+from shared.protocol.text import TextAssembler
+from verifier.streams.estimates import DeviceEstimates, StreamEstimates
+from verifier.streams.probe_clock import ProbeClock
+from verifier.streams.stream_request import StreamRequest
+from verifier.target.round import ItemOutcome, Verify
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What one round did for one stream."""
+
+    position: int  # before it
+    num_accepted: int
+    token_ids: tuple[int, ...]  # the target's own
+    num_drafted: int  # draft tokens that were tested
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """Mutable state of one stream; owned by the planner."""
+
+    number: int  # the verifier's own name for it, never reused
+    device: str
+    request: StreamRequest
+    text: TextAssembler
+    device_estimates: DeviceEstimates
+    estimates: StreamEstimates
+    output_ids: list[int] = field(default_factory=list)
+    num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
+    path: Path = field(default_factory=Path)
+    granted_end: int = 0  # no draft token may lie at or beyond it
+    draft_length: int = 0
+    window: int = 0
+    board_is_ready: bool = False
+    is_cancelled: bool = False
+    is_preempted: bool = False  # lost its place in the cache and waits for another
+    finish: Finish | None = None
+    served_round: int = 0  # the last one that it took part in; the longest unserved goes first
+    tested_round: int = 0  # the last one that held drafts of it
+    waiting_since: float = 0.0  # when the latest window was granted
+    path_granted_at: float = 0.0  # when the first window of the path was
+    granted_base: int = -1  # of the path that has a window; -1: none
+    awaited_seconds: float = 0.0  # how long it may sit out for a draft
+    probe: ProbeClock = field(default_factory=ProbeClock)
+
+    # --- what the board sends ------------------------------------------------------------------
+
+    def receive_draft(self, draft: Extension, drafting_seconds: float, now: float) -> None:
+        """Take a draft in; late tokens are struck off at once and still teach the estimate.
+
+        Raises:
+            RemoteProtocolError: the draft does not fit the path, or its form does not fit the mode.
+        """
+        self._check_form(draft)
+        before = self.path
+        self.path = extend(before, draft, self.output_ids, self.granted_end)
+        self.board_is_ready = True
+        if draft.base == before.base and draft.position + len(draft.tokens) <= before.end:
+            return  # nothing new: a pass, or a draft that came twice
+        speed = self.estimates.speed
+        speed.observe_drafting(len(draft.tokens), drafting_seconds)
+        if self.path is before:
+            self.device_estimates.windows.num_dead_tokens += len(draft.tokens)
+            return  # of a path that is dead by now
+        starts_path = before.end <= before.base == draft.position
+        if starts_path and draft.tokens:
+            # The board began this draft when the grant reached it, not before.
+            seconds = now - self.path_granted_at
+            speed.observe_arrival(len(draft.tokens), drafting_seconds, seconds)
+        self._learn_from_late_tokens(before, draft)
+        if self.path.base > before.base and self.window:
+            # It died only now; the board knew from the latest verdict and began anew with that.
+            self.granted_base, self.path_granted_at = self.path.base, self.waiting_since
+
+    def _check_form(self, draft: Extension) -> None:
+        num_rows = sum(token.row is not None for token in draft.tokens)
+        if self.request.mode == "coupled" and num_rows:
+            raise RemoteProtocolError(f"a coupled draft came with {num_rows} rows")
+        if self.request.mode == "rejection" and any(t.row is None for t in draft.tokens[1:]):
+            raise RemoteProtocolError(
+                f"a rejection draft of {len(draft.tokens)} tokens came with {num_rows} rows"
+            )
+
+    def _learn_from_late_tokens(self, before: Path, draft: Extension) -> None:
+        """Tokens that came after their position was committed were tested all the same."""
+        if self.request.mode != "coupled":
+            return
+        first = max(before.end, draft.position)
+        if self.path.base > before.base:
+            self._observe_counts(self.path.base - 1 - first, 1)
+        elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
+            self._observe_counts(num_struck, 0)
+            self.device_estimates.windows.num_late_tokens += num_struck
+
+    # --- what a round needs --------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Committed output tokens."""
+        return len(self.output_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and committed output tokens."""
+        return len(self.request.prompt_ids) + len(self.output_ids)
+
+    @property
+    def most_tokens(self) -> int:
+        """What prompt and output may come to."""
+        return len(self.request.prompt_ids) + self.request.max_output_tokens
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Tokens that the target has not read yet; at least one, the newest."""
+        return self.num_tokens - self.num_cached_tokens
+
+    @property
+    def waits_for_board(self) -> bool:
+        """Whether a round without a draft would bias the text (`rejection` after a grant)."""
+        return (
+            self.request.mode == "rejection"
+            and self.window > 0
+            and self.board_is_ready
+            and not self.path.live
+            and not self.path.has_passed
+        )
+
+    @property
+    def sits_out_until(self) -> float | None:
+        """When it stops waiting for a draft that would make it faster; None: it does not wait."""
+        if not self.awaited_seconds or self.path.live or not self.board_is_ready:
+            return None
+        return self.waiting_since + self.awaited_seconds
+
+    def waited_in_vain(self) -> None:
+        """The draft did not come in time: the stream goes on without it."""
+        self.awaited_seconds = 0.0
+        self.estimates.speed.observe_delay()
+
+    @property
+    def must_be_tested(self) -> bool:
+        """Whether a round without a draft token of it would bias the text (a chunk is here)."""
+        live = self.path.live
+        return self.request.mode == "rejection" and bool(live) and live[0].row is not None
+
+    @property
+    def can_draft(self) -> bool:
+        """Whether the board has read the prompt and speculation is wanted."""
+        return self.board_is_ready and self.request.draft_length != 0 and self.draft_room > 0
+
+    @property
+    def draft_room(self) -> int:
+        """Tokens that the board's model can still take."""
+        return max(self.request.draft_context_tokens - self.num_tokens, 0)
+
+    def tokens_from_cache_on(self, num_tokens: int) -> tuple[int, ...]:
+        """The next `num_tokens` tokens that the target has not read."""
+        return self.tokens(self.num_cached_tokens, self.num_cached_tokens + num_tokens)
+
+    def tokens(self, start: int, end: int) -> tuple[int, ...]:
+        """Prompt and committed output from `start` up to `end`."""
+        prompt_ids = self.request.prompt_ids
+        num_prompt = len(prompt_ids)
+        if start >= num_prompt:
+            return tuple(self.output_ids[start - num_prompt : end - num_prompt])
+        return prompt_ids[start:end] + tuple(self.output_ids[: max(end - num_prompt, 0)])
+
+    def testable(self, most: int) -> tuple[tuple[DraftToken, ...], bool]:
+        """The live tokens to test in a round, `most` at most, and whether a bonus may follow.
+
+        In `rejection` at most the rest of one chunk, and a guess of the bonus token is not tested.
+        """
+        room = self.request.max_output_tokens - self.position - 1
+        most = min(most, max(room, 0))
+        if self.request.mode == "coupled":
+            return self.path.live[:most], True
+        num_whole = 0
+        for token in self.path.live:
+            if token.row is None:
+                break
+            num_whole += 1
+            if token.ends_chunk:
+                break
+        num_tested = min(num_whole, most)
+        # A chunk cut by the end of the stream would commit its last token without a test.
+        return self.path.live[:num_tested], num_tested in (num_whole, room)
+
+    def verify(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> Verify:
+        """What the target is to check for this stream."""
+        # Lists first: for a few elements a generator costs more than what it makes.
+        return Verify(
+            draft_token_ids=tuple([token.token_id for token in tested]),
+            rows=tuple([token.row for token in tested if token.row is not None]),
+            mode=self.request.mode,
+            sampling=self.request.sampling,
+            seed=self.request.seed,
+            position=self.position,
+            draws_bonus=draws_bonus,
+        )
+
+    # --- what a round did ----------------------------------------------------------------------
+
+    def settle(self, num_read_tokens: int, verify: Verify, outcome: ItemOutcome) -> Settled:
+        """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
+        position = self.position
+        token_ids = list(verify.draft_token_ids[: outcome.num_accepted])
+        if outcome.token_id is not None:
+            token_ids.append(outcome.token_id)
+        num_kept = self._append(token_ids)
+        kept = token_ids[:num_kept]
+        self.num_cached_tokens += num_read_tokens + outcome.num_accepted
+        # After a cut chunk the target reads its last token again: what follows hangs on its logits.
+        self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
+        before, self.path = self.path, commit(self.path, kept)
+        if self.request.mode == "coupled":
+            self._learn_from_commit(before, num_kept)
+        else:
+            self._learn_from_probs(verify, outcome)
+        if self.window:
+            num_tested = len(verify.draft_token_ids)
+            waited = self.request.mode == "rejection" or self.awaited_seconds > 0
+            hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
+            windows = self.device_estimates.windows
+            windows.round_settled(before, self.path, num_tested, hidden_seconds)
+        # A board that came back during the round knows nothing of what it had sent before.
+        num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
+        return Settled(
+            position=position,
+            num_accepted=num_accepted,
+            token_ids=tuple(kept[num_accepted:]),
+            num_drafted=len(verify.draft_token_ids),
+        )
+
+    def take_up_again(self, output_ids: tuple[int, ...]) -> None:
+        """Start from tokens that were committed before (the agent re-opened the stream)."""
+        num_kept = self._append(list(output_ids))
+        self.path = begin(num_kept)
+
+    def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
+        """Its board is back and has the first `num_known` output tokens; returns those it lacks.
+
+        Nothing that was drafted before counts: the board begins another path there.
+        """
+        missing = tuple(self.output_ids[num_known:])
+        self.path = commit(begin(num_known), missing)
+        self.draft_length = self.window = 0
+        self.awaited_seconds = 0.0
+        self.granted_end = self.position
+        self.board_is_ready = False
+        self.request = replace(self.request, draft_context_tokens=draft_context_tokens)
+        return missing
+
+    def end(self, reason: FinishReason) -> None:
+        """End the stream; what it has stays its text."""
+        self.finish = Finish(reason=reason, text_bytes=self.text.num_bytes)
+
+    def grant(
+        self, draft_length: int, window: int, now: float, awaited_seconds: float = 0.0
+    ) -> None:
+        """Let the board draft `window` tokens beyond the committed position; 0: none.
+
+        `awaited_seconds`: how long the stream sits out for a whole draft, in `coupled`.
+        """
+        self.awaited_seconds = awaited_seconds
+        if window == 0 and self.window > 0 and self.request.mode == "rejection":
+            self.path = restart(self.path)
+        self.draft_length, self.window = draft_length, window
+        self.granted_end = max(self.granted_end, self.position + window)
+        self.waiting_since = now
+        if window == 0:
+            self.granted_base = -1
+        elif self.granted_base != self.path.base:
+            self.granted_base, self.path_granted_at = self.path.base, now
+
+    def _append(self, token_ids: list[int]) -> int:
+        """Commit tokens until one of them ends the stream; returns how many were."""
+        for i, token_id in enumerate(token_ids):
+            self.output_ids.append(token_id)
+            self.text.push(token_id)
+            reason = self._reason_to_finish(token_id)
+            if reason is not None:
+                self.end(reason)
+                return i + 1
+        return len(token_ids)
+
+    def _reason_to_finish(self, token_id: int) -> FinishReason | None:
+        if token_id in self.request.end_ids:
+            return "end"
+        if self.text.is_stopped:
+            return "stop"
+        if len(self.output_ids) >= self.request.max_output_tokens:
+            return "context" if self.request.ends_at_context else "length"
+        return None
+
+    def _learn_from_commit(self, before: Path, num_committed: int) -> None:
+        """Every live token met what was committed at its position, tested in the round or not."""
+        if self.path.base > before.base:
+            self._observe_counts(self.path.base - 1 - before.position, 1)
+        else:
+            self._observe_counts(min(len(before.live), num_committed), 0)
+
+    def _learn_from_probs(self, verify: Verify, outcome: ItemOutcome) -> None:
+        num_drafted = len(verify.draft_token_ids)
+        if not num_drafted:
+            return
+        for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
+            acceptance.observe_probs(outcome.accept_probs)
+            acceptance.positions.observe(
+                outcome.num_accepted, int(outcome.num_accepted < num_drafted)
+            )
+
+    def _observe_counts(self, num_accepted: int, num_rejected: int) -> None:
+        for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
+            acceptance.observe_counts(num_accepted, num_rejected)

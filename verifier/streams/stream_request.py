@@ -1,0 +1,108 @@
+"""What an Open asks for, settled within the limits of the verifier: pure.
+
+This module must never choose anything at random; the seed is an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from shared.errors import RequestRefused
+from shared.protocol.messages import AcceptanceMode, Open, Opened
+from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sampling import SamplingParameters
+
+
+class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device may ask for."""
+
+    context_tokens: int
+    max_prompt_tokens: int
+    max_tokens: int
+    max_streams_per_device: int
+    grace_seconds: float = 120.0  # for a board to come back to its streams; 0: they end with it
+
+
+def stream_request(
+    message: Open,
+    prompt_ids: tuple[int, ...],
+    *,
+    limits: ServiceLimits,
+    seed: int,
+    end_ids: frozenset[int],
+    draft_context_tokens: int,
+    automatic_mode: AcceptanceMode,
+) -> StreamRequest:
+    """The request of a new stream; `seed` and `automatic_mode` where the message leaves it open.
+
+    Raises:
+        RequestRefused: the prompt does not fit.
+    """
+    field = "messages" if message.messages else "prompt"
+    if not prompt_ids:
+        raise RequestRefused("the prompt is empty", field)
+    longest_prompt = min(limits.max_prompt_tokens, limits.context_tokens - 1)
+    if len(prompt_ids) > longest_prompt:
+        raise RequestRefused(f"prompt of {len(prompt_ids)} tokens exceeds {longest_prompt}", field)
+    room = limits.context_tokens - len(prompt_ids)
+    wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
+    return StreamRequest(
+        prompt_ids=prompt_ids,
+        sampling=message.sampling,
+        mode=_acceptance_mode(message, automatic_mode),
+        seed=message.seed if message.seed is not None else seed,
+        max_output_tokens=min(wanted, room),
+        ends_at_context=room < wanted,
+        end_ids=end_ids,
+        draft_length=message.draft_length,
+        draft_context_tokens=draft_context_tokens,
+        stop=message.stop,
+    )
+
+
+def opened(channel: int, request: StreamRequest) -> Opened:
+    """The answer to an Open."""
+    return Opened(
+        channel=channel,
+        prompt=pack_token_ids(request.prompt_ids),
+        seed=request.seed,
+        acceptance_mode=request.mode,
+    )
+
+
+def opened_again(channel: int, request: StreamRequest) -> Opened:
+    """The answer to a Resume: it tells the agent what it had asked for."""
+    return msgspec.structs.replace(
+        opened(channel, request),
+        sampling=request.sampling,
+        stop=request.stop,
+        max_tokens=None if request.ends_at_context else request.max_output_tokens,
+        draft_length=request.draft_length,
+    )
+
+
+def _acceptance_mode(message: Open, automatic_mode: AcceptanceMode) -> AcceptanceMode:
+    """Greedy needs no rows; a seed asks for text that does not depend on the board."""
+    if message.sampling.is_greedy:
+        return "coupled"
+    if message.acceptance_mode is not None:
+        return message.acceptance_mode
+    return "coupled" if message.seed is not None else automatic_mode
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What an Open asked for, settled: everything that never changes in a stream."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParameters
+    mode: AcceptanceMode
+    seed: int
+    max_output_tokens: int  # what max_tokens and the context leave room for
+    ends_at_context: bool  # max_output_tokens is the context's limit, not the request's
+    end_ids: frozenset[int]
+    draft_length: int | None  # None: the policy decides; 0: no speculation
+    draft_context_tokens: int  # of the board's model; a path never reaches beyond
+    stop: tuple[str, ...] = ()

@@ -1,0 +1,94 @@
+"""One round of the target: its items, what to check of each, and what became of them.
+
+Frozen values, made by the planner, run by a `TargetModel`, settled by the planner.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.protocol.messages import AcceptanceMode
+from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sparse_row import SparseRow
+
+NON_FINITE_LOGITS = "the target model gave logits that are not finite"
+
+
+class Verify(msgspec.Struct, frozen=True):
+    """What to check at the end of an item's tokens, and how to draw there."""
+
+    draft_token_ids: tuple[int, ...]  # the last tokens of the item; may be empty
+    rows: tuple[SparseRow, ...]  # one for each draft token in `rejection`, else empty
+    mode: AcceptanceMode  # greedy is `coupled` with temperature 0
+    sampling: SamplingParameters
+    seed: int
+    position: int  # output position of the first draft token
+    draws_bonus: bool  # False: a chunk was cut in `rejection`; draw nothing after it
+
+    @property
+    def is_tested(self) -> bool:
+        """Drafts are put to the test; others are compared with the target's own tokens."""
+        return self.mode == "rejection" and not self.sampling.is_greedy
+
+    @property
+    def num_logit_rows(self) -> int:
+        """Rows of logits that the check needs: its drafts', and one for the token after them."""
+        return len(self.draft_token_ids) + (self.mode == "coupled" or self.draws_bonus)
+
+
+class RoundItem(msgspec.Struct, frozen=True):
+    """One stream's part of a round: tokens to append to its cache, then a check or none.
+
+    The cache holds `num_cached_tokens`; `token_ids` follow them (prompt, committed tokens, drafts).
+    Without `verify` the item is a part of a prompt and no logits are made.
+    """
+
+    stream: int
+    token_ids: tuple[int, ...]
+    num_cached_tokens: int
+    block_table: tuple[int, ...]  # blocks that hold num_cached_tokens + len(token_ids) tokens
+    verify: Verify | None
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the item's last query sees."""
+        return self.num_cached_tokens + len(self.token_ids)
+
+
+class Round(msgspec.Struct, frozen=True):
+    """One forward pass over the parts of many streams (a ragged batch)."""
+
+    items: tuple[RoundItem, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(item.token_ids) for item in self.items)
+
+    @property
+    def num_draft_tokens(self) -> int:
+        return sum(len(item.verify.draft_token_ids) for item in self.items if item.verify)
+
+    @property
+    def context_tokens(self) -> int:
+        return sum(item.context_tokens for item in self.items)
+
+
+class ItemOutcome(msgspec.Struct, frozen=True):
+    """What the target made of one item with `verify`."""
+
+    num_accepted: int
+    token_id: (
+        int | None
+    )  # recovered, bonus or drawn alone; None only when a bonus was not to be drawn
+    accept_probs: tuple[
+        float, ...
+    ] = ()  # min(1, target/draft) of every draft token, in `rejection`
+    failure: str | None = None  # the stream must end: one sentence (non-finite logits)
+
+
+class RoundOutcome(msgspec.Struct, frozen=True):
+    """Answers to a round: one entry for each item, None for items without `verify`."""
+
+    items: tuple[ItemOutcome | None, ...]
+    forward_seconds: float  # the model alone
+    sampling_seconds: float

@@ -1,0 +1,88 @@
+"""A target without weights, for tests and load: exact, deterministic, as fast or slow as wanted.
+
+Its cache holds token ids in blocks, so a wrong block table shows up as wrong text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.speculation.sampling import dense_probabilities
+from shared.speculation.verification import Verification, verify_coupled, verify_rejection
+from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
+
+
+class ScriptedLogits(Protocol):
+    """A language model as a function; `shared.speculation.scripted_model.ScriptedModel` is one."""
+
+    vocab_size: int
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits [vocab_size] of the token after `tokens`."""
+        ...
+
+
+class ScriptedTarget:
+    """Implements `verifier.target.target.TargetModel` with the float64 reference of `shared`.
+
+    `delay_seconds(num_tokens)` is slept in every round, to imitate a real target's time.
+    """
+
+    def __init__(
+        self,
+        model: ScriptedLogits,
+        *,
+        num_blocks: int = 4096,
+        block_tokens: int = 16,
+        context_tokens: int = 4096,
+        delay_seconds: Callable[[int], float] = lambda num_tokens: 0.0,
+    ) -> None:
+        self.model_name = "scripted"
+        self.vocab_size = model.vocab_size
+        self.num_blocks = num_blocks
+        self.block_tokens = block_tokens
+        self.context_tokens = context_tokens
+        self._model = model
+        self._delay_seconds = delay_seconds
+        self._cache = np.zeros(num_blocks * block_tokens, dtype=np.int64)
+
+    def verify(self, round_: Round) -> RoundOutcome:
+        """Run one round; see `verifier.target.target.TargetModel.verify`."""
+        started_at = time.monotonic()
+        delay = self._delay_seconds(round_.num_tokens)
+        if delay > 0:
+            time.sleep(delay)
+        forwarded_at = time.monotonic()
+        items = tuple(self._run(item) for item in round_.items)
+        return RoundOutcome(items, forwarded_at - started_at, time.monotonic() - forwarded_at)
+
+    def _run(self, item: RoundItem) -> ItemOutcome | None:
+        positions = np.arange(item.context_tokens)
+        blocks = np.array(item.block_table)[positions // self.block_tokens]
+        slots = blocks * self.block_tokens + positions % self.block_tokens
+        self._cache[slots[item.num_cached_tokens :]] = item.token_ids
+        if item.verify is None:
+            return None
+        verified = self._check(self._cache[slots].tolist(), item.verify)
+        return ItemOutcome(verified.num_accepted, verified.token_id, verified.accept_probs)
+
+    def _check(self, tokens: list[int], verify: Verify) -> Verification:
+        num_drafted = len(verify.draft_token_ids)
+        ends = range(len(tokens) - num_drafted, len(tokens) + 1)
+        logits = [self._model.logits(tokens[:end]) for end in ends]
+        probs = np.stack([dense_probabilities(row, verify.sampling) for row in logits])
+        if verify.mode == "coupled":
+            return verify_coupled(probs, verify.draft_token_ids, verify.seed, verify.position)
+        return verify_rejection(
+            probs,
+            verify.draft_token_ids,
+            verify.rows,
+            verify.seed,
+            verify.position,
+            draws_bonus=verify.draws_bonus,
+        )

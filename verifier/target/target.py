@@ -1,0 +1,68 @@
+"""The interfaces of a target model and of its tokenizer.
+
+The planner makes a `Round`, an engine thread gives it to a `TargetModel`, the planner settles the
+outcome.  This wing must never import torch, so that planner, simulator and tests run without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from verifier.target.round import Round, RoundOutcome
+
+
+class TargetModel(Protocol):
+    """The target behind one interface.  One thread uses it."""
+
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def context_tokens(self) -> int:
+        """The longest sequence that the model can read."""
+        ...
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in the key/value cache."""
+        ...
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens that one block holds."""
+        ...
+
+    def verify(self, round_: Round) -> RoundOutcome:
+        """Run one round; blocks of the tables are written, nothing is kept about streams."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The target's tokenizer and chat template; only the verifier has one."""
+
+    @property
+    def token_bytes(self) -> Sequence[bytes]:
+        """The literal bytes of every id; special tokens too."""
+        ...
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that print nothing."""
+        ...
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end an output."""
+        ...
+
+    def encode_text(self, text: str) -> list[int]: ...
+
+    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Token ids of (role, content) turns and the opening of the assistant's next one.
+
+        Raises:
+            RequestRefused: the model has no chat template, or the template refuses the turns.
+        """
+        ...

@@ -1,0 +1,247 @@
+"""Attention of a ragged round over blocks as one Triton kernel, and a second that combines parts.
+
+A program takes the query rows of one stream that share a key/value head (several tokens times the
+members of the group: what a tensor core wants) against one part of the stream's keys, in the
+order of `PagedLayout`.  This module must never decide how a round is cut.
+
+Source: FlashAttention-2 (Dao 2023) for the running softmax, FlashDecoding for the parts.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from verifier.torch_target.kernels.launch import launch_options, wait_for_former
+from verifier.torch_target.kernels.paged_layout import (
+    STEP_KEYS,
+    TILE_COLUMNS,
+    WORK_COLUMNS,
+    PagedLayout,
+)
+
+# Of the 227 KiB that a program may have on an H100; queries and scores want the rest.
+_PIPELINE_BYTES = 144 * 1024
+
+# Parts of a tile that the second kernel reads in one go.
+_COMBINED_AT_ONCE = 16
+
+_NUM_WORK_COLUMNS = len(WORK_COLUMNS)
+_NUM_TILE_COLUMNS = len(TILE_COLUMNS)
+
+
+def paged_attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: PagedLayout,
+    window: int | None,
+    scale: float,
+) -> Tensor:
+    """Output [num_tokens, num_heads, head_size] of queries [num_heads, num_tokens, head_size].
+
+    `keys` and `values` are all slots of the layer [num_slots, num_kv_heads, head_size]; the new
+    ones are stored already.
+    """
+    num_heads, num_tokens, head_size = query.shape
+    work = layout.works[window]
+    output = query.new_empty(num_tokens, num_heads, head_size)
+    padded_size = triton.next_power_of_2(head_size)
+    rows = layout.rows_per_tile
+    num_kv_heads = layout.heads.num_kv_heads
+    partials = query.new_empty(
+        (work.num_partials, num_kv_heads, rows, padded_size + 2), dtype=torch.float32
+    )
+    shape = {
+        "NUM_MEMBERS": layout.heads.num_members,
+        "NUM_KV_HEADS": num_kv_heads,
+        "HEAD_SIZE": head_size,
+        "PADDED_SIZE": padded_size,
+        "ROWS": rows,
+    }
+    _attend[(len(work.work), num_kv_heads)](
+        query,
+        keys,
+        values,
+        output,
+        partials,
+        work.work,
+        layout.block_tables,
+        layout.block_tables.stride(0),
+        query.stride(0),
+        query.stride(1),
+        scale * math.log2(math.e),
+        **shape,
+        BLOCK_TOKENS=layout.block_tokens,
+        STEP=STEP_KEYS,
+        WINDOW=window or 0,
+        WORK_COLUMNS=_NUM_WORK_COLUMNS,
+        PRECISION="ieee" if query.dtype is torch.float32 else "tf32",
+        num_warps=4,
+        num_stages=_num_stages(padded_size, query.element_size()),
+        **launch_options(query.device),
+    )
+    if work.num_partials:
+        _combine[(len(work.tiles), num_kv_heads, rows)](
+            partials,
+            output,
+            work.tiles,
+            **shape,
+            TILE_COLUMNS=_NUM_TILE_COLUMNS,
+            PARTS=_COMBINED_AT_ONCE,
+            num_warps=4,
+            **launch_options(query.device),
+        )
+    return output
+
+
+def _num_stages(padded_size: int, element_bytes: int) -> int:
+    """How many steps of keys and values to have on their way, as shared memory allows."""
+    step_bytes = 2 * STEP_KEYS * padded_size * element_bytes
+    return max(1, min(3, _PIPELINE_BYTES // step_bytes))
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _attend(  # type: ignore[no-untyped-def]
+    query,
+    keys,
+    values,
+    output,
+    partials,
+    work,
+    block_tables,
+    table_stride,
+    query_head_stride,
+    query_token_stride,
+    log2_scale,
+    NUM_MEMBERS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_SIZE: tl.constexpr,
+    PADDED_SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    STEP: tl.constexpr,
+    WINDOW: tl.constexpr,
+    WORK_COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
+):
+    head = tl.program_id(1)
+    mine = work + tl.program_id(0) * WORK_COLUMNS
+    first_token, num_tokens = tl.load(mine), tl.load(mine + 1)
+    rows = tl.load(mine + 2) + tl.arange(0, ROWS)
+    context_tokens = tl.load(mine + 3)
+    table = block_tables + tl.load(mine + 6).to(tl.int64) * table_stride
+    part = tl.load(mine + 7)
+    first_key, end_key = tl.load(mine + 4), tl.load(mine + 5)
+    wait_for_former(IS_DEPENDENT)
+    token = rows // NUM_MEMBERS
+    is_row = token < num_tokens
+    query_head = head * NUM_MEMBERS + rows % NUM_MEMBERS
+    position = context_tokens - num_tokens + token
+    column = tl.arange(0, PADDED_SIZE)
+    is_column = column < HEAD_SIZE
+    packed_token = (first_token + token).to(tl.int64)
+    is_query = is_row[:, None] & is_column[None, :]
+    offsets = query_head * query_head_stride + packed_token * query_token_stride
+    q = tl.load(query + offsets[:, None] + column[None, :], mask=is_query, other=0.0)
+    highest = tl.full([ROWS], -float("inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    sums = tl.zeros([ROWS, PADDED_SIZE], tl.float32)
+    for start in range(first_key, end_key, STEP):
+        key = start + tl.arange(0, STEP)
+        is_key = key < context_tokens
+        block = tl.load(table + key // BLOCK_TOKENS, mask=is_key, other=0).to(tl.int64)
+        at = ((block * BLOCK_TOKENS + key % BLOCK_TOKENS) * NUM_KV_HEADS + head) * HEAD_SIZE
+        is_read = is_key[:, None] & is_column[None, :]
+        k = tl.load(keys + at[:, None] + column[None, :], mask=is_read, other=0.0)
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * log2_scale
+        scores = _hidden(scores, key[None, :], position[:, None], WINDOW)
+        new_highest = tl.maximum(highest, tl.max(scores, 1))
+        shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
+        weights, decay = tl.exp2(scores - shift[:, None]), tl.exp2(highest - shift)
+        v = tl.load(values + at[:, None] + column[None, :], mask=is_read, other=0.0)
+        sums = sums * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
+        total = total * decay + tl.sum(weights, 1)
+        highest = new_highest
+    if part < 0:
+        packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
+        attended = (sums / tl.where(is_row, total, 1.0)[:, None]).to(output.dtype.element_ty)
+        tl.store(output + packed[:, None] + column[None, :], attended, mask=is_query)
+    else:
+        row = (part.to(tl.int64) * NUM_KV_HEADS + head) * ROWS + tl.arange(0, ROWS)
+        _store_part(partials + row * (PADDED_SIZE + 2), sums, highest, total, PADDED_SIZE)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _store_part(place, sums, highest, total, PADDED_SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """One part's sums, largest score and total weight of each row, for `_combine`."""
+    tl.store(place[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
+    tl.store(place + PADDED_SIZE, highest)
+    tl.store(place + PADDED_SIZE + 1, total)
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _hidden(scores, key, position, WINDOW: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The scores, -inf where a query does not see the key."""
+    is_seen = key <= position
+    if WINDOW > 0:
+        is_seen = is_seen & (key > position - WINDOW)
+    return tl.where(is_seen, scores, -float("inf"))
+
+
+@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _combine(  # type: ignore[no-untyped-def]
+    partials,
+    output,
+    tiles,
+    NUM_MEMBERS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_SIZE: tl.constexpr,
+    PADDED_SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    TILE_COLUMNS: tl.constexpr,
+    PARTS: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
+):
+    """One query row of a tile: a program reads little, and many of them share the bandwidth."""
+    head = tl.program_id(1)
+    row = tl.program_id(2)
+    mine = tiles + tl.program_id(0) * TILE_COLUMNS
+    tile_row = tl.load(mine + 2) + row
+    end_part = tl.load(mine + 4)
+    first_part, num_tokens = tl.load(mine + 3), tl.load(mine + 1)
+    token = tile_row // NUM_MEMBERS
+    wait_for_former(IS_DEPENDENT)
+    if token < num_tokens:
+        column = tl.arange(0, PADDED_SIZE)
+        highest = -float("inf")
+        total = 0.0
+        sums = tl.zeros([PADDED_SIZE], tl.float32)
+        for start in range(first_part, end_part, PARTS):
+            part = start + tl.arange(0, PARTS)
+            is_part = part < end_part
+            place = ((part * NUM_KV_HEADS + head) * ROWS + row).to(tl.int64) * (PADDED_SIZE + 2)
+            some_highest = tl.load(
+                partials + place + PADDED_SIZE, mask=is_part, other=-float("inf")
+            )
+            new_highest = tl.maximum(highest, tl.max(some_highest, 0))
+            shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
+            weights = tl.exp2(some_highest - shift)
+            decay = tl.exp2(highest - shift)
+            totals = tl.load(partials + place + PADDED_SIZE + 1, mask=is_part, other=0.0)
+            some = tl.load(
+                partials + place[:, None] + column[None, :], mask=is_part[:, None], other=0.0
+            )
+            sums = sums * decay + tl.sum(some * weights[:, None], 0)
+            total = total * decay + tl.sum(totals * weights, 0)
+            highest = new_highest
+        query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS
+        packed_token = (tl.load(mine) + token).to(tl.int64)
+        packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
+        combined = (sums / total).to(output.dtype.element_ty)
+        tl.store(output + packed + column, combined, mask=column < HEAD_SIZE)

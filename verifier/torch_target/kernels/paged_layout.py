@@ -1,0 +1,250 @@
+"""Where the tokens of a round are, as the attention kernel on a GPU reads it: plain integers.
+
+The work of a round is cut into *tiles* (query rows of one stream) and each tile's keys into
+*parts*, so that few long streams keep as many cores busy as many short ones.  A part writes the
+output itself where it is a tile's only one; else the parts of a tile are combined afterwards.
+
+This module must never know what a kernel does with the numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from verifier.target.round import RoundItem
+from verifier.torch_target.kernels.head_shape import HeadShape
+
+# Keys that one step of the kernel reads; parts are whole steps.
+STEP_KEYS = 64
+_MOST_ROWS = 64  # of a tile
+# Programs for each core of the GPU: where there are fewer tiles than cores, short parts hide the
+# time that a step takes; else a cut only pays for streams far longer than the others. (H200,
+# microseconds for 8 × 4, 32 × 4 and 4 × 4 at contexts 1,028, 1,028 and 4,096: 18.4, 47.3, 25.1
+# with 4 and 19.3, 43.0, 26.8 with 2.)
+_MANY_PROGRAMS, _FEW_PROGRAMS = 4, 2
+
+# Steps of a part where cuts must not depend on the batch.
+_FIXED_STEPS = 8
+
+# Columns of `work`, one row for each part.
+WORK_COLUMNS = (
+    "first_token",  # of the stream, in the packed row of the round
+    "num_tokens",  # of the stream
+    "first_row",  # of the tile, among the stream's query rows (token, member of the group)
+    "context_tokens",  # cached and new tokens of the stream
+    "first_key",
+    "end_key",
+    "stream",  # row of `block_tables`
+    "part",  # where the partial result goes; -1: this is the whole tile
+)
+# Columns of `tiles`, one row for each tile of several parts.
+TILE_COLUMNS = ("first_token", "num_tokens", "first_row", "first_part", "end_part")
+
+
+@dataclass(frozen=True, slots=True)
+class PagedWork:
+    """The tiles of a round for layers of one kind."""
+
+    work: Tensor  # [num_parts, len(WORK_COLUMNS)] int32
+    tiles: Tensor  # [num_tiles, len(TILE_COLUMNS)] int32
+    num_partials: int
+
+    def to(self, device: torch.device) -> PagedWork:
+        """The same on another device."""
+        return PagedWork(self.work.to(device), self.tiles.to(device), self.num_partials)
+
+
+@dataclass(frozen=True, slots=True)
+class PagedLayout:
+    """One round; the same in all layers, save for windows.  Made on the CPU."""
+
+    heads: HeadShape
+    slots: Tensor  # [num_tokens] int64: where the new keys and values go
+    block_tables: Tensor  # [num_streams, most blocks] int32
+    block_tokens: int
+    most_tokens: int  # of a stream in this round
+    rows_per_tile: int
+    works: Mapping[int | None, PagedWork]  # by window; None: no window
+
+    @property
+    def windows(self) -> frozenset[int | None]:
+        """The windows that layers may have in this round."""
+        return frozenset(self.works)
+
+    @classmethod
+    def of(
+        cls,
+        items: Sequence[RoundItem],
+        positions: NDArray[np.int64],
+        block_tokens: int,
+        heads: HeadShape,
+        windows: Sequence[int | None],
+        num_cores: int | None,
+    ) -> PagedLayout:
+        """Lay a round, with its `positions_of`, out for a GPU of `num_cores` multiprocessors.
+
+        None cuts at fixed keys, so that what a row sees is summed in the same order in any round.
+        """
+        tables = _block_tables(items)
+        num_tokens = np.array([len(item.token_ids) for item in items])
+        contexts = np.array([item.num_cached_tokens for item in items]) + num_tokens
+        streams = np.repeat(np.arange(len(items)), num_tokens)
+        blocks = tables[streams, positions // block_tokens].astype(np.int64)
+        most_tokens = int(num_tokens.max())
+        rows_per_tile = _MOST_ROWS
+        if num_cores is not None:
+            rows_per_tile = _rows_per_tile(most_tokens * heads.num_members)
+        return cls(
+            heads=heads,
+            slots=torch.from_numpy(blocks * block_tokens + positions % block_tokens),
+            block_tables=torch.from_numpy(tables),
+            block_tokens=block_tokens,
+            most_tokens=most_tokens,
+            rows_per_tile=rows_per_tile,
+            works={
+                window: _work(
+                    _Tiles.of(num_tokens, contexts, heads, rows_per_tile, window), heads, num_cores
+                )
+                for window in windows
+            },
+        )
+
+    def to(self, device: torch.device) -> PagedLayout:
+        """The same on the device whose kernel is to read it."""
+        return replace(
+            self,
+            slots=self.slots.to(device),
+            block_tables=self.block_tables.to(device),
+            works={window: work.to(device) for window, work in self.works.items()},
+        )
+
+
+def positions_of(items: Sequence[RoundItem]) -> NDArray[np.int64]:
+    """The position in its stream of every token of a round [num_tokens]."""
+    counts = np.array([len(item.token_ids) for item in items])
+    offsets = np.array([item.num_cached_tokens for item in items]) - (np.cumsum(counts) - counts)
+    positions: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(offsets, counts)
+    return positions
+
+
+def _rows_per_tile(most_rows: int) -> int:
+    """A power of two from 16, the least that a tensor core takes."""
+    return min(max(16, 1 << (most_rows - 1).bit_length()), _MOST_ROWS)
+
+
+def _block_tables(items: Sequence[RoundItem]) -> NDArray[np.int32]:
+    lengths = np.array([len(item.block_table) for item in items])
+    tables = np.zeros((len(items), lengths.max()), np.int32)
+    is_block = np.arange(lengths.max()) < lengths[:, None]
+    tables[is_block] = np.concatenate([_block_array(item.block_table) for item in items])
+    return tables
+
+
+@functools.lru_cache(maxsize=4096)
+def _block_array(block_table: tuple[int, ...]) -> NDArray[np.int32]:
+    """A stream's table stays the same for a block's worth of tokens."""
+    return np.array(block_table, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Columns of one entry for each tile."""
+
+    stream: NDArray[np.int64]
+    first_token: NDArray[np.int64]
+    num_tokens: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+    context_tokens: NDArray[np.int64]
+    first_step: NDArray[np.int64]  # of the keys that any of its rows sees
+    end_step: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        num_tokens: NDArray[np.int64],
+        contexts: NDArray[np.int64],
+        heads: HeadShape,
+        rows_per_tile: int,
+        window: int | None,
+    ) -> _Tiles:
+        num_rows = num_tokens * heads.num_members
+        counts = -(-num_rows // rows_per_tile)
+        stream = np.repeat(np.arange(len(counts)), counts)
+        first_tile = np.cumsum(counts) - counts
+        first_row = (np.arange(counts.sum()) - first_tile[stream]) * rows_per_tile
+        last_row = np.minimum(first_row + rows_per_tile, num_rows[stream]) - 1
+        num_cached = (contexts - num_tokens)[stream]
+        first_key = np.zeros_like(first_row)
+        if window is not None:
+            first_key = np.maximum(num_cached + first_row // heads.num_members - window + 1, 0)
+        end_key = num_cached + last_row // heads.num_members + 1
+        return cls(
+            stream=stream,
+            first_token=(np.cumsum(num_tokens) - num_tokens)[stream],
+            num_tokens=num_tokens[stream],
+            first_row=first_row,
+            context_tokens=contexts[stream],
+            first_step=first_key // STEP_KEYS,
+            end_step=-(-end_key // STEP_KEYS),
+        )
+
+
+def _work(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> PagedWork:
+    num_parts = _num_parts(tiles, heads, num_cores)
+    tile = np.repeat(np.arange(len(num_parts)), num_parts)
+    number = np.arange(len(tile)) - (np.cumsum(num_parts) - num_parts)[tile]
+    first, end, parts = tiles.first_step[tile], tiles.end_step[tile], num_parts[tile]
+    if num_cores is None:
+        cut = (first // _FIXED_STEPS + number) * _FIXED_STEPS
+        first_step, end_step = np.maximum(cut, first), np.minimum(cut + _FIXED_STEPS, end)
+    else:
+        first_step = first + (end - first) * number // parts
+        end_step = first + (end - first) * (number + 1) // parts
+    is_cut = num_parts > 1
+    num_partials = np.where(is_cut, num_parts, 0)
+    first_partial = np.cumsum(num_partials) - num_partials
+    work = (
+        tiles.first_token[tile],
+        tiles.num_tokens[tile],
+        tiles.first_row[tile],
+        tiles.context_tokens[tile],
+        first_step * STEP_KEYS,
+        end_step * STEP_KEYS,
+        tiles.stream[tile],
+        np.where(is_cut[tile], first_partial[tile] + number, -1),
+    )
+    combined = (
+        tiles.first_token,
+        tiles.num_tokens,
+        tiles.first_row,
+        first_partial,
+        first_partial + num_partials,
+    )
+    return PagedWork(
+        work=_table(work),
+        tiles=_table([column[is_cut] for column in combined]),
+        num_partials=int(num_partials.sum()),
+    )
+
+
+def _num_parts(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> NDArray[np.int64]:
+    """Into how many parts the keys of each tile are cut: parts of about the same length."""
+    if num_cores is None:
+        return -(-tiles.end_step // _FIXED_STEPS) - tiles.first_step // _FIXED_STEPS
+    num_steps = tiles.end_step - tiles.first_step
+    fills_cores = len(num_steps) * heads.num_kv_heads >= num_cores
+    programs = num_cores * (_FEW_PROGRAMS if fills_cores else _MANY_PROGRAMS)
+    steps_per_part = max(num_steps.sum() * heads.num_kv_heads / programs, 1)
+    num_parts: NDArray[np.int64] = np.rint(num_steps / steps_per_part).astype(np.int64)
+    return num_parts.clip(min=1)
+
+
+def _table(columns: Sequence[NDArray[np.int64]]) -> Tensor:
+    return torch.from_numpy(np.stack(columns, axis=1).astype(np.int32))

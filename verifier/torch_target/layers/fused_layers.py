@@ -1,0 +1,139 @@
+"""A stock transformers model made fast for short rounds on a GPU, its weights untouched.
+
+Projections of one input become one product; norms, rotary embedding and gated activation one kernel
+each; residual sums become part of a product.  A module is only replaced after the kernel has given
+the same numbers as itself, so an architecture that does something else keeps its own code.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from verifier.torch_target.kernels.layers import ACTIVATIONS, gated, rms_norm, rotary
+from verifier.torch_target.layers.fused_residuals import GatedPerceptron, fuse_residuals
+from verifier.torch_target.layers.layer_checks import is_close, sample_input
+from verifier.torch_target.layers.merged_projections import MergedLinear, Product, can_merge
+
+logger = logging.getLogger(__name__)
+
+_ROTARY_NAME = "apply_rotary_pos_emb"
+
+
+def fuse_layers(model: nn.Module, product: Product = linear) -> None:
+    """Replace what the kernels do as well; a log line names what stays slower, and why.
+
+    `product` is used for all products that are merged.
+    """
+    counts = {"projections": 0, "norms": 0, "activations": 0}
+    perceptrons: dict[nn.Module, GatedPerceptron] = {}
+    for module in model.modules():
+        counts["projections"] += _merge_attention(module, product)
+        counts["norms"] += _fuse_norm(module)
+        perceptron = _fused_perceptron(module, product)
+        if perceptron is not None:
+            _replace_forward(module, perceptron)
+            perceptrons[module] = perceptron
+    counts["activations"] = len(perceptrons)
+    counts["rotary embeddings"] = _fuse_rotary(model)
+    if product is linear:
+        counts["residual sums"] = sum(fuse_residuals(m, perceptrons) for m in model.modules())
+    slow = [what for what, count in counts.items() if not count]
+    if slow:
+        name = type(model).__name__
+        logger.warning("%s keeps its own %s, which are slower", name, " and ".join(slow))
+
+
+def _merge_attention(module: nn.Module, product: Product) -> bool:
+    projections = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
+    if not can_merge(projections):
+        return False
+    merged = MergedLinear([p for p in projections if isinstance(p, nn.Linear)], product)
+    for number, projection in enumerate(projections):
+        _replace_forward(projection, partial(merged.part, number))
+    return True
+
+
+def _fuse_norm(module: nn.Module) -> bool:
+    """Any module named like a root-mean-square norm, in either of its two forms."""
+    weight = getattr(module, "weight", None)
+    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    is_norm = type(module).__name__.endswith("RMSNorm")
+    if not is_norm or not isinstance(epsilon, float) or not isinstance(weight, Tensor):
+        return False
+    sample = sample_input(weight, weight.shape[0])
+    with torch.inference_mode():
+        expected = module(sample)
+        for adds_one in (False, True):
+            if is_close(rms_norm(sample, weight, epsilon, adds_one=adds_one), expected):
+                fused = partial(_norm, weight=weight, epsilon=epsilon, adds_one=adds_one)
+                _replace_forward(module, fused)
+                return True
+    return False
+
+
+def _norm(x: Tensor, *, weight: Tensor, epsilon: float, adds_one: bool) -> Tensor:
+    return rms_norm(x, weight, epsilon, adds_one=adds_one)
+
+
+def _fused_perceptron(module: nn.Module, product: Product) -> GatedPerceptron | None:
+    """For a multilayer perceptron of gate, up and down projection."""
+    gate, up, down = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
+    if not can_merge([gate, up]) or not isinstance(down, nn.Linear):
+        return None
+    assert isinstance(gate, nn.Linear)
+    assert isinstance(up, nn.Linear)
+    sample = sample_input(gate.weight, gate.in_features)
+    with torch.inference_mode():
+        expected = module(sample)
+        both = torch.cat([gate(sample), up(sample)], dim=-1)
+        for activation in ACTIVATIONS:
+            if is_close(down(gated(both, activation)), expected):
+                return GatedPerceptron(MergedLinear([gate, up], product), down, activation)
+    return None
+
+
+def _fuse_rotary(model: nn.Module) -> bool:
+    """Models look the function up in their own source file, once for all of their layers."""
+    source: Any = sys.modules[type(model).__module__]
+    stock = getattr(source, _ROTARY_NAME, None)
+    if stock is None or hasattr(stock, "stock"):
+        return stock is not None
+    device = next(model.parameters()).device
+    query, key = (torch.randn(1, heads, 5, 64, device=device) for heads in (4, 2))
+    query, key = query.bfloat16(), key.bfloat16()
+    angles = torch.randn(1, 5, 32, device=device).repeat(1, 1, 2)
+    cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
+    expected = stock(query, key, cos, sin)
+    fused = rotary(query, key, cos, sin)
+    if not all(is_close(ours, theirs) for ours, theirs in zip(fused, expected, strict=True)):
+        return False
+
+    def apply_rotary_pos_emb(
+        q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, **others: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Ours for what it was made for, else the model's own."""
+        is_ours = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and q.shape[0] == 1
+        if is_ours and not others and cos.shape[-1] == q.shape[-1]:
+            return rotary(q, k, cos, sin)
+        rotated: tuple[Tensor, Tensor] = stock(q, k, cos, sin, **others)
+        return rotated
+
+    apply_rotary_pos_emb.stock = stock  # type: ignore[attr-defined]
+    setattr(source, _ROTARY_NAME, apply_rotary_pos_emb)
+    return True
+
+
+def has_our_forward(module: nn.Module) -> bool:
+    """Whether a kernel has taken the module over."""
+    return "forward" in vars(module)
+
+
+def _replace_forward(module: Any, forward: Any) -> None:
+    module.forward = forward

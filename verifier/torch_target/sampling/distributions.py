@@ -1,0 +1,139 @@
+"""The target's distributions in all sampled rows of a round, however each of them is cut.
+
+Hides that rows with and without truncation are kept in different forms.  Questions and answers are
+plain numbers about rows of the round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared.speculation.noise import Domain
+from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sparse_row import SparseRow
+from shared.speculation.verification import SMALLEST_RESIDUAL_MASS
+from verifier.torch_target.sampling.exponential_race import DraftRows, TargetRows
+from verifier.torch_target.sampling.logit_rows import LogitRows
+from verifier.torch_target.sampling.noise import noise_keys, uniforms
+from verifier.torch_target.sampling.truncated_rows import truncate
+from verifier.torch_target.sampling.whole_rows import WholeRows
+
+
+@dataclass(frozen=True, slots=True)
+class SampledRow:
+    """One row of the round and how to draw from it."""
+
+    number: int
+    sampling: SamplingParameters  # not greedy
+    needs_probs: bool  # False: it is only drawn from
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One token to draw from a row, less the draft that was rejected there."""
+
+    row_number: int
+    seed: int
+    position: int
+    domain: Domain
+    draft: SparseRow | None = None
+
+
+class TargetDistributions:
+    """What the target would draw in the rows of a round."""
+
+    def __init__(self, rows: LogitRows, sampled: Sequence[SampledRow], vocab_size: int) -> None:
+        self._device = rows.logits.device
+        self._groups = list(_groups(rows, sampled, vocab_size))
+        self._places = {
+            number: (group, index)
+            for group, target_rows in enumerate(self._groups)
+            for index, number in enumerate(target_rows.row_numbers.tolist())
+        }
+
+    def probs(self, tokens: Sequence[tuple[int, int]]) -> list[float]:
+        """The target probability of each (row number, token id)."""
+        answers = [0.0] * len(tokens)
+        for rows, asked, index in self._by_group([number for number, _ in tokens]):
+            token_ids = torch.tensor([[tokens[i][1]] for i in asked], device=self._device)
+            for i, prob in zip(asked, rows.probs(index, token_ids)[:, 0].tolist(), strict=True):
+                answers[i] = prob
+        return answers
+
+    def uniforms(self, decisions: Sequence[tuple[int, int, Domain]]) -> list[float]:
+        """The uniform of each (seed, position, domain) that has no token id."""
+        keys = noise_keys(decisions, self._device)
+        return uniforms(keys, keys.new_zeros(len(decisions), 1))[:, 0].tolist()
+
+    def draw(self, draws: Sequence[Draw]) -> list[int]:
+        """The token of each draw."""
+        token_ids = [0] * len(draws)
+        for rows, asked, index in self._by_group([draw.row_number for draw in draws]):
+            some = [draws[i] for i in asked]
+            keys = noise_keys([(d.seed, d.position, d.domain) for d in some], self._device)
+            drawn = rows.draw(index, keys, self._drafts(rows, index, some))
+            for i, token_id in zip(asked, drawn.tolist(), strict=True):
+                token_ids[i] = token_id
+        return token_ids
+
+    def _by_group(
+        self, row_numbers: Sequence[int]
+    ) -> Iterator[tuple[TargetRows, list[int], Tensor]]:
+        """The groups that hold the rows: which rows they are, and where they stand in the group."""
+        for number, rows in enumerate(self._groups):
+            asked = [i for i, row in enumerate(row_numbers) if self._places[row][0] == number]
+            if asked:
+                places = [self._places[row_numbers[i]][1] for i in asked]
+                yield rows, asked, torch.tensor(places, device=self._device)
+
+    def _drafts(self, rows: TargetRows, index: Tensor, draws: Sequence[Draw]) -> DraftRows | None:
+        drafts = {i: draw.draft for i, draw in enumerate(draws) if draw.draft is not None}
+        if not drafts:
+            return None
+        shape = (len(drafts), max(len(row.token_ids) for row in drafts.values()))
+        token_ids, probs = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+        for i, row in enumerate(drafts.values()):
+            token_ids[i, : len(row.token_ids)] = row.token_ids
+            probs[i, : len(row.token_ids)] = row.probs
+        where = torch.tensor(list(drafts), device=self._device)
+        ids_there = torch.from_numpy(token_ids).to(self._device)
+        probs_there = torch.from_numpy(probs).to(self._device)
+        common = torch.minimum(rows.probs(index[where], ids_there), probs_there)
+        # The draft is the target up to rounding: nothing is left, the target itself is drawn from.
+        is_empty = 1 - common.sum(1, keepdim=True) <= SMALLEST_RESIDUAL_MASS
+        return DraftRows(where, ids_there, probs_there.masked_fill(is_empty, 0))
+
+
+def _groups(
+    rows: LogitRows, sampled: Sequence[SampledRow], vocab_size: int
+) -> Iterator[TargetRows]:
+    effective = [(row, _effective(row.sampling, vocab_size)) for row in sampled]
+    cut = [(row.number, s) for row, s in effective if s.top_k > 0 or s.top_p < 1]
+    whole = [row for row, s in effective if s.top_k == 0 and s.top_p == 1]
+    if cut:
+        yield from truncate(rows, *zip(*cut, strict=True))
+    for needs_probs in (True, False):
+        some = [row for row in whole if row.needs_probs == needs_probs]
+        if some:
+            numbers = torch.tensor([row.number for row in some], device=rows.logits.device)
+            temperatures = torch.tensor(
+                [row.sampling.temperature for row in some],
+                dtype=torch.float64,
+                device=rows.logits.device,
+            )
+            totals = (
+                rows.totals(numbers, temperatures) if needs_probs else torch.ones_like(temperatures)
+            )
+            yield WholeRows(rows, numbers, temperatures, totals)
+
+
+def _effective(sampling: SamplingParameters, vocab_size: int) -> SamplingParameters:
+    if sampling.top_k < vocab_size:
+        return sampling
+    return msgspec.structs.replace(sampling, top_k=0)

@@ -1,0 +1,47 @@
+"""Sampling of a round behind its forward pass, with one copy to the GPU and one back.
+
+What the checks ask for is packed and sent while the forward pass is still running, so that the
+kernel starts the moment the logits are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from verifier.target.round import ItemOutcome, Verify
+from verifier.torch_target.kernels.row_records import RowRecords, outcomes
+from verifier.torch_target.kernels.sampling import sample_rows
+
+
+def verify_rows_on_gpu(
+    logits: Tensor, verifies: Sequence[Verify]
+) -> tuple[list[ItemOutcome], float]:
+    """Outcomes of checks whose rows [num_rows, vocab_size] stand one after the other.
+
+    Waits for the GPU.  Also returns the seconds from the end of the logits to the end of the
+    sampling.  The logits are spent afterwards.
+    """
+    logits_done, results_done = _event(), _event()
+    logits_done.record()
+    rows = RowRecords.of(verifies, logits.shape[1])
+    results = sample_rows(
+        logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
+    )
+    results_done.record()
+    made = outcomes(verifies, results.cpu().numpy())
+    results_done.synchronize()
+    return made, logits_done.elapsed_time(results_done) / 1e3
+
+
+def _sent(content: NDArray[np.integer], device: torch.device) -> Tensor:
+    """On the device, without waiting for what runs there."""
+    return torch.from_numpy(content).pin_memory().to(device, non_blocking=True)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,136 @@
+"""Rows cut by top-k or top-p: the few tokens that survive, found without sorting the vocabulary.
+
+The rules are those of `shared.speculation.sampling.probabilities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared.speculation.sampling import SamplingParameters
+from verifier.torch_target.sampling.exponential_race import DraftRows, first_to_arrive
+from verifier.torch_target.sampling.logit_rows import LogitRows
+
+# Least probability of a candidate for top-p: at first one that 0.95 of a text model's rows can do
+# with, then one for flat rows, then all tokens.
+_TOP_P_LEVELS = (1e-3, 1e-4, 1e-5, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatedRows:
+    """`TargetRows` as lists of their surviving tokens."""
+
+    row_numbers: Tensor  # [num_rows] int64
+    token_ids: Tensor  # [num_rows, k] int64
+    kept_probs: Tensor  # [num_rows, k] float64, normalised; 0 for what did not survive
+
+    def probs(self, index: Tensor, token_ids: Tensor) -> Tensor:
+        same = token_ids[:, :, None] == self.token_ids[index, None, :]
+        return (same * self.kept_probs[index, None, :]).sum(2)
+
+    def draw(self, index: Tensor, keys: Tensor, drafts: DraftRows | None) -> Tensor:
+        return first_to_arrive(keys, self.token_ids[index], self.kept_probs[index], drafts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Rows and how to cut them."""
+
+    row_numbers: Tensor  # [num_rows] int64
+    temperatures: Tensor  # [num_rows] float64
+    top_k: Tensor  # [num_rows] int64
+    top_p: Tensor  # [num_rows] float64
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[int, SamplingParameters]], device: torch.device) -> _Cut:
+        numbers, samplings = zip(*pairs, strict=True)
+        off = 2.0  # no mass reaches it, whatever the rounding
+        return cls(
+            torch.tensor(numbers, device=device),
+            torch.tensor([s.temperature for s in samplings], dtype=torch.float64, device=device),
+            torch.tensor([s.top_k for s in samplings], device=device),
+            torch.tensor(
+                [s.top_p if s.top_p < 1 else off for s in samplings],
+                dtype=torch.float64,
+                device=device,
+            ),
+        )
+
+    def __getitem__(self, index: Tensor) -> _Cut:
+        return _Cut(
+            self.row_numbers[index],
+            self.temperatures[index],
+            self.top_k[index],
+            self.top_p[index],
+        )
+
+
+def truncate(
+    rows: LogitRows, row_numbers: Sequence[int], samplings: Sequence[SamplingParameters]
+) -> Iterator[TruncatedRows]:
+    """What survives in rows of which each has a top-k or a top-p, in groups of any order."""
+    pairs = list(zip(row_numbers, samplings, strict=True))
+    by_rank = [pair for pair in pairs if pair[1].top_k > 0]
+    by_mass = [pair for pair in pairs if pair[1].top_k == 0]
+    if by_rank:
+        yield _cut_by_rank(rows, _Cut.of(by_rank, rows.logits.device))
+    if by_mass:
+        yield from _cut_by_mass(rows, _Cut.of(by_mass, rows.logits.device))
+
+
+def _cut_by_rank(rows: LogitRows, cut: _Cut) -> TruncatedRows:
+    # At least k tokens reach the k-th largest of the block maxima.
+    num_blocks = rows.block_max.shape[1]
+    descending = rows.block_max[cut.row_numbers].sort(dim=1, descending=True).values
+    rank = cut.top_k.clamp(max=num_blocks) - 1
+    thresholds = descending.gather(1, rank[:, None])[:, 0]
+    for wide in (cut.top_k > num_blocks).nonzero()[:, 0]:
+        logits = rows.logits[cut.row_numbers[wide]]
+        thresholds[wide] = logits.kthvalue(len(logits) + 1 - int(cut.top_k[wide])).values
+    token_ids, logits = rows.reaching(cut.row_numbers, thresholds)
+    token_ids, weights = _most_likely_first(rows, cut, token_ids, logits)
+    ranks = torch.arange(weights.shape[1], device=weights.device)
+    weights = weights.masked_fill(ranks >= cut.top_k[:, None], 0)
+    probs = weights / weights.sum(1, keepdim=True)
+    return TruncatedRows(cut.row_numbers, token_ids, _nucleus(probs, cut.top_p))
+
+
+def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
+    totals = rows.totals(cut.row_numbers, cut.temperatures)
+    for level in _TOP_P_LEVELS:
+        largest = rows.row_max[cut.row_numbers].to(torch.float64)
+        thresholds = largest + cut.temperatures * torch.log(totals * level)
+        token_ids, logits = rows.reaching(cut.row_numbers, thresholds)
+        token_ids, weights = _most_likely_first(rows, cut, token_ids, logits)
+        probs = weights / totals[:, None]
+        if level == 0:
+            is_enough = torch.ones_like(totals, dtype=torch.bool)
+        else:
+            is_enough = probs.sum(1) >= cut.top_p
+        done = is_enough.nonzero()[:, 0]
+        if len(done):
+            kept_probs = _nucleus(probs[done], cut.top_p[done])
+            yield TruncatedRows(cut.row_numbers[done], token_ids[done], kept_probs)
+        if len(done) == len(is_enough):
+            return
+        left = (~is_enough).nonzero()[:, 0]
+        cut, totals = cut[left], totals[left]
+
+
+def _most_likely_first(
+    rows: LogitRows, cut: _Cut, token_ids: Tensor, logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Ids, ascending before, sorted, and their weights; ties go to the smaller id."""
+    logits, order = logits.sort(dim=1, descending=True, stable=True)
+    return token_ids.gather(1, order), rows.weights(cut.row_numbers, logits, cut.temperatures)
+
+
+def _nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
+    """The smallest prefix of rows [n, k], most likely first, that holds top_p, normalised."""
+    mass_before = probs.cumsum(1) - probs
+    kept = probs.masked_fill(mass_before >= top_p[:, None], 0)
+    return kept / kept.sum(1, keepdim=True)

@@ -1,0 +1,89 @@
+"""Rows of which every token may be drawn: no top-k, no top-p.
+
+A draw needs a random number for each token of the vocabulary, yet a token that is too unlikely to
+arrive before the best one seen needs none, and most of the others need only an integer comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier.torch_target.sampling.exponential_race import DraftRows, first_to_arrive, residual
+from verifier.torch_target.sampling.logit_rows import BLOCK_IDS, LogitRows, PaddedLists
+from verifier.torch_target.sampling.noise import LANES, chunk_counters, counter_words, waiting_times
+
+# Blocks whose likeliest tokens race first, so that the winner bounds all others. 32 hold most of
+# the mass of a text model's row; about one other token is then left to look at.
+_FIRST_BLOCKS = 32
+_SMALLEST_WAITING_TIME = 2**-33  # of the smallest uniform
+# A float32 weight is off by less than this share.
+_MARGIN = 1.0001
+_COUNTERS_OF_BLOCK = BLOCK_IDS // LANES
+
+
+@dataclass(frozen=True, slots=True)
+class WholeRows:
+    """`TargetRows` without truncation."""
+
+    rows: LogitRows
+    row_numbers: Tensor  # [num_rows] int64
+    temperatures: Tensor  # [num_rows] float64
+    totals: Tensor  # [num_rows] float64, sums of weights; ones where nobody asks for probabilities
+
+    def probs(self, index: Tensor, token_ids: Tensor) -> Tensor:
+        return self._weights(index, token_ids) / self.totals[index, None]
+
+    def draw(self, index: Tensor, keys: Tensor, drafts: DraftRows | None) -> Tensor:
+        if drafts is not None:
+            drafts = drafts.scaled(self.totals[index[drafts.index]])
+        likely = self.rows.likely(self.row_numbers[index], _FIRST_BLOCKS)
+        weights = residual(likely, self._weights(index, likely), drafts)
+        bounds = (waiting_times(keys, likely) / weights).amin(1)
+        token_ids = self._contenders(index, keys, bounds)
+        return first_to_arrive(keys, token_ids, self._weights(index, token_ids), drafts)
+
+    def _weights(self, index: Tensor, token_ids: Tensor) -> Tensor:
+        rows = self.row_numbers[index]
+        return self.rows.weights(rows, self.rows.at(rows, token_ids), self.temperatures[index])
+
+    def _contenders(self, index: Tensor, keys: Tensor, bounds: Tensor) -> Tensor:
+        """Ids that may arrive within bounds [n]: [n, k], shorter lists end with id 0.
+
+        A waiting time is never shorter than its uniform, so a token whose uniform exceeds
+        bound × weight is out.
+        """
+        scales = (bounds * _MARGIN).to(torch.float32)
+        limits = self._limits(index, self.rows.block_max[self.row_numbers[index]], scales)
+        draw_of_block, block = (limits >= _SMALLEST_WAITING_TIME).nonzero(as_tuple=True)
+        chunk = chunk_counters(block.device) // _COUNTERS_OF_BLOCK
+        chunks = zip(torch.split(draw_of_block, chunk), torch.split(block, chunk), strict=True)
+        found = [
+            self._contenders_of_blocks(index, keys, scales, draws, blocks)
+            for draws, blocks in chunks
+        ]
+        draws, token_ids = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return PaddedLists.of(draws, len(index)).pad(token_ids, 0)
+
+    def _contenders_of_blocks(
+        self, index: Tensor, keys: Tensor, scales: Tensor, draws: Tensor, blocks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        logits = self.rows.blocks[self.row_numbers[index[draws]], blocks]  # [num_blocks, 64]
+        limits = self._limits(index[draws], logits, scales[draws] * 2.0**32)
+        counters_of_block = torch.arange(_COUNTERS_OF_BLOCK, device=blocks.device)[:, None]
+        counters = blocks * _COUNTERS_OF_BLOCK + counters_of_block
+        words = counter_words(keys[:, draws], counters)  # [4, 16, num_blocks]
+        limits = limits.view(len(blocks), -1, LANES).permute(2, 1, 0)
+        lane, counter, hit = (words.to(torch.float32) <= limits).nonzero(as_tuple=True)
+        order = (hit * BLOCK_IDS + counter * LANES + lane).sort().values
+        hit = order // BLOCK_IDS
+        return draws[hit], blocks[hit] * BLOCK_IDS + order % BLOCK_IDS
+
+    def _limits(self, index: Tensor, logits: Tensor, scales: Tensor) -> Tensor:
+        """Weights of logits [n, k] times scales [n], in float32."""
+        inverse = (1 / self.temperatures[index]).to(torch.float32)
+        largest = self.rows.row_max[self.row_numbers[index]]
+        weights = (logits - largest[:, None]).mul_(inverse[:, None]).exp_()
+        return weights.mul_(scales[:, None])
