@@ -57,7 +57,7 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
         rounds = warm_up_rounds(loaded.target, config.rounds.max_round_tokens)
         tell(f"warming up with {len(rounds)} rounds")
         for round_ in rounds:
-            loaded.target.verify(round_)
+            loaded.target.run(round_)
     return make_service(config, loaded.target, loaded.tokenizer, _curve(config, loaded, tell))
 
 

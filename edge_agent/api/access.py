@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge_agent.api.openai_response import error_object
-from shared.daemon.connection_gate import visitor_of
+from shared.daemon.connection_gate import gated_connection_of
 
 # A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
 # header then still holds that other name.
@@ -66,16 +66,16 @@ def names_its_socket(headers: Mapping[str, str]) -> bool:
 
 @web.middleware
 async def in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the door that the connection asks for something; too many at once are sent away."""
-    visitor = visitor_of(request.transport)
-    if visitor is None:
+    """Tell the gate that the connection asks for something; too many at once are sent away."""
+    connection = gated_connection_of(request.transport)
+    if connection is None:
         raise ConnectionResetError("the connection ended before its answer")
-    if visitor.door.num_in_hand >= MAX_REQUESTS_IN_HAND and request.path != "/healthz":
+    if connection.gate.num_in_hand >= MAX_REQUESTS_IN_HAND and request.path != "/healthz":
         raise web.HTTPServiceUnavailable(
             text=f"{MAX_REQUESTS_IN_HAND} requests are being answered already",
             headers={hdrs.RETRY_AFTER: "1", hdrs.CONNECTION: "close"},
         )
-    with visitor.in_hand():
+    with connection.in_hand():
         return await handler(request)
 
 

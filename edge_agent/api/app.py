@@ -33,7 +33,7 @@ from edge_agent.api.openai_response import (
     whole_answer,
 )
 from edge_agent.generation.generation import Events, Finished, Generator, TextPiece, running
-from shared.daemon.connection_gate import Door, DoorLimits, is_our_error
+from shared.daemon.connection_gate import ConnectionGate, GateLimits, is_our_error
 from shared.errors import GoodspeedError, LocalProtocolError
 
 logger = logging.getLogger(__name__)
@@ -97,16 +97,16 @@ def build_runner(app: web.Application) -> web.AppRunner:
 
 
 async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
-    """Let clients in, through a door; close what it returns before cleaning the runner up.
+    """Let clients in, through a gate; close what it returns before cleaning the runner up.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     loop = asyncio.get_running_loop()
     assert runner.server is not None, "the runner must be set up"
-    limits = DoorLimits(max_idle=MAX_IDLE_CONNECTIONS, idle_seconds=REQUEST_SECONDS + 1)
-    door = Door(runner.server, loop.call_later, loop.time, limits)
-    return await loop.create_server(cast(Any, door), host, port)
+    limits = GateLimits(max_idle=MAX_IDLE_CONNECTIONS, idle_seconds=REQUEST_SECONDS + 1)
+    gate = ConnectionGate(runner.server, loop.call_later, loop.time, limits)
+    return await loop.create_server(cast(Any, gate), host, port)
 
 
 class _Endpoints:

@@ -60,7 +60,7 @@ def looking_up_pays(
     return ngram_rate * (1.0 + behind) > instead
 
 
-class LookUp:
+class DrafterChoice:
     """One stream's n-grams, the rates of both drafters, and where its draft tokens come from.
 
     With `longest` 0 it is off and costs nothing.

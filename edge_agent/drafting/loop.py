@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import Drafter, DraftInterrupted, Forward
-from edge_agent.drafting.drafter_choice import LookUp, drafter_rates
+from edge_agent.drafting.drafter_choice import DrafterChoice, drafter_rates
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
 from shared.errors import ModelError
@@ -71,7 +71,7 @@ class DraftingLoop:
 
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
-        stream.look_up = LookUp(stream.settings.ngram_tokens, self._rates.continued())
+        stream.look_up = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
         stream.has_model = False
         self._streams.append(stream)
         if stream.settings.has_model:

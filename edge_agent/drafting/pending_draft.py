@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from shared.protocol.draft_path import DraftToken
 
 
-class Unsent:
+class PendingDraft:
     """The tokens in order, with what they cost and how many the next Draft should hold."""
 
     __slots__ = ("_tokens", "chunk_length", "drafting_seconds")

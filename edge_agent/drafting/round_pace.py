@@ -16,7 +16,7 @@ _SMOOTHING = 0.2
 _ROUNDS_LOST = 4.0
 
 
-class Pace:
+class RoundPace:
     """Follows one stream's verdicts and drafting speed; all times in seconds."""
 
     __slots__ = (

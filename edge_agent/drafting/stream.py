@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edge_agent.drafting.drafter_choice import LookUp
+from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.draw import DrawSpec, certain_token, draw_spec
-from edge_agent.drafting.pending_draft import Unsent
-from edge_agent.drafting.round_pace import Pace
+from edge_agent.drafting.pending_draft import PendingDraft
+from edge_agent.drafting.round_pace import RoundPace
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.step import DraftStep, tokens_between
 from edge_agent.drafting.verdict import Committed, accepted_ids, committed
 from shared.protocol.draft_packing import draft_message, extension
-from shared.protocol.draft_path import DraftToken, Path, begin, commit, extend, restart
+from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, Verdict
 from shared.protocol.token_ids import unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
@@ -46,8 +46,8 @@ class AgentStream:
     mode: AcceptanceMode = "coupled"
     seed: int = 0
     salt: int = 0  # of the noise that the verifier does not share; another one on each connection
-    path: Path = field(default_factory=Path)
-    unsent: Unsent = field(default_factory=Unsent)
+    path: DraftPath = field(default_factory=DraftPath)
+    unsent: PendingDraft = field(default_factory=PendingDraft)
     draft_length: int = 0
     window: int = 0
     num_fed_tokens: int = 0  # tokens in the draft model's slot that are still right
@@ -57,8 +57,8 @@ class AgentStream:
     is_ready: bool = False  # the verifier was told so, and may grant a window
     is_stopped: bool = False  # until the next verdict
     has_sent: bool = False  # a Draft since the latest verdict
-    pace: Pace = field(default_factory=Pace)
-    look_up: LookUp = field(default_factory=lambda: LookUp(0))
+    pace: RoundPace = field(default_factory=RoundPace)
+    look_up: DrafterChoice = field(default_factory=lambda: DrafterChoice(0))
     has_model: bool = True  # a slot of the draft model is this stream's
     awaits_model: bool = False  # the window was lost, perhaps to a model that hangs
     drawing: tuple[int, int] | None = None  # version and position of a draw that runs
@@ -78,7 +78,7 @@ class AgentStream:
     def reopen(self, channel: int) -> None:
         """Another connection: nothing that was drafted counts there."""
         self.channel = channel
-        self.path = begin(len(self.output_ids))
+        self.path = DraftPath.begin(len(self.output_ids))
         self.window = self.draft_length = 0
         self.is_open = self.is_ready = self.is_stopped = False
         self.pace.pause()
@@ -96,7 +96,7 @@ class AgentStream:
         token_ids = accepted + own
         before = self.path
         self.look_up.commit(before.position, token_ids, self._drafted_ids)
-        self.path = commit(before, token_ids)
+        self.path = before.commit(token_ids)
         self.output_ids.extend(token_ids)
         if self.path.base > before.base:
             self._forget_drafts_from(self.path.base - 1)
@@ -278,7 +278,7 @@ class AgentStream:
         """
         self.is_ready, self.awaits_model = False, self.has_model
         if self.mode == "rejection":
-            self.path = restart(self.path)
+            self.path = self.path.restart()
             self._forget_drafts_from(len(self.output_ids))
 
     def _forget_drafts_from(self, position: int) -> None:
@@ -336,7 +336,7 @@ class AgentStream:
     def _draft(self, tokens: tuple[DraftToken, ...]) -> Draft:
         position = len(self.output_ids) + len(self.path.live)
         draft = extension(self.path.base, position, tokens)
-        self.path = extend(self.path, draft, self.output_ids, position + len(tokens))
+        self.path = self.path.extend(draft, self.output_ids, position + len(tokens))
         message = draft_message(self.channel, draft, self.unsent.drafting_seconds)
         self.unsent.clear()
         self.has_sent = True

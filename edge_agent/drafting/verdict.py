@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_path import Path
+from shared.protocol.draft_path import DraftPath
 from shared.protocol.messages import Verdict
 from shared.protocol.token_ids import count_token_ids
 
@@ -23,7 +23,7 @@ class Committed(msgspec.Struct, frozen=True):
     num_survived: int  # draft tokens equal to what was committed there
 
 
-def accepted_ids(message: Verdict, position: int, path: Path) -> tuple[int, ...]:
+def accepted_ids(message: Verdict, position: int, path: DraftPath) -> tuple[int, ...]:
     """The tokens of a path that a verdict accepts, when `position` tokens are committed.
 
     Raises:
@@ -44,7 +44,7 @@ def accepted_ids(message: Verdict, position: int, path: Path) -> tuple[int, ...]
 
 
 def committed(
-    token_ids: tuple[int, ...], num_accepted: int, before: Path, after: Path
+    token_ids: tuple[int, ...], num_accepted: int, before: DraftPath, after: DraftPath
 ) -> Committed:
     """What these tokens did to the path that was sent."""
     num_dead = 0

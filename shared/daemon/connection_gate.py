@@ -1,12 +1,12 @@
 """Between a listening port and an HTTP server: every connection is counted and bounded in time.
 
-An HTTP server waits: for a request that does not come, for an answer that nobody reads.  A Door
-hands each connection on to the server's own handler and ends those that only take room.  When too
-many ask for nothing, the oldest one goes, of the address that has most: who floods the port closes
-its own connections, not those of others.
+An HTTP server waits: for a request that does not come, for an answer that nobody reads.  A
+`ConnectionGate` hands each connection on to the server's own handler and ends those that only take
+room.  When too many ask for nothing, the oldest one goes, of the address that has most: a flood
+closes its own connections, not those of others.
 
-Sans I/O: the event loop calls a Visitor as its protocol, and `call_later` and `time` are the
-loop's.  This module must never look into what is said.
+Sans I/O: the event loop calls a `GatedConnection` as its protocol, and `call_later` and `time` are
+the loop's.  This module must never look into what is said.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from shared.daemon.log_limit import Hush
+from shared.daemon.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
 
 
 class Transport(Protocol):
-    """What a Visitor wants of its connection."""
+    """What a GatedConnection wants of its connection."""
 
     def abort(self) -> None: ...
 
@@ -37,7 +37,7 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class DoorLimits(msgspec.Struct, frozen=True, kw_only=True):
+class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How much room there is for those who ask for nothing."""
 
     max_idle: int  # connections without a request in hand
@@ -45,7 +45,7 @@ class DoorLimits(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: float = 30.0  # while the other end reads nothing of what waits for it
 
 
-class Door:
+class ConnectionGate:
     """The protocol factory of a listening socket."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Door:
         make_handler: Callable[[], Any],
         call_later: Callable[[float, Callable[[], None]], Timer],
         time: Callable[[], float],
-        limits: DoorLimits,
+        limits: GateLimits,
     ) -> None:
         self.call_later = call_later
         self.limits = limits
@@ -61,52 +61,52 @@ class Door:
         self.num_sent_away = 0  # connections that made room for others, since the start
         self._make_handler = make_handler
         self._time = time
-        self._idle: dict[str, dict[Visitor, None]] = {}  # by address, the oldest first
+        self._idle: dict[str, dict[GatedConnection, None]] = {}  # by address, the oldest first
         self._num_idle = 0
-        self._hush = Hush()
+        self._log_limit = LogLimit()
 
-    def __call__(self) -> Visitor:
+    def __call__(self) -> GatedConnection:
         """The protocol of a connection that was accepted."""
-        return Visitor(self, self._make_handler())
+        return GatedConnection(self, self._make_handler())
 
     @property
     def num_idle(self) -> int:
         """Connections without a request in hand."""
         return self._num_idle
 
-    def entered(self, visitor: Visitor) -> None:
+    def entered(self, connection: GatedConnection) -> None:
         """A connection has no request in hand; another one may have to go for it."""
-        self._idle.setdefault(visitor.address, {})[visitor] = None
+        self._idle.setdefault(connection.address, {})[connection] = None
         self._num_idle += 1
         if self._num_idle > self.limits.max_idle:
             crowd = max(self._idle.values(), key=len)
             self._send_away(next(iter(crowd)))
 
-    def left(self, visitor: Visitor) -> None:
+    def left(self, connection: GatedConnection) -> None:
         """A connection has a request in hand, or is gone."""
-        crowd = self._idle[visitor.address]
-        del crowd[visitor]
+        crowd = self._idle[connection.address]
+        del crowd[connection]
         if not crowd:
-            del self._idle[visitor.address]
+            del self._idle[connection.address]
         self._num_idle -= 1
 
-    def _send_away(self, visitor: Visitor) -> None:
+    def _send_away(self, connection: GatedConnection) -> None:
         self.num_sent_away += 1
-        if self._hush.is_due(self._time()):
+        if self._log_limit.is_due(self._time()):
             logger.warning(
                 "more than %d connections ask for nothing; the oldest of %s makes room%s",
                 self.limits.max_idle,
-                visitor.address,
-                self._hush.ending(),
+                connection.address,
+                self._log_limit.ending(),
             )
-        visitor.abort()
+        connection.abort()
 
 
-class Visitor:
+class GatedConnection:
     """One connection: its handler, and what bounds its time."""
 
     __slots__ = (
-        "_door",
+        "_gate",
         "_handler",
         "_idle_timer",
         "_stall_timer",
@@ -116,20 +116,20 @@ class Visitor:
         "on_bytes",
     )
 
-    def __init__(self, door: Door, handler: Any) -> None:
+    def __init__(self, gate: ConnectionGate, handler: Any) -> None:
         self.address = ""
         self.is_deaf = False  # what comes is thrown away
         self.on_bytes: Callable[[int], None] | None = None  # told how much has come
-        self._door = door
+        self._gate = gate
         self._handler = handler
         self._transport: Transport | None = None
         self._idle_timer: Timer | None = None
         self._stall_timer: Timer | None = None
 
     @property
-    def door(self) -> Door:
+    def gate(self) -> ConnectionGate:
         """Where it came in."""
-        return self._door
+        return self._gate
 
     def abort(self) -> None:
         """End the connection, whatever waits to be read."""
@@ -142,11 +142,11 @@ class Visitor:
     def in_hand(self) -> Iterator[None]:
         """While its request is being answered it may take as long as the answer does."""
         self._leave_idle()
-        self._door.num_in_hand += 1
+        self._gate.num_in_hand += 1
         try:
             yield
         finally:
-            self._door.num_in_hand -= 1
+            self._gate.num_in_hand -= 1
             if self._transport is not None:
                 self._enter_idle()
 
@@ -170,8 +170,8 @@ class Visitor:
         return keeps_open
 
     def pause_writing(self) -> None:
-        limit = self._door.limits.stall_seconds
-        self._stall_timer = self._door.call_later(limit, self.abort)
+        limit = self._gate.limits.stall_seconds
+        self._stall_timer = self._gate.call_later(limit, self.abort)
         self._handler.pause_writing()
 
     def resume_writing(self) -> None:
@@ -187,15 +187,15 @@ class Visitor:
     # --- private -------------------------------------------------------------------------------
 
     def _enter_idle(self) -> None:
-        limit = self._door.limits.idle_seconds
-        self._idle_timer = self._door.call_later(limit, self.abort)
-        self._door.entered(self)
+        limit = self._gate.limits.idle_seconds
+        self._idle_timer = self._gate.call_later(limit, self.abort)
+        self._gate.entered(self)
 
     def _leave_idle(self) -> None:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-            self._door.left(self)
+            self._gate.left(self)
 
     def _end_stall(self) -> None:
         if self._stall_timer is not None:
@@ -203,10 +203,10 @@ class Visitor:
             self._stall_timer = None
 
 
-def visitor_of(transport: Any) -> Visitor | None:
+def gated_connection_of(transport: Any) -> GatedConnection | None:
     """Who is at the other end of a request's transport; None when it is gone."""
     protocol = transport.get_protocol() if transport is not None else None
-    return protocol if isinstance(protocol, Visitor) else None
+    return protocol if isinstance(protocol, GatedConnection) else None
 
 
 def is_our_error(record: logging.LogRecord) -> bool:

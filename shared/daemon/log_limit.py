@@ -8,7 +8,7 @@ from __future__ import annotations
 HUSHED_SECONDS = 60.0
 
 
-class Hush:
+class LogLimit:
     """Whether the next warning about one thing is due."""
 
     __slots__ = ("_num_hushed", "_until")

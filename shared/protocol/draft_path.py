@@ -1,6 +1,6 @@
 """A stream's path: the draft tokens since the agent last rolled back, and what became of them.
 
-Both ends keep one path for each stream and run the same functions on it, so both always agree
+Both ends keep one path for each stream and run the same methods on it, so both always agree
 on which draft tokens are still worth anything, without round numbers and whatever was late or
 repeated:
 
@@ -31,7 +31,15 @@ class DraftToken(msgspec.Struct, frozen=True):
     ends_chunk: bool = False
 
 
-class Path(msgspec.Struct, frozen=True):
+class Extension(msgspec.Struct, frozen=True):
+    """A draft as the path sees it."""
+
+    base: int
+    position: int
+    tokens: tuple[DraftToken, ...]
+
+
+class DraftPath(msgspec.Struct, frozen=True):
     """Positions count output tokens; `base <= end` and `live` covers [position, end)."""
 
     base: int = 0
@@ -45,71 +53,60 @@ class Path(msgspec.Struct, frozen=True):
         """Whether the board said that it drafts nothing for the position that is next."""
         return self.passed_at == self.position
 
+    @classmethod
+    def begin(cls, position: int) -> DraftPath:
+        """The path of a stream that is taken up at `position`: nothing is in flight."""
+        return cls(base=position, position=position, end=position)
 
-class Extension(msgspec.Struct, frozen=True):
-    """A draft as the path sees it."""
+    def commit(self, token_ids: Sequence[int]) -> DraftPath:
+        """The path after these tokens were committed."""
+        position = self.position + len(token_ids)
+        for i, (token, token_id) in enumerate(zip(self.live, token_ids, strict=False)):
+            if token.token_id != token_id:
+                base = self.position + i + 1
+                return DraftPath(base=base, position=position, end=base)
+        return msgspec.structs.replace(self, position=position, live=self.live[len(token_ids) :])
 
-    base: int
-    position: int
-    tokens: tuple[DraftToken, ...]
+    def restart(self) -> DraftPath:
+        """The path after a verdict without a window in `rejection`: nothing drafted so far counts.
 
+        The new base lies one ahead, so that drafts in flight fall behind it; before the next grant
+        the target commits at least that token alone.
+        """
+        base = self.position + 1
+        return DraftPath(base=base, position=self.position, end=base)
 
-def commit(path: Path, token_ids: Sequence[int]) -> Path:
-    """The path after these tokens were committed."""
-    position = path.position + len(token_ids)
-    for i, (token, token_id) in enumerate(zip(path.live, token_ids, strict=False)):
-        if token.token_id != token_id:
-            base = path.position + i + 1
-            return Path(base=base, position=position, end=base)
-    return msgspec.structs.replace(path, position=position, live=path.live[len(token_ids) :])
+    def extend(self, draft: Extension, committed: Sequence[int], limit: int) -> DraftPath:
+        """The path after a draft arrived; `committed` are all output tokens.
 
+        `limit` is the furthest end granted so far: a window may shrink while a draft is on its way.
 
-def restart(path: Path) -> Path:
-    """The path after a verdict without a window in `rejection`: nothing drafted so far counts.
-
-    The new base lies one ahead, so that drafts in flight fall behind it; before the next grant the
-    target commits at least that token alone.
-    """
-    base = path.position + 1
-    return Path(base=base, position=path.position, end=base)
-
-
-def begin(position: int) -> Path:
-    """The path of a stream that is taken up at `position`: nothing is in flight."""
-    return Path(base=position, position=position, end=position)
-
-
-def extend(path: Path, draft: Extension, committed: Sequence[int], limit: int) -> Path:
-    """The path after a draft arrived; `committed` are all output tokens.
-
-    `limit` is the furthest end granted so far: a window may shrink while a draft is on its way.
-
-    Raises:
-        RemoteProtocolError: a gap, a conflicting overlap, a base that never was, or tokens at or
-            beyond `limit`.
-    """
-    if draft.base < path.base:
-        return path
-    _check_place(path, draft, limit)
-    if not draft.tokens:
-        latest = max(draft.position, path.passed_at or 0)  # an older pass may arrive again
-        return msgspec.structs.replace(path, passed_at=latest)
-    known = max(path.end - draft.position, 0)
-    _check_overlap(path, draft, committed, known)
-    for i, token in enumerate(draft.tokens[known:], start=known):
-        position = draft.position + i
-        if position >= path.position:
-            return msgspec.structs.replace(
-                path,
-                end=draft.position + len(draft.tokens),
-                live=path.live + draft.tokens[i:],
-            )
-        if token.token_id != committed[position]:
-            return Path(base=position + 1, position=path.position, end=position + 1)
-    return msgspec.structs.replace(path, end=max(path.end, draft.position + len(draft.tokens)))
+        Raises:
+            RemoteProtocolError: a gap, a conflicting overlap, a base that never was, or tokens at
+                or beyond `limit`.
+        """
+        if draft.base < self.base:
+            return self
+        _check_place(self, draft, limit)
+        if not draft.tokens:
+            latest = max(draft.position, self.passed_at or 0)  # an older pass may arrive again
+            return msgspec.structs.replace(self, passed_at=latest)
+        known = max(self.end - draft.position, 0)
+        _check_overlap(self, draft, committed, known)
+        for i, token in enumerate(draft.tokens[known:], start=known):
+            position = draft.position + i
+            if position >= self.position:
+                return msgspec.structs.replace(
+                    self,
+                    end=draft.position + len(draft.tokens),
+                    live=self.live + draft.tokens[i:],
+                )
+            if token.token_id != committed[position]:
+                return DraftPath(base=position + 1, position=self.position, end=position + 1)
+        return msgspec.structs.replace(self, end=max(self.end, draft.position + len(draft.tokens)))
 
 
-def _check_place(path: Path, draft: Extension, limit: int) -> None:
+def _check_place(path: DraftPath, draft: Extension, limit: int) -> None:
     if draft.base > path.base:
         raise RemoteProtocolError(f"draft base {draft.base} is ahead of {path.base}")
     if draft.position < draft.base:
@@ -122,7 +119,7 @@ def _check_place(path: Path, draft: Extension, limit: int) -> None:
         raise RemoteProtocolError(f"draft up to {end} exceeds the window, which ends at {limit}")
 
 
-def _check_overlap(path: Path, draft: Extension, committed: Sequence[int], known: int) -> None:
+def _check_overlap(path: DraftPath, draft: Extension, committed: Sequence[int], known: int) -> None:
     for i, token in enumerate(draft.tokens[:known]):
         position = draft.position + i
         if position < path.position:

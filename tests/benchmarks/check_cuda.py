@@ -25,7 +25,7 @@ from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow, quantise
 from verifier.rounds.blocks import BlockPool
-from verifier.target.round import Round, RoundItem, Verify
+from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 
 VOCAB_SIZE = 512
@@ -83,7 +83,7 @@ def _compare(name: str, model: torch.nn.Module) -> None:
     gpu = _target(model, "cuda", torch.float32)
     num_items = num_different = 0
     for round_ in _rounds():
-        for ours, theirs in zip(cpu.verify(round_).items, gpu.verify(round_).items, strict=True):
+        for ours, theirs in zip(cpu.run(round_).items, gpu.run(round_).items, strict=True):
             if ours is None or theirs is None:
                 assert ours is theirs
                 continue
@@ -108,7 +108,7 @@ def _rounds() -> Iterator[Round]:
         for stream in chance.sample(range(NUM_STREAMS), chance.randint(1, NUM_STREAMS)):
             item = _item(chance, pool, stream, lengths[stream])
             items.append(item)
-            drafted = len(item.verify.draft_token_ids) if item.verify else 0
+            drafted = len(item.draft_check.draft_token_ids) if item.draft_check else 0
             kept = chance.randint(0, drafted)  # the rest is rolled back
             lengths[stream] += len(item.token_ids) - drafted + kept
         yield Round(tuple(items))
@@ -119,14 +119,14 @@ def _item(chance: random.Random, pool: BlockPool, stream: int, num_cached: int) 
     num_own = chance.randint(8, 30) if is_prompt else 1
     num_drafts = 0 if is_prompt else chance.randint(0, 8)
     token_ids = tuple(chance.randrange(VOCAB_SIZE) for _ in range(num_own + num_drafts))
-    verify = None
+    draft_check = None
     if not is_prompt:
-        verify = _verify(chance, token_ids[num_own:])
+        draft_check = _verify(chance, token_ids[num_own:])
     table = pool.grow(stream, num_cached + len(token_ids))
-    return RoundItem(stream, token_ids, num_cached, table, verify)
+    return RoundItem(stream, token_ids, num_cached, table, draft_check)
 
 
-def _verify(chance: random.Random, drafts: tuple[int, ...]) -> Verify:
+def _verify(chance: random.Random, drafts: tuple[int, ...]) -> DraftCheck:
     sampling = chance.choice(SAMPLINGS)
     mode: AcceptanceMode = "coupled"
     if not sampling.is_greedy and chance.random() < 0.5:
@@ -134,7 +134,7 @@ def _verify(chance: random.Random, drafts: tuple[int, ...]) -> Verify:
     rows = tuple(_row(chance, token_id) for token_id in drafts) if mode == "rejection" else ()
     seed = chance.getrandbits(62)
     draws_bonus = mode == "coupled" or not drafts or chance.random() < 0.8
-    return Verify(drafts, rows, mode, sampling, seed, chance.randrange(1000), draws_bonus)
+    return DraftCheck(drafts, rows, mode, sampling, seed, chance.randrange(1000), draws_bonus)
 
 
 def _row(chance: random.Random, token_id: int) -> SparseRow:
@@ -155,11 +155,11 @@ def _time(name: str, model: torch.nn.Module) -> None:
                 (7,) * num_query,
                 256,
                 tuple(range(i * 17, i * 17 + 17)) if num_streams <= 60 else (i % 60,) * 17,
-                Verify((7,) * (num_query - 1), (), "coupled", SAMPLINGS[1], i, 0, True),
+                DraftCheck((7,) * (num_query - 1), (), "coupled", SAMPLINGS[1], i, 0, True),
             )
             for i in range(num_streams)
         )
-        outcomes = [target.verify(Round(items)) for _ in range(12)][2:]
+        outcomes = [target.run(Round(items)) for _ in range(12)][2:]
         forward = 1000 * statistics.median(outcome.forward_seconds for outcome in outcomes)
         sampling = 1000 * statistics.median(outcome.sampling_seconds for outcome in outcomes)
         print(f"| {num_streams} × {num_query} | {forward:.2f} | {sampling:.2f} |")

@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from shared.speculation.sampling import GREEDY
 from tests.benchmarks.cuda_round import SHAPES, llama_8b_shape, round_ms
-from verifier.target.round import Round, RoundItem, Verify
+from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 
 NUM_STREAMS = 64
@@ -123,9 +123,9 @@ def _round(
         token_ids = [*prompt, *text][num_cached:] + draft
         first_block = stream * STREAM_BLOCKS
         table = tuple(range(first_block, first_block + STREAM_BLOCKS))
-        verify = Verify(tuple(draft), (), "coupled", GREEDY, 0, len(text), True)
-        items.append(RoundItem(stream, tuple(token_ids), num_cached, table, verify))
-    outcome = target.verify(Round(tuple(items)))
+        draft_check = DraftCheck(tuple(draft), (), "coupled", GREEDY, 0, len(text), True)
+        items.append(RoundItem(stream, tuple(token_ids), num_cached, table, draft_check))
+    outcome = target.run(Round(tuple(items)))
     added = {}
     for item, made in zip(items, outcome.items, strict=True):
         assert made is not None

@@ -19,7 +19,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
-from verifier.target.round import Round, RoundItem, Verify
+from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.kernels.attention import paged_attention
 from verifier.torch_target.kernels.head_shape import HeadShape
@@ -95,7 +95,7 @@ def llama_8b_shape() -> LlamaForCausalLM:
 
 
 def round_ms(target: TorchTarget, num_streams: int, num_query: int) -> tuple[float, float]:
-    """Median wall time of a whole `verify`, and what its sampling takes of it on the GPU.
+    """Median wall time of a whole `draft_check`, and what its sampling takes of it on the GPU.
 
     Half of the streams are coupled, half have draft distributions of 32 tokens.
     """
@@ -113,22 +113,22 @@ def round_ms(target: TorchTarget, num_streams: int, num_query: int) -> tuple[flo
     steps, samplings = [], []
     for _ in range(25):
         started_at = time.perf_counter()
-        outcome = target.verify(Round(items))
+        outcome = target.run(Round(items))
         steps.append(1e3 * (time.perf_counter() - started_at))
         samplings.append(1e3 * outcome.sampling_seconds)
     return statistics.median(steps[5:]), statistics.median(samplings[5:])
 
 
-def _check(stream: int, num_drafts: int) -> Verify:
+def _check(stream: int, num_drafts: int) -> DraftCheck:
     token_ids = tuple(1000 * i + stream for i in range(num_drafts))
     if stream % 2:
-        return Verify(token_ids, (), "coupled", SAMPLED, stream, 0, True)
+        return DraftCheck(token_ids, (), "coupled", SAMPLED, stream, 0, True)
     weights = np.sort(np.arange(32, dtype=np.uint16) * 100 + 5)[::-1]
     rows = tuple(
         SparseRow(np.arange(token_id, token_id + 32, dtype=np.uint32), weights)
         for token_id in token_ids
     )
-    return Verify(token_ids, rows, "rejection", SAMPLED, stream, 0, True)
+    return DraftCheck(token_ids, rows, "rejection", SAMPLED, stream, 0, True)
 
 
 def replay_ms(target: TorchTarget) -> float:
@@ -201,7 +201,7 @@ def attention(bandwidth: float) -> None:
             (7,) * 4,
             4092,
             tuple(range(i * num_blocks, (i + 1) * num_blocks)),
-            Verify((7,) * 3, (), "coupled", GREEDY, i, 0, True),
+            DraftCheck((7,) * 3, (), "coupled", GREEDY, i, 0, True),
         )
         for i in range(64)
     ]

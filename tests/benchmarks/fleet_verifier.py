@@ -50,8 +50,8 @@ class GreedyTable:
         self._next = [[int(np.argmax(model.logits((a, b)))) for b in tokens] for a in tokens]
         self._cache = [0] * (num_blocks * block_tokens)
 
-    def verify(self, round_: Round) -> RoundOutcome:
-        """Run one round; see `verifier.target.target.TargetModel.verify`."""
+    def run(self, round_: Round) -> RoundOutcome:
+        """Run one round; see `verifier.target.target.TargetModel.run`."""
         seconds = self._round_seconds + SECONDS_PER_TOKEN * round_.num_tokens
         time.sleep(seconds)
         items = tuple([self._run(item) for item in round_.items])
@@ -62,9 +62,9 @@ class GreedyTable:
         first = item.num_cached_tokens
         for position, token_id in enumerate(item.token_ids, start=first):
             cache[table[position // size] * size + position % size] = token_id
-        if item.verify is None:
+        if item.draft_check is None:
             return None
-        drafts = item.verify.draft_token_ids
+        drafts = item.draft_check.draft_token_ids
         end = first + len(item.token_ids) - len(drafts)
         before, last = (cache[table[p // size] * size + p % size] for p in (end - 2, end - 1))
         num_accepted = 0

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from shared.daemon.connection_gate import DoorLimits
+from shared.daemon.connection_gate import GateLimits
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.messages import Error, ErrorCode, Welcome
 from tests.support.ends.loopback import Verifier, running_verifier
@@ -34,7 +34,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verifier that waits for strangers no longer than a moment."""
     monkeypatch.setattr(server, "REQUEST_SECONDS", SOON_SECONDS)
     soon = {"idle_seconds": 2 * SOON_SECONDS, "stall_seconds": SOON_SECONDS}
-    monkeypatch.setattr(server, "DoorLimits", lambda **given: DoorLimits(**{**given, **soon}))
+    monkeypatch.setattr(server, "GateLimits", lambda **given: GateLimits(**{**given, **soon}))
 
 
 def misbehave(
@@ -140,14 +140,14 @@ def test_who_reads_no_answer_is_cut_off(loop_factory: LoopFactory) -> None:
     async def scenario(verifier: Verifier) -> None:
         async with stranger(verifier.port) as one:
             one._writer.transport.pause_reading()  # type: ignore[attr-defined]
-            door = verifier.server.door
+            gate = verifier.server.gate
             try:
                 while not one.is_cut:
                     await one.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
                     await asyncio.sleep(0.01)
             except ConnectionError:
                 pass
-            await eventually(lambda: door.num_idle + door.num_in_hand <= 2)
+            await eventually(lambda: gate.num_idle + gate.num_in_hand <= 2)
 
     misbehave(scenario, loop_factory)
 
@@ -196,7 +196,7 @@ def test_a_crowd_of_strangers_keeps_no_board_out(
             strangers(verifier.port, 500) as crowd,
             raw_board(verifier, "board") as board,
         ):
-            assert verifier.server.door.num_idle <= 50
+            assert verifier.server.gate.num_idle <= 50
             await still_works(board, channel=0)
             await eventually(lambda: 450 <= sum(one.is_cut for one in crowd))
 
@@ -214,8 +214,8 @@ def test_10000_connections_one_after_the_other_leave_nothing_behind() -> None:
             for _ in range(10_000):
                 async with stranger(verifier.port):
                     pass
-            door = verifier.server.door
-            await eventually(lambda: door.num_idle == door.num_in_hand == 0)
+            gate = verifier.server.gate
+            await eventually(lambda: gate.num_idle == gate.num_in_hand == 0)
             assert not verifier.server._runner.server.connections  # type: ignore[union-attr]
 
     asyncio.run(scenario())
@@ -239,7 +239,7 @@ def test_what_waits_at_the_port_is_shown() -> None:
             running_verifier(scripted_service(), max_connections=5) as verifier,
             strangers(verifier.port, 9),
         ):
-            await eventually(lambda: verifier.server.door.num_sent_away > 0)
+            await eventually(lambda: verifier.server.gate.num_sent_away > 0)
             value = verifier.service.metrics.registry.get_sample_value
             names = ("idle_connections", "connections_sent_away_total")
             return [value(f"goodspeed_{name}") for name in names]

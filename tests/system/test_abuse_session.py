@@ -402,7 +402,7 @@ class Session(RuleBasedStateMachine):
         round_, self.round = self.round, None
         if round_ is not None:
             self.now += 0.01
-            outcome = self.service.target.verify(round_)
+            outcome = self.service.target.run(round_)
             results = self.service.planner.finish_round(round_, outcome, 0.01, self.now)
             self.service._deliver(results)
             await asyncio.sleep(0)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edge_agent.drafting.settings import DraftSettings
-from shared.protocol.draft_path import Path
+from shared.protocol.draft_path import DraftPath
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
@@ -384,7 +384,7 @@ class BothEnds(RuleBasedStateMachine):
             self.cache.write(item)
         for item in running.items:
             assert tokens_to_read(item, self.planner.streams[item.stream]) == self.cache.read(item)
-        outcome = self.target.verify(running)
+        outcome = self.target.run(running)
         results = self.planner.finish_round(running, outcome, max(seconds, 0.001), self.now)
         if self.plans_first:
             self.start_round()
@@ -399,7 +399,7 @@ class BothEnds(RuleBasedStateMachine):
         if limits.budget_tokens is not None:
             assert round_.num_draft_tokens <= limits.budget_tokens
         num_prefill = sum(
-            len(item.token_ids) - (len(item.verify.draft_token_ids) if item.verify else 0)
+            len(item.token_ids) - (len(item.draft_check.draft_token_ids) if item.draft_check else 0)
             for item in round_.items
             if self.planner.streams[item.stream].num_pending_tokens > 1
         )
@@ -455,27 +455,27 @@ def owes_a_draft(stream: Stream) -> bool:
 
 def tokens_to_read(item: RoundItem, stream: Stream) -> tuple[int, ...]:
     known = (*stream.request.prompt_ids, *stream.output_ids)
-    if item.verify is None:
+    if item.draft_check is None:
         return known[: item.context_tokens]
-    return (*known, *item.verify.draft_token_ids)
+    return (*known, *item.draft_check.draft_token_ids)
 
 
 def check_drafts(item: RoundItem, stream: Stream) -> None:
     """Drafts are the first live tokens; a sampled one is never passed over."""
-    if item.verify is None:
+    if item.draft_check is None:
         return
-    drafts = item.verify.draft_token_ids
+    drafts = item.draft_check.draft_token_ids
     live = stream.path.live
-    assert stream.position == item.verify.position
+    assert stream.position == item.draft_check.position
     assert stream.position + len(drafts) < stream.request.max_output_tokens
     assert tuple(token.token_id for token in live[: len(drafts)]) == drafts
     if stream.request.mode == "rejection":
         ends = [i for i, token in enumerate(live) if token.row is None or token.ends_chunk]
         last = live[ends[0]] if ends else None
         num_whole = ends[0] + (last.row is not None) if last is not None else 0
-        assert len(item.verify.rows) == len(drafts) <= num_whole
-        assert item.verify.draws_bonus == (len(drafts) == num_whole)
-        assert drafts or item.verify.draws_bonus
+        assert len(item.draft_check.rows) == len(drafts) <= num_whole
+        assert item.draft_check.draws_bonus == (len(drafts) == num_whole)
+        assert drafts or item.draft_check.draws_bonus
 
 
 def check_agreement(ends: TwoEnds) -> None:
@@ -490,7 +490,7 @@ def check_agreement(ends: TwoEnds) -> None:
     assert place(stream.path) == place(board.path)
 
 
-def place(path: Path) -> tuple[int, int, tuple[int, ...], bool]:
+def place(path: DraftPath) -> tuple[int, int, tuple[int, ...], bool]:
     return path.base, path.position, tuple(t.token_id for t in path.live), path.has_passed
 
 

@@ -52,8 +52,8 @@ JITTER = Weather(jitter_seconds=0.002)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.reconnect, "FIRST_DELAY_SECONDS", 0.02)
-    monkeypatch.setattr(verifier.server, "RETRY_AFTER_SECONDS", 0.02)
+    monkeypatch.setattr(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", 0.02)
+    monkeypatch.setattr(verifier.server.server, "RETRY_AFTER_SECONDS", 0.02)
 
 
 def request(
@@ -245,7 +245,7 @@ def test_a_shutdown_of_the_agent_ends_its_clients() -> None:
 
 
 def test_a_client_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.agent, "RESUME_SECONDS", 0.3)
+    monkeypatch.setattr(edge_agent.generation.agent, "RESUME_SECONDS", 0.3)
 
     async def sentence() -> str:
         async with fleet() as parts:
@@ -276,7 +276,7 @@ def test_clients_of_a_revoked_token_are_told_at_once() -> None:
 def test_the_first_failure_of_a_cycle_is_a_warning_and_the_rest_are_not(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_agent.reconnect, "MAX_DELAY_SECONDS", 0.02)
+    monkeypatch.setattr(edge_agent.link.backoff, "MAX_DELAY_SECONDS", 0.02)
     caplog.set_level(logging.DEBUG, "edge_agent.generation.agent")
 
     def levels() -> list[int]:

@@ -44,8 +44,8 @@ SAMPLINGS = {"greedy": GREEDY, "coupled": SamplingParameters(0.9)}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.reconnect, "FIRST_DELAY_SECONDS", 0.02)
-    monkeypatch.setattr(edge_agent.reconnect, "MAX_DELAY_SECONDS", 0.1)
+    monkeypatch.setattr(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", 0.02)
+    monkeypatch.setattr(edge_agent.link.backoff, "MAX_DELAY_SECONDS", 0.1)
 
 
 def request(sampling: SamplingParameters) -> GenerationRequest:
@@ -109,8 +109,8 @@ def num_resumed(service: VerifierService) -> int:
 
 
 def test_a_half_open_link_is_found_out_by_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.link, "HEARTBEAT_SECONDS", 0.2)
-    monkeypatch.setattr(edge_agent.link, "CONNECT_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(edge_agent.link.link, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(edge_agent.link.link, "CONNECT_TIMEOUT_SECONDS", 0.5)
     service = slow_service()
 
     async def lose() -> str:
@@ -171,7 +171,7 @@ class Board:
 
     verifier: Verifier
     link: ChaosProxy  # between agent and verifier
-    door: ChaosProxy  # between client and agent
+    gate: ChaosProxy  # between client and agent
 
     async def run(self, is_killed: asyncio.Event) -> None:
         """One life of the agent."""
@@ -180,13 +180,13 @@ class Board:
         agent = Agent(drafter, DRAFT_SETTINGS, url=self.link.url, token=token)
         running = asyncio.create_task(agent.run())
         async with serving(agent) as url:
-            self.door.target = local(int(url.rpartition(":")[2]))
+            self.gate.target = local(int(url.rpartition(":")[2]))
             await is_killed.wait()
-            self.link.weather = self.door.weather = HALF_OPEN  # it says nothing more
+            self.link.weather = self.gate.weather = HALF_OPEN  # it says nothing more
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-        for proxy in (self.link, self.door):
+        for proxy in (self.link, self.gate):
             proxy.reset()
             proxy.weather = CALM
 
@@ -217,11 +217,11 @@ def test_a_client_reads_on_when_its_agent_was_killed_and_started_again(
         async with (
             running_verifier(service) as verifier,
             ChaosProxy(local(verifier.port)) as link,
-            ChaosProxy(local(1)) as door,
+            ChaosProxy(local(1)) as gate,
             aiohttp.ClientSession() as http,
         ):
-            lives = Board(verifier, link, door)
-            client = ChatClient(http, f"http://{door.address}")
+            lives = Board(verifier, link, gate)
+            client = ChatClient(http, f"http://{gate.address}")
             answer: asyncio.Task[tuple[str, ChatFinished]] | None = None
             for num_tokens in (20, 70, None):
                 is_killed = asyncio.Event()

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.speculation.sampling import GREEDY
 from verifier.cost_curve.curve import CostSample
-from verifier.target.round import Round, RoundItem, Verify
+from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.target.target import TargetModel
 
 # Rounds from CUDA graphs are padded to multiples of this many tokens, above 128 of them and up to
@@ -119,7 +119,7 @@ def measure_curve(
     for number in range(1 + grid.num_repeats):
         for point, round_ in rounds.items():
             started_at = time.monotonic()
-            target.verify(round_)
+            target.run(round_)
             seconds = time.monotonic() - started_at
             if number:  # at first, things are allocated, compiled and captured
                 # Never the mean: what else the machine does only adds.
@@ -186,7 +186,7 @@ def _made_up_round(target: TargetModel, lengths: Sequence[int], context_of_each:
                     num_cached_tokens=num_cached,
                     # Last blocks that are not full may make the sum more than the cache.
                     block_table=tuple(block % target.num_blocks for block in blocks),
-                    verify=Verify((0,) * (num_own - 1), (), "coupled", GREEDY, 0, 0, True),
+                    draft_check=DraftCheck((0,) * (num_own - 1), (), "coupled", GREEDY, 0, 0, True),
                 )
             )
             first_block += num_blocks

@@ -86,10 +86,10 @@ class Metrics:
     def observe_result(self, result: StreamResult) -> None:
         """One stream's part of a round."""
         counts, settled = self._of_device[result.stream.device], result.settled
-        counts.num_output += settled.num_accepted + len(settled.token_ids)
-        if settled.num_drafted:
+        counts.num_output += settled.num_accepted + len(settled.own_token_ids)
+        if settled.num_tested:
             counts.num_drafts += 1
-            counts.num_drafted += settled.num_drafted
+            counts.num_drafted += settled.num_tested
             counts.num_accepted += settled.num_accepted
         if result.stream.finish is not None:
             reason = "error" if result.failure else result.stream.finish.reason

@@ -302,7 +302,7 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         channel=channel,
         position=settled.position,
         num_accepted=settled.num_accepted,
-        tokens=pack_token_ids(settled.token_ids),
+        tokens=pack_token_ids(settled.own_token_ids),
         window=stream.window if is_open else 0,
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,

@@ -88,18 +88,18 @@ def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
 def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
     stream = part.stream
     token_ids = stream.tokens_from_cache_on(part.num_read)
-    verify = None
+    check = None
     num_cached = stream.num_cached_tokens
     if part.reads_all:
         num_reserved = blocks.num_reserved_tokens(stream.number)
         num_free = num_reserved - num_cached - part.num_read
         most = min(part.num_owed + num_shared, num_free)
-        verify = stream.verify(*stream.testable(most))
-        token_ids += verify.draft_token_ids
+        check = stream.draft_check(*stream.testable(most))
+        token_ids += check.draft_token_ids
     return RoundItem(
         stream=stream.number,
         token_ids=token_ids,
         num_cached_tokens=num_cached,
         block_table=blocks.grow(stream.number, num_cached + len(token_ids)),
-        verify=verify,
+        draft_check=check,
     )

@@ -154,7 +154,7 @@ class RoundPlanner:
         for item in items:
             stream = self.streams[item.stream]
             stream.served_round = self._num_rounds
-            if item.verify is not None and item.verify.draft_token_ids:
+            if item.draft_check is not None and item.draft_check.draft_token_ids:
                 stream.tested_round = self._num_rounds
         return Round(items=tuple(items))
 
@@ -250,11 +250,11 @@ class RoundPlanner:
             stream.end("cancelled")
             return StreamResult.ended(stream, outcome.failure)
         settled = None
-        if item.verify is None or outcome is None:
+        if item.draft_check is None or outcome is None:
             stream.num_cached_tokens += len(item.token_ids)
         else:
-            num_read = len(item.token_ids) - len(item.verify.draft_token_ids)
-            settled = stream.settle(num_read, item.verify, outcome)
+            num_read = len(item.token_ids) - len(item.draft_check.draft_token_ids)
+            settled = stream.settle(num_read, item.draft_check, outcome)
         self.admission.has_read(stream)
         if stream.is_cancelled and stream.finish is None:
             stream.end("cancelled")
@@ -270,7 +270,7 @@ class RoundPlanner:
         elapsed = now - self._last_finish if self._last_finish is not None else round_seconds
         self._last_finish = now
         tokens = {
-            result.stream.number: result.settled.num_accepted + len(result.settled.token_ids)
+            result.stream.number: result.settled.num_accepted + len(result.settled.own_token_ids)
             for result in results
         }
         of_devices: dict[GoodputEstimate, int] = {}

@@ -11,7 +11,7 @@ import logging
 
 from aiohttp import web
 
-from shared.daemon.connection_gate import visitor_of
+from shared.daemon.connection_gate import gated_connection_of
 from shared.errors import RemoteProtocolError, RequestRefused
 from shared.protocol.codec import encode
 from shared.protocol.draft_packing import unpack_draft
@@ -159,15 +159,16 @@ class DeviceConnection:
     def _reject(self, error: Error) -> None:
         self._count_rejected(error.code)
         self._warn("device %s: %s", self._device.name, error.sentence)
-        if error.code == ErrorCode.LIMIT and (visitor := visitor_of(self._transport)) is not None:
-            visitor.is_deaf = True  # whatever else it sends costs nobody anything
+        gated = gated_connection_of(self._transport)
+        if error.code == ErrorCode.LIMIT and gated is not None:
+            gated.is_deaf = True  # whatever else it sends costs nobody anything
         self.send(error)
 
     def _warn(self, message: str, *values: object) -> None:
         """Log a warning, but not more than one a minute about this device."""
-        hush = self._usage.hush
-        if hush.is_due(asyncio.get_running_loop().time()):
-            logger.warning(f"{message}%s", *values, hush.ending())  # noqa: G004 - not a value
+        log_limit = self._usage.log_limit
+        if log_limit.is_due(asyncio.get_running_loop().time()):
+            logger.warning(f"{message}%s", *values, log_limit.ending())  # noqa: G004 - not a value
         else:
             logger.debug(message, *values)
 

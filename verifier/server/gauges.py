@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shared.daemon.connection_gate import Door
+from shared.daemon.connection_gate import ConnectionGate
 from shared.speculation.fairness import jain_index
 from verifier.engine.device import Device
 from verifier.engine.metrics import device_counters
@@ -153,16 +153,16 @@ class PlannerGauges(Collector):
 class PortGauges(Collector):
     """Of connections, and of what waits for the devices."""
 
-    def __init__(self, door: Door, usages: dict[str, DeviceUsage]) -> None:
-        self._door = door
+    def __init__(self, gate: ConnectionGate, usages: dict[str, DeviceUsage]) -> None:
+        self._gate = gate
         self._usages = usages
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        yield _gauge("idle_connections", "Connections that ask for nothing", self._door.num_idle)
+        yield _gauge("idle_connections", "Connections that ask for nothing", self._gate.num_idle)
         yield CounterMetricFamily(
             "goodspeed_connections_sent_away",
             "Connections that asked for nothing and made room for others",
-            value=self._door.num_sent_away,
+            value=self._gate.num_sent_away,
         )
         queued = _family("device_queued_bytes", "Bytes of messages that wait for the board to read")
         exceeded = CounterMetricFamily(

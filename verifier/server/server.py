@@ -15,7 +15,12 @@ from typing import Any, NoReturn, cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from shared.daemon.connection_gate import Door, DoorLimits, is_our_error, visitor_of
+from shared.daemon.connection_gate import (
+    ConnectionGate,
+    GateLimits,
+    gated_connection_of,
+    is_our_error,
+)
 from shared.daemon.http_server import BACKLOG
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
@@ -89,14 +94,14 @@ class VerifierServer:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         # As many as there may be boards: all of them may come back at once.
-        limits = DoorLimits(max_idle=self._max_connections, idle_seconds=REQUEST_SECONDS + 1)
+        limits = GateLimits(max_idle=self._max_connections, idle_seconds=REQUEST_SECONDS + 1)
         assert self._runner.server is not None
-        self.door = Door(self._runner.server, loop.call_later, loop.time, limits)
-        door = cast(Any, self.door)  # a protocol factory without a base class of asyncio's
+        self.gate = ConnectionGate(self._runner.server, loop.call_later, loop.time, limits)
+        gate = cast(Any, self.gate)  # a protocol factory without a base class of asyncio's
         for listening in sockets:
-            server = await loop.create_server(door, sock=listening, backlog=BACKLOG)
+            server = await loop.create_server(gate, sock=listening, backlog=BACKLOG)
             self._listeners.append(server)
-        self._service.metrics.watch(PortGauges(self.door, self._usages))
+        self._service.metrics.watch(PortGauges(self.gate, self._usages))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
 
     async def wait(self) -> None:
@@ -186,9 +191,9 @@ class VerifierServer:
         connection = DeviceConnection(
             websocket, transport, self._service.device(name), self._service, self._usage(name)
         )
-        visitor = visitor_of(transport)
-        assert visitor is not None
-        visitor.on_bytes = connection.receive_bytes
+        gated = gated_connection_of(transport)
+        assert gated is not None
+        gated.on_bytes = connection.receive_bytes
         self._connections[connection] = name
         try:
             await websocket.prepare(request)
@@ -231,11 +236,11 @@ class VerifierServer:
 
 @web.middleware
 async def _in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the door that the connection asks for something."""
-    visitor = visitor_of(request.transport)
-    if visitor is None:
+    """Tell the gate that the connection asks for something."""
+    connection = gated_connection_of(request.transport)
+    if connection is None:
         raise ConnectionResetError("the connection ended before its answer")
-    with visitor.in_hand():
+    with connection.in_hand():
         return await handler(request)
 
 

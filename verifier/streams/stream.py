@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_path import DraftToken, Extension, Path, begin, commit, extend, restart
+from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import TextAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.stream_request import StreamRequest
-from verifier.target.round import ItemOutcome, Verify
+from verifier.target.round import DraftCheck, ItemOutcome
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -25,8 +25,8 @@ class Settled(msgspec.Struct, frozen=True):
 
     position: int  # before it
     num_accepted: int
-    token_ids: tuple[int, ...]  # the target's own
-    num_drafted: int  # draft tokens that were tested
+    own_token_ids: tuple[int, ...]  # behind the accepted ones
+    num_tested: int  # draft tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class Stream:
     estimates: StreamEstimates
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
-    path: Path = field(default_factory=Path)
+    path: DraftPath = field(default_factory=DraftPath)
     granted_end: int = 0  # no draft token may lie at or beyond it
     draft_length: int = 0
     window: int = 0
@@ -67,7 +67,7 @@ class Stream:
         """
         self._check_form(draft)
         before = self.path
-        self.path = extend(before, draft, self.output_ids, self.granted_end)
+        self.path = before.extend(draft, self.output_ids, self.granted_end)
         self.board_is_ready = True
         if draft.base == before.base and draft.position + len(draft.tokens) <= before.end:
             return  # nothing new: a pass, or a draft that came twice
@@ -95,7 +95,7 @@ class Stream:
                 f"a rejection draft of {len(draft.tokens)} tokens came with {num_rows} rows"
             )
 
-    def _learn_from_late_tokens(self, before: Path, draft: Extension) -> None:
+    def _learn_from_late_tokens(self, before: DraftPath, draft: Extension) -> None:
         """Tokens that came after their position was committed were tested all the same."""
         if self.request.mode != "coupled":
             return
@@ -199,10 +199,10 @@ class Stream:
         # A chunk cut by the end of the stream would commit its last token without a test.
         return self.path.live[:num_tested], num_tested in (num_whole, room)
 
-    def verify(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> Verify:
+    def draft_check(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> DraftCheck:
         """What the target is to check for this stream."""
         # Lists first: for a few elements a generator costs more than what it makes.
-        return Verify(
+        return DraftCheck(
             draft_token_ids=tuple([token.token_id for token in tested]),
             rows=tuple([token.row for token in tested if token.row is not None]),
             mode=self.request.mode,
@@ -214,10 +214,10 @@ class Stream:
 
     # --- what a round did ----------------------------------------------------------------------
 
-    def settle(self, num_read_tokens: int, verify: Verify, outcome: ItemOutcome) -> Settled:
+    def settle(self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome) -> Settled:
         """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
         position = self.position
-        token_ids = list(verify.draft_token_ids[: outcome.num_accepted])
+        token_ids = list(check.draft_token_ids[: outcome.num_accepted])
         if outcome.token_id is not None:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
@@ -225,13 +225,13 @@ class Stream:
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
-        before, self.path = self.path, commit(self.path, kept)
+        before, self.path = self.path, self.path.commit(kept)
         if self.request.mode == "coupled":
             self._learn_from_commit(before, num_kept)
         else:
-            self._learn_from_probs(verify, outcome)
+            self._learn_from_probs(check, outcome)
         if self.window:
-            num_tested = len(verify.draft_token_ids)
+            num_tested = len(check.draft_token_ids)
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
             hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
             windows = self.device_estimates.windows
@@ -241,14 +241,14 @@ class Stream:
         return Settled(
             position=position,
             num_accepted=num_accepted,
-            token_ids=tuple(kept[num_accepted:]),
-            num_drafted=len(verify.draft_token_ids),
+            own_token_ids=tuple(kept[num_accepted:]),
+            num_tested=len(check.draft_token_ids),
         )
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Start from tokens that were committed before (the agent re-opened the stream)."""
         num_kept = self._append(list(output_ids))
-        self.path = begin(num_kept)
+        self.path = DraftPath.begin(num_kept)
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.
@@ -256,7 +256,7 @@ class Stream:
         Nothing that was drafted before counts: the board begins another path there.
         """
         missing = tuple(self.output_ids[num_known:])
-        self.path = commit(begin(num_known), missing)
+        self.path = DraftPath.begin(num_known).commit(missing)
         self.draft_length = self.window = 0
         self.awaited_seconds = 0.0
         self.granted_end = self.position
@@ -277,7 +277,7 @@ class Stream:
         """
         self.awaited_seconds = awaited_seconds
         if window == 0 and self.window > 0 and self.request.mode == "rejection":
-            self.path = restart(self.path)
+            self.path = self.path.restart()
         self.draft_length, self.window = draft_length, window
         self.granted_end = max(self.granted_end, self.position + window)
         self.waiting_since = now
@@ -306,15 +306,15 @@ class Stream:
             return "context" if self.request.ends_at_context else "length"
         return None
 
-    def _learn_from_commit(self, before: Path, num_committed: int) -> None:
+    def _learn_from_commit(self, before: DraftPath, num_committed: int) -> None:
         """Every live token met what was committed at its position, tested in the round or not."""
         if self.path.base > before.base:
             self._observe_counts(self.path.base - 1 - before.position, 1)
         else:
             self._observe_counts(min(len(before.live), num_committed), 0)
 
-    def _learn_from_probs(self, verify: Verify, outcome: ItemOutcome) -> None:
-        num_drafted = len(verify.draft_token_ids)
+    def _learn_from_probs(self, check: DraftCheck, outcome: ItemOutcome) -> None:
+        num_drafted = len(check.draft_token_ids)
         if not num_drafted:
             return
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):

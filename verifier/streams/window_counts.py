@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.protocol.draft_path import Path
+from shared.protocol.draft_path import DraftPath
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class WindowCounts:
     hidden_seconds: float = 0.0  # of drafting and travelling, in hits that nobody had waited for
 
     def round_settled(
-        self, before: Path, after: Path, num_tested: int, hidden_seconds: float
+        self, before: DraftPath, after: DraftPath, num_tested: int, hidden_seconds: float
     ) -> None:
         """A round of a stream with a window is over; it took the path from `before` to `after`."""
         self.num_rounds += 1

@@ -14,7 +14,7 @@ from shared.speculation.sparse_row import SparseRow
 NON_FINITE_LOGITS = "the target model gave logits that are not finite"
 
 
-class Verify(msgspec.Struct, frozen=True):
+class DraftCheck(msgspec.Struct, frozen=True):
     """What to check at the end of an item's tokens, and how to draw there."""
 
     draft_token_ids: tuple[int, ...]  # the last tokens of the item; may be empty
@@ -40,14 +40,14 @@ class RoundItem(msgspec.Struct, frozen=True):
     """One stream's part of a round: tokens to append to its cache, then a check or none.
 
     The cache holds `num_cached_tokens`; `token_ids` follow them (prompt, committed tokens, drafts).
-    Without `verify` the item is a part of a prompt and no logits are made.
+    Without `draft_check` the item is a part of a prompt and no logits are made.
     """
 
     stream: int
     token_ids: tuple[int, ...]
     num_cached_tokens: int
     block_table: tuple[int, ...]  # blocks that hold num_cached_tokens + len(token_ids) tokens
-    verify: Verify | None
+    draft_check: DraftCheck | None
 
     @property
     def context_tokens(self) -> int:
@@ -66,7 +66,7 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def num_draft_tokens(self) -> int:
-        return sum(len(item.verify.draft_token_ids) for item in self.items if item.verify)
+        return sum(len(item.draft_check.draft_token_ids) for item in self.items if item.draft_check)
 
     @property
     def context_tokens(self) -> int:
@@ -74,7 +74,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class ItemOutcome(msgspec.Struct, frozen=True):
-    """What the target made of one item with `verify`."""
+    """What the target made of one item with `draft_check`."""
 
     num_accepted: int
     token_id: (
@@ -87,7 +87,7 @@ class ItemOutcome(msgspec.Struct, frozen=True):
 
 
 class RoundOutcome(msgspec.Struct, frozen=True):
-    """Answers to a round: one entry for each item, None for items without `verify`."""
+    """Answers to a round: one entry for each item, None for items without `draft_check`."""
 
     items: tuple[ItemOutcome | None, ...]
     forward_seconds: float  # the model alone

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shared.speculation.sampling import dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
-from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
+from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
 
 
 class ScriptedLogits(Protocol):
@@ -51,8 +51,8 @@ class ScriptedTarget:
         self._delay_seconds = delay_seconds
         self._cache = np.zeros(num_blocks * block_tokens, dtype=np.int64)
 
-    def verify(self, round_: Round) -> RoundOutcome:
-        """Run one round; see `verifier.target.target.TargetModel.verify`."""
+    def run(self, round_: Round) -> RoundOutcome:
+        """Run one round; see `verifier.target.target.TargetModel.run`."""
         started_at = time.monotonic()
         delay = self._delay_seconds(round_.num_tokens)
         if delay > 0:
@@ -66,23 +66,23 @@ class ScriptedTarget:
         blocks = np.array(item.block_table)[positions // self.block_tokens]
         slots = blocks * self.block_tokens + positions % self.block_tokens
         self._cache[slots[item.num_cached_tokens :]] = item.token_ids
-        if item.verify is None:
+        if item.draft_check is None:
             return None
-        verified = self._check(self._cache[slots].tolist(), item.verify)
+        verified = self._check(self._cache[slots].tolist(), item.draft_check)
         return ItemOutcome(verified.num_accepted, verified.token_id, verified.accept_probs)
 
-    def _check(self, tokens: list[int], verify: Verify) -> Verification:
-        num_drafted = len(verify.draft_token_ids)
+    def _check(self, tokens: list[int], check: DraftCheck) -> Verification:
+        num_drafted = len(check.draft_token_ids)
         ends = range(len(tokens) - num_drafted, len(tokens) + 1)
         logits = [self._model.logits(tokens[:end]) for end in ends]
-        probs = np.stack([dense_probabilities(row, verify.sampling) for row in logits])
-        if verify.mode == "coupled":
-            return verify_coupled(probs, verify.draft_token_ids, verify.seed, verify.position)
+        probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
+        if check.mode == "coupled":
+            return verify_coupled(probs, check.draft_token_ids, check.seed, check.position)
         return verify_rejection(
             probs,
-            verify.draft_token_ids,
-            verify.rows,
-            verify.seed,
-            verify.position,
-            draws_bonus=verify.draws_bonus,
+            check.draft_token_ids,
+            check.rows,
+            check.seed,
+            check.position,
+            draws_bonus=check.draws_bonus,
         )

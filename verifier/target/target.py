@@ -34,7 +34,7 @@ class TargetModel(Protocol):
         """Tokens that one block holds."""
         ...
 
-    def verify(self, round_: Round) -> RoundOutcome:
+    def run(self, round_: Round) -> RoundOutcome:
         """Run one round; blocks of the tables are written, nothing is kept about streams."""
         ...
 

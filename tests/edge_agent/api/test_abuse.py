@@ -20,7 +20,7 @@ from edge_agent.api.app import MAX_BODY_BYTES, Patience
 from edge_agent.api.json_fields import read_json_object
 from edge_agent.api.openai_request import read_chat_request, read_completion_request
 from edge_agent.generation.scripted_generator import ScriptedGenerator
-from shared.daemon.connection_gate import DoorLimits
+from shared.daemon.connection_gate import GateLimits
 from shared.errors import RequestRefused
 from tests.support.ends.api_server import HELLO, serving
 from tests.support.network.strangers import Stranger, stranger, strangers, upgrade
@@ -39,7 +39,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that waits for clients no longer than a moment."""
     monkeypatch.setattr(app, "REQUEST_SECONDS", SOON_SECONDS)
     soon = {"idle_seconds": 2 * SOON_SECONDS, "stall_seconds": SOON_SECONDS}
-    monkeypatch.setattr(app, "DoorLimits", lambda **given: DoorLimits(**{**given, **soon}))
+    monkeypatch.setattr(app, "GateLimits", lambda **given: GateLimits(**{**given, **soon}))
 
 
 async def still_answers(url: str) -> None:

@@ -6,20 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.drafting.drafter_choice import LookUp, drafter_rates, looking_up_pays
+from edge_agent.drafting.drafter_choice import DrafterChoice, drafter_rates, looking_up_pays
 
 # After 1, 2, 3 comes 4, then 5: four tokens agree.
 PROMPT = (9, 1, 2, 3, 4, 5, 6, 9, 1, 2, 3)
 rates = st.floats(0.01, 0.99)
 
 
-def look_up(*prompt_ids: int) -> LookUp:
-    made = LookUp(4)
+def look_up(*prompt_ids: int) -> DrafterChoice:
+    made = DrafterChoice(4)
     made.read(prompt_ids or PROMPT)
     return made
 
 
-def suggested(made: LookUp, *drafted: int, room: int = 8, model_tokens: float = 0.0) -> int | None:
+def suggested(
+    made: DrafterChoice, *drafted: int, room: int = 8, model_tokens: float = 0.0
+) -> int | None:
     return made.suggest(drafted, room, model_tokens)
 
 
@@ -72,7 +74,7 @@ def test_what_followed_before_is_suggested_also_behind_drafted_tokens() -> None:
 
 
 def test_when_it_is_off_it_suggests_nothing() -> None:
-    made = LookUp(0)
+    made = DrafterChoice(0)
     made.read(PROMPT)
     made.commit(0, (4, 5), ())
     assert (None, False) == (suggested(made), made.is_on)
@@ -141,7 +143,7 @@ def test_tokens_that_are_forgotten_teach_nothing() -> None:
 
 def test_streams_of_a_device_learn_from_each_other() -> None:
     device = drafter_rates()
-    first = LookUp(4, device.continued())
+    first = DrafterChoice(4, device.continued())
     first.read(PROMPT)
     for i in range(30):
         first.commit(i, (0,), ())  # a text that repeats itself

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.drafting.pending_draft import Unsent
+from edge_agent.drafting.pending_draft import PendingDraft
 from shared.protocol.draft_path import DraftToken
 from tests.edge_agent.drafting.test_stream import ROW
 
 
-def unsent(*token_ids: int) -> Unsent:
-    made = Unsent()
+def unsent(*token_ids: int) -> PendingDraft:
+    made = PendingDraft()
     made.chunk_length = 4
     for token_id in token_ids:
         made.append(DraftToken(token_id), 0.25)
@@ -40,7 +40,7 @@ def test_a_guess_alone_is_told_from_a_chunk() -> None:
     assert made.is_guess
     made.append(DraftToken(2, ROW), 0.0)
     assert not made.is_guess
-    assert not Unsent().is_guess
+    assert not PendingDraft().is_guess
 
 
 def test_nothing_is_left_of_what_was_sent() -> None:

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from edge_agent.drafting.round_pace import Pace
+from edge_agent.drafting.round_pace import RoundPace
 
 
-def pace_after(*verdicts: float, token_seconds: float = 0.0, round_trip: float = 0.0) -> Pace:
-    pace = Pace(round_trip)
+def pace_after(*verdicts: float, token_seconds: float = 0.0, round_trip: float = 0.0) -> RoundPace:
+    pace = RoundPace(round_trip)
     for at in verdicts:
         pace.verdict_came(at)
     if token_seconds:

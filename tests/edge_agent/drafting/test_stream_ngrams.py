@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.drafting.drafter_choice import LookUp
+from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.stream import AgentStream
 from shared.protocol.draft_packing import unpack_rows
 from shared.protocol.draft_path import DraftToken
@@ -38,7 +38,7 @@ def open_stream(
 ) -> AgentStream:
     """A stream that the verifier has just opened."""
     stream = make_stream(**changes)
-    stream.look_up = LookUp(4)
+    stream.look_up = DrafterChoice(4)
     stream.has_model = has_model
     stream.opened(opened(mode, prompt_ids))
     return stream
@@ -130,7 +130,7 @@ def test_in_rejection_it_waits_for_something_to_say() -> None:
 
 def test_when_it_is_off_only_the_model_makes_a_board_ready() -> None:
     stream = open_stream(prompt_ids=tuple(range(1, 90)))
-    stream.look_up = LookUp(0)
+    stream.look_up = DrafterChoice(0)
     assert not stream.becomes_ready_without_model()
 
 

@@ -29,7 +29,7 @@ UNKNOWN_TOKEN = f"gsd_stranger_{'A' * 43}"
 
 @pytest.fixture(autouse=True)
 def watched_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.fleet, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(edge_agent.fleet.fleet, "WATCH_SECONDS", 0.01)
 
 
 def load(**settings: object) -> FleetLoad:

@@ -320,7 +320,7 @@ def test_a_bug_in_drafting_ends_the_agent_and_is_not_hidden() -> None:
 def test_a_stream_is_taken_up_again_with_what_is_committed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edge_agent.reconnect, "FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", 0.01)
     opens: list[Open] = []
 
     async def serve(verifier: VerifierSide) -> None:
@@ -362,7 +362,7 @@ def test_a_stream_is_taken_up_again_with_what_is_committed(
 def test_a_stream_taken_up_again_says_nothing_before_it_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edge_agent.reconnect, "FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", 0.01)
     prompt_ids = tuple(range(1, 40))
     early: list[object] = []
     num_connections = 0
@@ -467,9 +467,9 @@ def test_a_generation_that_the_verifier_does_not_have_is_refused() -> None:
 def test_what_keeps_the_verifier_away_is_said_once_until_it_is_something_else(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_agent.reconnect, "FIRST_DELAY_SECONDS", 0.005)
-    monkeypatch.setattr(edge_agent.reconnect, "MAX_DELAY_SECONDS", 0.005)
-    monkeypatch.setattr(edge_agent.reconnect, "REFUSED_DELAY_SECONDS", 0.005)
+    monkeypatch.setattr(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", 0.005)
+    monkeypatch.setattr(edge_agent.link.backoff, "MAX_DELAY_SECONDS", 0.005)
+    monkeypatch.setattr(edge_agent.link.backoff, "REFUSED_DELAY_SECONDS", 0.005)
     caplog.set_level(logging.DEBUG, "edge_agent.generation.agent")
     num_asked = 0
 

@@ -1,4 +1,4 @@
-"""The door of a port: who asks for nothing goes in time, and no more of them stay than may."""
+"""The gate of a port: who asks for nothing goes in time, and no more of them stay than may."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.daemon.connection_gate import Door, DoorLimits, Visitor, is_our_error, visitor_of
+from shared.daemon.connection_gate import (
+    ConnectionGate,
+    GatedConnection,
+    GateLimits,
+    gated_connection_of,
+    is_our_error,
+)
 
 
 class Clock:
@@ -47,15 +53,15 @@ class Timer:
 class Wire:
     """A transport."""
 
-    def __init__(self, address: str, visitor: Visitor) -> None:
-        self.address, self.visitor = address, visitor
+    def __init__(self, address: str, connection: GatedConnection) -> None:
+        self.address, self.connection = address, connection
         self.is_aborted = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return (self.address, 1234) if name == "peername" else default
 
-    def get_protocol(self) -> Visitor:
-        return self.visitor
+    def get_protocol(self) -> GatedConnection:
+        return self.connection
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -87,150 +93,150 @@ class Handler:
         self.calls.append(error)
 
 
-def make_door(max_idle: int = 100) -> tuple[Door, Clock]:
+def make_door(max_idle: int = 100) -> tuple[ConnectionGate, Clock]:
     clock = Clock()
-    limits = DoorLimits(max_idle=max_idle, idle_seconds=10.0, stall_seconds=30.0)
-    return Door(Handler, clock.call_later, clock.time, limits), clock
+    limits = GateLimits(max_idle=max_idle, idle_seconds=10.0, stall_seconds=30.0)
+    return ConnectionGate(Handler, clock.call_later, clock.time, limits), clock
 
 
-def visit(door: Door, address: str = "1.1.1.1") -> Wire:
-    visitor = door()
-    wire = Wire(address, visitor)
-    visitor.connection_made(wire)
+def visit(gate: ConnectionGate, address: str = "1.1.1.1") -> Wire:
+    connection = gate()
+    wire = Wire(address, connection)
+    connection.connection_made(wire)
     return wire
 
 
 def leave(wire: Wire) -> None:
-    wire.visitor.connection_lost(None)
+    wire.connection.connection_lost(None)
 
 
 def test_everything_is_handed_on() -> None:
-    door, _ = make_door()
-    visitor = visit(door).visitor
-    visitor.data_received(b"GET")
-    visitor.pause_writing()
-    visitor.resume_writing()
-    assert visitor.eof_received()
+    gate, _ = make_door()
+    connection = visit(gate).connection
+    connection.data_received(b"GET")
+    connection.pause_writing()
+    connection.resume_writing()
+    assert connection.eof_received()
     error = ConnectionError()
-    visitor.connection_lost(error)
-    assert ["made", b"GET", "pause", "resume", "eof", error] == visitor._handler.calls
+    connection.connection_lost(error)
+    assert ["made", b"GET", "pause", "resume", "eof", error] == connection._handler.calls
 
 
 def test_who_asks_for_nothing_has_to_go() -> None:
-    door, clock = make_door()
-    wire = visit(door)
-    wire.visitor.data_received(b"GET / HT")  # a head that never ends is none
+    gate, clock = make_door()
+    wire = visit(gate)
+    wire.connection.data_received(b"GET / HT")  # a head that never ends is none
     clock.advance(9.9)
     assert not wire.is_aborted
     clock.advance(0.1)
     assert wire.is_aborted
-    assert 0 == door.num_idle
+    assert 0 == gate.num_idle
 
 
 def test_a_request_in_hand_may_take_its_time() -> None:
-    door, clock = make_door()
-    wire = visit(door)
-    with wire.visitor.in_hand():
-        assert (0, 1) == (door.num_idle, door.num_in_hand)
+    gate, clock = make_door()
+    wire = visit(gate)
+    with wire.connection.in_hand():
+        assert (0, 1) == (gate.num_idle, gate.num_in_hand)
         clock.advance(1000.0)
         assert not wire.is_aborted
-    assert (1, 0) == (door.num_idle, door.num_in_hand)
+    assert (1, 0) == (gate.num_idle, gate.num_in_hand)
     clock.advance(10.0)
     assert wire.is_aborted
 
 
 def test_a_connection_that_was_lost_during_its_request_is_not_counted_again() -> None:
-    door, clock = make_door()
-    wire = visit(door)
-    with wire.visitor.in_hand():
+    gate, clock = make_door()
+    wire = visit(gate)
+    with wire.connection.in_hand():
         leave(wire)
-    assert (0, 0, []) == (door.num_idle, door.num_in_hand, clock.timers)
+    assert (0, 0, []) == (gate.num_idle, gate.num_in_hand, clock.timers)
 
 
 def test_who_reads_nothing_has_to_go() -> None:
-    door, clock = make_door()
-    wire = visit(door)
-    with wire.visitor.in_hand():
-        wire.visitor.pause_writing()
+    gate, clock = make_door()
+    wire = visit(gate)
+    with wire.connection.in_hand():
+        wire.connection.pause_writing()
         clock.advance(20.0)
-        wire.visitor.resume_writing()
+        wire.connection.resume_writing()
         clock.advance(20.0)
-        wire.visitor.pause_writing()
+        wire.connection.pause_writing()
         assert not wire.is_aborted
         clock.advance(30.0)
         assert wire.is_aborted
 
 
 def test_the_oldest_makes_room() -> None:
-    door, _ = make_door(max_idle=2)
-    first, second, third = (visit(door) for _ in range(3))
+    gate, _ = make_door(max_idle=2)
+    first, second, third = (visit(gate) for _ in range(3))
     assert [True, False, False] == [wire.is_aborted for wire in (first, second, third)]
-    assert (2, 1) == (door.num_idle, door.num_sent_away)
+    assert (2, 1) == (gate.num_idle, gate.num_sent_away)
 
 
 def test_a_crowd_makes_room_for_others_not_they_for_it() -> None:
-    door, _ = make_door(max_idle=10)
-    lonely = visit(door, "2.2.2.2")
-    crowd = [visit(door, "6.6.6.6") for _ in range(1000)]
-    newcomer = visit(door, "3.3.3.3")
+    gate, _ = make_door(max_idle=10)
+    lonely = visit(gate, "2.2.2.2")
+    crowd = [visit(gate, "6.6.6.6") for _ in range(1000)]
+    newcomer = visit(gate, "3.3.3.3")
     assert not lonely.is_aborted
     assert not newcomer.is_aborted
     assert 8 == sum(not wire.is_aborted for wire in crowd)
 
 
 def test_a_crowd_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    door, _ = make_door(max_idle=1)
+    gate, _ = make_door(max_idle=1)
     for _ in range(100):
-        visit(door)
+        visit(gate)
     sentence = "more than 1 connections ask for nothing; the oldest of 1.1.1.1 makes room"
     assert [sentence] == caplog.messages
 
 
 def test_who_is_deaf_hands_nothing_on_but_still_counts() -> None:
-    door, _ = make_door()
-    visitor = visit(door).visitor
+    gate, _ = make_door()
+    connection = visit(gate).connection
     counts: list[int] = []
-    visitor.on_bytes = counts.append
-    visitor.data_received(b"abc")
-    visitor.is_deaf = True
-    visitor.data_received(b"defg")
-    assert ([3, 4], ["made", b"abc"]) == (counts, visitor._handler.calls)
+    connection.on_bytes = counts.append
+    connection.data_received(b"abc")
+    connection.is_deaf = True
+    connection.data_received(b"defg")
+    assert ([3, 4], ["made", b"abc"]) == (counts, connection._handler.calls)
 
 
 def test_a_visitor_is_found_by_its_transport() -> None:
-    door, _ = make_door()
-    wire = visit(door)
-    assert wire.visitor is visitor_of(wire)
-    assert wire.visitor.door is door
-    assert visitor_of(None) is None
+    gate, _ = make_door()
+    wire = visit(gate)
+    assert wire.connection is gated_connection_of(wire)
+    assert wire.connection.gate is gate
+    assert gated_connection_of(None) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.floats(0, 12))))
 def test_whatever_comes_and_goes_nobody_is_lost_and_no_timer_left(
     steps: list[tuple[str, int, float]],
 ) -> None:
-    door, clock = make_door(max_idle=4)
+    gate, clock = make_door(max_idle=4)
     wires: list[Wire] = []
     for address, what, seconds in steps:
         clock.advance(seconds)
         match what:
             case 0 | 1 | 2:
-                wires.append(visit(door, address))
+                wires.append(visit(gate, address))
             case 3 if wires:
                 leave(wires.pop(0))
             case 4 if wires:
-                with wires[-1].visitor.in_hand():
+                with wires[-1].connection.in_hand():
                     clock.advance(seconds)
             case _ if wires:
-                wires[0].visitor.pause_writing()
-                wires[0].visitor.resume_writing()
+                wires[0].connection.pause_writing()
+                wires[0].connection.resume_writing()
         for wire in [wire for wire in wires if wire.is_aborted]:
             wires.remove(wire)
             leave(wire)
-        assert door.num_idle == len(wires) <= 4
+        assert gate.num_idle == len(wires) <= 4
     for wire in wires:
         leave(wire)
-    assert (0, 0, [], {}) == (door.num_idle, door.num_in_hand, clock.timers, door._idle)
+    assert (0, 0, [], {}) == (gate.num_idle, gate.num_in_hand, clock.timers, gate._idle)
 
 
 @pytest.mark.parametrize(("code", "is_ours"), [(400, False), (413, False), (500, True)])

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.protocol.draft_path import DraftToken, Extension, Path, commit, extend, restart
+from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.speculation.sparse_row import SparseRow
 
 NUM_TOKEN_IDS = 3
@@ -42,7 +42,7 @@ class Agent:
 
     def __init__(self, restarts: bool) -> None:
         self.restarts = restarts
-        self.path = Path()  # of what was sent
+        self.path = DraftPath()  # of what was sent
         self.committed: list[int] = []
         self.unsent: list[DraftToken] = []
         self.window = 0
@@ -62,7 +62,7 @@ class Agent:
         sent, self.unsent = self.unsent[:num_tokens], self.unsent[num_tokens:]
         draft = Extension(self.path.base, self.sent_end, tuple(sent))
         # A window may have shrunk since these were drafted: only the verifier knows all grants.
-        self.path = extend(self.path, draft, self.committed, self.sent_end + len(sent))
+        self.path = self.path.extend(draft, self.committed, self.sent_end + len(sent))
         return draft
 
     def receive(self, verdict: Verdict) -> None:
@@ -73,14 +73,14 @@ class Agent:
         assert verdict.num_accepted == len(accepted)
         before, first_unsent = self.path, self.sent_end
         self.committed += [*accepted, *verdict.token_ids]
-        self.path = commit(before, [*accepted, *verdict.token_ids])
+        self.path = before.commit([*accepted, *verdict.token_ids])
         overtaken = self.committed[first_unsent:]
         unsent_ids = [token.token_id for token in self.unsent]
         if self.path.base > before.base or unsent_ids[: len(overtaken)] != overtaken:
             self.unsent = []
         self.unsent = self.unsent[len(overtaken) :]
         if self.restarts and self.window > 0 and verdict.window == 0:
-            self.path, self.unsent = restart(self.path), []
+            self.path, self.unsent = self.path.restart(), []
         self.window = verdict.window
         self.limit = len(self.committed) + verdict.window
         self.has_passed = False
@@ -92,7 +92,7 @@ class Verifier:
     def __init__(self, text: list[int], restarts: bool) -> None:
         self.text = text
         self.restarts = restarts
-        self.path = Path()
+        self.path = DraftPath()
         self.committed: list[int] = []
         self.window = 0
         self.limit = 0
@@ -102,7 +102,7 @@ class Verifier:
         return len(self.committed)
 
     def receive(self, draft: Extension) -> None:
-        self.path = extend(self.path, draft, self.committed, self.limit)
+        self.path = self.path.extend(draft, self.committed, self.limit)
 
     def verify(self, tested: tuple[DraftToken, ...], draws_bonus: bool, window: int) -> Verdict:
         """Commit what the target makes of these live tokens."""
@@ -118,9 +118,9 @@ class Verifier:
     def commit(self, verdict: Verdict) -> Verdict:
         tokens = self.text[self.position : self.position + verdict.num_accepted]
         self.committed += [*tokens, *verdict.token_ids]
-        self.path = commit(self.path, [*tokens, *verdict.token_ids])
+        self.path = self.path.commit([*tokens, *verdict.token_ids])
         if self.restarts and self.window > 0 and verdict.window == 0:
-            self.path = restart(self.path)
+            self.path = self.path.restart()
         self.window = verdict.window
         self.limit = max(self.limit, self.position + verdict.window)
         return verdict

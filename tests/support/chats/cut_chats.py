@@ -273,9 +273,9 @@ def _device(i: int) -> str:
 def _short_pauses(setting: Setting) -> Iterator[None]:
     """What takes seconds with good reason, in a fraction of one."""
     with (
-        patch.object(edge_agent.reconnect, "FIRST_DELAY_SECONDS", FIRST_DELAY_SECONDS),
-        patch.object(edge_agent.reconnect, "MAX_DELAY_SECONDS", MAX_DELAY_SECONDS),
-        patch.object(edge_agent.link, "HEARTBEAT_SECONDS", setting.heartbeat_seconds),
-        patch.object(verifier.server, "RETRY_AFTER_SECONDS", FIRST_DELAY_SECONDS),
+        patch.object(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", FIRST_DELAY_SECONDS),
+        patch.object(edge_agent.link.backoff, "MAX_DELAY_SECONDS", MAX_DELAY_SECONDS),
+        patch.object(edge_agent.link.link, "HEARTBEAT_SECONDS", setting.heartbeat_seconds),
+        patch.object(verifier.server.server, "RETRY_AFTER_SECONDS", FIRST_DELAY_SECONDS),
     ):
         yield

@@ -129,9 +129,9 @@ def finish(
     outcomes = []
     for item in round_.items:
         num_accepted, token_id = (made or {}).get(item.stream, (0, 20))
-        accept_probs = (0.5,) * len(item.verify.rows) if item.verify is not None else ()
+        accept_probs = (0.5,) * len(item.draft_check.rows) if item.draft_check is not None else ()
         outcome = ItemOutcome(num_accepted, token_id, accept_probs)
-        outcomes.append(None if item.verify is None else outcome)
+        outcomes.append(None if item.draft_check is None else outcome)
     return planner.finish_round(round_, RoundOutcome(tuple(outcomes), 0.08, 0.01), 0.1, now)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import Forward
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
-from edge_agent.drafting.drafter_choice import LookUp
+from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
@@ -58,7 +58,7 @@ def extension_of(draft: Draft, vocab_size: int) -> Extension:
     )
 
 
-class EagerLookUp(LookUp):
+class EagerLookUp(DrafterChoice):
     """Believes two of three things that it finds, so that both drafters have a part in a draft."""
 
     def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
@@ -85,7 +85,7 @@ class Board:
             settings=settings,
             sampling=sampling,
             drafts=draft_length != 0,
-            look_up=(EagerLookUp if is_eager else LookUp)(settings.ngram_tokens),
+            look_up=(EagerLookUp if is_eager else DrafterChoice)(settings.ngram_tokens),
             has_model=settings.has_model,
         )
         self.model = model

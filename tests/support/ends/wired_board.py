@@ -53,7 +53,7 @@ class WiredSocket:
         self.feed(_CLOSED)
 
     def get_protocol(self) -> None:
-        """No door."""
+        """No gate."""
 
     def feed(self, frame: WSMessage) -> None:
         if self._frame is not None and not self._frame.done():

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter
-from edge_agent.drafting.drafter_choice import DrafterRates, LookUp
+from edge_agent.drafting.drafter_choice import DrafterChoice, DrafterRates
 from edge_agent.drafting.settings import DraftSettings
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
@@ -118,7 +118,7 @@ class _Replay:
             scripted_token_bytes(vocab_size),
             context_tokens=CONTEXT_TOKENS,
         )
-        self.board.stream.look_up = LookUp(settings.ngram_tokens, rates.continued())
+        self.board.stream.look_up = DrafterChoice(settings.ngram_tokens, rates.continued())
         self.board.stream.pace.round_trip_seconds = speeds.round_trip_seconds
         self.ends = TwoEnds(_request(text), (), self.board, self.planner)
         self.now = self.drafting_seconds = 0.0
@@ -176,10 +176,10 @@ class _Replay:
     def _finish_round(self) -> None:
         round_, self.running = self.running, None
         assert round_ is not None
-        outcome = self.target.verify(round_)
+        outcome = self.target.run(round_)
         seconds = self._seconds_of(round_)
         results = self.planner.finish_round(round_, outcome, seconds, self.now)
-        if any(item.verify is not None for item in round_.items):
+        if any(item.draft_check is not None for item in round_.items):
             self.num_rounds += 1
             self.first_token_at = self.first_token_at or self.now
         self._start_round()  # before the verdicts are out, as the engine does

@@ -191,7 +191,7 @@ class ReplayFleet:
         )
         round_ = planner.start_round(time.monotonic())
         assert round_ is not None
-        outcome = self._target.verify(round_)
+        outcome = self._target.run(round_)
         now = time.monotonic()
         planner.settings = settings
         # As long as the curve says already.
@@ -235,7 +235,7 @@ class _Playing:
         for result in results:
             assert result.failure is None, result.failure
             self._num_tokens += _num_tokens(result)
-            self._turns.append((result.settled.num_drafted, result.settled.num_accepted))
+            self._turns.append((result.settled.num_tested, result.settled.num_accepted))
             if result.stream.finish is not None:
                 self._num_open -= 1
                 self._stream_seconds.append(now - self._started_at)
@@ -276,4 +276,4 @@ def _draft(num_tokens: int, mode: AcceptanceMode) -> tuple[DraftToken, ...]:
 
 
 def _num_tokens(result: StreamResult) -> int:
-    return result.settled.num_accepted + len(result.settled.token_ids)
+    return result.settled.num_accepted + len(result.settled.own_token_ids)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shared.speculation.noise import Domain, uniforms
-from verifier.target.round import ItemOutcome, Round, RoundOutcome, Verify
+from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundOutcome
 from verifier.target.target import TargetModel
 
 # What every board drafts at every position, and what stands where it is wrong and the target says
@@ -55,29 +55,31 @@ class ReplayTarget:
         self._target = target
         self._script = script
 
-    def verify(self, round_: Round) -> RoundOutcome:
-        """Run one round; see `verifier.target.target.TargetModel.verify`."""
-        outcome = self._target.verify(round_)
+    def run(self, round_: Round) -> RoundOutcome:
+        """Run one round; see `verifier.target.target.TargetModel.run`."""
+        outcome = self._target.run(round_)
         items = tuple(
-            own if own is None or item.verify is None else self._scripted(item.verify, own)
+            own
+            if own is None or item.draft_check is None
+            else self._scripted(item.draft_check, own)
             for item, own in zip(round_.items, outcome.items, strict=True)
         )
         return msgspec.structs.replace(outcome, items=items)
 
-    def _scripted(self, verify: Verify, own: ItemOutcome) -> ItemOutcome:
+    def _scripted(self, draft_check: DraftCheck, own: ItemOutcome) -> ItemOutcome:
         if own.failure is not None:
             return own
-        num_drafted = len(verify.draft_token_ids)
-        num_right = self._script.num_right(verify.seed, verify.position)
+        num_drafted = len(draft_check.draft_token_ids)
+        num_right = self._script.num_right(draft_check.seed, draft_check.position)
         num_accepted = min(num_right, num_drafted)
         is_bonus = num_accepted == num_drafted
         token_id: int | None
-        if is_bonus and not verify.draws_bonus:
+        if is_bonus and not draft_check.draws_bonus:
             token_id = None
         elif is_bonus and num_right > num_accepted:
             token_id = GUESS_ID  # what the board drafted behind the tested tokens goes on living
         else:
             token_id = OTHER_ID if own.token_id in (None, GUESS_ID) else own.token_id
         # The mean of min(1, target/draft) over a board's drafts is its acceptance rate.
-        num_probs = num_drafted if verify.mode == "rejection" else 0
+        num_probs = num_drafted if draft_check.mode == "rejection" else 0
         return ItemOutcome(num_accepted, token_id, (self._script.acceptance_rate,) * num_probs)

@@ -13,7 +13,7 @@ from shared.speculation.noise import Domain, uniform
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from tests.support.models.replay_target import GUESS_ID, OTHER_ID, AcceptanceScript, ReplayTarget
-from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
+from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
 
 RATE = 0.8
 NUM_POSITIONS = 4000
@@ -34,16 +34,16 @@ class OneAnswer:
         self.answer = answer
         self.rounds: list[Round] = []
 
-    def verify(self, round_: Round) -> RoundOutcome:
+    def run(self, round_: Round) -> RoundOutcome:
         self.rounds.append(round_)
-        items = tuple(self.answer if item.verify else None for item in round_.items)
+        items = tuple(self.answer if item.draft_check else None for item in round_.items)
         return RoundOutcome(items, 0.25, 0.125)
 
 
 def check(
     num_drafts: int, position: int, *, is_rejection: bool = False, draws_bonus: bool = True
-) -> Verify:
-    return Verify(
+) -> DraftCheck:
+    return DraftCheck(
         draft_token_ids=(GUESS_ID,) * num_drafts,
         rows=(ROW,) * num_drafts if is_rejection else (),
         mode="rejection" if is_rejection else "coupled",
@@ -54,10 +54,10 @@ def check(
     )
 
 
-def outcome_of(verify: Verify, own: ItemOutcome | None = None) -> ItemOutcome:
+def outcome_of(draft_check: DraftCheck, own: ItemOutcome | None = None) -> ItemOutcome:
     target = ReplayTarget(OneAnswer(own or ItemOutcome(0, 50)), SCRIPT)
-    item = RoundItem(0, (1, *verify.draft_token_ids), 0, (0,), verify)
-    (outcome,) = target.verify(Round((item,))).items
+    item = RoundItem(0, (1, *draft_check.draft_token_ids), 0, (0,), draft_check)
+    (outcome,) = target.run(Round((item,))).items
     assert outcome is not None
     return outcome
 
@@ -95,15 +95,15 @@ def test_the_wrapped_target_runs_the_round_and_its_times_count() -> None:
     inner = OneAnswer(ItemOutcome(0, 50))
     target = ReplayTarget(inner, SCRIPT)
     round_ = Round((RoundItem(0, (1, 2), 0, (0,), None),))
-    assert RoundOutcome((None,), 0.25, 0.125) == target.verify(round_)
+    assert RoundOutcome((None,), 0.25, 0.125) == target.run(round_)
     assert [round_] == inner.rounds
 
 
 @pytest.mark.parametrize("num_right", [0, 1, 2])
 def test_a_draft_is_accepted_up_to_the_first_wrong_position(num_right: int) -> None:
     """The target's own token stands there."""
-    verify = check(4, position_with(num_right))
-    assert ItemOutcome(num_right, 50) == outcome_of(verify)
+    draft_check = check(4, position_with(num_right))
+    assert ItemOutcome(num_right, 50) == outcome_of(draft_check)
 
 
 def test_the_bonus_token_is_the_boards_guess_where_the_script_goes_on() -> None:
@@ -116,18 +116,20 @@ def test_the_bonus_token_is_the_targets_own_where_the_script_ends() -> None:
 
 @pytest.mark.parametrize("token_id", [GUESS_ID, None])
 def test_a_wrong_position_never_gets_the_boards_guess(token_id: int | None) -> None:
-    verify = check(2, position_with(1))
-    assert ItemOutcome(1, OTHER_ID) == outcome_of(verify, ItemOutcome(2, token_id))
+    draft_check = check(2, position_with(1))
+    assert ItemOutcome(1, OTHER_ID) == outcome_of(draft_check, ItemOutcome(2, token_id))
 
 
 def test_nothing_is_drawn_behind_a_chunk_that_was_cut() -> None:
-    verify = check(2, position_with(2), is_rejection=True, draws_bonus=False)
-    assert ItemOutcome(2, None, (RATE, RATE)) == outcome_of(verify)
+    draft_check = check(2, position_with(2), is_rejection=True, draws_bonus=False)
+    assert ItemOutcome(2, None, (RATE, RATE)) == outcome_of(draft_check)
 
 
 def test_in_rejection_the_board_is_as_good_as_the_rate_says() -> None:
-    verify = check(3, position_with(1), is_rejection=True)
-    assert ItemOutcome(1, 50, (RATE,) * 3) == outcome_of(verify, ItemOutcome(0, 50, (0.0,) * 3))
+    draft_check = check(3, position_with(1), is_rejection=True)
+    assert ItemOutcome(1, 50, (RATE,) * 3) == outcome_of(
+        draft_check, ItemOutcome(0, 50, (0.0,) * 3)
+    )
 
 
 def test_a_failure_of_the_target_stays_one() -> None:

@@ -22,7 +22,7 @@ import verifier.engine.service
 import verifier.startup
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.drafter import Drafter
-from edge_agent.drafting.round_pace import Pace
+from edge_agent.drafting.round_pace import RoundPace
 from shared.protocol.messages import Verdict
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, board
 from verifier.config import VerifierConfig
@@ -49,9 +49,9 @@ class SlowTarget:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
 
-    def verify(self, round_: Round) -> RoundOutcome:
+    def run(self, round_: Round) -> RoundOutcome:
         started_at = time.monotonic()
-        outcome = self._target.verify(round_)
+        outcome = self._target.run(round_)
         rest = started_at + self._round_seconds - time.monotonic()
         if rest > 0:
             time.sleep(rest)
@@ -111,10 +111,10 @@ def _agent(
         return board(disagreement, num_slots=num_slots, seconds_per_token=token_ms / 1e3)
 
     load = load_scripted if scripted else edge_agent.commands.run.load_drafter
-    is_last_chance = _never if whole_drafts else Pace.is_last_chance
+    is_last_chance = _never if whole_drafts else RoundPace.is_last_chance
     with (
         patch.object(edge_agent.commands.run, "load_drafter", load),
-        patch.object(Pace, "is_last_chance", is_last_chance),
+        patch.object(RoundPace, "is_last_chance", is_last_chance),
     ):
         edge_agent.cli.main(arguments)
 
@@ -157,7 +157,7 @@ def _whole_or(whole_drafts: bool) -> Callable[[int, StreamResult], Verdict]:
     return of_whole_drafts if whole_drafts else verdict_of
 
 
-def _never(_pace: Pace, _now: float) -> bool:
+def _never(_pace: RoundPace, _now: float) -> bool:
     return False
 
 

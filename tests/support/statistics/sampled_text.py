@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_agent.draft_model.scripted_drafter import scripted_drafter
 from edge_agent.drafting import step
-from edge_agent.drafting.drafter_choice import LookUp
+from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.draw import DrawSpec, draw_token
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.agent import Agent
@@ -229,7 +229,7 @@ def fault(name: str) -> Iterator[None]:
             yield
     elif name == "n-grams":
         # Of so random a text a careful board would not believe them.
-        with patch.object(LookUp, "suggest", EagerLookUp.suggest):
+        with patch.object(DrafterChoice, "suggest", EagerLookUp.suggest):
             yield
     else:
         assert name in ("none", "links are cut"), name

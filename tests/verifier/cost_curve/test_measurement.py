@@ -38,7 +38,7 @@ class RecordingTarget(ScriptedTarget):
         )
         self.rounds: list[Round] = []
 
-    def verify(self, round_: Round) -> RoundOutcome:
+    def run(self, round_: Round) -> RoundOutcome:
         for item in round_.items:
             assert item.context_tokens <= max(self.context_tokens, len(item.token_ids))
             assert len(item.block_table) * self.block_tokens >= item.context_tokens
@@ -115,9 +115,9 @@ def test_each_point_is_its_fastest_repeat_after_the_first() -> None:
     seconds = iter([0.1, 0.1, 5.0, 7.0, 6.0, 4.0])
 
     class Sleepless(RecordingTarget):
-        def verify(self, round_: Round) -> RoundOutcome:
+        def run(self, round_: Round) -> RoundOutcome:
             clock[0] += next(seconds)
-            return super().verify(round_)
+            return super().run(round_)
 
     clock = [0.0]
     with pytest.MonkeyPatch.context() as patch:
@@ -153,7 +153,7 @@ def test_warm_up_rounds_fit_the_target(
     target = RecordingTarget(num_blocks=num_blocks, context_tokens=context_tokens)
     for round_ in warm_up_rounds(target, max_round_tokens):
         assert round_.num_tokens <= max_round_tokens
-        target.verify(round_)
+        target.run(round_)
 
 
 def test_warm_up_rounds_have_few_long_drafts_and_many_short_ones() -> None:

@@ -38,11 +38,11 @@ class GatedTarget:
     def __getattr__(self, name: str) -> object:
         return getattr(self.target, name)
 
-    def verify(self, round_: Round) -> RoundOutcome:
+    def run(self, round_: Round) -> RoundOutcome:
         self.rounds.append(round_)
         self.threads.add(threading.current_thread().name)
         assert self.gate.wait(10)
-        return self.target.verify(round_)
+        return self.target.run(round_)
 
 
 class Parts:
@@ -227,14 +227,14 @@ def test_verdicts_of_a_round_before_a_failure_and_those_of_the_failure_come_in_o
 ) -> None:
     parts = Parts()
     events = watched(parts, monkeypatch)
-    verify = parts.target.target.verify
+    verify = parts.target.target.run
 
     def fail_second(round_: Round) -> RoundOutcome:
         if len(parts.target.rounds) == 2:
             raise ZeroDivisionError
         return verify(round_)
 
-    monkeypatch.setattr(parts.target.target, "verify", fail_second)
+    monkeypatch.setattr(parts.target.target, "run", fail_second)
     parts.target.gate.set()
 
     async def run() -> None:
@@ -256,14 +256,14 @@ def test_a_stream_that_came_during_a_round_that_failed_is_served_in_the_next(
 ) -> None:
     parts = Parts()
     events = watched(parts, monkeypatch)
-    verify = parts.target.target.verify
+    verify = parts.target.target.run
 
     def fail_first(round_: Round) -> RoundOutcome:
         if len(parts.target.rounds) == 1:
             raise ZeroDivisionError
         return verify(round_)
 
-    monkeypatch.setattr(parts.target.target, "verify", fail_first)
+    monkeypatch.setattr(parts.target.target, "run", fail_first)
 
     async def run() -> Stream:
         running = asyncio.create_task(parts.engine.run())
@@ -385,7 +385,7 @@ def test_a_target_that_takes_no_time_leaves_others_their_turn() -> None:
             num_turns += 1
 
     class InstantTarget:
-        def verify(self, round_: Round) -> RoundOutcome:
+        def run(self, round_: Round) -> RoundOutcome:
             outcome = ItemOutcome(num_accepted=0, token_id=20)
             return RoundOutcome((outcome,) * len(round_.items), 0.0, 0.0)
 

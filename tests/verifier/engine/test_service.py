@@ -279,7 +279,7 @@ def test_a_target_that_fails_ends_the_streams_of_its_round_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = scripted_service()
-    verify = service.target.verify
+    verify = service.target.run
     num_rounds = 0
 
     def fail_once(round_: Round) -> RoundOutcome:
@@ -289,7 +289,7 @@ def test_a_target_that_fails_ends_the_streams_of_its_round_with_one_sentence(
             raise ZeroDivisionError
         return verify(round_)
 
-    monkeypatch.setattr(service.target, "verify", fail_once)
+    monkeypatch.setattr(service.target, "run", fail_once)
 
     async def run() -> tuple[Mailbox, Mailbox]:
         async with running(service) as (device, first):
@@ -363,7 +363,7 @@ async def in_a_round(
         assert may_end.wait(5)
         return verify(round_)
 
-    service.target.verify = wait  # type: ignore[method-assign]
+    service.target.run = wait  # type: ignore[method-assign]
     yield
     await eventually(has_begun.is_set)
     asyncio.get_running_loop().call_soon(may_end.set)
@@ -451,7 +451,7 @@ def test_a_stream_that_ends_in_the_round_in_which_its_board_is_lost_is_kept() ->
         async with running(service) as (device, _):
             before = next_connection(device)
             message = msgspec.structs.replace(ASKED, max_tokens=1)
-            async with in_a_round(service, service.target.verify):
+            async with in_a_round(service, service.target.run):
                 stream = await service.open_stream(device, before, message)
                 assert stream is not None
             service.park(stream)

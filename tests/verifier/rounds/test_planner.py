@@ -38,7 +38,9 @@ def drafting(planner: RoundPlanner, *streams: Stream) -> None:
 
 def drafts(round_: Round) -> dict[int, tuple[int, ...]]:
     return {
-        item.stream: item.verify.draft_token_ids for item in round_.items if item.verify is not None
+        item.stream: item.draft_check.draft_token_ids
+        for item in round_.items
+        if item.draft_check is not None
     }
 
 
@@ -99,11 +101,11 @@ def test_a_part_of_a_prompt_makes_no_logits() -> None:
     add(planner, stream)
     first = start(planner)
     (item,) = first.items
-    assert ((11, 12, 13), 0, None) == (item.token_ids, item.num_cached_tokens, item.verify)
+    assert ((11, 12, 13), 0, None) == (item.token_ids, item.num_cached_tokens, item.draft_check)
     assert [] == finish(planner, first)
     (item,) = start(planner).items
     assert ((14, 15), 3) == (item.token_ids, item.num_cached_tokens)
-    assert item.verify is not None
+    assert item.draft_check is not None
 
 
 def test_the_last_token_of_a_prompt_alone_is_no_prefill() -> None:
@@ -120,8 +122,8 @@ def test_a_stream_that_is_taken_up_again_reads_its_output_with_its_prompt() -> N
     add(planner, stream)
     (item,) = start(planner).items
     assert (11, 12, 13, 14, 15, 40, 41) == item.token_ids
-    assert item.verify is not None
-    assert 2 == item.verify.position
+    assert item.draft_check is not None
+    assert 2 == item.draft_check.position
 
 
 def test_newcomers_do_not_push_a_long_prompt_back() -> None:
@@ -229,11 +231,11 @@ def test_a_chunk_that_the_budget_cuts_is_tested_in_the_next_rounds() -> None:
     assert Settled(1, 2, (), 2) == result.settled
     (item,) = start(planner).items
     assert (32, 33) == item.token_ids  # 32 once more: the logits after it decide on 33
-    assert item.verify is not None
+    assert item.draft_check is not None
     assert ((33,), 3, True) == (
-        item.verify.draft_token_ids,
-        item.verify.position,
-        item.verify.draws_bonus,
+        item.draft_check.draft_token_ids,
+        item.draft_check.position,
+        item.draft_check.draws_bonus,
     )
 
 
@@ -404,7 +406,7 @@ def test_the_end_comes_within_a_draft() -> None:
     drafting(planner, stream)
     draft(stream, 31, 0)
     (result,) = finish(planner, start(planner), {1: (2, 40)})
-    assert Settled(position=1, num_accepted=2, token_ids=(), num_drafted=2) == result.settled
+    assert Settled(position=1, num_accepted=2, own_token_ids=(), num_tested=2) == result.settled
     assert stream.finish is not None
     assert "end" == stream.finish.reason
 
@@ -604,7 +606,7 @@ def test_a_board_that_is_back_is_told_all_tokens_of_the_round_it_missed() -> Non
     assert (1, 0, (31, 32, 40)) == (
         result.settled.position,
         result.settled.num_accepted,
-        result.settled.token_ids,
+        result.settled.own_token_ids,
     )
     assert (0, 4) == (stream.window, stream.position)
 

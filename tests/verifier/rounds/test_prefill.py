@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.draft_path import DraftToken, Path
+from shared.protocol.draft_path import DraftPath, DraftToken
 from tests.support.ends.planning import make_curve, make_stream
 from verifier.cost_curve.curve import CostCurve, CostGrid
 from verifier.rounds.prefill import PrefillLimits, prompt_tokens
@@ -29,7 +29,7 @@ def prompt(num_tokens: int = 1000, num_cached: int = 0) -> Stream:
 
 def decoding(num_live: int = 0, num_tokens: int = 16) -> Stream:
     stream = prompt(num_tokens, num_tokens - 1)
-    stream.path = Path(end=num_live, live=(DraftToken(31),) * num_live)
+    stream.path = DraftPath(end=num_live, live=(DraftToken(31),) * num_live)
     return stream
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.protocol.draft_path import DraftToken, Path
+from shared.protocol.draft_path import DraftPath, DraftToken
 from tests.support.ends.planning import make_curve, make_stream
 from verifier.policies import FixedPolicy, StreamShare
 from verifier.scheduling.budget import BudgetLimits
@@ -48,7 +48,7 @@ def ready(number: int = 1, *, position: int = 0, **changes: Any) -> Stream:
     """A stream whose board can draft."""
     stream = make_stream(number, **({"max_output_tokens": 100} | changes))
     stream.output_ids = [20] * position
-    stream.path = Path(base=position, position=position, end=position)
+    stream.path = DraftPath(base=position, position=position, end=position)
     stream.board_is_ready = True
     return stream
 
@@ -64,7 +64,9 @@ def drafted(stream: Stream, *token_ids: int) -> Stream:
     """The stream with these live tokens."""
     live = tuple(DraftToken(token_id) for token_id in token_ids)
     end = stream.path.position + len(live)
-    stream.path = Path(base=stream.path.base, position=stream.path.position, end=end, live=live)
+    stream.path = DraftPath(
+        base=stream.path.base, position=stream.path.position, end=end, live=live
+    )
     return stream
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_path import DraftToken, Extension, Path
+from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import AcceptanceMode, Finish, FinishReason
 from tests.support.ends.planning import (
     END_ID,
@@ -27,7 +27,7 @@ def running(position: int = 3, window: int = 8, **request: object) -> Stream:
     """A stream that has said 20, 21, … and whose board was just granted a window at time 0."""
     stream = make_stream(**request)  # type: ignore[arg-type]
     stream.output_ids = [20 + i for i in range(position)]
-    stream.path = Path(base=position, position=position, end=position)
+    stream.path = DraftPath(base=position, position=position, end=position)
     stream.num_cached_tokens = stream.num_tokens - 1
     stream.board_is_ready = True
     stream.grant(min(window, 4), window, now=0.0)
@@ -41,9 +41,9 @@ def word(token_id: int) -> str:
 def settle(stream: Stream, num_accepted: int, token_id: int | None, most: int = 64) -> Settled:
     """Let a round test up to `most` live tokens with this outcome."""
     tested, draws_bonus = stream.testable(most)
-    verify = stream.verify(tested, draws_bonus)
-    accept_probs = (0.5,) * len(verify.rows)
-    return stream.settle(1, verify, ItemOutcome(num_accepted, token_id, accept_probs))
+    draft_check = stream.draft_check(tested, draws_bonus)
+    accept_probs = (0.5,) * len(draft_check.rows)
+    return stream.settle(1, draft_check, ItemOutcome(num_accepted, token_id, accept_probs))
 
 
 # --- drafts ---------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_what_is_tested(
     draws_bonus: bool,
 ) -> None:
     stream = running(mode=mode)
-    stream.path = Path(base=3, position=3, end=3 + len(live), live=live)
+    stream.path = DraftPath(base=3, position=3, end=3 + len(live), live=live)
     assert (live[:num_tested], draws_bonus) == stream.testable(most)
 
 
@@ -275,16 +275,16 @@ def test_drafts_leave_room_for_the_targets_last_token() -> None:
 def test_what_the_target_is_asked() -> None:
     stream = running(mode="rejection", position=3)
     draft(stream, 31, 32)
-    verify = stream.verify(*stream.testable(1))
+    draft_check = stream.draft_check(*stream.testable(1))
     assert ((31,), (ROW,), "rejection", 7, 3, False) == (
-        verify.draft_token_ids,
-        verify.rows,
-        verify.mode,
-        verify.seed,
-        verify.position,
-        verify.draws_bonus,
+        draft_check.draft_token_ids,
+        draft_check.rows,
+        draft_check.mode,
+        draft_check.seed,
+        draft_check.position,
+        draft_check.draws_bonus,
     )
-    assert stream.request.sampling == verify.sampling
+    assert stream.request.sampling == draft_check.sampling
 
 
 # --- what a round did -----------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_accepted_tokens_and_the_targets_own_are_committed() -> None:
     stream = running(position=3)
     draft(stream, 31, 32, 33)
     settled = settle(stream, 2, 40)
-    assert Settled(position=3, num_accepted=2, token_ids=(40,), num_drafted=3) == settled
+    assert Settled(position=3, num_accepted=2, own_token_ids=(40,), num_tested=3) == settled
     assert [20, 21, 22, 31, 32, 40] == stream.output_ids
     assert (1, []) == (stream.num_pending_tokens, live_ids(stream))
     assert 6 == stream.path.base
@@ -305,7 +305,7 @@ def test_drafts_that_came_during_the_round_stay_live_behind_a_bonus_that_fits() 
     draft(stream, 31, 32)
     tested = stream.testable(64)
     draft(stream, 33, 34)
-    stream.settle(1, stream.verify(*tested), ItemOutcome(2, 33))
+    stream.settle(1, stream.draft_check(*tested), ItemOutcome(2, 33))
     assert ([34], 1) == (live_ids(stream), stream.num_pending_tokens)
 
 
@@ -313,15 +313,15 @@ def test_after_a_cut_chunk_the_last_accepted_token_is_read_again() -> None:
     stream = running(mode="rejection", position=3)
     draft(stream, 31, 32, 33)
     settled = settle(stream, 2, None, most=2)
-    assert Settled(position=3, num_accepted=2, token_ids=(), num_drafted=2) == settled
+    assert Settled(position=3, num_accepted=2, own_token_ids=(), num_tested=2) == settled
     assert ([33], 1) == (live_ids(stream), stream.num_pending_tokens)
     assert (32,) == stream.tokens_from_cache_on(1)
 
 
 def test_a_prompt_counts_as_read_with_its_first_token() -> None:
     stream = make_stream()
-    verify = stream.verify(*stream.testable(64))
-    stream.settle(5, verify, ItemOutcome(0, 40))
+    draft_check = stream.draft_check(*stream.testable(64))
+    stream.settle(5, draft_check, ItemOutcome(0, 40))
     assert (5, 1) == (stream.num_cached_tokens, stream.num_pending_tokens)
 
 
@@ -346,7 +346,7 @@ def test_nothing_is_committed_behind_the_end(
     stream = running(position=3, stop=(word(61) + word(62)[:2],))
     draft(stream, *drafted)
     assert expected == settle(stream, num_accepted, own)
-    assert 3 + expected.num_accepted + len(expected.token_ids) == stream.position
+    assert 3 + expected.num_accepted + len(expected.own_token_ids) == stream.position
     assert reason == (stream.finish.reason if stream.finish else None)
     assert stream.path.position == stream.position
 
@@ -438,7 +438,7 @@ def test_a_stream_is_taken_up_from_what_was_committed_before() -> None:
     stream = make_stream(max_output_tokens=4)
     stream.take_up_again((40, 41))
     assert ([40, 41], 7, None) == (stream.output_ids, stream.num_pending_tokens, stream.finish)
-    assert Path(base=2, position=2, end=2) == stream.path
+    assert DraftPath(base=2, position=2, end=2) == stream.path
 
 
 def test_a_stream_that_had_ended_ends_again() -> None:
@@ -458,7 +458,7 @@ def test_a_board_that_is_back_is_told_what_it_lacks_and_drafts_on_another_path()
     stream = running(position=3)
     draft(stream, 31, 32)
     assert (21, 22) == stream.attach(num_known=1, draft_context_tokens=1000)
-    assert Path(base=1, position=3, end=1) == stream.path
+    assert DraftPath(base=1, position=3, end=1) == stream.path
     assert (0, 0, False) == (stream.window, stream.draft_length, stream.board_is_ready)
     stream.board_is_ready = True
     stream.grant(2, 2, now=0.0)
@@ -498,11 +498,13 @@ def test_what_a_board_is_told_makes_a_whole(
     stream = running(position=3, mode=mode)
     draft(stream, 31, 32, 33)
     tested, draws_bonus = stream.testable(64)
-    verify = stream.verify(tested, draws_bonus)
+    draft_check = stream.draft_check(tested, draws_bonus)
     heard = [20, 21, 22][:num_known]
     heard += stream.attach(num_known, draft_context_tokens=1000)
     assert 3 == len(heard)
-    settled = stream.settle(1, verify, ItemOutcome(accepted, 40, (0.5,) * len(verify.rows)))
+    settled = stream.settle(
+        1, draft_check, ItemOutcome(accepted, 40, (0.5,) * len(draft_check.rows))
+    )
     assert (3, 0) == (settled.position, settled.num_accepted)
-    heard += settled.token_ids
+    heard += settled.own_token_ids
     assert stream.output_ids == heard

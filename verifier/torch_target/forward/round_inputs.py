@@ -32,9 +32,9 @@ class RoundInputs:
         rows: list[int] = []
         for item in round_.items:
             token_ids += item.token_ids
-            if item.verify is not None:
-                first = len(token_ids) - len(item.verify.draft_token_ids) - 1
-                rows += range(first, first + item.verify.num_logit_rows)
+            if item.draft_check is not None:
+                first = len(token_ids) - len(item.draft_check.draft_token_ids) - 1
+                rows += range(first, first + item.draft_check.num_logit_rows)
         return cls(
             token_ids=torch.from_numpy(np.array(token_ids, dtype=np.int64)),
             positions=torch.from_numpy(positions),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from shared.errors import ModelError
 from shared.speculation.sampling import GREEDY
-from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome, Verify
+from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.attention import ATTENTION_NAME
 from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.forward.cuda_graphs import GraphRunner
@@ -79,15 +79,15 @@ class TorchTarget:
                 max_blocks=-(-context_tokens // block_tokens),
             )
 
-    def verify(self, round_: Round) -> RoundOutcome:
+    def run(self, round_: Round) -> RoundOutcome:
         """Run one round."""
         started_at = time.perf_counter()
-        checks = [item.verify for item in round_.items if item.verify is not None]
+        checks = [item.draft_check for item in round_.items if item.draft_check is not None]
         with torch.inference_mode(), self._on_device():
             logits = self.logits(round_)
             made, sampling_seconds = self._sample(logits, checks)
         outcomes = iter(made)
-        items = tuple(next(outcomes) if item.verify else None for item in round_.items)
+        items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
         seconds = time.perf_counter() - started_at
         return RoundOutcome(items, seconds - sampling_seconds, sampling_seconds)
 
@@ -115,7 +115,9 @@ class TorchTarget:
         """Kernels and events go to the current GPU, which is a thread's own matter."""
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
-    def _sample(self, logits: Tensor, checks: Sequence[Verify]) -> tuple[list[ItemOutcome], float]:
+    def _sample(
+        self, logits: Tensor, checks: Sequence[DraftCheck]
+    ) -> tuple[list[ItemOutcome], float]:
         """Outcomes, and the seconds that they took once the logits were there."""
         if self._device.type == "cuda":
             # Triton is there only beside a CUDA build of torch.
@@ -137,8 +139,8 @@ class TorchTarget:
 
     def _read_one_token(self, num_layers: int) -> None:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""
-        verify = Verify((), (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
-        self.verify(Round((RoundItem(0, (0,), 0, (0,), verify),)))
+        check = DraftCheck((), (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
+        self.run(Round((RoundItem(0, (0,), 0, (0,), check),)))
         if self._cache.layers != frozenset(range(num_layers)):
             raise ModelError(
                 f"only {len(self._cache.layers)} of {num_layers} layers of {self.model_name} "

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from verifier.target.round import ItemOutcome, Verify
+from verifier.target.round import DraftCheck, ItemOutcome
 from verifier.torch_target.kernels.row_records import RowRecords, outcomes
 from verifier.torch_target.kernels.sampling import sample_rows
 
 
 def verify_rows_on_gpu(
-    logits: Tensor, verifies: Sequence[Verify]
+    logits: Tensor, draft_checks: Sequence[DraftCheck]
 ) -> tuple[list[ItemOutcome], float]:
     """Outcomes of checks whose rows [num_rows, vocab_size] stand one after the other.
 
@@ -28,12 +28,12 @@ def verify_rows_on_gpu(
     """
     logits_done, results_done = _event(), _event()
     logits_done.record()
-    rows = RowRecords.of(verifies, logits.shape[1])
+    rows = RowRecords.of(draft_checks, logits.shape[1])
     results = sample_rows(
         logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
     )
     results_done.record()
-    made = outcomes(verifies, results.cpu().numpy())
+    made = outcomes(draft_checks, results.cpu().numpy())
     results_done.synchronize()
     return made, logits_done.elapsed_time(results_done) / 1e3
 

@@ -15,26 +15,26 @@ import torch
 from torch import Tensor
 
 from shared.speculation.noise import Domain
-from verifier.target.round import NON_FINITE_LOGITS, ItemOutcome, Verify
+from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
 from verifier.torch_target.sampling.distributions import Draw, SampledRow, TargetDistributions
 from verifier.torch_target.sampling.logit_rows import LogitRows
 
 
-def verify_rows(logits: Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]:
+def verify_rows(logits: Tensor, draft_checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
     """The outcomes of checks whose rows [num_rows, vocab_size] stand one after the other."""
     rows = LogitRows.of(logits)
-    starts = accumulate((verify.num_logit_rows for verify in verifies), initial=0)
-    checks = [_Check(*pair) for pair in zip(verifies, starts, strict=False)]
+    starts = accumulate((draft_check.num_logit_rows for draft_check in draft_checks), initial=0)
+    checks = [_Check(*pair) for pair in zip(draft_checks, starts, strict=False)]
     is_finite = rows.row_max.isfinite().tolist()
     sound = [check for check in checks if all(is_finite[row] for row in check.rows)]
     sampled = [
-        SampledRow(row, check.verify.sampling, check.verify.is_tested)
+        SampledRow(row, check.draft_check.sampling, check.draft_check.is_tested)
         for check in sound
         if not check.is_greedy
         for row in check.rows
     ]
     distributions = TargetDistributions(rows, sampled, vocab_size=logits.shape[1])
-    tests = _test(distributions, [check for check in sound if check.verify.is_tested])
+    tests = _test(distributions, [check for check in sound if check.draft_check.is_tested])
     draws = [
         draw for check in sound if not check.is_greedy for draw in _draws(check, tests.get(check))
     ]
@@ -47,16 +47,16 @@ def verify_rows(logits: Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Check:
-    verify: Verify
+    draft_check: DraftCheck
     first_row: int
 
     @property
     def rows(self) -> range:
-        return range(self.first_row, self.first_row + self.verify.num_logit_rows)
+        return range(self.first_row, self.first_row + self.draft_check.num_logit_rows)
 
     @property
     def is_greedy(self) -> bool:
-        return self.verify.sampling.is_greedy
+        return self.draft_check.sampling.is_greedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,22 @@ def _most_likely(rows: LogitRows, checks: Sequence[_Check]) -> dict[int, int]:
 
 def _test(distributions: TargetDistributions, checks: Sequence[_Check]) -> dict[_Check, _Test]:
     """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x)."""
-    drafted = [(check, i) for check in checks for i in range(len(check.verify.draft_token_ids))]
+    drafted = [
+        (check, i) for check in checks for i in range(len(check.draft_check.draft_token_ids))
+    ]
     target_probs = distributions.probs(
-        [(check.first_row + i, check.verify.draft_token_ids[i]) for check, i in drafted]
+        [(check.first_row + i, check.draft_check.draft_token_ids[i]) for check, i in drafted]
     )
     uniforms = distributions.uniforms(
-        [(check.verify.seed, check.verify.position + i, Domain.ACCEPT) for check, i in drafted]
+        [
+            (check.draft_check.seed, check.draft_check.position + i, Domain.ACCEPT)
+            for check, i in drafted
+        ]
     )
     accept_probs: dict[_Check, list[float]] = {check: [] for check in checks}
     survives: dict[_Check, list[bool]] = {check: [] for check in checks}
     for (check, i), target_prob, uniform in zip(drafted, target_probs, uniforms, strict=True):
-        draft_prob = check.verify.rows[i].prob_of(check.verify.draft_token_ids[i])
+        draft_prob = check.draft_check.rows[i].prob_of(check.draft_check.draft_token_ids[i])
         # A token that its own row does not hold was not drawn from it.
         accept_prob = min(1.0, target_prob / draft_prob) if draft_prob else 0.0
         accept_probs[check].append(accept_prob)
@@ -96,27 +101,27 @@ def _test(distributions: TargetDistributions, checks: Sequence[_Check]) -> dict[
 
 def _draws(check: _Check, test: _Test | None) -> list[Draw]:
     """What must be drawn for a check: the token after the test, or the target's own everywhere."""
-    verify = check.verify
+    draft_check = check.draft_check
     if test is None:
         return [
-            Draw(row, verify.seed, verify.position + i, Domain.COUPLED)
+            Draw(row, draft_check.seed, draft_check.position + i, Domain.COUPLED)
             for i, row in enumerate(check.rows)
         ]
     i = test.num_accepted
-    row, position = check.first_row + i, verify.position + i
-    if i < len(verify.draft_token_ids):
-        return [Draw(row, verify.seed, position, Domain.RECOVERED, verify.rows[i])]
-    if verify.draws_bonus:
-        return [Draw(row, verify.seed, position, Domain.BONUS)]
+    row, position = check.first_row + i, draft_check.position + i
+    if i < len(draft_check.draft_token_ids):
+        return [Draw(row, draft_check.seed, position, Domain.RECOVERED, draft_check.rows[i])]
+    if draft_check.draws_bonus:
+        return [Draw(row, draft_check.seed, position, Domain.BONUS)]
     return []
 
 
 def _outcome(check: _Check, test: _Test | None, token_ids: Mapping[int, int]) -> ItemOutcome:
     if test is None:
-        drafts = check.verify.draft_token_ids
+        drafts = check.draft_check.draft_token_ids
         is_equal = [token_ids[row] == token for row, token in zip(check.rows, drafts, strict=False)]
         # A greedy target gives all its probability to one token.
-        accept_probs = tuple(map(float, is_equal)) if check.verify.mode == "rejection" else ()
+        accept_probs = tuple(map(float, is_equal)) if check.draft_check.mode == "rejection" else ()
         test = _Test([*is_equal, False].index(False), accept_probs)
     row = check.first_row + test.num_accepted
     token_id = token_ids[row] if row in check.rows else None

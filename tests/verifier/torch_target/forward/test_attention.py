@@ -46,7 +46,7 @@ def rounds(draw: st.DrawFn) -> list[RoundItem]:
             token_ids=tuple(range(num_new)),
             num_cached_tokens=num_cached,
             block_table=tuple(next(tables) for _ in range(size)),
-            verify=None,
+            draft_check=None,
         )
         for number, ((num_cached, num_new), size) in enumerate(zip(streams, sizes, strict=True))
     ]

@@ -12,7 +12,7 @@ from shared.errors import ModelError
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.real_models import real_model
 from verifier.rounds.blocks import BlockPool
-from verifier.target.round import Round, RoundItem, Verify
+from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.gguf_reading import reading_once
 from verifier.torch_target.loading.target_loading import load_target
@@ -94,14 +94,14 @@ class DraftedStreams:
                 for stream in unfinished
             ]
             for item, outcome in zip(
-                items, self.target.verify(Round(tuple(items))).items, strict=True
+                items, self.target.run(Round(tuple(items))).items, strict=True
             ):
                 stream = item.stream
-                if item.verify is None or outcome is None:
+                if item.draft_check is None or outcome is None:
                     self.num_cached[stream] += len(item.token_ids)
                     continue
                 assert outcome.token_id is not None
-                accepted = item.verify.draft_token_ids[: outcome.num_accepted]
+                accepted = item.draft_check.draft_token_ids[: outcome.num_accepted]
                 self.committed[stream] += [*accepted, outcome.token_id]
                 num_tokens = len(self.prompts[stream]) + len(self.committed[stream])
                 self.num_cached[stream] = num_tokens - 1
@@ -112,7 +112,7 @@ class DraftedStreams:
         tokens = self.prompts[stream] + self.committed[stream]
         num_cached, position = self.num_cached[stream], len(self.committed[stream])
         pending = tokens[num_cached:]
-        verify = None
+        draft_check = None
         if len(pending) > CHUNK_TOKENS:
             pending = pending[:CHUNK_TOKENS]
         else:
@@ -121,14 +121,16 @@ class DraftedStreams:
                 (token + 1) % 49152 if i == (position + stream) % 6 else token
                 for i, token in enumerate(drafts)
             ]
-            verify = Verify(tuple(spoilt), (), "coupled", self.sampling, 77, position, True)
+            draft_check = DraftCheck(
+                tuple(spoilt), (), "coupled", self.sampling, 77, position, True
+            )
             pending = pending + spoilt
         return RoundItem(
             stream=stream,
             token_ids=tuple(pending),
             num_cached_tokens=num_cached,
             block_table=self.pool.grow(stream, num_cached + len(pending)),
-            verify=verify,
+            draft_check=draft_check,
         )
 
 

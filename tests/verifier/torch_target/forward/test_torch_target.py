@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from shared.speculation.sampling import GREEDY
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.rounds.blocks import BlockPool
-from verifier.target.round import NON_FINITE_LOGITS, ItemOutcome, Round, RoundItem, Verify
+from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
 
@@ -48,8 +48,8 @@ def torch_target(model: PreTrainedModel) -> TorchTarget:
     )
 
 
-def check(drafts: tuple[int, ...] = ()) -> Verify:
-    return Verify(drafts, (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
+def check(drafts: tuple[int, ...] = ()) -> DraftCheck:
+    return DraftCheck(drafts, (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
 
 
 def read_alone(model: PreTrainedModel, token_ids: list[int]) -> Tensor:
@@ -82,7 +82,7 @@ class Streams:
                 token_ids=tuple(token_ids),
                 num_cached_tokens=len(self.cached[stream]),
                 block_table=self.pool.grow(stream, len(self.cached[stream]) + len(token_ids)),
-                verify=check(tuple(token_ids[len(token_ids) - num_drafts[stream] :])),
+                draft_check=check(tuple(token_ids[len(token_ids) - num_drafts[stream] :])),
             )
             for stream, token_ids in parts.items()
         ]
@@ -157,7 +157,7 @@ def test_a_long_prompt_in_chunks_is_read_as_one(name: str) -> None:
 def test_a_round_without_checks_makes_no_logits_and_no_outcomes() -> None:
     target = torch_target(tiny_llama())
     round_ = Round((RoundItem(0, (1, 2, 3), 0, (0,), None),))
-    assert (None,) == target.verify(round_).items
+    assert (None,) == target.run(round_).items
     with torch.inference_mode():
         assert (0, VOCAB_SIZE) == target.logits(round_).shape
 
@@ -171,7 +171,7 @@ def test_outcomes_stand_with_the_items_that_asked() -> None:
         RoundItem(1, (9, 9, 9), 0, (1,), None),
         RoundItem(2, (4,), 0, (2,), check()),
     )
-    outcomes = target.verify(Round(items)).items
+    outcomes = target.run(Round(items)).items
     assert (ItemOutcome(0, first), None, ItemOutcome(0, second)) == outcomes
 
 
@@ -182,7 +182,7 @@ def test_a_broken_stream_fails_alone() -> None:
         model.model.embed_tokens.weight[5] = torch.nan
     target = torch_target(model)
     items = (RoundItem(0, (5,), 0, (0,), check()), RoundItem(1, (1, 2), 0, (1,), check()))
-    broken, sound = target.verify(Round(items)).items
+    broken, sound = target.run(Round(items)).items
     assert broken is not None
     assert NON_FINITE_LOGITS == broken.failure
     assert ItemOutcome(0, expected) == sound

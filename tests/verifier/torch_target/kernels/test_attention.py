@@ -44,7 +44,7 @@ def random_round(chance: random.Random) -> tuple[list[RoundItem], int]:
             token_ids=(0,) * num_new,
             num_cached_tokens=num_cached,
             block_table=tuple(next(taken) for _ in range(num_blocks[i])),
-            verify=None,
+            draft_check=None,
         )
         for i, (num_cached, num_new) in enumerate(sizes)
     ]

@@ -27,7 +27,7 @@ from shared.speculation.sampling import (
 from shared.speculation.sparse_row import SparseRow, quantise
 from shared.speculation.verification import draw, verify_coupled, verify_rejection
 from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
-from verifier.target.round import NON_FINITE_LOGITS, ItemOutcome, Verify
+from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
 from verifier.torch_target.sampling.verification import verify_rows
 
 Logits = NDArray[np.float32]
@@ -46,16 +46,14 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return name
 
 
-def verify_rows_by_kernel(logits: torch.Tensor, verifies: Sequence[Verify]) -> list[ItemOutcome]:
+def verify_rows_by_kernel(logits: torch.Tensor, checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
     from verifier.torch_target.kernels.row_records import RowRecords, outcomes
     from verifier.torch_target.kernels.sampling import sample_rows
 
-    rows = RowRecords.of(verifies, logits.shape[1])
+    rows = RowRecords.of(checks, logits.shape[1])
     records, entries = (torch.from_numpy(part).to(DEVICE) for part in (rows.records, rows.entries))
     # The kernel strikes tokens out of its rows.
-    return outcomes(
-        verifies, sample_rows(logits.clone().to(DEVICE), records, entries).cpu().numpy()
-    )
+    return outcomes(checks, sample_rows(logits.clone().to(DEVICE), records, entries).cpu().numpy())
 
 
 @pytest.fixture(autouse=True)
@@ -67,18 +65,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def reference(logits: Logits, verify: Verify) -> ItemOutcome:
-    probs = np.stack([dense_probabilities(row, verify.sampling) for row in logits])
-    if verify.mode == "coupled":
-        made = verify_coupled(probs, verify.draft_token_ids, verify.seed, verify.position)
+def reference(logits: Logits, check: DraftCheck) -> ItemOutcome:
+    probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
+    if check.mode == "coupled":
+        made = verify_coupled(probs, check.draft_token_ids, check.seed, check.position)
     else:
         made = verify_rejection(
             probs,
-            verify.draft_token_ids,
-            verify.rows,
-            verify.seed,
-            verify.position,
-            draws_bonus=verify.draws_bonus,
+            check.draft_token_ids,
+            check.rows,
+            check.seed,
+            check.position,
+            draws_bonus=check.draws_bonus,
         )
     return ItemOutcome(made.num_accepted, made.token_id, made.accept_probs)
 
@@ -89,9 +87,9 @@ def rounded(outcome: ItemOutcome) -> ItemOutcome:
     return msgspec.structs.replace(outcome, accept_probs=accept_probs)
 
 
-def verified(logits: Sequence[Logits], verifies: Sequence[Verify]) -> list[ItemOutcome]:
-    needed = [rows[: verify.num_logit_rows] for rows, verify in zip(logits, verifies, strict=True)]
-    return verify_rows(torch.from_numpy(np.concatenate(needed)), verifies)
+def verified(logits: Sequence[Logits], checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
+    needed = [rows[: check.num_logit_rows] for rows, check in zip(logits, checks, strict=True)]
+    return verify_rows(torch.from_numpy(np.concatenate(needed)), checks)
 
 
 def drafted(
@@ -101,7 +99,7 @@ def drafted(
     seed: int,
     draws_bonus: bool,
     random: np.random.Generator,
-) -> Verify:
+) -> DraftCheck:
     """A board's draft from somewhat different logits: one token less than there are rows."""
     position = int(random.integers(0, 1 << 20))
     token_ids, rows = [], []
@@ -113,7 +111,7 @@ def drafted(
             survivors, probs = rows[-1].token_ids.astype(np.intp), rows[-1].probs
         domain = Domain.DRAFT if mode == "rejection" else Domain.COUPLED
         token_ids.append(draw(survivors, probs, seed, position + i, domain))
-    return Verify(
+    return DraftCheck(
         tuple(token_ids), tuple(rows), mode, sampling, seed, position, draws_bonus=draws_bonus
     )
 
@@ -149,15 +147,15 @@ def test_every_item_of_a_mixed_round_meets_the_reference(
         some: list[tuple[AcceptanceMode, SamplingParameters, int, bool, int, float]], number: int
     ) -> None:
         random = np.random.default_rng(number)
-        logits, verifies = [], []
+        logits, checks = [], []
         for mode, sampling, seed, draws_bonus, num_drafts, spread in some:
             rows = random.normal(scale=spread, size=(num_drafts + 1, vocab_size)) + 3
             logits.append(rows.astype(np.float32))
-            verifies.append(drafted(logits[-1], mode, sampling, seed, draws_bonus, random))
+            checks.append(drafted(logits[-1], mode, sampling, seed, draws_bonus, random))
         expected = [
-            rounded(reference(rows, verify)) for rows, verify in zip(logits, verifies, strict=True)
+            rounded(reference(rows, check)) for rows, check in zip(logits, checks, strict=True)
         ]
-        assert expected == verified(logits, verifies)
+        assert expected == verified(logits, checks)
 
     check()
 
@@ -165,35 +163,35 @@ def test_every_item_of_a_mixed_round_meets_the_reference(
 def test_the_little_that_a_good_draft_leaves_is_drawn_from(implementation: str) -> None:
     logits = np.log(np.array([[0.5, 0.31, 0.19], [1, 1, 1]], dtype=np.float32))
     row = quantise(np.arange(3), np.array([0.52, 0.3, 0.18]), 32)
-    verifies = [
-        Verify((0,), (row,), "rejection", sampling, seed, 0, draws_bonus=True)
+    checks = [
+        DraftCheck((0,), (row,), "rejection", sampling, seed, 0, draws_bonus=True)
         for seed in range(400 if implementation == "torch" else 60)
         for sampling in (SamplingParameters(), SamplingParameters(1.0, 3))
     ]
-    expected = [reference(logits, verify) for verify in verifies]
+    expected = [reference(logits, check) for check in checks]
     assert {1, 2} == {made.token_id for made in expected if made.num_accepted == 0}
-    assert list(map(rounded, expected)) == verified([logits] * len(verifies), verifies)
+    assert list(map(rounded, expected)) == verified([logits] * len(checks), checks)
 
 
-def one_draw(logits: Logits, sampling: SamplingParameters, seed: int) -> Verify:
-    return Verify((), (), "coupled", sampling, seed, position=0, draws_bonus=True)
+def one_draw(logits: Logits, sampling: SamplingParameters, seed: int) -> DraftCheck:
+    return DraftCheck((), (), "coupled", sampling, seed, position=0, draws_bonus=True)
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 5, 7, 12])
 def test_of_equal_logits_the_smaller_ids_survive(top_k: int) -> None:
     logits = np.array([[0, 2, 1, 2, 1, 2, 0, 1, 1, 2, 0, 0, 1, 0]], dtype=np.float32)
     sampling = SamplingParameters(temperature=1.0, top_k=top_k)
-    verifies = [one_draw(logits, sampling, seed) for seed in range(50)]
-    expected = [reference(logits, verify) for verify in verifies]
-    assert expected == verified([logits] * 50, verifies)
+    checks = [one_draw(logits, sampling, seed) for seed in range(50)]
+    expected = [reference(logits, check) for check in checks]
+    assert expected == verified([logits] * 50, checks)
 
 
 @pytest.mark.parametrize("top_p", [0.1, 0.3, 0.55, 0.9])
 def test_a_flat_row_is_cut_at_the_right_id(top_p: float) -> None:
     logits = np.zeros((1, 4096), dtype=np.float32)  # powers of two: every sum is exact
     sampling = SamplingParameters(temperature=3.0, top_p=top_p)
-    verifies = [one_draw(logits, sampling, seed) for seed in range(5)]
-    assert [reference(logits, verify) for verify in verifies] == verified([logits] * 5, verifies)
+    checks = [one_draw(logits, sampling, seed) for seed in range(5)]
+    assert [reference(logits, check) for check in checks] == verified([logits] * 5, checks)
 
 
 def test_the_most_likely_of_equal_tokens_is_the_first() -> None:
@@ -206,8 +204,8 @@ def test_the_most_likely_of_equal_tokens_is_the_first() -> None:
 def test_a_token_that_its_own_row_does_not_hold_is_rejected() -> None:
     logits = np.zeros((2, 10), dtype=np.float32)
     row = SparseRow(np.array([1, 2], dtype=np.uint32), np.array([3, 1], dtype=np.uint16))
-    verify = Verify((5,), (row,), "rejection", SamplingParameters(), 1, 0, draws_bonus=True)
-    (outcome,) = verified([logits], [verify])
+    check = DraftCheck((5,), (row,), "rejection", SamplingParameters(), 1, 0, draws_bonus=True)
+    (outcome,) = verified([logits], [check])
     assert (0, (0.0,)) == (outcome.num_accepted, outcome.accept_probs)
     assert outcome.token_id is not None
 
@@ -215,8 +213,8 @@ def test_a_token_that_its_own_row_does_not_hold_is_rejected() -> None:
 def test_greedy_drafts_with_rows_are_compared_with_the_most_likely_tokens() -> None:
     logits = np.eye(3, 6, dtype=np.float32)
     row = SparseRow(np.array([0, 4], dtype=np.uint32), np.array([3, 1], dtype=np.uint16))
-    right = Verify((0,), (row,), "rejection", GREEDY, 9, 0, draws_bonus=False)
-    wrong = Verify((4,), (row,), "rejection", GREEDY, 9, 0, draws_bonus=True)
+    right = DraftCheck((0,), (row,), "rejection", GREEDY, 9, 0, draws_bonus=False)
+    wrong = DraftCheck((4,), (row,), "rejection", GREEDY, 9, 0, draws_bonus=True)
     outcomes = verified([logits, logits], [right, wrong])
     assert [ItemOutcome(1, None, (1.0,)), ItemOutcome(0, 0, (0.0,))] == outcomes
     assert reference(logits[:2], wrong) == outcomes[1]
@@ -231,11 +229,11 @@ def test_a_row_that_is_not_finite_fails_its_item_alone(
 ) -> None:
     random = np.random.default_rng(3)
     logits = [random.normal(size=(2, 500)).astype(np.float32) for _ in range(3)]
-    verifies = [drafted(rows, "coupled", sampling, 5, True, random) for rows in logits]
-    sound = verified(logits, verifies)
+    checks = [drafted(rows, "coupled", sampling, 5, True, random) for rows in logits]
+    sound = verified(logits, checks)
     logits[1][1, 321] = broken
     failed = ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
-    assert [sound[0], failed, sound[2]] == verified(logits, verifies)
+    assert [sound[0], failed, sound[2]] == verified(logits, checks)
 
 
 def test_tokens_that_the_model_rules_out_are_never_drawn() -> None:
@@ -246,8 +244,8 @@ def test_tokens_that_the_model_rules_out_are_never_drawn() -> None:
         SamplingParameters(1.0, 0, 0.99),
         SamplingParameters(1.0, 5),
     ):
-        verifies = [one_draw(logits, sampling, seed) for seed in range(40)]
-        drawn = {outcome.token_id for outcome in verified([logits] * 40, verifies)}
+        checks = [one_draw(logits, sampling, seed) for seed in range(40)]
+        drawn = {outcome.token_id for outcome in verified([logits] * 40, checks)}
         assert {7, 70} == drawn
 
 
@@ -259,15 +257,15 @@ def test_an_outcome_does_not_depend_on_the_rest_of_the_round() -> None:
     random = np.random.default_rng(4)
     choices = [SamplingParameters(), SamplingParameters(0.8, 0, 0.95), SamplingParameters(0.9, 20)]
     logits = [random.normal(scale=2, size=(4, 3000)).astype(np.float32) for _ in range(12)]
-    verifies = [
+    checks = [
         drafted(rows, "rejection" if i % 2 else "coupled", choices[i % 3], i, True, random)
         for i, rows in enumerate(logits)
     ]
-    alone = [verified([rows], [verify])[0] for rows, verify in zip(logits, verifies, strict=True)]
-    assert alone == verified(logits, verifies)
+    alone = [verified([rows], [check])[0] for rows, check in zip(logits, checks, strict=True)]
+    assert alone == verified(logits, checks)
 
 
 def test_bfloat16_logits_are_taken_as_they_are() -> None:
     logits = torch.randn(1, 200, generator=torch.Generator().manual_seed(1)).bfloat16()
-    verify = one_draw(logits.float().numpy(), SamplingParameters(1.0, 0, 0.9), 8)
-    assert [reference(logits.float().numpy(), verify)] == verify_rows(logits, [verify])
+    check = one_draw(logits.float().numpy(), SamplingParameters(1.0, 0, 0.9), 8)
+    assert [reference(logits.float().numpy(), check)] == verify_rows(logits, [check])
