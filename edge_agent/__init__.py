@@ -1,3 +1,1 @@
 """The device: drafts with a small model, talks to one verifier, serves clients on the board."""
-
-__version__ = "0.1.0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from edge_agent import __version__
 from edge_agent.commands.chat import chat
 from edge_agent.commands.fleet import fleet
 from edge_agent.commands.model import model
@@ -27,7 +26,7 @@ First steps:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_FIRST_STEPS,
 )
-@click.version_option(__version__)
+@click.version_option(package_name="goodspeed")
 def main() -> None:
     """Draft on this board, let a verifier check, serve chats and an OpenAI API."""
 

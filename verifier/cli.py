@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from shared.daemon.command_line import FriendlyGroup, config_commands
-from verifier import __version__
 from verifier.commands.profile import profile
 from verifier.commands.run import run
 from verifier.commands.token import token
@@ -25,7 +24,7 @@ First steps:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_FIRST_STEPS,
 )
-@click.version_option(__version__)
+@click.version_option(package_name="goodspeed")
 def main() -> None:
     """Check the draft tokens of many boards with one target model."""
 

@@ -7,10 +7,10 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 
 import aiohttp
 
-from edge_agent import __version__
 from edge_agent.draft_model.drafter import Drafter
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
 from shared.protocol.codec import decode_from_verifier, encode
@@ -50,7 +50,7 @@ def hello_of(
     """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known."""
     return Hello(
         protocol_version=PROTOCOL_VERSION,
-        agent_version=__version__,
+        agent_version=version("goodspeed"),
         draft_model=drafter.model_name,
         vocab_size=drafter.vocab_size,
         fingerprint=fingerprint(drafter.token_bytes, drafter.special_ids),

@@ -6,12 +6,12 @@ import http.client
 import json
 import signal
 import socket
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_agent import __version__
 from edge_agent.cli import main
 from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.support.programs.processes import Program, run, running
@@ -75,7 +75,7 @@ def test_config_show_covers_the_token(tmp_path: Path) -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    assert invoke("--version").stdout.endswith(f"version {__version__}\n")
+    assert invoke("--version").stdout.endswith(f"version {version('goodspeed')}\n")
 
 
 # --- run ------------------------------------------------------------------------------------------

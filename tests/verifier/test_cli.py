@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tests.support.ends.loopback import Verifier
 from tests.support.ends.raw_board import raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.programs.processes import run, running
-from verifier import __version__
 from verifier.cli import main
 from verifier.server.device_tokens import device_of, read_tokens
 from verifier.server.server import VerifierServer
@@ -231,4 +231,4 @@ def test_settings_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
 def test_the_version_is_that_of_the_package() -> None:
     result = invoke("--version")
     assert 0 == result.exit_code
-    assert result.stdout.endswith(f"version {__version__}\n")
+    assert result.stdout.endswith(f"version {version('goodspeed')}\n")
