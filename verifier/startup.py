@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from shared.config.model_files import resolve_model
 from shared.daemon.cpu_threads import limit_spinning
+from shared.daemon.files import replace_file
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
-from verifier.cost_curve.files import curve_path, read_curve, write_curve
+from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
     QUICK_ON_CPU,
     QUICK_ON_GPU,
@@ -163,7 +164,7 @@ def save_curve(config: VerifierConfig, service: VerifierService) -> None:
     """Keep what the running rounds taught about the target's speed."""
     if config.state.directory is not None:
         path = curve_path(config.state.directory, service.target.model_name)
-        write_curve(path, service.planner.curve)
+        replace_file(path, service.planner.curve.to_json(), mode=0o644)
 
 
 def _curve(config: VerifierConfig, loaded: LoadedTarget, tell: Tell) -> CostCurve:

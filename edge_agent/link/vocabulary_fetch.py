@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from edge_agent.link.backoff import Backoff
+from shared.daemon.files import replace_file
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError
 from shared.protocol.vocabulary import (
     MAX_VOCABULARY_BYTES,
@@ -124,9 +125,6 @@ def _cached(path: Path) -> bytes:
 def _keep(path: Path, packed: bytes) -> None:
     """For the next start; a board that cannot write goes without."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(packed)
-        unfinished.replace(path)
+        replace_file(path, packed, mode=0o644)
     except OSError as error:
         logger.warning("the vocabulary cannot be kept in %s: %s", path, error.strerror)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.daemon.files import flush, move_into_place
 from shared.errors import ModelError
 
 _WORK_PREFIX = ".pull-"
@@ -49,11 +50,9 @@ def install(finished: Path, path: Path, sha256: str) -> None:
     """
     checksum = finished.with_suffix(".sha256")
     checksum.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
-    _flush(checksum)
-    _flush(finished)
-    checksum.replace(_checksum_path(path))
-    finished.replace(path)
-    _flush(path.parent)
+    flush(finished)  # which may take long, and nothing has changed yet
+    move_into_place(checksum, _checksum_path(path))
+    move_into_place(finished, path)
 
 
 @contextmanager
@@ -89,11 +88,3 @@ def check_free_space(directory: Path, needed_bytes: int) -> None:
 
 def _checksum_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

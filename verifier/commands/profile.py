@@ -12,9 +12,10 @@ import click
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
+from shared.daemon.files import replace_file
 from verifier.config import VerifierConfig
 from verifier.cost_curve.curve import CostCurve
-from verifier.cost_curve.files import curve_path, write_curve
+from verifier.cost_curve.files import curve_path
 from verifier.cost_curve.measurement import WHOLE_ON_CPU, WHOLE_ON_GPU, CurveGrid, measure_curve
 from verifier.cost_curve.table import budget_table, curve_table
 
@@ -75,7 +76,7 @@ def _profile(config: VerifierConfig, output: Path | None) -> None:
     if output is None:
         click.echo("not saved: set state.directory, or give --output FILE")
         return
-    write_curve(output, curve)
+    replace_file(output, curve.to_json(), mode=0o644)
     click.echo(f"saved to {output}")
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from shared.config.secrets import NUM_SECRET_BYTES
+from shared.daemon.files import replace_file
 from shared.errors import ConfigError
 from verifier.config import ServerSection
 from verifier.server.device_tokens import format_tokens, new_token, parse_tokens, read_tokens
@@ -62,15 +61,5 @@ def revoke(device: str, tokens_file: Path) -> None:
 
 
 def _write(path: Path, tokens: Mapping[str, str]) -> None:
-    """Replace the file in one step; a new one is its owner's alone, an old one keeps its mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        if path.exists():
-            before = path.stat()
-            os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-        file.write(format_tokens(tokens))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    """A new file is its owner's alone, an old one keeps its mode: the verifier must read it."""
+    replace_file(path, format_tokens(tokens).encode(), mode=0o600, keeps_owner=True)

@@ -1,4 +1,7 @@
-"""Cost curves as files in the directory of state: `profile` and `run` write them, `run` reads."""
+"""Cost curves as files in the directory of state: `profile` and `run` keep them, `run` reads them.
+
+Pure but for reading; who keeps a curve replaces the file with `CostCurve.to_json`.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,3 @@ def read_curve(path: Path, subject: CurveSubject) -> CostCurve | None:
     except ModelError as error:
         logger.warning("%s: %s; measuring again", path, error)
         return None
-
-
-def write_curve(path: Path, curve: CostCurve) -> None:
-    """Replace the file in one step: whoever reads it finds the old curve or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    try:
-        fresh.write_bytes(curve.to_json())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -7,17 +7,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shared.daemon.files import replace_file
 from verifier.cost_curve.curve import CostCurve, CurveSubject
-from verifier.cost_curve.files import curve_path, read_curve, write_curve
+from verifier.cost_curve.files import curve_path, read_curve
 
 SUBJECT = CurveSubject(model="llama", device="NVIDIA H100", dtype="bfloat16", quantisation="none")
 SAMPLES = [(1, 0, 0.01), (8, 0, 0.02)]
 
 
+def keep(path: Path, curve: CostCurve) -> None:
+    replace_file(path, curve.to_json(), mode=0o644)
+
+
 def test_a_saved_curve_reads_back(tmp_path: Path) -> None:
     path = curve_path(tmp_path / "new" / "state", "llama")
     curve = CostCurve.from_samples(SAMPLES, SUBJECT)
-    write_curve(path, curve)
+    keep(path, curve)
     read = read_curve(path, SUBJECT)
     assert read is not None
     assert curve.to_json() == read.to_json()
@@ -45,7 +50,7 @@ def test_a_curve_of_something_else_is_not_used_and_says_what_differs(
 ) -> None:
     path = tmp_path / "curve.json"
     other = msgspec.structs.replace(SUBJECT, **{name: value})
-    write_curve(path, CostCurve.from_samples(SAMPLES, other))
+    keep(path, CostCurve.from_samples(SAMPLES, other))
     assert read_curve(path, SUBJECT) is None
     ours = getattr(SUBJECT, name)
     expected = f"{path}: a cost curve of {name} {value} instead of {ours}; measuring again"
@@ -56,7 +61,7 @@ def test_a_curve_that_does_not_say_what_was_measured_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "curve.json"
-    write_curve(path, CostCurve.from_samples(SAMPLES))
+    keep(path, CostCurve.from_samples(SAMPLES))
     assert read_curve(path, SUBJECT) is None
     assert "does not say what was measured" in caplog.text
 
@@ -66,20 +71,3 @@ def test_a_broken_file_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixt
     path.write_bytes(b'{"num_tok')
     assert read_curve(path, SUBJECT) is None
     assert "not a cost curve" in caplog.text
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "curve.json"
-    write_curve(path, CostCurve.from_samples(SAMPLES, SUBJECT))
-    before = path.read_bytes()
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_curve(path, CostCurve.from_samples([(1, 0, 0.5), (8, 0, 0.6)], SUBJECT))
-    assert before == path.read_bytes()
-    assert [path] == list(tmp_path.iterdir())
