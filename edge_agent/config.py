@@ -5,7 +5,6 @@ This module must never read a file or an environment variable; `shared.config.se
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_agent.drafting.drafter_choice import LONGEST_NGRAM
+from shared.config.addresses import is_loopback, is_near
 from shared.config.secrets import TOKEN_PATTERN
 from shared.config.sections import LogSection, Section
 from shared.config.words import SECRET, must_be
@@ -58,7 +58,7 @@ class VerifierSection(Section, frozen=True):
         host = _host(self.url)
         if host is None:
             yield "url", "ws:// or wss://, a host and perhaps a port from 1 to 65535"
-        elif self.url.startswith("ws:") and not self.allow_insecure and not _is_near(host):
+        elif self.url.startswith("ws:") and not self.allow_insecure and not is_near(host):
             yield "url", "wss:// for a host that is not on a private network"
         if self.token is not None and self.token_file is not None:
             yield "token_file", "left out when verifier.token is set"
@@ -132,7 +132,7 @@ class ApiSection(Section, frozen=True):
 
     def unfit(self) -> Iterator[tuple[str, str]]:
         """Nobody on the network gets in without a key."""
-        if self.token_file is None and not _is_loopback(self.host):
+        if self.token_file is None and not is_loopback(self.host):
             yield "host", "a loopback address as long as api.token_file is not set"
 
 
@@ -151,22 +151,3 @@ def _host(url: str) -> str | None:
         return parts.hostname if parts.port != 0 else None
     except ValueError:  # a port or an IPv6 address that is none
         return None
-
-
-def _is_near(host: str) -> bool:
-    """Whether a host is this one or on a private network; names are not looked up."""
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".home.arpa")):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_private  # loopback and link-local are private, too
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

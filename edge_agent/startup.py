@@ -1,4 +1,4 @@
-"""From settings to the parts of an agent: draft model, drafting settings, speed, tokens.
+"""From settings to the parts of an agent: tokens, draft model, its speed, the agent, its API.
 
 The only place that knows every part of the agent.
 """
@@ -10,6 +10,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.config import AgentConfig, ApiSection
 from edge_agent.draft_model.drafter import Drafter, Forward
@@ -20,6 +21,11 @@ from shared.config.model_files import default_cache_dir
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
 from shared.daemon.cpu_threads import limit_spinning
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aiohttp.web import Application
+
+    from edge_agent.generation.agent import Agent
 
 # Prompts are read in pieces of this many tokens, so that other streams' drafts wait little.
 PREFILL_CHUNK_TOKENS = 64
@@ -61,6 +67,28 @@ def _model_free(config: AgentConfig, token: str) -> Drafter:
     cache_dir = default_cache_dir(os.environ)
     vocabulary = asyncio.run(get_vocabulary(config.verifier.url, token, cache_dir))
     return ModelFreeDrafter(vocabulary, config.draft.max_streams, config.draft.context_tokens)
+
+
+def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
+    """The agent, once it is known how fast this board drafts."""
+    from edge_agent.generation.agent import Agent
+
+    return Agent(
+        drafter,
+        draft_settings(config, drafter),
+        url=config.verifier.url,
+        token=token,
+        draft_token_seconds=draft_token_seconds(config, drafter),
+    )
+
+
+def make_app(agent: Agent, clients_token: str | None) -> Application:
+    """What clients of this board may ask; without a token only by a name of this machine."""
+    from edge_agent.api.access import LOOPBACK_HOSTS
+    from edge_agent.api.app import build_app
+
+    hosts = LOOPBACK_HOSTS if clients_token is None else None
+    return build_app(agent, api_token=clients_token, allowed_hosts=hosts)
 
 
 def draft_settings(config: AgentConfig, drafter: Drafter) -> DraftSettings:

@@ -6,7 +6,7 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shared.config.model_files import resolve_model
@@ -31,6 +31,7 @@ from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
+from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 
@@ -125,6 +126,19 @@ def make_service(
     service = VerifierService(planner, target, tokenizer, limits, metrics)
     metrics.watch(PlannerGauges(planner, service.devices))
     return service
+
+
+def make_server(
+    config: VerifierConfig, service: VerifierService, tokens: Mapping[str, str]
+) -> VerifierServer:
+    """The port for the devices of these tokens."""
+    return VerifierServer(
+        service,
+        tokens,
+        heartbeat_seconds=config.server.heartbeat_seconds,
+        max_connections=config.server.max_connections,
+        device_limits=device_limits(config.limits),
+    )
 
 
 def device_limits(limits: LimitsSection) -> DeviceLimits:

@@ -1,7 +1,6 @@
-"""Who may ask this board: API token, `Host` and `Origin`, checked before any body is read, and
-how many may ask at once.
+"""Who may ask this board: API token, `Host` and `Origin`, checked before any body is read.
 
-The decisions are pure functions; the middlewares at the end only ask them.
+The decisions are pure functions; the middleware at the end only asks them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge_agent.api.openai_response import error_object
-from shared.daemon.connection_gate import gated_connection_of
+from shared.daemon.http_server import HEALTH_PATH, bearer_token
 
 # A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
 # header then still holds that other name.
@@ -24,9 +23,6 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 # with the prefix, and the server picks this one.
 CHAT_SUBPROTOCOL = "goodspeed.chat"
 TOKEN_SUBPROTOCOL_PREFIX = "goodspeed.bearer."
-
-# Requests and chat sockets; each takes up to 1 MiB while its body comes.
-MAX_REQUESTS_IN_HAND = 128
 
 
 def is_allowed_host(host_header: str, allowed_hosts: frozenset[str]) -> bool:
@@ -46,13 +42,13 @@ def is_own_origin(origin: str, host_header: str) -> bool:
 
 def bears_token(headers: Mapping[str, str], api_token: str) -> bool:
     """Whether the request carries the token, as a bearer or as a websocket subprotocol."""
-    scheme, _, credentials = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    offered = [credentials.strip()] if scheme.lower() == "bearer" else []
+    token = bearer_token(headers)
+    offered = [] if token is None else [token]
     for protocol in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
         if protocol.strip().startswith(TOKEN_SUBPROTOCOL_PREFIX):
             offered.append(protocol.strip().removeprefix(TOKEN_SUBPROTOCOL_PREFIX))
     wanted = api_token.encode()
-    return any(hmac.compare_digest(token.encode(errors="replace"), wanted) for token in offered)
+    return any(hmac.compare_digest(one.encode(errors="replace"), wanted) for one in offered)
 
 
 def names_its_socket(headers: Mapping[str, str]) -> bool:
@@ -62,21 +58,6 @@ def names_its_socket(headers: Mapping[str, str]) -> bool:
     """
     offered = headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
     return not offered or CHAT_SUBPROTOCOL in (name.strip() for name in offered.split(","))
-
-
-@web.middleware
-async def in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the gate that the connection asks for something; too many at once are sent away."""
-    connection = gated_connection_of(request.transport)
-    if connection is None:
-        raise ConnectionResetError("the connection ended before its answer")
-    if connection.gate.num_in_hand >= MAX_REQUESTS_IN_HAND and request.path != "/healthz":
-        raise web.HTTPServiceUnavailable(
-            text=f"{MAX_REQUESTS_IN_HAND} requests are being answered already",
-            headers={hdrs.RETRY_AFTER: "1", hdrs.CONNECTION: "close"},
-        )
-    with connection.in_hand():
-        return await handler(request)
 
 
 def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middleware:
@@ -92,7 +73,7 @@ def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middle
             return _refusal(403, f"pages of {origin!r} may not use this board", "origin")
         if not names_its_socket(request.headers):
             return _refusal(400, f"the only subprotocol is {CHAT_SUBPROTOCOL}", "subprotocol")
-        if api_token is None or request.path == "/healthz":
+        if api_token is None or request.path == HEALTH_PATH:
             return await handler(request)
         if not bears_token(request.headers, api_token):
             response = _refusal(401, "the API token is missing or wrong", "invalid_api_key")

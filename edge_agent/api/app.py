@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import hdrs, web
 
-from edge_agent.api.access import LOOPBACK_HOSTS, guard, in_hand
+from edge_agent.api.access import LOOPBACK_HOSTS, guard
 from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.errors import errors_in_openai_shape, failure_of, internal_failure
 from edge_agent.api.event_stream import ClientGone, EventStream
@@ -33,16 +35,17 @@ from edge_agent.api.openai_response import (
     whole_answer,
 )
 from edge_agent.generation.generation import Events, Finished, Generator, TextPiece, running
-from shared.daemon.connection_gate import ConnectionGate, GateLimits, is_our_error
+from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
 from shared.errors import GoodspeedError, LocalProtocolError
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
-# Until the whole head of a request is there, and between two of them.
-REQUEST_SECONDS = 15.0
+# Requests and chat sockets; each takes up to 1 MiB while its body comes.
+MAX_REQUESTS_IN_HAND = 128
 # A browser opens six to a host.
 MAX_IDLE_CONNECTIONS = 128
+SHUTDOWN_SECONDS = 2.0  # for answers that are on their way
 _UNKNOWN_MODEL = "goodspeed"  # an answer may begin while the verifier is on its way
 
 
@@ -62,18 +65,22 @@ def build_app(
     allowed_hosts: frozenset[str] | None = LOOPBACK_HOSTS,
     patience: Patience = Patience(),
 ) -> web.Application:
-    """The application; `build_runner` serves it.
+    """The application; `serve` lets clients in.
 
     `model_id` replaces the target's name. `allowed_hosts` are the names under which clients may ask
     for the board; None, for a bind beyond loopback (which needs a token), allows any.
     """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
-        middlewares=[errors_in_openai_shape, in_hand, guard(api_token, allowed_hosts)],
+        middlewares=[
+            errors_in_openai_shape,
+            in_hand(MAX_REQUESTS_IN_HAND),
+            guard(api_token, allowed_hosts),
+        ],
     )
     endpoints = _Endpoints(generator, model_id, patience)
     chat_sockets = ChatSockets(generator)
-    app.router.add_get("/healthz", endpoints.health)
+    app.router.add_get(HEALTH_PATH, endpoints.health)
     app.router.add_get("/v1/models", endpoints.models)
     app.router.add_post("/v1/chat/completions", endpoints.chat_completion)
     app.router.add_post("/v1/completions", endpoints.completion)
@@ -82,31 +89,16 @@ def build_app(
     return app
 
 
-def build_runner(app: web.Application) -> web.AppRunner:
-    """The runner that the application needs: a client that leaves ends its generation at once."""
-    http_logger = logging.getLogger("edge_agent.http")
-    http_logger.addFilter(is_our_error)
-    return web.AppRunner(
+async def serve(app: web.Application, sockets: Sequence[socket.socket]) -> HttpServer:
+    """Let clients in; one that leaves ends its generation at once."""
+    return await start_http_server(
         app,
-        handler_cancellation=True,
-        keepalive_timeout=REQUEST_SECONDS,
-        shutdown_timeout=2,
-        access_log=None,
-        logger=http_logger,
+        sockets,
+        logger=logging.getLogger("edge_agent.http"),
+        max_idle_connections=MAX_IDLE_CONNECTIONS,
+        shutdown_seconds=SHUTDOWN_SECONDS,
+        cancels_handlers=True,
     )
-
-
-async def listen(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
-    """Let clients in, through a gate; close what it returns before cleaning the runner up.
-
-    Raises:
-        OSError: the address cannot be listened on.
-    """
-    loop = asyncio.get_running_loop()
-    assert runner.server is not None, "the runner must be set up"
-    limits = GateLimits(max_idle=MAX_IDLE_CONNECTIONS, idle_seconds=REQUEST_SECONDS + 1)
-    gate = ConnectionGate(runner.server, loop.call_later, loop.time, limits)
-    return await loop.create_server(cast(Any, gate), host, port)
 
 
 class _Endpoints:

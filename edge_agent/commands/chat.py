@@ -19,12 +19,10 @@ from edge_agent.chat.client import ChatClient
 from edge_agent.chat.conversation import Conversation
 from edge_agent.chat.display import ChatDisplay
 from edge_agent.chat.session import answer_once, converse
+from shared.daemon.command_line import EXIT_ERROR
+from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from shared.errors import GoodspeedError
 from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION
-
-_FAILED = 2
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
 
 _EXAMPLES = """\b
 Examples:
@@ -86,11 +84,11 @@ def chat(url: str, api_token: str | None, plain: bool, system: str | None, **opt
     except GoodspeedError as error:
         raise _Failure(str(error)) from error
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 class _Failure(click.ClickException):
-    exit_code = _FAILED
+    exit_code = EXIT_ERROR
 
 
 def _request_fields(options: dict[str, Any]) -> dict[str, Any]:

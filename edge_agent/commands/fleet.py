@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import re
 import resource
 import signal
@@ -22,6 +21,7 @@ from edge_agent.fleet.draft_source import Guess, echo_guess, scripted_guess
 from edge_agent.fleet.report import fleet_progress_on, print_report
 from edge_agent.fleet.workload import MAX_STREAM_TOKENS, FleetLoad, LoadMode
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
+from shared.daemon.lifecycle import rare_collections
 from shared.errors import ConfigError
 from shared.protocol.vocabulary import Vocabulary, unpack_vocabulary
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
@@ -29,8 +29,6 @@ from shared.speculation.scripted_model import ScriptedModel, scripted_token_byte
 if TYPE_CHECKING:
     from edge_agent.fleet.tally import FleetReport
 
-# With Python's own 700, 10, 10 a thousand boards stop several times a second to look for garbage.
-COLLECTION_THRESHOLDS = (10_000, 20, 100)
 # Sockets are not the only open files of a process.
 SPARE_FILES = 64
 
@@ -121,13 +119,8 @@ def fleet(url: str, tokens_file: Path, boards: int | None, as_json: bool, **opti
     allow_open_files(len(tokens) + SPARE_FILES)
     import uvloop
 
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*COLLECTION_THRESHOLDS)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            report = runner.run(_measure(url, tokens, load, options))
-    finally:
-        gc.set_threshold(*thresholds)
+    with rare_collections(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        report = runner.run(_measure(url, tokens, load, options))
     print_report(report, sys.stdout, as_json=as_json)
 
 

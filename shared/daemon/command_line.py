@@ -20,6 +20,7 @@ import msgspec
 from shared.config.layers import read_config_files
 from shared.config.rendering import effective_toml, example_toml
 from shared.config.sections import ConfigT, Loaded, config_report, load_config
+from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from shared.errors import ConfigError, GoodspeedError
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a service manager must not start it again
@@ -51,7 +52,7 @@ class FriendlyGroup(click.Group):
             click.echo(f"error: {_sentence(error)}", err=True)
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
-            ctx.exit(130)
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 def settings_options(config_type: type[ConfigT]) -> Callable[[_Command], _Command]:

@@ -41,8 +41,8 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How much room there is for those who ask for nothing."""
 
     max_idle: int  # connections without a request in hand
-    idle_seconds: float = 20.0  # until the whole head of a request is there
-    stall_seconds: float = 30.0  # while the other end reads nothing of what waits for it
+    idle_seconds: float  # until the whole head of a request is there
+    stall_seconds: float  # while the other end reads nothing of what waits for it
 
 
 class ConnectionGate:

@@ -1,15 +1,36 @@
-"""The verifier's sockets: they take connections as soon as the program starts.
+"""A port of a program: listening sockets, and an HTTP application behind a gate.
 
-A target takes seconds to load.  Boards that come back meanwhile wait in the kernel's queue and are
-served in the moment that the target is there, and an address that is in use is found out at once.
+Sockets are opened apart from serving on them. A target takes seconds to load: boards that come back
+meanwhile wait in the kernel's queue and are served in the moment that the target is there, and an
+address that is in use is found out at once. This module must never know what is served.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from shared.daemon.connection_gate import (
+    ConnectionGate,
+    GateLimits,
+    gated_connection_of,
+    is_our_error,
+)
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
 BACKLOG = 1024
+# Until the whole head of a request is there, and between two of them.
+REQUEST_SECONDS = 15.0
+# While the other end reads nothing of what waits for it.
+STALL_SECONDS = 30.0
+# Whoever watches over the program asks here, and is answered however much there is to do.
+HEALTH_PATH = "/healthz"
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, ...]:
@@ -28,3 +49,97 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
             one.close()
         raise
     return tuple(listening)
+
+
+class HttpServer:
+    """An application that is being served; `start_http_server` makes it."""
+
+    def __init__(
+        self, runner: web.AppRunner, gate: ConnectionGate, listeners: Sequence[asyncio.Server]
+    ) -> None:
+        self.gate = gate
+        self._runner = runner
+        self._listeners = listeners
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that are open stay."""
+        for listener in self._listeners:
+            listener.close()
+
+    async def stop(self) -> None:
+        """Take no more connections, and end those that are open within `shutdown_seconds`."""
+        self.stop_listening()
+        await self._runner.cleanup()
+
+
+async def start_http_server(
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    *,
+    logger: logging.Logger,
+    max_idle_connections: int,
+    shutdown_seconds: float,
+    cancels_handlers: bool = False,
+) -> HttpServer:
+    """Serve on listening sockets, which `HttpServer.stop` closes.
+
+    `app` needs the middleware `in_hand`. More connections than `max_idle_connections` without a
+    request make room for each other. `cancels_handlers`: a client that leaves ends its request.
+    """
+    logger.addFilter(is_our_error)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=logger,
+        handler_cancellation=cancels_handlers,
+        keepalive_timeout=REQUEST_SECONDS,
+        shutdown_timeout=shutdown_seconds,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    limits = GateLimits(
+        max_idle=max_idle_connections,
+        idle_seconds=REQUEST_SECONDS + 1,  # the HTTP server's own limit comes first, and says so
+        stall_seconds=STALL_SECONDS,
+    )
+    loop = asyncio.get_running_loop()
+    gate = ConnectionGate(runner.server, loop.call_later, loop.time, limits)
+    factory = cast(Any, gate)  # a protocol factory without a base class of asyncio's
+    listeners: list[asyncio.Server] = []
+    server = HttpServer(runner, gate, listeners)
+    try:
+        for listening in sockets:
+            listeners.append(await loop.create_server(factory, sock=listening, backlog=BACKLOG))
+    except BaseException:
+        await server.stop()
+        raise
+    return server
+
+
+def in_hand(max_requests: int | None = None) -> Middleware:
+    """The middleware that tells the gate of a connection that it asks for something.
+
+    Beyond `max_requests` at once all are sent away but those who ask for the program's health.
+    """
+
+    @web.middleware
+    async def hold(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = gated_connection_of(request.transport)
+        if connection is None:
+            raise ConnectionResetError("the connection ended before its answer")
+        is_full = max_requests is not None and connection.gate.num_in_hand >= max_requests
+        if is_full and request.path != HEALTH_PATH:
+            raise web.HTTPServiceUnavailable(
+                text=f"{max_requests} requests are being answered already",
+                headers={hdrs.RETRY_AFTER: "1", hdrs.CONNECTION: "close"},
+            )
+        with connection.in_hand():
+            return await handler(request)
+
+    return hold
+
+
+def bearer_token(headers: Mapping[str, str]) -> str | None:
+    """What a request shows as its token (RFC 6750); None: no bearer token."""
+    scheme, _, token = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

@@ -117,7 +117,7 @@ def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
     assert 2 == code
     (line,) = errors.splitlines()
     assert line.startswith("error: ")
-    assert "address already in use" in line
+    assert "Address already in use" in line
     assert str(port) in line
 
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import uvloop
 
+from shared.daemon import http_server
 from shared.daemon.connection_gate import GateLimits
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.messages import Error, ErrorCode, Welcome
@@ -21,7 +22,7 @@ from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
 from tests.support.messages.misbehaviour import beside_a_healthy_agent, still_works
 from tests.support.network.strangers import Stranger, masked_frame, stranger, strangers, upgrade
-from verifier.server import connection, server
+from verifier.server import connection
 
 BINARY, RSV1, NOT_FINAL = 0x82, 0x40, 0x7F
 SOON_SECONDS = 0.3
@@ -32,9 +33,9 @@ LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]  # the verifier runs on 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verifier that waits for strangers no longer than a moment."""
-    monkeypatch.setattr(server, "REQUEST_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", SOON_SECONDS)
     soon = {"idle_seconds": 2 * SOON_SECONDS, "stall_seconds": SOON_SECONDS}
-    monkeypatch.setattr(server, "GateLimits", lambda **given: GateLimits(**{**given, **soon}))
+    monkeypatch.setattr(http_server, "GateLimits", lambda **given: GateLimits(**{**given, **soon}))
 
 
 def misbehave(
@@ -216,7 +217,7 @@ def test_10000_connections_one_after_the_other_leave_nothing_behind() -> None:
                     pass
             gate = verifier.server.gate
             await eventually(lambda: gate.num_idle == gate.num_in_hand == 0)
-            assert not verifier.server._runner.server.connections  # type: ignore[union-attr]
+            assert not verifier.server._http._runner.server.connections  # type: ignore[union-attr]
 
     asyncio.run(scenario())
 

@@ -13,13 +13,13 @@ import click
 from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.files import replace_file
+from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.config import VerifierConfig
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.files import curve_path
 from verifier.cost_curve.measurement import WHOLE_ON_CPU, WHOLE_ON_GPU, CurveGrid, measure_curve
 from verifier.cost_curve.table import budget_table, curve_table
 
-EXIT_INTERRUPTED = 130  # as a shell reports a program that SIGINT ended
 # Of each stream, where the table asks how many drafts a round may hold.
 _STREAM_CONTEXT_TOKENS = 1024
 

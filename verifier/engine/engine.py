@@ -9,16 +9,15 @@ decide anything itself.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import msgspec
 
+from shared.daemon.lifecycle import rare_collections
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.target import TargetModel
@@ -45,13 +44,6 @@ class RoundReport(msgspec.Struct, frozen=True):
     def overhead_seconds(self) -> float:
         """What planner, event loop and Python's lock add to what the target needs."""
         return self.total_seconds - self.forward_seconds - self.sampling_seconds
-
-
-# Python looks for garbage cycles whenever this many objects more are alive; they come from
-# connections and errors, never from rounds. 10,000 objects take 3 ms. With Python's own 700, 10, 10
-# every object was looked at each 17 rounds of 1,000 streams, for 34 ms at most; torch and
-# transformers alone take 0.2 s (2 busy cores, 2026-11).
-_COLLECTION_THRESHOLDS = (10_000, 20, 100)
 
 
 class _Running(msgspec.Struct, frozen=True):
@@ -102,7 +94,7 @@ class Engine:
     async def run(self) -> None:
         """Plan, verify, settle; sleeps while no stream has work."""
         with (
-            _short_collections(),
+            rare_collections(),
             ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread,
         ):
             settled: _Settled | None = None
@@ -183,19 +175,3 @@ class Engine:
         except TimeoutError:
             pass
         self._work.clear()
-
-
-@contextmanager
-def _short_collections() -> Iterator[None]:
-    """Let Python's search for garbage stop rounds seldom, and never look at what was there before.
-
-    Torch and transformers are 200,000 objects that stay.
-    """
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTION_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()

@@ -6,22 +6,22 @@ Shutdown order: no new connections or streams, say GoingAway, finish the round i
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import NoReturn
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from shared.daemon.connection_gate import (
-    ConnectionGate,
-    GateLimits,
-    gated_connection_of,
-    is_our_error,
+from shared.config.addresses import is_loopback
+from shared.daemon.connection_gate import ConnectionGate, gated_connection_of
+from shared.daemon.http_server import (
+    HEALTH_PATH,
+    HttpServer,
+    bearer_token,
+    in_hand,
+    start_http_server,
 )
-from shared.daemon.http_server import BACKLOG
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.vocabulary import VOCABULARY_PATH, pack_vocabulary, vocabulary_tag
@@ -40,8 +40,6 @@ RETRY_AFTER_SECONDS = 2.0
 FULL_RETRY_AFTER_SECONDS = 5
 # A board needs one; a few more may still be half open when it comes back.
 MAX_CONNECTIONS_PER_DEVICE = 4
-# Until the whole head of a request is there, and between two of them.
-REQUEST_SECONDS = 15.0
 # A message that is somewhat too long is answered by a sentence, a longer one by its close code.
 MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
 # A page of metrics is shown again for so many times as long as it took to make: however often it is
@@ -72,37 +70,32 @@ class VerifierServer:
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._page, self._page_until = b"", 0.0  # of metrics
         self._packed_vocabulary = b""  # made when the first board without a model asks
-        self._runner: web.AppRunner | None = None
-        self._listeners: list[asyncio.Server] = []
+        self._http: HttpServer | None = None
         self._rounds: asyncio.Task[None] | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve whoever connects to listening sockets, which `stop` closes; start rounds."""
-        app = web.Application(client_max_size=64 * 1024, middlewares=[_in_hand])
-        app.router.add_get("/healthz", self._health)
+        app = web.Application(client_max_size=64 * 1024, middlewares=[in_hand()])
+        app.router.add_get(HEALTH_PATH, self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get(VOCABULARY_PATH, self._vocabulary)
         app.router.add_get(DEVICE_PATH, self._device)
-        self._runner = web.AppRunner(
+        self._http = await start_http_server(
             app,
-            access_log=None,
-            logger=_http_logger(),
-            handle_signals=False,
-            keepalive_timeout=REQUEST_SECONDS,
-            shutdown_timeout=FAREWELL_SECONDS,
+            sockets,
+            logger=logging.getLogger("verifier.http"),
+            # As many as there may be boards: all of them may come back at once.
+            max_idle_connections=self._max_connections,
+            shutdown_seconds=FAREWELL_SECONDS,
         )
-        await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        # As many as there may be boards: all of them may come back at once.
-        limits = GateLimits(max_idle=self._max_connections, idle_seconds=REQUEST_SECONDS + 1)
-        assert self._runner.server is not None
-        self.gate = ConnectionGate(self._runner.server, loop.call_later, loop.time, limits)
-        gate = cast(Any, self.gate)  # a protocol factory without a base class of asyncio's
-        for listening in sockets:
-            server = await loop.create_server(gate, sock=listening, backlog=BACKLOG)
-            self._listeners.append(server)
         self._service.metrics.watch(PortGauges(self.gate, self._usages))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
+
+    @property
+    def gate(self) -> ConnectionGate:
+        """What every connection comes through, once the server is started."""
+        assert self._http is not None
+        return self._http.gate
 
     async def wait(self) -> None:
         """Return only with the exception that ended the engine loop."""
@@ -111,18 +104,18 @@ class VerifierServer:
 
     async def stop(self) -> None:
         """Say goodbye to every board and close; safe to call after a failed start."""
-        if self._rounds is not None and self._listeners:
-            for listener in self._listeners:
-                listener.close()
-            self._listeners.clear()
+        if self._http is None:
+            return
+        self._http.stop_listening()
+        if self._rounds is not None:
+            rounds, self._rounds = self._rounds, None
             for connection in self._connections:
                 connection.going_away(RETRY_AFTER_SECONDS)
             self._service.stop()
-            await asyncio.wait([self._rounds])
+            await asyncio.wait([rounds])
         for connection in self._connections:
             connection.close()  # each gives its board FAREWELL_SECONDS
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._http.stop()
 
     async def _health(self, request: web.Request) -> web.Response:
         planner = self._service.planner
@@ -136,7 +129,7 @@ class VerifierServer:
         )
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if not _is_loopback(request.remote) and self._authenticate(request) is None:
+        if not is_loopback(request.remote or "") and self._authenticate(request) is None:
             raise web.HTTPUnauthorized(
                 text="metrics need a device's token from another host\n", headers=_CHALLENGE
             )
@@ -230,25 +223,5 @@ class VerifierServer:
 
     def _authenticate(self, request: web.Request) -> str | None:
         """The device that the bearer token belongs to."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return device_of(token.strip(), self._tokens) if scheme.lower() == "bearer" else None
-
-
-@web.middleware
-async def _in_hand(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the gate that the connection asks for something."""
-    connection = gated_connection_of(request.transport)
-    if connection is None:
-        raise ConnectionResetError("the connection ended before its answer")
-    with connection.in_hand():
-        return await handler(request)
-
-
-def _http_logger() -> logging.Logger:
-    http_logger = logging.getLogger("verifier.http")
-    http_logger.addFilter(is_our_error)
-    return http_logger
-
-
-def _is_loopback(address: str | None) -> bool:
-    return address is not None and ipaddress.ip_address(address.split("%")[0]).is_loopback
+        token = bearer_token(request.headers)
+        return None if token is None else device_of(token, self._tokens)

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.api import access, app, chat_socket
+from edge_agent.api import app, chat_socket
 from edge_agent.api.access import names_its_socket
 from edge_agent.api.app import MAX_BODY_BYTES, Patience
 from edge_agent.api.json_fields import read_json_object
 from edge_agent.api.openai_request import read_chat_request, read_completion_request
 from edge_agent.generation.scripted_generator import ScriptedGenerator
+from shared.daemon import http_server
 from shared.daemon.connection_gate import GateLimits
 from shared.errors import RequestRefused
 from tests.support.ends.api_server import HELLO, serving
@@ -37,9 +38,9 @@ def port_of(url: str) -> int:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that waits for clients no longer than a moment."""
-    monkeypatch.setattr(app, "REQUEST_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", SOON_SECONDS)
     soon = {"idle_seconds": 2 * SOON_SECONDS, "stall_seconds": SOON_SECONDS}
-    monkeypatch.setattr(app, "GateLimits", lambda **given: GateLimits(**{**given, **soon}))
+    monkeypatch.setattr(http_server, "GateLimits", lambda **given: GateLimits(**{**given, **soon}))
 
 
 async def still_answers(url: str) -> None:
@@ -191,7 +192,7 @@ def test_numbers_and_characters_that_there_are_none_of_are_refused(body: bytes) 
 def test_more_requests_at_once_than_may_be_are_asked_to_come_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(access, "MAX_REQUESTS_IN_HAND", 4)
+    monkeypatch.setattr(app, "MAX_REQUESTS_IN_HAND", 4)
 
     async def scenario() -> None:
         async with (

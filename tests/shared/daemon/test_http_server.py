@@ -8,7 +8,7 @@ import socket
 import aiohttp
 import pytest
 
-from shared.daemon.http_server import listen
+from shared.daemon.http_server import bearer_token, listen
 from tests.support.ends.scripted import scripted_service
 from verifier.server.server import VerifierServer
 
@@ -52,3 +52,18 @@ def test_every_address_of_a_host_is_listened_on() -> None:
     for one in sockets:
         one.close()
     assert socket.AF_INET in families
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ({"Authorization": "Bearer secret"}, "secret"),
+        ({"Authorization": "bearer  secret "}, "secret"),
+        ({"Authorization": "Bearer"}, ""),
+        ({"Authorization": "Basic secret"}, None),
+        ({"Authorization": "secret"}, None),
+        ({}, None),
+    ],
+)
+def test_a_token_comes_as_a_bearer(headers: dict[str, str], token: str | None) -> None:
+    assert token == bearer_token(headers)
