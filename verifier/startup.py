@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from shared.config.model_files import resolve_model
+from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
@@ -70,7 +70,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         ModelError: it cannot be loaded; the sentence says why.
     """
     section = config.target
-    path = resolve_model(section.model)
+    path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.torch_target.loading.target_loading import load_target

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import msgspec
 
 from edge_agent.models.cache import recorded_sha256, sha256_of
-from shared.config.model_files import cached_path
+from shared.config import model_files
 from shared.errors import ModelError
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -77,7 +77,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def resolve(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> Path:
-    """Return the checked file of a model by its name, or by the path of a GGUF file.
+    """The checked file of a model by its name, or by the path of a GGUF file.
 
     Reads the whole file for its checksum; a path without a recorded checksum is taken as it is.
 
@@ -88,33 +88,25 @@ def resolve(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = 
     preset = presets.get(name_or_path)
     expected = expected_sha256(preset, path)
     if expected is None and preset is not None:
-        raise ModelError(f"{path} has no sha256 beside it: {_pull_command(preset.name)}")
+        raise ModelError(f"{path} has no sha256 beside it: {model_files.pull_command(preset.name)}")
     if expected is not None and sha256_of(path) != expected:
-        remedy = f": {_pull_command(preset.name)}" if preset is not None else ""
+        remedy = f": {model_files.pull_command(preset.name)}" if preset is not None else ""
         raise ModelError(f"{path} is damaged, its sha256 is not {expected}{remedy}")
     return path
 
 
 def locate(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> Path:
-    """Return where a model is, without reading it; see `resolve`."""
-    if name_or_path in presets:
-        path = cached_path(cache_dir, name_or_path)
-        if not path.is_file():
-            raise ModelError(f"{path} is missing: {_pull_command(name_or_path)}")
-        return path
-    path = Path(name_or_path).expanduser()
+    """Where a draft model is, without reading it.
+
+    Raises:
+        ModelError: there is no such file; the sentence says how to get it.
+    """
+    path = model_files.locate(name_or_path, cache_dir, presets)
     if not path.is_file():
-        if "/" in name_or_path:
-            raise ModelError(f"there is no model at {name_or_path}")
-        known = ", ".join(presets)
-        raise ModelError(f"model {name_or_path} is neither a file nor one of {known}")
+        raise ModelError(f"{path} is no file; a draft model is one GGUF file")
     return path
 
 
 def expected_sha256(preset: Preset | None, path: Path) -> str | None:
     """The checksum that a model must have; None where nothing says it."""
     return preset.sha256 if isinstance(preset, PackagedModel) else recorded_sha256(path)
-
-
-def _pull_command(name: str) -> str:
-    return f"goodspeed-agent model pull {name}"

@@ -1,4 +1,4 @@
-"""Where model files are: a path, or a name in the cache directory of this user.
+"""Where model files are: a name in the cache directory of this user, or a path.
 
 Both sides look here, so that on one machine the verifier's target and the board's draft may be
 the same file.  This module must never write or fetch anything.
@@ -6,8 +6,7 @@ the same file.  This module must never write or fetch anything.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from shared.errors import ModelError
@@ -27,20 +26,32 @@ def cached_path(cache_dir: Path, name: str) -> Path:
     return cache_dir / f"{name}.gguf"
 
 
-def resolve_model(name_or_path: str) -> Path:
-    """The file (or directory) of a model: a path that exists, else a name in the cache.
+def locate(name_or_path: str, cache_dir: Path, known: Collection[str] = ()) -> Path:
+    """The file or directory of a model: a name in the cache, else a path that exists.
+
+    The name comes first, so that one setting means one model whatever lies in the directory where a
+    program is started; a path with a slash in it (`./NAME`) is never a name. `known` are the names
+    that can be pulled, if the caller knows them: they are told where there is no such model.
 
     Raises:
         ModelError: there is neither; the sentence says how to get it.
     """
     path = Path(name_or_path).expanduser()
+    if "/" not in name_or_path:
+        cached = cached_path(cache_dir, name_or_path)
+        if cached.exists():
+            return cached
     if path.exists():
         return path
-    cached = cached_path(default_cache_dir(os.environ), name_or_path)
-    if cached.exists():
-        return cached
     if "/" in name_or_path:
         raise ModelError(f"there is no model at {name_or_path}")
+    if known and name_or_path not in known:
+        raise ModelError(f"model {name_or_path} is neither a file nor one of {', '.join(known)}")
     raise ModelError(
-        f"model {name_or_path} is not here; get it with `goodspeed-agent model pull {name_or_path}`"
+        f"model {name_or_path} is neither a file nor in {cache_dir}: {pull_command(name_or_path)}"
     )
+
+
+def pull_command(name: str) -> str:
+    """What a person types to get the model of that name."""
+    return f"goodspeed-agent model pull {name}"

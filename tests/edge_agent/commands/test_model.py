@@ -38,7 +38,7 @@ def test_path_prints_the_path_alone() -> None:
 def test_path_of_a_missing_model_names_the_command(tmp_path: Path) -> None:
     error = run("path", cache_dir=tmp_path).exception
     assert isinstance(error, ModelError)
-    assert str(error).endswith(f"is missing: goodspeed-agent model pull {DEFAULT_MODEL}")
+    assert str(error).endswith(f"nor in {tmp_path}: goodspeed-agent model pull {DEFAULT_MODEL}")
 
 
 def test_pulling_what_is_here_only_verifies_it() -> None:

@@ -211,7 +211,7 @@ def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> N
 
 
 def test_a_model_that_was_never_pulled_names_the_command(tmp_path: Path) -> None:
-    sentence = r"wren\.gguf is missing: goodspeed-agent model pull wren"
+    sentence = f"wren is neither a file nor in {tmp_path}: goodspeed-agent model pull wren$"
     with pytest.raises(ModelError, match=sentence):
         resolve("wren", tmp_path, BIRDS)
 
@@ -236,6 +236,21 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     path.write_bytes(CONTENT)
     assert path == resolve(str(path), tmp_path / "models", BIRDS)
     assert path == pull(str(path), tmp_path / "models", RecordedProgress(), presets=BIRDS)
+
+
+def test_a_directory_is_no_draft_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no file; a draft model is one GGUF file"):
+        resolve(str(tmp_path), tmp_path / "models", BIRDS)
+
+
+@pytest.mark.parametrize("name", ["wren", "wren-small"])
+def test_a_file_that_only_has_a_models_name_is_not_taken_for_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"something else")
+    with pytest.raises(ModelError, match=f": goodspeed-agent model pull {name}$"):
+        resolve(name, tmp_path / "models", BIRDS)
 
 
 def test_a_path_with_a_recorded_checksum_is_checked(tmp_path: Path) -> None:

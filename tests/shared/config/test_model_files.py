@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.config.model_files import cached_path, default_cache_dir, resolve_model
+from shared.config.model_files import cached_path, default_cache_dir, locate
 from shared.errors import ModelError
 
 
@@ -26,32 +26,67 @@ def test_the_directory_follows_the_environment(environment: dict[str, str], expe
     assert expected == default_cache_dir(environment)
 
 
-def test_a_path_that_exists_is_taken_before_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GOODSPEED_MODEL_DIR", str(tmp_path / "models"))
-    path = tmp_path / "own.gguf"
-    path.write_bytes(b"GGUF")
-    assert path == resolve_model(str(path))
+@pytest.fixture
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with the model `wren`, beside an empty directory in which the program runs."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    cache_dir = tmp_path / "models"
+    cache_dir.mkdir()
+    cached_path(cache_dir, "wren").write_bytes(b"GGUF")
+    return cache_dir
 
 
-def test_a_name_is_looked_up_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOODSPEED_MODEL_DIR", str(tmp_path))
-    cached_path(tmp_path, "wren").write_bytes(b"GGUF")
-    assert tmp_path / "wren.gguf" == resolve_model("wren")
+def test_a_name_is_looked_up_in_the_cache(cache_dir: Path) -> None:
+    assert cache_dir / "wren.gguf" == locate("wren", cache_dir)
+
+
+def test_nothing_beside_the_program_takes_the_place_of_a_name(cache_dir: Path) -> None:
+    Path("wren").mkdir()
+    assert cache_dir / "wren.gguf" == locate("wren", cache_dir)
+    assert Path("wren") == locate("./wren", cache_dir)
+
+
+@pytest.mark.parametrize("name", ["own.gguf", "safetensors", "./own.gguf", "{here}/own.gguf"])
+def test_a_path_is_a_file_or_a_directory(name: str, cache_dir: Path) -> None:
+    Path("own.gguf").write_bytes(b"GGUF")
+    Path("safetensors").mkdir()
+    name = name.format(here=Path.cwd())
+    assert Path(name) == locate(name, cache_dir)
+
+
+def test_a_path_may_begin_at_home(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("own.gguf").write_bytes(b"GGUF")
+    assert Path.cwd() / "own.gguf" == locate("~/own.gguf", cache_dir)
+
+
+def test_a_slash_never_leads_out_of_the_cache(cache_dir: Path) -> None:
+    cached_path(cache_dir.parent, "robin").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"there is no model at \.\./robin"):
+        locate("../robin", cache_dir)
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "known", "sentence"),
     [
-        ("wren", "model wren is not here; get it with `goodspeed-agent model pull wren`"),
-        ("/nowhere/wren.gguf", "there is no model at /nowhere/wren.gguf"),
+        (
+            "robin",
+            (),
+            "model robin is neither a file nor in {cache}: goodspeed-agent model pull robin",
+        ),
+        (
+            "robin",
+            ("wren", "robin"),
+            "model robin is neither a file nor in {cache}: goodspeed-agent model pull robin",
+        ),
+        ("owl", ("wren", "robin"), "model owl is neither a file nor one of wren, robin"),
+        ("/nowhere/wren.gguf", ("wren",), "there is no model at /nowhere/wren.gguf"),
     ],
 )
 def test_a_missing_model_is_one_sentence(
-    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, known: tuple[str, ...], sentence: str, cache_dir: Path
 ) -> None:
-    monkeypatch.setenv("GOODSPEED_MODEL_DIR", str(tmp_path))
     with pytest.raises(ModelError) as raised:
-        resolve_model(name)
-    assert sentence == str(raised.value)
+        locate(name, cache_dir, known)
+    assert sentence.format(cache=cache_dir) == str(raised.value)
