@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edge_agent.config import AgentConfig, ApiSection
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
-from edge_agent.drafting.settings import DraftSettings
+from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.models.presets import resolve
 from shared.config.model_files import default_cache_dir
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from edge_agent.generation.agent import Agent
 
-# Prompts are read in pieces of this many tokens, so that other streams' drafts wait little.
-PREFILL_CHUNK_TOKENS = 64
 # Tokens drafted at start to tell the verifier how fast this board is.
 SPEED_TEST_TOKENS = 8
 

@@ -1,6 +1,8 @@
 """The verifier's settings: every key with its default, its limits and what it is for.
 
-This module must never read a file or an environment variable; `shared.config.sections` does.
+Defaults stand here alone. What a setting may be where that is a few words (a policy, a precision)
+is the business of the wing that knows what they mean. This module must never read a file or an
+environment variable; `shared.config.sections` does.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from msgspec import Meta
 from shared.config.sections import LogSection, Section
 from shared.config.words import must_be
 from shared.protocol.messages import MAX_DRAFT_TOKENS
+from verifier.policies import PolicyName
+from verifier.rounds.admission import PrefixSharing
+from verifier.target.precision import Precision, Quantisation
 
 _MAX_TOKENS = 1 << 20  # of one stream or prompt
 
@@ -57,11 +62,11 @@ class TargetSection(Section, frozen=True):
         ),
     ] = "auto"
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
+        Precision,
         Meta(description="auto: 16 bits on a GPU, bfloat16 if it can; float32 on a CPU: exact"),
     ] = "auto"
     quantisation: Annotated[
-        Literal["none", "int8", "fp8"],
+        Quantisation,
         Meta(description="linear layers in 8 bits: half the memory; text is that model's"),
     ] = "none"
     batch_invariant: Annotated[
@@ -100,7 +105,7 @@ class RoundsSection(Section, frozen=True):
     """How rounds are planned: who drafts how much, and when a round starts."""
 
     policy: Annotated[
-        Literal["goodspeed", "fixed", "random", "greedy"],
+        PolicyName,
         Meta(description="who gets the draft tokens of a round; goodspeed is the fair one"),
     ] = "goodspeed"
     budget_tokens: Annotated[
@@ -150,7 +155,7 @@ class RoundsSection(Section, frozen=True):
         ),
     ] = 256
     prefix_sharing: Annotated[
-        Literal["off", "device", "all"],
+        PrefixSharing,
         Meta(description="whose cached prompts a new one may begin with; all: timing tells"),
     ] = "device"
     draft_timeout_seconds: Annotated[
@@ -176,6 +181,13 @@ class RoundsSection(Section, frozen=True):
 
 class LimitsSection(Section, frozen=True):
     """What one device may consume."""
+
+    # Messages and bytes are beyond what an honest board can say. One with 64 streams and rounds of
+    # 5 ms gets 64 × 200 = 12,800 verdicts a second and answers each with a Draft; half as many
+    # again are left for `Ready`, second Drafts, `Cancel` and `Open`. With four tokens of 64 row
+    # entries a Draft has 1.3 kB, and so many of them 16 MiB. A Draft takes 20 µs of the event loop
+    # (2 cores, 2026-11): a board at the limit takes 40 % of a core, and never more than one
+    # message's time at once.
 
     max_streams_per_device: Annotated[
         int, Meta(ge=1, le=4096, description="generations at once")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+# Prompts are read in pieces of this many tokens, so that other streams' drafts wait little.
+PREFILL_CHUNK_TOKENS = 64
+
 
 class DraftSettings(msgspec.Struct, frozen=True):
     """What the operator of a board sets about drafting."""

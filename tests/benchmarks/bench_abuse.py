@@ -22,11 +22,11 @@ import uvloop
 from shared.protocol.codec import encode
 from shared.protocol.messages import Cancel, Hello, Open, Ready, Status, Verdict
 from shared.speculation.sampling import GREEDY
+from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loopback import Verifier, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, hello_to, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.network.strangers import masked_frame, upgrade
-from verifier.server.device_limits import DeviceLimits
 
 ROUND_SECONDS = 0.02
 TICK_SECONDS = 0.005
@@ -164,7 +164,7 @@ async def measure(seconds: float) -> None:
         service = scripted_service(
             delay_seconds=lambda _: ROUND_SECONDS, max_streams_per_device=8, context_tokens=4096
         )
-        limits = DeviceLimits(max_streams=8)
+        limits = make_device_limits(max_streams=8)
         async with running_verifier(service, ("bad", "good"), device_limits=limits) as verifier:
             print(await beside(verifier, name, seconds), flush=True)
 

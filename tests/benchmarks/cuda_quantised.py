@@ -23,8 +23,9 @@ from tests.benchmarks.cuda_round import (
     replay_ms,
     round_ms,
 )
+from verifier.target.precision import Quantisation
 from verifier.torch_target.forward.torch_target import TorchTarget
-from verifier.torch_target.loading.quantisation import Quantisation, quantise
+from verifier.torch_target.loading.quantisation import quantise
 
 SHAPES = ((8, 4), (64, 4))  # streams × query tokens (drafts and one)
 

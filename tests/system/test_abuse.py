@@ -25,6 +25,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loopback import Verifier, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
 from tests.support.ends.scripted import VOCAB_SIZE, scripted_service
@@ -39,8 +40,8 @@ from tests.support.messages.misbehaviour import (
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 
 # Low enough to be met at once, high enough for a connection and some streams.
-FEW_MESSAGES = DeviceLimits(messages_per_second=300, max_streams=8)
-FEW_BYTES = DeviceLimits(bytes_per_second=64 * 1024, max_streams=1)
+FEW_MESSAGES = make_device_limits(messages_per_second=300, max_streams=8)
+FEW_BYTES = make_device_limits(bytes_per_second=64 * 1024, max_streams=1)
 TOO_MANY_MESSAGES = Error(ErrorCode.LIMIT, "more than 300 messages a second")
 TOO_MANY_BYTES = Error(ErrorCode.LIMIT, "more than 65536 bytes a second")
 
@@ -204,7 +205,7 @@ def wired(service: Any, limits: DeviceLimits) -> WiredBoard:
 async def with_wired_board(misbehave: Callable[[WiredBoard], Awaitable[None]]) -> None:
     """Let a board without a wire and without limits but its streams misbehave."""
     service = scripted_service(max_streams_per_device=8, context_tokens=64)
-    boundless = DeviceLimits(messages_per_second=10**9, bytes_per_second=10**12)
+    boundless = make_device_limits(messages_per_second=10**9, bytes_per_second=10**12)
     rounds = asyncio.create_task(service.run())
     one = wired(service, boundless)
     await one.say(hello_of(service))
@@ -288,7 +289,7 @@ def test_churn_of_streams_delays_nobody() -> None:
 
 
 def test_all_streams_of_a_device_share_its_context() -> None:
-    limits = DeviceLimits(context_tokens=1000)
+    limits = make_device_limits(context_tokens=1000)
 
     async def misbehave(verifier: Verifier) -> None:
         async with raw_board(verifier, "bad") as bad:
@@ -363,7 +364,7 @@ def test_long_answers_that_nobody_reads_take_no_more_than_their_share_of_memory(
         assert 0 == usage["bad"].num_queued_bytes
         assert 0 == sample(verifier, "device_queued_bytes", device="bad")
 
-    limits = DeviceLimits(max_streams=8)
+    limits = make_device_limits(max_streams=8)
     asyncio.run(beside_a_healthy_agent(misbehave, device_limits=limits))
     assert "device bad is cut off: more than 108304 bytes wait to be read" in caplog.messages
 

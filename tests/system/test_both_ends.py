@@ -24,14 +24,17 @@ from shared.speculation.noise import Domain
 from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
 from shared.speculation.verification import draw_dense
+from tests.support.ends.limits import (
+    make_budget_limits,
+    make_round_settings,
+    make_schedule_settings,
+)
 from tests.support.ends.two_ends import Board, TwoEnds
 from tests.support.models.cache_watch import CacheWatch
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import StreamShare
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.budget import BudgetLimits
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import Round, RoundItem
@@ -164,9 +167,9 @@ class BothEnds(RuleBasedStateMachine):
         prefill_slowdown_limit: float,
         plans_first: bool,
     ) -> None:
-        self.settings = RoundSettings(
-            schedule=ScheduleSettings(
-                limits=BudgetLimits(
+        self.settings = make_round_settings(
+            schedule=make_schedule_settings(
+                limits=make_budget_limits(
                     max_round_tokens=max_round_tokens,
                     budget_tokens=budget_tokens,
                     slowdown_limit=0.5,

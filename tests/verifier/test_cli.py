@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.support.ends.loopback import Verifier
+from tests.support.ends.loopback import Verifier, make_server
 from tests.support.ends.raw_board import raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.programs.processes import run, running
 from verifier.cli import main
 from verifier.server.device_tokens import device_of, read_tokens
-from verifier.server.server import VerifierServer
 
 # The program with a target that needs no torch; everything else is real.
 SCRIPTED = """
@@ -194,7 +193,7 @@ def test_a_signal_ends_a_running_verifier_well(tmp_path: Path, number: signal.Si
 
     async def generate(port: int) -> None:
         service = scripted_service()
-        server = VerifierServer(service, {}, heartbeat_seconds=20.0, max_connections=1)
+        server = make_server(service, {})
         verifier = Verifier(service, server, port, {"kitchen": token})
         async with raw_board(verifier, "kitchen") as board:
             await board.open()

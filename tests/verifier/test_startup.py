@@ -11,6 +11,9 @@ from shared.speculation.scripted_model import ScriptedModel
 from verifier import startup
 from verifier.config import LimitsSection, RoundsSection, StateSection, VerifierConfig
 from verifier.cost_curve.curve import CurveSubject
+from verifier.rounds.planner import RoundSettings
+from verifier.scheduling.budget import BudgetLimits
+from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.startup import (
     LoadedTarget,
@@ -19,6 +22,7 @@ from verifier.startup import (
     round_settings,
     save_curve,
 )
+from verifier.streams.stream_request import ServiceLimits
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -101,6 +105,14 @@ def test_what_a_device_may_consume_comes_from_the_limits() -> None:
 
 
 def test_a_device_may_by_default_have_what_its_streams_come_to() -> None:
-    limits = device_limits(LimitsSection())
-    assert limits.context_tokens is None
-    assert DeviceLimits(max_streams=8) == limits
+    expected = DeviceLimits(
+        messages_per_second=20_000, bytes_per_second=16 << 20, context_tokens=None, max_streams=8
+    )
+    assert expected == device_limits(LimitsSection())
+
+
+@pytest.mark.parametrize(
+    "limits", [BudgetLimits, DeviceLimits, RoundSettings, ScheduleSettings, ServiceLimits]
+)
+def test_only_the_settings_have_defaults(limits: type[msgspec.Struct]) -> None:
+    assert [] == [field.name for field in msgspec.structs.fields(limits) if not field.required]

@@ -30,11 +30,11 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     schedule: ScheduleSettings
     prefill_chunk_tokens: int  # prompt tokens that one round may hold over all streams
-    prefill_slowdown_limit: float = 1.0  # by how much prompts may lengthen the round of others
-    reserved_output_tokens: int = 256  # room for output that a stream starts with and asks for anew
-    prefix_sharing: PrefixSharing = "device"
+    prefill_slowdown_limit: float  # by how much prompts may lengthen the round of others
+    reserved_output_tokens: int  # room for output that a stream starts with and asks for anew
+    prefix_sharing: PrefixSharing
     draft_timeout_seconds: float
-    is_barrier: bool = False  # wait for every granted draft, as the GoodSpeed paper does
+    is_barrier: bool  # wait for every granted draft, as the GoodSpeed paper does
 
 
 class StreamResult(msgspec.Struct, frozen=True):

@@ -15,9 +15,6 @@ from shared.speculation.goodput import FloatArray, IntArray, expected_tokens
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
 
-# Drafts may cost nobody more than this part of his tokens per second.
-DEFAULT_SLOWDOWN_LIMIT = 0.05
-
 # Allocations tried for one round; 1,500 random fleets took 1 to 4 (see `plan_budget`).
 MAX_ALLOCATIONS = 16
 
@@ -27,9 +24,10 @@ class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_round_tokens: int
     """Drafts + one token per stream + prefill; what the engine can hold."""
-    budget_tokens: int | None = None
+    budget_tokens: int | None
     """A fixed budget, or `None` to derive it from `slowdown_limit`."""
-    slowdown_limit: float = DEFAULT_SLOWDOWN_LIMIT
+    slowdown_limit: float
+    """By how much drafts may lengthen a round for each stream, in relation to what it gains."""
 
 
 class BudgetPlan(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: BudgetLimits
     max_draft_length: int
     max_window: int
-    uses_guard: bool = True
+    uses_guard: bool  # the target goes on alone where drafts do not pay
 
 
 class Grant(msgspec.Struct, frozen=True):

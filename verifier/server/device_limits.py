@@ -1,13 +1,7 @@
 """How much one device may ask for: token buckets for messages and bytes, a sum of context tokens.
 
 Pure: `now` is an argument.  What a device has used outlives its connections, so that coming back
-refills nothing.  This module must never decide what becomes of a device that asks for more.
-
-The defaults are beyond what an honest board can say.  One with 64 streams and rounds of 5 ms gets
-64 × 200 = 12,800 verdicts a second and answers each with a Draft; half as many again are left for
-`Ready`, second Drafts, `Cancel` and `Open`.  With four tokens of 64 row entries a Draft has 1.3 kB,
-and so many of them 16 MiB.  A Draft takes 20 µs of the event loop (2 cores, 2026-11): who goes up
-to the limit takes 40 % of a core, and never more than one message's time at once.
+refills nothing. This module must never decide what becomes of a device that asks for more.
 """
 
 from __future__ import annotations
@@ -32,10 +26,10 @@ QUEUED_BYTES = 1 << 20
 class DeviceLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator allows each device."""
 
-    messages_per_second: int = 20_000
-    bytes_per_second: int = 16 << 20
-    context_tokens: int | None = None  # prompts and most output of all streams; None: any
-    max_streams: int = 64
+    messages_per_second: int
+    bytes_per_second: int
+    context_tokens: int | None  # prompts and most output of all streams; None: any
+    max_streams: int
 
     @property
     def burst_messages(self) -> float:

@@ -45,7 +45,6 @@ MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
 # A page of metrics is shown again for so many times as long as it took to make: however often it is
 # asked for, that takes no more than 5 % of the event loop.
 PAGE_REUSE = 20
-_ANY_LIMITS = DeviceLimits()
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -59,7 +58,7 @@ class VerifierServer:
         *,
         heartbeat_seconds: float,
         max_connections: int,
-        device_limits: DeviceLimits = _ANY_LIMITS,
+        device_limits: DeviceLimits,
     ) -> None:
         self._service = service
         self._tokens = tokens

@@ -22,7 +22,7 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_prompt_tokens: int
     max_tokens: int
     max_streams_per_device: int
-    grace_seconds: float = 120.0  # for a board to come back to its streams; 0: they end with it
+    grace_seconds: float  # for a board to come back to its streams; 0: they end with it
 
 
 def stream_request(

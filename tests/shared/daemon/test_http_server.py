@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from shared.daemon.http_server import bearer_token, listen
+from tests.support.ends.loopback import make_server
 from tests.support.ends.scripted import scripted_service
-from verifier.server.server import VerifierServer
 
 
 def test_who_connects_before_the_verifier_serves_is_served_when_it_does() -> None:
@@ -21,9 +21,7 @@ def test_who_connects_before_the_verifier_serves_is_served_when_it_does() -> Non
             asking = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/healthz"))
             await asyncio.sleep(0.05)
             assert not asking.done()
-            server = VerifierServer(
-                scripted_service(), {}, heartbeat_seconds=20.0, max_connections=1
-            )
+            server = make_server(scripted_service(), {})
             await server.start(sockets)
             try:
                 async with await asking as reply:

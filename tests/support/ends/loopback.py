@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -13,14 +13,19 @@ from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from shared.daemon.http_server import listen
 from shared.protocol.messages import ChatMessage
+from tests.support.ends.limits import (
+    make_budget_limits,
+    make_device_limits,
+    make_round_settings,
+    make_schedule_settings,
+)
+from verifier.config import LimitsSection
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import ServiceLimits, VerifierService
 from verifier.policies import DraftLengthPolicy, FixedPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.budget import BudgetLimits
-from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import new_token
 from verifier.server.gauges import PlannerGauges
@@ -57,9 +62,9 @@ def round_settings(
     is_barrier: bool = False,
 ) -> RoundSettings:
     """Settings that let boards draft as much as they can."""
-    return RoundSettings(
-        schedule=ScheduleSettings(
-            limits=BudgetLimits(max_round_tokens=1024, budget_tokens=budget_tokens),
+    return make_round_settings(
+        schedule=make_schedule_settings(
+            limits=make_budget_limits(max_round_tokens=1024, budget_tokens=budget_tokens),
             max_draft_length=max_draft_length,
             max_window=max_window,
             uses_guard=uses_guard,
@@ -95,6 +100,7 @@ def make_service(
             max_prompt_tokens=target.context_tokens,
             max_tokens=target.context_tokens,
             max_streams_per_device=max_streams_per_device,
+            grace_seconds=LimitsSection().grace_seconds,
         ),
         metrics,
     )
@@ -102,19 +108,37 @@ def make_service(
     return service
 
 
+def make_server(
+    service: VerifierService,
+    tokens: Mapping[str, str],
+    *,
+    heartbeat_seconds: float = 20.0,
+    max_connections: int = 100,
+    device_limits: DeviceLimits | None = None,
+) -> VerifierServer:
+    """A port that is not served yet; `tokens` maps devices to hashes."""
+    return VerifierServer(
+        service,
+        tokens,
+        heartbeat_seconds=heartbeat_seconds,
+        max_connections=max_connections,
+        device_limits=device_limits or make_device_limits(),
+    )
+
+
 @asynccontextmanager
 async def running_verifier(
     service: VerifierService,
     devices: Sequence[str] = ("board",),
     port: int = 0,
-    device_limits: DeviceLimits = DeviceLimits(),  # noqa: B008 - frozen
+    device_limits: DeviceLimits | None = None,
     max_connections: int = 100,
     heartbeat_seconds: float = 20.0,
 ) -> AsyncIterator[Verifier]:
     """Serve `service`; every device has a token."""
     made = {device: new_token(device, bytes(range(32))) for device in devices}
     known = dict(line.split() for _, line in made.values())
-    server = VerifierServer(
+    server = make_server(
         service,
         known,
         heartbeat_seconds=heartbeat_seconds,

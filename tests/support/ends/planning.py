@@ -11,13 +11,16 @@ from shared.protocol.text import TextAssembler
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import scripted_token_bytes
 from shared.speculation.sparse_row import SparseRow
+from tests.support.ends.limits import (
+    make_budget_limits,
+    make_round_settings,
+    make_schedule_settings,
+)
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftLengthPolicy, FixedPolicy
 from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.planner import RoundPlanner, RoundSettings, StreamResult
-from verifier.scheduling.budget import BudgetLimits
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
@@ -78,9 +81,11 @@ def make_planner(
 ) -> RoundPlanner:
     """A planner that lets boards draft 4 tokens at a time, unless told otherwise."""
     return RoundPlanner(
-        RoundSettings(
-            schedule=ScheduleSettings(
-                limits=BudgetLimits(max_round_tokens=max_round_tokens, budget_tokens=budget_tokens),
+        make_round_settings(
+            schedule=make_schedule_settings(
+                limits=make_budget_limits(
+                    max_round_tokens=max_round_tokens, budget_tokens=budget_tokens
+                ),
                 max_draft_length=max_draft_length,
                 max_window=max_window,
                 uses_guard=uses_guard,

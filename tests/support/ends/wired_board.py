@@ -12,12 +12,13 @@ from aiohttp import WSMessage, WSMsgType
 
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.messages import AgentMessage, VerifierMessage
+from tests.support.ends.limits import make_device_limits
 from verifier.engine.service import VerifierService
 from verifier.server.connection import DeviceConnection
-from verifier.server.device_limits import DeviceLimits, DeviceUsage
+from verifier.server.device_limits import DeviceUsage
 
 # So that no limit is met: fuzzed messages come as fast as they can.
-BOUNDLESS = DeviceLimits(messages_per_second=10**9, bytes_per_second=10**12)
+BOUNDLESS = make_device_limits(messages_per_second=10**9, bytes_per_second=10**12)
 _CLOSED = WSMessage(WSMsgType.CLOSED, None, None)
 
 

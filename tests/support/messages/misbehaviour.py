@@ -53,7 +53,7 @@ HEALTHY = GenerationRequest(
 async def beside_a_healthy_agent(
     misbehave: Callable[[Verifier], Coroutine[Any, Any, None]],
     *,
-    device_limits: DeviceLimits = DeviceLimits(),  # noqa: B008 - frozen
+    device_limits: DeviceLimits | None = None,
     **service_options: Any,
 ) -> None:
     """Let a device `bad` misbehave while another generates.

@@ -19,13 +19,16 @@ from edge_agent.drafting.drafter_choice import DrafterChoice, DrafterRates
 from edge_agent.drafting.settings import DraftSettings
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
+from tests.support.ends.limits import (
+    make_budget_limits,
+    make_round_settings,
+    make_schedule_settings,
+)
 from tests.support.ends.two_ends import Board, TwoEnds
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies.goodspeed import GoodspeedPolicy
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.budget import BudgetLimits
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import Round
 from verifier.target.scripted_target import ScriptedTarget
@@ -209,13 +212,15 @@ def _request(text: Text) -> StreamRequest:
 
 def _planner(speeds: Speeds) -> RoundPlanner:
     longest = speeds.round_seconds + 64 * speeds.round_token_seconds
-    schedule = ScheduleSettings(
-        limits=BudgetLimits(max_round_tokens=1024, budget_tokens=24),
+    schedule = make_schedule_settings(
+        limits=make_budget_limits(max_round_tokens=1024, budget_tokens=24),
         max_draft_length=16,
         max_window=32,
     )
     return RoundPlanner(
-        RoundSettings(schedule=schedule, prefill_chunk_tokens=512, draft_timeout_seconds=10.0),
+        make_round_settings(
+            schedule=schedule, prefill_chunk_tokens=512, draft_timeout_seconds=10.0
+        ),
         GoodspeedPolicy(),
         CostCurve.from_samples([(1, 64, speeds.round_seconds), (65, 64, longest)]),
         BlockPool(NUM_BLOCKS, BLOCK_TOKENS),

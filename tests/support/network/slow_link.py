@@ -16,13 +16,16 @@ from edge_agent.drafting.settings import DraftSettings
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
+from tests.support.ends.limits import (
+    make_budget_limits,
+    make_round_settings,
+    make_schedule_settings,
+)
 from tests.support.ends.two_ends import Board, TwoEnds
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.budget import BudgetLimits
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import Round
 from verifier.target.scripted_target import ScriptedTarget
@@ -179,9 +182,9 @@ class _Clockwork:
 def _planner(world: World) -> RoundPlanner:
     """Waiting: a round starts when the whole draft for it is there, and nobody drafts beyond."""
     is_waiting = world.arm == "waiting"
-    settings = RoundSettings(
-        schedule=ScheduleSettings(
-            limits=BudgetLimits(max_round_tokens=512),
+    settings = make_round_settings(
+        schedule=make_schedule_settings(
+            limits=make_budget_limits(max_round_tokens=512),
             max_draft_length=world.max_draft_length,
             max_window=world.max_draft_length if is_waiting else world.max_window,
         ),

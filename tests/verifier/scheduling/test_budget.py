@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.speculation.goodput import expected_tokens
+from tests.support.ends.limits import make_budget_limits
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import (
     FixedPolicy,
@@ -32,7 +33,7 @@ def linear_curve(fixed_seconds: float, token_seconds: float) -> CostCurve:
 
 
 def limits(slowdown_limit: float = 0.05, max_round_tokens: int = 1_000) -> BudgetLimits:
-    return BudgetLimits(max_round_tokens=max_round_tokens, slowdown_limit=slowdown_limit)
+    return make_budget_limits(max_round_tokens=max_round_tokens, slowdown_limit=slowdown_limit)
 
 
 def slows_nobody(
@@ -99,7 +100,7 @@ def test_the_engine_bounds_the_round_prefill_included() -> None:
 
 
 def test_a_set_budget_is_taken_as_it_is() -> None:
-    setting = BudgetLimits(max_round_tokens=30, budget_tokens=7)
+    setting = make_budget_limits(max_round_tokens=30, budget_tokens=7)
     dear = linear_curve(0.001, 1.0)
     assert 7 == plan_budget([share()], GoodspeedPolicy(), dear, 0, setting).budget_tokens
     many = [share()] * 28

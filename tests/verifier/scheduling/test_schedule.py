@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from shared.protocol.draft_path import DraftPath, DraftToken
+from tests.support.ends.limits import make_budget_limits, make_schedule_settings
 from tests.support.ends.planning import make_curve, make_stream
 from verifier.policies import FixedPolicy, StreamShare
-from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.draft_payoff import SMALLEST_SURVIVAL_ON_THE_WAY, worthwhile_depth
 from verifier.scheduling.schedule import Grant, Schedule, ScheduleSettings, schedule
 from verifier.streams.probe_clock import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH
@@ -36,8 +36,8 @@ def settings(
     max_window: int = 100,
     uses_guard: bool = False,
 ) -> ScheduleSettings:
-    return ScheduleSettings(
-        limits=BudgetLimits(max_round_tokens=max_round_tokens, budget_tokens=budget_tokens),
+    return make_schedule_settings(
+        limits=make_budget_limits(max_round_tokens=max_round_tokens, budget_tokens=budget_tokens),
         max_draft_length=max_draft_length,
         max_window=max_window,
         uses_guard=uses_guard,

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES
+from tests.support.ends.limits import make_device_limits
 from verifier.server.device_limits import (
     CONNECTION_COST,
     OPEN_COST,
     QUEUED_BYTES,
-    DeviceLimits,
     DeviceUsage,
     TokenBucket,
 )
@@ -59,7 +59,7 @@ def test_no_more_is_taken_than_burst_and_rate_allow(
 
 
 def test_a_board_with_64_streams_in_rounds_of_5_ms_meets_no_limit() -> None:
-    limits = DeviceLimits(max_streams=MAX_STREAMS)
+    limits = make_device_limits(max_streams=MAX_STREAMS)
     usage = DeviceUsage(limits, 0.0)
     usage.take_messages(CONNECTION_COST + MAX_STREAMS * OPEN_COST, 0.0)
     usage.take_bytes(MAX_STREAMS * MAX_MESSAGE_BYTES, 0.0)
@@ -71,13 +71,13 @@ def test_a_board_with_64_streams_in_rounds_of_5_ms_meets_no_limit() -> None:
 
 
 def test_a_link_that_stood_still_for_a_second_may_deliver_it_all() -> None:
-    usage = DeviceUsage(DeviceLimits(max_streams=MAX_STREAMS), 0.0)
+    usage = DeviceUsage(make_device_limits(max_streams=MAX_STREAMS), 0.0)
     usage.take_messages(20_000, 10.0)
     usage.take_bytes(16 << 20, 10.0)
 
 
 def test_too_many_messages_are_one_sentence() -> None:
-    usage = DeviceUsage(DeviceLimits(messages_per_second=10, max_streams=1), 0.0)
+    usage = DeviceUsage(make_device_limits(messages_per_second=10, max_streams=1), 0.0)
     usage.take_messages(int(usage.limits.burst_messages), 0.0)
     with pytest.raises(RemoteProtocolError, match=r"^more than 10 messages a second$") as caught:
         usage.take_messages(1, 0.0)
@@ -85,7 +85,7 @@ def test_too_many_messages_are_one_sentence() -> None:
 
 
 def test_too_many_bytes_are_one_sentence() -> None:
-    usage = DeviceUsage(DeviceLimits(bytes_per_second=1000, max_streams=1), 0.0)
+    usage = DeviceUsage(make_device_limits(bytes_per_second=1000, max_streams=1), 0.0)
     usage.take_bytes(2000 + MAX_MESSAGE_BYTES, 0.0)
     with pytest.raises(RemoteProtocolError, match=r"^more than 1000 bytes a second$") as caught:
         usage.take_bytes(1, 0.0)
@@ -94,15 +94,15 @@ def test_too_many_bytes_are_one_sentence() -> None:
 
 def test_coming_back_refills_nothing() -> None:
     """The usage is the device's, not the connection's: a second one begins where it stands."""
-    usage = DeviceUsage(DeviceLimits(messages_per_second=10, max_streams=1), 0.0)
+    usage = DeviceUsage(make_device_limits(messages_per_second=10, max_streams=1), 0.0)
     usage.take_messages(CONNECTION_COST, 0.0)
     with pytest.raises(RemoteProtocolError):
         usage.take_messages(CONNECTION_COST, 1.0)
 
 
 def test_context_is_limited_where_the_operator_says_so() -> None:
-    DeviceUsage(DeviceLimits(), 0.0).check_context(1 << 40)
-    usage = DeviceUsage(DeviceLimits(context_tokens=100), 0.0)
+    DeviceUsage(make_device_limits(), 0.0).check_context(1 << 40)
+    usage = DeviceUsage(make_device_limits(context_tokens=100), 0.0)
     usage.check_context(100)
     sentence = "^the device's streams may come to 101 tokens, beyond 100$"
     with pytest.raises(RemoteProtocolError, match=sentence) as caught:
@@ -111,4 +111,4 @@ def test_context_is_limited_where_the_operator_says_so() -> None:
 
 
 def test_every_stream_may_have_its_longest_answer_queued() -> None:
-    assert QUEUED_BYTES + 64 * 6000 == DeviceLimits(max_streams=64).queued_bytes(6000)
+    assert QUEUED_BYTES + 64 * 6000 == make_device_limits(max_streams=64).queued_bytes(6000)

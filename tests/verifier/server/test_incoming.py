@@ -11,7 +11,8 @@ from aiohttp import WebSocketError, WSMessage, WSMsgType
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
 from shared.protocol.messages import AgentMessage, Open, Ready, Resume
-from verifier.server.device_limits import OPEN_COST, DeviceLimits, DeviceUsage
+from tests.support.ends.limits import make_device_limits
+from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.incoming import Incoming
 
 READY = WSMessage(WSMsgType.BINARY, encode(Ready(3)), None)
@@ -38,7 +39,7 @@ class Usage(DeviceUsage):
     """Keeps what was paid."""
 
     def __init__(self) -> None:
-        super().__init__(DeviceLimits(), 0.0)
+        super().__init__(make_device_limits(), 0.0)
         self.costs: list[int] = []
 
     def take_messages(self, cost: int, now: float) -> None:

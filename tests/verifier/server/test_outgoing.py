@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.ends.limits import make_device_limits
 from verifier.server import outgoing
-from verifier.server.device_limits import DeviceLimits, DeviceUsage
+from verifier.server.device_limits import DeviceUsage
 from verifier.server.outgoing import Outgoing, Overrun
 
 
@@ -29,7 +30,7 @@ class Socket:
 
 
 def make(socket: Any, max_bytes: int = 1000) -> tuple[Outgoing, DeviceUsage, list[int]]:
-    usage = DeviceUsage(DeviceLimits(), 0.0)
+    usage = DeviceUsage(make_device_limits(), 0.0)
     sent: list[int] = []
     return Outgoing(socket, usage, max_bytes, sent.append), usage, sent
 

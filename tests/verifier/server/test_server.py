@@ -14,13 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared.daemon.http_server import listen
 from shared.protocol.vocabulary import VOCABULARY_PATH, unpack_vocabulary
-from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.limits import make_device_limits
+from tests.support.ends.loopback import Verifier, make_server, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
-from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import new_token
-from verifier.server.server import MAX_CONNECTIONS_PER_DEVICE, VerifierServer
+from verifier.server.server import MAX_CONNECTIONS_PER_DEVICE
 
 DEVICES = ("kitchen", "garage")
 
@@ -32,7 +32,7 @@ async def serving(
     service = scripted_service()
     made = {device: new_token(device, bytes(range(32))) for device in devices}
     known = dict(line.split() for _, line in made.values())
-    server = VerifierServer(service, known, heartbeat_seconds=20.0, max_connections=max_connections)
+    server = make_server(service, known, max_connections=max_connections)
     try:
         sockets = listen("127.0.0.1", 0)
         await server.start(sockets)
@@ -156,7 +156,7 @@ def test_a_connection_that_is_no_websocket_takes_no_place() -> None:
 def test_it_may_stop_as_soon_as_it_has_started_and_twice() -> None:
     async def start_and_stop() -> None:
         service = scripted_service()
-        server = VerifierServer(service, {}, heartbeat_seconds=20.0, max_connections=1)
+        server = make_server(service, {})
         await server.start(listen("127.0.0.1", 0))
         await server.stop()
         await server.stop()
@@ -188,9 +188,7 @@ def test_a_board_that_answers_no_ping_is_let_go() -> None:
     async def silence() -> float:
         service = scripted_service()
         token, line = new_token("kitchen", bytes(range(32)))
-        server = VerifierServer(
-            service, dict([line.split()]), heartbeat_seconds=0.4, max_connections=1
-        )
+        server = make_server(service, dict([line.split()]), heartbeat_seconds=0.4)
         sockets = listen("127.0.0.1", 0)
         await server.start(sockets)
         port = sockets[0].getsockname()[1]
@@ -257,7 +255,7 @@ def test_metrics_that_are_asked_for_all_the_time_are_not_made_all_the_time() -> 
 
 def test_what_a_device_asks_over_http_counts_as_messages_of_it() -> None:
     async def statuses() -> list[int]:
-        limits = DeviceLimits(messages_per_second=10)
+        limits = make_device_limits(messages_per_second=10)
         async with (
             running_verifier(scripted_service(), DEVICES, device_limits=limits) as verifier,
             aiohttp.ClientSession(f"http://127.0.0.1:{verifier.port}") as session,

@@ -13,13 +13,14 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
+from verifier.target.precision import Quantisation
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_reading import reading_once
 from verifier.torch_target.loading.kv_memory import CacheTokens, check_cache_tokens
 from verifier.torch_target.loading.model_memory import cache_tokens, gpu_has_room
-from verifier.torch_target.loading.quantisation import Quantisation, check_can_quantise, quantise
+from verifier.torch_target.loading.quantisation import check_can_quantise, quantise
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 from verifier.torch_target.loading.torch_device import choose_device, choose_dtype
 

@@ -1,0 +1,34 @@
+"""Settings and limits of the verifier's parts: as by default, but for what a test names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from verifier.config import LimitsSection, RoundsSection
+from verifier.rounds.planner import RoundSettings
+from verifier.scheduling.budget import BudgetLimits
+from verifier.scheduling.schedule import ScheduleSettings
+from verifier.server.device_limits import DeviceLimits
+from verifier.startup import device_limits, round_settings
+
+_ROUNDS = round_settings(RoundsSection())
+# Scripted verifiers take as many from a device, see `scripted_service`.
+_DEVICE = device_limits(LimitsSection(max_streams_per_device=64))
+
+
+def make_round_settings(**changes: Any) -> RoundSettings:
+    return replace(_ROUNDS, **changes)
+
+
+def make_schedule_settings(**changes: Any) -> ScheduleSettings:
+    return replace(_ROUNDS.schedule, **changes)
+
+
+def make_budget_limits(**changes: Any) -> BudgetLimits:
+    return replace(_ROUNDS.schedule.limits, **changes)
+
+
+def make_device_limits(**changes: Any) -> DeviceLimits:
+    return replace(_DEVICE, **changes)
