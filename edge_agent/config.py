@@ -131,7 +131,7 @@ class ApiSection(Section, frozen=True):
     ] = None
 
     def unfit(self) -> Iterator[tuple[str, str]]:
-        """Nobody on the network gets in without a key."""
+        """No client on the network gets in without a key."""
         if self.token_file is None and not is_loopback(self.host):
             yield "host", "a loopback address as long as api.token_file is not set"
 

@@ -68,7 +68,7 @@ def chat(url: str, api_token: str | None, plain: bool, system: str | None, **opt
     """Talk to the target model through this board.
 
     In a terminal it is a conversation: plain text was drafted on the board and accepted, underlined
-    text is the target's own.  In a pipe it reads one prompt from standard input until its end and
+    text is the target's own. In a pipe it reads one prompt from standard input until its end and
     writes the answer, nothing else.
     """
     conversation = Conversation(system, _request_fields(options))

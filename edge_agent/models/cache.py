@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _num_bytes: None) -> str:
-    """Return the hex digest of a file, calling `on_bytes(bytes so far)` on the way."""
+    """The hex digest of a file, calling `on_bytes(bytes so far)` on the way."""
     digest = hashlib.sha256()
     num_bytes = 0
     with path.open("rb") as file:
@@ -35,7 +35,7 @@ def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _num_bytes: N
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Return the digest in the file beside the model, None where there is none."""
+    """The digest in the file beside the model, None where there is none."""
     try:
         words = _checksum_path(path).read_text(encoding="utf-8").split()
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def recorded_sha256(path: Path) -> str | None:
 def install(finished: Path, path: Path, sha256: str) -> None:
     """Move a finished file of the same file system to `path`, its checksum first.
 
-    Whoever sees the model sees its checksum; a power cut leaves the old files or the new ones.
+    A process that sees the model sees its checksum, and a power cut leaves no half of either.
     """
     checksum = finished.with_suffix(".sha256")
     checksum.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")

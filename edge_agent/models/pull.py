@@ -64,7 +64,7 @@ def pull(
     requantise: Requantise = requantise_with_llama,
     presets: Mapping[str, Preset] = PRESETS,
 ) -> Path:
-    """Return the checked file of a model, downloading or making it first where it is missing.
+    """The checked file of a model, downloading or making it first where it is missing.
 
     Whatever interrupts it, the cache holds whole and checked files only.
 
@@ -81,7 +81,7 @@ def pull(
     try:
         with work_dir(cache_dir, announce_wait) as directory:
             return _Pull(cache_dir, directory, progress, download, requantise, presets).run(preset)
-    except OSError as error:  # a full disk, a directory of somebody else
+    except OSError as error:  # a full disk, a directory of another user
         raise ModelError(f"cannot keep {preset.name} in {cache_dir}: {error.strerror}") from error
 
 

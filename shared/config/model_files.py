@@ -1,7 +1,7 @@
 """Where model files are: a name in the cache directory of this user, or a path.
 
 Both sides look here, so that on one machine the verifier's target and the board's draft may be
-the same file.  This module must never write or fetch anything.
+the same file. This module must never write or fetch anything.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Between a listening port and an HTTP server: every connection is counted and bounded in time.
 
-An HTTP server waits: for a request that does not come, for an answer that nobody reads.  A
+An HTTP server waits: for a request that does not come, for an answer that no client reads. A
 `ConnectionGate` hands each connection on to the server's own handler and ends those that only take
-room.  When too many ask for nothing, the oldest one goes, of the address that has most: a flood
+room. When too many ask for nothing, the oldest one goes, of the address that has most: a flood
 closes its own connections, not those of others.
 
 Sans I/O: the event loop calls a `GatedConnection` as its protocol, and `call_later` and `time` are
-the loop's.  This module must never look into what is said.
+the loop's. This module must never look into what is said.
 """
 
 from __future__ import annotations
@@ -150,8 +150,6 @@ class GatedConnection:
             if self._transport is not None:
                 self._enter_idle()
 
-    # --- what the event loop calls -------------------------------------------------------------
-
     def connection_made(self, transport: Transport) -> None:
         self._transport = transport
         peer = transport.get_extra_info("peername")
@@ -183,8 +181,6 @@ class GatedConnection:
         self._end_stall()
         self._transport = self.on_bytes = None
         self._handler.connection_lost(error)
-
-    # --- private -------------------------------------------------------------------------------
 
     def _enter_idle(self) -> None:
         limit = self._gate.limits.idle_seconds

@@ -29,7 +29,7 @@ BACKLOG = 1024
 REQUEST_SECONDS = 15.0
 # While the other end reads nothing of what waits for it.
 STALL_SECONDS = 30.0
-# Whoever watches over the program asks here, and is answered however much there is to do.
+# Asked by what watches over the program, and answered however much there is to do.
 HEALTH_PATH = "/healthz"
 
 
@@ -39,14 +39,15 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
     Raises:
         OSError: the host is not known, or an address cannot be listened on.
     """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+    addresses = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
     listening: list[socket.socket] = []
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, _, _, _, address in dict.fromkeys(addresses):
             listening.append(socket.create_server(address, family=family, backlog=BACKLOG))
     except OSError:
-        for one in listening:
-            one.close()
+        for opened in listening:
+            opened.close()
         raise
     return tuple(listening)
 

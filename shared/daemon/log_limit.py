@@ -1,4 +1,4 @@
-"""Warnings that come once a minute, however often there is a reason: a log that nobody can flood.
+"""Warnings that come once a minute, however often there is a reason: no device floods the log.
 
 Pure: `now` is an argument.
 """

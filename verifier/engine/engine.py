@@ -1,8 +1,8 @@
 """The engine loop: plan a round, let the target run it in one thread, settle it, hand verdicts out.
 
 The planner lives on the event loop and the target in the thread, so neither needs a lock and
-the loop is never blocked.  While the target works nobody waits for it to be told what it did
-before: verdicts are encoded and sent when the next round runs already.  This module must never
+the loop is never blocked. While the target works no board waits for it to be told what it did
+before: verdicts are encoded and sent when the next round runs already. This module must never
 decide anything itself.
 """
 
@@ -56,7 +56,7 @@ class _Running(msgspec.Struct, frozen=True):
 
 
 class _Settled(msgspec.Struct, frozen=True):
-    """A round that is over, but nobody was told."""
+    """A round that is over, but no board was told."""
 
     results: list[StreamResult]
     running: _Running
@@ -112,8 +112,6 @@ class Engine:
                 else:
                     await self._wait_for_work()
         self._is_stopping = False
-
-    # --- private -------------------------------------------------------------------------------
 
     def _start_round(self, thread: ThreadPoolExecutor) -> _Running | None:
         if self._is_stopping:

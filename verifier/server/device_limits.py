@@ -1,6 +1,6 @@
 """How much one device may ask for: token buckets for messages and bytes, a sum of context tokens.
 
-Pure: `now` is an argument.  What a device has used outlives its connections, so that coming back
+Pure: `now` is an argument. What a device has used outlives its connections, so that coming back
 refills nothing. This module must never decide what becomes of a device that asks for more.
 """
 
@@ -14,8 +14,8 @@ from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 
 # A link that stood still delivers at once what was said meanwhile.
 BURST_SECONDS = 2.0
-# What costs more work than a Draft, counted in messages.  Open and Cancel together take 250 µs, a
-# short prompt's tokens included.  A connection costs an upgrade, a greeting and two lines of the
+# What costs more work than a Draft, counted in messages. Open and Cancel together take 250 µs, a
+# short prompt's tokens included. A connection costs an upgrade, a greeting and two lines of the
 # log; boards come back with growing pauses, from half a second on.
 OPEN_COST = 16
 CONNECTION_COST = 1000
