@@ -15,6 +15,7 @@ import msgspec
 
 from edge_agent.drafting.ngram_index import NgramIndex
 from edge_agent.drafting.survival_rates import SurvivalRates
+from shared.speculation.goodput import expected_tokens
 
 LONGEST_NGRAM = 8
 # By matched tokens, more than the last as the last: SmolLM2-135M, 20 prompts of five domains.
@@ -50,14 +51,14 @@ def looking_up_pays(
     """Whether the token that was looked up should stand here, not the model's.
 
     The model draws `model_tokens` in the time of one round, and `room` tokens are wanted. With its
-    rate m, k of its tokens in a row are worth G(k) = m + m² + … + m^k tokens of output; behind a
-    token looked up, of rate n, the same time of the model is worth n (1 + G(k')): k' is k - 1 where
-    the room ends the draft, and k where time does. In the first case that asks for n > m, in the
-    second for less, and for next to nothing of a model that is still reading (k = 0).
+    rate m, k of its tokens in a row are worth µ(k) - 1 = m + m² + … + m^k tokens of output; behind
+    a token looked up, of rate n, the same time of the model is worth n µ(k'): k' is k - 1 where the
+    room ends the draft, and k where time does. In the first case that asks for n > m, in the second
+    for less, and for next to nothing of a model that is still reading (k = 0).
     """
-    instead = _worth(model_rate, min(model_tokens, room))
-    behind = _worth(model_rate, min(model_tokens, room - 1))
-    return ngram_rate * (1.0 + behind) > instead
+    instead = expected_tokens(model_rate, max(min(model_tokens, room), 0.0)) - 1.0
+    behind = expected_tokens(model_rate, max(min(model_tokens, room - 1), 0.0))
+    return ngram_rate * behind > instead
 
 
 class DrafterChoice:
@@ -143,8 +144,3 @@ class _Origin(msgspec.Struct, frozen=True):
 
     is_model: bool
     rate: float
-
-
-def _worth(rate: float, num_tokens: float) -> float:
-    """Expected tokens of output from that many draft tokens in a row."""
-    return rate * (1.0 - math.pow(rate, num_tokens)) / (1.0 - rate) if num_tokens > 0 else 0.0
