@@ -72,7 +72,7 @@ class DraftingLoop:
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
         stream.look_up = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
-        stream.has_model = False
+        stream.leave_slot()
         self._streams.append(stream)
         if stream.settings.has_model:
             self._waiting.append(stream)
@@ -87,7 +87,7 @@ class DraftingLoop:
             self._waiting.remove(stream)
         elif stream in self._slots:
             self._slots[self._slots.index(stream)] = None
-            stream.version += 1  # what is being computed for it is for nobody
+            stream.leave_slot()
             self._fill_slots()
             self._stop_if_futile()
             self._work.set()
@@ -128,13 +128,13 @@ class DraftingLoop:
             self._drafter.interrupt()
 
     def _is_futile(self, slot: int, stream: AgentStream, step: DraftStep) -> bool:
-        return self._slots[slot] is not stream or stream.is_overtaken(step)
+        return self._slots[slot] is not stream or stream.feed.is_overtaken(step.num_tokens)
 
     def _fill_slots(self) -> None:
         for slot, stream in enumerate(self._slots):
             if stream is None and self._waiting:
                 self._slots[slot] = first = self._waiting.pop(0)
-                first.has_model = True
+                first.take_slot()
 
     def _jobs(self) -> list[_Job]:
         jobs = []

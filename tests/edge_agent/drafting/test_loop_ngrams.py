@@ -58,7 +58,7 @@ def test_a_stream_is_ready_and_drafts_while_the_model_has_not_read_a_token() -> 
         assert (0, "ready", []) == await board.next()
         board.verdict(stream, 3, window=4)
         assert (0, "draft", [4, 5, 6, 7]) == await board.next()
-        assert 0 == stream.num_fed_tokens
+        assert 0 == stream.feed.num_fed_tokens
 
     play(FaultyDrafter(), scene)
 
@@ -84,7 +84,7 @@ def test_a_stream_that_waits_for_a_slot_repeats_and_then_gets_the_model() -> Non
         assert (1, "ready", []) == await board.next()
         board.verdict(second, 3, window=2)
         assert (1, "draft", [4, 5]) == await board.next()
-        assert 0 == second.num_fed_tokens
+        assert 0 == second.feed.num_fed_tokens
         board.loop.remove(first)
         board.verdict(second, 45)  # seen never before: the model draws
         assert (1, "draft", greedy(second, 2)) == await board.next()

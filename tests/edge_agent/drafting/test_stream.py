@@ -9,8 +9,9 @@ import pytest
 
 from edge_agent.drafting.draw import DrawSpec, path_seed
 from edge_agent.drafting.settings import DraftSettings
+from edge_agent.drafting.slot_feed import READY_WITHIN_TOKENS
 from edge_agent.drafting.step import DraftStep
-from edge_agent.drafting.stream import READY_WITHIN_TOKENS, AgentStream
+from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_packing import unpack_rows
@@ -185,7 +186,7 @@ def test_the_board_is_ready_one_small_batch_behind(
         stream.fed(step, None, 0.1, 0.0)
         steps += 1
     assert num_steps == steps
-    assert stream.num_tokens - stream.num_fed_tokens <= min(READY_WITHIN_TOKENS, chunk)
+    assert stream.num_tokens - stream.feed.num_fed_tokens <= min(READY_WITHIN_TOKENS, chunk)
     assert not stream.becomes_ready()  # once
 
 
@@ -197,7 +198,7 @@ def test_a_board_that_is_ready_keeps_up_without_a_window() -> None:
     for token_id in range(30, 60):
         verdict(stream, token_id, window=0)
         read(stream)
-        assert stream.num_tokens - stream.num_fed_tokens <= READY_WITHIN_TOKENS
+        assert stream.num_tokens - stream.feed.num_fed_tokens <= READY_WITHIN_TOKENS
 
 
 def test_a_prompt_that_fills_the_boards_context_is_not_read() -> None:
@@ -324,7 +325,7 @@ def test_accepted_drafts_and_the_targets_own_token_are_committed() -> None:
     committed = verdict(stream, 40, accepted=2)
     assert Committed((31, 32, 40), 2, 3, num_dead=1, num_survived=2) == committed
     assert ([20, 31, 32, 40], []) == (stream.output_ids, live_ids(stream))
-    assert (4, 8) == (stream.path.base, stream.num_fed_tokens)
+    assert (4, 8) == (stream.path.base, stream.feed.num_fed_tokens)
     step, _ = draw_step(stream)
     assert (8, (40,)) == (step.num_kept_tokens, step.token_ids)
 
@@ -420,7 +421,7 @@ def test_a_draw_on_a_dead_path_is_dropped_with_what_was_fed() -> None:
     step, _ = draw_step(stream)
     verdict(stream, 40)
     assert [] == stream.fed(step, DraftToken(34), 0.1, 0.0)
-    assert ([], 6) == (unsent_ids(stream), stream.num_fed_tokens)
+    assert ([], 6) == (unsent_ids(stream), stream.feed.num_fed_tokens)
 
 
 def test_a_draw_for_a_position_that_was_decided_is_dropped_but_its_feed_counts() -> None:
@@ -429,7 +430,7 @@ def test_a_draw_for_a_position_that_was_decided_is_dropped_but_its_feed_counts()
     step, _ = draw_step(stream)
     verdict(stream, 40, accepted=3)
     assert [] == stream.fed(step, DraftToken(34), 0.1, 0.0)
-    assert ([], 9) == (unsent_ids(stream), stream.num_fed_tokens)
+    assert ([], 9) == (unsent_ids(stream), stream.feed.num_fed_tokens)
     following, _ = draw_step(stream)
     assert (40,) == following.token_ids
 
@@ -567,7 +568,7 @@ def test_without_a_window_a_rejection_path_starts_over() -> None:
     draft(stream, 31, 32, 33, 34, 35)
     verdict(stream, accepted=2, draft_length=0, window=0)
     assert ([], []) == (live_ids(stream), unsent_ids(stream))
-    assert (3, 4, 8) == (len(stream.output_ids), stream.path.base, stream.num_fed_tokens)
+    assert (3, 4, 8) == (len(stream.output_ids), stream.path.base, stream.feed.num_fed_tokens)
     verdict(stream, 40, draft_length=3, window=7)
     (sent,) = draft(stream, 41, 42, 43)
     assert (4, 4) == (sent.base, sent.position)
@@ -611,7 +612,7 @@ def test_what_was_computed_for_a_lost_slot_is_dropped() -> None:
     step, _ = draw_step(stream)
     stream.restart_feeding()
     assert [] == stream.fed(step, DraftToken(31), 0.1, 0.0)
-    assert 0 == stream.num_fed_tokens
+    assert 0 == stream.feed.num_fed_tokens
 
 
 def test_a_board_that_must_read_first_sends_what_it_has() -> None:
@@ -688,7 +689,7 @@ def test_a_reopened_stream_keeps_its_output_and_nothing_of_its_drafts(mode: Acce
         live_ids(stream),
         unsent_ids(stream),
         stream.window,
-        stream.num_fed_tokens,
+        stream.feed.num_fed_tokens,
     )
     assert [] == stream.fed(step, DraftToken(53), 0.1, 0.0)
 

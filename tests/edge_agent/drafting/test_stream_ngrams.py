@@ -39,7 +39,8 @@ def open_stream(
     """A stream that the verifier has just opened."""
     stream = make_stream(**changes)
     stream.look_up = DrafterChoice(4)
-    stream.has_model = has_model
+    if not has_model:
+        stream.leave_slot()
     stream.opened(opened(mode, prompt_ids))
     return stream
 
@@ -96,7 +97,7 @@ def test_what_was_read_stays_read_when_a_suggestion_was_wrong_meanwhile() -> Non
     said(stream)
     verdict(stream, 77)  # not 4
     assert [] == stream.fed(step, None, 0.1, 0.0)
-    assert 16 == stream.num_fed_tokens
+    assert 16 == stream.feed.num_fed_tokens
 
 
 def test_of_a_step_that_read_wrong_tokens_the_right_ones_count() -> None:
@@ -105,7 +106,7 @@ def test_of_a_step_that_read_wrong_tokens_the_right_ones_count() -> None:
     step, _ = draw_step(stream)  # 2, 3 and the draft 4, 5, 6, 7
     verdict(stream, 99, accepted=2)
     assert [] == stream.fed(step, DraftToken(8), 0.1, 0.0)
-    assert len(PROMPT) + 3 == stream.num_fed_tokens
+    assert len(PROMPT) + 3 == stream.feed.num_fed_tokens
     assert (len(PROMPT) + 3, (99,)) == (
         draw_step(stream)[0].num_kept_tokens,
         draw_step(stream)[0].token_ids,

@@ -86,8 +86,9 @@ class Board:
             sampling=sampling,
             drafts=draft_length != 0,
             look_up=(EagerLookUp if is_eager else DrafterChoice)(settings.ngram_tokens),
-            has_model=settings.has_model,
         )
+        if not settings.has_model:
+            self.stream.leave_slot()
         self.model = model
         self.drafter: ScriptedDrafter = scripted_drafter(model, num_slots=1)
         self.state = StreamState.OPENING
