@@ -121,7 +121,7 @@ class DrafterChoice:
             return None
         return match.token_id
 
-    def drafted(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
+    def record_draft(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
         """A token was drafted at an output position, behind `drafted`; by which drafter."""
         if not self.is_on:
             return

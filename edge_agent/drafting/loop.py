@@ -179,7 +179,7 @@ class DraftingLoop:
             match result:
                 case _Drawn():
                     self._failing_slots.discard(slot)
-                    drafts = stream.fed(step, result.token, seconds, now)
+                    drafts = stream.record_step(step, result.token, seconds, now)
                 case _Lost(num_held):
                     drafts = stream.restart_feeding(num_held)
                 case _Failed():
@@ -187,7 +187,7 @@ class DraftingLoop:
                     level = logging.DEBUG if slot in self._failing_slots else logging.WARNING
                     logger.log(level, "the draft model failed: %s", result.error)
                     self._failing_slots.add(slot)
-                    drafts = stream.failed(step)
+                    drafts = stream.record_failure(step)
                 case _:
                     assert_never(result)
             for draft in drafts:

@@ -34,7 +34,7 @@ class RoundPace:
         self._deviation_seconds = 0.0  # how far off that mostly is
         self._token_seconds: float | None = None
 
-    def verdict_came(self, now: float) -> None:
+    def observe_verdict(self, now: float) -> None:
         """A verdict arrived: a round has ended and the next one starts."""
         if self._last_verdict_at is not None:
             between = now - self._last_verdict_at
@@ -47,7 +47,7 @@ class RoundPace:
         """The link was lost: the time until the next verdict says nothing about rounds."""
         self._last_verdict_at = None
 
-    def token_drafted(self, seconds: float) -> None:
+    def observe_draft_token(self, seconds: float) -> None:
         """One draft token took this long."""
         self._token_seconds = _smoothed(self._token_seconds, seconds)
 

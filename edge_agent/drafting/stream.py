@@ -19,8 +19,8 @@ from edge_agent.drafting.round_pace import RoundPace
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import SlotFeed
 from edge_agent.drafting.step import DraftStep
-from edge_agent.drafting.verdict import Committed, accepted_ids, committed
-from shared.protocol.draft_packing import draft_message, extension
+from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict
+from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, Verdict
 from shared.protocol.token_ids import unpack_token_ids
@@ -55,7 +55,7 @@ class AgentStream:
 
     # --- what the verifier says ----------------------------------------------------------------
 
-    def opened(self, message: Opened) -> None:
+    def start(self, message: Opened) -> None:
         """The verifier runs the stream, from the committed tokens that were sent with Open."""
         prompt_ids = tuple(unpack_token_ids(message.prompt, self.vocab_size).tolist())
         if self.prompt_ids is None:
@@ -63,28 +63,26 @@ class AgentStream:
         self.prompt_ids = prompt_ids
         self.mode = message.acceptance_mode
         self.seed = message.seed
-        self._happened(BoardEvent.OPENED)
+        self._move(BoardEvent.OPENED)
 
     def reopen(self, channel: int) -> None:
         """Another connection: nothing that was drafted counts there."""
         self.channel = channel
         self.path = DraftPath.begin(len(self.output_ids))
         self.window = self.draft_length = 0
-        self._happened(BoardEvent.LINK_LOST)
+        self._move(BoardEvent.LINK_LOST)
         self.pace.pause()
         self._forget_drafts_from(len(self.output_ids))
 
-    def verdict(self, message: Verdict, now: float) -> Committed:
+    def commit_verdict(self, message: Verdict, now: float) -> Committed:
         """Commit what the verifier committed.
 
         Raises:
             RemoteProtocolError: it does not continue what was committed, or accepts what was
             not sent.
         """
-        own = tuple(unpack_token_ids(message.tokens, self.vocab_size).tolist())
-        accepted = accepted_ids(message, len(self.output_ids), self.path)
-        token_ids = accepted + own
         before = self.path
+        token_ids = read_verdict(message, self.vocab_size, before)
         self.look_up.commit(before.position, token_ids, self._drafted_ids)
         self.path = before.commit(token_ids)
         self.output_ids.extend(token_ids)
@@ -95,26 +93,26 @@ class AgentStream:
             num_struck = self.unsent.strike(token_ids[num_live:])
             if num_struck is not None:
                 self._forget_drafts_from(before.position + num_live + num_struck)
-        settled = committed(token_ids, len(accepted), before, self.path)
+        settled = settle_verdict(token_ids, message.num_accepted, before, self.path)
         if message.window == 0 and self.window > 0:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
-        self._happened(BoardEvent.VERDICT_CAME)
+        self._move(BoardEvent.VERDICT_CAME)
         if message.finish is not None:
-            self._happened(BoardEvent.DRAFTING_STOPPED)
+            self._move(BoardEvent.DRAFTING_STOPPED)
             self._forget_drafts_from(len(self.output_ids))
-        self.pace.verdict_came(now)
+        self.pace.observe_verdict(now)
         return settled
 
     # --- what the drafting loop says -----------------------------------------------------------
 
     def take_slot(self) -> None:
         """A slot of the draft model is this stream's from now on."""
-        self._happened(BoardEvent.SLOT_TAKEN)
+        self._move(BoardEvent.SLOT_TAKEN)
 
     def leave_slot(self) -> None:
         """No slot is; what is being computed for the stream is not wanted."""
-        self._happened(BoardEvent.SLOT_LEFT)
+        self._move(BoardEvent.SLOT_LEFT)
         self.feed.abandon_step()
 
     # --- what to compute next ------------------------------------------------------------------
@@ -127,49 +125,49 @@ class AgentStream:
         spec = None if self._must_read_first else self._draw_spec()
         if spec is not None:
             # The newest token is fed again where the draw after it was dropped.
-            return self._step(max(num_pending, 1), spec)
+            return self._begin_step(max(num_pending, 1), spec)
         num_read = min(num_pending - 1, self.settings.prefill_chunk_tokens)
         wants_to_read = self._is_behind or self.state.readiness is not Readiness.READY
-        return self._step(num_read, None) if wants_to_read and num_read > 0 else None
+        return self._begin_step(num_read, None) if wants_to_read and num_read > 0 else None
 
-    def overdue(self) -> list[Draft]:
+    def take_due_drafts(self) -> list[Draft]:
         """The drafts or the pass that a verdict made due."""
-        return self._look_ahead() + self._due()
+        return self._look_ahead() + self._flush_if_due()
 
-    def fed(
+    def record_step(
         self, step: DraftStep, drawn: DraftToken | None, seconds: float, now: float
     ) -> list[Draft]:
         """Take a finished step in; the drafts to send now.
 
         A draw that a verdict overtook is dropped: its position is decided.
         """
-        self._happened(BoardEvent.STEP_ENDED)
+        self._move(BoardEvent.STEP_ENDED)
         self.feed.end_step()
         drew_at = step.spec.position if step.spec is not None else None
         if step.version != self.feed.version or drew_at != self._next_position:
             return []
         if drawn is None:
-            self._happened(BoardEvent.DRAFTING_STOPPED)
+            self._move(BoardEvent.DRAFTING_STOPPED)
             return self._flush() or self._pass()
         self._append(drawn, seconds, is_model=True)
         if len(step.token_ids) == 1:
-            self.pace.token_drafted(seconds)
+            self.pace.observe_draft_token(seconds)
         drafts = self._look_ahead()
         is_due = self.mode == "coupled" and not self.draft_length and self.pace.is_last_chance(now)
-        return drafts + (self._flush() if is_due else self._due())
+        return drafts + (self._flush() if is_due else self._flush_if_due())
 
     def restart_feeding(self, num_held: int = 0) -> list[Draft]:
         """A step came to nothing; the draft model holds this many of the stream's tokens."""
         self.feed.restart(num_held)
-        return self.overdue()
+        return self.take_due_drafts()
 
-    def failed(self, step: DraftStep) -> list[Draft]:
+    def record_failure(self, step: DraftStep) -> list[Draft]:
         """The draft model failed in a step: it tries again after the next verdict."""
         is_overtaken = step.version != self.feed.version
         drafts = self.restart_feeding()
         if is_overtaken:
             return drafts
-        self._happened(BoardEvent.DRAFTING_STOPPED)
+        self._move(BoardEvent.DRAFTING_STOPPED)
         return drafts or self._flush() or self._pass()
 
     def becomes_ready(self) -> bool:
@@ -178,7 +176,7 @@ class AgentStream:
             return False
         if not self.has_model or self._is_behind:
             return self.becomes_ready_without_model()
-        self._happened(BoardEvent.READY_SAID)
+        self._move(BoardEvent.READY_SAID)
         return True
 
     def becomes_ready_without_model(self) -> bool:
@@ -192,7 +190,7 @@ class AgentStream:
         has_first = self.look_up.suggest(self._drafted_ids, 1, 0.0) is not None
         if self.mode == "rejection" and not has_first:
             return False
-        self._happened(BoardEvent.READY_SAID)
+        self._move(BoardEvent.READY_SAID)
         return True
 
     @property
@@ -207,7 +205,7 @@ class AgentStream:
 
     # --- private -------------------------------------------------------------------------------
 
-    def _happened(self, event: BoardEvent) -> None:
+    def _move(self, event: BoardEvent) -> None:
         self.state = self.state.after(event)
 
     @property
@@ -246,12 +244,12 @@ class AgentStream:
         while True:
             if self.mode == "rejection" and self.unsent and self._draft_is_complete():
                 drafts += self._flush()
-            token = self._looked_up_token()
+            token = self._look_up_token()
             if token is None:
                 return drafts
             self._append(token, 0.0, is_model=False)
 
-    def _looked_up_token(self) -> DraftToken | None:
+    def _look_up_token(self) -> DraftToken | None:
         # A draw that runs must not be dropped for what it may come to.
         is_drawn = self.feed.draws(self._next_position)
         spec = self._draw_spec() if self._has_work and not is_drawn else None
@@ -262,7 +260,7 @@ class AgentStream:
         token_id = self.look_up.suggest(self._drafted_ids, room, model_tokens)
         return None if token_id is None else certain_token(token_id, spec)
 
-    def _due(self) -> list[Draft]:
+    def _flush_if_due(self) -> list[Draft]:
         """What should not wait for the draft model."""
         if self._must_read_first:
             return self._flush() or self._pass()
@@ -270,12 +268,12 @@ class AgentStream:
         return self._flush() if is_due else []
 
     def _append(self, token: DraftToken, seconds: float, *, is_model: bool) -> None:
-        self.look_up.drafted(self._next_position, self._drafted_ids, is_model=is_model)
+        self.look_up.record_draft(self._next_position, self._drafted_ids, is_model=is_model)
         self.unsent.append(token, seconds)
 
     def _lose_window(self) -> None:
         """Nothing more is wanted; the verifier hears from this board again by a new Ready."""
-        self._happened(BoardEvent.WINDOW_LOST)
+        self._move(BoardEvent.WINDOW_LOST)
         if self.mode == "rejection":
             self.path = self.path.restart()
             self._forget_drafts_from(len(self.output_ids))
@@ -286,7 +284,7 @@ class AgentStream:
         self.unsent.clear()
         self.feed.keep(len(self.prompt_ids or ()) + position)
 
-    def _step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
+    def _begin_step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
         draws_at = spec.position if spec is not None else None
         start = self.feed.begin_step(num_read, self.num_tokens, draws_at)
         token_ids = self._tokens(start, start + num_read)
@@ -326,18 +324,18 @@ class AgentStream:
     def _flush(self) -> list[Draft]:
         if self.mode == "rejection" and self.unsent.is_guess:
             self._forget_drafts_from(self._next_position - len(self.unsent))  # a guess alone
-        return [self._draft(tuple(self.unsent))] if self.unsent else []
+        return [self._send(tuple(self.unsent))] if self.unsent else []
 
     def _pass(self) -> list[Draft]:
         """Tell a waiting verifier that nothing will come for the next position."""
         is_wanted = self.window > 0 and not self.path.live and not self.path.has_passed
-        return [self._draft(())] if is_wanted else []
+        return [self._send(())] if is_wanted else []
 
-    def _draft(self, tokens: tuple[DraftToken, ...]) -> Draft:
+    def _send(self, tokens: tuple[DraftToken, ...]) -> Draft:
         position = len(self.output_ids) + len(self.path.live)
-        draft = extension(self.path.base, position, tokens)
+        draft = make_extension(self.path.base, position, tokens)
         self.path = self.path.extend(draft, self.output_ids, position + len(tokens))
-        message = draft_message(self.channel, draft, self.unsent.drafting_seconds)
+        message = pack_draft(self.channel, draft, self.unsent.drafting_seconds)
         self.unsent.clear()
-        self._happened(BoardEvent.DRAFT_SENT)
+        self._move(BoardEvent.DRAFT_SENT)
         return message

@@ -21,14 +21,14 @@ from shared.speculation.sparse_row import SparseRow
 MAX_ROW_ENTRIES = 64
 
 
-def extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
+def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
     """Tokens that are sent together as the path sees them: the last one ends the chunk."""
     last = len(tokens) - 1
     ending = [msgspec.structs.replace(t, ends_chunk=i == last) for i, t in enumerate(tokens)]
     return Extension(base, position, tuple(ending))
 
 
-def draft_message(channel: int, draft: Extension, drafting_seconds: float) -> Draft:
+def pack_draft(channel: int, draft: Extension, drafting_seconds: float) -> Draft:
     """The same as it is sent."""
     rows = tuple(token.row for token in draft.tokens if token.row is not None)
     return Draft(

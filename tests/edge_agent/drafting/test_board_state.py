@@ -136,10 +136,10 @@ def test_a_board_that_stopped_may_be_ready_or_not() -> None:
     reading = open_stream()
     step = reading.next_step()
     assert step is not None
-    reading.failed(step)
+    reading.record_failure(step)
     assert (Readiness.READING, Turn.STOPPED) == (reading.state.readiness, reading.state.turn)
     ready = running()
-    ready.failed(draw_step(ready)[0])
+    ready.record_failure(draw_step(ready)[0])
     assert (Readiness.READY, Turn.STOPPED) == (ready.state.readiness, ready.state.turn)
 
 
@@ -150,7 +150,7 @@ def test_a_model_is_doubted_from_a_lost_window_to_its_next_step_whatever_the_lin
     slots = [stream.state.slot]
     stream.reopen(9)
     slots.append(stream.state.slot)
-    stream.fed(step, None, 0.1, 0.0)
+    stream.record_step(step, None, 0.1, 0.0)
     slots.append(stream.state.slot)
     assert [Slot.DOUBTED, Slot.DOUBTED, Slot.HELD] == slots
     assert Readiness.AWAY is stream.state.readiness

@@ -109,15 +109,15 @@ class Board:
         )
         self._next_channel += 1
         prompt_ids = [(stream.channel + 3 * i) % VOCAB_SIZE for i in range(num_prompt)]
-        stream.opened(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
+        stream.start(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
         self.loop.add(stream)
         return stream
 
     def verdict(self, stream: AgentStream, *own: int, accepted: int = 0, window: int = 2) -> None:
         position = len(stream.output_ids)
         tokens = pack_token_ids(own)
-        stream.verdict(Verdict(stream.channel, position, accepted, tokens, window, 2), 0.0)
-        for draft in stream.overdue():
+        stream.commit_verdict(Verdict(stream.channel, position, accepted, tokens, window, 2), 0.0)
+        for draft in stream.take_due_drafts():
             self._send(stream, draft)
         self.loop.wake()
 

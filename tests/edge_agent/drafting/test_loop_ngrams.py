@@ -32,7 +32,7 @@ class RepeatingBoard(Board):
         stream = AgentStream(self._next_channel, VOCAB_SIZE, settings, sampling, drafts=True)
         self._next_channel += 1
         self.loop.add(stream)
-        stream.opened(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
+        stream.start(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
         self.loop.wake()
         return stream
 

@@ -132,7 +132,9 @@ class Board:
         if self._running is None:
             return []
         (step, logits), self._running = self._running, None
-        messages: list[Ready | Draft] = [*self.stream.fed(step, step.draw(logits), seconds, now)]
+        messages: list[Ready | Draft] = [
+            *self.stream.record_step(step, step.draw(logits), seconds, now)
+        ]
         if self.stream.becomes_ready():
             messages.append(Ready(self.stream.channel))
         return messages
@@ -143,7 +145,7 @@ class Board:
             return []
         (step, _), self._running = self._running, None
         self.drafter.truncate(0, 0)
-        return [*self.stream.failed(step)]
+        return [*self.stream.record_failure(step)]
 
     def lose_step(self) -> list[Ready | Draft]:
         """What the board sends when the slot turned out to be empty."""
@@ -157,13 +159,13 @@ class Board:
         """What the board sends at once when this came."""
         self.state = next_state(AGENT_STREAM, self.state, message)
         if isinstance(message, Opened):
-            self.stream.opened(message)
+            self.stream.start(message)
         else:
-            self.stream.verdict(message, now)
+            self.stream.commit_verdict(message, now)
             if message.finish is not None:
                 self.state = StreamState.ENDED
                 return []
-        drafts = self.stream.overdue()
+        drafts = self.stream.take_due_drafts()
         is_ready = self.stream.becomes_ready_without_model()
         return [*drafts, *([Ready(self.stream.channel)] if is_ready else [])]
 
