@@ -71,7 +71,7 @@ class DraftingLoop:
 
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
-        stream.look_up = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
+        stream.drafter_choice = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
         stream.leave_slot()
         self._streams.append(stream)
         if stream.settings.has_model:
@@ -106,7 +106,7 @@ class DraftingLoop:
         with ThreadPoolExecutor(1, thread_name_prefix="goodspeed-drafter") as thread:
             try:
                 while True:
-                    jobs = self._jobs()
+                    jobs = self._begin_jobs()
                     if not jobs:
                         await self._work.wait()
                         self._work.clear()
@@ -136,7 +136,7 @@ class DraftingLoop:
                 self._slots[slot] = first = self._waiting.pop(0)
                 first.take_slot()
 
-    def _jobs(self) -> list[_Job]:
+    def _begin_jobs(self) -> list[_Job]:
         jobs = []
         for slot, stream in enumerate(self._slots):
             if stream is not None and (step := stream.next_step()) is not None:
@@ -144,11 +144,11 @@ class DraftingLoop:
         return jobs
 
     def _compute(self, jobs: Sequence[_Job]) -> list[_Result]:
-        """In the drafting thread: roll back, feed, draw; who fails takes no other with him."""
+        """In the drafting thread: roll back, feed, draw; a failing step takes no other along."""
         try:
             return self._attempt(jobs)
         except DraftInterrupted:
-            return [self._lost(slot) for slot, _, _ in jobs]
+            return [self._lose(slot) for slot, _, _ in jobs]
         except ModelError as error:
             if len(jobs) == 1:
                 return [_Failed(error)]
@@ -159,9 +159,9 @@ class DraftingLoop:
         batch = [Forward(slot, step.token_ids, step.spec is not None) for slot, _, step in kept]
         logits = self._drafter.forward(batch) if batch else []
         drawn = {slot: _draw(step, row) for (slot, _, step), row in zip(kept, logits, strict=True)}
-        return [drawn[slot] if slot in drawn else self._lost(slot) for slot, _, _ in jobs]
+        return [drawn[slot] if slot in drawn else self._lose(slot) for slot, _, _ in jobs]
 
-    def _lost(self, slot: int) -> _Lost:
+    def _lose(self, slot: int) -> _Lost:
         return _Lost(self._drafter.num_tokens(slot))
 
     def _rolls_back(self, slot: int, _: AgentStream, step: DraftStep) -> bool:

@@ -1,6 +1,6 @@
 """One step of a stream: tokens for the draft model to read, and a draw after them.
 
-Pure values.  This module must never know where a step is computed.
+Pure values. This module must never know where a step is computed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One stream as the agent knows it: what was committed, what was sent, what is being drafted.
 
 Pure: the link tells it what arrived, the drafting loop asks it what to compute next and tells
-it what came out.  It must never touch a socket, a clock or a model.
+it what came out. It must never touch a socket, a clock or a model.
 
-Tokens of the draft model's slot: prompt + committed + sent (`path.live`) + unsent.  Tokens that
+Tokens of the draft model's slot: prompt + committed + sent (`path.live`) + unsent. Tokens that
 n-grams suggest (`drafter_choice`) are drafted without the model, which reads them later.
 """
 
@@ -51,7 +51,7 @@ class AgentStream:
     feed: SlotFeed = field(default_factory=SlotFeed)
     state: BoardState = field(default_factory=BoardState)
     pace: RoundPace = field(default_factory=RoundPace)
-    look_up: DrafterChoice = field(default_factory=lambda: DrafterChoice(0))
+    drafter_choice: DrafterChoice = field(default_factory=lambda: DrafterChoice(0))
 
     # --- what the verifier says ----------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class AgentStream:
         """The verifier runs the stream, from the committed tokens that were sent with Open."""
         prompt_ids = tuple(unpack_token_ids(message.prompt, self.vocab_size).tolist())
         if self.prompt_ids is None:
-            self.look_up.read(prompt_ids)
+            self.drafter_choice.read(prompt_ids)
         self.prompt_ids = prompt_ids
         self.mode = message.acceptance_mode
         self.seed = message.seed
@@ -83,7 +83,7 @@ class AgentStream:
         """
         before = self.path
         token_ids = read_verdict(message, self.vocab_size, before)
-        self.look_up.commit(before.position, token_ids, self._drafted_ids)
+        self.drafter_choice.commit(before.position, token_ids, self._drafted_ids)
         self.path = before.commit(token_ids)
         self.output_ids.extend(token_ids)
         if self.path.base > before.base:
@@ -184,10 +184,10 @@ class AgentStream:
         may_say_so = (
             self.state.readiness is Readiness.READING and self.state.slot is not Slot.DOUBTED
         )
-        if not may_say_so or not self._has_work or not self.look_up.is_on:
+        if not may_say_so or not self._has_work or not self.drafter_choice.is_on:
             return False
         # In `rejection` every round would wait for this board, so there should be a first token.
-        has_first = self.look_up.suggest(self._drafted_ids, 1, 0.0) is not None
+        has_first = self.drafter_choice.suggest(self._drafted_ids, 1, 0.0) is not None
         if self.mode == "rejection" and not has_first:
             return False
         self._move(BoardEvent.READY_SAID)
@@ -257,7 +257,7 @@ class AgentStream:
             return None
         room = max(self.window - len(self.path.live), self.unsent.chunk_length) - len(self.unsent)
         model_tokens = 0.0 if self._must_read_first else self.pace.drafts_at_stake
-        token_id = self.look_up.suggest(self._drafted_ids, room, model_tokens)
+        token_id = self.drafter_choice.suggest(self._drafted_ids, room, model_tokens)
         return None if token_id is None else certain_token(token_id, spec)
 
     def _flush_if_due(self) -> list[Draft]:
@@ -268,7 +268,7 @@ class AgentStream:
         return self._flush() if is_due else []
 
     def _append(self, token: DraftToken, seconds: float, *, is_model: bool) -> None:
-        self.look_up.record_draft(self._next_position, self._drafted_ids, is_model=is_model)
+        self.drafter_choice.record_draft(self._next_position, self._drafted_ids, is_model=is_model)
         self.unsent.append(token, seconds)
 
     def _lose_window(self) -> None:
@@ -280,7 +280,7 @@ class AgentStream:
 
     def _forget_drafts_from(self, position: int) -> None:
         """Tokens from an output position on are not what the draft model has read."""
-        self.look_up.forget_from(position)
+        self.drafter_choice.forget_from(position)
         self.unsent.clear()
         self.feed.keep(len(self.prompt_ids or ()) + position)
 

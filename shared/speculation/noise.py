@@ -1,8 +1,8 @@
 """Counter-based random numbers that both ends can compute: Philox4x32-10 over what is drawn.
 
 A number depends on (seed, position, domain, token id) and on nothing else, so a draw can be
-repeated after any disconnect and at any place.  The integer words and the uniforms are pinned
-bit for bit by test vectors; the verifier's torch form must give the same ones.  This module
+repeated after any disconnect and at any place. The integer words and the uniforms are pinned
+bit for bit by test vectors; the verifier's torch form must give the same ones. This module
 must never keep state.
 
 Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".

@@ -95,12 +95,12 @@ def test_a_stream_that_waits_for_a_slot_repeats_and_then_gets_the_model() -> Non
 def test_what_one_stream_showed_the_next_one_believes() -> None:
     async def scene(board: RepeatingBoard) -> None:
         first = board.repeat(has_model=False)
-        before = first.look_up.rates.ngram.rate(4)
+        before = first.drafter_choice.rates.ngram.rate(4)
         for token_id in (3, *[30 + i for i in range(15)] * 2):
             board.verdict(first, token_id)
         board.loop.remove(first)
         second = board.repeat(has_model=False)
-        assert before != second.look_up.rates.ngram.rate(4)
+        assert before != second.drafter_choice.rates.ngram.rate(4)
 
     play(FaultyDrafter(), scene)
 

@@ -38,7 +38,7 @@ def open_stream(
 ) -> AgentStream:
     """A stream that the verifier has just opened."""
     stream = make_stream(**changes)
-    stream.look_up = DrafterChoice(4)
+    stream.drafter_choice = DrafterChoice(4)
     if not has_model:
         stream.leave_slot()
     stream.start(opened(mode, prompt_ids))
@@ -131,7 +131,7 @@ def test_in_rejection_it_waits_for_something_to_say() -> None:
 
 def test_when_it_is_off_only_the_model_makes_a_board_ready() -> None:
     stream = open_stream(prompt_ids=tuple(range(1, 90)))
-    stream.look_up = DrafterChoice(0)
+    stream.drafter_choice = DrafterChoice(0)
     assert not stream.becomes_ready_without_model()
 
 
@@ -163,8 +163,8 @@ def ready_stream(mode: AcceptanceMode = "coupled", *, model_is_bad: bool = True)
     """A stream whose model has read the prompt; it has mostly been wrong so far, or not."""
     stream = open_stream(mode)
     for _ in range(60):
-        stream.look_up.rates.model.observe(3, survived=not model_is_bad)
-        stream.look_up.rates.model.observe(4, survived=not model_is_bad)
+        stream.drafter_choice.rates.model.observe(3, survived=not model_is_bad)
+        stream.drafter_choice.rates.model.observe(4, survived=not model_is_bad)
     read(stream)
     return stream
 
@@ -202,7 +202,7 @@ def test_a_draw_that_runs_is_not_dropped_for_what_is_looked_up() -> None:
     verdict(stream, 1, draft_length=3, window=7)
     verdict(stream, 2, draft_length=3, window=7)
     step, _ = draw_step(stream)
-    stream.look_up.rates.model.observe(3, survived=False)
+    stream.drafter_choice.rates.model.observe(3, survived=False)
     assert [] == stream.take_due_drafts()
     assert [] == unsent_ids(stream)
     stream.record_step(step, DraftToken(3, ROW), 0.1, 0.0)

@@ -58,11 +58,11 @@ def extension_of(draft: Draft, vocab_size: int) -> Extension:
     )
 
 
-class EagerLookUp(DrafterChoice):
+class EagerChoice(DrafterChoice):
     """Believes two of three things that it finds, so that both drafters have a part in a draft."""
 
     def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
-        match = self._index.find(drafted[-self._longest :])
+        match = self._index.find(drafted[-self._ngram_tokens :])
         is_believed = match is not None and (match.token_id + len(drafted)) % 3
         return match.token_id if match is not None and is_believed else None
 
@@ -85,7 +85,7 @@ class Board:
             settings=settings,
             sampling=sampling,
             drafts=draft_length != 0,
-            look_up=(EagerLookUp if is_eager else DrafterChoice)(settings.ngram_tokens),
+            drafter_choice=(EagerChoice if is_eager else DrafterChoice)(settings.ngram_tokens),
         )
         if not settings.has_model:
             self.stream.leave_slot()
@@ -216,7 +216,7 @@ class TwoEnds:
             old.settings,
             old.sampling,
             self.request.draft_length,
-            is_eager=isinstance(old.look_up, EagerLookUp),
+            is_eager=isinstance(old.drafter_choice, EagerChoice),
         )
         self._lose_link(keeps=True)
         self.up.append(encode(Resume(channel=self._channel, stream_id=1)))
