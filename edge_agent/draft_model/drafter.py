@@ -1,4 +1,4 @@
-"""What a draft model can do for the agent, and a scripted one for tests and load.
+"""What a draft model can do for the agent: the contract, and the checks that all forms of it share.
 
 A drafter holds `num_slots` token sequences and computes logits after them; one thread uses it.
 It never samples, never knows about streams or the verifier, and never touches the network.

@@ -217,7 +217,7 @@ def _literal_bytes(vocab: llama_cpp.llama_vocab_p, token_id: int) -> bytes:
 
 
 def _llama_batch(arrays: BatchArrays) -> llama_cpp.llama_batch:
-    """Return a batch that reads the arrays, which must outlive it."""
+    """A batch that reads the arrays, which must outlive it."""
     batch = llama_cpp.llama_batch()
     for field, array in (
         ("token", arrays.token_ids),

@@ -90,7 +90,9 @@ def _log_line(_level: int, text: bytes, _user_data: object) -> None:
         logger.debug("llama.cpp: %s", text.decode(errors="replace").rstrip())
 
 
-_LOG_CALLBACK = llama_cpp.llama_log_callback(_log_line)  # C holds it: it must never be collected
+# Made at import, once for the process: C holds it from the first call on, and may log from its own
+# threads until the process ends, so it must never be collected.
+_LOG_CALLBACK = llama_cpp.llama_log_callback(_log_line)
 
 
 def reason(errors: Sequence[str]) -> str:

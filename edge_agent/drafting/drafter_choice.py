@@ -1,6 +1,6 @@
 """Whether what the n-grams of a text suggest is drafted, or the draft model is asked.
 
-A token that is looked up takes no time, but a wrong one kills all that is drafted behind it.  So
+A token that is looked up takes no time, but a wrong one kills all that is drafted behind it. So
 both drafters are measured by how long the match is: what the index suggests is compared with every
 token that is committed, drafted or not; the model's tokens with what was committed in their place.
 Pure; this module must never know what a token is drafted for or when it is sent.
@@ -15,6 +15,7 @@ import msgspec
 
 from edge_agent.drafting.ngram_index import NgramIndex
 from edge_agent.drafting.survival_rates import SurvivalRates
+from shared.speculation.goodput import expected_tokens
 
 LONGEST_NGRAM = 8
 # By matched tokens, more than the last as the last: SmolLM2-135M, 20 prompts of five domains.
@@ -50,35 +51,35 @@ def looking_up_pays(
     """Whether the token that was looked up should stand here, not the model's.
 
     The model draws `model_tokens` in the time of one round, and `room` tokens are wanted. With its
-    rate m, k of its tokens in a row are worth G(k) = m + m² + … + m^k tokens of output; behind a
-    token looked up, of rate n, the same time of the model is worth n (1 + G(k')): k' is k - 1 where
-    the room ends the draft, and k where time does. In the first case that asks for n > m, in the
-    second for less, and for next to nothing of a model that is still reading (k = 0).
+    rate m, k of its tokens in a row are worth µ(k) - 1 = m + m² + … + m^k tokens of output; behind
+    a token looked up, of rate n, the same time of the model is worth n µ(k'): k' is k - 1 where the
+    room ends the draft, and k where time does. In the first case that asks for n > m, in the second
+    for less, and for next to nothing of a model that is still reading (k = 0).
     """
-    instead = _worth(model_rate, min(model_tokens, room))
-    behind = _worth(model_rate, min(model_tokens, room - 1))
-    return ngram_rate * (1.0 + behind) > instead
+    instead = expected_tokens(model_rate, max(min(model_tokens, room), 0.0)) - 1.0
+    behind = expected_tokens(model_rate, max(min(model_tokens, room - 1), 0.0))
+    return ngram_rate * behind > instead
 
 
 class DrafterChoice:
     """One stream's n-grams, the rates of both drafters, and where its draft tokens come from.
 
-    With `longest` 0 it is off and costs nothing.
+    With `ngram_tokens` 0 it is off and costs nothing.
     """
 
-    __slots__ = ("_drafted", "_index", "_longest", "rates")
+    __slots__ = ("_drafted", "_index", "_ngram_tokens", "rates")
 
-    def __init__(self, longest: int, rates: DrafterRates | None = None) -> None:
-        assert longest <= LONGEST_NGRAM, f"n-grams of {longest} tokens"
+    def __init__(self, ngram_tokens: int, rates: DrafterRates | None = None) -> None:
+        assert ngram_tokens <= LONGEST_NGRAM, f"n-grams of {ngram_tokens} tokens"
         self.rates = rates or drafter_rates()
-        self._longest = longest
-        self._index = NgramIndex(longest)
+        self._ngram_tokens = ngram_tokens
+        self._index = NgramIndex(ngram_tokens)
         self._drafted: dict[int, _Origin] = {}  # by output position
 
     @property
     def is_on(self) -> bool:
         """Whether anything is ever suggested."""
-        return self._longest > 0
+        return self._ngram_tokens > 0
 
     def read(self, prompt_ids: Sequence[int]) -> None:
         """What stands above the output."""
@@ -108,23 +109,23 @@ class DrafterChoice:
 
         `room` and `model_tokens` are as in `looking_up_pays`.
         """
-        match = self._index.find(drafted[-self._longest :]) if self.is_on else None
+        match = self._index.find(drafted[-self._ngram_tokens :]) if self.is_on else None
         if match is None:
             return None
         ngram_rate = self.rates.ngram.rate(match.length)
         if ngram_rate * self._survival() < SMALLEST_SURVIVAL:
             return None
-        # Who is not asked shows nothing: a few bad tokens must not shut the model out.
+        # A model that is not asked shows nothing: a few bad tokens must not shut it out.
         model_rate = min(self.rates.model.highest_rate(match.length), _HIGHEST_RATE)
         if not looking_up_pays(ngram_rate, model_rate, room, model_tokens):
             return None
         return match.token_id
 
-    def drafted(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
+    def record_draft(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
         """A token was drafted at an output position, behind `drafted`; by which drafter."""
         if not self.is_on:
             return
-        match = self._index.find(drafted[-self._longest :])
+        match = self._index.find(drafted[-self._ngram_tokens :])
         rates = self.rates.model if is_model else self.rates.ngram
         rate = rates.rate(match.length if match is not None else 0)
         self._drafted[position] = _Origin(is_model, rate)
@@ -139,12 +140,7 @@ class DrafterChoice:
 
 
 class _Origin(msgspec.Struct, frozen=True):
-    """Who drafted a token, and its chance to survive as believed then."""
+    """Which drafter a token is from, and its chance to survive as believed then."""
 
     is_model: bool
     rate: float
-
-
-def _worth(rate: float, num_tokens: float) -> float:
-    """Expected tokens of output from that many draft tokens in a row."""
-    return rate * (1.0 - math.pow(rate, num_tokens)) / (1.0 - rate) if num_tokens > 0 else 0.0

@@ -44,8 +44,8 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
         raise ModelError("the draft model gave logits that are not finite")
     if spec.sampling.is_greedy and spec.confidence_stop == 0:
         return DraftToken(int(np.argmax(logits)))
-    most = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES
-    token_ids, probs = _likeliest(logits, spec.sampling, most)
+    max_entries = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES
+    token_ids, probs = _likeliest(logits, spec.sampling, max_entries)
     if probs[0] < spec.confidence_stop:
         return None
     if spec.mode == "coupled":
@@ -82,11 +82,11 @@ def path_seed(seed: int, base: int) -> int:
 
 
 def _likeliest(
-    logits: NDArray[np.float32], sampling: SamplingParameters, most: int
+    logits: NDArray[np.float32], sampling: SamplingParameters, max_entries: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     if sampling.is_greedy:  # the probabilities of temperature 1 say how sure the model is
-        sampling = SamplingParameters(top_k=most)
-    top_k = min(sampling.top_k or most, most, len(logits))
+        sampling = SamplingParameters(top_k=max_entries)
+    top_k = min(sampling.top_k or max_entries, max_entries, len(logits))
     return probabilities(logits, msgspec.structs.replace(sampling, top_k=top_k))
 
 

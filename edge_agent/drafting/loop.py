@@ -71,8 +71,8 @@ class DraftingLoop:
 
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
-        stream.look_up = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
-        stream.has_model = False
+        stream.drafter_choice = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
+        stream.leave_slot()
         self._streams.append(stream)
         if stream.settings.has_model:
             self._waiting.append(stream)
@@ -87,7 +87,7 @@ class DraftingLoop:
             self._waiting.remove(stream)
         elif stream in self._slots:
             self._slots[self._slots.index(stream)] = None
-            stream.version += 1  # what is being computed for it is for nobody
+            stream.leave_slot()
             self._fill_slots()
             self._stop_if_futile()
             self._work.set()
@@ -106,7 +106,7 @@ class DraftingLoop:
         with ThreadPoolExecutor(1, thread_name_prefix="goodspeed-drafter") as thread:
             try:
                 while True:
-                    jobs = self._jobs()
+                    jobs = self._begin_jobs()
                     if not jobs:
                         await self._work.wait()
                         self._work.clear()
@@ -128,15 +128,15 @@ class DraftingLoop:
             self._drafter.interrupt()
 
     def _is_futile(self, slot: int, stream: AgentStream, step: DraftStep) -> bool:
-        return self._slots[slot] is not stream or stream.is_overtaken(step)
+        return self._slots[slot] is not stream or stream.feed.is_overtaken(step.num_tokens)
 
     def _fill_slots(self) -> None:
         for slot, stream in enumerate(self._slots):
             if stream is None and self._waiting:
                 self._slots[slot] = first = self._waiting.pop(0)
-                first.has_model = True
+                first.take_slot()
 
-    def _jobs(self) -> list[_Job]:
+    def _begin_jobs(self) -> list[_Job]:
         jobs = []
         for slot, stream in enumerate(self._slots):
             if stream is not None and (step := stream.next_step()) is not None:
@@ -144,11 +144,11 @@ class DraftingLoop:
         return jobs
 
     def _compute(self, jobs: Sequence[_Job]) -> list[_Result]:
-        """In the drafting thread: roll back, feed, draw; who fails takes no other with him."""
+        """In the drafting thread: roll back, feed, draw; a failing step takes no other along."""
         try:
             return self._attempt(jobs)
         except DraftInterrupted:
-            return [self._lost(slot) for slot, _, _ in jobs]
+            return [self._lose(slot) for slot, _, _ in jobs]
         except ModelError as error:
             if len(jobs) == 1:
                 return [_Failed(error)]
@@ -159,9 +159,9 @@ class DraftingLoop:
         batch = [Forward(slot, step.token_ids, step.spec is not None) for slot, _, step in kept]
         logits = self._drafter.forward(batch) if batch else []
         drawn = {slot: _draw(step, row) for (slot, _, step), row in zip(kept, logits, strict=True)}
-        return [drawn[slot] if slot in drawn else self._lost(slot) for slot, _, _ in jobs]
+        return [drawn[slot] if slot in drawn else self._lose(slot) for slot, _, _ in jobs]
 
-    def _lost(self, slot: int) -> _Lost:
+    def _lose(self, slot: int) -> _Lost:
         return _Lost(self._drafter.num_tokens(slot))
 
     def _rolls_back(self, slot: int, _: AgentStream, step: DraftStep) -> bool:
@@ -179,7 +179,7 @@ class DraftingLoop:
             match result:
                 case _Drawn():
                     self._failing_slots.discard(slot)
-                    drafts = stream.fed(step, result.token, seconds, now)
+                    drafts = stream.record_step(step, result.token, seconds, now)
                 case _Lost(num_held):
                     drafts = stream.restart_feeding(num_held)
                 case _Failed():
@@ -187,7 +187,7 @@ class DraftingLoop:
                     level = logging.DEBUG if slot in self._failing_slots else logging.WARNING
                     logger.log(level, "the draft model failed: %s", result.error)
                     self._failing_slots.add(slot)
-                    drafts = stream.failed(step)
+                    drafts = stream.record_failure(step)
                 case _:
                     assert_never(result)
             for draft in drafts:

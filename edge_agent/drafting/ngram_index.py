@@ -1,7 +1,7 @@
 """What came after these tokens before: an index of the n-grams of one stream's prompt and output.
 
 Summaries, answers about a text and edited code repeat much of what stands above them (prompt
-look-up decoding).  Pure; it must never decide whether to believe what it finds.
+look-up decoding). Pure; it must never decide whether to believe what it finds.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class NgramIndex:
-    """Every n-gram of up to `longest` tokens that something follows, with its latest follower.
+    """Every n-gram of up to `ngram_tokens` tokens that something follows, with its latest follower.
 
     Over 4,120 tokens of SmolLM2-135M (20 prompts of five domains, greedy and at temperature 0.8)
     the latest one was right as often (975 times) as the most frequent one (985), which takes a
     count for each; n-grams of up to 3, 4, 5 and 6 tokens were right 970, 975, 974 and 978 times.
     """
 
-    __slots__ = ("_followers", "_longest", "_tail")
+    __slots__ = ("_followers", "_ngram_tokens", "_tail")
 
-    def __init__(self, longest: int) -> None:
-        assert longest >= 0, f"n-grams of {longest} tokens"
-        self._longest = longest
+    def __init__(self, ngram_tokens: int) -> None:
+        assert ngram_tokens >= 0, f"n-grams of {ngram_tokens} tokens"
+        self._ngram_tokens = ngram_tokens
         self._tail: tuple[int, ...] = ()  # the newest tokens, as many as an n-gram may hold
         self._followers: dict[tuple[int, ...], int] = {}
 
@@ -44,7 +44,7 @@ class NgramIndex:
 
     def find(self, ahead: Sequence[int] = ()) -> Match | None:
         """What followed the longest end of the text and of `ahead` that something followed."""
-        end = _last((*self._tail, *ahead), self._longest)
+        end = _last((*self._tail, *ahead), self._ngram_tokens)
         for start in range(len(end)):
             token_id = self._followers.get(end[start:])
             if token_id is not None:
@@ -54,7 +54,7 @@ class NgramIndex:
     def _append(self, token_id: int) -> None:
         for start in range(len(self._tail)):
             self._followers[self._tail[start:]] = token_id
-        self._tail = _last((*self._tail, token_id), self._longest)
+        self._tail = _last((*self._tail, token_id), self._ngram_tokens)
 
 
 def _last(token_ids: tuple[int, ...], num_tokens: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.protocol.draft_path import DraftToken
 
@@ -24,28 +24,51 @@ class PendingDraft:
         return len(self._tokens)
 
     @property
-    def first(self) -> DraftToken:
-        """The one that is the next to be sent."""
-        return self._tokens[0]
-
-    @property
     def is_guess(self) -> bool:
         """Whether there is nothing but a guess of the bonus token, in `rejection`."""
         return bool(self._tokens) and self._tokens[-1].row is None
+
+    @property
+    def is_whole_chunk(self) -> bool:
+        """Whether all that the chunk should hold is there."""
+        return len(self._tokens) >= self.chunk_length
+
+    def begin_chunk(self, draft_length: int, room: int, *, has_guess: bool) -> bool:
+        """Fix what the next draft should hold, in `rejection`, before its first token.
+
+        Returns whether the room takes at least one token that can be tested.
+        """
+        if room <= has_guess:
+            return False
+        self.chunk_length = min(draft_length, room - has_guess) + has_guess
+        return True
 
     def append(self, token: DraftToken, seconds: float) -> None:
         """Another token was drafted within that time."""
         self._tokens.append(token)
         self.drafting_seconds += seconds
 
-    def strike_first(self) -> None:
-        """The first token was committed before it was sent; its share of the time goes with it."""
-        self.drafting_seconds -= self.drafting_seconds / len(self._tokens)
-        self._tokens.pop(0)
-        self.chunk_length = max(self.chunk_length - 1, 1)
+    def strike(self, token_ids: Sequence[int]) -> int | None:
+        """These were committed before the draft was sent: equal ones go.
+
+        Returns how many did, where a token differs: the draft is wrong from there on.
+        """
+        for i, token_id in enumerate(token_ids):
+            if not self._tokens:
+                return None  # the target was faster
+            if self._tokens[0].token_id != token_id:
+                return i
+            self._strike_first()
+        return None
 
     def clear(self) -> None:
         """All were sent, or are worth nothing."""
         self._tokens.clear()
         self.chunk_length = 0
         self.drafting_seconds = 0.0
+
+    def _strike_first(self) -> None:
+        # Its share of the time goes with it.
+        self.drafting_seconds -= self.drafting_seconds / len(self._tokens)
+        self._tokens.pop(0)
+        self.chunk_length = max(self.chunk_length - 1, 1)

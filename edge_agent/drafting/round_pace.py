@@ -1,14 +1,14 @@
-"""When the next round of the verifier will start, as the verdicts of a stream let the agent guess.
+"""When the verifier's next round will start, estimated from the verdicts of one stream.
 
 A round that starts without a stream's draft decodes it alone, so in `coupled` a short draft in
-time is worth more than a long one too late.  Pure; `now` is an argument.
+time is worth more than a long one too late. Pure; `now` is an argument.
 """
 
 from __future__ import annotations
 
 import math
 
-# Rounds differ by their tokens and by who takes part; a few verdicts follow that.
+# Rounds differ by their tokens and their streams; a few verdicts follow that.
 _SMOOTHING = 0.2
 # The rest of the round that is running (half of it on average), the token's own, one that starts
 # with its verdict, and those in which a new path is not ahead yet. With 1.5, 2.5 and 3 n-grams cost
@@ -34,22 +34,22 @@ class RoundPace:
         self._deviation_seconds = 0.0  # how far off that mostly is
         self._token_seconds: float | None = None
 
-    def verdict_came(self, now: float) -> None:
+    def observe_verdict(self, now: float) -> None:
         """A verdict arrived: a round has ended and the next one starts."""
         if self._last_verdict_at is not None:
             between = now - self._last_verdict_at
             off_by = abs(between - (self._verdict_seconds or between))
-            self._deviation_seconds = _smoothed(self._deviation_seconds, off_by)
-            self._verdict_seconds = _smoothed(self._verdict_seconds, between)
+            self._deviation_seconds = _smooth(self._deviation_seconds, off_by)
+            self._verdict_seconds = _smooth(self._verdict_seconds, between)
         self._last_verdict_at = now
 
     def pause(self) -> None:
         """The link was lost: the time until the next verdict says nothing about rounds."""
         self._last_verdict_at = None
 
-    def token_drafted(self, seconds: float) -> None:
+    def observe_draft_token(self, seconds: float) -> None:
         """One draft token took this long."""
-        self._token_seconds = _smoothed(self._token_seconds, seconds)
+        self._token_seconds = _smooth(self._token_seconds, seconds)
 
     @property
     def drafts_at_stake(self) -> float:
@@ -76,5 +76,5 @@ class RoundPace:
         return seconds_left <= (self._token_seconds or 0.0)
 
 
-def _smoothed(before: float | None, sample: float) -> float:
+def _smooth(before: float | None, sample: float) -> float:
     return sample if before is None else before + _SMOOTHING * (sample - before)

@@ -1,11 +1,9 @@
 """One step of a stream: tokens for the draft model to read, and a draw after them.
 
-Pure values.  This module must never know where a step is computed.
+Pure values. This module must never know where a step is computed.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -23,20 +21,11 @@ class DraftStep(msgspec.Struct, frozen=True):
     spec: DrawSpec | None
     version: int
 
+    @property
+    def num_tokens(self) -> int:
+        """What the slot holds when the step has ended."""
+        return self.num_kept_tokens + len(self.token_ids)
+
     def draw(self, logits: NDArray[np.float32] | None) -> DraftToken | None:
         """The drawn token; runs in the drafting thread."""
         return draw_token(self.spec, logits) if self.spec and logits is not None else None
-
-
-def tokens_between(
-    prompt_ids: tuple[int, ...],
-    output_ids: Sequence[int],
-    drafted_ids: Sequence[int],
-    start: int,
-    end: int,
-) -> tuple[int, ...]:
-    """Tokens `start` to `end` of prompt, committed and drafted ones in a row."""
-    num_settled = len(prompt_ids) + len(output_ids)
-    if start >= num_settled:  # mostly; a long prompt need not be copied for it
-        return tuple(drafted_ids[start - num_settled : end - num_settled])
-    return (*prompt_ids, *output_ids, *drafted_ids)[start:end]

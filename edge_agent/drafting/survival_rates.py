@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-# The guess before counts like this many tokens: two dozen real ones outweigh it.
+# What was believed before counts like this many tokens: two dozen real ones outweigh it.
 _PRIOR_TOKENS = 8.0
 # Older tokens fade: the newest 64 or so say how a text goes at the moment.
 _KEPT = 1.0 - 1.0 / 64

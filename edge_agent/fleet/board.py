@@ -179,7 +179,7 @@ class FleetBoard:
                 self._tally.num_streams_finished += 1
             self._ended(channel)
             return
-        for draft in stream.stream.overdue():
+        for draft in stream.stream.take_due_drafts():
             self._send_draft(stream, draft, now)
         self._draft_on()
 

@@ -84,7 +84,7 @@ class FleetStream:
             if message.finish is not None:
                 self._state = StreamState.ENDED
         elif isinstance(message, Opened):
-            self.stream.opened(message)
+            self.stream.start(message)
 
     def sent(self, draft: Draft, now: float) -> None:
         """A draft is on its way."""
@@ -98,23 +98,23 @@ class FleetStream:
         del self._slot[step.num_kept_tokens :]
         self._slot += step.token_ids
         drawn = guess(self._slot, step.spec) if step.spec is not None else None
-        return self.stream.fed(step, drawn, seconds, now)
+        return self.stream.record_step(step, drawn, seconds, now)
 
     # --- private -------------------------------------------------------------------------------
 
     def _verdict(self, message: Verdict, now: float) -> None:
-        committed = self.stream.verdict(message, now)
+        committed = self.stream.commit_verdict(message, now)
         tally = self._tally
-        tally.committed(self._board, len(committed.token_ids))
+        tally.committed(self._board, len(committed.output_ids))
         tally.num_accepted += committed.num_accepted
         tally.num_survived += committed.num_survived
         tally.num_rejections += committed.num_dead > 0
-        if committed.token_ids and not self._first_token_came:
+        if committed.output_ids and not self._first_token_came:
             self._first_token_came = True
             tally.first_token.observe(now - self._opened_at)
         if self._latest_verdict_at is not None:
             tally.pause.observe(now - self._latest_verdict_at)
         self._latest_verdict_at = now
-        position = message.position + len(committed.token_ids)
+        position = message.position + len(committed.output_ids)
         while self._drafts_sent and self._drafts_sent[0][0] < position:
             tally.verdict.observe(now - self._drafts_sent.popleft()[1])

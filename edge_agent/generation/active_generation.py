@@ -119,7 +119,7 @@ class ActiveGeneration:
             case Opened():
                 if self._is_resumed and self.stream.prompt_ids is None:
                     self._learn_request(message)
-                self.stream.opened(message)
+                self.stream.start(message)
                 self._cached_prefix_tokens = message.cached_prefix_tokens
             case Verdict():
                 self._wire_bytes += num_bytes
@@ -152,9 +152,9 @@ class ActiveGeneration:
         self.stream.drafts = message.draft_length != 0
 
     def _verdict(self, message: Verdict, now: float) -> None:
-        committed = self.stream.verdict(message, now)
+        committed = self.stream.commit_verdict(message, now)
         self._count(committed, now)
-        for i, token_id in enumerate(committed.token_ids):
+        for i, token_id in enumerate(committed.output_ids):
             origin: TextOrigin = "accepted" if i < committed.num_accepted else "target"
             self._emit(self._text.push(token_id), origin)
         if message.finish is not None:
@@ -175,7 +175,7 @@ class ActiveGeneration:
             self.events.put_nowait(TextPiece(text, origin))
 
     def _count(self, committed: Committed, now: float) -> None:
-        if committed.token_ids and self._first_token_at is None:
+        if committed.output_ids and self._first_token_at is None:
             self._first_token_at = now
         self._num_verdicts += 1
         self._num_drafting_verdicts += committed.num_tested > 0

@@ -267,7 +267,7 @@ class Agent:
             generation.fail(ModelError(f"the verifier broke the protocol: {error}"))
             self._cancel(generation)
             return
-        for draft in generation.stream.overdue():
+        for draft in generation.stream.take_due_drafts():
             self._send_for_stream(generation.stream, draft)
         self._drafting.wake()
 

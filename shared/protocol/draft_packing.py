@@ -1,6 +1,6 @@
 """A Draft message and the tokens and rows in it: packed by the board, unpacked by the verifier.
 
-Pure.  The form of a draft is checked here, its place by the path.  This module must never let an
+Pure. The form of a draft is checked here, its place by the path. This module must never let an
 id, a row or a count through that the target cannot use.
 """
 
@@ -21,14 +21,14 @@ from shared.speculation.sparse_row import SparseRow
 MAX_ROW_ENTRIES = 64
 
 
-def extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
+def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
     """Tokens that are sent together as the path sees them: the last one ends the chunk."""
     last = len(tokens) - 1
     ending = [msgspec.structs.replace(t, ends_chunk=i == last) for i, t in enumerate(tokens)]
     return Extension(base, position, tuple(ending))
 
 
-def draft_message(channel: int, draft: Extension, drafting_seconds: float) -> Draft:
+def pack_draft(channel: int, draft: Extension, drafting_seconds: float) -> Draft:
     """The same as it is sent."""
     rows = tuple(token.row for token in draft.tokens if token.row is not None)
     return Draft(
@@ -53,7 +53,7 @@ def unpack_draft(message: Draft, vocab_size: int) -> Extension:
     if num_bare < 0 or (rows and num_bare > 1):
         raise RemoteProtocolError(f"{len(rows)} rows came for {len(token_ids)} draft tokens")
     for i, row in enumerate(rows, start=num_bare):
-        if token_ids[i] not in row.token_ids:  # nobody draws a token of probability 0
+        if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
             raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
     last = len(token_ids) - 1
     tokens = tuple(
@@ -104,14 +104,14 @@ def unpack_rows(packed: bytes, vocab_size: int) -> tuple[SparseRow, ...]:
     weights = np.frombuffer(packed[weights_start:], dtype="<u2")
     ends = np.cumsum(counts, dtype=np.intp)
     return tuple(
-        _checked(
+        _check_row(
             SparseRow(token_ids=token_ids[end - count : end], weights=weights[end - count : end])
         )
         for count, end in zip(counts.tolist(), ends.tolist(), strict=True)
     )
 
 
-def _checked(row: SparseRow) -> SparseRow:
+def _check_row(row: SparseRow) -> SparseRow:
     # A few dozen entries: plain Python is several times faster than numpy here.
     if len(set(row.token_ids.tolist())) != len(row.token_ids):
         raise RemoteProtocolError("a sparse row names a token id twice")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 
 def jain_index(goodputs: Sequence[float]) -> float:
-    """Return (sum x)^2 / (N * sum x^2): 1 if all are equal, 1/N if one has everything.
+    """(sum x)^2 / (N * sum x^2): 1 if all are equal, 1/N if one has everything.
 
-    Nobody, or nobody with anything, counts as equal (Jain, Chiu, Hawe 1984).
+    No values, or zeros alone, count as equal (Jain, Chiu, Hawe 1984).
     """
     largest = max(goodputs, default=0.0)
     if largest == 0.0:
@@ -22,7 +22,7 @@ def jain_index(goodputs: Sequence[float]) -> float:
 
 
 def log_utility(goodputs: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """Return U = sum of w log x over devices, x summed over a device's streams (weights 1 if none).
+    """U = sum of w log x over devices, x summed over a device's streams (weights 1 if none).
 
     Minus infinity if a device got nothing (GoodSpeed, arXiv 2512.09963, equation 1).
     """

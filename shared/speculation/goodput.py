@@ -1,16 +1,17 @@
-"""How many tokens a round is expected to give: the one place where the formula is written.
+"""How many tokens a round is expected to give: the one place of the formula, for both ends.
 
 Symbols of the papers: a is the acceptance rate, S the draft length, and
 mu(S) = 1 + a + a^2 + ... + a^S = (1 - a^(S+1)) / (1 - a) is the goodput of one round: the
 accepted draft tokens plus the target's own (Leviathan et al. 2023, equation 1; GoodSpeed,
-arXiv 2512.09963, equation 5).
+arXiv 2512.09963, equation 5). mu(S) - 1 of them were drafted.
 This module must never know a stream, a board or a clock.
 """
 
 from __future__ import annotations
 
 import math
-from typing import cast, overload
+from collections.abc import Iterator
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +21,16 @@ IntArray = npt.NDArray[np.int64]
 
 
 @overload
-def expected_tokens(acceptance_rate: float, draft_length: int) -> float: ...
+def expected_tokens(acceptance_rate: float, draft_length: float) -> float: ...
 @overload
 def expected_tokens(acceptance_rate: FloatArray, draft_length: IntArray) -> FloatArray: ...
 def expected_tokens(
-    acceptance_rate: float | FloatArray, draft_length: int | IntArray
+    acceptance_rate: float | FloatArray, draft_length: float | IntArray
 ) -> float | FloatArray:
-    """Return mu(S), the output tokens (accepted + 1) that a round with this draft should give.
+    """mu(S), the output tokens (accepted + 1) that a round with this draft should give.
 
-    Rates lie in [0, 1]; two arrays are taken elementwise.
+    Rates lie in [0, 1]; two arrays are taken elementwise. One length may be a fraction (a time
+    over the time of a token) or infinite.
     """
     if isinstance(acceptance_rate, np.ndarray) or isinstance(draft_length, np.ndarray):
         return _expected_tokens_of_arrays(np.asarray(acceptance_rate), np.asarray(draft_length))
@@ -40,19 +42,17 @@ def expected_tokens(
     return -math.expm1((draft_length + 1) * math.log(acceptance_rate)) / (1.0 - acceptance_rate)
 
 
+def expected_tokens_up_to(acceptance_rate: float, draft_length: int) -> Iterator[float]:
+    """mu(1), mu(2), … mu(S): a product for each, where one stream's lengths are compared."""
+    survival = tokens = 1.0
+    for _ in range(draft_length):
+        survival *= acceptance_rate
+        tokens += survival
+        yield tokens
+
+
 def _expected_tokens_of_arrays(acceptance_rates: FloatArray, draft_lengths: IntArray) -> FloatArray:
     terms = draft_lengths + 1.0
     with np.errstate(divide="ignore", invalid="ignore"):  # a = 0 and a = 1 are exact limits
         sums = -np.expm1(terms * np.log(acceptance_rates)) / (1.0 - acceptance_rates)
     return np.where(acceptance_rates >= 1.0, terms, sums)
-
-
-@overload
-def marginal_tokens(acceptance_rate: float, draft_length: int) -> float: ...
-@overload
-def marginal_tokens(acceptance_rate: FloatArray, draft_length: IntArray) -> FloatArray: ...
-def marginal_tokens(
-    acceptance_rate: float | FloatArray, draft_length: int | IntArray
-) -> float | FloatArray:
-    """Return a^(S+1) = mu(S+1) - mu(S): what one more token after `draft_length` would add."""
-    return cast("float | FloatArray", acceptance_rate ** (draft_length + 1))

@@ -1,6 +1,6 @@
 """From logits to the probabilities that a request asks for: temperature, top-k, top-p.
 
-The float64 reference.  The verifier's torch form must agree with it, and the drafter uses it as
+The float64 reference. The verifier's torch form must agree with it, and the drafter uses it as
 it is.
 """
 
@@ -33,8 +33,8 @@ def probabilities(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The surviving token ids, most likely first, and their probabilities, both [num_survivors].
 
-    Order of processors: temperature, top-k, top-p.  Top-p keeps the smallest most-likely-first
-    prefix whose mass reaches `top_p`; ties go to the smaller id.  Every returned probability is
+    Order of processors: temperature, top-k, top-p. Top-p keeps the smallest most-likely-first
+    prefix whose mass reaches `top_p`; ties go to the smaller id. Every returned probability is
     positive.
     """
     if sampling.is_greedy:

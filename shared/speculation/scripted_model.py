@@ -60,7 +60,7 @@ class ScriptedModel:
         self._logits_of_context = functools.lru_cache(maxsize=num_cached)(self._compute)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Return the read-only logits [vocab_size] of the token after `tokens` (none are fine)."""
+        """The read-only logits [vocab_size] of the token after `tokens` (none are fine)."""
         first = max(0, len(tokens) - self.order)
         return self._logits_of_context(tuple(tokens[first:]))
 
@@ -76,7 +76,7 @@ class ScriptedModel:
 
 
 def scripted_token_bytes(vocab_size: int) -> tuple[bytes, ...]:
-    """Return readable bytes for every id: `<|end|>` for id 0, words like ` kamo` for the others."""
+    """Readable bytes for every id: `<|end|>` for id 0, words like ` kamo` for the others."""
     return (b"<|end|>", *(_word(token_id) for token_id in range(1, vocab_size)))
 
 

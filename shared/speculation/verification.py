@@ -6,7 +6,7 @@
     output     accepted + (recovered or bonus)
 
 `rejection` is Leviathan et al. 2023, Algorithm 1 (their p is our target_probs, their q our
-row.probs); `coupled` is Daliri, Musco, Suresh 2024 with Gumbel noise.  The verifier's torch
+row.probs); `coupled` is Daliri, Musco, Suresh 2024 with Gumbel noise. The verifier's torch
 form is tested against this module on the same random numbers.
 """
 

@@ -10,6 +10,8 @@ import math
 
 import msgspec
 
+from shared.speculation.goodput import expected_tokens_up_to
+
 # Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
 # arrives (half of it on average), then its own.
 WAITING_ROUNDS = 1.5
@@ -57,11 +59,9 @@ def best_length(costs: DraftCosts, asked_length: int) -> int:
     if not costs.waits and costs.draft_token_seconds >= costs.round_seconds:
         return 0
     best, best_speed = 0, 1.0 / costs.round_seconds
-    survival = tokens = 1.0
     longest = min(asked_length, worthwhile_depth(costs.acceptance_rate))
-    for length in range(1, longest + 1):
-        survival *= costs.acceptance_rate
-        tokens += survival  # mu(length), see `goodput.expected_tokens`
+    tokens_by_length = expected_tokens_up_to(costs.acceptance_rate, longest)
+    for length, tokens in enumerate(tokens_by_length, start=1):
         seconds = costs.round_seconds + length * costs.token_seconds
         if costs.waits:
             seconds = _seconds_of_waiting(costs, length, seconds)

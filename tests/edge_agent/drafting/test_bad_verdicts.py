@@ -22,7 +22,7 @@ def rejection_stream() -> AgentStream:
         sampling=SamplingParameters(0.8),
         drafts=True,
     )
-    stream.opened(Opened(0, pack_token_ids([1, 2]), seed=7, acceptance_mode="rejection"))
+    stream.start(Opened(0, pack_token_ids([1, 2]), seed=7, acceptance_mode="rejection"))
     return stream
 
 
@@ -36,15 +36,15 @@ def test_a_window_before_the_base_of_the_next_path_is_refused() -> None:
     Found by fuzzing: the agent's own draft did not fit its path, and the drafting loop ended.
     """
     stream = rejection_stream()
-    stream.verdict(verdict(0, [5], window=8), now=0.0)
-    stream.verdict(verdict(1, [], window=0), now=0.1)
+    stream.commit_verdict(verdict(0, [5], window=8), now=0.0)
+    stream.commit_verdict(verdict(1, [], window=0), now=0.1)
     with pytest.raises(RemoteProtocolError, match=r"^verdict grants a window at 1, before base 2$"):
-        stream.verdict(verdict(1, [], window=8), now=0.2)
+        stream.commit_verdict(verdict(1, [], window=8), now=0.2)
 
 
 def test_a_window_after_another_token_is_fine() -> None:
     stream = rejection_stream()
-    stream.verdict(verdict(0, [5], window=8), now=0.0)
-    stream.verdict(verdict(1, [], window=0), now=0.1)
-    stream.verdict(verdict(1, [6], window=8), now=0.2)
+    stream.commit_verdict(verdict(0, [5], window=8), now=0.0)
+    stream.commit_verdict(verdict(1, [], window=0), now=0.1)
+    stream.commit_verdict(verdict(1, [6], window=8), now=0.2)
     assert 8 == stream.window

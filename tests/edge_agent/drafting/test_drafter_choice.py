@@ -100,7 +100,7 @@ def test_a_draft_that_has_hardly_a_chance_is_not_made_longer() -> None:
     made = look_up(*([1, 2, 3, 4, 5] * 4))
     ahead: list[int] = []
     while (token_id := suggested(made, *ahead, room=64)) is not None:
-        made.drafted(len(ahead), ahead, is_model=False)
+        made.record_draft(len(ahead), ahead, is_model=False)
         ahead.append(token_id)
     assert 5 == len(ahead)  # 0.75 to the sixth is below a fifth
     made.forget_from(2)
@@ -122,7 +122,7 @@ def test_suggestions_are_measured_on_every_committed_token_drafted_or_not() -> N
 def test_the_model_is_measured_on_its_own_tokens_up_to_the_first_that_differs() -> None:
     made, expected = look_up(1, 2, 3), drafter_rates().model
     for position, is_model in enumerate([True, False, True, True]):
-        made.drafted(position, (), is_model=is_model)
+        made.record_draft(position, (), is_model=is_model)
     made.commit(0, (11, 12, 99, 14), (11, 12, 13, 14))
     expected.observe(0, survived=True)
     expected.observe(0, survived=False)
@@ -132,9 +132,9 @@ def test_the_model_is_measured_on_its_own_tokens_up_to_the_first_that_differs() 
 def test_tokens_that_are_forgotten_teach_nothing() -> None:
     made = look_up(1, 2, 3)
     for position in range(3):
-        made.drafted(position, (), is_model=True)
+        made.record_draft(position, (), is_model=True)
     made.forget_from(1)
-    made.drafted(1, (), is_model=False)
+    made.record_draft(1, (), is_model=False)
     made.commit(0, (11, 12, 13), (11, 12, 13))
     expected = drafter_rates().model
     expected.observe(0, survived=True)

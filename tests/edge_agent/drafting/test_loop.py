@@ -109,15 +109,15 @@ class Board:
         )
         self._next_channel += 1
         prompt_ids = [(stream.channel + 3 * i) % VOCAB_SIZE for i in range(num_prompt)]
-        stream.opened(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
+        stream.start(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
         self.loop.add(stream)
         return stream
 
     def verdict(self, stream: AgentStream, *own: int, accepted: int = 0, window: int = 2) -> None:
         position = len(stream.output_ids)
         tokens = pack_token_ids(own)
-        stream.verdict(Verdict(stream.channel, position, accepted, tokens, window, 2), 0.0)
-        for draft in stream.overdue():
+        stream.commit_verdict(Verdict(stream.channel, position, accepted, tokens, window, 2), 0.0)
+        for draft in stream.take_due_drafts():
             self._send(stream, draft)
         self.loop.wake()
 
@@ -217,7 +217,7 @@ def test_streams_beyond_the_slots_wait_for_one() -> None:
         await board.open_to_draft()
         third, fourth = board.open(), board.open()
         assert {0, 1} == {slot for batch in board.drafter.batches for slot in batch}
-        assert 0 == third.num_fed_tokens
+        assert 0 == third.feed.num_fed_tokens
         board.loop.remove(third)  # it never had a slot
         board.loop.remove(first)
         assert (fourth.channel, "ready", []) == await board.next()
@@ -294,7 +294,7 @@ def test_a_model_that_works_again_drafts_again() -> None:
         board.drafter.errors.clear()
         board.verdict(stream, 21)
         assert (0, "draft", []) == await board.next()  # it reads first
-        await until(lambda: stream.num_tokens - stream.num_fed_tokens <= CHUNK_TOKENS)
+        await until(lambda: stream.num_tokens - stream.feed.num_fed_tokens <= CHUNK_TOKENS)
         board.verdict(stream, 22)
         assert (0, "draft", greedy(stream, 2)) == await board.next()
 
@@ -373,7 +373,7 @@ def test_a_long_stream_is_read_again_in_small_steps_and_nobody_waits_for_it() ->
         board.drafter.batches.clear()
         board.verdict(stream, (first[0] + 1) % VOCAB_SIZE)
         assert (0, "draft", []) == await board.next()
-        await until(lambda: stream.num_tokens - stream.num_fed_tokens == 1)
+        await until(lambda: stream.num_tokens - stream.feed.num_fed_tokens == 1)
         assert [{0: 16}, {0: 16}, {0: 16}, {0: 13}] == board.drafter.batches
 
     with_board(FaultyDrafter(forgets=True), scene)

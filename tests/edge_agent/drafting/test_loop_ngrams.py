@@ -32,7 +32,7 @@ class RepeatingBoard(Board):
         stream = AgentStream(self._next_channel, VOCAB_SIZE, settings, sampling, drafts=True)
         self._next_channel += 1
         self.loop.add(stream)
-        stream.opened(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
+        stream.start(Opened(stream.channel, pack_token_ids(prompt_ids), 7, mode))
         self.loop.wake()
         return stream
 
@@ -58,7 +58,7 @@ def test_a_stream_is_ready_and_drafts_while_the_model_has_not_read_a_token() -> 
         assert (0, "ready", []) == await board.next()
         board.verdict(stream, 3, window=4)
         assert (0, "draft", [4, 5, 6, 7]) == await board.next()
-        assert 0 == stream.num_fed_tokens
+        assert 0 == stream.feed.num_fed_tokens
 
     play(FaultyDrafter(), scene)
 
@@ -84,7 +84,7 @@ def test_a_stream_that_waits_for_a_slot_repeats_and_then_gets_the_model() -> Non
         assert (1, "ready", []) == await board.next()
         board.verdict(second, 3, window=2)
         assert (1, "draft", [4, 5]) == await board.next()
-        assert 0 == second.num_fed_tokens
+        assert 0 == second.feed.num_fed_tokens
         board.loop.remove(first)
         board.verdict(second, 45)  # seen never before: the model draws
         assert (1, "draft", greedy(second, 2)) == await board.next()
@@ -95,12 +95,12 @@ def test_a_stream_that_waits_for_a_slot_repeats_and_then_gets_the_model() -> Non
 def test_what_one_stream_showed_the_next_one_believes() -> None:
     async def scene(board: RepeatingBoard) -> None:
         first = board.repeat(has_model=False)
-        before = first.look_up.rates.ngram.rate(4)
+        before = first.drafter_choice.rates.ngram.rate(4)
         for token_id in (3, *[30 + i for i in range(15)] * 2):
             board.verdict(first, token_id)
         board.loop.remove(first)
         second = board.repeat(has_model=False)
-        assert before != second.look_up.rates.ngram.rate(4)
+        assert before != second.drafter_choice.rates.ngram.rate(4)
 
     play(FaultyDrafter(), scene)
 

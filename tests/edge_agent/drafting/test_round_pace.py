@@ -12,9 +12,9 @@ from edge_agent.drafting.round_pace import RoundPace
 def pace_after(*verdicts: float, token_seconds: float = 0.0, round_trip: float = 0.0) -> RoundPace:
     pace = RoundPace(round_trip)
     for at in verdicts:
-        pace.verdict_came(at)
+        pace.observe_verdict(at)
     if token_seconds:
-        pace.token_drafted(token_seconds)
+        pace.observe_draft_token(token_seconds)
     return pace
 
 
@@ -59,7 +59,7 @@ def test_a_message_that_takes_longer_than_a_round_is_for_a_later_one() -> None:
 
 def test_a_slower_token_moves_the_last_chance_by_a_fifth() -> None:
     pace = pace_after(8.0, 9.0, token_seconds=0.1)
-    pace.token_drafted(0.6)  # 0.2 s are expected
+    pace.observe_draft_token(0.6)  # 0.2 s are expected
     assert [False, True] == [pace.is_last_chance(now) for now in (9.79, 9.81)]
 
 
@@ -67,7 +67,7 @@ def test_a_lost_link_is_no_round() -> None:
     pace = pace_after(0.0, 1.0)
     pace.pause()
     assert not pace.is_last_chance(2.0)
-    pace.verdict_came(60.0)
+    pace.observe_verdict(60.0)
     assert [True, False] == [pace.is_last_chance(now) for now in (61.0, 61.1)]
 
 

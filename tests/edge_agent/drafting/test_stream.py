@@ -9,8 +9,9 @@ import pytest
 
 from edge_agent.drafting.draw import DrawSpec, path_seed
 from edge_agent.drafting.settings import DraftSettings
+from edge_agent.drafting.slot_feed import READY_WITHIN_TOKENS
 from edge_agent.drafting.step import DraftStep
-from edge_agent.drafting.stream import READY_WITHIN_TOKENS, AgentStream
+from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_packing import unpack_rows
@@ -47,7 +48,7 @@ def open_stream(
 ) -> AgentStream:
     """A stream that the verifier has just opened."""
     stream = make_stream(**changes)
-    stream.opened(opened(mode, prompt_ids))
+    stream.start(opened(mode, prompt_ids))
     return stream
 
 
@@ -69,7 +70,7 @@ def running(
 def read(stream: AgentStream) -> None:
     """Let the draft model read as long as there is nothing to draw."""
     while (step := stream.next_step()) is not None and step.spec is None:
-        assert [] == stream.fed(step, None, 0.1, 0.0)
+        assert [] == stream.record_step(step, None, 0.1, 0.0)
 
 
 def verdict(
@@ -81,7 +82,7 @@ def verdict(
     finish: Finish | None = None,
     now: float = 0.0,
 ) -> Committed:
-    return stream.verdict(
+    return stream.commit_verdict(
         Verdict(
             channel=stream.channel,
             position=len(stream.output_ids),
@@ -111,7 +112,7 @@ def draft(
         step, spec = draw_step(stream)
         has_row = spec.mode == "rejection" and not spec.is_guess
         drawn = None if token_id is None else DraftToken(token_id, ROW if has_row else None)
-        sent += stream.fed(step, drawn, seconds, now)
+        sent += stream.record_step(step, drawn, seconds, now)
     return sent
 
 
@@ -150,7 +151,7 @@ def test_a_prompt_is_read_in_chunks_up_to_its_last_token() -> None:
     chunks = []
     while (step := stream.next_step()) is not None:
         chunks.append((step.num_kept_tokens, step.token_ids, step.spec))
-        stream.fed(step, None, 0.1, 0.0)
+        stream.record_step(step, None, 0.1, 0.0)
     assert [
         (0, prompt_ids[:16], None),
         (16, prompt_ids[16:32], None),
@@ -164,7 +165,7 @@ def test_what_the_target_says_meanwhile_is_read_too() -> None:
     assert step is not None
     verdict(stream, 20, window=0)
     verdict(stream, 21, window=0)
-    stream.fed(step, None, 0.1, 0.0)
+    stream.record_step(step, None, 0.1, 0.0)
     step = stream.next_step()
     assert step is not None
     assert (3, (14, 15, 20)) == (step.num_kept_tokens, step.token_ids)
@@ -182,10 +183,10 @@ def test_the_board_is_ready_one_small_batch_behind(
     while not stream.becomes_ready():
         step = stream.next_step()
         assert step is not None
-        stream.fed(step, None, 0.1, 0.0)
+        stream.record_step(step, None, 0.1, 0.0)
         steps += 1
     assert num_steps == steps
-    assert stream.num_tokens - stream.num_fed_tokens <= min(READY_WITHIN_TOKENS, chunk)
+    assert stream.num_tokens - stream.feed.num_fed_tokens <= min(READY_WITHIN_TOKENS, chunk)
     assert not stream.becomes_ready()  # once
 
 
@@ -197,7 +198,7 @@ def test_a_board_that_is_ready_keeps_up_without_a_window() -> None:
     for token_id in range(30, 60):
         verdict(stream, token_id, window=0)
         read(stream)
-        assert stream.num_tokens - stream.num_fed_tokens <= READY_WITHIN_TOKENS
+        assert stream.num_tokens - stream.feed.num_fed_tokens <= READY_WITHIN_TOKENS
 
 
 def test_a_prompt_that_fills_the_boards_context_is_not_read() -> None:
@@ -249,14 +250,14 @@ def test_a_rest_that_missed_its_round_waits_for_the_verdict() -> None:
     stream = running(draft_length=4, window=6)
     assert [(1, [31, 32, 33, 34])] == contents(draft(stream, *range(31, 37)))
     verdict(stream, 35, accepted=4, draft_length=4, window=1)
-    assert [(6, [36])] == contents(stream.overdue())
+    assert [(6, [36])] == contents(stream.take_due_drafts())
 
 
 def test_a_rest_goes_with_the_path_that_the_verdict_ends() -> None:
     stream = running(draft_length=4, window=6)
     draft(stream, *range(31, 37))
     verdict(stream, 99, accepted=2)
-    assert ([], []) == (unsent_ids(stream), stream.overdue())
+    assert ([], []) == (unsent_ids(stream), stream.take_due_drafts())
 
 
 def test_without_a_window_nothing_is_drafted() -> None:
@@ -324,7 +325,7 @@ def test_accepted_drafts_and_the_targets_own_token_are_committed() -> None:
     committed = verdict(stream, 40, accepted=2)
     assert Committed((31, 32, 40), 2, 3, num_dead=1, num_survived=2) == committed
     assert ([20, 31, 32, 40], []) == (stream.output_ids, live_ids(stream))
-    assert (4, 8) == (stream.path.base, stream.num_fed_tokens)
+    assert (4, 8) == (stream.path.base, stream.feed.num_fed_tokens)
     step, _ = draw_step(stream)
     assert (8, (40,)) == (step.num_kept_tokens, step.token_ids)
 
@@ -363,7 +364,7 @@ def test_an_unsent_token_that_differs_goes_with_all_behind_it() -> None:
 def test_a_target_that_is_faster_overtakes_the_draft() -> None:
     stream = running(draft_length=3)
     draft(stream, 31)
-    stream.verdict(Verdict(4, 1, 0, pack_token_ids([31, 32]), 6, 3), 0.0)
+    stream.commit_verdict(Verdict(4, 1, 0, pack_token_ids([31, 32]), 6, 3), 0.0)
     assert [] == unsent_ids(stream)
     assert 3 == draw_step(stream)[1].position
 
@@ -380,21 +381,21 @@ def test_struck_tokens_take_their_time_with_them() -> None:
 def test_a_verdict_that_asks_for_less_makes_the_draft_due() -> None:
     stream = running(draft_length=4, window=8)
     draft(stream, 31, 32)
-    assert [] == stream.overdue()
+    assert [] == stream.take_due_drafts()
     verdict(stream, 31, draft_length=1, window=2)
-    assert [(2, [32])] == contents(stream.overdue())
+    assert [(2, [32])] == contents(stream.take_due_drafts())
 
 
 def test_a_coupled_draft_survives_the_loss_of_its_window() -> None:
     stream = running(draft_length=4, window=8)
     draft(stream, 31, 32)
     verdict(stream, 31, draft_length=0, window=0)
-    assert [(2, [32])] == contents(stream.overdue())
+    assert [(2, [32])] == contents(stream.take_due_drafts())
 
 
 def test_a_verdict_at_the_wrong_place_is_an_error() -> None:
     with pytest.raises(RemoteProtocolError, match="verdict at 5, not at 1"):
-        running().verdict(Verdict(4, 5, 0, b""), 0.0)
+        running().commit_verdict(Verdict(4, 5, 0, b""), 0.0)
 
 
 def test_a_verdict_cannot_accept_what_was_not_sent() -> None:
@@ -408,7 +409,7 @@ def test_after_the_last_verdict_nothing_more_is_computed_or_sent() -> None:
     stream = running()
     draft(stream, 31, 32)
     verdict(stream, 31, window=0, draft_length=0, finish=Finish("length", 10))
-    assert ([], None) == (stream.overdue(), stream.next_step())
+    assert ([], None) == (stream.take_due_drafts(), stream.next_step())
 
 
 # --- steps that were overtaken --------------------------------------------------------------------
@@ -419,8 +420,8 @@ def test_a_draw_on_a_dead_path_is_dropped_with_what_was_fed() -> None:
     draft(stream, 31, 32, 33)
     step, _ = draw_step(stream)
     verdict(stream, 40)
-    assert [] == stream.fed(step, DraftToken(34), 0.1, 0.0)
-    assert ([], 6) == (unsent_ids(stream), stream.num_fed_tokens)
+    assert [] == stream.record_step(step, DraftToken(34), 0.1, 0.0)
+    assert ([], 6) == (unsent_ids(stream), stream.feed.num_fed_tokens)
 
 
 def test_a_draw_for_a_position_that_was_decided_is_dropped_but_its_feed_counts() -> None:
@@ -428,8 +429,8 @@ def test_a_draw_for_a_position_that_was_decided_is_dropped_but_its_feed_counts()
     draft(stream, 31, 32, 33)
     step, _ = draw_step(stream)
     verdict(stream, 40, accepted=3)
-    assert [] == stream.fed(step, DraftToken(34), 0.1, 0.0)
-    assert ([], 9) == (unsent_ids(stream), stream.num_fed_tokens)
+    assert [] == stream.record_step(step, DraftToken(34), 0.1, 0.0)
+    assert ([], 9) == (unsent_ids(stream), stream.feed.num_fed_tokens)
     following, _ = draw_step(stream)
     assert (40,) == following.token_ids
 
@@ -439,7 +440,7 @@ def test_a_draw_that_is_still_wanted_goes_on_after_a_verdict() -> None:
     draft(stream, 31, 32, 33)
     step, _ = draw_step(stream)
     verdict(stream, 32, accepted=1, window=8)
-    stream.fed(step, DraftToken(34), 0.1, 5.0)
+    stream.record_step(step, DraftToken(34), 0.1, 5.0)
     assert ([33], [34]) == (live_ids(stream), unsent_ids(stream))
 
 
@@ -559,7 +560,7 @@ def test_nothing_is_due_early_in_rejection() -> None:
     stream = running("rejection", draft_length=4, window=9)
     draft(stream, 31, 32)
     verdict(stream, 31, draft_length=1, window=2)  # after a timeout
-    assert [] == stream.overdue()
+    assert [] == stream.take_due_drafts()
 
 
 def test_without_a_window_a_rejection_path_starts_over() -> None:
@@ -567,7 +568,7 @@ def test_without_a_window_a_rejection_path_starts_over() -> None:
     draft(stream, 31, 32, 33, 34, 35)
     verdict(stream, accepted=2, draft_length=0, window=0)
     assert ([], []) == (live_ids(stream), unsent_ids(stream))
-    assert (3, 4, 8) == (len(stream.output_ids), stream.path.base, stream.num_fed_tokens)
+    assert (3, 4, 8) == (len(stream.output_ids), stream.path.base, stream.feed.num_fed_tokens)
     verdict(stream, 40, draft_length=3, window=7)
     (sent,) = draft(stream, 41, 42, 43)
     assert (4, 4) == (sent.base, sent.position)
@@ -610,8 +611,8 @@ def test_what_was_computed_for_a_lost_slot_is_dropped() -> None:
     stream = running()
     step, _ = draw_step(stream)
     stream.restart_feeding()
-    assert [] == stream.fed(step, DraftToken(31), 0.1, 0.0)
-    assert 0 == stream.num_fed_tokens
+    assert [] == stream.record_step(step, DraftToken(31), 0.1, 0.0)
+    assert 0 == stream.feed.num_fed_tokens
 
 
 def test_a_board_that_must_read_first_sends_what_it_has() -> None:
@@ -624,11 +625,11 @@ def test_a_board_that_must_read_first_passes_verdict_after_verdict() -> None:
     stream = running("rejection", prompt_ids=tuple(range(1, 31)), prefill_chunk_tokens=16)
     assert [(1, [])] == contents(stream.restart_feeding())
     verdict(stream, 21)
-    assert [(2, [])] == contents(stream.overdue())
-    assert [] == stream.overdue()
+    assert [(2, [])] == contents(stream.take_due_drafts())
+    assert [] == stream.take_due_drafts()
     read(stream)
     verdict(stream, 22)
-    assert [] == stream.overdue()
+    assert [] == stream.take_due_drafts()
     assert [(3, [31, 32, 33])] == contents(draft(stream, 31, 32, 33))
 
 
@@ -640,7 +641,7 @@ def test_without_a_window_nobody_waits_for_a_pass() -> None:
 def test_a_failure_stops_drafting_until_the_next_verdict() -> None:
     stream = running("rejection")
     step, _ = draw_step(stream)
-    assert [(1, [])] == contents(stream.failed(step))
+    assert [(1, [])] == contents(stream.record_failure(step))
     assert None is stream.next_step()
     verdict(stream, 21)
     step, spec = draw_step(stream)
@@ -651,14 +652,14 @@ def test_a_failure_in_a_chunk_sends_what_was_drawn() -> None:
     stream = running("rejection")
     draft(stream, 31, 32)
     step, _ = draw_step(stream)
-    assert [(1, [31, 32])] == contents(stream.failed(step))
+    assert [(1, [31, 32])] == contents(stream.record_failure(step))
 
 
 def test_a_failure_on_the_prompt_is_silent_and_waits_for_a_verdict() -> None:
     stream = open_stream()
     step = stream.next_step()
     assert step is not None
-    assert ([], None) == (stream.failed(step), stream.next_step())
+    assert ([], None) == (stream.record_failure(step), stream.next_step())
     verdict(stream, 20, window=0)
     assert None is not stream.next_step()
 
@@ -668,7 +669,7 @@ def test_a_failure_that_a_verdict_overtook_is_tried_again() -> None:
     draft(stream, 31, 32, 33)
     step, _ = draw_step(stream)
     verdict(stream, 40)
-    assert [] == stream.failed(step)
+    assert [] == stream.record_failure(step)
     assert None is not stream.next_step()
 
 
@@ -688,16 +689,16 @@ def test_a_reopened_stream_keeps_its_output_and_nothing_of_its_drafts(mode: Acce
         live_ids(stream),
         unsent_ids(stream),
         stream.window,
-        stream.num_fed_tokens,
+        stream.feed.num_fed_tokens,
     )
-    assert [] == stream.fed(step, DraftToken(53), 0.1, 0.0)
+    assert [] == stream.record_step(step, DraftToken(53), 0.1, 0.0)
 
 
 def test_a_reopened_stream_is_ready_only_when_the_verifier_knows_it() -> None:
     stream = running()
     stream.reopen(9)
     verdicts = [stream.becomes_ready()]
-    stream.opened(opened("coupled"))
+    stream.start(opened("coupled"))
     verdicts.append(stream.becomes_ready())
     assert [False, True] == verdicts
 
@@ -706,7 +707,7 @@ def test_a_reopened_stream_drafts_from_its_first_verdict_on() -> None:
     stream = running()
     draft(stream, None)
     stream.reopen(9)
-    stream.opened(opened("coupled"))
+    stream.start(opened("coupled"))
     assert None is stream.next_step()
     verdict(stream, 21)
     (sent,) = draft(stream, 31, 32, 33)
@@ -717,7 +718,7 @@ def test_a_lost_link_is_no_slow_round() -> None:
     stream = running()
     verdict(stream, 21, now=1.0)
     stream.reopen(9)
-    stream.opened(opened("coupled"))
+    stream.start(opened("coupled"))
     verdict(stream, 22, draft_length=0, now=500.0)
     draft(stream, 31, now=500.99)
     assert [(3, [31, 32])] == contents(draft(stream, 32, now=501.0))

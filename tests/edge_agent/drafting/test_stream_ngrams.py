@@ -38,9 +38,10 @@ def open_stream(
 ) -> AgentStream:
     """A stream that the verifier has just opened."""
     stream = make_stream(**changes)
-    stream.look_up = DrafterChoice(4)
-    stream.has_model = has_model
-    stream.opened(opened(mode, prompt_ids))
+    stream.drafter_choice = DrafterChoice(4)
+    if not has_model:
+        stream.leave_slot()
+    stream.start(opened(mode, prompt_ids))
     return stream
 
 
@@ -48,7 +49,7 @@ def said(stream: AgentStream, *, draft_length: int = 3, window: int = 4) -> list
     """The target says 3, and a window is there; what goes out at once."""
     assert stream.becomes_ready_without_model()
     verdict(stream, SAID, draft_length=draft_length, window=window)
-    return stream.overdue()
+    return stream.take_due_drafts()
 
 
 # --- a board without a model, or one that is still reading ----------------------------------------
@@ -64,15 +65,15 @@ def test_it_goes_on_where_the_target_agreed() -> None:
     stream = open_stream(has_model=False)
     said(stream)
     verdict(stream, accepted=3, draft_length=3, window=4)
-    assert [(5, [8, 9, 50])] == contents(stream.overdue())
+    assert [(5, [8, 9, 50])] == contents(stream.take_due_drafts())
 
 
 def test_without_anything_to_repeat_it_passes() -> None:
     stream = open_stream(has_model=False)
     said(stream)
     verdict(stream, 77)
-    assert [(2, [])] == contents(stream.overdue())
-    assert [] == stream.overdue()
+    assert [(2, [])] == contents(stream.take_due_drafts())
+    assert [] == stream.take_due_drafts()
 
 
 def test_a_board_that_reads_drafts_meanwhile_and_reads_on() -> None:
@@ -81,7 +82,7 @@ def test_a_board_that_reads_drafts_meanwhile_and_reads_on() -> None:
     step = stream.next_step()
     assert [(1, [4, 5, 6, 7])] == contents(said(stream))
     assert step is not None
-    assert [] == stream.fed(step, None, 0.1, 0.0)
+    assert [] == stream.record_step(step, None, 0.1, 0.0)
     following = stream.next_step()
     assert following is not None
     assert (16, prompt_ids[16:32]) == (following.num_kept_tokens, following.token_ids)
@@ -95,8 +96,8 @@ def test_what_was_read_stays_read_when_a_suggestion_was_wrong_meanwhile() -> Non
     assert step is not None
     said(stream)
     verdict(stream, 77)  # not 4
-    assert [] == stream.fed(step, None, 0.1, 0.0)
-    assert 16 == stream.num_fed_tokens
+    assert [] == stream.record_step(step, None, 0.1, 0.0)
+    assert 16 == stream.feed.num_fed_tokens
 
 
 def test_of_a_step_that_read_wrong_tokens_the_right_ones_count() -> None:
@@ -104,8 +105,8 @@ def test_of_a_step_that_read_wrong_tokens_the_right_ones_count() -> None:
     said(stream, window=6)
     step, _ = draw_step(stream)  # 2, 3 and the draft 4, 5, 6, 7
     verdict(stream, 99, accepted=2)
-    assert [] == stream.fed(step, DraftToken(8), 0.1, 0.0)
-    assert len(PROMPT) + 3 == stream.num_fed_tokens
+    assert [] == stream.record_step(step, DraftToken(8), 0.1, 0.0)
+    assert len(PROMPT) + 3 == stream.feed.num_fed_tokens
     assert (len(PROMPT) + 3, (99,)) == (
         draw_step(stream)[0].num_kept_tokens,
         draw_step(stream)[0].token_ids,
@@ -130,7 +131,7 @@ def test_in_rejection_it_waits_for_something_to_say() -> None:
 
 def test_when_it_is_off_only_the_model_makes_a_board_ready() -> None:
     stream = open_stream(prompt_ids=tuple(range(1, 90)))
-    stream.look_up = DrafterChoice(0)
+    stream.drafter_choice = DrafterChoice(0)
     assert not stream.becomes_ready_without_model()
 
 
@@ -144,7 +145,7 @@ def test_after_a_lost_window_a_step_of_the_model_comes_first(mode: AcceptanceMod
     verdict(stream, 4, window=0, draft_length=0)
     assert not stream.becomes_ready_without_model()
     assert step is not None
-    stream.fed(step, None, 0.1, 0.0)
+    stream.record_step(step, None, 0.1, 0.0)
     assert stream.becomes_ready_without_model()
 
 
@@ -162,8 +163,8 @@ def ready_stream(mode: AcceptanceMode = "coupled", *, model_is_bad: bool = True)
     """A stream whose model has read the prompt; it has mostly been wrong so far, or not."""
     stream = open_stream(mode)
     for _ in range(60):
-        stream.look_up.rates.model.observe(3, survived=not model_is_bad)
-        stream.look_up.rates.model.observe(4, survived=not model_is_bad)
+        stream.drafter_choice.rates.model.observe(3, survived=not model_is_bad)
+        stream.drafter_choice.rates.model.observe(4, survived=not model_is_bad)
     read(stream)
     return stream
 
@@ -187,10 +188,10 @@ def test_behind_a_drawn_token_the_text_is_looked_up_again() -> None:
     verdict(stream, 60)
     stream.becomes_ready()
     verdict(stream, 1, window=8)
-    assert [] == stream.overdue()
+    assert [] == stream.take_due_drafts()
     for token_id in (2, 3):
         step, _ = draw_step(stream)
-        sent = stream.fed(step, DraftToken(token_id), 0.1, 100.0)
+        sent = stream.record_step(step, DraftToken(token_id), 0.1, 100.0)
     assert [(2, [2, 3, 4, 5, 6])] == contents(sent)  # and no further: hardly a chance
 
 
@@ -201,10 +202,10 @@ def test_a_draw_that_runs_is_not_dropped_for_what_is_looked_up() -> None:
     verdict(stream, 1, draft_length=3, window=7)
     verdict(stream, 2, draft_length=3, window=7)
     step, _ = draw_step(stream)
-    stream.look_up.rates.model.observe(3, survived=False)
-    assert [] == stream.overdue()
+    stream.drafter_choice.rates.model.observe(3, survived=False)
+    assert [] == stream.take_due_drafts()
     assert [] == unsent_ids(stream)
-    stream.fed(step, DraftToken(3, ROW), 0.1, 0.0)
+    stream.record_step(step, DraftToken(3, ROW), 0.1, 0.0)
     assert 3 in [*unsent_ids(stream), *live_ids(stream)]
 
 
@@ -228,7 +229,7 @@ def test_a_reopened_stream_looks_up_what_it_said_before() -> None:
     stream = open_stream(has_model=False)
     said(stream)
     stream.reopen(9)
-    stream.opened(opened("coupled", PROMPT))
+    stream.start(opened("coupled", PROMPT))
     assert stream.becomes_ready_without_model()
     verdict(stream, 4, 5)
-    assert [(3, [6, 7, 8, 9, 50, 51])] == contents(stream.overdue())
+    assert [(3, [6, 7, 8, 9, 50, 51])] == contents(stream.take_due_drafts())

@@ -81,7 +81,7 @@ def draft(generation: ActiveGeneration, *token_ids: int) -> None:
     for token_id in token_ids:
         step = generation.stream.next_step()
         assert step is not None
-        for message in generation.stream.fed(step, DraftToken(token_id), 0.1, now=0.0):
+        for message in generation.stream.record_step(step, DraftToken(token_id), 0.1, now=0.0):
             generation.sent(message, 25)
 
 

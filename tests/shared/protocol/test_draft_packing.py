@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_packing import pack_rows, unpack_draft
+from shared.protocol.draft_packing import make_extension, pack_draft, pack_rows, unpack_draft
+from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import Draft
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sparse_row import SparseRow
@@ -53,6 +54,30 @@ def test_a_guess_of_the_bonus_comes_first_and_has_no_row() -> None:
 
 def test_a_draft_without_tokens_is_a_pass() -> None:
     assert [] == shape(draft([]))
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [],
+        [DraftToken(1), DraftToken(2)],
+        [DraftToken(1, row(1, 5)), DraftToken(2, row(7, 2))],
+        [DraftToken(9), DraftToken(1, row(1, 5))],
+    ],
+)
+def test_what_the_board_packs_the_verifier_unpacks(tokens: list[DraftToken]) -> None:
+    sent = make_extension(4, 6, tokens)
+    message = pack_draft(3, sent, drafting_seconds=0.25)
+    assert (3, 250) == (message.channel, message.drafting_milliseconds)
+    expected = [
+        (
+            token.token_id,
+            None if token.row is None else token.row.token_ids.tolist(),
+            i == len(tokens) - 1,
+        )
+        for i, token in enumerate(tokens)
+    ]
+    assert expected == shape(message)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.speculation.goodput import expected_tokens, marginal_tokens
+from shared.speculation.goodput import expected_tokens, expected_tokens_up_to
 
 rates = st.floats(0.0, 1.0)
 lengths = st.integers(0, 64)
@@ -45,11 +45,22 @@ def test_arrays_give_what_scalars_give(pairs: list[tuple[float, int]]) -> None:
     length_array = np.array([length for _, length in pairs])
     scalars = [expected_tokens(rate, length) for rate, length in pairs]
     assert scalars == pytest.approx(expected_tokens(rate_array, length_array).tolist(), rel=1e-13)
-    gains = [marginal_tokens(rate, length) for rate, length in pairs]
-    assert gains == pytest.approx(marginal_tokens(rate_array, length_array).tolist(), rel=1e-13)
 
 
 @given(rates, lengths)
-def test_the_marginal_gain_is_the_step_of_the_sum(rate: float, length: int) -> None:
-    step = expected_tokens(rate, length + 1) - expected_tokens(rate, length)
-    assert marginal_tokens(rate, length) == pytest.approx(step, abs=1e-11)
+def test_one_length_after_the_other_gives_the_same(rate: float, longest: int) -> None:
+    each = [expected_tokens(rate, length) for length in range(1, longest + 1)]
+    assert each == pytest.approx(list(expected_tokens_up_to(rate, longest)), rel=1e-13)
+
+
+@given(st.floats(0.0, 0.99), st.floats(0.0, 64.0), st.floats(0.0, 8.0))
+def test_a_fraction_of_a_token_lies_between_its_neighbours(
+    rate: float, length: float, more: float
+) -> None:
+    """A slow model draws a part of a token in the time of a round; without end: 1 / (1 - rate)."""
+    without_end = expected_tokens(rate, math.inf)
+    assert without_end == pytest.approx(1.0 / (1.0 - rate), rel=1e-13)
+    less = expected_tokens(rate, length)
+    assert less <= expected_tokens(rate, length + more) * (1 + 1e-13)
+    assert less <= without_end * (1 + 1e-13)
+    assert expected_tokens(rate, math.floor(length)) <= less * (1 + 1e-13)

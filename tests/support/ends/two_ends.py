@@ -58,11 +58,11 @@ def extension_of(draft: Draft, vocab_size: int) -> Extension:
     )
 
 
-class EagerLookUp(DrafterChoice):
+class EagerChoice(DrafterChoice):
     """Believes two of three things that it finds, so that both drafters have a part in a draft."""
 
     def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
-        match = self._index.find(drafted[-self._longest :])
+        match = self._index.find(drafted[-self._ngram_tokens :])
         is_believed = match is not None and (match.token_id + len(drafted)) % 3
         return match.token_id if match is not None and is_believed else None
 
@@ -85,9 +85,10 @@ class Board:
             settings=settings,
             sampling=sampling,
             drafts=draft_length != 0,
-            look_up=(EagerLookUp if is_eager else DrafterChoice)(settings.ngram_tokens),
-            has_model=settings.has_model,
+            drafter_choice=(EagerChoice if is_eager else DrafterChoice)(settings.ngram_tokens),
         )
+        if not settings.has_model:
+            self.stream.leave_slot()
         self.model = model
         self.drafter: ScriptedDrafter = scripted_drafter(model, num_slots=1)
         self.state = StreamState.OPENING
@@ -131,7 +132,9 @@ class Board:
         if self._running is None:
             return []
         (step, logits), self._running = self._running, None
-        messages: list[Ready | Draft] = [*self.stream.fed(step, step.draw(logits), seconds, now)]
+        messages: list[Ready | Draft] = [
+            *self.stream.record_step(step, step.draw(logits), seconds, now)
+        ]
         if self.stream.becomes_ready():
             messages.append(Ready(self.stream.channel))
         return messages
@@ -142,7 +145,7 @@ class Board:
             return []
         (step, _), self._running = self._running, None
         self.drafter.truncate(0, 0)
-        return [*self.stream.failed(step)]
+        return [*self.stream.record_failure(step)]
 
     def lose_step(self) -> list[Ready | Draft]:
         """What the board sends when the slot turned out to be empty."""
@@ -156,13 +159,13 @@ class Board:
         """What the board sends at once when this came."""
         self.state = next_state(AGENT_STREAM, self.state, message)
         if isinstance(message, Opened):
-            self.stream.opened(message)
+            self.stream.start(message)
         else:
-            self.stream.verdict(message, now)
+            self.stream.commit_verdict(message, now)
             if message.finish is not None:
                 self.state = StreamState.ENDED
                 return []
-        drafts = self.stream.overdue()
+        drafts = self.stream.take_due_drafts()
         is_ready = self.stream.becomes_ready_without_model()
         return [*drafts, *([Ready(self.stream.channel)] if is_ready else [])]
 
@@ -213,7 +216,7 @@ class TwoEnds:
             old.settings,
             old.sampling,
             self.request.draft_length,
-            is_eager=isinstance(old.look_up, EagerLookUp),
+            is_eager=isinstance(old.drafter_choice, EagerChoice),
         )
         self._lose_link(keeps=True)
         self.up.append(encode(Resume(channel=self._channel, stream_id=1)))

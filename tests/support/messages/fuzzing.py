@@ -273,11 +273,11 @@ class _FuzzedAgent:
         if generation.state is StreamState.ENDED:
             self._forget(channel)
             return
-        stream.overdue()
+        stream.take_due_drafts()
         for _ in range(3):
             step = stream.next_step()
             if step is None:
                 break
             logits = FLAT_LOGITS if step.spec is not None else None
-            stream.fed(step, step.draw(logits), 0.001, self._now)
+            stream.record_step(step, step.draw(logits), 0.001, self._now)
             stream.becomes_ready()

@@ -36,7 +36,7 @@ from shared.speculation.scripted_model import ScriptedModel, scripted_token_byte
 from shared.speculation.verification import Verification
 from tests.support.ends.loopback import generate, round_settings, running_agent, running_verifier
 from tests.support.ends.scripted import EndlessModel, scripted_service
-from tests.support.ends.two_ends import EagerLookUp
+from tests.support.ends.two_ends import EagerChoice
 from tests.support.ends.waiting import eventually
 from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import ChaosProxy, local
@@ -229,7 +229,7 @@ def fault(name: str) -> Iterator[None]:
             yield
     elif name == "n-grams":
         # Of so random a text a careful board would not believe them.
-        with patch.object(DrafterChoice, "suggest", EagerLookUp.suggest):
+        with patch.object(DrafterChoice, "suggest", EagerChoice.suggest):
             yield
     else:
         assert name in ("none", "links are cut"), name
