@@ -56,3 +56,11 @@ def marginal_tokens(
 ) -> float | FloatArray:
     """Return a^(S+1) = mu(S+1) - mu(S): what one more token after `draft_length` would add."""
     return cast("float | FloatArray", acceptance_rate ** (draft_length + 1))
+
+
+def expected_tokens_up_to(acceptance_rates: FloatArray, longest: int) -> FloatArray:
+    """mu(0) to mu(longest) of many streams, by summing up: [num_streams, longest + 1]."""
+    powers = np.ones((len(acceptance_rates), longest + 1))
+    powers[:, 1:] = acceptance_rates[:, None]
+    sums: FloatArray = powers.cumprod(axis=1).cumsum(axis=1)
+    return sums
