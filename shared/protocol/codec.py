@@ -5,6 +5,7 @@ This module must never let another exception than RemoteProtocolError out of `de
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import msgpack
@@ -46,20 +47,26 @@ def encode(message: AgentMessage | VerifierMessage) -> bytes:
     Raises:
         LocalProtocolError: too long, or a value that MessagePack does not have.
     """
-    name = type(message).__name__
     fields = cast(list[Any], msgspec.to_builtins(message, builtin_types=(bytes,)))
-    defaults = type(message).__struct_defaults__
-    num_required = len(message.__struct_fields__) - len(defaults)
-    values = [getattr(message, name) for name in message.__struct_fields__]
-    while len(values) > num_required and values[-1] == defaults[len(values) - num_required - 1]:
-        values.pop()
+    for default in _trailing_defaults(type(message)):
+        if fields[-1] != default:
+            break
+        fields.pop()
+    name = type(message).__name__
     try:
-        packed: bytes = msgpack.packb(fields[: 1 + len(values)])
+        packed: bytes = msgpack.packb(fields)
     except (ValueError, OverflowError) as error:  # a lone surrogate, an integer beyond 64 bits
         raise LocalProtocolError(f"{name} cannot be packed: {error}") from error
     if len(packed) > MAX_MESSAGE_BYTES:
         raise LocalProtocolError(f"{name} of {len(packed)} bytes exceeds {MAX_MESSAGE_BYTES}")
     return packed
+
+
+@functools.cache
+def _trailing_defaults(message_type: type[msgspec.Struct]) -> tuple[Any, ...]:
+    """What the last fields may be left out at, the last one first."""
+    defaults = reversed(message_type.__struct_defaults__)
+    return tuple(msgspec.to_builtins(default, builtin_types=(bytes,)) for default in defaults)
 
 
 def decode_from_agent(packed: bytes) -> AgentMessage:

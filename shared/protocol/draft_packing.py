@@ -15,7 +15,7 @@ import numpy as np
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftToken, Extension
 from shared.protocol.messages import Draft
-from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
+from shared.protocol.token_ids import pack_token_ids, unpack_token_ids, unpack_token_list
 from shared.speculation.sparse_row import SparseRow
 
 MAX_ROW_ENTRIES = 64
@@ -47,7 +47,11 @@ def unpack_draft(message: Draft, vocab_size: int) -> Extension:
     Raises:
         RemoteProtocolError: ids or rows are malformed, or do not belong together.
     """
-    token_ids = unpack_token_ids(message.tokens, vocab_size).tolist()
+    token_ids = unpack_token_list(message.tokens, vocab_size)
+    last = len(token_ids) - 1
+    if not message.rows:
+        bare = [DraftToken(token_id, None, i == last) for i, token_id in enumerate(token_ids)]
+        return Extension(message.base, message.position, tuple(bare))
     rows = unpack_rows(message.rows, vocab_size)
     num_bare = len(token_ids) - len(rows)  # all of them, or the guess that comes first
     if num_bare < 0 or (rows and num_bare > 1):
@@ -55,7 +59,6 @@ def unpack_draft(message: Draft, vocab_size: int) -> Extension:
     for i, row in enumerate(rows, start=num_bare):
         if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
             raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
-    last = len(token_ids) - 1
     tokens = tuple(
         DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last)
         for i, token_id in enumerate(token_ids)

@@ -2,7 +2,7 @@
 
 The text of a stream is the bytes of its ids (special ids print nothing), cut before the stop string
 that is complete first (of several at once the longest), decoded as UTF-8 with U+FFFD for what is
-not.  Nothing is given out before it is certain: bytes that may begin a stop string or that are an
+not. Nothing is given out before it is certain: bytes that may begin a stop string or that are an
 unfinished character are held back.
 """
 
@@ -11,18 +11,30 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from shared.protocol.stop_strings import StopMatcher
 
-class TextAssembler:
-    """Makes one stream's text; `push` the committed ids in order, `close` once at the end."""
+
+class ByteAssembler:
+    """Makes the bytes of one stream's text; `push` the committed ids in order, `close` at the end.
+
+    The verifier needs no more: it counts them, and sees where a stop string ends them.
+    """
+
+    __slots__ = (
+        "_held",
+        "_num_bytes_out",
+        "_special_ids",
+        "_stops",
+        "_token_bytes",
+        "is_stopped",
+    )
 
     def __init__(
         self, token_bytes: Sequence[bytes], special_ids: frozenset[int], stop: Sequence[str] = ()
     ) -> None:
         self._token_bytes = token_bytes
         self._special_ids = special_ids
-        self._stop = tuple(stop_string.encode() for stop_string in stop)
-        self._longest_stop = max((len(stop_bytes) for stop_bytes in self._stop), default=0)
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stops = StopMatcher([stop_string.encode() for stop_string in stop]) if stop else None
         self._held = b""  # bytes that may be the beginning of a stop string
         self._num_bytes_out = 0
         self.is_stopped = False
@@ -32,45 +44,68 @@ class TextAssembler:
         """Bytes of the text so far: those before the stop string, or all of them."""
         return self._num_bytes_out + (0 if self.is_stopped else len(self._held))
 
-    def push(self, token_id: int) -> str:
-        """Text that became certain with this token; sets `is_stopped` at a stop string."""
+    def push(self, token_id: int) -> bytes:
+        """Bytes that became certain with this token; sets `is_stopped` at a stop string."""
         if self.is_stopped or token_id in self._special_ids:
-            return ""
-        if not self._stop:
-            return self._decode(self._token_bytes[token_id])
-        self._held += self._token_bytes[token_id]
-        found = [(at + len(s), at) for s in self._stop if (at := self._held.find(s)) >= 0]
-        if found:
-            self.is_stopped = True
-            _, stop_at = min(found)  # complete first, so that token borders do not matter
-            return self._release(stop_at)
-        return self._release(len(self._held) - self._num_uncertain())
+            return b""
+        new = self._token_bytes[token_id]
+        if self._stops is None:
+            self._num_bytes_out += len(new)
+            return new
+        found = self._stops.find(new)
+        num_held = len(self._held)
+        self._held += new
+        if found is None:
+            return self._release(len(self._held) - self._stops.num_pending_bytes)
+        self.is_stopped = True
+        end, length = found
+        return self._release(num_held + end - length)
+
+    def close(self) -> bytes:
+        """The rest of the text: what was held back."""
+        return b"" if self.is_stopped else self._release(len(self._held))
+
+    def cut(self, num_bytes: int) -> bytes:
+        """The rest of the text when the other end says how many bytes count."""
+        if self.is_stopped:
+            return b""
+        rest = self._release(min(max(num_bytes - self._num_bytes_out, 0), len(self._held)))
+        self.is_stopped = True
+        return rest
+
+    def _release(self, num_bytes: int) -> bytes:
+        certain, self._held = self._held[:num_bytes], self._held[num_bytes:]
+        self._num_bytes_out += len(certain)
+        return certain
+
+
+class TextAssembler:
+    """Makes one stream's text; `push` the committed ids in order, `close` once at the end."""
+
+    def __init__(
+        self, token_bytes: Sequence[bytes], special_ids: frozenset[int], stop: Sequence[str] = ()
+    ) -> None:
+        self._bytes = ByteAssembler(token_bytes, special_ids, stop)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the text so far: those before the stop string, or all of them."""
+        return self._bytes.num_bytes
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string ended the text."""
+        return self._bytes.is_stopped
+
+    def push(self, token_id: int) -> str:
+        """Text that became certain with this token."""
+        return self._decoder.decode(self._bytes.push(token_id))
 
     def close(self) -> str:
         """The rest of the text: what was held back, and U+FFFD for an unfinished character."""
-        rest = "" if self.is_stopped else self._release(len(self._held))
-        return rest + self._decoder.decode(b"", final=True)
+        return self._decoder.decode(self._bytes.close(), final=True)
 
     def cut(self, num_bytes: int) -> str:
         """The rest of the text when the other end says how many bytes count."""
-        if not self.is_stopped:
-            wanted = min(max(num_bytes - self._num_bytes_out, 0), len(self._held))
-            rest = self._release(wanted)
-            self.is_stopped = True
-            return rest + self._decoder.decode(b"", final=True)
-        return self._decoder.decode(b"", final=True)
-
-    def _num_uncertain(self) -> int:
-        """Length of the longest end of the held bytes that begins a stop string."""
-        for length in range(min(self._longest_stop - 1, len(self._held)), 0, -1):
-            if any(stop_bytes.startswith(self._held[-length:]) for stop_bytes in self._stop):
-                return length
-        return 0
-
-    def _release(self, num_bytes: int) -> str:
-        certain, self._held = self._held[:num_bytes], self._held[num_bytes:]
-        return self._decode(certain)
-
-    def _decode(self, certain: bytes) -> str:
-        self._num_bytes_out += len(certain)
-        return self._decoder.decode(certain)
+        return self._decoder.decode(self._bytes.cut(num_bytes), final=True)

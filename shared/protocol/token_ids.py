@@ -39,6 +39,17 @@ def count_token_ids(packed: bytes) -> int:
     return len(packed) // (_WIDE if len(packed) % 2 else _NARROW)
 
 
+def unpack_token_list(packed: bytes, vocab_size: int) -> list[int]:
+    """The ids as a list; mostly they are few. Raises like `unpack_token_ids`."""
+    num_ids = len(packed) // _NARROW
+    if num_ids <= _FEW and not len(packed) % _NARROW:
+        token_ids = list(struct.unpack(f"<{num_ids}H", packed))
+        if max(token_ids, default=-1) < vocab_size:
+            return token_ids
+    unpacked: list[int] = unpack_token_ids(packed, vocab_size).tolist()
+    return unpacked
+
+
 def unpack_token_ids(packed: bytes, vocab_size: int) -> NDArray[np.uint32]:
     """The ids [n] as uint32.
 

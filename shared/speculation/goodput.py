@@ -10,7 +10,6 @@ This module must never know a stream, a board or a clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import overload
 
 import numpy as np
@@ -42,13 +41,11 @@ def expected_tokens(
     return -math.expm1((draft_length + 1) * math.log(acceptance_rate)) / (1.0 - acceptance_rate)
 
 
-def expected_tokens_up_to(acceptance_rate: float, draft_length: int) -> Iterator[float]:
-    """mu(1), mu(2), … mu(S): a product for each, where one stream's lengths are compared."""
-    survival = tokens = 1.0
-    for _ in range(draft_length):
-        survival *= acceptance_rate
-        tokens += survival
-        yield tokens
+def expected_tokens_up_to(acceptance_rates: FloatArray, longest: int) -> FloatArray:
+    """mu(1), mu(2), … mu(longest) of many streams, by summing up: [num_streams, longest]."""
+    powers = np.repeat(acceptance_rates[:, None], longest, axis=1).cumprod(axis=1)
+    sums: FloatArray = powers.cumsum(axis=1)
+    return 1.0 + sums
 
 
 def _expected_tokens_of_arrays(acceptance_rates: FloatArray, draft_lengths: IntArray) -> FloatArray:

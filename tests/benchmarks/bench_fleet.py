@@ -42,7 +42,7 @@ DRAIN_SECONDS = 30.0
 # Caches, counters and estimates fill up first, and ended streams are kept for a while; what grows
 # after that is a leak.
 WARM_UP_PART = 0.3
-PHASES = ("plan", "forward", "sample", "settle", "deliver", "overhead", "total")
+PHASES = ("plan", "forward", "sample", "settle", "deliver", "follow_up", "overhead", "total")
 MEGABYTE = 1e6
 # What boards see of a verifier that was told to stop.
 EXPECTED_AT_DRAIN = ("the verifier closed the connection", "Connect call failed", "shutting down")

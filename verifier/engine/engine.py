@@ -1,8 +1,8 @@
 """The engine loop: plan a round, let the target run it in one thread, settle it, hand verdicts out.
 
 The planner lives on the event loop and the target in the thread, so neither needs a lock and
-the loop is never blocked. While the target works no board waits for it to be told what it did
-before: verdicts are encoded and sent when the next round runs already. This module must never
+the loop is never blocked. The next round starts as soon as the tokens of this one are committed:
+verdicts are sent, estimates learn and drafts are planned while it runs. This module must never
 decide anything itself.
 """
 
@@ -36,8 +36,9 @@ class RoundReport(msgspec.Struct, frozen=True):
     plan_seconds: float  # choosing what takes part
     forward_seconds: float
     sampling_seconds: float
-    settle_seconds: float  # committing, learning, granting: the next round waits for it
-    deliver_seconds: float  # handing the verdicts out: the next round does not wait for it
+    settle_seconds: float  # committing and granting: the next round waits for it, for no more
+    deliver_seconds: float  # handing the verdicts out
+    follow_up_seconds: float  # learning, and planning the drafts of the round that runs now
     total_seconds: float  # from the start of planning until it is settled
 
     @property
@@ -100,10 +101,9 @@ class Engine:
             settled: _Settled | None = None
             while True:
                 running = self._start_round(thread)
-                if settled is not None:
-                    # Nothing was awaited since it was settled, so no message can overtake.
-                    self._hand_out(settled)
-                    settled = None
+                # Nothing was awaited since it was settled, so no message can overtake.
+                self._catch_up(settled)
+                settled = None
                 if running is not None:
                     # However fast the target is: its answer comes with a later turn of the loop.
                     settled = self._settle(running, await running.outcome)
@@ -146,10 +146,14 @@ class Engine:
             results = self._planner.finish_round(running.round_, outcome, seconds, verified_at)
         return _Settled(results, running, outcome, verified_at, time.monotonic())
 
-    def _hand_out(self, settled: _Settled) -> None:
+    def _catch_up(self, settled: _Settled | None) -> None:
+        """What the round that runs now did not wait for."""
         delivering_from = time.monotonic()
-        self._deliver(settled.results)
-        if settled.outcome is None:
+        if settled is not None:
+            self._deliver(settled.results)
+        following_from = time.monotonic()
+        self._planner.follow_up(following_from)
+        if settled is None or settled.outcome is None:
             return
         running = settled.running
         self._report(
@@ -159,7 +163,8 @@ class Engine:
                 forward_seconds=settled.outcome.forward_seconds,
                 sampling_seconds=settled.outcome.sampling_seconds,
                 settle_seconds=settled.settled_at - settled.verified_at,
-                deliver_seconds=time.monotonic() - delivering_from,
+                deliver_seconds=following_from - delivering_from,
+                follow_up_seconds=time.monotonic() - following_from,
                 total_seconds=settled.settled_at - running.started_at,
             )
         )

@@ -76,6 +76,7 @@ class Metrics:
             "sample": report.sampling_seconds,
             "settle": report.settle_seconds,
             "deliver": report.deliver_seconds,
+            "follow_up": report.follow_up_seconds,
             "total": report.total_seconds,
             "overhead": report.overhead_seconds,
         }

@@ -24,7 +24,7 @@ from shared.protocol.messages import (
     Resume,
     Verdict,
 )
-from shared.protocol.text import TextAssembler
+from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
@@ -139,7 +139,7 @@ class VerifierService:
             number=self._next_number,
             device=device.name,
             request=request,
-            text=TextAssembler(
+            text=ByteAssembler(
                 self.tokenizer.token_bytes, self.tokenizer.special_ids, request.stop
             ),
             device_estimates=device.estimates,

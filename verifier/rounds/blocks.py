@@ -233,6 +233,8 @@ class BlockPool:
 
         A run costs as much as its dearest block.
         """
+        if last is not None and self._can_grow(last + 1, num_blocks):
+            return tuple(range(last + 1, last + 1 + num_blocks))
         costs = np.where(self._num_holders == 0, self._costs, HELD)
         run_costs = _largest_of_neighbours(costs, num_blocks)
         start = int(run_costs.argmin())
@@ -243,6 +245,15 @@ class BlockPool:
             return tuple(range(start, start + num_blocks))
         cheapest = np.argsort(costs, kind="stable")[:num_blocks]
         return tuple(sorted(cheapest.tolist()))
+
+    def _can_grow(self, behind: int, num_blocks: int) -> bool:
+        """Whether the blocks from `behind` on are free and hold nothing, which is mostly so."""
+        end = behind + num_blocks
+        return (
+            end <= self.num_blocks
+            and not self._num_holders[behind:end].any()
+            and bool((self._costs[behind:end] <= KEPT).all())
+        )
 
 
 def _largest_of_neighbours(values: IntArray, num_neighbours: int) -> IntArray:

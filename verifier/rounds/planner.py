@@ -1,7 +1,8 @@
 """The round planner: which streams take part in the next forward pass, and what it did for them.
 
-Pure: `now` is an argument, the target is somebody else's.  The verifier's engine loop, the
-tests and the simulator drive the same object: `start_round`, run it, `finish_round`, again.
+Pure: `now` is an argument, the target is somebody else's. The verifier's engine loop, the tests and
+the simulator drive the same object: `start_round`, run it, `finish_round`, again. `follow_up` holds
+what the next round need not wait for; call it while that runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from verifier.rounds.admission import Admission, PrefixSharing
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.prefill import PrefillLimits, prompt_tokens
-from verifier.scheduling.schedule import Schedule, ScheduleSettings, schedule
+from verifier.scheduling.schedule import (
+    NO_PLAN,
+    DraftPlan,
+    ScheduleSettings,
+    grant_draft,
+    plan_drafts,
+)
 from verifier.streams.estimates import GoodputEstimate
 from verifier.streams.stream import Settled, Stream
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
@@ -50,6 +57,16 @@ class StreamResult(msgspec.Struct, frozen=True):
         return cls(stream, Settled(stream.position, 0, (), 0), failure)
 
 
+class _Lesson(msgspec.Struct, frozen=True):
+    """What a round teaches, kept until there is time to learn it."""
+
+    num_round_tokens: int
+    num_context_tokens: int
+    round_seconds: float
+    goodputs: list[GoodputEstimate]  # of all open streams, with or without a part in the round
+    num_tokens: list[tuple[GoodputEstimate, int]]  # that its streams got
+
+
 class RoundPlanner:
     """Plans rounds over the open streams and settles them."""
 
@@ -70,12 +87,13 @@ class RoundPlanner:
             prefix_sharing=settings.prefix_sharing,
         )
         self.num_draft_timeouts = 0
-        self.latest_schedule = Schedule(budget_tokens=0, grants=())
+        self.draft_plan = NO_PLAN  # the latest one
+        self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
+        self._lesson: _Lesson | None = None  # of the latest round, not yet learned
         self._running: frozenset[int] = frozenset()
         self._dropped: set[int] = set()  # to be released when the running round ends
         self._parking: set[int] = set()  # to be parked then
         self._num_rounds = 0
-        self._last_finish: float | None = None
 
     # --- streams come and go -------------------------------------------------------------------
 
@@ -161,18 +179,28 @@ class RoundPlanner:
     def finish_round(
         self, round_: Round, outcome: RoundOutcome, round_seconds: float, now: float
     ) -> list[StreamResult]:
-        """Commit what the target decided, learn from it, and grant the next drafts."""
-        self.curve.observe(round_.num_tokens, round_.context_tokens, round_seconds)
+        """Commit what the target decided and grant the next drafts."""
+        self._learn()
         self._running = frozenset()
         pairs = zip(round_.items, outcome.items, strict=True)
-        settled = (self._settle(item, item_outcome) for item, item_outcome in pairs)
+        settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]
         self._dropped.clear()
-        self._observe_goodput(results, round_seconds, now)
+        self._lesson = self._lesson_of(round_, results, round_seconds)
         self._release_finished(results)
         self._park_all()
         self._grant(results, now)
         return results
+
+    def follow_up(self, now: float) -> None:
+        """Learn from the round that was finished, and plan the drafts that the next end grants.
+
+        Call it when the next round runs, or when there is none. Without it `finish_round` does the
+        same, and the round after it waits for that.
+        """
+        self._learn()
+        if self._running:
+            self._next_plan = self._plan(now)
 
     def abandon_round(self) -> list[StreamResult]:
         """The target failed: every stream of the running round ends with an error."""
@@ -238,7 +266,7 @@ class RoundPlanner:
             s.draft_length for s in self.streams.values() if s.request.draft_length is not None
         )
         # At least one: the budget may fall to 0 while a chunk that must be tested is here.
-        return max(self.latest_schedule.budget_tokens + asked_for, 1)
+        return max(self.draft_plan.budget_tokens + asked_for, 1)
 
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
@@ -262,25 +290,35 @@ class RoundPlanner:
             return StreamResult(stream, settled)
         return StreamResult.ended(stream) if stream.is_cancelled else None
 
-    def _observe_goodput(
-        self, results: list[StreamResult], round_seconds: float, now: float
-    ) -> None:
-        """Every open stream learns from every round; one that had no part in it gave 0."""
-        # Waiting counts, but not the time before the first stream came.
-        elapsed = now - self._last_finish if self._last_finish is not None else round_seconds
-        self._last_finish = now
-        tokens = {
-            result.stream.number: result.settled.num_accepted + len(result.settled.own_token_ids)
-            for result in results
-        }
-        of_devices: dict[GoodputEstimate, int] = {}
-        for stream in self.admission.open_streams():
-            num_tokens = tokens.get(stream.number, 0)
-            stream.estimates.goodput.observe_round(num_tokens, elapsed)
-            of_device = stream.device_estimates.goodput
-            of_devices[of_device] = of_devices.get(of_device, 0) + num_tokens
-        for goodput, num_tokens in of_devices.items():
-            goodput.observe_round(num_tokens, elapsed)
+    def _lesson_of(
+        self, round_: Round, results: Sequence[StreamResult], round_seconds: float
+    ) -> _Lesson:
+        goodputs = [s.device_estimates.goodput for s in self.admission.open_streams()]
+        return _Lesson(
+            num_round_tokens=round_.num_tokens,
+            num_context_tokens=round_.context_tokens,
+            round_seconds=round_seconds,
+            goodputs=goodputs,
+            num_tokens=[
+                (
+                    result.stream.device_estimates.goodput,
+                    result.settled.num_accepted + len(result.settled.own_token_ids),
+                )
+                for result in results
+            ],
+        )
+
+    def _learn(self) -> None:
+        """Every device with an open stream learns from every round; 0 tokens without a part."""
+        lesson, self._lesson = self._lesson, None
+        if lesson is None:
+            return
+        self.curve.observe(lesson.num_round_tokens, lesson.num_context_tokens, lesson.round_seconds)
+        tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
+        for goodput, num_tokens in lesson.num_tokens:
+            tokens[goodput] += num_tokens
+        for goodput, num_tokens in tokens.items():
+            goodput.observe_round(num_tokens)
 
     def _release_finished(self, results: list[StreamResult]) -> None:
         for result in results:
@@ -289,18 +327,26 @@ class RoundPlanner:
             else:
                 self.blocks.shrink(result.stream.number, result.stream.num_cached_tokens)
 
-    def _grant(self, results: list[StreamResult], now: float) -> None:
-        streams = list(self.streams.values())
-        if not streams:
-            return
-        self.latest_schedule = schedule(
-            streams, self.policy, self.curve, self.settings.schedule, now
-        )
-        grants = dict(zip((s.number for s in streams), self.latest_schedule.grants, strict=True))
-        for result in results:
-            grant = grants.get(result.stream.number)
-            if grant is not None:
-                result.stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
+    def _plan(
+        self, now: float, streams: Sequence[Stream] | None = None, *, beside: DraftPlan = NO_PLAN
+    ) -> DraftPlan:
+        planned = list(self.streams.values()) if streams is None else streams
+        settings = self.settings.schedule
+        return plan_drafts(planned, self.policy, self.curve, settings, now, beside=beside)
+
+    def _grant(self, results: Sequence[StreamResult], now: float) -> None:
+        plan, self._next_plan = self._next_plan, None
+        if plan is None:
+            self._learn()
+            plan = self._plan(now)
+        streams = [r.stream for r in results if r.stream.number in self.streams]
+        newcomers = [s for s in streams if s.can_draft and s.number not in plan.streams]
+        if newcomers:  # their boards became ready during the round
+            plan = self._plan(now, newcomers, beside=plan)
+        self.draft_plan = plan
+        for stream in streams:
+            grant = grant_draft(stream, plan, self.settings.schedule)
+            stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
 
     def _park_all(self) -> None:
         """Park the streams whose boards were lost during the round, those that go on."""
@@ -310,16 +356,9 @@ class RoundPlanner:
 
     def _park(self, number: int) -> None:
         self.admission.park(number)
-        self._forget_pace()
 
     def _remove(self, number: int, *, is_reusable: bool = True) -> None:
         self.admission.remove(number, is_reusable=is_reusable)
-        self._forget_pace()
-
-    def _forget_pace(self) -> None:
-        """Time without an open stream counts as waiting for none."""
-        if next(self.admission.open_streams(), None) is None:
-            self._last_finish = None
 
 
 def _owes(stream: Stream) -> bool:

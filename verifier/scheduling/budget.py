@@ -29,6 +29,13 @@ class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
     slowdown_limit: float
     """By how much drafts may lengthen a round for each stream, in relation to what it gains."""
 
+    def less(self, num_draft_tokens: int) -> BudgetLimits:
+        """The limits of what is left when so many draft tokens have their place already."""
+        if self.budget_tokens is None or not num_draft_tokens:
+            return self
+        left = max(self.budget_tokens - num_draft_tokens, 0)
+        return msgspec.structs.replace(self, budget_tokens=left)
+
 
 class BudgetPlan(msgspec.Struct, frozen=True):
     """A round's budget and the lengths that the policy makes of it."""
@@ -44,7 +51,7 @@ def plan_budget(
     context_tokens: float,
     limits: BudgetLimits,
     *,
-    num_prefill_tokens: int = 0,
+    num_other_tokens: int = 0,
 ) -> BudgetPlan:
     """The largest worthwhile budget with which drafts slow no stream down beyond the limit.
 
@@ -59,13 +66,13 @@ def plan_budget(
     that it allows bounds every smaller budget too, and lowering the budget to that bound again
     and again ends at the largest one that holds. Other policies get one that holds.
     """
-    num_other_tokens = len(streams) + num_prefill_tokens
-    max_drafts = max(limits.max_round_tokens - num_other_tokens, 0)
+    num_others = len(streams) + num_other_tokens
+    max_drafts = max(limits.max_round_tokens - num_others, 0)
     if limits.budget_tokens is not None:
         return _plan(streams, policy, min(limits.budget_tokens, max_drafts))
     rates = np.array([stream.acceptance_rate for stream in streams], dtype=np.float64)
     max_lengths = np.array([stream.max_length for stream in streams], dtype=np.int64)
-    counts = num_other_tokens + np.arange(min(int(max_lengths.sum()), max_drafts) + 1)
+    counts = num_others + np.arange(min(int(max_lengths.sum()), max_drafts) + 1)
     round_seconds = curve.rounds_seconds(counts, context_tokens)
 
     def drafts_within(num_tokens_gain: float, max_num_drafts: int) -> int:

@@ -1,6 +1,7 @@
 """Whether drafts pay at all: the veto that keeps a board from making things worse.
 
-The rival is the same verifier decoding the stream alone, one token in every round.
+The rival is the same verifier decoding the stream alone, one token in every round. All streams are
+judged at once, in arrays: there may be a thousand, and every round asks.
 This module must never choose among lengths that pay; that is the policies' work.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from shared.speculation.goodput import expected_tokens_up_to
+from shared.speculation.goodput import FloatArray, IntArray, expected_tokens_up_to
 
 # Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
 # arrives (half of it on average), then its own.
@@ -31,24 +34,39 @@ SMALLEST_CHANCE_TO_GO_ON = 0.2
 # Drafting on before the verdict on what is in flight costs another message, so it takes more.
 SMALLEST_SURVIVAL_AHEAD = 0.3
 
+BoolArray = npt.NDArray[np.bool_]
+
 
 class DraftCosts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What decides whether one stream's drafts pay; all times in seconds."""
+    """What decides whether the drafts of some streams pay; all times in seconds."""
 
-    acceptance_rate: float
-    draft_token_seconds: float
-    """The board's time for one draft token."""
-    round_trip_seconds: float
+    acceptance_rates: FloatArray  # [num_streams], in (0, 1)
+    draft_token_seconds: FloatArray  # [num_streams]: each board's time for one draft token
+    round_trip_seconds: FloatArray  # [num_streams]
+    waits: BoolArray  # [num_streams]: sits out rounds until its draft is there (`rejection` does)
     round_seconds: float
-    """T: the round as it is without this stream's drafts."""
+    """T: the round as it is without drafts."""
     token_seconds: float
     """c1: what one more token adds to the round."""
-    waits: bool
-    """Whether the stream sits out rounds until its draft is there (`rejection` does)."""
+
+    def of(self, chosen: IntArray | BoolArray) -> DraftCosts:
+        """Those of some of the streams."""
+        return DraftCosts(
+            acceptance_rates=self.acceptance_rates[chosen],
+            draft_token_seconds=self.draft_token_seconds[chosen],
+            round_trip_seconds=self.round_trip_seconds[chosen],
+            waits=self.waits[chosen],
+            round_seconds=self.round_seconds,
+            token_seconds=self.token_seconds,
+        )
+
+    def draft_seconds(self, lengths: int | IntArray) -> FloatArray:
+        """From a verdict to the arrival of a draft that answers it."""
+        return self.round_trip_seconds + lengths * self.draft_token_seconds
 
 
-def best_length(costs: DraftCosts, asked_length: int) -> int:
-    """Return the length of at most `asked_length` that gives this stream most tokens per second.
+def best_lengths(costs: DraftCosts, asked_length: int) -> IntArray:
+    """The lengths of at most `asked_length` that give each stream most tokens per second.
 
     0 if none gives more than the stream gets alone, 1 / T. One that waits must win its drafting and
     round trip back, so it may need a minimum: where 2 tokens do not cover the round trip, 6 may;
@@ -56,46 +74,61 @@ def best_length(costs: DraftCosts, asked_length: int) -> int:
     waits must get ahead of the target at all, t_draft < T, and its drafts must earn the round's
     growth: mu(S) / (T + S * c1) > 1 / T.
     """
-    if not costs.waits and costs.draft_token_seconds >= costs.round_seconds:
-        return 0
-    best, best_speed = 0, 1.0 / costs.round_seconds
-    longest = min(asked_length, worthwhile_depth(costs.acceptance_rate))
-    tokens_by_length = expected_tokens_up_to(costs.acceptance_rate, longest)
-    for length, tokens in enumerate(tokens_by_length, start=1):
-        seconds = costs.round_seconds + length * costs.token_seconds
-        if costs.waits:
-            seconds = _seconds_of_waiting(costs, length, seconds)
-        if tokens > best_speed * seconds:
-            best, best_speed = length, tokens / seconds
-    return best
+    rates = costs.acceptance_rates
+    if asked_length <= 0 or not len(rates):
+        return np.zeros(len(rates), dtype=np.int64)
+    lengths = np.arange(1, asked_length + 1, dtype=np.int64)
+    tokens = expected_tokens_up_to(rates, asked_length)
+    round_seconds = costs.round_seconds + lengths.astype(np.float64) * costs.token_seconds
+    speeds = tokens / round_seconds
+    if costs.waits.any():
+        waiting = costs.of(costs.waits)
+        seconds = _seconds_of_waiting(waiting, lengths, round_seconds)
+        speeds[costs.waits] = tokens[costs.waits] / seconds
+    speeds[lengths > worthwhile_depths(rates)[:, None]] = 0.0
+    best = speeds.argmax(axis=1)  # the first of equal ones
+    pays = speeds[np.arange(len(rates)), best] > 1.0 / costs.round_seconds
+    pays &= costs.waits | (costs.draft_token_seconds < costs.round_seconds)
+    return np.where(pays, best + 1, 0)
 
 
-def _seconds_of_waiting(costs: DraftCosts, length: int, round_seconds: float) -> float:
-    """The mean time from one draft's verdict to the next one's, of a stream that waits.
+def _seconds_of_waiting(
+    costs: DraftCosts, lengths: IntArray, round_seconds: FloatArray
+) -> FloatArray:
+    """The mean times from one draft's verdict to the next one's, of streams that wait.
 
     A draft that is begun with the verdict takes the round trip, the drafting and 1.5 rounds; where
     the board could go on, it takes a round, or the drafting if that is more.
+
+    Args:
+        costs: of these streams [num_streams].
+        lengths: of the drafts [num_lengths].
+        round_seconds: with so many draft tokens [num_lengths].
     """
-    drafting_seconds = length * costs.draft_token_seconds
+    drafting_seconds = costs.draft_token_seconds[:, None] * lengths
     begun_seconds = (WAITING_ROUNDS - 1.0) * costs.round_seconds + round_seconds
-    begun_seconds += costs.round_trip_seconds + drafting_seconds
-    ahead_seconds = max(round_seconds, drafting_seconds)
-    chance = chance_to_go_on(costs.acceptance_rate, length)
-    return (1.0 - chance) * begun_seconds + chance * ahead_seconds
+    begun_seconds = begun_seconds + costs.round_trip_seconds[:, None] + drafting_seconds
+    ahead_seconds = np.maximum(round_seconds, drafting_seconds)
+    chances = costs.acceptance_rates[:, None] ** (lengths + 1)
+    chances = np.where(chances >= SMALLEST_CHANCE_TO_GO_ON, chances, 0.0)
+    seconds: FloatArray = (1.0 - chances) * begun_seconds + chances * ahead_seconds
+    return seconds
 
 
-def chance_to_go_on(acceptance_rate: float, length: int) -> float:
-    """Return how likely what the board drafts past a whole draft counts, in `rejection`.
-
-    0: too seldom to draft it.
-    """
-    chance: float = acceptance_rate ** (length + 1)
-    return chance if chance >= SMALLEST_CHANCE_TO_GO_ON else 0.0
+def can_go_on(acceptance_rate: float, length: int) -> bool:
+    """Whether what the board drafts past a whole draft counts often enough, in `rejection`."""
+    return acceptance_rate ** (length + 1) >= SMALLEST_CHANCE_TO_GO_ON
 
 
 def worthwhile_depth(acceptance_rate: float, smallest_survival: float = SMALLEST_SURVIVAL) -> int:
-    """Return how far beyond the committed tokens a draft token still has a fair chance to survive.
+    """How far beyond the committed tokens a draft token still has a fair chance to survive.
 
     Deeper ones cost energy and bytes for little, even where the verifier would take them for free.
     """
     return max(int(math.log(smallest_survival) / math.log(acceptance_rate)), 1)
+
+
+def worthwhile_depths(acceptance_rates: FloatArray) -> IntArray:
+    """The same for many streams [num_streams]."""
+    depths = math.log(SMALLEST_SURVIVAL) / np.log(acceptance_rates)
+    return np.maximum(depths.astype(np.int64), 1)

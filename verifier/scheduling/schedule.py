@@ -1,26 +1,24 @@
 """How much each board may draft next: estimates and costs in, draft lengths and windows out.
 
-This module must never keep state of its own; streams and estimates carry it.
+In two steps, because the next round must not wait for the first one: `plan_drafts` shares a budget
+over all streams, while a round runs; `grant_draft` gives one stream its part when that round has
+committed its tokens. This module must never keep state of its own; streams and estimates carry it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.scheduling.budget import BudgetLimits, plan_budget
-from verifier.scheduling.draft_payoff import (
-    DraftCosts,
-    best_length,
-)
-from verifier.scheduling.waiting import (
-    SMALLEST_PUNCTUALITY,
-    draft_seconds,
-    length_worth_waiting_for,
-)
+from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
+from verifier.scheduling.waiting import SMALLEST_PUNCTUALITY, lengths_worth_waiting_for
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
 from verifier.streams.probe_clock import PROBE_LENGTH
@@ -35,8 +33,15 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_window: int
     uses_guard: bool  # the target goes on alone where drafts do not pay
 
+    @property
+    def longest_testable(self) -> int:
+        """A chunk must meet the target, so what no round has room for is not granted."""
+        limits = self.limits
+        budget = self.max_draft_length if limits.budget_tokens is None else limits.budget_tokens
+        return min(self.max_draft_length, budget, limits.max_round_tokens - 1)
 
-class Grant(msgspec.Struct, frozen=True):
+
+class Grant(NamedTuple):
     """What one stream's board may do next."""
 
     draft_length: int  # tokens that one Draft should hold
@@ -44,105 +49,202 @@ class Grant(msgspec.Struct, frozen=True):
     awaited_seconds: float = 0.0  # how long the stream may sit out for a whole draft; 0: not at all
 
 
-class Schedule(msgspec.Struct, frozen=True):
-    """Draft lengths for all open streams."""
+class StreamPlan(NamedTuple):
+    """What one stream's next grant is made of."""
+
+    length: int  # of its next draft, as the policy has it; 0: none
+    awaited_length: int  # of the draft that it should sit out for where nothing of it is here
+
+
+class DraftPlan(msgspec.Struct, frozen=True):
+    """How the drafts of one round are shared."""
 
     budget_tokens: int
-    grants: tuple[Grant, ...]
+    num_streams: int  # with a token each in the round
+    context_tokens: float  # of all of them
+    round_seconds: float  # of that round, without drafts
+    streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
+
+    @property
+    def num_draft_tokens(self) -> int:
+        """What the streams may draft together."""
+        return sum([plan.length for plan in self.streams.values()])
 
 
-def schedule(
+NOTHING = StreamPlan(0, 0)
+NO_DRAFTS = Grant(0, 0)
+NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, MappingProxyType({}))
+
+
+def plan_drafts(
     streams: Sequence[Stream],
     policy: DraftLengthPolicy,
     curve: CostCurve,
     settings: ScheduleSettings,
     now: float,
-) -> Schedule:
-    """Share the budget of a round over all open streams."""
-    context_tokens = float(sum(stream.num_tokens for stream in streams))
-    round_seconds = curve.round_seconds(len(streams), context_tokens)
+    *,
+    beside: DraftPlan = NO_PLAN,
+) -> DraftPlan:
+    """Share the budget of a round over these streams, in what the plan `beside` leaves of it.
+
+    Returns the plan of both.
+    """
+    num_streams = beside.num_streams + len(streams)
+    context_tokens = beside.context_tokens + sum([stream.num_tokens for stream in streams])
+    round_seconds = curve.round_seconds(num_streams, context_tokens)
     # Over a whole draft: from one token to the next a measured curve may jump either way.
     longest = max(settings.max_draft_length, 1)
-    drafted_seconds = curve.round_seconds(len(streams) + longest, context_tokens)
-    token_seconds = (drafted_seconds - round_seconds) / longest
-    costs = [_costs(stream, round_seconds, token_seconds) for stream in streams]
+    drafted_seconds = curve.round_seconds(num_streams + longest, context_tokens)
+    costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / longest)
+    can_draft = [stream.can_draft for stream in streams]
     shares = [
         StreamShare(
-            acceptance_rate=cost.acceptance_rate,
+            acceptance_rate=rate,
             goodput=stream.device_estimates.goodput.tokens_per_round,
-            max_length=_longest(stream, cost, settings, now),
+            max_length=max_length,
         )
-        for stream, cost in zip(streams, costs, strict=True)
+        for stream, rate, max_length in zip(
+            streams,
+            costs.acceptance_rates.tolist(),
+            _max_lengths(streams, can_draft, costs, settings, now),
+            strict=True,
+        )
     ]
-    plan = plan_budget(shares, policy, curve, context_tokens, settings.limits)
-    grants = tuple(
-        _grant(stream, cost, length, settings, is_alone=len(streams) == 1)
-        for stream, cost, length in zip(streams, costs, plan.draft_lengths, strict=True)
+    num_beside = beside.num_streams + beside.num_draft_tokens
+    budget = plan_budget(
+        shares,
+        policy,
+        curve,
+        context_tokens,
+        settings.limits.less(beside.num_draft_tokens),
+        num_other_tokens=num_beside,
     )
-    return Schedule(budget_tokens=plan.budget_tokens, grants=grants)
+    lengths = [
+        length if stream.request.draft_length is None else _asked_length(stream, settings)
+        for stream, length in zip(streams, budget.draft_lengths, strict=True)
+    ]
+    awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
+    plans = {
+        stream.number: StreamPlan(length, awaited_length)
+        for stream, can, length, awaited_length in zip(
+            streams, can_draft, lengths, awaited, strict=True
+        )
+        if can
+    }
+    budget_tokens = beside.num_draft_tokens + budget.budget_tokens
+    together = {**beside.streams, **plans}
+    return DraftPlan(budget_tokens, num_streams, context_tokens, round_seconds, together)
 
 
-def _costs(stream: Stream, round_seconds: float, token_seconds: float) -> DraftCosts:
-    speed = stream.estimates.speed
-    return DraftCosts(
-        acceptance_rate=stream.estimates.acceptance.rate,
-        draft_token_seconds=speed.draft_token_seconds or 0.0,
-        round_trip_seconds=speed.round_trip_seconds or 0.0,
-        round_seconds=round_seconds,
-        token_seconds=token_seconds,
-        waits=stream.request.mode == "rejection",
-    )
-
-
-def _longest(stream: Stream, costs: DraftCosts, settings: ScheduleSettings, now: float) -> int:
-    """The longest draft that the stream can use; 0 while it has no board or drafts do not pay."""
-    if not stream.can_draft or stream.request.draft_length is not None:
-        return 0
-    if not settings.uses_guard:
-        return settings.max_draft_length
-    length = best_length(costs, settings.max_draft_length)
-    if length:
-        stream.probe.drafts_pay()
-        return length
-    wait_seconds = draft_seconds(costs, PROBE_LENGTH) if costs.waits else 0.0
-    return min(stream.probe.probe_length(now, wait_seconds), settings.max_draft_length)
-
-
-def _longest_testable(settings: ScheduleSettings) -> int:
-    """A chunk must meet the target, so what no round has room for is not granted."""
-    limits = settings.limits
-    budget = settings.max_draft_length if limits.budget_tokens is None else limits.budget_tokens
-    return min(settings.max_draft_length, budget, limits.max_round_tokens - 1)
-
-
-def _grant(
-    stream: Stream, costs: DraftCosts, length: int, settings: ScheduleSettings, *, is_alone: bool
-) -> Grant:
+def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
-    if request.draft_length is not None and stream.can_draft:
-        length = min(request.draft_length, _longest_testable(settings))
+    length, awaited_length = plan.streams.get(stream.number, NOTHING)
+    if length == 0 or not stream.can_draft:
+        return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
-    if length == 0 or room <= 0:
-        return Grant(0, 0)
+    if room <= 0:
+        return NO_DRAFTS
     is_limited = settings.uses_guard and request.draft_length is None
-    rate = costs.acceptance_rate if is_limited else None
-    window = window_of(stream, length, rate, costs.round_seconds)
+    rate = stream.estimates.acceptance.rate if is_limited else None
+    window = window_of(stream, length, rate, plan.round_seconds)
     window = min(window, settings.max_window, room)
     if request.mode == "coupled":
-        if window <= len(stream.path.live) + 1:
-            window = len(stream.path.live)
-        elif is_limited and not stream.path.live:
-            awaited = _awaited_length(stream, costs, min(length, window), is_alone=is_alone)
-            if awaited:
-                seconds = latest_arrival_seconds(draft_seconds(costs, awaited))
-                return Grant(awaited, window, seconds)
-    return Grant(min(length, window), window) if window > 0 else Grant(0, 0)
+        num_live = len(stream.path.live)
+        if window <= num_live + 1:
+            window = num_live
+        elif awaited_length and not num_live:
+            awaited = min(awaited_length, window)
+            seconds = stream.estimates.speed.answer_seconds(awaited)
+            return Grant(awaited, window, latest_arrival_seconds(seconds))
+    return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
 
 
-def _awaited_length(stream: Stream, costs: DraftCosts, longest: int, *, is_alone: bool) -> int:
-    """For how long a draft the stream should sit out, if its board mostly keeps its times."""
-    speed = stream.estimates.speed
-    if speed.round_trip_seconds is None or speed.punctuality < SMALLEST_PUNCTUALITY:
-        return 0
-    return length_worth_waiting_for(costs, longest, is_alone=is_alone)
+def _costs(streams: Sequence[Stream], round_seconds: float, token_seconds: float) -> DraftCosts:
+    figures = [
+        (
+            stream.estimates.acceptance.rate,
+            stream.estimates.speed.draft_token_seconds or 0.0,
+            stream.estimates.speed.round_trip_seconds or 0.0,
+            stream.request.mode == "rejection",
+        )
+        for stream in streams
+    ]
+    array = np.array(figures, dtype=np.float64).reshape(len(streams), 4)
+    return DraftCosts(
+        acceptance_rates=array[:, 0],
+        draft_token_seconds=array[:, 1],
+        round_trip_seconds=array[:, 2],
+        waits=array[:, 3] > 0.0,
+        round_seconds=round_seconds,
+        token_seconds=token_seconds,
+    )
+
+
+def _max_lengths(
+    streams: Sequence[Stream],
+    can_draft: Sequence[bool],
+    costs: DraftCosts,
+    settings: ScheduleSettings,
+    now: float,
+) -> list[int]:
+    """The longest draft that each can use.
+
+    0 where the board cannot draft, where drafts do not pay, and where the request fixes a length.
+    """
+    longest = settings.max_draft_length
+    if settings.uses_guard:
+        best = best_lengths(costs, longest).tolist()
+    else:
+        best = [longest] * len(streams)
+    return [
+        _length_or_probe(stream, length, longest, now)
+        if can and stream.request.draft_length is None
+        else 0
+        for stream, can, length in zip(streams, can_draft, best, strict=True)
+    ]
+
+
+def _length_or_probe(stream: Stream, best: int, longest: int, now: float) -> int:
+    """A short draft now and then where drafts do not pay."""
+    if best:
+        stream.probe.drafts_pay()
+        return best
+    waits = stream.request.mode == "rejection"
+    wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH) if waits else 0.0
+    return min(stream.probe.probe_length(now, wait_seconds), longest)
+
+
+def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:
+    """What the request fixes, as far as a round can test it."""
+    return min(stream.request.draft_length or 0, settings.longest_testable)
+
+
+def _awaited_lengths(
+    streams: Sequence[Stream],
+    costs: DraftCosts,
+    lengths: Sequence[int],
+    settings: ScheduleSettings,
+    *,
+    is_alone: bool,
+) -> list[int]:
+    """For how long a draft each should sit out, if its board mostly keeps its times."""
+    awaited = np.zeros(len(streams), dtype=np.int64)
+    if settings.uses_guard:
+        chosen = [i for i, length in enumerate(lengths) if length and _may_wait(streams[i])]
+        if len(chosen):
+            longest = np.array([lengths[i] for i in chosen])
+            awaited[chosen] = lengths_worth_waiting_for(
+                costs.of(np.array(chosen)), longest, is_alone=is_alone
+            )
+    return awaited.tolist()
+
+
+def _may_wait(stream: Stream) -> bool:
+    speed, request = stream.estimates.speed, stream.request
+    return (
+        request.mode == "coupled"
+        and request.draft_length is None
+        and speed.round_trip_seconds is not None
+        and speed.punctuality >= SMALLEST_PUNCTUALITY
+    )

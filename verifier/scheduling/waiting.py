@@ -1,20 +1,20 @@
-"""Whether a stream in greedy or coupled should sit out for the draft that its board begins now.
+"""Which streams in greedy or coupled should sit out for the draft that their board begins now.
 
-Nothing of its board is here: the path has just died, or all of it was accepted.  A round that
+Nothing of its board is here: the path has just died, or all of it was accepted. A round that
 begins at once gives one token and takes as long as ever; where the board answers soon, a short wait
-and a round with a whole draft give more.  Nobody must wait for text's sake here, so this is only a
-matter of speed: a draft that does not come in time is not waited for.
+and a round with a whole draft give more. No stream must wait for text's sake here, so this is only
+a matter of speed: a draft that does not come in time is not waited for.
 
-Ours; design.md section 3 allows it.  This module must never keep state.
+Ours: the paper's streams always wait. This module must never keep state.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from shared.speculation.goodput import expected_tokens
+import numpy as np
+
+from shared.speculation.goodput import FloatArray, IntArray, expected_tokens, expected_tokens_up_to
 from verifier.scheduling.draft_payoff import DraftCosts
 
 # What waiting must promise: estimates are estimates.
@@ -25,78 +25,78 @@ FIRST_PIECE_TOKENS = 4
 SMALLEST_PUNCTUALITY = 0.7
 
 
-def length_worth_waiting_for(costs: DraftCosts, longest: int, *, is_alone: bool) -> int:
-    """Return the draft length that makes waiting pay most, 0 where going on at once gives more.
+def lengths_worth_waiting_for(costs: DraftCosts, longest: IntArray, *, is_alone: bool) -> IntArray:
+    """The draft lengths that make waiting pay most; 0 where going on at once gives more.
 
     Waiting for S tokens gives mu(S) by the time of round trip, drafting and round; beside other
     streams half a round more, because theirs is running when the draft comes. What going on at
     once gives by the same time is the rival.
+
+    Args:
+        costs: of the streams [num_streams].
+        longest: draft that each may be asked for, at least 1 [num_streams].
+        is_alone: whether there is no other stream.
     """
-    if draft_seconds(costs, 1) > costs.round_seconds:
-        return 0  # a round that finds the draft starts as soon; and most streams end here
-    rival = GoingOn.of(costs, longest)
-    best, best_gain = 0, SMALLEST_GAIN
-    for length in _lengths(longest):
-        seconds = draft_seconds(costs, length) + length * costs.token_seconds
-        seconds += costs.round_seconds * (1.0 if is_alone else 1.5)
-        gain = expected_tokens(costs.acceptance_rate, length) / rival.tokens_in(seconds)
-        if gain > best_gain:
-            best, best_gain = length, gain
-    return best
+    chosen = np.zeros(len(longest), dtype=np.int64)
+    # Others find their draft in a round that starts as soon; most streams end here.
+    answers = np.flatnonzero(costs.draft_seconds(1) <= costs.round_seconds)
+    if not len(answers):
+        return chosen
+    near, longest = costs.of(answers), longest[answers]
+    lengths = np.arange(1, int(longest.max()) + 1)
+    seconds = near.round_trip_seconds[:, None] + lengths * near.draft_token_seconds[:, None]
+    seconds += lengths * near.token_seconds + near.round_seconds * (1.0 if is_alone else 1.5)
+    tokens = expected_tokens_up_to(near.acceptance_rates, len(lengths))
+    gains = tokens / GoingOn.of(near, longest).tokens_in(seconds)
+    gains[lengths > longest[:, None]] = 0.0
+    best = gains.argmax(axis=1)
+    pays = gains[np.arange(len(best)), best] > SMALLEST_GAIN
+    chosen[answers] = np.where(pays, best + 1, 0)
+    return chosen
 
 
 class GoingOn(NamedTuple):
-    """What rounds give that start at once, without any wait.
+    """What rounds give that start at once, without any wait; arrays over the streams.
 
     At first lone rounds, whose tokens strike the draft's first ones off or end its path, and one
     that finds a draft; then, as long as the path lives, each with what the board drafted meanwhile.
     """
 
-    first_tokens: float
-    first_seconds: float
-    tokens_per_second: float  # from then on
+    first_tokens: FloatArray
+    first_seconds: FloatArray
+    tokens_per_second: FloatArray  # from then on
 
     @classmethod
-    def of(cls, costs: DraftCosts, longest: int) -> GoingOn:
-        """Expect this of a board whose path has just died."""
-        rate, round_seconds = costs.acceptance_rate, costs.round_seconds
-        first_piece_seconds = draft_seconds(costs, min(FIRST_PIECE_TOKENS, longest))
-        num_lone = max(math.ceil(first_piece_seconds / round_seconds), 1)
+    def of(cls, costs: DraftCosts, longest: IntArray) -> GoingOn:
+        """Expect this of boards whose paths have just died."""
+        rates, round_seconds = costs.acceptance_rates, costs.round_seconds
+        first_piece_seconds = costs.draft_seconds(np.minimum(FIRST_PIECE_TOKENS, longest))
+        num_lone = np.maximum(np.ceil(first_piece_seconds / round_seconds), 1.0).astype(np.int64)
         drafting_seconds = num_lone * round_seconds - costs.round_trip_seconds
-        num_live = max(_num_drafted(costs, drafting_seconds, longest + num_lone) - num_lone, 0)
-        tokens = num_lone + 1.0 + rate**num_lone * (expected_tokens(rate, num_live) - 1.0)
-        num_steady = _num_drafted(costs, round_seconds, longest)
+        num_live = _num_drafted(costs, drafting_seconds, longest + num_lone) - num_lone
+        num_live = np.maximum(num_live, 0)
+        tokens = num_lone + 1.0 + rates**num_lone * (expected_tokens(rates, num_live) - 1.0)
+        num_steady = _num_drafted(costs, np.full_like(rates, round_seconds), longest)
         steady_seconds = round_seconds + num_steady * costs.token_seconds
-        alive = rate ** (num_lone + num_live)
+        alive = rates ** (num_lone + num_live)
         return cls(
             first_tokens=tokens,
             first_seconds=(num_lone + 1) * round_seconds + num_live * costs.token_seconds,
-            tokens_per_second=alive * expected_tokens(rate, num_steady) / steady_seconds
+            tokens_per_second=alive * expected_tokens(rates, num_steady) / steady_seconds
             + (1.0 - alive) / round_seconds,
         )
 
-    def tokens_in(self, seconds: float) -> float:
-        """Return the tokens that come in so many seconds."""
-        if seconds <= self.first_seconds:
-            return self.first_tokens * seconds / self.first_seconds
-        return self.first_tokens + (seconds - self.first_seconds) * self.tokens_per_second
+    def tokens_in(self, seconds: FloatArray) -> FloatArray:
+        """The tokens that come in so many seconds [num_streams, any]."""
+        first_seconds, first_tokens = self.first_seconds[:, None], self.first_tokens[:, None]
+        early = first_tokens * np.minimum(seconds / first_seconds, 1.0)
+        later = np.maximum(seconds - first_seconds, 0.0) * self.tokens_per_second[:, None]
+        tokens: FloatArray = early + later
+        return tokens
 
 
-def draft_seconds(costs: DraftCosts, length: int) -> float:
-    """Return the seconds from a verdict to the arrival of a draft that answers it."""
-    return costs.round_trip_seconds + length * costs.draft_token_seconds
-
-
-def _num_drafted(costs: DraftCosts, seconds: float, most: int) -> int:
-    if seconds >= most * costs.draft_token_seconds:
-        return most
-    return int(max(seconds, 0.0) / costs.draft_token_seconds)
-
-
-def _lengths(longest: int) -> Iterator[int]:
-    """Yield 16, 12, 8, 6, 4, 3, 2, 1: others are hardly better, and there may be many streams."""
-    while longest > 0:
-        yield longest
-        if longest > 2:
-            yield longest * 3 // 4
-        longest //= 2
+def _num_drafted(costs: DraftCosts, seconds: FloatArray, most: IntArray) -> IntArray:
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # it may need no time
+        drafted = np.floor(np.maximum(seconds, 0.0) / costs.draft_token_seconds)
+    is_enough = seconds >= most * costs.draft_token_seconds
+    return np.where(is_enough, most, np.minimum(np.nan_to_num(drafted), most)).astype(np.int64)

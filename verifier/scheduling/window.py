@@ -11,7 +11,7 @@ from shared.protocol.messages import MAX_DRAFT_TOKENS
 from verifier.scheduling.draft_payoff import (
     SMALLEST_SURVIVAL_AHEAD,
     SMALLEST_SURVIVAL_ON_THE_WAY,
-    chance_to_go_on,
+    can_go_on,
     worthwhile_depth,
 )
 from verifier.streams.stream import Stream
@@ -27,7 +27,7 @@ def window_of(stream: Stream, length: int, rate: float | None, round_seconds: fl
     """
     num_live = len(stream.path.live)
     if stream.request.mode == "rejection":
-        if rate is not None and not chance_to_go_on(rate, length):
+        if rate is not None and not can_go_on(rate, length):
             return length
         window = 2 * length + 1
     elif num_live:

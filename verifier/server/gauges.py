@@ -36,7 +36,7 @@ class PlannerGauges(Collector):
         yield _gauge(
             "batch_budget_tokens",
             "Draft tokens that a round may hold",
-            planner.latest_schedule.budget_tokens,
+            planner.draft_plan.budget_tokens,
         )
         used = 1 - blocks.num_free_blocks / blocks.num_blocks
         yield _gauge("kv_cache_usage_ratio", "Blocks in use", used)

@@ -30,14 +30,13 @@ MIN_TOKENS_PER_ROUND = 0.01
 
 
 class GoodputEstimate:
-    """Smoothed output tokens per round (GoodSpeed equation 4, X) and per second."""
+    """Smoothed output tokens per round (GoodSpeed equation 4, X)."""
 
-    __slots__ = ("_num_rounds", "_round_seconds", "_smoothing", "_tokens_per_round")
+    __slots__ = ("_num_rounds", "_smoothing", "_tokens_per_round")
 
     def __init__(self, smoothing: float = GOODPUT_SMOOTHING) -> None:
         self._smoothing = smoothing
         self._tokens_per_round = INITIAL_TOKENS_PER_ROUND
-        self._round_seconds = 0.0
         self._num_rounds = 0
 
     @property
@@ -45,24 +44,13 @@ class GoodputEstimate:
         """Tokens per round, at least 0.01 so that one may divide by it."""
         return max(self._tokens_per_round, MIN_TOKENS_PER_ROUND)
 
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Tokens per second, or `None` before the first round."""
-        if self._round_seconds == 0.0:
-            return None
-        # A ratio of means: the mean of ratios would count short rounds too much.
-        return self._tokens_per_round / self._round_seconds
+    def observe_round(self, num_tokens: int) -> None:
+        """Take in one round of the verifier: 0 tokens if the device had no part in it.
 
-    def observe_round(self, num_tokens: int, elapsed_seconds: float) -> None:
-        """Take in one round of the verifier: 0 tokens if this stream or device had no part in it.
-
-        `elapsed_seconds` runs from the round before, so waiting counts. Rounds while a device
-        has no open stream are not reported at all.
+        Rounds while a device has no open stream are not reported at all.
         """
         step = warm_step(self._smoothing, self._num_rounds)
         self._tokens_per_round += step * (num_tokens - self._tokens_per_round)
-        seconds_step = step if self._num_rounds else 1.0
-        self._round_seconds += seconds_step * (elapsed_seconds - self._round_seconds)
         self._num_rounds += 1
 
 
@@ -119,10 +107,9 @@ class SpeedEstimate:
 
 @dataclass(slots=True)
 class StreamEstimates:
-    """One stream's own acceptance and goodput, and its device's speed (shared, not copied)."""
+    """One stream's own acceptance, and its device's speed (shared, not copied)."""
 
     acceptance: AcceptanceEstimate
-    goodput: GoodputEstimate
     speed: SpeedEstimate
 
 
@@ -137,4 +124,4 @@ class DeviceEstimates:
 
     def open_stream(self) -> StreamEstimates:
         """Return estimates for a new stream that start from what the device has shown so far."""
-        return StreamEstimates(self.acceptance.continued(), GoodputEstimate(), self.speed)
+        return StreamEstimates(self.acceptance.continued(), self.speed)

@@ -13,7 +13,7 @@ import msgspec
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
-from shared.protocol.text import TextAssembler
+from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.stream_request import StreamRequest
@@ -36,7 +36,7 @@ class Stream:
     number: int  # the verifier's own name for it, never reused
     device: str
     request: StreamRequest
-    text: TextAssembler
+    text: ByteAssembler
     device_estimates: DeviceEstimates
     estimates: StreamEstimates
     output_ids: list[int] = field(default_factory=list)
@@ -288,23 +288,22 @@ class Stream:
 
     def _append(self, token_ids: list[int]) -> int:
         """Commit tokens until one of them ends the stream; returns how many were."""
-        for i, token_id in enumerate(token_ids):
-            self.output_ids.append(token_id)
-            self.text.push(token_id)
-            reason = self._reason_to_finish(token_id)
-            if reason is not None:
-                self.end(reason)
-                return i + 1
+        output_ids, text, request = self.output_ids, self.text, self.request
+        end_ids, most = request.end_ids, request.max_output_tokens
+        for num_kept, token_id in enumerate(token_ids, start=1):
+            output_ids.append(token_id)
+            text.push(token_id)
+            if token_id in end_ids or text.is_stopped or len(output_ids) >= most:
+                self.end(self._reason_to_finish(token_id))
+                return num_kept
         return len(token_ids)
 
-    def _reason_to_finish(self, token_id: int) -> FinishReason | None:
+    def _reason_to_finish(self, token_id: int) -> FinishReason:
         if token_id in self.request.end_ids:
             return "end"
         if self.text.is_stopped:
             return "stop"
-        if len(self.output_ids) >= self.request.max_output_tokens:
-            return "context" if self.request.ends_at_context else "length"
-        return None
+        return "context" if self.request.ends_at_context else "length"
 
     def _learn_from_commit(self, before: DraftPath, num_committed: int) -> None:
         """Every live token met what was committed at its position, tested in the round or not."""

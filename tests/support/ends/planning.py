@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shared.protocol.draft_path import DraftToken, Extension
-from shared.protocol.text import TextAssembler
+from shared.protocol.text import ByteAssembler
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import scripted_token_bytes
 from shared.speculation.sparse_row import SparseRow
@@ -56,7 +56,7 @@ def make_stream(
         number=number,
         device=device,
         request=StreamRequest(**(settled | request)),
-        text=TextAssembler(TOKEN_BYTES, frozenset({END_ID}), stop),
+        text=ByteAssembler(TOKEN_BYTES, frozenset({END_ID}), stop),
         device_estimates=estimates,
         estimates=estimates.open_stream(),
     )

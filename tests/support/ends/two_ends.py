@@ -31,7 +31,7 @@ from shared.protocol.messages import (
     VerifierMessage,
 )
 from shared.protocol.session import AGENT_STREAM, VERIFIER_STREAM, StreamState, next_state
-from shared.protocol.text import TextAssembler
+from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
@@ -331,7 +331,7 @@ class TwoEnds:
             number=number,
             device="board",
             request=request,
-            text=TextAssembler(token_bytes, frozenset({0}), self.stop),
+            text=ByteAssembler(token_bytes, frozenset({0}), self.stop),
             device_estimates=self.estimates,
             estimates=self.estimates.open_stream(),
         )

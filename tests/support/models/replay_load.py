@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from shared.protocol.draft_path import DraftToken, Extension
 from shared.protocol.messages import AcceptanceMode
-from shared.protocol.text import TextAssembler
+from shared.protocol.text import ByteAssembler
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import quantise
 from tests.support.models.replay_target import GUESS_ID
@@ -166,7 +166,7 @@ class ReplayFleet:
             number=next(self._numbers),
             device=f"board-{board}",
             request=request,
-            text=TextAssembler(self._token_bytes, frozenset()),
+            text=ByteAssembler(self._token_bytes, frozenset()),
             device_estimates=estimates,
             estimates=estimates.open_stream(),
         )

@@ -177,6 +177,7 @@ class _Clockwork:
         self._start_round()  # as the engine does, before verdicts leave
         for result in results:
             self._ends.deliver_result(result)
+        self._planner.follow_up(self.now)
 
 
 def _planner(world: World) -> RoundPlanner:

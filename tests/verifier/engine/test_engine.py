@@ -98,7 +98,7 @@ def watched(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(planner, name, told)
 
-    for name in ("start_round", "finish_round", "abandon_round"):
+    for name in ("start_round", "finish_round", "abandon_round", "follow_up"):
         watch(name)
 
     def deliver(results: list[StreamResult]) -> None:
@@ -131,6 +131,7 @@ def test_rounds_run_in_one_thread_until_there_is_no_work() -> None:
         phases = report.plan_seconds + target_seconds + report.settle_seconds
         assert 0 < phases <= report.total_seconds
         assert 0 < report.deliver_seconds
+        assert 0 < report.follow_up_seconds
 
 
 def test_the_event_loop_goes_on_during_a_round() -> None:
@@ -215,10 +216,11 @@ def test_verdicts_are_handed_out_while_the_next_round_runs(
         await parts.play()
 
     asyncio.run(run())
-    one_after_another = ["finish_round", "start_round", "deliver"]
-    last = ["finish_round", "[start_round]", "deliver"]
-    assert ["start_round", *one_after_another * 2, *last] == events[:10]
-    assert {"[start_round]"} >= set(events[10:])
+    first = ["start_round", "[follow_up]"]
+    one_after_another = ["finish_round", "start_round", "deliver", "[follow_up]"]
+    last = ["finish_round", "[start_round]", "deliver", "[follow_up]"]
+    assert [*first, *one_after_another * 2, *last] == events[:14]
+    assert {"[start_round]", "[follow_up]"} >= set(events[14:])
     assert [0, 1, 2] == [result.settled.position for result in parts.delivered]
 
 
@@ -244,9 +246,10 @@ def test_verdicts_of_a_round_before_a_failure_and_those_of_the_failure_come_in_o
     asyncio.run(run())
     assert "ZeroDivisionError" in caplog.text
     assert [
-        *("start_round", "finish_round", "start_round", "deliver"),
+        *("start_round", "[follow_up]"),
+        *("finish_round", "start_round", "deliver", "[follow_up]"),
         *("abandon_round", "[start_round]", "deliver"),
-    ] == events[:7]
+    ] == events[:9]
     assert [None, "the target model failed"] == [result.failure for result in parts.delivered]
     assert 1 == len(parts.reports)
 
@@ -278,7 +281,8 @@ def test_a_stream_that_came_during_a_round_that_failed_is_served_in_the_next(
 
     second = asyncio.run(run())
     assert "ZeroDivisionError" in caplog.text
-    assert ["start_round", "abandon_round", "start_round", "deliver"] == events[:4]
+    failed = ["start_round", "[follow_up]", "abandon_round", "start_round", "deliver"]
+    assert failed == events[:5]
     assert ["the target model failed", None, None] == [r.failure for r in parts.delivered]
     assert [second.number] * 2 == [result.stream.number for result in parts.delivered[1:]]
 
@@ -429,6 +433,7 @@ def test_what_a_round_takes_beyond_the_target_is_its_overhead() -> None:
         sampling_seconds=0.001,
         settle_seconds=0.003,
         deliver_seconds=0.004,
+        follow_up_seconds=0.005,
         total_seconds=0.03,
     )
     assert pytest.approx(0.009) == report.overhead_seconds

@@ -93,9 +93,9 @@ def test_free_tokens_are_all_granted() -> None:
 def test_the_engine_bounds_the_round_prefill_included() -> None:
     curve = linear_curve(0.1, 0.0)
     bounded = limits(max_round_tokens=20)
-    plan = plan_budget([share()] * 2, GreedyPolicy(), curve, 0, bounded, num_prefill_tokens=8)
+    plan = plan_budget([share()] * 2, GreedyPolicy(), curve, 0, bounded, num_other_tokens=8)
     assert 10 == plan.budget_tokens
-    crowded = plan_budget([share()] * 2, GreedyPolicy(), curve, 0, bounded, num_prefill_tokens=30)
+    crowded = plan_budget([share()] * 2, GreedyPolicy(), curve, 0, bounded, num_other_tokens=30)
     assert (0, (0, 0)) == (crowded.budget_tokens, crowded.draft_lengths)
 
 

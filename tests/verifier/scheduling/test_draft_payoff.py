@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import msgspec
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -15,8 +15,9 @@ from verifier.scheduling.draft_payoff import (
     SMALLEST_SURVIVAL,
     SMALLEST_SURVIVAL_AHEAD,
     DraftCosts,
-    best_length,
+    best_lengths,
     worthwhile_depth,
+    worthwhile_depths,
 )
 from verifier.streams.probe_clock import (
     FIRST_PROBE_PAUSE_SECONDS,
@@ -36,13 +37,20 @@ def costs(
     waits: bool = True,
 ) -> DraftCosts:
     return DraftCosts(
-        acceptance_rate=rate,
-        draft_token_seconds=draft_token_seconds,
-        round_trip_seconds=round_trip_seconds,
+        acceptance_rates=np.array([rate]),
+        draft_token_seconds=np.array([draft_token_seconds]),
+        round_trip_seconds=np.array([round_trip_seconds]),
+        waits=np.array([waits]),
         round_seconds=round_seconds,
         token_seconds=token_seconds,
-        waits=waits,
     )
+
+
+def best_length(stream: DraftCosts, asked_length: int) -> int:
+    """Of one stream."""
+    (length,) = best_lengths(stream, asked_length).tolist()
+    assert isinstance(length, int)
+    return length
 
 
 any_costs = st.builds(
@@ -58,15 +66,16 @@ any_costs = st.builds(
 
 def tokens_per_second(costs: DraftCosts, length: int) -> float:
     """Of drafts that are as long; by summing up what may happen to a board that goes on."""
-    tokens = expected_tokens(costs.acceptance_rate, length)
+    (rate,), (token_seconds,) = costs.acceptance_rates, costs.draft_token_seconds
+    tokens = expected_tokens(float(rate), length)
     round_seconds = costs.round_seconds + length * costs.token_seconds
-    if not costs.waits:
-        is_ahead = costs.draft_token_seconds < costs.round_seconds
+    if not costs.waits[0]:
+        is_ahead = token_seconds < costs.round_seconds
         return tokens / round_seconds if is_ahead else 0.0
-    drafting_seconds = length * costs.draft_token_seconds
+    drafting_seconds = length * float(token_seconds)
     begun_seconds = 0.5 * costs.round_seconds + round_seconds
-    begun_seconds += drafting_seconds + costs.round_trip_seconds
-    chance = costs.acceptance_rate ** (length + 1)  # all of it, and the guess of the bonus token
+    begun_seconds += drafting_seconds + float(costs.round_trip_seconds[0])
+    chance = float(rate) ** (length + 1)  # all of it, and the guess of the bonus token
     if chance < SMALLEST_CHANCE_TO_GO_ON:
         return tokens / begun_seconds
     # A row of drafts: the first is begun after a verdict, each other one before.
@@ -80,16 +89,20 @@ def tokens_per_second(costs: DraftCosts, length: int) -> float:
 def test_a_waiting_stream_must_win_its_cycle_back() -> None:
     # Past two tokens and a guess the board never goes on (0.5 ** 3). mu(2) = 1.75 rounds of 0.1 s
     # cover 1.5 and 0.002 s for the tokens in them: 0.023 s are left for the round trip.
-    stream = costs(rate=0.5, draft_token_seconds=0.0, token_seconds=0.001)
-    assert 2 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.0229), 2)
-    assert 0 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.0231), 2)
+    near, far = (
+        costs(rate=0.5, draft_token_seconds=0.0, token_seconds=0.001, round_trip_seconds=seconds)
+        for seconds in (0.0229, 0.0231)
+    )
+    assert (2, 0) == (best_length(near, 2), best_length(far, 2))
 
 
 def test_a_board_that_can_go_on_hides_the_round_trip() -> None:
     # mu(1) = 1.9 and 0.81 of the drafts go on: 0.81 rounds of 0.1 s, and 0.19 with the round trip.
-    stream = costs(rate=0.9, draft_token_seconds=0.01, token_seconds=0.0)
-    assert 1 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.41), 1)
-    assert 0 == best_length(msgspec.structs.replace(stream, round_trip_seconds=0.42), 1)
+    near, far = (
+        costs(rate=0.9, draft_token_seconds=0.01, token_seconds=0.0, round_trip_seconds=seconds)
+        for seconds in (0.41, 0.42)
+    )
+    assert (1, 0) == (best_length(near, 1), best_length(far, 1))
 
 
 def test_a_fast_target_leaves_nothing_for_a_slow_link() -> None:
@@ -123,6 +136,7 @@ def test_the_worthwhile_depth_is_the_last_one_with_a_fair_chance(rate: float) ->
     depth = worthwhile_depth(rate)
     assert depth == 1 or rate**depth >= SMALLEST_SURVIVAL * (1 - 1e-9)
     assert rate ** (depth + 1) < SMALLEST_SURVIVAL * (1 + 1e-9)
+    assert [depth] == worthwhile_depths(np.array([rate])).tolist()
 
 
 def test_a_stream_that_never_waits_ignores_the_round_trip() -> None:
@@ -145,7 +159,7 @@ def test_the_best_length_is_the_one_that_the_formula_finds(
     stream_costs: DraftCosts, asked_length: int
 ) -> None:
     """Sums and powers may round in different ways, so what is equal but for that is equal."""
-    rate = stream_costs.acceptance_rate
+    rate = float(stream_costs.acceptance_rates[0])
     longest = min(asked_length, worthwhile_depth(rate))
     edges = [abs(rate ** (n + 1) - SMALLEST_CHANCE_TO_GO_ON) for n in range(1, longest + 1)]
     assume(min(edges, default=1.0) > 1e-9)
@@ -160,7 +174,30 @@ def test_no_draft_pays_that_expects_at_most_one_token(
     stream_costs: DraftCosts, asked_length: int
 ) -> None:
     length = best_length(stream_costs, asked_length)
-    assert length == 0 or expected_tokens(stream_costs.acceptance_rate, length) > 1.0
+    assert length == 0 or expected_tokens(float(stream_costs.acceptance_rates[0]), length) > 1.0
+
+
+@given(st.lists(any_costs, min_size=1, max_size=6), st.integers(0, 32))
+def test_streams_judged_together_are_judged_as_alone(
+    streams: list[DraftCosts], asked_length: int
+) -> None:
+    round_seconds, token_seconds = streams[0].round_seconds, streams[0].token_seconds
+    figures = ("acceptance_rates", "draft_token_seconds", "round_trip_seconds", "waits")
+    one_by_one = [
+        DraftCosts(
+            **{name: getattr(stream, name) for name in figures},
+            round_seconds=round_seconds,
+            token_seconds=token_seconds,
+        )
+        for stream in streams
+    ]
+    together = DraftCosts(
+        **{name: np.concatenate([getattr(s, name) for s in streams]) for name in figures},
+        round_seconds=round_seconds,
+        token_seconds=token_seconds,
+    )
+    alone = [best_length(stream, asked_length) for stream in one_by_one]
+    assert alone == best_lengths(together, asked_length).tolist()
 
 
 def test_the_first_probe_comes_after_the_first_pause() -> None:

@@ -12,7 +12,14 @@ from tests.support.ends.limits import make_budget_limits, make_schedule_settings
 from tests.support.ends.planning import make_curve, make_stream
 from verifier.policies import FixedPolicy, StreamShare
 from verifier.scheduling.draft_payoff import SMALLEST_SURVIVAL_ON_THE_WAY, worthwhile_depth
-from verifier.scheduling.schedule import Grant, Schedule, ScheduleSettings, schedule
+from verifier.scheduling.schedule import (
+    NO_PLAN,
+    DraftPlan,
+    Grant,
+    ScheduleSettings,
+    grant_draft,
+    plan_drafts,
+)
 from verifier.streams.probe_clock import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH
 from verifier.streams.stream import Stream
 
@@ -56,8 +63,10 @@ def ready(number: int = 1, *, position: int = 0, **changes: Any) -> Stream:
 def grants(
     *streams: Stream, length: int = 4, now: float = 0.0, **limits: Any
 ) -> list[tuple[int, int]]:
-    made = schedule(streams, FixedPolicy(length), make_curve(), settings(**limits), now)
-    return [(grant.draft_length, grant.window) for grant in made.grants]
+    chosen = settings(**limits)
+    plan = plan_drafts(streams, FixedPolicy(length), make_curve(), chosen, now)
+    made = [grant_draft(stream, plan, chosen) for stream in streams]
+    return [(grant.draft_length, grant.window) for grant in made]
 
 
 def drafted(stream: Stream, *token_ids: int) -> Stream:
@@ -117,7 +126,8 @@ def test_no_board_no_draft() -> None:
 
 
 def test_nobody_at_all() -> None:
-    assert Schedule(64, ()) == schedule([], FixedPolicy(4), make_curve(), settings(), 0.0)
+    plan = plan_drafts([], FixedPolicy(4), make_curve(), settings(), 0.0)
+    assert (64, 0, {}) == (plan.budget_tokens, plan.num_draft_tokens, plan.streams)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +192,7 @@ def test_a_fixed_length_takes_nothing_from_the_others_and_is_not_vetoed() -> Non
         stream.estimates.speed.observe_drafting(1, 9.0)
     assert [(6, 7), (0, 0)] == grants(fixed, other, uses_guard=True)
     policy = WatchedPolicy()
-    schedule([fixed, other], policy, make_curve(), settings(), 0.0)
+    plan_drafts([fixed, other], policy, make_curve(), settings(), 0.0)
     assert [0, 8] == [share.max_length for share in policy.shares]
 
 
@@ -192,18 +202,52 @@ def test_a_fixed_length_takes_nothing_from_the_others_and_is_not_vetoed() -> Non
 def test_the_policy_sees_acceptance_of_the_stream_and_goodput_of_the_device() -> None:
     stream = ready()
     stream.estimates.acceptance.observe_counts(9, 0)
-    stream.device_estimates.goodput.observe_round(5, 0.1)
+    stream.device_estimates.goodput.observe_round(5)
     policy = WatchedPolicy()
-    schedule([stream], policy, make_curve(), settings(), 0.0)
+    plan_drafts([stream], policy, make_curve(), settings(), 0.0)
     (share,) = policy.shares
     assert stream.estimates.acceptance.rate == share.acceptance_rate
     assert stream.device_estimates.goodput.tokens_per_round == share.goodput
 
 
 def test_the_budget_may_follow_from_the_slowdown_limit() -> None:
-    made = schedule([ready()], FixedPolicy(4), make_curve(), settings(budget_tokens=None), 0.0)
-    assert 0 < made.budget_tokens
-    assert (Grant(4, 5),) == made.grants
+    chosen, stream = settings(budget_tokens=None), ready()
+    plan = plan_drafts([stream], FixedPolicy(4), make_curve(), chosen, 0.0)
+    assert 0 < plan.budget_tokens
+    assert Grant(4, 5) == grant_draft(stream, plan, chosen)
+
+
+# --- boards that become ready when a plan is made -------------------------------------------------
+
+
+def planned(streams: Sequence[Stream], budget_tokens: int | None, beside: DraftPlan) -> DraftPlan:
+    chosen = settings(budget_tokens=budget_tokens)
+    policy = FixedPolicy(4)
+    return plan_drafts(streams, policy, make_curve(), chosen, 0.0, beside=beside)
+
+
+def test_a_newcomer_gets_what_the_others_leave_of_the_budget() -> None:
+    first = planned([ready(1), ready(2)], 10, NO_PLAN)
+    both = planned([ready(3)], 10, first)
+    assert {1: 4, 2: 4, 3: 2} == {number: plan.length for number, plan in both.streams.items()}
+    assert (3, 10) == (both.num_streams, both.num_draft_tokens)
+
+
+def test_a_newcomer_counts_in_the_seconds_of_the_round() -> None:
+    one_by_one = planned([ready(2)], 64, planned([ready(1)], 64, NO_PLAN))
+    together = planned([ready(1), ready(2)], 64, NO_PLAN)
+    assert together == one_by_one
+
+
+def test_a_stream_without_a_plan_is_granted_nothing() -> None:
+    assert Grant(0, 0) == grant_draft(ready(1), planned([ready(2)], 64, NO_PLAN), settings())
+
+
+def test_a_board_that_is_gone_since_the_plan_is_granted_nothing() -> None:
+    stream = ready()
+    plan = planned([stream], 64, NO_PLAN)
+    stream.board_is_ready = False
+    assert Grant(0, 0) == grant_draft(stream, plan, settings())
 
 
 # --- the guard ------------------------------------------------------------------------------------

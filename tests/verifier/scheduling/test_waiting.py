@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,7 @@ from verifier.scheduling.draft_payoff import DraftCosts
 from verifier.scheduling.waiting import (
     SMALLEST_GAIN,
     GoingOn,
-    draft_seconds,
-    length_worth_waiting_for,
+    lengths_worth_waiting_for,
 )
 
 
@@ -20,13 +20,27 @@ def costs(
     rate: float = 0.85, token: float = 0.003, round_trip: float = 0.0, round_: float = 0.15
 ) -> DraftCosts:
     return DraftCosts(
-        acceptance_rate=rate,
-        draft_token_seconds=token,
-        round_trip_seconds=round_trip,
+        acceptance_rates=np.array([rate]),
+        draft_token_seconds=np.array([token]),
+        round_trip_seconds=np.array([round_trip]),
+        waits=np.array([False]),
         round_seconds=round_,
         token_seconds=0.0007,
-        waits=False,
     )
+
+
+def length_worth_waiting_for(given_costs: DraftCosts, longest: int, *, is_alone: bool) -> int:
+    """Of one stream."""
+    (length,) = lengths_worth_waiting_for(
+        given_costs, np.array([longest]), is_alone=is_alone
+    ).tolist()
+    assert isinstance(length, int)
+    return length
+
+
+def tokens_by_going_on(given_costs: DraftCosts, longest: int, seconds: float) -> float:
+    tokens = GoingOn.of(given_costs, np.array([longest])).tokens_in(np.array([[seconds]]))
+    return float(tokens[0, 0])
 
 
 ANY_COSTS = st.builds(
@@ -39,8 +53,8 @@ ANY_COSTS = st.builds(
 
 
 def test_a_short_wait_in_long_rounds_pays() -> None:
-    """A draft of 12 tokens takes a quarter of a round, a lone round gives one token."""
-    assert 12 == length_worth_waiting_for(costs(), 16, is_alone=True)
+    """A draft of 13 tokens takes a quarter of a round, a lone round gives one token."""
+    assert 13 == length_worth_waiting_for(costs(), 16, is_alone=True)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +82,32 @@ def test_waiting_promises_more_than_going_on(
     length = length_worth_waiting_for(given_costs, longest, is_alone=is_alone)
     assert 0 <= length <= longest
     if length:
-        seconds = draft_seconds(given_costs, length) + length * given_costs.token_seconds
+        seconds = float(given_costs.draft_seconds(length)[0]) + length * given_costs.token_seconds
         seconds += given_costs.round_seconds * (1.0 if is_alone else 1.5)
-        tokens = expected_tokens(given_costs.acceptance_rate, length)
-        assert tokens > SMALLEST_GAIN * GoingOn.of(given_costs, longest).tokens_in(seconds)
+        tokens = expected_tokens(float(given_costs.acceptance_rates[0]), length)
+        rival = tokens_by_going_on(given_costs, longest, seconds)
+        assert tokens > SMALLEST_GAIN * rival * (1 - 1e-9)
 
 
 @given(ANY_COSTS, st.integers(1, 32), st.floats(0.01, 5.0), st.floats(0.0, 5.0))
 def test_more_time_gives_more_tokens(
     given_costs: DraftCosts, longest: int, seconds: float, more: float
 ) -> None:
-    now = GoingOn.of(given_costs, longest).tokens_in(seconds)
-    assert 0 < now <= GoingOn.of(given_costs, longest).tokens_in(seconds + more) * (1 + 1e-9)
+    now = tokens_by_going_on(given_costs, longest, seconds)
+    assert 0 < now <= tokens_by_going_on(given_costs, longest, seconds + more) * (1 + 1e-9)
+
+
+@given(st.lists(ANY_COSTS, min_size=1, max_size=6), st.integers(1, 32), st.booleans())
+def test_streams_judged_together_are_judged_as_alone(
+    streams: list[DraftCosts], longest: int, is_alone: bool
+) -> None:
+    round_seconds = streams[0].round_seconds
+    figures = ("acceptance_rates", "draft_token_seconds", "round_trip_seconds", "waits")
+    rest = {"round_seconds": round_seconds, "token_seconds": 0.0007}
+    one_by_one = [DraftCosts(**{n: getattr(s, n) for n in figures}, **rest) for s in streams]
+    together = DraftCosts(
+        **{n: np.concatenate([getattr(s, n) for s in streams]) for n in figures}, **rest
+    )
+    alone = [length_worth_waiting_for(s, longest, is_alone=is_alone) for s in one_by_one]
+    many = np.full(len(streams), longest)
+    assert alone == lengths_worth_waiting_for(together, many, is_alone=is_alone).tolist()
