@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 import aiohttp
 
@@ -94,7 +95,10 @@ class Link:
         Raises:
             LocalProtocolError: the message is too long.
         """
-        packed = encode(message)
+        return self.send_packed(encode(message))
+
+    def send_packed(self, packed: bytes) -> int:
+        """Queue an encoded message, like `send`."""
         try:
             self._outgoing.put_nowait(packed)
         except asyncio.QueueFull:
@@ -102,7 +106,7 @@ class Link:
             return 0
         return len(packed) + BOARD_FRAME_HEADER_BYTES
 
-    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
+    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> NoReturn:
         """Connect and read until the connection ends; cancelled, it says Goodbye.
 
         Raises:
@@ -145,7 +149,7 @@ class Link:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await socket.send_bytes(encode(Goodbye()))
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         self._greeted_at = time.monotonic()
         self.send(self._hello)
         try:

@@ -113,7 +113,7 @@ def test_boards_without_a_model_guess_and_are_mostly_wrong(mode: LoadMode) -> No
             drafter, _ = scripted_boards()
             guess = echo_guess(Random(1))
             fleet = Fleet(verifier.url, tokens_of(verifier), drafter, guess, load(mode=mode))
-            return await measured(fleet, lambda tally: tally.num_rejections > 50)
+            return await measured(fleet, lambda tally: tally.counts.rejections > 50)
 
     report = asyncio.run(run())
     assert {} == report.errors
