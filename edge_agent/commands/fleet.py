@@ -162,7 +162,7 @@ def fleet(
     as_json: bool,
 ) -> None:
     """Load-test a verifier: many scripted boards in this process, over real connections."""
-    tokens = _tokens(tokens_file, boards)
+    tokens = _read_tokens(tokens_file, boards)
     _check_url(url, allow_insecure=allow_insecure)
     load = FleetLoad(
         num_streams=streams,
@@ -220,7 +220,7 @@ def draft_with(
     return scripted_guess(ScriptedModel(size, model_seed, disagreement=disagreement))
 
 
-def _tokens(path: Path, num_boards: int | None) -> Sequence[str]:
+def _read_tokens(path: Path, num_boards: int | None) -> Sequence[str]:
     """The tokens of so many boards.
 
     Raises:

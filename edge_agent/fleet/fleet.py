@@ -18,7 +18,7 @@ from edge_agent.fleet.draft_source import Guess
 from edge_agent.fleet.tally import FleetReport, FleetTally
 from edge_agent.fleet.workload import FleetLoad
 from edge_agent.link.keeper import LinkEnd
-from edge_agent.link.link import hello_of
+from edge_agent.link.link import make_hello
 
 WATCH_SECONDS = 1.0
 
@@ -41,7 +41,7 @@ class Fleet:
         self._drafter = drafter
         self._guess = guess
         self._load = load
-        self._hello = hello_of(
+        self._hello = make_hello(
             drafter,
             context_tokens=load.context_tokens,
             draft_token_seconds=1 / load.draft_tokens_per_second,

@@ -20,7 +20,7 @@ from edge_agent.generation.active_generation import ActiveGeneration
 from edge_agent.generation.channels import Channels
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
-from edge_agent.link.link import Link, hello_of
+from edge_agent.link.link import Link, make_hello
 from shared.errors import AuthRejected, GoodspeedError, HandshakeRejected, VerifierAway
 from shared.protocol.messages import VerifierMessage, Welcome
 
@@ -42,7 +42,7 @@ class Agent:
         self._drafter = drafter
         self._settings = settings
         self._url = url
-        hello = hello_of(
+        hello = make_hello(
             drafter,
             context_tokens=drafter.context_tokens,
             draft_token_seconds=draft_token_seconds,

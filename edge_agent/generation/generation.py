@@ -113,13 +113,13 @@ def new_stream_id() -> int:
 Events = AsyncGenerator[TextPiece | Finished]
 
 
-def running(
+def start_generation(
     generator: Generator, request: GenerationRequest
 ) -> AbstractAsyncContextManager[Events]:
     """The request's events as an async context; the generator's iterator must have `aclose`."""
     return aclosing(cast(Events, generator.generate(request)))
 
 
-def resuming(generator: Generator, stream_id: int) -> AbstractAsyncContextManager[Events]:
-    """All events of a generation from before the agent's restart; else like `running`."""
+def resume_generation(generator: Generator, stream_id: int) -> AbstractAsyncContextManager[Events]:
+    """All events of a generation from before the agent's restart; else like `start_generation`."""
     return aclosing(cast(Events, generator.resume(stream_id)))

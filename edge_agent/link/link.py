@@ -47,7 +47,7 @@ HEARTBEAT_SECONDS = 5.0
 FAREWELL_SECONDS = 1.0
 
 
-def hello_of(
+def make_hello(
     drafter: Drafter, *, context_tokens: int, draft_token_seconds: float, max_streams: int
 ) -> Hello:
     """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known."""
