@@ -220,33 +220,75 @@ async def test_all_are_told_when_all_is_over() -> None:
     assert ([away], [away], 0) == (running.errors, waiting.errors, channels.num_streams)
 
 
-def test_a_stream_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_short_patience(
+    monkeypatch: pytest.MonkeyPatch, scenario: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Run it; a timer that fires for a stream that does not wait any more fails the test."""
     monkeypatch.setattr(edge_agent.generation.channels, "RESUME_SECONDS", 0.001)
+    problems: list[dict[str, Any]] = []
 
     async def run() -> None:
-        stream, left = NotedStream(), NotedStream()
-        channels, _ = linked(stream, left)
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
+        await scenario()
+
+    asyncio.run(run())
+    assert [] == problems
+
+
+async def until_one_gives_up(channels: Channels[NotedStream], link: WrittenLink) -> None:
+    """Until the patience is over that any stream before has begun."""
+    link.takes_streams = False
+    channels.attach(link)
+    channels.add(latest := NotedStream())
+    await eventually(lambda: bool(latest.errors))
+
+
+def test_a_stream_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        stream = NotedStream()
+        channels, _ = linked(stream)
         channels.detach("the link broke")
-        channels.remove(left)
         channels.detach("nobody listens")
         await eventually(lambda: bool(stream.errors))
         assert ["nobody listens"] == [str(error) for error in stream.errors]
-        assert ([], 0) == (left.errors, channels.num_streams)
+        assert 0 == channels.num_streams
 
-    asyncio.run(run())
+    with_short_patience(monkeypatch, scenario)
 
 
 def test_one_that_was_taken_up_again_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.generation.channels, "RESUME_SECONDS", 0.001)
-
-    async def run() -> None:
-        taken_up, later = NotedStream(), NotedStream()
-        channels, link = linked(taken_up)
+    async def scenario() -> None:
+        stream = NotedStream()
+        channels, link = linked(stream)
         channels.detach("the link broke")
         channels.attach(link)
-        link.takes_streams = False
-        channels.add(later)  # its patience ends after that of the other would have
-        await eventually(lambda: bool(later.errors))
-        assert [] == taken_up.errors
+        await until_one_gives_up(channels, link)
+        assert [] == stream.errors
 
-    asyncio.run(run())
+    with_short_patience(monkeypatch, scenario)
+
+
+def test_one_whose_client_left_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        stream = NotedStream()
+        channels, link = linked(stream)
+        channels.detach("the link broke")
+        channels.remove(stream)
+        await until_one_gives_up(channels, link)
+        assert [] == stream.errors
+
+    with_short_patience(monkeypatch, scenario)
+
+
+def test_one_that_was_told_that_all_is_over_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        stream = NotedStream()
+        channels, link = linked(stream)
+        channels.detach("the link broke")
+        channels.fail_all(VerifierAway("the agent is shutting down"))
+        await until_one_gives_up(channels, link)
+        assert ["the agent is shutting down"] == [str(error) for error in stream.errors]
+
+    with_short_patience(monkeypatch, scenario)
