@@ -36,15 +36,18 @@ class RemoteProtocolError(ProtocolError):
 
 
 class LinkError(GoodspeedError):
-    """The connection between agent and verifier does not work."""
+    """The connection between agent and verifier does not work.
 
-
-class LinkLost(LinkError):
-    """The connection ended or could not be made; trying again may help."""
+    `retry_after_seconds`: the verifier asked not to be tried again before.
+    """
 
     def __init__(self, sentence: str, retry_after_seconds: float | None = None) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(sentence)
+
+
+class LinkLost(LinkError):
+    """The connection ended or could not be made; trying again may help."""
 
 
 class AuthRejected(LinkError):

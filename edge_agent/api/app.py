@@ -34,7 +34,13 @@ from edge_agent.api.openai_response import (
     text_chunk,
     whole_answer,
 )
-from edge_agent.generation.generation import Events, Finished, Generator, TextPiece, running
+from edge_agent.generation.generation import (
+    Events,
+    Finished,
+    Generator,
+    TextPiece,
+    start_generation,
+)
 from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
 from shared.errors import GoodspeedError, LocalProtocolError
 
@@ -140,7 +146,7 @@ class _Endpoints:
     async def _answer(
         self, request: web.Request, asked: ClientRequest, envelope: Envelope
     ) -> web.StreamResponse:
-        async with running(self._generator, asked.generation) as events:
+        async with start_generation(self._generator, asked.generation) as events:
             if not asked.is_streamed:
                 return await _answer_whole(events, envelope)
             async with EventStream(request, self._patience.keepalive_seconds) as stream:

@@ -20,8 +20,8 @@ from edge_agent.generation.generation import (
     GenerationRequest,
     Generator,
     new_stream_id,
-    resuming,
-    running,
+    resume_generation,
+    start_generation,
 )
 from shared.errors import GoodspeedError, LocalProtocolError, RequestRefused
 
@@ -130,13 +130,13 @@ class KeptAnswers:
         """Start a generation."""
         answer_id = new_stream_id()
         named = msgspec.structs.replace(request, stream_id=answer_id)
-        return self._add(Answer(answer_id, running(self._generator, named)))
+        return self._add(Answer(answer_id, start_generation(self._generator, named)))
 
     def resume(self, answer_id: int) -> Answer:
         """The answer of this id, from the verifier if this agent was restarted meanwhile."""
         answer = self._answers.get(answer_id)
         if answer is None:
-            events = resuming(self._generator, answer_id)
+            events = resume_generation(self._generator, answer_id)
             return self._add(Answer(answer_id, events, is_resumed=True))
         if answer.expiry is not None:
             answer.expiry.cancel()

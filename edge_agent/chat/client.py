@@ -188,7 +188,7 @@ class _Cut:
     async def wait(self, stop: asyncio.Event) -> bool:
         """Wait before the next attempt, but not beyond `stop`; False: it has been too long."""
         if not self._is_cut:
-            self._backoff.connected(self._heard_at - self._came_at)
+            self._backoff.record_connection(self._heard_at - self._came_at)
             self._is_cut = True
         if time.monotonic() - self._heard_at > RESUME_SECONDS:
             return False

@@ -16,7 +16,7 @@ from edge_agent.generation.figures import (
     acceptance,
     decode_tokens_per_second,
     output_tokens_per_round,
-    summary,
+    summarise,
     wire_bytes_per_token,
 )
 from edge_agent.generation.generation import Timings
@@ -49,7 +49,7 @@ class ChatDisplay:
     def end(self, finished: ChatFinished) -> None:
         """Close an answer with its figures."""
         self._end_line()
-        figures = summary(finished.timings) if finished.timings is not None else ""
+        figures = summarise(finished.timings) if finished.timings is not None else ""
         self.note(" · ".join(filter(None, [_END_NOTES.get(finished.reason, ""), figures])))
         self._write("\n")
 

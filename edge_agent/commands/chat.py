@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import click
@@ -22,7 +22,7 @@ from edge_agent.chat.session import answer_once, converse
 from shared.daemon.command_line import EXIT_ERROR
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from shared.errors import GoodspeedError
-from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION
+from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION, AcceptanceMode
 
 _EXAMPLES = """\b
 Examples:
@@ -49,7 +49,7 @@ With one --seed and --mode coupled an answer is the same on every board."""
 )
 @click.option(
     "--mode",
-    type=click.Choice(["rejection", "coupled"]),
+    type=click.Choice(get_args(AcceptanceMode)),
     help="How draft tokens are accepted; default: the verifier chooses.",
 )
 @click.option(
@@ -64,14 +64,28 @@ With one --seed and --mode coupled an answer is the same on every board."""
     show_envvar=True,
     help="The agent's API token; better in the environment, where `ps` does not show it.",
 )
-def chat(url: str, api_token: str | None, plain: bool, system: str | None, **options: Any) -> None:
+def chat(
+    url: str,
+    system: str | None,
+    temperature: float | None,
+    seed: int | None,
+    max_tokens: int | None,
+    mode: AcceptanceMode | None,
+    draft_length: int | None,
+    plain: bool,
+    api_token: str | None,
+) -> None:
     """Talk to the target model through this board.
 
     In a terminal it is a conversation: plain text was drafted on the board and accepted, underlined
     text is the target's own. In a pipe it reads one prompt from standard input until its end and
     writes the answer, nothing else.
     """
-    conversation = Conversation(system, _request_fields(options))
+    settings: dict[str, Any] = _given(temperature=temperature, seed=seed, max_tokens=max_tokens)
+    extension = _given(acceptance_mode=mode, draft_length=draft_length)
+    if extension:
+        settings["goodspeed"] = extension
+    conversation = Conversation(system, settings)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a character that it lacks is no reason to fail
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -91,15 +105,9 @@ class _Failure(click.ClickException):
     exit_code = EXIT_ERROR
 
 
-def _request_fields(options: dict[str, Any]) -> dict[str, Any]:
-    """The given options as fields of a chat request."""
-    given = {name: value for name, value in options.items() if value is not None}
-    extension = {
-        field: given.pop(option)
-        for option, field in (("mode", "acceptance_mode"), ("draft_length", "draft_length"))
-        if option in given
-    }
-    return given | ({"goodspeed": extension} if extension else {})
+def _given(**fields: object) -> dict[str, object]:
+    """The fields of a chat request that were asked for; the agent decides the others."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 async def _chat_in_pipe(url: str, api_token: str | None, conversation: Conversation) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
-import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 import msgspec
@@ -21,7 +21,7 @@ from edge_agent.fleet.draft_source import Guess, echo_guess, scripted_guess
 from edge_agent.fleet.report import fleet_progress_on, print_report
 from edge_agent.fleet.workload import MAX_STREAM_TOKENS, FleetLoad, LoadMode
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
-from shared.daemon.lifecycle import rare_collections
+from shared.daemon.lifecycle import rare_collections, stop_at_signals
 from shared.errors import ConfigError
 from shared.protocol.vocabulary import Vocabulary, unpack_vocabulary
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
@@ -50,31 +50,10 @@ rejected; for goodspeed's scripted target --disagreement sets how much is accept
 core is out of breath and measures itself. Ctrl-C ends early and shows the table.
 """
 
-
 _DEFAULT = FleetLoad()
 
 
-def _options(*options: tuple[str, click.ParamType[Any], Any, str]) -> Callable[[Any], Any]:
-    """Options with a name, a type, a default and a help text."""
-
-    def decorate(command: Any) -> Any:
-        for name, kind, default, text in reversed(options):
-            option = click.option(name, type=kind, default=default, show_default=True, help=text)
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def _count(most: int, least: int = 1) -> click.IntRange:
-    return click.IntRange(least, most)
-
-
-def _number(least: float, most: float) -> click.FloatRange:
-    return click.FloatRange(least, most)
-
-
-@click.command(epilog=_HOW_TO)
+@click.command(epilog=_HOW_TO, context_settings={"show_default": True})
 @click.option("--verifier", "url", required=True, metavar="URL", help="ws://HOST:PORT or wss://…")
 @click.option(
     "--tokens",
@@ -84,78 +63,143 @@ def _number(least: float, most: float) -> click.FloatRange:
     help="One token a line, each of another device; readable by its owner only.",
 )
 @click.option("--boards", type=click.IntRange(1), help="How many; by default one for each token.")
-@_options(
-    ("--mode", click.Choice(get_args(LoadMode)), _DEFAULT.mode, "How drafts are accepted."),
-    ("--temperature", _number(0.01, 100), _DEFAULT.temperature, "Of coupled and rejection."),
-    ("--streams", _count(4096), _DEFAULT.num_streams, "Streams of each board at once."),
-    (
-        "--draft-speed",
-        _number(0.1, 1e5),
-        _DEFAULT.draft_tokens_per_second,
-        "Tokens that a board drafts in a second.",
-    ),
-    ("--prompt-tokens", _count(MAX_STREAM_TOKENS), _DEFAULT.prompt_tokens, "Of each stream."),
-    ("--output-tokens", _count(MAX_STREAM_TOKENS), _DEFAULT.output_tokens, "At most."),
-    (
-        "--think",
-        _number(0, 3600),
-        _DEFAULT.think_seconds,
-        "Mean seconds from the end of a stream to the next one.",
-    ),
-    ("--delay", _number(0, 60_000), 0.0, "Milliseconds that each message takes longer."),
-    ("--ramp-up", _number(0, 3600), 10.0, "Seconds until all boards are connected."),
-    ("--minutes", _number(0, 1e5), 1.0, "How long to measure after that."),
-    ("--seed", click.INT, _DEFAULT.seed, "Of prompts and pauses."),
-    ("--disagreement", _number(0, 1), 0.2, "Of scripted drafts with the target; 0: none."),
-    ("--model-seed", _count(1 << 32, 0), 7, "Seed of the scripted model."),
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(LoadMode)),
+    default=_DEFAULT.mode,
+    help="How drafts are accepted.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0.01, 100),
+    default=_DEFAULT.temperature,
+    help="Of coupled and rejection.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 4096),
+    default=_DEFAULT.num_streams,
+    help="Streams of each board at once.",
+)
+@click.option(
+    "--draft-speed",
+    type=click.FloatRange(0.1, 1e5),
+    default=_DEFAULT.draft_tokens_per_second,
+    help="Tokens that a board drafts in a second.",
+)
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(1, MAX_STREAM_TOKENS),
+    default=_DEFAULT.prompt_tokens,
+    help="Of each stream.",
+)
+@click.option(
+    "--output-tokens",
+    type=click.IntRange(1, MAX_STREAM_TOKENS),
+    default=_DEFAULT.output_tokens,
+    help="At most.",
+)
+@click.option(
+    "--think",
+    "think_seconds",
+    type=click.FloatRange(0, 3600),
+    default=_DEFAULT.think_seconds,
+    help="Mean seconds from the end of a stream to the next one.",
+)
+@click.option(
+    "--delay",
+    "delay_milliseconds",
+    type=click.FloatRange(0, 60_000),
+    default=0.0,
+    help="Milliseconds that each message takes longer.",
+)
+@click.option(
+    "--ramp-up",
+    "ramp_up_seconds",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    help="Seconds until all boards are connected.",
+)
+@click.option(
+    "--minutes", type=click.FloatRange(0, 1e5), default=1.0, help="How long to measure after that."
+)
+@click.option("--seed", type=click.INT, default=_DEFAULT.seed, help="Of prompts and pauses.")
+@click.option(
+    "--disagreement",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    help="Of scripted drafts with the target; 0: none.",
+)
+@click.option(
+    "--model-seed",
+    type=click.IntRange(0, 1 << 32),
+    default=7,
+    help="Seed of the scripted model.",
 )
 @click.option("--allow-insecure", is_flag=True, help="Allow ws:// over public networks.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def fleet(url: str, tokens_file: Path, boards: int | None, as_json: bool, **options: Any) -> None:
+def fleet(
+    url: str,
+    tokens_file: Path,
+    boards: int | None,
+    mode: LoadMode,
+    temperature: float,
+    streams: int,
+    draft_speed: float,
+    prompt_tokens: int,
+    output_tokens: int,
+    think_seconds: float,
+    delay_milliseconds: float,
+    ramp_up_seconds: float,
+    minutes: float,
+    seed: int,
+    disagreement: float,
+    model_seed: int,
+    allow_insecure: bool,
+    as_json: bool,
+) -> None:
     """Load-test a verifier: many scripted boards in this process, over real connections."""
-    tokens = _tokens(tokens_file, boards)
-    _check_url(url, allow_insecure=options["allow_insecure"])
-    load = _load(options)
+    tokens = _read_tokens(tokens_file, boards)
+    _check_url(url, allow_insecure=allow_insecure)
+    load = FleetLoad(
+        num_streams=streams,
+        draft_tokens_per_second=draft_speed,
+        mode=mode,
+        temperature=temperature,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        think_seconds=think_seconds,
+        delay_seconds=delay_milliseconds / 1000,
+        seed=seed,
+    )
+    draft = partial(draft_with, load=load, disagreement=disagreement, model_seed=model_seed)
     allow_open_files(len(tokens) + SPARE_FILES)
     import uvloop
 
     with rare_collections(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(_measure(url, tokens, load, options))
+        report = runner.run(_measure(url, tokens, load, draft, ramp_up_seconds, 60 * minutes))
     print_report(report, sys.stdout, as_json=as_json)
 
 
 async def _measure(
-    url: str, tokens: Sequence[str], load: FleetLoad, options: dict[str, Any]
+    url: str,
+    tokens: Sequence[str],
+    load: FleetLoad,
+    draft: Callable[[Vocabulary], Guess],
+    ramp_up_seconds: float,
+    seconds: float,
 ) -> FleetReport:
     # Only here: aiohttp takes a while to import, and --help does not wait for it.
     from edge_agent.fleet.fleet import Fleet
     from edge_agent.link.vocabulary_fetch import fetch_vocabulary
 
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_at_signals()
     vocabulary = unpack_vocabulary(await fetch_vocabulary(url, tokens[0], b""))
-    guess = draft_with(vocabulary, load, options["disagreement"], options["model_seed"])
     drafter = ModelFreeDrafter(vocabulary, load.num_streams, load.context_tokens)
     drafter.model_name = "a load test"
-    fleet = Fleet(url, tokens, drafter, guess, load)
-    seconds = 60 * options["minutes"]
+    fleet = Fleet(url, tokens, drafter, draft(vocabulary), load)
     with fleet_progress_on(sys.stderr) as progress:
-        return await fleet.run(options["ramp_up"], seconds, stop, progress.show)
-
-
-def _load(options: dict[str, Any]) -> FleetLoad:
-    return FleetLoad(
-        num_streams=options["streams"],
-        draft_tokens_per_second=options["draft_speed"],
-        mode=options["mode"],
-        temperature=options["temperature"],
-        prompt_tokens=options["prompt_tokens"],
-        output_tokens=options["output_tokens"],
-        think_seconds=options["think"],
-        delay_seconds=options["delay"] / 1000,
-        seed=options["seed"],
-    )
+        return await fleet.run(ramp_up_seconds, seconds, stop, progress.show)
 
 
 def draft_with(
@@ -168,7 +212,7 @@ def draft_with(
     return scripted_guess(ScriptedModel(size, model_seed, disagreement=disagreement))
 
 
-def _tokens(path: Path, num_boards: int | None) -> Sequence[str]:
+def _read_tokens(path: Path, num_boards: int | None) -> Sequence[str]:
     """The tokens of so many boards.
 
     Raises:

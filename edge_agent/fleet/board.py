@@ -8,36 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from random import Random
 
 import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.drafting.step import DraftStep
-from edge_agent.fleet.delay_lane import DelayLane
+from edge_agent.fleet.delayed_link import DelayedLink
 from edge_agent.fleet.draft_source import Guess
 from edge_agent.fleet.stream import FleetStream
 from edge_agent.fleet.tally import FleetTally
 from edge_agent.fleet.workload import FleetLoad
-from edge_agent.link.backoff import Backoff
+from edge_agent.generation.channels import Channels
+from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link
-from shared.errors import (
-    AuthRejected,
-    GoodspeedError,
-    HandshakeRejected,
-    LinkError,
-    RemoteProtocolError,
-)
-from shared.protocol.messages import (
-    AgentMessage,
-    Cancel,
-    Draft,
-    Error,
-    Hello,
-    Ready,
-    VerifierMessage,
-    Welcome,
-)
+from shared.errors import AuthRejected, HandshakeRejected
+from shared.protocol.messages import Hello, Ready, VerifierMessage, Welcome
 
 
 class FleetBoard:
@@ -61,135 +48,94 @@ class FleetBoard:
         self._load = load
         self._tally = tally
         self._random = Random(f"{load.seed}-{number}")
-        self._link: Link | None = None
-        self._arriving: DelayLane[VerifierMessage] = DelayLane(0.0, self._take)
-        self._leaving: DelayLane[AgentMessage] = DelayLane(0.0, self._hand_over)
-        self._streams: dict[int, FleetStream] = {}  # by channel of this connection
+        self._link: DelayedLink | None = None
+        self._channels: Channels[FleetStream] = Channels("not connected yet")
         self._num_thinking = 0  # streams that are to be opened when their pause is over
-        self._next_channel = 0
         self._drafting: asyncio.TimerHandle | None = None
         self._is_over = False
-        self.first_outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.first_outcome: asyncio.Future[LinkEnd | None] = (
+            asyncio.get_running_loop().create_future()
+        )
 
     async def run(self, session: aiohttp.ClientSession, url: str) -> None:
         """Connect, and connect again after a while; ends when the verifier refuses this board."""
-        backoff = Backoff()
+        keeper = LinkKeeper(url, self._token, self._hello, self._drafter, self, self._random.random)
         try:
-            while True:
-                link = Link(self._hello, self._drafter, self._receive, self._welcomed)
-                started_at = time.monotonic()
-                try:
-                    await link.run(session, url, self._token)
-                except (LinkError, RemoteProtocolError) as error:
-                    was_linked = self._link is not None
-                    self._lost(error)
-                    if isinstance(error, AuthRejected | HandshakeRejected):
-                        return
-                    if was_linked:
-                        backoff.connected(time.monotonic() - started_at)
-                    retry_after = getattr(error, "retry_after_seconds", None)
-                    delay = backoff.delay_seconds(self._random.random(), retry_after)
-                await asyncio.sleep(delay)
+            with suppress(AuthRejected, HandshakeRejected):
+                await keeper.run(session)
         finally:
             self._is_over = True
-            self._part()
+            self._unlink("the load test is over")
 
-    # --- the connection ------------------------------------------------------------------------
+    @property
+    def awaits_link(self) -> bool:
+        """Whether a stream is in the middle of its output, as a client's answer would be."""
+        return self._channels.has_parted
 
-    def _welcomed(self, link: Link, welcome: Welcome) -> None:
-        self._link = link
+    def take_link(self, link: Link, welcome: Welcome) -> None:
+        """Take streams up again, and open those that are missing."""
         self._tally.num_connected += 1
-        self._arriving = DelayLane(self._load.delay_seconds, self._take)
-        self._leaving = DelayLane(self._load.delay_seconds, self._hand_over)
-        if not self.first_outcome.done():
-            self.first_outcome.set_result(None)
-        parted, self._streams, self._next_channel = self._streams, {}, 0
-        for stream in parted.values():
-            self._open(stream)
-        for _ in range(self._load.num_streams - len(parted) - self._num_thinking):
-            self._open(self._new_stream())
+        self._link = DelayedLink(link, self._load.delay_seconds, self._take)
+        self._tell_outcome(None)
+        self._channels.attach(self._link)
+        num_missing = self._load.num_streams - self._channels.num_streams - self._num_thinking
+        for _ in range(num_missing):
+            self._channels.add(self._new_stream())
 
-    def _lost(self, error: GoodspeedError) -> None:
-        self._tally.failed(str(error))
-        self._part()
-        if not self.first_outcome.done():
-            self.first_outcome.set_exception(error)
+    def lose_link(self, error: LinkEnd, delay_seconds: float) -> None:
+        """Let streams wait for the next link; raises a refusal, after which there is none."""
+        self._tally.record_failure(str(error))
+        self._unlink(str(error))
+        self._tell_outcome(error)
+        if isinstance(error, AuthRejected | HandshakeRejected):
+            raise error
 
-    def _part(self) -> None:
-        """There is no link now; the streams wait for the next one."""
+    def receive(self, message: VerifierMessage, num_bytes: int) -> None:
+        """A message came over the real link: it arrives after the delay of the load test."""
         if self._link is not None:
+            self._link.receive(message, num_bytes)
+
+    def _tell_outcome(self, error: LinkEnd | None) -> None:
+        if not self.first_outcome.done():
+            self.first_outcome.set_result(error)
+
+    def _unlink(self, because: str) -> None:
+        if self._link is not None:
+            self._link.close()
             self._link = None
             self._tally.num_connected -= 1
-        self._arriving.close()
-        self._leaving.close()
+        self._channels.detach(because)
         if self._drafting is not None:
             self._drafting.cancel()
             self._drafting = None
 
-    def _receive(self, message: VerifierMessage, num_bytes: int) -> None:
-        self._arriving.put(message)
-
-    def _send(self, message: AgentMessage) -> None:
-        if self._link is not None:
-            self._leaving.put(message)
-
-    def _hand_over(self, message: AgentMessage) -> None:
-        if self._link is not None:
-            self._link.send(message)
-
-    # --- streams -------------------------------------------------------------------------------
+    def _take(self, message: VerifierMessage, num_bytes: int) -> None:
+        stream = self._channels.receive(message, num_bytes)
+        if stream is None:
+            return
+        if stream.is_over:
+            self._channels.remove(stream)
+            self._think()
+        else:
+            self._draft_on()
 
     def _new_stream(self) -> FleetStream:
         load, drafter = self._load, self._drafter
-        request = load.open_message(0, self._random, drafter.vocab_size, drafter.special_ids)
-        return FleetStream(request, load, drafter.vocab_size, self._tally, self._number)
+        request = load.draw_request(self._random, drafter.vocab_size, drafter.special_ids)
+        return FleetStream(
+            request, load, drafter.vocab_size, self._tally, self._number, time.monotonic()
+        )
 
-    def _open(self, stream: FleetStream) -> None:
-        channel = self._next_channel
-        self._next_channel += 1
-        self._streams[channel] = stream
-        assert self._link is not None
-        round_trip = self._link.round_trip_seconds + 2 * self._load.delay_seconds
-        stream.stream.pace.round_trip_seconds = round_trip
-        self._send(stream.open_message(channel, time.monotonic()))
-
-    def _open_next(self) -> None:
-        """Somebody has thought and asks again; without a link, as soon as there is one."""
-        self._num_thinking -= 1
-        if self._link is not None and self._link.takes_streams and not self._is_over:
-            self._open(self._new_stream())
-
-    def _take(self, message: VerifierMessage) -> None:
-        channel = getattr(message, "channel", None)
-        stream = self._streams.get(channel) if channel is not None else None
-        if channel is None or stream is None:
-            return
-        now = time.monotonic()
-        try:
-            stream.receive(message, now)
-        except RemoteProtocolError as error:
-            self._tally.failed(str(error))
-            self._send(Cancel(channel))
-            self._ended(channel)
-            return
-        if stream.is_over:
-            if isinstance(message, Error):
-                self._tally.failed(message.sentence)
-            else:
-                self._tally.num_streams_finished += 1
-            self._ended(channel)
-            return
-        for draft in stream.stream.take_due_drafts():
-            self._send_draft(stream, draft, now)
-        self._draft_on()
-
-    def _ended(self, channel: int) -> None:
-        del self._streams[channel]
+    def _think(self) -> None:
         self._num_thinking += 1
-        pause = self._load.think(self._random)
-        asyncio.get_running_loop().call_later(pause, self._open_next)
+        pause = self._load.draw_pause_seconds(self._random)
+        asyncio.get_running_loop().call_later(pause, self._ask_again)
 
-    # --- drafting ------------------------------------------------------------------------------
+    def _ask_again(self) -> None:
+        """The pause is over; without a link, the next one brings a new stream."""
+        self._num_thinking -= 1
+        if self._channels.takes_streams and not self._is_over:
+            self._channels.add(self._new_stream())
 
     def _draft_on(self) -> None:
         """Start what the streams want computed, all of it in one batch, unless one runs."""
@@ -198,7 +144,7 @@ class FleetBoard:
         jobs = []
         num_read = 0
         draws = False
-        for stream in self._streams.values():
+        for stream in self._channels.streams:
             step = stream.stream.next_step()
             if step is not None:
                 jobs.append((stream, step))
@@ -207,20 +153,16 @@ class FleetBoard:
         if jobs:
             seconds = self._load.drafting_seconds(num_read, draws=draws)
             loop = asyncio.get_running_loop()
-            self._drafting = loop.call_later(seconds, self._drafted, jobs, seconds)
+            self._drafting = loop.call_later(seconds, self._finish_steps, jobs, seconds)
 
-    def _drafted(self, jobs: list[tuple[FleetStream, DraftStep]], seconds: float) -> None:
+    def _finish_steps(self, jobs: list[tuple[FleetStream, DraftStep]], seconds: float) -> None:
         self._drafting = None
         now = time.monotonic()
         for stream, step in jobs:
             if stream.is_over:
                 continue
-            for draft in stream.computed(step, self._guess, seconds, now):
-                self._send_draft(stream, draft, now)
+            for draft in stream.finish_step(step, self._guess, seconds, now):
+                self._channels.send(stream.stream, draft)
             if stream.stream.becomes_ready():
-                self._send(Ready(stream.stream.channel))
+                self._channels.send(stream.stream, Ready(stream.stream.channel))
         self._draft_on()
-
-    def _send_draft(self, stream: FleetStream, draft: Draft, now: float) -> None:
-        stream.sent(draft, now)
-        self._send(draft)

@@ -17,7 +17,8 @@ from edge_agent.fleet.board import FleetBoard
 from edge_agent.fleet.draft_source import Guess
 from edge_agent.fleet.tally import FleetReport, FleetTally
 from edge_agent.fleet.workload import FleetLoad
-from edge_agent.link.link import hello_of
+from edge_agent.link.keeper import LinkEnd
+from edge_agent.link.link import make_hello
 
 WATCH_SECONDS = 1.0
 
@@ -40,7 +41,7 @@ class Fleet:
         self._drafter = drafter
         self._guess = guess
         self._load = load
-        self._hello = hello_of(
+        self._hello = make_hello(
             drafter,
             context_tokens=load.context_tokens,
             draft_token_seconds=1 / load.draft_tokens_per_second,
@@ -53,45 +54,52 @@ class Fleet:
         """Connect the boards one after the other, then measure until `stop` or for `seconds`.
 
         Raises:
-            LinkError: the very first board cannot connect; the others would not either.
+            LinkError, RemoteProtocolError: the very first board cannot connect; the others would
+                not either.
+            ExceptionGroup: a bug in a board.
         """
         tally = FleetTally(len(self._tokens), time.monotonic())
-        tasks: list[asyncio.Task[None]] = []
-        watching = asyncio.create_task(_watch(tally, watch), name="fleet-watch")
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            try:
-                await self._ramp_up(tally, session, tasks, ramp_up_seconds, stop)
-                if not stop.is_set():
-                    tally.restart(time.monotonic())
-                    await _until(stop, seconds, tasks)
-                return tally.report(time.monotonic())
-            finally:
-                for task in (*tasks, watching):
-                    task.cancel()
-                await asyncio.gather(*tasks, watching, return_exceptions=True)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            asyncio.TaskGroup() as tasks,
+        ):
+            watching = tasks.create_task(_watch(tally, watch), name="fleet-watch")
+            boards: list[asyncio.Task[None]] = []
+            refusal = await self._ramp_up(tally, session, tasks, boards, ramp_up_seconds, stop)
+            if refusal is None and not stop.is_set():
+                tally.restart(time.monotonic())
+                await _wait_until(stop, seconds, boards)
+            report = tally.report(time.monotonic())
+            for task in (*boards, watching):
+                task.cancel()
+        if refusal is not None:
+            raise refusal
+        return report
 
     async def _ramp_up(
         self,
         tally: FleetTally,
         session: aiohttp.ClientSession,
-        tasks: list[asyncio.Task[None]],
+        tasks: asyncio.TaskGroup,
+        boards: list[asyncio.Task[None]],
         ramp_up_seconds: float,
         stop: asyncio.Event,
-    ) -> None:
+    ) -> LinkEnd | None:
+        """Start one board after the other; why the first one cannot connect, if it cannot."""
         started_at = time.monotonic()
         for number, token in enumerate(self._tokens):
             due_at = started_at + ramp_up_seconds * number / len(self._tokens)
             if await _is_set_within(stop, due_at - time.monotonic()):
-                return
+                return None
             board = FleetBoard(
                 number, token, self._hello, self._drafter, self._guess, self._load, tally
             )
-            tasks.append(asyncio.create_task(board.run(session, self._url), name=f"board-{number}"))
-            if number == 0:
-                await board.first_outcome
-            else:
-                board.first_outcome.cancel()  # the tally tells
+            running = board.run(session, self._url)
+            boards.append(tasks.create_task(running, name=f"board-{number}"))
+            if number == 0 and (refusal := await board.first_outcome) is not None:
+                return refusal
+        return None
 
 
 async def _watch(tally: FleetTally, watch: Watch) -> None:
@@ -100,20 +108,20 @@ async def _watch(tally: FleetTally, watch: Watch) -> None:
         watch(tally, time.monotonic())
 
 
-async def _until(stop: asyncio.Event, seconds: float, boards: list[asyncio.Task[None]]) -> None:
-    """Return when it is time, or when no board is left; raise what is a bug in a board."""
+async def _wait_until(
+    stop: asyncio.Event, seconds: float, boards: list[asyncio.Task[None]]
+) -> None:
+    """Return when it is time, when `stop` is set, or when no board is left."""
     stopping = asyncio.create_task(stop.wait(), name="fleet-stop")
     # Waiting for tasks, unlike gathering them, leaves them alone when it is cancelled.
-    over = asyncio.wait(boards, return_when=asyncio.FIRST_EXCEPTION)
-    leaving = asyncio.create_task(over, name="fleet-over")
+    leaving = asyncio.create_task(asyncio.wait(boards), name="fleet-over")
     ends: tuple[asyncio.Task[object], ...] = (stopping, leaving)
-    await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in ends:
-        task.cancel()
-    await asyncio.wait(ends)
-    for board in boards:
-        if board.done():
-            board.result()
+    try:
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in ends:
+            task.cancel()
+        await asyncio.wait(ends)
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -1,6 +1,6 @@
 """What a load test has measured: tokens of each board, latencies, and errors by their sentence.
 
-Pure: `now` is an argument.  Memory is bounded however long the test runs.
+Pure: `now` is an argument. Memory is bounded however long the test runs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 import msgspec
 
 from edge_agent.fleet.latency_histogram import LatencyHistogram
+from edge_agent.generation.counts import Counts
 from shared.speculation.fairness import jain_index
 
 # Sentences may carry numbers, and a bad verifier may make up any: the rest counts as one.
@@ -55,7 +56,6 @@ class FleetTally:
     def __init__(self, num_boards: int, now: float) -> None:
         self.num_boards = num_boards
         self.num_connected = 0
-        self.num_open_streams = 0
         self.errors: Counter[str] = Counter()
         self.restart(now)
 
@@ -64,18 +64,18 @@ class FleetTally:
         self.started_at = now
         self.output_tokens = 0
         self.num_streams_finished = 0
-        self.num_drafted = self.num_accepted = self.num_survived = self.num_rejections = 0
+        self.counts = Counts()
         self.tokens_of_board = [0] * self.num_boards
         self.first_token = LatencyHistogram()
         self.verdict = LatencyHistogram()
         self.pause = LatencyHistogram()
 
-    def committed(self, board: int, num_tokens: int) -> None:
+    def record_tokens(self, board: int, num_tokens: int) -> None:
         """A verdict brought this many output tokens."""
         self.tokens_of_board[board] += num_tokens
         self.output_tokens += num_tokens
 
-    def failed(self, sentence: str) -> None:
+    def record_failure(self, sentence: str) -> None:
         """A stream or a connection failed."""
         is_known = sentence in self.errors or len(self.errors) < MAX_SENTENCES
         self.errors[sentence if is_known else OTHER_ERRORS] += 1
@@ -84,7 +84,8 @@ class FleetTally:
         """All figures so far."""
         seconds = max(now - self.started_at, 1e-9)
         speeds = sorted(tokens / seconds for tokens in self.tokens_of_board)
-        reached = self.num_survived + self.num_rejections
+        counts = self.counts
+        reached = counts.survived_tokens + counts.rejections
         return FleetReport(
             seconds=seconds,
             num_boards=self.num_boards,
@@ -94,9 +95,9 @@ class FleetTally:
             tokens_per_second=self.output_tokens / seconds,
             board_tokens_per_second={f"p{part}": _at(speeds, part) for part in (1, 10, 50, 90, 99)},
             jain_fairness=jain_index(speeds),
-            drafted_tokens=self.num_drafted,
-            accepted_tokens=self.num_accepted,
-            acceptance=self.num_survived / reached if reached else None,
+            drafted_tokens=counts.drafted_tokens,
+            accepted_tokens=counts.accepted_tokens,
+            acceptance=counts.survived_tokens / reached if reached else None,
             first_token=Latency.of(self.first_token),
             verdict=Latency.of(self.verdict),
             pause=Latency.of(self.pause),

@@ -10,9 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from edge_agent.drafting.settings import DraftSettings
-from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
-from shared.protocol.token_ids import pack_token_ids
+from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
+from edge_agent.generation.generation import GenerationRequest
+from shared.protocol.messages import MAX_63_BITS, AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 
 LoadMode = Literal["greedy", "coupled", "rejection"]
@@ -21,8 +21,6 @@ LoadMode = Literal["greedy", "coupled", "rejection"]
 MAX_STREAM_TOKENS = 32_768
 # Boards read a prompt this many times as fast as they draft: Pi 5 and Jetson Nano do 5 to 8.
 READ_SPEED_UP = 8.0
-# A board reads its prompt in pieces of this many tokens, as a real agent does.
-PREFILL_CHUNK_TOKENS = 64
 
 
 class FleetLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,25 +67,24 @@ class FleetLoad(msgspec.Struct, frozen=True, kw_only=True):
         reads = max(num_read_tokens - drafts, 0.0) / READ_SPEED_UP
         return (reads + drafts) / self.draft_tokens_per_second
 
-    def open_message(
-        self, channel: int, random: Random, vocab_size: int, special_ids: frozenset[int]
-    ) -> Open:
+    def draw_request(
+        self, random: Random, vocab_size: int, special_ids: frozenset[int]
+    ) -> GenerationRequest:
         """A stream with a prompt of its own, of ordinary tokens."""
         prompt = [
             _ordinary(random.randrange(vocab_size), special_ids, vocab_size)
             for _ in range(self.prompt_tokens)
         ]
-        return Open(
-            channel=channel,
+        return GenerationRequest(
             stream_id=random.randint(0, MAX_63_BITS),
-            prompt=pack_token_ids(prompt),
+            prompt_ids=tuple(prompt),
             sampling=self.sampling,
             seed=random.randint(0, MAX_63_BITS),
             max_tokens=self.output_tokens,
             acceptance_mode=self.acceptance_mode,
         )
 
-    def think(self, random: Random) -> float:
+    def draw_pause_seconds(self, random: Random) -> float:
         """Seconds until a person asks again."""
         return self.think_seconds * random.uniform(0.5, 1.5)
 

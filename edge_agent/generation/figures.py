@@ -30,7 +30,7 @@ def wire_bytes_per_token(timings: Timings) -> float | None:
     return _ratio(timings.wire_bytes, timings.output_tokens)
 
 
-def summary(timings: Timings) -> str:
+def summarise(timings: Timings) -> str:
     """One line for people, such as `31.2 tok/s · 4.3 tok/round · accepted 71 % · …`."""
     figures = [
         _figure("{:.1f} tok/s", decode_tokens_per_second(timings)),

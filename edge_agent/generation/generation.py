@@ -23,10 +23,11 @@ from shared.speculation.sampling import SamplingParameters
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
-    """One generation: a chat turn (`messages`) or a completion (`text`)."""
+    """One generation: a chat turn (`messages`) or a completion (`text`, or its tokens)."""
 
     messages: tuple[ChatMessage, ...] = ()
     text: str = ""
+    prompt_ids: tuple[int, ...] = ()  # when given, neither messages nor text are read
     sampling: SamplingParameters = SamplingParameters()
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -36,9 +37,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
 
 
-TextOrigin = Literal[
-    "accepted", "target"
-]  # drafted on this board and accepted, or the target's own
+TextOrigin = Literal["accepted", "target"]
+"""Drafted on this board and accepted, or the target's own."""
 
 
 class TextPiece(msgspec.Struct, frozen=True):
@@ -113,13 +113,13 @@ def new_stream_id() -> int:
 Events = AsyncGenerator[TextPiece | Finished]
 
 
-def running(
+def start_generation(
     generator: Generator, request: GenerationRequest
 ) -> AbstractAsyncContextManager[Events]:
     """The request's events as an async context; the generator's iterator must have `aclose`."""
     return aclosing(cast(Events, generator.generate(request)))
 
 
-def resuming(generator: Generator, stream_id: int) -> AbstractAsyncContextManager[Events]:
-    """All events of a generation from before the agent's restart; else like `running`."""
+def resume_generation(generator: Generator, stream_id: int) -> AbstractAsyncContextManager[Events]:
+    """All events of a generation from before the agent's restart; else like `start_generation`."""
     return aclosing(cast(Events, generator.resume(stream_id)))

@@ -28,7 +28,7 @@ class Backoff:
     def __init__(self) -> None:
         self._num_failures = 0
 
-    def connected(self, lived_seconds: float) -> None:
+    def record_connection(self, lived_seconds: float) -> None:
         """A connection was open for this long."""
         made_up_for = lived_seconds / (FIRST_DELAYS_PER_FAILURE * FIRST_DELAY_SECONDS)
         self._num_failures -= int(min(made_up_for, self._num_failures))

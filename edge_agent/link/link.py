@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
+from typing import NoReturn
 
 import aiohttp
 
@@ -28,23 +29,25 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.protocol.session import AGENT_CONNECTION, ConnectionState, next_state
+from shared.protocol.transport import (
+    BOARD_FRAME_HEADER_BYTES,
+    DEVICE_PATH,
+    MAX_QUEUED_MESSAGES,
+    SEND_TIMEOUT_SECONDS,
+    VERIFIER_FRAME_HEADER_BYTES,
+)
 
 logger = logging.getLogger(__name__)
 
-DEVICE_PATH = "/v1/device"
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Silence after which the verifier is pinged; no answer for half of that, and the link is lost. As
 # aiohttp rounds up that takes 8 to 9 s: with the way back, a client waits 10 s at most.
 HEARTBEAT_SECONDS = 5.0
-SEND_TIMEOUT_SECONDS = 10.0
 # How long the verifier may take to read a Goodbye and to answer the close.
 FAREWELL_SECONDS = 1.0
-MAX_QUEUED_MESSAGES = 1024
-# Websocket frame header of payloads below 126 bytes; a client's frames carry 4 bytes of mask.
-FRAME_BYTES_SENT, FRAME_BYTES_RECEIVED = 6, 2
 
 
-def hello_of(
+def make_hello(
     drafter: Drafter, *, context_tokens: int, draft_token_seconds: float, max_streams: int
 ) -> Hello:
     """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known."""
@@ -92,15 +95,18 @@ class Link:
         Raises:
             LocalProtocolError: the message is too long.
         """
-        packed = encode(message)
+        return self.send_packed(encode(message))
+
+    def send_packed(self, packed: bytes) -> int:
+        """Queue an encoded message, like `send`."""
         try:
             self._outgoing.put_nowait(packed)
         except asyncio.QueueFull:
             self._is_overrun = True  # the writer stands still; it ends the link
             return 0
-        return len(packed) + FRAME_BYTES_SENT
+        return len(packed) + BOARD_FRAME_HEADER_BYTES
 
-    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
+    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> NoReturn:
         """Connect and read until the connection ends; cancelled, it says Goodbye.
 
         Raises:
@@ -143,7 +149,7 @@ class Link:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await socket.send_bytes(encode(Goodbye()))
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         self._greeted_at = time.monotonic()
         self.send(self._hello)
         try:
@@ -156,7 +162,7 @@ class Link:
         while frame.type is aiohttp.WSMsgType.BINARY:
             message = decode_from_verifier(frame.data)
             self._state = next_state(AGENT_CONNECTION, self._state, message)
-            self._dispatch(message, len(frame.data) + FRAME_BYTES_RECEIVED)
+            self._dispatch(message, len(frame.data) + VERIFIER_FRAME_HEADER_BYTES)
             frame = await socket.receive()
         raise self._ending(frame)
 

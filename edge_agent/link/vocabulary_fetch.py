@@ -17,9 +17,9 @@ import aiohttp
 from edge_agent.link.backoff import Backoff
 from shared.daemon.files import replace_file
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError
+from shared.protocol.transport import VOCABULARY_PATH
 from shared.protocol.vocabulary import (
     MAX_VOCABULARY_BYTES,
-    VOCABULARY_PATH,
     Vocabulary,
     unpack_vocabulary,
     vocabulary_tag,

@@ -6,6 +6,7 @@ everything else.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from shared.errors import ConfigError, GoodspeedError
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a service manager must not start it again
 EXIT_ERROR = 2
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
 # Priority prefixes that journald reads from standard error.
 _JOURNAL_PREFIX = {
@@ -55,34 +56,34 @@ class FriendlyGroup(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
 
 
-def settings_options(config_type: type[ConfigT]) -> Callable[[_Command], _Command]:
+def settings_options(
+    config_type: type[ConfigT],
+) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
     """Add --config and --set to a command; it gets the loaded settings as `loaded`."""
 
-    def decorate(command: _Command) -> _Command:
-        def with_settings(config: Path | None, assignments: tuple[str, ...], **others: Any) -> Any:
+    def decorate(command: Callable[..., _Result]) -> Callable[..., _Result]:
+        @click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="TOML file; FILE.d/*.toml beside it is read, too.",
+        )
+        @click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="One setting over all files; may be given many times.",
+        )
+        @functools.wraps(command)
+        def with_settings(
+            config: Path | None, assignments: tuple[str, ...], **others: Any
+        ) -> _Result:
             files = () if config is None else read_config_files(config)
             overrides = dict(_assignment(text) for text in assignments)
             loaded = load_config(config_type, files, os.environ, overrides)
             return command(loaded=loaded, **others)
 
-        with_settings.__doc__ = command.__doc__
-        with_settings.__name__ = command.__name__
-        for option in (
-            click.option(
-                "--config",
-                type=click.Path(path_type=Path, dir_okay=False),
-                help="TOML file; FILE.d/*.toml beside it is read, too.",
-            ),
-            click.option(
-                "--set",
-                "assignments",
-                multiple=True,
-                metavar="SECTION.KEY=VALUE",
-                help="One setting over all files; may be given many times.",
-            ),
-        ):
-            with_settings = option(with_settings)
-        return with_settings  # type: ignore[return-value]  # click only calls it
+        return with_settings
 
     return decorate
 

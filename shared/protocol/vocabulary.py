@@ -15,7 +15,6 @@ from msgspec import Meta
 from shared.errors import RemoteProtocolError
 from shared.protocol.token_ids import MAX_VOCAB_SIZE, pack_token_ids, unpack_token_ids
 
-VOCABULARY_PATH = "/v1/vocabulary"
 # The largest vocabularies around hold 262,144 ids of 7 bytes on average.
 MAX_VOCABULARY_BYTES = 64 * 1024 * 1024
 

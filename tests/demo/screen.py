@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from edge_agent.generation.chat_messages import Text
-from edge_agent.generation.figures import summary
+from edge_agent.generation.figures import summarise
 from edge_agent.generation.generation import Timings
 from tests.demo.chats import MAX_TOKENS, Prompt
 from tests.demo.figures import Scrape, speed
@@ -101,7 +101,7 @@ class Screen:
         if self._live is None:
             self._console.print(
                 f"  {board} {view.draft} {prompt.domain} ({prompt.id}): "
-                f"{timings.output_tokens} tokens, {summary(timings)}",
+                f"{timings.output_tokens} tokens, {summarise(timings)}",
                 soft_wrap=True,
             )
 

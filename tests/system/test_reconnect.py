@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import edge_agent.generation.agent
+import edge_agent.generation.channels
 import edge_agent.link.backoff
 import verifier.server.server
 from edge_agent.generation.agent import Agent
@@ -245,7 +245,7 @@ def test_a_shutdown_of_the_agent_ends_its_clients() -> None:
 
 
 def test_a_client_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_agent.generation.agent, "RESUME_SECONDS", 0.3)
+    monkeypatch.setattr(edge_agent.generation.channels, "RESUME_SECONDS", 0.3)
 
     async def sentence() -> str:
         async with fleet() as parts:

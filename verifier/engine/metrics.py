@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
 from verifier.engine.engine import RoundReport
 from verifier.rounds.planner import StreamResult
 
@@ -28,8 +29,6 @@ _ROUND_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025),
     *(0.035, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
-# Websocket frame header of a payload below 126 bytes, which nearly all are: 2, and 4 of mask.
-_FRAME_BYTES_SENT, _FRAME_BYTES_RECEIVED = 2, 6
 
 
 class Metrics:
@@ -105,10 +104,10 @@ class Metrics:
         self._rejected.labels(reason).inc()
 
     def received(self, device: str, num_bytes: int) -> None:
-        self._of_device[device].bytes_received += num_bytes + _FRAME_BYTES_RECEIVED
+        self._of_device[device].bytes_received += num_bytes + BOARD_FRAME_HEADER_BYTES
 
     def sent(self, device: str, num_bytes: int) -> None:
-        self._of_device[device].bytes_sent += num_bytes + _FRAME_BYTES_SENT
+        self._of_device[device].bytes_sent += num_bytes + VERIFIER_FRAME_HEADER_BYTES
 
     def watch(self, collector: Collector) -> None:
         """Ask a collector of gauges at every scrape."""

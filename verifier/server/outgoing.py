@@ -11,12 +11,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from shared.errors import GoodspeedError
+from shared.protocol.transport import MAX_QUEUED_MESSAGES, SEND_TIMEOUT_SECONDS
 from verifier.server.device_limits import DeviceUsage
-
-# A board that reads nothing for this many messages is cut off; one round is one message a stream.
-MAX_QUEUED_MESSAGES = 1024
-# A peer that does not take a message for this long is gone, whatever its socket says.
-SEND_TIMEOUT_SECONDS = 10.0
 
 
 class Overrun(GoodspeedError):

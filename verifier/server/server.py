@@ -24,7 +24,8 @@ from shared.daemon.http_server import (
 )
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
-from shared.protocol.vocabulary import VOCABULARY_PATH, pack_vocabulary, vocabulary_tag
+from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
+from shared.protocol.vocabulary import pack_vocabulary, vocabulary_tag
 from verifier.engine.service import VerifierService
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
@@ -33,7 +34,6 @@ from verifier.server.gauges import PortGauges
 
 logger = logging.getLogger(__name__)
 
-DEVICE_PATH = "/v1/device"
 # Told to boards when the verifier stops; a restart with a loaded page cache takes about as long.
 RETRY_AFTER_SECONDS = 2.0
 # Told to boards that found every place taken.

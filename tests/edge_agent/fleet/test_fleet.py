@@ -15,6 +15,7 @@ from edge_agent.fleet.draft_source import Guess, echo_guess, scripted_guess
 from edge_agent.fleet.fleet import Fleet
 from edge_agent.fleet.tally import FleetReport, FleetTally
 from edge_agent.fleet.workload import FleetLoad, LoadMode
+from edge_agent.generation.generation import GenerationRequest
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import Verifier, running_verifier
@@ -113,7 +114,7 @@ def test_boards_without_a_model_guess_and_are_mostly_wrong(mode: LoadMode) -> No
             drafter, _ = scripted_boards()
             guess = echo_guess(Random(1))
             fleet = Fleet(verifier.url, tokens_of(verifier), drafter, guess, load(mode=mode))
-            return await measured(fleet, lambda tally: tally.num_rejections > 50)
+            return await measured(fleet, lambda tally: tally.counts.rejections > 50)
 
     report = asyncio.run(run())
     assert {} == report.errors
@@ -227,3 +228,43 @@ def test_when_the_verifier_comes_back_the_boards_take_their_streams_up_again() -
     assert NUM_BOARDS <= sum(report.errors.values())
     # A stream that was begun anew would have waited for a first token once more.
     assert NUM_BOARDS == report.first_token.num_samples
+
+
+def test_it_ends_when_the_verifier_refuses_every_board() -> None:
+    async def run() -> FleetReport:
+        seen: list[FleetTally] = []
+        async with running_verifier(service(), names(2)) as verifier:
+            fleet = Fleet(verifier.url, tokens_of(verifier), *scripted_boards(), load())
+            never = asyncio.Event()
+            running = asyncio.create_task(
+                fleet.run(0.0, LONG_SECONDS, never, lambda tally, now: seen.append(tally))
+            )
+            await eventually(lambda: bool(seen) and min(seen[-1].tokens_of_board) > 0)
+        async with running_verifier(service(), ("another",), verifier.port):
+            return await running
+
+    report = asyncio.run(run())
+    assert report.seconds < LONG_SECONDS
+    assert (0, 2) == (
+        report.num_connected,
+        report.errors["the verifier does not accept this device's token"],
+    )
+
+
+class BrokenLoad(FleetLoad):
+    """Fails in a way that nobody foresaw."""
+
+    def draw_request(
+        self, random: Random, vocab_size: int, special_ids: frozenset[int]
+    ) -> GenerationRequest:
+        raise ZeroDivisionError
+
+
+def test_a_bug_in_a_board_ends_it_and_is_not_hidden() -> None:
+    async def run() -> None:
+        async with running_verifier(service(), names(2)) as verifier:
+            fleet = Fleet(verifier.url, tokens_of(verifier), *scripted_boards(), BrokenLoad())
+            await measured(fleet, lambda tally: False)
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        asyncio.run(run())

@@ -21,8 +21,8 @@ def tally() -> FleetTally:
     """Two boards, one connected, with 30 tokens after 10 s."""
     counted = FleetTally(num_boards=2, now=0.0)
     counted.num_connected = 1
-    counted.committed(0, 10)
-    counted.committed(1, 20)
+    counted.record_tokens(0, 10)
+    counted.record_tokens(1, 20)
     counted.first_token.observe(0.05)
     return counted
 
@@ -49,7 +49,7 @@ def test_the_table_has_every_figure() -> None:
 
 def test_errors_are_shown_as_they_are_whatever_is_in_them() -> None:
     counted = tally()
-    counted.failed("[bold]busy[/bold] \x1b[2J")
+    counted.record_failure("[bold]busy[/bold] \x1b[2J")
     assert "1 × [bold]busy[/bold] ?[2J" in shown(counted)
 
 
@@ -70,7 +70,7 @@ def test_a_progress_line_says_how_fast_it_is_now() -> None:
     counted, line = tally(), ProgressLine()
     expected = "1/2 boards · 3 tokens/s · 0 streams finished · first token 50.4 ms"
     assert expected == line.text(counted, now=10.0)
-    counted.committed(0, 100)
+    counted.record_tokens(0, 100)
     assert "· 50 tokens/s ·" in line.text(counted, now=12.0)
 
 
@@ -78,14 +78,14 @@ def test_after_the_ramp_up_the_progress_line_starts_over() -> None:
     counted, line = tally(), ProgressLine()
     line.text(counted, now=10.0)
     counted.restart(now=11.0)
-    counted.committed(0, 7)
+    counted.record_tokens(0, 7)
     assert "· 7 tokens/s ·" in line.text(counted, now=12.0)
 
 
 def test_the_progress_line_counts_errors_when_there_are_any() -> None:
     counted = tally()
     assert "error" not in ProgressLine().text(counted, now=1.0)
-    counted.failed("busy")
+    counted.record_failure("busy")
     assert ProgressLine().text(counted, now=1.0).endswith("· 1 errors")
 
 

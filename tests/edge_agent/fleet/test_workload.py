@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from edge_agent.fleet.workload import READ_SPEED_UP, FleetLoad, LoadMode
-from shared.protocol.token_ids import unpack_token_ids
 
 SPECIAL_IDS = frozenset({0, 3})
 
@@ -15,17 +14,17 @@ SPECIAL_IDS = frozenset({0, 3})
 def test_prompts_are_of_ordinary_tokens_and_differ() -> None:
     random = Random(1)
     load = FleetLoad(prompt_tokens=40)
-    prompts = [load.open_message(0, random, 5, SPECIAL_IDS).prompt for _ in range(2)]
-    ids = unpack_token_ids(prompts[0], 5).tolist()
-    assert (40, {1, 2, 4}) == (len(ids), set(ids))
+    prompts = [load.draw_request(random, 5, SPECIAL_IDS).prompt_ids for _ in range(2)]
+    assert (40, {1, 2, 4}) == (len(prompts[0]), set(prompts[0]))
     assert prompts[0] != prompts[1]
 
 
 def test_the_same_seed_asks_the_same() -> None:
     load = FleetLoad()
-    first, second = (load.open_message(7, Random(3), 64, SPECIAL_IDS) for _ in range(2))
+    first, second = (load.draw_request(Random(3), 64, SPECIAL_IDS) for _ in range(2))
     assert first == second
-    assert 7 == first.channel
+    assert first.stream_id is not None
+    assert first.seed is not None
 
 
 @pytest.mark.parametrize(
@@ -35,8 +34,8 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_the_mode_sets_temperature_and_acceptance(
     mode: LoadMode, temperature: float, acceptance: str
 ) -> None:
-    message = FleetLoad(mode=mode, temperature=0.5).open_message(0, Random(1), 64, SPECIAL_IDS)
-    assert (temperature, acceptance) == (message.sampling.temperature, message.acceptance_mode)
+    request = FleetLoad(mode=mode, temperature=0.5).draw_request(Random(1), 64, SPECIAL_IDS)
+    assert (temperature, acceptance) == (request.sampling.temperature, request.acceptance_mode)
 
 
 def test_one_token_takes_what_the_drafting_speed_says() -> None:
@@ -51,6 +50,6 @@ def test_a_prompt_is_read_faster_than_it_would_be_drafted() -> None:
 
 def test_pauses_are_around_their_mean() -> None:
     load, random = FleetLoad(think_seconds=2.0), Random(1)
-    pauses = [load.think(random) for _ in range(1000)]
+    pauses = [load.draw_pause_seconds(random) for _ in range(1000)]
     assert 1.0 <= min(pauses) < 1.1
     assert 2.9 < max(pauses) <= 3.0

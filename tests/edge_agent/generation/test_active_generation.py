@@ -82,7 +82,7 @@ def draft(generation: ActiveGeneration, *token_ids: int) -> None:
         step = generation.stream.next_step()
         assert step is not None
         for message in generation.stream.record_step(step, DraftToken(token_id), 0.1, now=0.0):
-            generation.sent(message, 25)
+            generation.record_sent(message, 25, now=0.0)
 
 
 def events(generation: ActiveGeneration) -> list[Event]:
@@ -318,9 +318,9 @@ def test_a_generation_without_a_token_has_no_first_one() -> None:
 
 def test_wide_token_ids_and_passes_are_counted_right() -> None:
     generation = opened(make_generation())
-    generation.sent(Draft(2, 0, 0, pack_token_ids([70_000, 5])), 30)
-    generation.sent(Draft(2, 0, 2, b""), 12)
-    generation.sent(Ready(2), 9)
+    generation.record_sent(Draft(2, 0, 0, pack_token_ids([70_000, 5])), 30, now=0.0)
+    generation.record_sent(Draft(2, 0, 2, b""), 12, now=0.0)
+    generation.record_sent(Ready(2), 9, now=0.0)
     verdict(generation, 20, reason="length")
     assert 2 == timings(generation).drafted_tokens
 

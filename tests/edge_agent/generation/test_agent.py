@@ -275,9 +275,7 @@ def test_while_a_verifier_shuts_down_clients_are_told() -> None:
     async def told() -> str:
         async with agent_of(serve) as agent:
             first = asyncio.create_task(failure(agent))
-            link = agent._link
-            assert link is not None
-            await eventually(lambda: not link.takes_streams)
+            await eventually(lambda: not agent._channels.takes_streams)
             sentence = str(await failure(agent))
             first.cancel()
             return sentence
@@ -310,7 +308,7 @@ def test_a_bug_in_drafting_ends_the_agent_and_is_not_hidden() -> None:
             assert isinstance(told, VerifierAway)
             await running
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.RaisesGroup(ZeroDivisionError):
         asyncio.run(run())
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from edge_agent.generation.figures import summary
+from edge_agent.generation.figures import summarise
 from edge_agent.generation.generation import Timings
 
 
@@ -24,14 +24,14 @@ def timings(output_tokens: int = 43, accepted_tokens: int = 30, num_verdicts: in
 
 def test_the_summary_is_one_line_of_figures() -> None:
     expected = "30.0 tok/s · 4.3 tok/round · accepted 71 % · 12.1 B/token · first token 0.21 s"
-    assert expected == summary(timings())
+    assert expected == summarise(timings())
 
 
 def test_without_drafts_there_is_no_acceptance() -> None:
-    assert "accepted" not in summary(timings(accepted_tokens=0))
+    assert "accepted" not in summarise(timings(accepted_tokens=0))
 
 
 def test_without_tokens_only_the_wait_is_left() -> None:
-    assert "first token 0.21 s" == summary(
+    assert "first token 0.21 s" == summarise(
         timings(output_tokens=0, accepted_tokens=0, num_verdicts=0)
     )

@@ -59,13 +59,13 @@ def failed(num_failures: int) -> Backoff:
 )
 def test_every_second_of_a_connection_makes_up_for_a_failure(lived: float, delay: float) -> None:
     backoff = failed(3)
-    backoff.connected(lived)
+    backoff.record_connection(lived)
     assert delay == backoff.delay_seconds(1.0)
 
 
 def test_after_an_outage_of_any_length_seven_seconds_are_enough() -> None:
     backoff = failed(1000)
-    backoff.connected(7.0)
+    backoff.record_connection(7.0)
     assert FIRST_DELAY_SECONDS == backoff.delay_seconds(1.0)
 
 
@@ -74,7 +74,7 @@ def test_a_link_that_breaks_at_once_is_tried_less_and_less_often(lived: float) -
     backoff = Backoff()
     delays = []
     for _ in range(8):
-        backoff.connected(lived)
+        backoff.record_connection(lived)
         delays.append(backoff.delay_seconds(1.0))
     assert sorted(delays) == delays
     assert MAX_DELAY_SECONDS == delays[-1]
@@ -83,7 +83,7 @@ def test_a_link_that_breaks_at_once_is_tried_less_and_less_often(lived: float) -
 def test_a_link_that_breaks_now_and_then_is_back_at_once() -> None:
     backoff = Backoff()
     for _ in range(100):
-        backoff.connected(1.0)
+        backoff.record_connection(1.0)
         assert backoff.delay_seconds(1.0) <= 1.0
 
 

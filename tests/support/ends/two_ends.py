@@ -18,8 +18,7 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
 from shared.protocol.codec import decode_from_agent, decode_from_verifier, encode
-from shared.protocol.draft_packing import unpack_rows
-from shared.protocol.draft_path import DraftToken, Extension
+from shared.protocol.draft_packing import unpack_draft
 from shared.protocol.messages import (
     Cancel,
     Draft,
@@ -40,22 +39,6 @@ from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
-
-
-def extension_of(draft: Draft, vocab_size: int) -> Extension:
-    """A draft as the path sees it."""
-    token_ids = unpack_token_ids(draft.tokens, vocab_size).tolist()
-    rows = unpack_rows(draft.rows, vocab_size)
-    num_bare = len(token_ids) - len(rows)
-    last = len(token_ids) - 1
-    return Extension(
-        draft.base,
-        draft.position,
-        tuple(
-            DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last)
-            for i, token_id in enumerate(token_ids)
-        ),
-    )
 
 
 class EagerChoice(DrafterChoice):
@@ -279,7 +262,7 @@ class TwoEnds:
             case Ready():
                 stream.board_is_ready = True
             case Draft():
-                draft = extension_of(message, self.board.stream.vocab_size)
+                draft = unpack_draft(message, self.board.stream.vocab_size)
                 stream.receive_draft(draft, message.drafting_milliseconds / 1e3, now)
             case Cancel():
                 self._cancel(stream)

@@ -13,7 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.daemon.http_server import listen
-from shared.protocol.vocabulary import VOCABULARY_PATH, unpack_vocabulary
+from shared.protocol.transport import VOCABULARY_PATH
+from shared.protocol.vocabulary import unpack_vocabulary
 from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loopback import Verifier, make_server, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, raw_board

@@ -1,0 +1,193 @@
+"""An agent's streams: each on a channel of the link that there is, or waiting for the next one.
+
+This module must never connect: the keeper of the link does, and its owner tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from typing import Generic, Protocol, TypeVar
+
+from edge_agent.drafting.stream import AgentStream
+from edge_agent.generation.stream_session import StreamSession
+from shared.errors import (
+    GoodspeedError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RequestRefused,
+    VerifierAway,
+)
+from shared.protocol.messages import (
+    AgentMessage,
+    Cancel,
+    Draft,
+    Error,
+    Opened,
+    Ready,
+    Verdict,
+    VerifierMessage,
+)
+
+# A client that is in the middle of an answer waits this long for a lost verifier to come back.
+RESUME_SECONDS = 120.0
+
+StreamT = TypeVar("StreamT", bound=StreamSession)
+
+
+class StreamLink(Protocol):
+    """A link as streams see it: a real one, or one that a load test slows down."""
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether new streams may be opened."""
+        ...
+
+    @property
+    def round_trip_seconds(self) -> float: ...
+
+    def send(self, message: AgentMessage) -> int:
+        """Queue a message; its bytes on the wire.
+
+        Raises:
+            LocalProtocolError: the message is too long.
+        """
+        ...
+
+
+class Channels(Generic[StreamT]):
+    """Begins without a link; `attach` and `detach` say when there is one."""
+
+    def __init__(self, lost_because: str) -> None:
+        self.lost_because = lost_because  # why there is no link, while there is none
+        self._link: StreamLink | None = None
+        self._streams: dict[int, StreamT] = {}  # by channel of this link
+        self._parted: dict[StreamT, asyncio.TimerHandle] = {}  # when each is given up
+        self._next_channel = 0
+
+    @property
+    def is_linked(self) -> bool:
+        return self._link is not None
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether new streams may be opened now."""
+        return self._link is not None and self._link.takes_streams
+
+    @property
+    def has_parted(self) -> bool:
+        """Whether a stream waits for the next link."""
+        return bool(self._parted)
+
+    @property
+    def num_streams(self) -> int:
+        """Those on the link and those that wait; ended ones count until they are removed."""
+        return len(self._streams) + len(self._parted)
+
+    @property
+    def streams(self) -> Collection[StreamT]:
+        """Those on the link."""
+        return self._streams.values()
+
+    def attach(self, link: StreamLink) -> None:
+        """There is a link: what waited for it is opened again."""
+        self._link, self._next_channel = link, 0
+        parted, self._parted = self._parted, {}
+        for stream, giving_up in parted.items():
+            giving_up.cancel()
+            try:
+                self._open(link, stream)
+            except RequestRefused as error:
+                stream.fail(error)
+
+    def detach(self, because: str) -> None:
+        """There is no link: streams wait for the next one, for a while."""
+        self._link, self.lost_because = None, because
+        for stream in self._streams.values():
+            if not stream.is_over:
+                self._part(stream)
+        self._streams.clear()
+
+    def add(self, stream: StreamT) -> None:
+        """Open a stream now, or as soon as there is a link.
+
+        Raises:
+            RequestRefused: it does not fit into a message.
+        """
+        if self._link is not None and self._link.takes_streams:
+            self._open(self._link, stream)
+        else:
+            self._part(stream)
+
+    def remove(self, stream: StreamT) -> None:
+        """Its client is done with it; one that runs is cancelled."""
+        giving_up = self._parted.pop(stream, None)
+        if giving_up is not None:
+            giving_up.cancel()
+        if not stream.is_over:
+            self._cancel(stream)
+        if self._runs(stream):
+            del self._streams[stream.stream.channel]
+
+    def receive(self, message: VerifierMessage, num_bytes: int) -> StreamT | None:
+        """Take a message of a stream in and send the drafts that it made due.
+
+        Returns:
+            The stream, which may be over now; None for one that was removed before.
+        """
+        assert isinstance(message, Opened | Verdict | Error)
+        stream = self._streams.get(message.channel) if message.channel is not None else None
+        if stream is None:
+            return None  # cancelled here; this crossed the Cancel
+        try:
+            stream.receive(message, num_bytes, time.monotonic())
+        except RemoteProtocolError as error:
+            stream.break_off(error)
+            self._cancel(stream)
+            return stream
+        for draft in stream.stream.take_due_drafts():
+            self.send(stream.stream, draft)
+        return stream
+
+    def send(self, stream: AgentStream, message: Ready | Draft) -> None:
+        """Send for a stream, if it is on the link."""
+        session = self._streams.get(stream.channel)
+        if self._link is not None and session is not None and session.stream is stream:
+            session.record_sent(message, self._link.send(message), time.monotonic())
+
+    def fail_all(self, error: GoodspeedError) -> None:
+        """End all streams, and forget them."""
+        for giving_up in self._parted.values():
+            giving_up.cancel()
+        for stream in (*self._streams.values(), *self._parted):
+            stream.fail(error)
+        self._streams.clear()
+        self._parted.clear()
+
+    def _open(self, link: StreamLink, stream: StreamT) -> None:
+        channel = self._next_channel
+        self._next_channel += 1
+        stream.stream.pace.round_trip_seconds = link.round_trip_seconds
+        message = stream.open_message(channel)
+        try:
+            num_bytes = link.send(message)
+        except LocalProtocolError as error:
+            raise RequestRefused(f"the request cannot be sent: {error}") from error
+        self._streams[channel] = stream
+        stream.record_sent(message, num_bytes, time.monotonic())
+
+    def _part(self, stream: StreamT) -> None:
+        loop = asyncio.get_running_loop()
+        self._parted[stream] = loop.call_later(RESUME_SECONDS, self._give_up, stream)
+
+    def _give_up(self, stream: StreamT) -> None:
+        del self._parted[stream]
+        stream.fail(VerifierAway(self.lost_because))
+
+    def _runs(self, stream: StreamT) -> bool:
+        return self._streams.get(stream.stream.channel) is stream
+
+    def _cancel(self, stream: StreamT) -> None:
+        if self._link is not None and self._runs(stream):
+            self._link.send(Cancel(stream.stream.channel))

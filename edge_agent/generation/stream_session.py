@@ -1,0 +1,130 @@
+"""One stream's talk with the verifier: opened, opened again on another link, messages in order.
+
+Pure. It must never know who reads the text, a real client or a load test; those build on it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge_agent.drafting.settings import DraftSettings
+from edge_agent.drafting.stream import AgentStream
+from edge_agent.drafting.verdict import Committed
+from edge_agent.generation.generation import GenerationRequest, new_stream_id
+from shared.errors import GoodspeedError, ModelError, RemoteProtocolError
+from shared.protocol.messages import (
+    MAX_POSITION,
+    Draft,
+    Error,
+    Open,
+    Opened,
+    Ready,
+    Resume,
+    Verdict,
+)
+from shared.protocol.session import AGENT_STREAM, StreamState, next_state
+from shared.protocol.token_ids import pack_token_ids
+
+
+class StreamSession:
+    """Owned by its agent; `stream` decides what is drafted.
+
+    One that `is_resumed` was begun before the agent was restarted: the verifier tells what the
+    request was, and all that came out.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        settings: DraftSettings,
+        vocab_size: int,
+        *,
+        is_resumed: bool = False,
+    ) -> None:
+        self.request = request
+        self.state = StreamState.OPENING
+        self.stream = AgentStream(
+            channel=0,
+            vocab_size=vocab_size,
+            settings=settings,
+            sampling=request.sampling,
+            drafts=request.draft_length != 0,
+        )
+        self._stream_id = request.stream_id if request.stream_id is not None else new_stream_id()
+        self._is_resumed = is_resumed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is said of it."""
+        return self.state is StreamState.ENDED
+
+    def open_message(self, channel: int) -> Open | Resume:
+        """Open, or open again after the link was lost: with what is committed, never twice."""
+        stream, request = self.stream, self.request
+        self.state = StreamState.OPENING
+        stream.reopen(channel)
+        is_known = stream.prompt_ids is not None
+        if is_known:
+            # What earlier drafts came to has taught the verifier: none may be drawn again.
+            stream.salt += 2 * MAX_POSITION
+        elif self._is_resumed:
+            stream.salt = new_stream_id()  # nor those of the agent before
+            return Resume(channel=channel, stream_id=self._stream_id)
+        return Open(
+            channel=channel,
+            stream_id=self._stream_id,
+            messages=() if is_known else request.messages,
+            text="" if is_known else request.text,
+            prompt=pack_token_ids(stream.prompt_ids or request.prompt_ids),
+            committed=pack_token_ids(stream.output_ids),
+            sampling=request.sampling,
+            seed=stream.seed if is_known else request.seed,
+            stop=request.stop,
+            max_tokens=request.max_tokens,
+            acceptance_mode=stream.mode if is_known else request.acceptance_mode,
+            draft_length=request.draft_length,
+        )
+
+    def record_sent(
+        self, message: Open | Resume | Ready | Draft, num_bytes: int, now: float
+    ) -> None:
+        """A message of this stream is on its way; its bytes on the wire."""
+
+    def receive(
+        self, message: Opened | Verdict | Error, num_bytes: int, now: float
+    ) -> Committed | None:
+        """Take a message in; what it committed if it is a verdict.
+
+        Raises:
+            RemoteProtocolError: it is out of order or does not fit the stream.
+        """
+        self.state = next_state(AGENT_STREAM, self.state, message)
+        if isinstance(message, Opened):
+            if self._is_resumed and self.stream.prompt_ids is None:
+                self._learn_request(message)
+            self.stream.start(message)
+        if not isinstance(message, Verdict):
+            return None
+        committed = self.stream.commit_verdict(message, now)
+        if message.finish is not None:
+            self.state = StreamState.ENDED
+        return committed
+
+    def fail(self, error: GoodspeedError) -> None:
+        """End the stream with an error."""
+        self.state = StreamState.ENDED
+
+    def break_off(self, error: RemoteProtocolError) -> None:
+        """End the stream: what came for it cannot be."""
+        self.fail(ModelError(f"the verifier broke the protocol: {error}"))
+
+    def _learn_request(self, message: Opened) -> None:
+        self.request = msgspec.structs.replace(
+            self.request,
+            sampling=message.sampling,
+            stop=message.stop,
+            max_tokens=message.max_tokens,
+            draft_length=message.draft_length,
+        )
+        self.stream.sampling = message.sampling
+        self.stream.drafts = message.draft_length != 0

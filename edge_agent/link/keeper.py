@@ -1,0 +1,99 @@
+"""Keeps one link to the verifier up: connect, wait, connect again.
+
+This module must never know streams or clients: its owner is told when there is a link, when it is
+lost, and what came in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+import aiohttp
+
+from edge_agent.draft_model.drafter import Drafter
+from edge_agent.link.backoff import Backoff
+from edge_agent.link.link import Link
+from shared.errors import AuthRejected, HandshakeRejected, LinkError, RemoteProtocolError
+from shared.protocol.messages import Hello, VerifierMessage, Welcome
+
+LinkEnd = LinkError | RemoteProtocolError
+"""Why there is no link."""
+
+
+class LinkOwner(Protocol):
+    """What is kept linked: an agent, or a board of a load test."""
+
+    @property
+    def awaits_link(self) -> bool:
+        """Whether a client waits for the verifier to come back."""
+        ...
+
+    def take_link(self, link: Link, welcome: Welcome) -> None:
+        """The verifier is there; the link may be used until `lose_link`."""
+        ...
+
+    def receive(self, message: VerifierMessage, num_bytes: int) -> None:
+        """A message of a stream came; its bytes on the wire."""
+        ...
+
+    def lose_link(self, error: LinkEnd, delay_seconds: float) -> None:
+        """There is no link; the next attempt is after this delay. Raises: to make none."""
+        ...
+
+
+class LinkKeeper:
+    """Connects with one token to one verifier, as long as `run` runs."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        hello: Hello,
+        drafter: Drafter,
+        owner: LinkOwner,
+        draw_jitter: Callable[[], float] = random.random,  # in [0, 1)
+    ) -> None:
+        self._url = url
+        self._token = token
+        self._hello = hello
+        self._drafter = drafter
+        self._owner = owner
+        self._draw_jitter = draw_jitter
+        self._backoff = Backoff()
+        self._is_linked = False
+
+    async def run(self, session: aiohttp.ClientSession) -> NoReturn:
+        """Connect, and connect again after a while; ends when cancelled.
+
+        Raises:
+            Exception: what the owner's `lose_link` raises.
+        """
+        while True:
+            self._is_linked = False
+            link = Link(self._hello, self._drafter, self._owner.receive, self._take_link)
+            started_at = time.monotonic()
+            try:
+                await link.run(session, self._url, self._token)
+            except (LinkError, RemoteProtocolError) as error:
+                delay = self._count_failure(error, time.monotonic() - started_at)
+                self._owner.lose_link(error, delay)
+            await asyncio.sleep(delay)
+
+    def _take_link(self, link: Link, welcome: Welcome) -> None:
+        self._is_linked = True
+        self._owner.take_link(link, welcome)
+
+    def _count_failure(self, error: LinkEnd, lived_seconds: float) -> float:
+        """Seconds to the next attempt."""
+        if self._is_linked:
+            self._backoff.record_connection(lived_seconds)
+        return self._backoff.delay_seconds(
+            self._draw_jitter(),
+            error.retry_after_seconds if isinstance(error, LinkError) else None,
+            is_refused=isinstance(error, AuthRejected | HandshakeRejected),
+            is_awaited=self._owner.awaits_link and not self._is_linked,
+        )

@@ -1,0 +1,20 @@
+"""How messages travel: the verifier's paths, and the limits that stand on both ends of a websocket.
+
+Pure. This module must never hold what only one end decides.
+"""
+
+from __future__ import annotations
+
+DEVICE_PATH = "/v1/device"
+VOCABULARY_PATH = "/v1/vocabulary"
+
+# Messages that wait to be sent: a peer that reads nothing for this many is cut off. One round is
+# one message a stream.
+MAX_QUEUED_MESSAGES = 1024
+# A peer that does not take a message for this long is gone, whatever its socket says.
+SEND_TIMEOUT_SECONDS = 10.0
+
+# Websocket frame header of a payload below 126 bytes, which nearly all are; a client's frames carry
+# 4 bytes of mask.
+BOARD_FRAME_HEADER_BYTES = 6
+VERIFIER_FRAME_HEADER_BYTES = 2
