@@ -19,9 +19,10 @@ from tests.support.chats.chats import Chat
 from tests.support.chats.recorders import Client
 from tests.support.ends.scripted import target_text
 from tests.support.ends.waiting import eventually
-from tests.support.programs.programs import Program, Programs
+from tests.support.programs.command import LAUNCHERS
+from tests.support.programs.programs import Programs
+from tests.support.programs.serving_program import ServingProgram
 
-LAUNCHERS = ("-m", "tests.support.programs.launchers")
 NUM_TOKENS = 400  # at 15 ms for some three of them: two seconds
 ROUND_MS = 15
 STOPPED_SECONDS = 1.0
@@ -43,17 +44,17 @@ SAMPLINGS = (GREEDY, SamplingParameters(0.8))
 class Fleet:
     """A verifier and two boards with their clients, all in processes of their own but for those."""
 
-    verifier: Program
-    agents: tuple[Program, Program]
+    verifier: ServingProgram
+    agents: tuple[ServingProgram, ServingProgram]
     http: aiohttp.ClientSession
     prompt_numbers: Iterator[int] = field(default_factory=count)
 
-    def ask(self, agent: Program, num_tokens: int = NUM_TOKENS) -> Asking:
+    def ask(self, agent: ServingProgram, num_tokens: int = NUM_TOKENS) -> Asking:
         number = next(self.prompt_numbers)
         sampling = SAMPLINGS[number % len(SAMPLINGS)]
         chat = Chat(f"hello {number}", sampling, seed=50 + number, max_tokens=num_tokens)
         client = Client(chat.prompt)
-        url = agent.url("").rstrip("/")
+        url = agent.url
         return Asking(chat, client, asyncio.create_task(client.ask(self.http, url, chat.body)))
 
     def becomes_empty(self) -> bool:
@@ -128,13 +129,13 @@ async def fleet(programs: Programs) -> AsyncIterator[Fleet]:
     for program in (verifier, *agents):
         program.start()
     for program in (verifier, *agents):
-        await asyncio.to_thread(program.wait)
+        await asyncio.to_thread(program.wait_until_ready)
     async with aiohttp.ClientSession() as http:
         yield Fleet(verifier, (agents[0], agents[1]), http)
 
 
 @contextmanager
-def stopped(program: Program) -> Iterator[None]:
+def stopped(program: ServingProgram) -> Iterator[None]:
     program.send(signal.SIGSTOP)
     try:
         yield
@@ -212,7 +213,7 @@ def test_a_killed_agent_leaves_nothing_behind_and_comes_back(programs: Programs)
             assert await answer.is_undisturbed()
         assert await asyncio.to_thread(parts.becomes_empty)
         dies.start()
-        await asyncio.to_thread(dies.wait)
+        await asyncio.to_thread(dies.wait_until_ready)
         assert await parts.ask(dies, num_tokens=50).is_undisturbed()
         assert await asyncio.to_thread(parts.becomes_empty)
 
