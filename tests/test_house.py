@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -15,6 +16,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("edge_agent", "verifier", "shared")
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 70
+MAX_FOLDER_FILES = 20
+# Imports stay cheap: a wing's face is its modules. The policies are chosen by name in one place.
+WINGS_WITH_A_FACE = {"verifier/policies"}
 NAMES_OF_NO_NOUN = {
     *("base", "common", "data", "handler", "helper", "helpers", "impl", "info", "manager"),
     *("misc", "process", "util", "utils"),
@@ -31,6 +35,10 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def sources() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def wings() -> set[Path]:
+    return {path.parent for path in sources()} - {ROOT / package for package in PACKAGES}
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -77,3 +85,31 @@ def test_every_module_is_named_for_a_noun() -> None:
     assert [] == [
         str(path) for path in sources() if NAMES_OF_NO_NOUN & {path.stem, path.parent.name}
     ]
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    modules = [path for path in sources() if path.name != "__init__.py"]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules}
+    assert [] == [str(path) for path, tree in trees.items() if not ast.get_docstring(tree)]
+
+
+def test_no_folder_is_too_full() -> None:
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in sources())
+    assert {} == {folder: size for folder, size in sizes.items() if size > MAX_FOLDER_FILES}
+
+
+def test_every_wing_is_a_package_that_imports_nothing() -> None:
+    faces = [wing / "__init__.py" for wing in wings()]
+    assert [] == [str(face) for face in faces if not face.exists()]
+    said = {str(face.parent.relative_to(ROOT)) for face in faces if face.read_text().strip()}
+    assert WINGS_WITH_A_FACE == said
+
+
+def test_tests_stand_where_the_source_stands() -> None:
+    places = [
+        path.relative_to(ROOT / "tests").parent
+        for package in PACKAGES
+        for path in (ROOT / "tests" / package).rglob("test_*.py")
+    ]
+    assert places
+    assert [] == [str(place) for place in places if not (ROOT / place).is_dir()]
