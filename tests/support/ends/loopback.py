@@ -13,6 +13,7 @@ from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from shared.daemon.http_server import listen
 from shared.protocol.messages import ChatMessage
+from tests.support.ends.waiting import eventually
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import ServiceLimits, VerifierService
@@ -142,11 +143,9 @@ async def running_agent(
     agent = Agent(drafter, settings, url=url or verifier.url, token=verifier.tokens[device])
     task = asyncio.create_task(agent.run(), name=f"agent-{device}")
     try:
-        async with asyncio.timeout(10):
-            while agent.target_model is None:
-                if task.done():
-                    task.result()
-                await asyncio.sleep(0.005)
+        await eventually(lambda: agent.target_model is not None or task.done())
+        if task.done():
+            task.result()
         yield agent
     finally:
         task.cancel()
