@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,36 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     directory = tmp_path_factory.mktemp("wheel")
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(directory), versions=["standard"])
     return zipfile.ZipFile(wheel).namelist()
+
+
+# `verifier.…` is left out: it is a section of settings, and a variable in many a test.
+NAMED_MODULE = re.compile(
+    r"(?<![\w./-])(?:(?:shared|edge_agent)\.[a-z_]\w*|tests\.\w+\.\w+)(?:\.\w+)*"
+)
+NAMED_PATH = re.compile(r"(?<![\w./-])(?:tests|edge_agent|verifier|shared)(?:/[\w*]+)+(?:\.\w+)?")
+LOGGERS = {"edge_agent.http"}
+
+
+def written_files() -> list[Path]:
+    """Sources, tests but this one, and pages; the changelog tells what once was."""
+    code = [file for folder in (*PACKAGES, "tests") for file in (ROOT / folder).rglob("*.py")]
+    pages = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "tests").rglob("*.md")]
+    return sorted({*code, *pages} - {Path(__file__)})
+
+
+def leads_somewhere(name: str) -> bool:
+    """Whether the dotted name starts with a module, and goes on with a word of it at most."""
+    place, words = ROOT, name.split(".")
+    while words and (place / words[0]).is_dir():
+        place /= words.pop(0)
+    if not words:
+        return True
+    module = place / f"{words[0]}.py"
+    if module.exists():
+        words.pop(0)
+    else:
+        module = place / "__init__.py"
+    return not words or (module.exists() and words[0] in re.findall(r"\w+", module.read_text()))
 
 
 def sources() -> list[Path]:
@@ -113,3 +144,30 @@ def test_tests_stand_where_the_source_stands() -> None:
     ]
     assert places
     assert [] == [str(place) for place in places if not (ROOT / place).is_dir()]
+
+
+def test_every_module_and_path_that_is_named_exists() -> None:
+    wrong = []
+    for file in written_files():
+        text = file.read_text(encoding="utf-8")
+        modules = set(NAMED_MODULE.findall(text)) - LOGGERS
+        wrong += [(str(file), name) for name in modules if not leads_somewhere(name)]
+        paths = set(NAMED_PATH.findall(text))
+        wrong += [(str(file), path) for path in paths if not list(ROOT.glob(path))]
+    assert [] == wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("shared.protocol", True),
+        ("shared.errors.LinkLost", True),
+        ("shared.protocol.text", True),
+        ("shared.path", False),
+        ("shared.errors.LinkFound", False),
+        ("tests.support.programs.program", True),
+        ("tests.support.programs.processes", False),
+    ],
+)
+def test_a_name_leads_somewhere_or_not(name: str, expected: bool) -> None:
+    assert expected is leads_somewhere(name)
