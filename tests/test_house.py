@@ -147,14 +147,12 @@ def test_tests_stand_where_the_source_stands() -> None:
 
 
 def test_every_module_and_path_that_is_named_exists() -> None:
-    wrong = []
-    for file in written_files():
-        text = file.read_text(encoding="utf-8")
-        modules = set(NAMED_MODULE.findall(text)) - LOGGERS
-        wrong += [(str(file), name) for name in modules if not leads_somewhere(name)]
-        paths = set(NAMED_PATH.findall(text))
-        wrong += [(str(file), path) for path in paths if not list(ROOT.glob(path))]
-    assert [] == wrong
+    texts = {file: file.read_text(encoding="utf-8") for file in written_files()}
+    modules = {name: file for file, text in texts.items() for name in NAMED_MODULE.findall(text)}
+    paths = {path: file for file, text in texts.items() for path in NAMED_PATH.findall(text)}
+    named = modules.keys() - LOGGERS
+    assert [] == [(name, str(modules[name])) for name in named if not leads_somewhere(name)]
+    assert [] == [(path, str(file)) for path, file in paths.items() if not list(ROOT.glob(path))]
 
 
 @pytest.mark.parametrize(
