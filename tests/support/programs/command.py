@@ -23,11 +23,13 @@ VERIFIER = (sys.executable, str(console_script("goodspeed-verifier")))
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This one without settings of goodspeed or of a service manager."""
+    """This one without settings of goodspeed, which would win over those given, and as outside of
+    a service manager; where models are stays known.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("GOODSPEED") and name not in ("JOURNAL_STREAM",)
+        if not name.startswith("GOODSPEED__") and name != "JOURNAL_STREAM"
     }
     return kept | dict(extra or {})
 
