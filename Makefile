@@ -21,15 +21,18 @@ MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench install models clean
+.PHONY: help demo test test-all lint bench install models clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: install models ## a verifier and three boards on this machine, with real models
 	$(BIN)/python -m tests.demo
 
-test: lint models $(KERNELS) ## lint, then all tests
+test: lint models $(KERNELS) ## lint, then all tests but those marked slow; CI runs this
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint models $(KERNELS) ## lint, then all tests, those marked slow (over a minute) as well
 	$(BIN)/python -m pytest
 
 lint: install ## ruff, mypy and the import contracts

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -15,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("edge_agent", "verifier", "shared")
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 70
+MAX_FOLDER_FILES = 20
+# Imports stay cheap: a wing's face is its modules. The policies are chosen by name in one place.
+WINGS_WITH_A_FACE = {"verifier/policies"}
 NAMES_OF_NO_NOUN = {
     *("base", "common", "data", "handler", "helper", "helpers", "impl", "info", "manager"),
     *("misc", "process", "util", "utils"),
@@ -29,8 +34,42 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return zipfile.ZipFile(wheel).namelist()
 
 
+# `verifier.…` is left out: it is a section of settings, and a variable in many a test.
+NAMED_MODULE = re.compile(
+    r"(?<![\w./-])(?:(?:shared|edge_agent)\.[a-z_]\w*|tests\.\w+\.\w+)(?:\.\w+)*"
+)
+NAMED_PATH = re.compile(r"(?<![\w./-])(?:tests|edge_agent|verifier|shared)(?:/[\w*]+)+(?:\.\w+)?")
+LOGGERS = {"edge_agent.http"}
+
+
+def written_files() -> list[Path]:
+    """Sources, tests but this one, and pages; the changelog tells what once was."""
+    code = [file for folder in (*PACKAGES, "tests") for file in (ROOT / folder).rglob("*.py")]
+    pages = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "tests").rglob("*.md")]
+    return sorted({*code, *pages} - {Path(__file__)})
+
+
+def leads_somewhere(name: str) -> bool:
+    """Whether the dotted name starts with a module, and goes on with a word of it at most."""
+    place, words = ROOT, name.split(".")
+    while words and (place / words[0]).is_dir():
+        place /= words.pop(0)
+    if not words:
+        return True
+    module = place / f"{words[0]}.py"
+    if module.exists():
+        words.pop(0)
+    else:
+        module = place / "__init__.py"
+    return not words or (module.exists() and words[0] in re.findall(r"\w+", module.read_text()))
+
+
 def sources() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def wings() -> set[Path]:
+    return {path.parent for path in sources()} - {ROOT / package for package in PACKAGES}
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -77,3 +116,56 @@ def test_every_module_is_named_for_a_noun() -> None:
     assert [] == [
         str(path) for path in sources() if NAMES_OF_NO_NOUN & {path.stem, path.parent.name}
     ]
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    modules = [path for path in sources() if path.name != "__init__.py"]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules}
+    assert [] == [str(path) for path, tree in trees.items() if not ast.get_docstring(tree)]
+
+
+def test_no_folder_is_too_full() -> None:
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in sources())
+    assert {} == {folder: size for folder, size in sizes.items() if size > MAX_FOLDER_FILES}
+
+
+def test_every_wing_is_a_package_that_imports_nothing() -> None:
+    faces = [wing / "__init__.py" for wing in wings()]
+    assert [] == [str(face) for face in faces if not face.exists()]
+    said = {str(face.parent.relative_to(ROOT)) for face in faces if face.read_text().strip()}
+    assert WINGS_WITH_A_FACE == said
+
+
+def test_tests_stand_where_the_source_stands() -> None:
+    places = [
+        path.relative_to(ROOT / "tests").parent
+        for package in PACKAGES
+        for path in (ROOT / "tests" / package).rglob("test_*.py")
+    ]
+    assert places
+    assert [] == [str(place) for place in places if not (ROOT / place).is_dir()]
+
+
+def test_every_module_and_path_that_is_named_exists() -> None:
+    texts = {file: file.read_text(encoding="utf-8") for file in written_files()}
+    modules = {name: file for file, text in texts.items() for name in NAMED_MODULE.findall(text)}
+    paths = {path: file for file, text in texts.items() for path in NAMED_PATH.findall(text)}
+    named = modules.keys() - LOGGERS
+    assert [] == [(name, str(modules[name])) for name in named if not leads_somewhere(name)]
+    assert [] == [(path, str(file)) for path, file in paths.items() if not list(ROOT.glob(path))]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("shared.protocol", True),
+        ("shared.errors.LinkLost", True),
+        ("shared.protocol.text", True),
+        ("shared.path", False),
+        ("shared.errors.LinkFound", False),
+        ("tests.support.programs.program", True),
+        ("tests.support.programs.processes", False),
+    ],
+)
+def test_a_name_leads_somewhere_or_not(name: str, expected: bool) -> None:
+    assert expected is leads_somewhere(name)

@@ -72,7 +72,7 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
     agent_version: Name = ""
     draft_model: Name = ""
     vocab_size: Annotated[int, Meta(ge=0, lt=1 << 24)] = 0
-    fingerprint: Packed = b""  # shared.fingerprint
+    fingerprint: Packed = b""  # shared.protocol.fingerprint
     context_tokens: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
     draft_microseconds: Microseconds = 0  # for one token, measured at start
     max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1
@@ -118,7 +118,7 @@ class Ready(Message, frozen=True, array_like=True, tag=3):
 
 
 class Draft(Message, frozen=True, array_like=True, tag=4):
-    """Draft tokens of the path that began at `base` (shared.path), `offset` tokens after that.
+    """Draft tokens of the path that began at `base` (draft_path), `offset` tokens after that.
 
     In `rejection` it is one chunk: a row for every token, save a guess of the bonus token that may
     come first and has none; an empty one is a pass.

@@ -1,8 +1,8 @@
 """Many cuts of many kinds over one set of chats: is a token lost, and how long until the next one.
 
 Everything is in one process: a verifier, two agents behind a chaos proxy each, clients that stay
-connected to their agent's API. Pauses and heartbeats are shortened (tests.support.cut_chats), so
-the seconds say what the kinds differ by; `bench_recovery` measures those of the product.
+connected to their agent's API. Pauses and heartbeats are shortened (tests.support.chats.cut_chats),
+so the seconds say what the kinds differ by; `bench_recovery` measures those of the product.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 
 from tests.benchmarks.clients import ask
-from tests.benchmarks.processes import fleet
+from tests.benchmarks.fleet import fleet
 from tests.support.chats.prompt_set import DRAFTS, Prompt, prompts
 
 NUM_REPEATS = 7

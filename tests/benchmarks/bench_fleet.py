@@ -15,13 +15,11 @@ import os
 import secrets
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,16 +27,15 @@ from typing import Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.benchmarks.processes import Fleet as Addresses
-from tests.support.programs.processes import ROOT, environment
+from tests.support.programs.ports import free_port
+from tests.support.programs.program import Program
+from tests.support.programs.serving_program import ServingProgram
 from verifier.server.device_tokens import new_token
 
 BOARDS = "import sys; from edge_agent.cli import main; main(sys.argv[1:], standalone_mode=False)"
 AIM_SECONDS = 0.020
 # As often as a Prometheus would ask: with 1,000 devices a page takes the event loop 50 ms and more.
 SCRAPE_SECONDS = 15.0
-READY_SECONDS = 30.0
-DRAIN_SECONDS = 30.0
 # Caches, counters and estimates fill up first, and ended streams are kept for a while; what grows
 # after that is a leak.
 WARM_UP_PART = 0.3
@@ -58,18 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         _write_tokens(directory, settings.boards)
-        with _verifier(directory, settings) as (verifier, port):
-            scrape = Addresses(port, ()).metrics
-            with _fleet(directory, settings, port) as fleet:
+        with _verifier(directory, settings) as verifier:
+            verifier.wait_until_ready()
+            with _fleet(directory, settings, verifier.port) as fleet:
                 time.sleep(settings.ramp_up)
-                pids = (verifier.pid, fleet.pid)
-                before, cpu_before = rounds_of(scrape()), [_cpu_seconds(pid) for pid in pids]
-                samples = _watch(verifier.pid, settings.minutes, scrape)
-                rounds = rounds_of(scrape()).since(before)
-                cpu_after = [_cpu_seconds(pid) for pid in pids]
-                drain = _drain(verifier)
-                report = _end(fleet)
-        log = (directory / "verifier.log").read_text()
+                ids = (verifier.process_id, fleet.process_id)
+                before, cpu_before = _rounds(verifier), [_cpu_seconds(id_) for id_ in ids]
+                samples = _watch(verifier, settings.minutes)
+                rounds = _rounds(verifier).since(before)
+                cpu_after = [_cpu_seconds(id_) for id_ in ids]
+                drain = verifier.end(signal.SIGTERM)  # in the middle of everything
+                fleet.check_running()
+                fleet.end(signal.SIGTERM)
+        report = json.loads((directory / "report.json").read_text())
+        log = verifier.lines
     _print_rounds(rounds, settings)
     _print_processors(
         [after - before for after, before in zip(cpu_after, cpu_before, strict=True)],
@@ -109,10 +108,10 @@ def _write_tokens(directory: Path, num_boards: int) -> None:
         (directory / name).write_text("\n".join(lines) + "\n")
 
 
-@contextmanager
-def _verifier(directory: Path, settings: Settings) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def _verifier(directory: Path, settings: Settings) -> ServingProgram:
+    port = free_port()
     keys = {
-        "server.port": 0,
+        "server.port": port,
         "server.tokens_file": directory / "tokens",
         "server.max_connections": 2 * settings.boards + 50,
         "rounds.max_round_tokens": settings.max_round_tokens,
@@ -123,12 +122,11 @@ def _verifier(directory: Path, settings: Settings) -> Iterator[tuple[subprocess.
         *(word for key, value in keys.items() for word in ("--set", f"{key}={value}")),
     ]
     log = directory / "verifier.log"
-    with _running(command, log, core=0) as process:
-        yield process, _port(process, log)
+    ready = {"status": "ok"}
+    return ServingProgram("verifier", command, log, port=port, ready=ready, cores=_core(0))
 
 
-@contextmanager
-def _fleet(directory: Path, settings: Settings, port: int) -> Iterator[subprocess.Popen[str]]:
+def _fleet(directory: Path, settings: Settings, port: int) -> Program:
     program = BOARDS
     if settings.fleet_profile:
         program = f"import cProfile; cProfile.run({BOARDS!r}, {settings.fleet_profile!r})"
@@ -140,62 +138,14 @@ def _fleet(directory: Path, settings: Settings, port: int) -> Iterator[subproces
         *("--output-tokens", str(settings.output_tokens)),
         *("--draft-speed", str(settings.draft_speed)),
     ]
-    with _running(command, None, core=1) as process:
-        yield process
+    report = directory / "report.json"
+    return Program("fleet", command, directory / "fleet.log", output=report, cores=_core(1))
 
 
-@contextmanager
-def _running(
-    command: Sequence[str], log: Path | None, core: int
-) -> Iterator[subprocess.Popen[str]]:
-    """A process on a core of its own; its errors go to `log`, or where ours go."""
+def _core(number: int) -> set[int]:
+    """A core for one process alone, as far as there are enough."""
     cores = sorted(os.sched_getaffinity(0))
-
-    def prepare() -> None:
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
-
-    errors = None if log is None else log.open("w")
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        preexec_fn=prepare,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-        if errors is not None:
-            errors.close()
-
-
-def _port(process: subprocess.Popen[str], log: Path) -> int:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        for line in log.read_text().splitlines():
-            if "serving" in line:
-                return int(line.split("ws://127.0.0.1:")[1].split()[0])
-        time.sleep(0.1)
-    raise SystemExit(f"the verifier did not start:\n{log.read_text()}")
-
-
-def _drain(verifier: subprocess.Popen[str]) -> tuple[int, float]:
-    """Exit code and seconds after SIGTERM, in the middle of everything."""
-    started_at = time.monotonic()
-    verifier.send_signal(signal.SIGTERM)
-    code = verifier.wait(DRAIN_SECONDS)
-    return code, time.monotonic() - started_at
-
-
-def _end(fleet: subprocess.Popen[str]) -> dict[str, Any]:
-    fleet.send_signal(signal.SIGTERM)
-    out, _ = fleet.communicate(timeout=DRAIN_SECONDS)
-    report: dict[str, Any] = json.loads(out)
-    return report
+    return {cores[number % len(cores)]}
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -259,15 +209,19 @@ def rounds_of(page: str) -> Rounds:
     return Rounds(count, tokens, seconds, at_most)
 
 
-def _watch(pid: int, minutes: float, scrape: Callable[[], str]) -> list[Sample]:
-    """Memory of a process each second, as long as the test takes."""
+def _rounds(verifier: ServingProgram) -> Rounds:
+    return rounds_of(verifier.metrics_page())
+
+
+def _watch(verifier: ServingProgram, minutes: float) -> list[Sample]:
+    """Memory of the verifier each second, as long as the test takes."""
     started_at = time.monotonic()
     samples: list[Sample] = []
     next_scrape = SCRAPE_SECONDS
     while (elapsed := time.monotonic() - started_at) < 60 * minutes:
-        samples.append((elapsed, _memory(pid)))
+        samples.append((elapsed, _memory(verifier.process_id)))
         if elapsed >= next_scrape:
-            scrape()
+            verifier.metrics_page()
             next_scrape += SCRAPE_SECONDS
         time.sleep(1.0)
     return samples
@@ -326,10 +280,10 @@ def _print_memory(samples: Sequence[Sample]) -> None:
     )
 
 
-def _print_drain(code: int, seconds: float, log: str) -> None:
-    complaints = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
-    tracebacks = log.count("Traceback")
-    ended = "stopped" in log.splitlines()[-1]
+def _print_drain(code: int, seconds: float, log: Sequence[str]) -> None:
+    complaints = [line for line in log if "WARNING" in line or "ERROR" in line]
+    tracebacks = sum("Traceback" in line for line in log)
+    ended = "stopped" in log[-1]
     print(f"drain {seconds:.2f} s, exit code {code}, {'clean' if ended else 'NOT CLEAN'}")
     print(f"log: {len(complaints)} warnings and errors, {tracebacks} tracebacks")
     print("".join(f"  {line}\n" for line in complaints[:5]), end="")

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from tests.benchmarks.clients import Answer, ask
-from tests.benchmarks.processes import fleet
+from tests.benchmarks.fleet import fleet
 from tests.support.chats.prompt_set import DRAFTS
 
 PROMPTS = Path(__file__).parents[3] / "shared" / "data" / "prompts.jsonl"

@@ -10,7 +10,7 @@ import statistics
 import sys
 
 from tests.benchmarks.clients import ask
-from tests.benchmarks.processes import fleet
+from tests.benchmarks.fleet import fleet
 from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_TOKENS = 96

@@ -27,9 +27,10 @@ from tests.support.chats.recorders import Client
 from tests.support.ends.waiting import eventually
 from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import ChaosProxy, local
-from tests.support.programs.programs import AGENT, Program, Programs
+from tests.support.programs.command import AGENT, LAUNCHERS
+from tests.support.programs.programs import Programs
+from tests.support.programs.serving_program import ServingProgram
 
-LAUNCHERS = ("-m", "tests.support.programs.launchers")
 NUM_TOKENS = 1000
 PIECES_BEFORE = 8
 LONGEST_SECONDS = 180.0
@@ -48,9 +49,9 @@ class Recovery:
 class Scene:
     """What a fault may be done to."""
 
-    verifier: Program
+    verifier: ServingProgram
     proxy: ChaosProxy
-    agent: Program
+    agent: ServingProgram
     http: aiohttp.ClientSession
 
     async def reset(self) -> None:
@@ -63,7 +64,7 @@ class Scene:
         self.verifier.kill()
         started_at = time.monotonic()
         self.verifier.start()
-        await asyncio.to_thread(self.verifier.wait)
+        await asyncio.to_thread(self.verifier.wait_until_ready)
         return time.monotonic() - started_at
 
 
@@ -131,7 +132,7 @@ async def _scene(
             )
             for program in (verifier, agent):
                 program.start()
-                await asyncio.to_thread(program.wait)
+                await asyncio.to_thread(program.wait_until_ready)
             async with aiohttp.ClientSession() as http:
                 yield Scene(verifier, proxy, agent, http)
 

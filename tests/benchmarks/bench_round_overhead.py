@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.benchmarks.clients import ask
-from tests.benchmarks.processes import fleet
+from tests.benchmarks.fleet import fleet
 from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_STREAMS = 16
@@ -56,11 +56,11 @@ def main() -> None:
         print("| mode | rounds | tokens/round | ms/round | plan | sample | settle | outside |")
         print("|---|---|---|---|---|---|---|---|")
         for name, fields in ARMS.items():
-            before = _totals(running.metrics())
+            before = _totals(running.verifier.metrics_page())
             with ThreadPoolExecutor(NUM_STREAMS) as clients:
                 for prompt in prompts()[:NUM_STREAMS]:
                     clients.submit(ask, port, prompt.text, max_tokens=NUM_TOKENS, **fields)
-            after = _totals(running.metrics())
+            after = _totals(running.verifier.metrics_page())
             print(f"| {name} | {_row({key: after[key] - before[key] for key in after})} |")
 
 

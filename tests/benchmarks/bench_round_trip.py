@@ -32,9 +32,10 @@ from tests.support.chats.prompt_set import DRAFTS, Prompt, prompts
 from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import local
 from tests.support.network.proxy_thread import ProxyThread
-from tests.support.programs.programs import AGENT, Program, Programs
+from tests.support.programs.command import AGENT, LAUNCHERS
+from tests.support.programs.programs import Programs
+from tests.support.programs.serving_program import ServingProgram
 
-LAUNCHERS = ("-m", "tests.support.programs.launchers")
 VERIFIER_CORES, AGENT_CORES = {0}, {1}
 WARM_UP_TOKENS = 64
 MODES: Mapping[str, Mapping[str, object]] = {
@@ -124,7 +125,7 @@ class Setting:
     """Both verifiers with their links, and the agents of one draft."""
 
     proxies: Mapping[str, ProxyThread]
-    agents: Mapping[str, Program]
+    agents: Mapping[str, ServingProgram]
 
     def change_round_trip(self, milliseconds: float) -> None:
         """Agents measure the round trip when they connect, so they connect anew."""
@@ -134,7 +135,7 @@ class Setting:
             proxy.reset()
             while proxy.num_connections == before:
                 time.sleep(0.01)
-            self.agents[arm].wait()
+            self.agents[arm].wait_until_ready()
 
     def ask(self, arm: str, prompt: Prompt, num_tokens: int, mode: str) -> Answer:
         fields = dict(MODES[mode])
@@ -239,7 +240,7 @@ def _running(
         }
         for verifier in verifiers.values():  # one after the other: both measure their target
             verifier.start()
-            verifier.wait()
+            verifier.wait_until_ready()
         proxies = {
             arm: stack.enter_context(ProxyThread(local(verifier.port)))
             for arm, verifier in verifiers.items()
@@ -256,13 +257,13 @@ def _running(
         }
         for agent in agents.values():
             agent.start()
-            agent.wait()
+            agent.wait_until_ready()
         yield Setting(proxies, agents)
 
 
 def _verifier(
     programs: Programs, round_ms: float, options: Sequence[str], settings: Mapping[str, object]
-) -> Program:
+) -> ServingProgram:
     launcher = (*LAUNCHERS, "verifier", f"--round-ms={round_ms}", *options)
     fixed = {"target.dtype": "float32", "target.threads": 1}
     return programs.verifier(launcher, {**fixed, **settings}, VERIFIER_CORES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.benchmarks.clients import ask
-from tests.benchmarks.processes import fleet
+from tests.benchmarks.fleet import fleet
 from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_TOKENS = 96

@@ -22,10 +22,12 @@ from rich.console import Console
 
 from tests.demo.chats import MAX_TOKENS, Pass, chat_alone, chat_together, read_prompts
 from tests.demo.fleet import BUDGET_TOKENS, TARGET_MODEL, Draft, Fleet, running_fleet
-from tests.demo.program import DemoFailed, console_script, watch
 from tests.demo.report import Measured, Report, make_report
 from tests.demo.screen import Screen
 from tests.demo.setting import this_setting
+from tests.demo.watch import DemoFailed, watch
+from tests.support.programs.command import console_script
+from tests.support.programs.program import ProgramFailed
 
 DRAFTS = (
     Draft("Q4_1", TARGET_MODEL),
@@ -61,14 +63,14 @@ NOTES = (
 
 def main() -> None:
     """Run the demo; exits with 1 and a sentence when it fails, 130 when it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m tests.system.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
     options = parser.parse_args()
     console = Console(highlight=False)
     try:
         sys.exit(asyncio.run(_until_stopped(console, options.markdown)))
-    except DemoFailed as error:
-        for line in error.log_lines:
+    except (DemoFailed, ProgramFailed) as error:
+        for line in error.log_lines if isinstance(error, ProgramFailed) else ():
             console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(EXIT_FAILED)

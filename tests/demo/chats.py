@@ -22,7 +22,7 @@ from tests.demo.figures import (
     pass_figures,
 )
 from tests.demo.fleet import Board, Verifier
-from tests.demo.program import DemoFailed, check_alive
+from tests.demo.watch import check_alive
 
 # From Spec-Bench (its parts from MT-Bench and GSM8K, under their question ids) and HumanEval, whose
 # functions follow a line of ours that asks to complete them. Boards get them like cards: the first
@@ -108,7 +108,7 @@ async def chat_together(
     have more of the verifier.
 
     Raises:
-        DemoFailed: a board or the verifier fails.
+        ProgramFailed: a board or the verifier fails.
     """
     before = await verifier.scrape()
     tasks = {
@@ -144,7 +144,7 @@ async def chat_alone(
     The result of each pass, by its name.
 
     Raises:
-        DemoFailed: the board or the verifier fails.
+        ProgramFailed: the board or the verifier fails.
     """
     before = await verifier.scrape()
     answers: dict[str, list[Answer]] = {pass_.name: [] for pass_ in passes}
@@ -200,7 +200,7 @@ async def _ask_all(
         except (GoodspeedError, TimeoutError) as error:
             await check_alive([verifier.program, board.program])
             sentence = str(error) or f"no answer within {ANSWER_SECONDS:.0f} s"
-            raise DemoFailed(f"{board.name}: {sentence}", board.program.log) from error
+            raise board.program.failure(f"{board.name}: {sentence}") from error
         audience.has_answer(board.name, prompt, answer.timings)
         answers.append(answer)
     return answers

@@ -6,6 +6,8 @@ import http.client
 import json
 import signal
 import socket
+import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from edge_agent.cli import main
 from tests.support.models.tiny_gguf import write_tiny_llama
-from tests.support.programs.processes import Program, run, running
+from tests.support.programs.command import run
+from tests.support.programs.program import Program
 
 PROGRAM = "import sys; from edge_agent.cli import main; main(sys.argv[1:])"
 TOKEN = f"gsd_kitchen_{'A' * 43}"
@@ -81,6 +84,10 @@ def test_the_version_is_that_of_the_package() -> None:
 # --- run ------------------------------------------------------------------------------------------
 
 
+def started(arguments: Sequence[str], directory: Path) -> Program:
+    return Program("agent", [sys.executable, *arguments], directory / "log")
+
+
 def test_run_without_a_token_starts_nothing(tmp_path: Path) -> None:
     code, _, errors = run(run_arguments(tmp_path / "model.gguf", verifier__token=""))
     assert 78 == code
@@ -122,8 +129,10 @@ def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_running_agent_well(model: Path, number: signal.Signals) -> None:
-    with running(run_arguments(model)) as program:
+def test_a_signal_ends_a_running_agent_well(
+    model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with started(run_arguments(model), tmp_path) as program:
         serving = program.line_with("serving http://127.0.0.1:")
         program.line_with("cannot reach the verifier at ws://127.0.0.1:1")
         assert (503, True) == completion_from(int(serving.rpartition(":")[2]))
@@ -155,7 +164,7 @@ def assert_warned_once(program: Program) -> None:
 def test_a_board_without_a_model_asks_the_verifier_what_tokens_mean(tmp_path: Path) -> None:
     arguments = run_arguments(tmp_path / "unused")
     arguments[arguments.index(f"draft.model={tmp_path / 'unused'}")] = "draft.model="
-    with running(arguments) as program:
+    with started(arguments, tmp_path) as program:
         line = program.line_with("no vocabulary yet")
         _, seconds = program.end(signal.SIGTERM)
     assert "cannot reach the verifier at ws://127.0.0.1:1" in line

@@ -111,15 +111,7 @@ def test_a_head_that_trickles_in_gets_no_more_time() -> None:
     async def scenario(verifier: Verifier) -> None:
         async with stranger(verifier.port) as one:
             await one.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-            num_sent = 0
-            while not one.is_cut:
-                try:
-                    await one.send(b"X-Slow: 1\r\n")
-                except ConnectionError:
-                    break
-                num_sent += 1
-                assert num_sent < 100
-                await asyncio.sleep(0.02)
+            assert await one.trickle(b"X-Slow: 1\r\n") < 100
 
     misbehave(scenario)
 
@@ -142,12 +134,7 @@ def test_who_reads_no_answer_is_cut_off(loop_factory: LoopFactory) -> None:
         async with stranger(verifier.port) as one:
             one._writer.transport.pause_reading()  # type: ignore[attr-defined]
             gate = verifier.server.gate
-            try:
-                while not one.is_cut:
-                    await one.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
-                    await asyncio.sleep(0.01)
-            except ConnectionError:
-                pass
+            await one.trickle(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
             await eventually(lambda: gate.num_idle + gate.num_in_hand <= 2)
 
     misbehave(scenario, loop_factory)
@@ -268,17 +255,12 @@ def test_neither_a_slow_greeting_nor_pings_buy_a_board_more_time(
 ) -> None:
     monkeypatch.setattr(connection, "HELLO_TIMEOUT_SECONDS", SOON_SECONDS)
 
-    async def trickle(one: Stranger) -> None:
-        while True:
-            await one.send(said if said[0] == 0x89 else b"x")
-            await asyncio.sleep(0.05)
-
     async def scenario(verifier: Verifier) -> None:
         async with stranger(verifier.port) as one:
             token = f"Authorization: Bearer {verifier.tokens['bad']}"
             await one.send(upgrade(DEVICE_PATH, token) + said)
             await one.head()
-            trickling = asyncio.create_task(trickle(one))
+            trickling = asyncio.create_task(one.trickle(said if said[0] == 0x89 else b"x"))
             while (frame := await one.frame()) in (b"x", b""):  # pongs
                 pass
             error = decode_from_verifier(frame)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -19,14 +18,15 @@ from tests.support.chats.chats import Chat
 from tests.support.chats.recorders import Client
 from tests.support.ends.scripted import target_text
 from tests.support.ends.waiting import eventually
-from tests.support.programs.programs import Program, Programs
+from tests.support.programs.command import LAUNCHERS
+from tests.support.programs.programs import Programs
+from tests.support.programs.serving_program import ServingProgram
 
-LAUNCHERS = ("-m", "tests.support.programs.launchers")
 NUM_TOKENS = 400  # at 15 ms for some three of them: two seconds
 ROUND_MS = 15
-STOPPED_SECONDS = 1.0
-# Long enough that a stopped process is taken for lost: a ping, and half of that for its answer.
 HEARTBEAT_SECONDS = 1.0
+# A stopped verifier wakes up after longer than a board may be silent: a ping, and half of that for
+# its answer. While it is stopped it can be asked for nothing, so that this time has to pass.
 LOST_SECONDS = 2.5
 GRACE_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
@@ -36,6 +36,7 @@ HELD = (
     "goodspeed_kv_cache_usage_ratio",
     "goodspeed_kept_streams{",
 )
+KEPT_FOR_THE_FIRST = 'goodspeed_kept_streams{device="board-0",state="parked"}'
 SAMPLINGS = (GREEDY, SamplingParameters(0.8))
 
 
@@ -43,29 +44,39 @@ SAMPLINGS = (GREEDY, SamplingParameters(0.8))
 class Fleet:
     """A verifier and two boards with their clients, all in processes of their own but for those."""
 
-    verifier: Program
-    agents: tuple[Program, Program]
+    verifier: ServingProgram
+    agents: tuple[ServingProgram, ServingProgram]
     http: aiohttp.ClientSession
     prompt_numbers: Iterator[int] = field(default_factory=count)
 
-    def ask(self, agent: Program, num_tokens: int = NUM_TOKENS) -> Asking:
+    def ask(self, agent: ServingProgram, num_tokens: int = NUM_TOKENS) -> Asking:
         number = next(self.prompt_numbers)
         sampling = SAMPLINGS[number % len(SAMPLINGS)]
         chat = Chat(f"hello {number}", sampling, seed=50 + number, max_tokens=num_tokens)
         client = Client(chat.prompt)
-        url = agent.url("").rstrip("/")
-        return Asking(chat, client, asyncio.create_task(client.ask(self.http, url, chat.body)))
+        asking = client.ask(self.http, agent.url, chat.body)
+        return Asking(chat, client, asyncio.create_task(asking))
 
-    def becomes_empty(self) -> bool:
-        """Whether soon no stream is open or waits or is kept, and no block is taken."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
+    async def becomes_empty(self) -> None:
+        """Return when no stream is open or waits or is kept, and no block is taken."""
+
+        def is_empty() -> bool:
             metrics = self.verifier.metrics()
             names = [name for name in metrics if name.startswith(HELD)]
-            if not any(metrics[name] for name in names):
-                return len(names) > len(HELD)
-            time.sleep(0.05)
-        return False
+            assert len(names) > len(HELD)
+            return not any(metrics[name] for name in names)
+
+        await self._verifier_does(is_empty, "was not empty")
+
+    async def keeps(self, num_streams: int) -> None:
+        """Return when the verifier keeps so many streams for the first board to come back."""
+        await self._verifier_does(
+            lambda: num_streams == self.verifier.metrics()[KEPT_FOR_THE_FIRST],
+            f"did not keep {num_streams} streams",
+        )
+
+    async def _verifier_does(self, condition: Callable[[], bool], failing: str) -> None:
+        await asyncio.to_thread(self.verifier.wait_for, condition, failing, PATIENCE_SECONDS)
 
 
 @dataclass
@@ -128,13 +139,13 @@ async def fleet(programs: Programs) -> AsyncIterator[Fleet]:
     for program in (verifier, *agents):
         program.start()
     for program in (verifier, *agents):
-        await asyncio.to_thread(program.wait)
+        await asyncio.to_thread(program.wait_until_ready)
     async with aiohttp.ClientSession() as http:
         yield Fleet(verifier, (agents[0], agents[1]), http)
 
 
 @contextmanager
-def stopped(program: Program) -> Iterator[None]:
+def stopped(program: ServingProgram) -> Iterator[None]:
     program.send(signal.SIGSTOP)
     try:
         yield
@@ -178,19 +189,31 @@ def test_a_stopped_verifier_goes_on_where_it_was(programs: Programs) -> None:
     run(programs, scene)
 
 
-@pytest.mark.parametrize("seconds", [STOPPED_SECONDS, LOST_SECONDS])
+async def unnoticed(_parts: Fleet) -> None:
+    """The verifier has not asked yet whether the board is there."""
+
+
+async def taken_for_lost(parts: Fleet) -> None:
+    await parts.keeps(len(SAMPLINGS))
+
+
+async def given_up(parts: Fleet) -> None:
+    await taken_for_lost(parts)
+    await parts.keeps(0)
+
+
+@pytest.mark.parametrize("happens", [unnoticed, taken_for_lost, given_up])
 def test_a_stopped_agent_goes_on_where_it_was_and_delays_nobody(
-    programs: Programs, seconds: float
+    programs: Programs, happens: Callable[[Fleet], Awaitable[None]]
 ) -> None:
     async def scene(parts: Fleet) -> None:
         stops, goes_on = ([parts.ask(agent) for _ in SAMPLINGS] for agent in parts.agents)
         for answer in (*stops, *goes_on):
             await answer.has(20)
         with stopped(parts.agents[0]):
-            others = [answer.num_pieces for answer in goes_on]
-            await asyncio.sleep(seconds)
-            for answer, before in zip(goes_on, others, strict=True):
-                assert answer.task.done() or answer.num_pieces > before + 20
+            for answer in goes_on:
+                await answer.has(answer.num_pieces + 20)
+            await happens(parts)
         for answer in (*stops, *goes_on):
             assert await answer.is_undisturbed()
 
@@ -210,10 +233,10 @@ def test_a_killed_agent_leaves_nothing_behind_and_comes_back(programs: Programs)
             assert answer.client.error is not None
         for answer in others:
             assert await answer.is_undisturbed()
-        assert await asyncio.to_thread(parts.becomes_empty)
+        await parts.becomes_empty()
         dies.start()
-        await asyncio.to_thread(dies.wait)
+        await asyncio.to_thread(dies.wait_until_ready)
         assert await parts.ask(dies, num_tokens=50).is_undisturbed()
-        assert await asyncio.to_thread(parts.becomes_empty)
+        await parts.becomes_empty()
 
     run(programs, scene)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,6 +41,7 @@ from tests.support.ends.scripted import VOCAB_SIZE, board, scripted_service, tar
 from tests.support.ends.waiting import eventually
 from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import ChaosProxy, local
+from tests.support.programs.ports import free_port
 from tests.support.statistics.sampled_text import token_ids_of
 from verifier.engine.service import VerifierService
 
@@ -187,13 +187,6 @@ def test_drafts_count_again_after_the_link_was_cut() -> None:
 
 
 # --- without a verifier ---------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def lonely_agent(port: int) -> Agent:

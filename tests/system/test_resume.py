@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -35,7 +34,9 @@ from tests.support.ends.scripted import board, scripted_service, target_text
 from tests.support.ends.waiting import eventually
 from tests.support.network.chaos_lane import CALM, HALF_OPEN
 from tests.support.network.chaos_proxy import ChaosProxy, local
-from tests.support.programs.programs import AGENT, Program, Programs
+from tests.support.programs.command import AGENT, LAUNCHERS
+from tests.support.programs.programs import Programs
+from tests.support.programs.serving_program import ServingProgram
 from verifier.engine.service import VerifierService
 
 NUM_TOKENS = 200
@@ -244,9 +245,6 @@ def test_a_client_reads_on_when_its_agent_was_killed_and_started_again(
     assert 2 == num_resumed(service)
 
 
-LAUNCHERS = ("-m", "tests.support.programs.launchers")
-
-
 def test_the_terminal_chat_outlives_a_kill_of_its_agent(tmp_path: Path) -> None:
     """All in processes of their own; the pipe gets the text that it gets undisturbed."""
     with Programs(tmp_path) as programs:
@@ -259,26 +257,24 @@ def test_the_terminal_chat_outlives_a_kill_of_its_agent(tmp_path: Path) -> None:
         )
         for program in (verifier, agent):
             program.start()
-            program.wait()
+            program.wait_until_ready()
         assert read_through_a_kill(agent, lambda: None) == read_through_a_kill(
             agent, lambda: kill_and_restart(agent)
         )
 
 
-def kill_and_restart(agent: Program) -> None:
+def kill_and_restart(agent: ServingProgram) -> None:
     agent.kill()
     agent.start()
 
 
-def read_through_a_kill(agent: Program, disturb: Callable[[], None]) -> bytes:
+def read_through_a_kill(agent: ServingProgram, disturb: Callable[[], None]) -> bytes:
     """What `goodspeed-agent chat` puts out, disturbed after its first bytes."""
     command = [
-        *(*AGENT, "chat", "--url", agent.url("").rstrip("/")),
+        *(*AGENT, "chat", "--url", agent.url),
         *("--seed=5", "--temperature=0.8", "--mode=coupled", "--max-tokens=300"),
     ]
-    with subprocess.Popen(
-        [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"tell me a story")

@@ -6,7 +6,9 @@ import asyncio
 import signal
 import socket
 import stat
+import sys
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from click.testing import CliRunner, Result
 from tests.support.ends.loopback import Verifier, make_server
 from tests.support.ends.raw_board import raw_board
 from tests.support.ends.scripted import scripted_service
-from tests.support.programs.processes import run, running
+from tests.support.programs.command import run
+from tests.support.programs.program import Program
 from verifier.cli import main
 from verifier.server.device_tokens import device_of, read_tokens
 
@@ -165,6 +168,10 @@ def with_token(tmp_path: Path) -> tuple[Path, str]:
     return file, invoke("token", "add", "kitchen", "--tokens-file", file).stdout.strip()
 
 
+def started(arguments: Sequence[str], directory: Path) -> Program:
+    return Program("verifier", [sys.executable, *arguments], directory / "log")
+
+
 def test_run_without_a_file_of_tokens_starts_nothing(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     code, _, errors = run(["-c", REAL, *run_arguments(file)])
@@ -198,7 +205,7 @@ def test_a_signal_ends_a_running_verifier_well(tmp_path: Path, number: signal.Si
         async with raw_board(verifier, "kitchen") as board:
             await board.open()
 
-    with running(["-c", SCRIPTED, *run_arguments(file)]) as program:
+    with started(["-c", SCRIPTED, *run_arguments(file)], tmp_path) as program:
         line = program.line_with("serving")
         assert line.endswith(" for 1 device")
         port = int(line.split("ws://127.0.0.1:")[1].split()[0])
@@ -212,7 +219,7 @@ def test_a_signal_ends_a_running_verifier_well(tmp_path: Path, number: signal.Si
 def test_under_a_service_manager_lines_carry_a_priority_and_no_time(tmp_path: Path) -> None:
     script = "import os; os.environ['JOURNAL_STREAM'] = '1:2'\n" + SCRIPTED
     file, _ = with_token(tmp_path)
-    with running(["-c", script, *run_arguments(file)]) as program:
+    with started(["-c", script, *run_arguments(file)], tmp_path) as program:
         assert program.line_with("serving").startswith("<6>serving scripted at ws://127.0.0.1:")
         program.end(signal.SIGTERM)
 

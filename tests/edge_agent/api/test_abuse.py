@@ -6,7 +6,8 @@ import asyncio
 import gzip
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -24,11 +25,12 @@ from shared.daemon import http_server
 from shared.daemon.connection_gate import GateLimits
 from shared.errors import RequestRefused
 from tests.support.ends.api_server import HELLO, serving
-from tests.support.network.strangers import Stranger, stranger, strangers, upgrade
+from tests.support.network.strangers import stranger, strangers, upgrade
 
 CHAT_PATH, SOCKET_PATH = "/v1/chat/completions", "/v1/chat/socket"
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 SOON_SECONDS = 0.3
+PATIENCE_SECONDS = 10.0
 
 
 def port_of(url: str) -> int:
@@ -49,6 +51,19 @@ async def still_answers(url: str) -> None:
         http.post(url + CHAT_PATH, json=CHAT) as response,
     ):
         assert 200 == response.status
+
+
+@asynccontextmanager
+async def asked_until(
+    status: int, http: aiohttp.ClientSession
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The first answer of this status; requests before it are answered otherwise."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            async with http.post(CHAT_PATH, json=CHAT) as response:
+                if response.status == status:
+                    yield response
+                    return
 
 
 # --- slow ---------------------------------------------------------------------------------------
@@ -72,19 +87,14 @@ def head_of_a_chat(length: int, *headers: str) -> bytes:
 
 
 def test_a_body_that_trickles_in_gets_no_more_time() -> None:
-    async def trickle(one: Stranger) -> None:
-        await one.send(head_of_a_chat(10_000))
-        while True:
-            await one.send(b" ")
-            await asyncio.sleep(0.01)
-
     async def scenario() -> None:
         patience = Patience(body_seconds=SOON_SECONDS)
         async with (
             serving(ScriptedGenerator(HELLO), patience=patience) as url,
             stranger(port_of(url)) as one,
         ):
-            trickling = asyncio.create_task(trickle(one))
+            await one.send(head_of_a_chat(10_000))
+            trickling = asyncio.create_task(one.trickle(b" "))
             assert b"HTTP/1.1 408 Request Timeout\r\n" == await one.line()
             trickling.cancel()
             await asyncio.wait({trickling})
@@ -202,17 +212,16 @@ def test_more_requests_at_once_than_may_be_are_asked_to_come_back(
         ):
             for one in slow:
                 await one.send(head_of_a_chat(100) + b"{")
-            await asyncio.sleep(0.1)
-            async with http.post(CHAT_PATH, json=CHAT) as response:
+            async with asked_until(503, http) as response:
                 error = (await response.json())["error"]
-                assert (503, "1") == (response.status, response.headers["Retry-After"])
+                assert "1" == response.headers["Retry-After"]
                 assert "4 requests are being answered already" == error["message"]
             async with http.get("/healthz") as response:
                 assert 200 == response.status
             for one in slow:
                 one.close()
-            await asyncio.sleep(0.1)
-            await still_answers(url)
+            async with asked_until(200, http):
+                pass
 
     asyncio.run(scenario())
 

@@ -24,7 +24,7 @@ from shared.speculation.scripted_model import ScriptedModel, scripted_token_byte
 from tests.support.ends.loopback import running_verifier
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
-from tests.support.programs.processes import ROOT, environment
+from tests.support.programs.command import ROOT, environment
 
 TOKENS = [f"gsd_load-{i}_{'A' * 43}" for i in range(3)]
 NOBODY = "ws://127.0.0.1:1"

@@ -19,6 +19,7 @@ from shared.protocol.vocabulary import Vocabulary, pack_vocabulary
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import Verifier, chat, generate, running_agent, running_verifier
 from tests.support.ends.scripted import scripted_service, target_text
+from tests.support.ends.waiting import eventually
 
 WRONG_TOKEN = f"gsd_board_{'A' * 43}"
 
@@ -99,9 +100,7 @@ def test_without_one_it_waits_for_the_verifier_and_says_so_once(
         async with running_verifier(scripted_service()) as first:
             port, token = first.port, first.tokens["board"]
         getting = asyncio.create_task(get_vocabulary(f"ws://127.0.0.1:{port}", token, tmp_path))
-        async with asyncio.timeout(10):
-            while sum("no vocabulary yet" in r.message for r in caplog.records) < 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        await eventually(lambda: sum("no vocabulary yet" in m for m in caplog.messages) >= 3)
         async with running_verifier(scripted_service(), port=port) as verifier:
             assert vocabulary_of(verifier) == await getting
 

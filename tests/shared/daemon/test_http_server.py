@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
+from collections.abc import Sequence
 
 import aiohttp
 import pytest
@@ -11,6 +13,12 @@ import pytest
 from shared.daemon.http_server import bearer_token, listen
 from tests.support.ends.loopback import make_server
 from tests.support.ends.scripted import scripted_service
+from tests.support.ends.waiting import eventually
+
+
+def has_callers(sockets: Sequence[socket.socket]) -> bool:
+    """Whether the kernel holds a connection that the program has not taken yet."""
+    return bool(select.select(sockets, (), (), 0)[0])
 
 
 def test_who_connects_before_the_verifier_serves_is_served_when_it_does() -> None:
@@ -19,7 +27,7 @@ def test_who_connects_before_the_verifier_serves_is_served_when_it_does() -> Non
         port = sockets[0].getsockname()[1]
         async with aiohttp.ClientSession() as http:
             asking = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/healthz"))
-            await asyncio.sleep(0.05)
+            await eventually(lambda: has_callers(sockets))
             assert not asking.done()
             server = make_server(scripted_service(), {})
             await server.start(sockets)

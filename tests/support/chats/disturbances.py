@@ -1,6 +1,7 @@
 """Ways to disturb the link between an agent and its verifier, all through the chaos proxy.
 
 A disturbance has gone by when its coroutine returns: the weather is calm, but the link may be lost.
+Where it sleeps, that is how long it lasts: nothing is waited for.
 """
 
 from __future__ import annotations
@@ -84,9 +85,11 @@ async def _stall(proxy: ChaosProxy, chance: random.Random) -> None:
     proxy.weather = CALM
 
 
-async def _stall_until_it_is_given_up(proxy: ChaosProxy, chance: random.Random) -> None:
+async def _stall_until_it_is_given_up(proxy: ChaosProxy, _random: random.Random) -> None:
+    """The agent takes the link for dead and comes again, through the stall."""
+    before = proxy.num_connections
     proxy.weather = STALLED
-    await asyncio.sleep(chance.uniform(0.5, 0.8))
+    await eventually(lambda: proxy.num_connections > before)
     proxy.weather = CALM
 
 

@@ -19,6 +19,7 @@ from tests.support.ends.limits import (
     make_round_settings,
     make_schedule_settings,
 )
+from tests.support.ends.waiting import eventually
 from verifier.config import LimitsSection
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
@@ -166,11 +167,9 @@ async def running_agent(
     agent = Agent(drafter, settings, url=url or verifier.url, token=verifier.tokens[device])
     task = asyncio.create_task(agent.run(), name=f"agent-{device}")
     try:
-        async with asyncio.timeout(10):
-            while agent.target_model is None:
-                if task.done():
-                    task.result()
-                await asyncio.sleep(0.005)
+        await eventually(lambda: agent.target_model is not None or task.done())
+        if task.done():
+            task.result()
         yield agent
     finally:
         task.cancel()

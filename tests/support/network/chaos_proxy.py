@@ -2,7 +2,7 @@
 
 `Weather` says what holds now, for each direction; giving the proxy another one changes it for
 living connections, too.
-By hand: `python -m tests.support.chaos_proxy --help`.
+By hand: `python -m tests.support.network.chaos_proxy --help`.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def main(
     the agent at it with --set verifier.url=ws://127.0.0.1:9000, and stop the proxy with Ctrl-C:
 
     \b
-        python -m tests.support.chaos_proxy --listen 9000 --to 127.0.0.1:8443 \\
+        python -m tests.support.network.chaos_proxy --listen 9000 --to 127.0.0.1:8443 \\
             --delay-ms 100 --jitter-ms 10 --cut-every 5 --seed 1
     """
     weather = Weather(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 PATIENCE_SECONDS = 10.0
+TRICKLE_SECONDS = 0.02  # between two pieces of what trickles in
 
 
 class Stranger:
@@ -48,9 +49,19 @@ class Stranger:
                 length = int.from_bytes(await self._reader.readexactly(2), "big")
             return await self._reader.readexactly(length)
 
+    async def trickle(self, said: bytes) -> int:
+        """Send the same after every pause until the other end cuts the connection; how often."""
+        num_sent = 0
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with suppress(ConnectionError):
+                while not self.is_cut:
+                    await self.send(said)
+                    num_sent += 1
+                    await asyncio.sleep(TRICKLE_SECONDS)
+        return num_sent
+
     @property
     def is_cut(self) -> bool:
-        """Whether the other end has closed."""
         return self._reader.at_eof() or self._reader.exception() is not None
 
     def close(self) -> None:

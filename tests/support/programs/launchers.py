@@ -1,7 +1,7 @@
 """The two programs with a part replaced, for tests and benchmarks that need real processes.
 
-`python -m tests.support.launchers verifier --scripted --round-ms 20 run --set server.port=8443 …`:
-everything behind the options is the program's own command line.
+`python -m tests.support.programs.launchers verifier --scripted --round-ms 20 run --set …`: what
+stands behind the options is the program's own command line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Many sampled tokens from a verifier and four unlike boards over real websockets, counted.
 
-`python -m tests.support.sampled_text MODE FAULT NUM_TOKENS` prints one line of JSON, so that a test
-may run several at the same time: one process keeps one core busy.
+`python -m tests.support.statistics.sampled_text MODE FAULT NUM_TOKENS` prints one line of JSON, so
+that a test may run several at the same time: one process keeps one core busy.
 """
 
 from __future__ import annotations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs.processes import run, running
+from tests.support.programs.command import run
+from tests.support.programs.program import Program
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 
 SUBJECT = CurveSubject(model="scripted", device="CPU", dtype="float32", quantisation="int8")
@@ -68,13 +70,14 @@ def test_without_a_place_nothing_is_saved_and_that_is_said() -> None:
 
 
 def test_an_interrupt_is_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
-    path = tmp_path / "curve.json"
-    with running(program("--output", path, delay_seconds=0.3)) as started:
+    path, log = tmp_path / "curve.json", tmp_path / "log"
+    command = [sys.executable, *program("--output", path, delay_seconds=0.3)]
+    with Program("profile", command, log) as started:
         started.line_with("measured 3 of 18")
         code, _ = started.end(signal.SIGINT)
     assert 130 == code
     assert "stopped before all rounds were measured; nothing was saved" == started.lines[-1]
-    assert [] == list(tmp_path.iterdir())
+    assert [log] == list(tmp_path.iterdir())
 
 
 def test_a_place_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
