@@ -120,9 +120,10 @@ class ActiveGeneration:
                 if self._is_resumed and self.stream.prompt_ids is None:
                     self._learn_request(message)
                 self.stream.opened(message)
-                self._cached_prefix_tokens = message.cached_prefix_tokens
+                self._learn_cached_prefix(message)
             case Verdict():
                 self._wire_bytes += num_bytes
+                self._learn_cached_prefix(message)
                 self._verdict(message, now)
             case Error():
                 self.state = StreamState.ENDED
@@ -150,6 +151,12 @@ class ActiveGeneration:
         self._text = self._assembler()
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0
+
+    def _learn_cached_prefix(self, message: Opened | Verdict) -> None:
+        """What was found counts until the first token, like the time; other messages say 0."""
+        if self._first_token_at is None:
+            cached = max(self._cached_prefix_tokens, message.cached_prefix_tokens)
+            self._cached_prefix_tokens = min(cached, len(self.stream.prompt_ids or ()))
 
     def _verdict(self, message: Verdict, now: float) -> None:
         committed = self.stream.verdict(message, now)

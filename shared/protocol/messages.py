@@ -174,7 +174,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     prompt: Packed
     seed: Seed
     acceptance_mode: AcceptanceMode
-    cached_prefix_tokens: Count = 0
+    cached_prefix_tokens: Count = 0  # of a stream taken up; for a new one see Verdict
     sampling: SamplingParameters = SamplingParameters()
     stop: StopStrings = ()
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
@@ -198,6 +198,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     window: DraftLength = 0  # tokens that may be drafted beyond the new position; 0: do not draft
     draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
     finish: Finish | None = None
+    cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
 
 
 class ErrorCode:

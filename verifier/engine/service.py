@@ -224,7 +224,7 @@ class VerifierService:
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
         tell = opened_again if isinstance(message, Resume) else opened
         request = replace(kept.content.request, prompt_ids=kept.prompt_ids)
-        outbox.send(tell(message.channel, request))
+        outbox.send(tell(message.channel, request, kept.content.cached_prefix_tokens or 0))
         missing, finish = kept.output_ids[position:], kept.content.finish
         if missing or finish is not None:
             tokens = pack_token_ids(missing)
@@ -306,4 +306,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         window=stream.window if is_open else 0,
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,
+        cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
     )

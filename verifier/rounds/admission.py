@@ -144,7 +144,7 @@ class Admission:
         shared = self.blocks.find(self._block_names(stream, num_full), num_tokens)
         if not self._is_reserved(stream, num_tokens, shared):
             return False
-        stream.num_cached_tokens = len(shared) * self.blocks.block_tokens
+        stream.start_from_cache(len(shared) * self.blocks.block_tokens)
         self.num_prefix_query_tokens += stream.num_tokens
         self.num_prefix_hit_tokens += stream.num_cached_tokens
         return True

@@ -25,6 +25,7 @@ class EndedStream(msgspec.Struct, frozen=True):
     prompt: bytes  # packed ids
     output: bytes
     finish: Finish
+    cached_prefix_tokens: int | None
 
 
 class KeptStream(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ def ended(stream: Stream) -> EndedStream:
         prompt=pack_token_ids(stream.request.prompt_ids),
         output=pack_token_ids(stream.output_ids),
         finish=stream.finish,
+        cached_prefix_tokens=stream.cached_prefix_tokens,
     )
 
 

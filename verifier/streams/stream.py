@@ -41,6 +41,7 @@ class Stream:
     estimates: StreamEstimates
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
+    cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
     path: DraftPath = field(default_factory=DraftPath)
     granted_end: int = 0  # no draft token may lie at or beyond it
     draft_length: int = 0
@@ -263,6 +264,15 @@ class Stream:
         self.board_is_ready = False
         self.request = replace(self.request, draft_context_tokens=draft_context_tokens)
         return missing
+
+    def start_from_cache(self, num_tokens: int) -> None:
+        """It has a place in the cache, which holds its first `num_tokens` tokens already.
+
+        What it finds when it starts again after a pause is, but for other streams, its own.
+        """
+        self.num_cached_tokens = num_tokens
+        if self.cached_prefix_tokens is None:
+            self.cached_prefix_tokens = min(num_tokens, len(self.request.prompt_ids))
 
     def end(self, reason: FinishReason) -> None:
         """End the stream; what it has stays its text."""

@@ -362,6 +362,36 @@ def test_the_next_turn_of_a_chat_reads_only_what_is_new_and_stays_one_run() -> N
     )
 
 
+def test_what_a_stream_found_is_its_prompts_part_when_it_first_started() -> None:
+    planner = make_planner(block_tokens=4)
+    first = finished(planner, make_stream(1, max_output_tokens=9))
+    assert 0 == first.cached_prefix_tokens
+    second = next_turn(first, 2, 51, 52, 53)
+    planner.add(second)
+    assert second.cached_prefix_tokens is None
+    start(planner)
+    assert 12 == second.cached_prefix_tokens
+
+
+def test_what_a_stream_that_lost_its_place_finds_again_was_not_found_at_its_start() -> None:
+    planner, (first, second) = crowded(num_rounds=8)
+    start(planner, 8.0)
+    planner.cancel(first)
+    planner.abandon_round()
+    start(planner, 9.0)
+    assert (8, 0) == (second.num_cached_tokens, second.cached_prefix_tokens)
+
+
+def test_output_of_a_stream_taken_up_again_is_no_part_of_the_prompt_that_is_found() -> None:
+    planner = make_planner(block_tokens=4)
+    first = finished(planner, make_stream(1, max_output_tokens=12))
+    again = make_stream(2, max_output_tokens=20)
+    again.take_up_again(tuple(first.output_ids))
+    planner.add(again)
+    (item,) = start(planner).items
+    assert (16, 5) == (item.num_cached_tokens, again.cached_prefix_tokens)
+
+
 def test_the_last_token_is_always_read() -> None:
     planner = make_planner(block_tokens=4)
     first = finished(planner, make_stream(1, prompt_ids=(11,) * 8, max_output_tokens=1))
