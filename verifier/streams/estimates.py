@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
+from verifier.streams.position_counts import PositionCounts
 from verifier.streams.window_counts import WindowCounts
 
 # GoodSpeed's beta = 0.5 is noisy: over 40 random fleets 0.05-0.2 gained 3.5 % over equal
@@ -134,7 +135,8 @@ class DeviceEstimates:
     goodput: GoodputEstimate = field(default_factory=GoodputEstimate)
     speed: SpeedEstimate = field(default_factory=SpeedEstimate)
     windows: WindowCounts = field(default_factory=WindowCounts)
+    positions: PositionCounts = field(default_factory=PositionCounts)
 
     def open_stream(self) -> StreamEstimates:
-        """Return estimates for a new stream that start from what the device has shown so far."""
+        """Estimates for a new stream that start from what the device has shown so far."""
         return StreamEstimates(self.acceptance.continued(), GoodputEstimate(), self.speed)

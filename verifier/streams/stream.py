@@ -329,10 +329,10 @@ class Stream:
             return
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_probs(outcome.accept_probs)
-            acceptance.positions.observe(
-                outcome.num_accepted, int(outcome.num_accepted < num_drafted)
-            )
+        num_rejected = int(outcome.num_accepted < num_drafted)
+        self.device_estimates.positions.observe(outcome.num_accepted, num_rejected)
 
     def _observe_counts(self, num_accepted: int, num_rejected: int) -> None:
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_counts(num_accepted, num_rejected)
+        self.device_estimates.positions.observe(num_accepted, num_rejected)
