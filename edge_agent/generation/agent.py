@@ -31,6 +31,7 @@ from shared.errors import (
     ModelError,
     RemoteProtocolError,
     RequestRefused,
+    TooManyStreams,
     VerifierAway,
 )
 from shared.protocol.messages import (
@@ -71,6 +72,7 @@ class Agent:
         self._link: Link | None = None
         self._lost_because = f"not connected to the verifier at {url} yet"
         self._target_model: str | None = None
+        self._max_streams = 0  # that the verifier takes at once
         self._generations: dict[int, ActiveGeneration] = {}  # by channel
         self._parted: list[ActiveGeneration] = []  # waiting for a new link
         self._next_channel = 0
@@ -210,15 +212,20 @@ class Agent:
             await asyncio.sleep(min([until, *deadlines]) - now)
 
     def _welcomed(self, link: Link, welcome: Welcome) -> None:
-        logger.info("connected to %s at %s", welcome.target_model, self._url)
+        logger.info(
+            "connected to %s at %s: connection %d, %d streams of %d tokens, vocabulary of %d",
+            *(welcome.target_model, self._url, welcome.epoch),
+            *(welcome.max_streams, welcome.context_tokens, welcome.vocab_size),
+        )
         self._link, self._trouble = link, None
         self._target_model = welcome.target_model
+        self._max_streams = welcome.max_streams
         self._next_channel = 0
         parted, self._parted = self._parted, []
         for generation in parted:
             try:
                 self._open(link, generation)
-            except RequestRefused as error:
+            except (RequestRefused, TooManyStreams) as error:
                 generation.fail(error)
 
     # --- streams -------------------------------------------------------------------------------
@@ -228,7 +235,11 @@ class Agent:
 
         Raises:
             RequestRefused: it does not fit into a message.
+            TooManyStreams: the verifier takes no more.
         """
+        going_on = (g for g in self._generations.values() if g.state is not StreamState.ENDED)
+        if sum(1 for _ in going_on) >= self._max_streams:
+            raise TooManyStreams(f"the device has {self._max_streams} streams already")
         channel = self._next_channel
         self._next_channel += 1
         generation.stream.pace.round_trip_seconds = link.round_trip_seconds

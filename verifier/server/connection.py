@@ -238,7 +238,10 @@ class DeviceConnection:
         device.epoch += 1
         device.outbox = self
         device.draft_context_tokens = hello.context_tokens
-        logger.info("device %s connected, drafting with %s", device.name, hello.draft_model)
+        logger.info(
+            "device %s connected: agent %s, drafting with %s for %d streams at once",
+            *(device.name, hello.agent_version, hello.draft_model, hello.max_streams),
+        )
         if hello.draft_microseconds:
             device.estimates.speed.observe_drafting(1, hello.draft_microseconds / 1e6)
         self.send(

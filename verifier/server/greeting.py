@@ -33,4 +33,7 @@ def check_hello(hello: Hello, fingerprint: bytes, tokenizer: Tokenizer, target_m
     )
     if difference is not None:
         sentence = f"draft model {hello.draft_model} has another vocabulary than {target_model}"
+        num_tokens = len(tokenizer.token_bytes)
+        if hello.vocab_size != num_tokens:
+            sentence += f" ({hello.vocab_size} tokens, {num_tokens} there)"
         raise ConnectionRefused(Error(ErrorCode.VOCABULARY, sentence, difference=difference))
