@@ -173,12 +173,6 @@ class CostCurve:
         beyond = np.maximum(num_tokens - self._tokens[-1], 0)
         return np.interp(num_tokens, self._tokens, row) + slope * beyond
 
-    def token_seconds(self, num_tokens: int, context_tokens: float) -> float:
-        """Return c1, the seconds that one token more than `num_tokens` adds to the round."""
-        return self.round_seconds(num_tokens + 1, context_tokens) - self.round_seconds(
-            num_tokens, context_tokens
-        )
-
     def line(self, context_tokens: float) -> tuple[float, float]:
         """Return c0 and c1, seconds, of the line c0 + c1 * tokens nearest to the curve.
 

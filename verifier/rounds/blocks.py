@@ -58,12 +58,6 @@ class BlockPool:
         """Blocks that no stream has reserved; some may still hold what another can use."""
         return self._num_free
 
-    @property
-    def num_used_blocks(self) -> int:
-        """Blocks that hold tokens of a stream."""
-        tables = self._tables.values()
-        return len({b for t in tables for b in t.blocks[: self._num_blocks_for(t.num_tokens)]})
-
     def holds(self, stream: int) -> bool:
         """Whether the stream has a place."""
         return stream in self._tables

@@ -97,6 +97,7 @@ class PlannerGauges(Collector):
         speed = _family("device_draft_tokens_per_second", "Drafting speed")
         rtt = _family("rtt_seconds", "Round trip between verifier and board")
         punctuality = _family("punctuality", "Part of the first drafts that came in time")
+        goodput = _family("goodput_tokens_per_second", "Output tokens of late, waiting included")
         for device in self._devices.values():
             up.add_metric([device.name], float(device.outbox is not None))
             acceptance.add_metric([device.name], device.estimates.acceptance.rate)
@@ -107,7 +108,10 @@ class PlannerGauges(Collector):
             if round_trip is not None:
                 rtt.add_metric([device.name], round_trip)
             punctuality.add_metric([device.name], device.estimates.speed.punctuality)
-        return up, acceptance, speed, rtt, punctuality
+            tokens_per_second = device.estimates.goodput.tokens_per_second
+            if tokens_per_second is not None:
+                goodput.add_metric([device.name], tokens_per_second)
+        return up, acceptance, speed, rtt, punctuality, goodput
 
     def _windows(self) -> Iterable[CounterMetricFamily]:
         """What windows are worth: rounds that found drafts, and drafts that found no round."""

@@ -54,6 +54,7 @@ NAMES = {
     *(f"process_{name}_bytes" for name in ("resident_memory", "virtual_memory")),
     *("goodspeed_window_rounds", "goodspeed_window_hits", "goodspeed_hidden_seconds"),
     *("goodspeed_late_draft_tokens", "goodspeed_dead_draft_tokens", "goodspeed_punctuality"),
+    "goodspeed_goodput_tokens_per_second",
     *("goodspeed_draft_tokens_reached", "goodspeed_draft_tokens_accepted"),
     *("process_cpu_seconds", "process_open_fds", "process_max_fds", "process_start_time_seconds"),
 }
@@ -139,6 +140,9 @@ def test_the_page_after_a_day() -> None:
         assert 0 <= value(after, "goodspeed_punctuality", device=device) <= 1
         assert value(after, "goodspeed_device_draft_tokens_per_second", device=device) > 0
         assert value(after, "goodspeed_rtt_seconds", device=device) >= 0
+        # Two streams, up to 17 draft tokens and one more in a round, and rounds of 10 ms at least.
+        speed = value(after, "goodspeed_goodput_tokens_per_second", device=device)
+        assert 0 < speed < 2 * 18 / 0.01
         for direction in ("sent", "received"):
             wire = "goodspeed_wire_bytes_total"
             assert value(after, wire, device=device, direction=direction) > 2 * NUM_TOKENS
