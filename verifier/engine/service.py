@@ -88,7 +88,7 @@ class VerifierService:
         """End `run` once the round in hand is settled and its verdicts are out."""
         self._is_stopping = True
         for device in self.devices.values():
-            self.forget_kept(device)
+            self.discard_kept(device)
         self._engine.stop()
 
     def device(self, name: str) -> Device:
@@ -120,7 +120,7 @@ class VerifierService:
         if kept is not None:
             if kept.goes_on_from(self._token_ids(message.prompt), committed):
                 return self._take_up(device, outbox, message, len(committed))
-            self._let_go(device.kept.release(message.stream_id))
+            self._discard_parked(device.kept.discard(message.stream_id))
         return await self._open_new(device, outbox, message, committed)
 
     async def _open_new(
@@ -170,22 +170,22 @@ class VerifierService:
         self._engine.wake()
 
     def cancel(self, stream: Stream) -> None:
-        """End a stream with finish reason `cancelled`."""
+        """End a stream with a last verdict, whose finish reason is `cancelled`."""
         if stream.finish is None:
             result = self.planner.cancel(stream)
             if result is not None:
                 self._deliver([result])
 
-    def drop(self, stream: Stream) -> None:
-        """Forget a stream that broke the protocol, or whose board has left for good."""
+    def discard(self, stream: Stream) -> None:
+        """End a stream without a last verdict: it broke the protocol, or its board has left."""
         if self._addresses.pop(stream.number, None) is not None:
-            self.planner.drop(stream)
+            self.planner.discard(stream)
             self._engine.wake()
 
     def park(self, stream: Stream) -> None:
         """Keep a stream whose connection is gone, until its device comes back for it."""
         if self._is_stopping or not self.limits.grace_seconds or stream.is_cancelled:
-            self.drop(stream)
+            self.discard(stream)
             return
         address = self._addresses.pop(stream.number, None)
         if address is not None:
@@ -193,9 +193,9 @@ class VerifierService:
             self._keep(self.device(stream.device), address, stream)
             self._engine.wake()
 
-    def forget_kept(self, device: Device) -> None:
+    def discard_kept(self, device: Device) -> None:
         """Keep nothing more for a device: it has left on purpose."""
-        self._let_go(device.kept.clear())
+        self._discard_parked(device.kept.discard_all())
         if device.expiry is not None:
             device.expiry.cancel()
             device.expiry = None
@@ -219,7 +219,7 @@ class VerifierService:
         """Go on with the kept stream that the board means; it has the tokens before `position`."""
         kept = device.kept.find(message.stream_id, device.epoch)
         assert kept is not None, "it was found just now"
-        device.kept.take(kept)
+        device.kept.hand_over(kept)
         self.metrics.resumed()
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
         tell = opened_again if isinstance(message, Resume) else opened
@@ -246,22 +246,22 @@ class VerifierService:
         now = asyncio.get_running_loop().time()
         expires_at = now + self.limits.grace_seconds
         kept = KeptStream(address.stream_id, address.epoch, expires_at, content)
-        self._let_go(device.kept.keep(kept))
+        self._discard_parked(device.kept.keep(kept))
         if device.expiry is None:
             self._await_expiry(device)
 
     def _expire(self, device: Device) -> None:
-        self._let_go(device.kept.expire(asyncio.get_running_loop().time()))
+        self._discard_parked(device.kept.discard_expired(asyncio.get_running_loop().time()))
         self._await_expiry(device)
 
     def _await_expiry(self, device: Device) -> None:
-        """Let go of the next kept stream when its time is over."""
+        """Discard the next kept stream when its time is over."""
         loop, at = asyncio.get_running_loop(), device.kept.next_expiry
         device.expiry = None if at is None else loop.call_at(at, self._expire, device)
 
-    def _let_go(self, streams: list[Stream]) -> None:
+    def _discard_parked(self, streams: list[Stream]) -> None:
         for stream in streams:
-            self.planner.drop(stream)
+            self.planner.discard(stream)
             self._engine.wake()
 
     def _deliver(self, results: list[StreamResult]) -> None:
@@ -271,7 +271,7 @@ class VerifierService:
             address = self._addresses.get(stream.number)
             if address is None:
                 if result.failure is not None:
-                    self.device(stream.device).kept.forget(stream)
+                    self.device(stream.device).kept.discard_stream(stream)
                 continue
             if result.failure is not None:
                 address.outbox.send(Error(ErrorCode.MODEL, result.failure, address.channel))

@@ -59,8 +59,8 @@ class Admission:
         self._names[stream.number] = [root_name(self._owner(stream))]
         self.queue[stream.number] = stream
 
-    def remove(self, number: int, *, is_reusable: bool = True) -> None:
-        """Forget a stream; not `is_reusable`: nobody may start with what it has read."""
+    def discard(self, number: int, *, is_reusable: bool = True) -> None:
+        """Forget a stream, release its blocks; not `is_reusable`: no other may start with them."""
         self._names.pop(number, None)
         self.queue.pop(number, None)
         self.streams.pop(number, None)

@@ -72,8 +72,8 @@ class RoundPlanner:
         self.num_draft_timeouts = 0
         self.latest_schedule = Schedule(budget_tokens=0, grants=())
         self._running: frozenset[int] = frozenset()
-        self._dropped: set[int] = set()  # to be released when the running round ends
-        self._parking: set[int] = set()  # to be parked then
+        self._discarding: set[int] = set()  # when the running round ends
+        self._parking: set[int] = set()  # then, too
         self._num_rounds = 0
         self._last_finish: float | None = None
 
@@ -105,20 +105,20 @@ class RoundPlanner:
         self.admission.add(stream)
 
     def cancel(self, stream: Stream) -> StreamResult | None:
-        """End a stream; its result, or None when it comes with the end of the running round."""
+        """End a stream with a result; None: that comes with the end of the running round."""
         stream.is_cancelled = True
         if stream.number in self._running:
             return None
         stream.end("cancelled")
-        self._remove(stream.number)
+        self._forget(stream.number)
         return StreamResult.ended(stream)
 
-    def drop(self, stream: Stream) -> None:
-        """Forget a stream without a result (its connection is gone)."""
+    def discard(self, stream: Stream) -> None:
+        """End a stream without a result."""
         if stream.number in self._running:
-            self._dropped.add(stream.number)
+            self._discarding.add(stream.number)
         else:
-            self._remove(stream.number)
+            self._forget(stream.number)
 
     def park(self, stream: Stream) -> None:
         """Run no more rounds for a stream, but keep its place as long as nobody else needs it."""
@@ -167,7 +167,7 @@ class RoundPlanner:
         pairs = zip(round_.items, outcome.items, strict=True)
         settled = (self._settle(item, item_outcome) for item, item_outcome in pairs)
         results = [result for result in settled if result is not None]
-        self._dropped.clear()
+        self._discarding.clear()
         self._observe_goodput(results, round_seconds, now)
         self._release_finished(results)
         self._park_all()
@@ -181,10 +181,10 @@ class RoundPlanner:
         for number in numbers:
             stream = self.streams[number]
             stream.end("cancelled")
-            if number not in self._dropped:
+            if number not in self._discarding:
                 results.append(StreamResult.ended(stream, "the target model failed"))
-            self._remove(number, is_reusable=False)
-        self._dropped.clear()
+            self._forget(number, is_reusable=False)
+        self._discarding.clear()
         self._parking.clear()
         return results
 
@@ -243,8 +243,8 @@ class RoundPlanner:
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
         stream = self.streams[item.stream]
-        if item.stream in self._dropped:
-            self._remove(item.stream)
+        if item.stream in self._discarding:
+            self._forget(item.stream)
             return None
         if outcome is not None and outcome.failure is not None:
             stream.end("cancelled")
@@ -285,7 +285,7 @@ class RoundPlanner:
     def _release_finished(self, results: list[StreamResult]) -> None:
         for result in results:
             if result.stream.finish is not None:
-                self._remove(result.stream.number, is_reusable=result.failure is None)
+                self._forget(result.stream.number, is_reusable=result.failure is None)
             else:
                 self.blocks.shrink(result.stream.number, result.stream.num_cached_tokens)
 
@@ -312,8 +312,8 @@ class RoundPlanner:
         self.admission.park(number)
         self._forget_pace()
 
-    def _remove(self, number: int, *, is_reusable: bool = True) -> None:
-        self.admission.remove(number, is_reusable=is_reusable)
+    def _forget(self, number: int, *, is_reusable: bool = True) -> None:
+        self.admission.discard(number, is_reusable=is_reusable)
         self._forget_pace()
 
     def _forget_pace(self) -> None:

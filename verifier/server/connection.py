@@ -103,7 +103,7 @@ class DeviceConnection:
         try:
             self._incoming.count_bytes(num_bytes)
         except RemoteProtocolError as error:
-            self._drop_streams()
+            self._discard_streams()
             self._reject(Error(error.code, str(error)))
             self.close()
 
@@ -143,7 +143,7 @@ class DeviceConnection:
         except ConnectionRefused as refusal:
             self._reject(refusal.error)
         except RemoteProtocolError as error:
-            self._drop_streams()
+            self._discard_streams()
             self._reject(Error(error.code, _cut(str(error))))
         finally:
             self._park_streams()
@@ -176,9 +176,9 @@ class DeviceConnection:
         self._service.metrics.rejected(code)
         self._usage.num_exceeded += code == ErrorCode.LIMIT
 
-    def _drop_streams(self) -> None:
+    def _discard_streams(self) -> None:
         for channel in self._channels.values():
-            channel.drop(self._service)
+            channel.discard(self._service)
         self._channels.clear()
 
     def _park_streams(self) -> None:
@@ -227,8 +227,8 @@ class DeviceConnection:
             case Status():
                 self._device.estimates.speed.observe_drafting(1, message.draft_microseconds / 1e6)
             case Goodbye():
-                self._drop_streams()
-                self._service.forget_kept(self._device)
+                self._discard_streams()
+                self._service.discard_kept(self._device)
 
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service
@@ -295,12 +295,12 @@ class DeviceConnection:
             channel.state = StreamState.RUNNING
 
     def _check_context(self, stream: Stream) -> None:
-        """Let a stream go whose tokens, with those of the others, are too many for one device."""
+        """Discard a stream whose tokens, with those of the others, are too many for one device."""
         streams = [stream, *(c.stream for c in self._channels.values() if c.stream is not None)]
         try:
             self._usage.check_context(sum(each.most_tokens for each in streams))
         except RemoteProtocolError:
-            self._service.drop(stream)
+            self._service.discard(stream)
             raise
 
     def _refuse(self, channel: int, code: str, sentence: str, field: str | None = None) -> None:
@@ -319,7 +319,7 @@ class DeviceConnection:
             self._apply(message, channel)
         except RemoteProtocolError as error:
             self._warn("device %s, channel %d: %s", self._device.name, message.channel, error)
-            channel.drop(self._service)
+            channel.discard(self._service)
             self._refuse(message.channel, error.code, str(error))
 
     def _apply(self, message: Ready | Draft | Cancel, channel: Channel) -> None:

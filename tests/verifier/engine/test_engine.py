@@ -328,7 +328,7 @@ def test_a_verdict_is_out_before_anybody_can_cancel_the_round_behind_it() -> Non
     assert is_running[0]
 
 
-def test_what_is_dropped_between_two_rounds_is_not_heard_of_again() -> None:
+def test_what_is_discarded_between_two_rounds_is_not_heard_of_again() -> None:
     parts = Parts()
     dropped: list[int] = []
 
@@ -337,7 +337,7 @@ def test_what_is_dropped_between_two_rounds_is_not_heard_of_again() -> None:
         for result in results:
             if result.stream.position == 2:
                 dropped.append(result.stream.number)
-                parts.service.planner.drop(result.stream)
+                parts.service.planner.discard(result.stream)
 
     parts.deliver_to(deliver)
     parts.target.gate.set()

@@ -258,15 +258,15 @@ def test_a_cancelled_stream_ends_cancelled() -> None:
     assert [2] == mailbox.ended
 
 
-def test_a_dropped_stream_says_nothing_more() -> None:
+def test_a_discarded_stream_says_nothing_more() -> None:
     service = scripted_service(delay_seconds=lambda _: 0.01)
 
     async def drop() -> tuple[int, int]:
         async with running(service) as (device, mailbox):
             stream = await service.open_stream(device, mailbox, Open(2, 0, prompt=PROMPT))
             await eventually(lambda: len(mailbox.verdicts) == 2)
-            service.drop(stream)
-            service.drop(stream)
+            service.discard(stream)
+            service.discard(stream)
             num_before = len(mailbox.messages)
             await eventually(lambda: not service.planner.streams)
             return num_before, len(mailbox.messages)
@@ -550,7 +550,7 @@ def unknown(message: Open | Resume, **about: Any) -> Exception:
         async with running(service) as (device, _):
             stream, _ = await cut_off(service, device, 5)
             if about.get("leaves"):
-                service.forget_kept(device)
+                service.discard_kept(device)
             await eventually(
                 lambda: bool(grace_seconds > 1 or not service.planner.admission.parked)
             )

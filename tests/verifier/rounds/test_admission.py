@@ -173,12 +173,12 @@ def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
     assert (True, None) == (second.is_preempted, planner.next_deadline())
 
 
-@pytest.mark.parametrize("is_dropped", [False, True])
-def test_a_stream_without_a_place_may_be_cancelled_or_dropped(is_dropped: bool) -> None:
+@pytest.mark.parametrize("is_discarded", [False, True])
+def test_a_stream_without_a_place_may_be_cancelled_or_discarded(is_discarded: bool) -> None:
     planner, (first, second) = crowded(num_rounds=8)
     round_ = start(planner, 8.0)
-    if is_dropped:
-        planner.drop(second)
+    if is_discarded:
+        planner.discard(second)
     else:
         result = planner.cancel(second)
         assert result is not None
@@ -322,12 +322,12 @@ def test_a_parked_stream_that_waited_for_room_waits_again() -> None:
     assert [3] == list(planner.queue)
 
 
-def test_a_parked_stream_may_be_dropped() -> None:
+def test_a_parked_stream_may_be_discarded() -> None:
     planner, (first, second) = crowded(num_rounds=2)
     park(planner, first, second)
     assert None is planner.start_round(2.0)
     for stream in (first, second):
-        planner.drop(stream)
+        planner.discard(stream)
     assert {} == planner.admission.parked
     assert planner.blocks.num_blocks == planner.blocks.num_free_blocks
 
