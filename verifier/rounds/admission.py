@@ -23,6 +23,7 @@ from typing import Literal
 from shared.errors import OutOfCache, RequestRefused
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.prefix_names import following_names, root_name
+from verifier.streams.place import Move, Place
 from verifier.streams.stream import Stream
 
 PrefixSharing = Literal["off", "device", "all"]
@@ -56,11 +57,17 @@ class Admission:
             raise RequestRefused(
                 f"{stream.most_tokens} tokens exceed the cache of {capacity}", "max_tokens"
             )
+        stream.move(Move.ADD)
         self._names[stream.number] = [root_name(self._owner(stream))]
         self.queue[stream.number] = stream
 
-    def discard(self, number: int, *, is_reusable: bool = True) -> None:
-        """Forget a stream, release its blocks; not `is_reusable`: no other may start with them."""
+    def discard(self, stream: Stream, *, is_reusable: bool = True) -> None:
+        """Hold nothing more for a stream that is gone, if anything was held.
+
+        Not `is_reusable`: no other stream may start with what it has read.
+        """
+        assert stream.place is Place.GONE, "only a stream that is gone loses everything"
+        number = stream.number
         self._names.pop(number, None)
         self.queue.pop(number, None)
         self.streams.pop(number, None)
@@ -68,27 +75,28 @@ class Admission:
         if self.blocks.holds(number):
             self.blocks.release(number, is_reusable=is_reusable)
 
-    def park(self, number: int) -> None:
-        """Leave an open stream out; its blocks stay its own until somebody needs them."""
-        stream = self.streams.pop(number, None) or self.queue.pop(number, None)
-        assert stream is not None, "only an open stream can be parked"
-        self.parked[number] = stream
+    def park(self, stream: Stream) -> None:
+        """Leave a stream out that is parked; its blocks stay its own until another needs them."""
+        assert stream.place is Place.PARKED
+        in_one = self.streams if stream.number in self.streams else self.queue
+        self.parked[stream.number] = in_one.pop(stream.number)
 
     def unpark(self, stream: Stream, round_number: int) -> None:
         """Give a parked stream its place back, or a place in the queue if its blocks are gone."""
+        keeps_blocks = self.blocks.holds(stream.number)
+        stream.move(Move.UNPARK if keeps_blocks else Move.REQUEUE)
         del self.parked[stream.number]
-        if self.blocks.holds(stream.number):
+        if keeps_blocks:
             self.streams[stream.number] = stream
             stream.served_round = round_number
         else:
-            stream.is_preempted = False
             self.queue[stream.number] = stream
 
     def open_streams(self) -> Iterator[Stream]:
         """All streams that were admitted once."""
         yield from self.streams.values()
         for stream in self.queue.values():
-            if not stream.is_preempted:
+            if stream.place is not Place.PREEMPTED:
                 return  # these are first in the queue
             yield stream
 
@@ -101,7 +109,7 @@ class Admission:
                 return
             del self.queue[number]
             self.streams[number] = stream
-            stream.is_preempted = False
+            stream.move(Move.ADMIT)
             stream.served_round = round_number  # behind all who wait for a turn already
 
     def secure(self, candidates: Sequence[Stream]) -> list[Stream]:
@@ -167,7 +175,7 @@ class Admission:
         del self.streams[stream.number]
         self.blocks.release(stream.number)
         stream.num_cached_tokens = 0
-        stream.is_preempted = True
+        stream.move(Move.PREEMPT)
         self.queue = {stream.number: stream, **self.queue}
         self.num_preemptions += 1
 

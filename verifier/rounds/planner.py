@@ -18,6 +18,7 @@ from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.prefill import PrefillLimits, prompt_tokens
 from verifier.scheduling.schedule import Schedule, ScheduleSettings, schedule
 from verifier.streams.estimates import GoodputEstimate
+from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.stream import Settled, Stream
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
 
@@ -71,9 +72,7 @@ class RoundPlanner:
         )
         self.num_draft_timeouts = 0
         self.latest_schedule = Schedule(budget_tokens=0, grants=())
-        self._running: frozenset[int] = frozenset()
-        self._discarding: set[int] = set()  # when the running round ends
-        self._parking: set[int] = set()  # then, too
+        self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
         self._last_finish: float | None = None
 
@@ -107,30 +106,29 @@ class RoundPlanner:
     def cancel(self, stream: Stream) -> StreamResult | None:
         """End a stream with a result; None: that comes with the end of the running round."""
         stream.is_cancelled = True
-        if stream.number in self._running:
+        if stream.place in IN_ROUND:
             return None
         stream.end("cancelled")
-        self._forget(stream.number)
+        stream.move(Move.END)
+        self._release(stream)
         return StreamResult.ended(stream)
 
     def discard(self, stream: Stream) -> None:
         """End a stream without a result."""
-        if stream.number in self._running:
-            self._discarding.add(stream.number)
-        else:
-            self._forget(stream.number)
+        stream.move(Move.DISCARD)
+        if stream.place is Place.GONE:
+            self._release(stream)
 
     def park(self, stream: Stream) -> None:
-        """Run no more rounds for a stream, but keep its place as long as nobody else needs it."""
-        if stream.number in self._running:
-            self._parking.add(stream.number)
-        else:
-            self._park(stream.number)
+        """Run no more rounds for a stream, but keep its place as long as no other needs it."""
+        stream.move(Move.PARK)
+        if stream.place is Place.PARKED:
+            self._park(stream)
 
     def unpark(self, stream: Stream) -> None:
         """Go on with a parked stream."""
-        if stream.number in self._parking:
-            self._parking.discard(stream.number)
+        if stream.place is Place.PARKING:
+            stream.move(Move.UNPARK)
         else:
             self.admission.unpark(stream, self._num_rounds)
 
@@ -149,10 +147,10 @@ class RoundPlanner:
         items = pack(candidates, self._room(candidates), self.blocks)
         if not items:
             return None
-        self._running = frozenset(item.stream for item in items)
+        self._running = tuple([self.streams[item.stream] for item in items])
+        _move_all(self._running, Move.START_ROUND)
         self._num_rounds += 1
-        for item in items:
-            stream = self.streams[item.stream]
+        for item, stream in zip(items, self._running, strict=True):
             stream.served_round = self._num_rounds
             if item.draft_check is not None and item.draft_check.draft_token_ids:
                 stream.tested_round = self._num_rounds
@@ -163,29 +161,27 @@ class RoundPlanner:
     ) -> list[StreamResult]:
         """Commit what the target decided, learn from it, and grant the next drafts."""
         self.curve.observe(round_.num_tokens, round_.context_tokens, round_seconds)
-        self._running = frozenset()
+        running, self._running = self._running, ()
+        _move_all(running, Move.FINISH_ROUND)
         pairs = zip(round_.items, outcome.items, strict=True)
         settled = (self._settle(item, item_outcome) for item, item_outcome in pairs)
         results = [result for result in settled if result is not None]
-        self._discarding.clear()
         self._observe_goodput(results, round_seconds, now)
         self._release_finished(results)
-        self._park_all()
+        self._park_all(running)
         self._grant(results, now)
         return results
 
     def abandon_round(self) -> list[StreamResult]:
         """The target failed: every stream of the running round ends with an error."""
-        numbers, self._running = self._running, frozenset()
+        running, self._running = self._running, ()
         results = []
-        for number in numbers:
-            stream = self.streams[number]
+        for stream in running:
             stream.end("cancelled")
-            if number not in self._discarding:
+            if stream.place is not Place.DISCARDING:
                 results.append(StreamResult.ended(stream, "the target model failed"))
-            self._forget(number, is_reusable=False)
-        self._discarding.clear()
-        self._parking.clear()
+            stream.move(Move.END)
+            self._release(stream, is_reusable=False)
         return results
 
     def next_deadline(self) -> float | None:
@@ -243,8 +239,8 @@ class RoundPlanner:
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
         stream = self.streams[item.stream]
-        if item.stream in self._discarding:
-            self._forget(item.stream)
+        if stream.place is Place.GONE:  # discarded meanwhile
+            self._release(stream)
             return None
         if outcome is not None and outcome.failure is not None:
             stream.end("cancelled")
@@ -285,7 +281,8 @@ class RoundPlanner:
     def _release_finished(self, results: list[StreamResult]) -> None:
         for result in results:
             if result.stream.finish is not None:
-                self._forget(result.stream.number, is_reusable=result.failure is None)
+                result.stream.move(Move.END)
+                self._release(result.stream, is_reusable=result.failure is None)
             else:
                 self.blocks.shrink(result.stream.number, result.stream.num_cached_tokens)
 
@@ -302,24 +299,34 @@ class RoundPlanner:
             if grant is not None:
                 result.stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
 
-    def _park_all(self) -> None:
+    def _park_all(self, streams: Sequence[Stream]) -> None:
         """Park the streams whose boards were lost during the round, those that go on."""
-        for number in self._parking & self.streams.keys():
-            self._park(number)
-        self._parking.clear()
+        for stream in streams:
+            if stream.place is Place.PARKED:
+                self._park(stream)
 
-    def _park(self, number: int) -> None:
-        self.admission.park(number)
+    def _park(self, stream: Stream) -> None:
+        self.admission.park(stream)
         self._forget_pace()
 
-    def _forget(self, number: int, *, is_reusable: bool = True) -> None:
-        self.admission.discard(number, is_reusable=is_reusable)
+    def _release(self, stream: Stream, *, is_reusable: bool = True) -> None:
+        self.admission.discard(stream, is_reusable=is_reusable)
         self._forget_pace()
 
     def _forget_pace(self) -> None:
         """Time without an open stream counts as waiting for none."""
         if next(self.admission.open_streams(), None) is None:
             self._last_finish = None
+
+
+def _move_all(streams: Sequence[Stream], move: Move) -> None:
+    """`Stream.move` for all streams of a round, in a fifth of its time."""
+    following: dict[Place, Place] = {}
+    for stream in streams:
+        place = stream.place
+        if place not in following:
+            following[place] = next_place(place, move)
+        stream.place = following[place]
 
 
 def _owes(stream: Stream) -> bool:

@@ -15,6 +15,7 @@ from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import TextAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
+from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import DraftCheck, ItemOutcome
@@ -39,6 +40,7 @@ class Stream:
     text: TextAssembler
     device_estimates: DeviceEstimates
     estimates: StreamEstimates
+    place: Place = Place.NEW
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
@@ -48,7 +50,6 @@ class Stream:
     window: int = 0
     board_is_ready: bool = False
     is_cancelled: bool = False
-    is_preempted: bool = False  # lost its place in the cache and waits for another
     finish: Finish | None = None
     served_round: int = 0  # the last one that it took part in; the longest unserved goes first
     tested_round: int = 0  # the last one that held drafts of it
@@ -57,6 +58,10 @@ class Stream:
     granted_base: int = -1  # of the path that has a window; -1: none
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
     probe: ProbeClock = field(default_factory=ProbeClock)
+
+    def move(self, move: Move) -> None:
+        """Something happened to it that changes where it stands."""
+        self.place = next_place(self.place, move)
 
     # --- what the board sends ------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from tests.support.models.cache_watch import CacheWatch
 from verifier.policies import FixedPolicy
 from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.planner import RoundPlanner
+from verifier.streams.place import Place
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
@@ -92,7 +93,7 @@ def test_when_a_stream_cannot_grow_the_one_admitted_last_makes_room() -> None:
         list(planner.queue),
         planner.admission.num_preemptions,
     )
-    assert (True, 0, 8) == (second.is_preempted, second.num_cached_tokens, second.position)
+    assert (Place.PREEMPTED, 0, 8) == (second.place, second.num_cached_tokens, second.position)
 
 
 def test_who_lost_his_place_goes_before_all_who_wait_and_reads_his_tokens_anew() -> None:
@@ -104,7 +105,7 @@ def test_who_lost_his_place_goes_before_all_who_wait_and_reads_his_tokens_anew()
     planner.cancel(first)
     planner.abandon_round()
     item, other = start(planner, 9.0).items
-    assert (2, 3, False) == (item.stream, other.stream, second.is_preempted)
+    assert (2, 3, Place.RUNNING) == (item.stream, other.stream, second.place)
     # Its first two full blocks are still there; the third one was taken.
     assert (second.tokens(8, 13), 8) == (item.token_ids, item.num_cached_tokens)
     assert (8, 5 + 5 + 13 + 5) == (
@@ -126,7 +127,8 @@ def test_the_last_one_gives_up_its_own_place_when_it_cannot_grow() -> None:
     # The first one waits for its board with 2 blocks; the last one has 5 and needs another.
     assert 21 == filling.num_tokens
     assert None is planner.start_round(0.5)
-    assert ([1], [2], True) == (list(planner.streams), list(planner.queue), filling.is_preempted)
+    assert ([1], [2]) == (list(planner.streams), list(planner.queue))
+    assert Place.PREEMPTED is filling.place
 
 
 def test_what_a_stream_was_granted_and_what_is_live_survive() -> None:
@@ -135,7 +137,7 @@ def test_what_a_stream_was_granted_and_what_is_live_survive() -> None:
     finish(planner, start(planner, 6.0), {1: (0, 20), 2: (1, 32)}, now=6.1)
     granted = (second.window, second.granted_end, second.waiting_since)
     start(planner, 7.0)
-    assert second.is_preempted
+    assert second.place is Place.PREEMPTED
     draft(second, 34, now=7.0)
     assert ([33, 34], 8) == (live_ids(second), second.position)
     assert granted == (second.window, second.granted_end, second.waiting_since)
@@ -148,7 +150,7 @@ def test_drafts_take_nobodys_place_but_are_cut() -> None:
     round_ = start(planner, 7.0)
     assert {1: 1, 2: 1} == served(round_)  # both have 12 tokens now, in 12 slots
     assert [31, 32, 33] == live_ids(first)
-    assert not second.is_preempted
+    assert Place.PREEMPTED is not second.place
 
 
 def test_a_sampled_chunk_does_take_the_place_of_the_last() -> None:
@@ -159,7 +161,7 @@ def test_a_sampled_chunk_does_take_the_place_of_the_last() -> None:
     assert (12, 12) == (rejection.num_tokens, coupled.num_tokens)
     draft(rejection, 50)
     assert {1: 2} == served(start(planner, 7.0))
-    assert coupled.is_preempted
+    assert coupled.place is Place.PREEMPTED
 
 
 def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
@@ -168,9 +170,10 @@ def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
     for now in range(12):
         play(planner, now=now / 10)
     # The last one has waited for its board since the first round.
-    assert (17, 5.1, False) == (first.num_tokens, planner.next_deadline(), second.is_preempted)
+    assert (17, 5.1) == (first.num_tokens, planner.next_deadline())
+    assert Place.PREEMPTED is not second.place
     assert {1: 1} == served(start(planner, 1.2))
-    assert (True, None) == (second.is_preempted, planner.next_deadline())
+    assert (Place.PREEMPTED, None) == (second.place, planner.next_deadline())
 
 
 @pytest.mark.parametrize("is_discarded", [False, True])
@@ -193,7 +196,7 @@ def test_a_round_without_a_place_gave_nothing() -> None:
     goodputs = [second.estimates.goodput, second.device_estimates.goodput]
     before = [goodput.tokens_per_round for goodput in goodputs]
     play(planner, now=8.0)
-    assert second.is_preempted
+    assert second.place is Place.PREEMPTED
     assert all(
         goodput.tokens_per_round < earlier
         for goodput, earlier in zip(goodputs, before, strict=True)
