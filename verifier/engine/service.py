@@ -32,9 +32,14 @@ from verifier.engine.metrics import Metrics
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
 from verifier.streams.estimates import DeviceEstimates
-from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, ended
+from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, summarise
 from verifier.streams.stream import Stream
-from verifier.streams.stream_request import ServiceLimits, opened, opened_again, stream_request
+from verifier.streams.stream_request import (
+    ServiceLimits,
+    opened_message,
+    resumed_message,
+    stream_request,
+)
 from verifier.target.target import TargetModel, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -158,7 +163,7 @@ class VerifierService:
             address = _Address(outbox, message.channel, message.stream_id, device.epoch)
             self._addresses[stream.number] = address
             self._engine.wake()
-        outbox.send(opened(message.channel, request))
+        outbox.send(opened_message(message.channel, request))
         if stream.finish is not None:
             outbox.send(verdict_of(message.channel, StreamResult.ended(stream)))
             outbox.stream_ended(message.channel)
@@ -200,8 +205,6 @@ class VerifierService:
             device.expiry.cancel()
             device.expiry = None
 
-    # --- private -------------------------------------------------------------------------------
-
     async def _prompt_ids(self, device: Device, message: Open) -> tuple[int, ...]:
         if message.prompt:
             return self._token_ids(message.prompt)
@@ -222,7 +225,7 @@ class VerifierService:
         device.kept.hand_over(kept)
         self.metrics.resumed()
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
-        tell = opened_again if isinstance(message, Resume) else opened
+        tell = resumed_message if isinstance(message, Resume) else opened_message
         request = replace(kept.content.request, prompt_ids=kept.prompt_ids)
         outbox.send(tell(message.channel, request, kept.content.cached_prefix_tokens or 0))
         missing, finish = kept.output_ids[position:], kept.content.finish
@@ -231,7 +234,7 @@ class VerifierService:
             outbox.send(Verdict(message.channel, position, 0, tokens, finish=finish))
         stream = kept.content
         if not isinstance(stream, Stream) or finish is not None:
-            content = ended(stream) if isinstance(stream, Stream) else stream
+            content = summarise(stream) if isinstance(stream, Stream) else stream
             self._keep(device, address, content)  # the answer may be lost once more
             outbox.stream_ended(message.channel)
             return None
@@ -286,7 +289,7 @@ class VerifierService:
     def _keep_end(self, stream: Stream, address: _Address) -> None:
         """Nobody knows whether the last verdict reaches the board."""
         if self.limits.grace_seconds and not self._is_stopping:
-            self._keep(self.device(stream.device), address, ended(stream))
+            self._keep(self.device(stream.device), address, summarise(stream))
 
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)

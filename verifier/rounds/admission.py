@@ -129,8 +129,6 @@ class Admission:
         if num_full > self.blocks.num_named_blocks(stream.number):
             self.blocks.share(stream.number, self._block_names(stream, num_full))
 
-    # --- private -------------------------------------------------------------------------------
-
     def _owner(self, stream: Stream) -> str:
         """Who may begin with the stream's blocks: every stream of the same owner.
 

@@ -198,8 +198,6 @@ class BlockPool:
             is_named = block in self._name_of
             assert num_holders[block] or (self._costs[block] > KEPT) == is_named
 
-    # --- private -------------------------------------------------------------------------------
-
     def _num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_tokens)
 

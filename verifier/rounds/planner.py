@@ -76,8 +76,6 @@ class RoundPlanner:
         self._num_rounds = 0
         self._last_finish: float | None = None
 
-    # --- streams come and go -------------------------------------------------------------------
-
     @property
     def streams(self) -> dict[int, Stream]:
         """The open streams that have a place in the cache, by number."""
@@ -131,8 +129,6 @@ class RoundPlanner:
             stream.move(Move.UNPARK)
         else:
             self.admission.unpark(stream, self._num_rounds)
-
-    # --- one round -----------------------------------------------------------------------------
 
     def start_round(self, now: float) -> Round | None:
         """The next round, or None while no stream has work."""
@@ -189,8 +185,6 @@ class RoundPlanner:
         ends = [self._deadline(s) for s in self.streams.values() if _owes(s)]
         ends += [u for s in self.streams.values() if (u := s.sits_out_until) is not None]
         return min(ends, default=None)
-
-    # --- private -------------------------------------------------------------------------------
 
     def _waits(self, stream: Stream, now: float) -> bool:
         until = stream.sits_out_until

@@ -62,7 +62,7 @@ class KeptStream(msgspec.Struct, frozen=True):
         return self.output_ids[: len(committed)] == tuple(committed)
 
 
-def ended(stream: Stream) -> EndedStream:
+def summarise(stream: Stream) -> EndedStream:
     """What to keep of a stream that has ended."""
     assert stream.finish is not None, "the stream goes on"
     return EndedStream(

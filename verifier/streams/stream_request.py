@@ -62,7 +62,7 @@ def stream_request(
     )
 
 
-def opened(channel: int, request: StreamRequest, cached_prefix_tokens: int = 0) -> Opened:
+def opened_message(channel: int, request: StreamRequest, cached_prefix_tokens: int = 0) -> Opened:
     """The answer to an Open; `cached_prefix_tokens` where the stream has started before."""
     return Opened(
         channel=channel,
@@ -73,10 +73,10 @@ def opened(channel: int, request: StreamRequest, cached_prefix_tokens: int = 0) 
     )
 
 
-def opened_again(channel: int, request: StreamRequest, cached_prefix_tokens: int) -> Opened:
+def resumed_message(channel: int, request: StreamRequest, cached_prefix_tokens: int) -> Opened:
     """The answer to a Resume: it tells the agent what it had asked for."""
     return msgspec.structs.replace(
-        opened(channel, request, cached_prefix_tokens),
+        opened_message(channel, request, cached_prefix_tokens),
         sampling=request.sampling,
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,

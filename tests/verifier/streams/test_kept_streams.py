@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.ends.planning import make_stream
-from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, ended
+from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, summarise
 from verifier.streams.stream import Stream
 
 GRACE_SECONDS = 10.0
@@ -67,8 +67,8 @@ def test_when_there_are_too_many_the_longest_kept_one_goes() -> None:
 def test_what_has_ended_makes_room_before_what_goes_on() -> None:
     streams = KeptStreams(MOST)
     streams.keep(kept(1, stream_with(20)))
-    streams.keep(kept(2, ended(stream_with(20, has_ended=True))))
-    streams.keep(kept(3, ended(stream_with(20, has_ended=True))))
+    streams.keep(kept(2, summarise(stream_with(20, has_ended=True))))
+    streams.keep(kept(3, summarise(stream_with(20, has_ended=True))))
     assert [] == streams.keep(kept(4, stream_with(20)))
     assert [True, False, True, True] == [streams.find(i, 9) is not None for i in (1, 2, 3, 4)]
     assert (2, 1) == (streams.num_open, streams.num_ended)
@@ -97,7 +97,7 @@ def test_a_failed_stream_is_forgotten_and_a_device_may_leave_for_good() -> None:
 
 def test_an_ended_stream_is_kept_in_little_room_and_whole() -> None:
     stream = stream_with(20, 21, has_ended=True)
-    entry = kept(7, ended(stream))
+    entry = kept(7, summarise(stream))
     assert isinstance(entry.content, EndedStream)
     assert (stream.request.prompt_ids, (20, 21)) == (entry.prompt_ids, entry.output_ids)
     assert (stream.finish, False) == (entry.content.finish, entry.is_open)
@@ -145,7 +145,7 @@ class ManyKept(RuleBasedStateMachine):
     @rule(stream_id=st.integers(0, 5), has_ended=st.booleans())
     def keep(self, stream_id: int, has_ended: bool) -> None:
         stream = stream_with(20, has_ended=has_ended)
-        entry = kept(stream_id, ended(stream) if has_ended else stream, now=self.now)
+        entry = kept(stream_id, summarise(stream) if has_ended else stream, now=self.now)
         gone = self.streams.keep(entry)
         self.let_go(gone)
         self.held.pop(stream_id, None)
