@@ -1,7 +1,7 @@
 """Where a stream stands between its opening and its end, and what may move it: a literal table.
 
-A stream is moved by the planner and by admission alone.  A move that the table does not hold for
-the present place is our bug.  This module must never act: collections, blocks and results follow
+A stream is moved by the planner and by admission alone. A move that the table does not hold for
+the present place is our bug. This module must never act: collections, blocks and results follow
 the place, not the other way round.
 """
 
