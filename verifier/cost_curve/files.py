@@ -28,7 +28,7 @@ def read_curve(path: Path, subject: CurveSubject) -> CostCurve | None:
 
 
 def write_curve(path: Path, curve: CostCurve) -> None:
-    """Replace the file in one step: whoever reads it finds the old curve or the new one."""
+    """Replace the file in one step: a reader finds the old curve or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     try:

@@ -1,6 +1,6 @@
 """The verifier's event-loop side: between the devices with their streams and the round planner.
 
-Connections call it with what boards say; the engine calls it with what rounds did.  This module
+Connections call it with what boards say; the engine calls it with what rounds did. This module
 must never touch a socket or a tensor.
 """
 
@@ -287,7 +287,7 @@ class VerifierService:
                     self._keep_end(stream, address)
 
     def _keep_end(self, stream: Stream, address: _Address) -> None:
-        """Nobody knows whether the last verdict reaches the board."""
+        """Keep an answer: its last verdict may never reach the board."""
         if self.limits.grace_seconds and not self._is_stopping:
             self._keep(self.device(stream.device), address, summarise(stream))
 
@@ -299,7 +299,7 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
     """What a board is told about its stream after a round."""
     stream, settled = result.stream, result.settled
     is_open = stream.finish is None
-    # Else the board sends as it drafts, because nobody waits.
+    # Else the board sends as it drafts, because no round waits.
     is_chunked = stream.request.mode == "rejection" or stream.awaited_seconds > 0
     return Verdict(
         channel=channel,

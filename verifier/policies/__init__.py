@@ -32,7 +32,7 @@ PolicyName = Literal["goodspeed", "fixed", "random", "greedy"]
 def policy_named(
     name: PolicyName, *, fixed_length: int | None = None, seed: int = 0
 ) -> DraftLengthPolicy:
-    """Return a new policy; `fixed_length` is for "fixed" alone and `seed` for "random" alone."""
+    """A new policy; `fixed_length` is for "fixed" alone and `seed` for "random" alone."""
     match name:
         case "goodspeed":
             return GoodspeedPolicy()

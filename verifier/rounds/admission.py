@@ -1,16 +1,16 @@
 """Which streams have a place in the cache, and which wait for one.
 
 A stream starts with room for its tokens and a modest part of its output, and raises that as it
-grows.  When it cannot, the stream that was admitted last loses its place: it goes to the front of
+grows. When it cannot, the stream that was admitted last loses its place: it goes to the front of
 the queue, keeps all that it is, and reads its tokens anew when there is room again.
 
 A stream whose board is gone is parked: it keeps its blocks for the time being, and loses them
-before anybody waits for room.  Back from there it stands behind all who were admitted meanwhile.
+before anybody waits for room. Back from there it stands behind all who were admitted meanwhile.
 
-Every stream comes to its end.  The one that was admitted first never loses its place: only the last
-one does, and alone it has the whole cache, in which it fits (`add` refuses others).  So it gets on
-and ends; then the next one is the first.  A stream that waits is admitted at the latest when all
-before it have ended, and nobody overtakes it.
+Every stream comes to its end. The one that was admitted first never loses its place: only the last
+one does, and alone it has the whole cache, in which it fits (`add` refuses others). So it gets on
+and ends; then the next one is the first. A stream that waits is admitted at the latest when all
+before it have ended, and no stream overtakes it.
 
 This module must never decide what a round holds.
 """
@@ -38,7 +38,7 @@ class Admission:
         self.blocks = blocks
         self.streams: dict[int, Stream] = {}  # admitted, in that order
         self.queue: dict[int, Stream] = {}  # waiting for room, those who had a place before first
-        self.parked: dict[int, Stream] = {}  # that nobody asks for now, the longest parked first
+        self.parked: dict[int, Stream] = {}  # that no board asks for now, the longest parked first
         self.num_preemptions = 0
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
@@ -156,7 +156,7 @@ class Admission:
         return True
 
     def _make_room(self, stream: Stream) -> None:
-        """Raise the stream's reservation; drafts take nobody's place, the target's tokens do."""
+        """Raise the stream's reservation; drafts take no stream's place, the target's tokens do."""
         num_reserved = self.blocks.num_reserved_tokens(stream.number)
         if stream.num_tokens + len(stream.path.live) <= num_reserved:
             return

@@ -1,6 +1,6 @@
 """The round planner: which streams take part in the next forward pass, and what it did for them.
 
-Pure: `now` is an argument, the target is somebody else's.  The verifier's engine loop, the
+Pure: `now` is an argument, the target is the caller's. The verifier's engine loop, the
 tests and the simulator drive the same object: `start_round`, run it, `finish_round`, again.
 """
 

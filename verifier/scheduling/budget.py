@@ -15,7 +15,7 @@ from shared.speculation.goodput import FloatArray, IntArray, expected_tokens
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
 
-# Drafts may cost nobody more than this part of his tokens per second.
+# Drafts may cost no stream more than this part of its tokens per second.
 DEFAULT_SLOWDOWN_LIMIT = 0.05
 
 # Allocations tried for one round; 1,500 random fleets took 1 to 4 (see `plan_budget`).
@@ -48,12 +48,12 @@ def plan_budget(
     *,
     num_prefill_tokens: int = 0,
 ) -> BudgetPlan:
-    """Return the largest worthwhile budget with which drafts slow nobody down beyond the limit.
+    """The largest worthwhile budget with which drafts slow no stream down beyond the limit.
 
     Worthwhile is what makes all streams together fastest, see `worthwhile_drafts`. The limit is on
     each stream's own tokens per second against the same round without drafts:
     T(n + drafts) / T(n) <= (1 + slowdown_limit) * mu_i(S_i) for every stream i, with n the tokens
-    that are in the round anyway. A stream with S_i = 0 has mu = 1, so wherever somebody does not
+    that are in the round anyway. A stream with S_i = 0 has mu = 1, so wherever a stream does not
     draft this is the plain rule T(with) <= (1 + limit) * T(without).
 
     Largest for policies that spend what they may and only add tokens as the budget grows
@@ -99,7 +99,7 @@ def _smallest_gain(rates: FloatArray, lengths: IntArray) -> float:
 
 
 def worthwhile_drafts(rates: FloatArray, max_lengths: IntArray, round_seconds: FloatArray) -> int:
-    """Return the number of draft tokens with the largest sum of log tokens per second.
+    """The number of draft tokens with the largest sum of log tokens per second.
 
     That is proportional fairness in time: sum_i log(mu_i(S_i) / T), over all streams of the round,
     also those that do not draft. Of k tokens the most useful ones are taken: a token more in

@@ -46,7 +46,7 @@ class DraftCosts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def best_length(costs: DraftCosts, asked_length: int) -> int:
-    """Return the length of at most `asked_length` that gives this stream most tokens per second.
+    """The length of at most `asked_length` that gives this stream most tokens per second.
 
     0 if none gives more than the stream gets alone, 1 / T. One that waits must win its drafting and
     round trip back, so it may need a minimum: where 2 tokens do not cover the round trip, 6 may;
@@ -85,7 +85,7 @@ def _seconds_of_waiting(costs: DraftCosts, length: int, round_seconds: float) ->
 
 
 def chance_to_go_on(acceptance_rate: float, length: int) -> float:
-    """Return how likely what the board drafts past a whole draft counts, in `rejection`.
+    """How likely what the board drafts past a whole draft counts, in `rejection`.
 
     0: too seldom to draft it.
     """
@@ -94,7 +94,7 @@ def chance_to_go_on(acceptance_rate: float, length: int) -> float:
 
 
 def worthwhile_depth(acceptance_rate: float, smallest_survival: float = SMALLEST_SURVIVAL) -> int:
-    """Return how far beyond the committed tokens a draft token still has a fair chance to survive.
+    """How far beyond the committed tokens a draft token still has a fair chance to survive.
 
     Deeper ones cost energy and bytes for little, even where the verifier would take them for free.
     """

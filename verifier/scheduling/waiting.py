@@ -1,11 +1,11 @@
 """Whether a stream in greedy or coupled should sit out for the draft that its board begins now.
 
-Nothing of its board is here: the path has just died, or all of it was accepted.  A round that
+Nothing of its board is here: the path has just died, or all of it was accepted. A round that
 begins at once gives one token and takes as long as ever; where the board answers soon, a short wait
-and a round with a whole draft give more.  Nobody must wait for text's sake here, so this is only a
+and a round with a whole draft give more. No stream must wait for its text's sake here, so this is a
 matter of speed: a draft that does not come in time is not waited for.
 
-Ours; design.md section 3 allows it.  This module must never keep state.
+Ours; design.md section 3 allows it. This module must never keep state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SMALLEST_PUNCTUALITY = 0.7
 
 
 def length_worth_waiting_for(costs: DraftCosts, longest: int, *, is_alone: bool) -> int:
-    """Return the draft length that makes waiting pay most, 0 where going on at once gives more.
+    """The draft length that makes waiting pay most, 0 where going on at once gives more.
 
     Waiting for S tokens gives mu(S) by the time of round trip, drafting and round; beside other
     streams half a round more, because theirs is running when the draft comes. What going on at
@@ -76,14 +76,14 @@ class GoingOn(NamedTuple):
         )
 
     def tokens_in(self, seconds: float) -> float:
-        """Return the tokens that come in so many seconds."""
+        """The tokens that come in so many seconds."""
         if seconds <= self.first_seconds:
             return self.first_tokens * seconds / self.first_seconds
         return self.first_tokens + (seconds - self.first_seconds) * self.tokens_per_second
 
 
 def draft_seconds(costs: DraftCosts, length: int) -> float:
-    """Return the seconds from a verdict to the arrival of a draft that answers it."""
+    """The seconds from a verdict to the arrival of a draft that answers it."""
     return costs.round_trip_seconds + length * costs.draft_token_seconds
 
 

@@ -1,6 +1,6 @@
 """One connection of one device: greets it, reads what it sends, writes the answers.
 
-Used once and thrown away.  Whatever is wrong with a message ends its stream or this connection,
+Used once and thrown away. Whatever is wrong with a message ends its stream or this connection,
 never anything else.
 """
 
@@ -153,7 +153,7 @@ class DeviceConnection:
         self._refusals.warn("device %s: %s", self._device.name, error.sentence)
         gated = gated_connection_of(self._transport)
         if error.code == ErrorCode.LIMIT and gated is not None:
-            gated.is_deaf = True  # whatever else it sends costs nobody anything
+            gated.is_deaf = True  # whatever else it sends costs no other device anything
         self.send(error)
 
     async def _read(self) -> None:

@@ -1,12 +1,12 @@
 """How much one device may ask for: token buckets for messages and bytes, a sum of context tokens.
 
-Pure: `now` is an argument.  What a device has used outlives its connections, so that coming back
-refills nothing.  This module must never decide what becomes of a device that asks for more.
+Pure: `now` is an argument. What a device has used outlives its connections, so that coming back
+refills nothing. This module must never decide what becomes of a device that asks for more.
 
-The defaults are beyond what an honest board can say.  One with 64 streams and rounds of 5 ms gets
+The defaults are beyond what an honest board can say. One with 64 streams and rounds of 5 ms gets
 64 × 200 = 12,800 verdicts a second and answers each with a Draft; half as many again are left for
-`Ready`, second Drafts, `Cancel` and `Open`.  With four tokens of 64 row entries a Draft has 1.3 kB,
-and so many of them 16 MiB.  A Draft takes 20 µs of the event loop (2 cores, 2026-11): who goes up
+`Ready`, second Drafts, `Cancel` and `Open`. With four tokens of 64 row entries a Draft has 1.3 kB,
+and so many of them 16 MiB. A Draft takes 20 µs of the event loop (2 cores, 2026-11): who goes up
 to the limit takes 40 % of a core, and never more than one message's time at once.
 """
 
@@ -20,8 +20,8 @@ from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 
 # A link that stood still delivers at once what was said meanwhile.
 BURST_SECONDS = 2.0
-# What costs more work than a Draft, counted in messages.  Open and Cancel together take 250 µs, a
-# short prompt's tokens included.  A connection costs an upgrade, a greeting and two lines of the
+# What costs more work than a Draft, counted in messages. Open and Cancel together take 250 µs, a
+# short prompt's tokens included. A connection costs an upgrade, a greeting and two lines of the
 # log; boards come back with growing pauses, from half a second on.
 OPEN_COST = 16
 CONNECTION_COST = 1000

@@ -1,7 +1,7 @@
 """Which devices may connect: one line a device, its name and the SHA-256 of its token.
 
 The secret is 32 random bytes, so a plain hash is enough. This module must never keep or show a
-token; a file of tokens that leaks lets nobody in.
+token; a file of tokens that leaks lets no device in.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class PlannerGauges(Collector):
         late = device_counters("late_draft_tokens", "Draft tokens that came after their position")
         dead = device_counters("dead_draft_tokens", "Draft tokens behind one that differed")
         hidden = device_counters(
-            "hidden_seconds", "Seconds of drafting and travelling nobody waited for"
+            "hidden_seconds", "Seconds of drafting and travelling that no round waited for"
         )
         for device in self._devices.values():
             counts = device.estimates.windows

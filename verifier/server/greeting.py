@@ -1,6 +1,6 @@
 """Whether an agent may join: its protocol version and its vocabulary must be the verifier's.
 
-Pure.  This module must never let a draft model in that means other tokens by the same ids.
+Pure. This module must never let a draft model in that means other tokens by the same ids.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class SpeedEstimate:
         self.observe_round_trip(max(seconds - drafting_seconds, 0.0))
 
     def observe_delay(self) -> None:
-        """A draft that somebody waited for did not come in time."""
+        """A draft that a stream waited for did not come in time."""
         self.punctuality = self._smoothed(self.punctuality, 0.0)
 
     def observe_round_trip(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """What is kept of one device's streams for a while: after their connection, or after their end.
 
 A link may break at any byte: the board comes back for its open streams, and for the last verdict of
-those that have ended, which it may never have heard.  This module must never read a clock; it hands
+those that have ended, which it may never have heard. This module must never read a clock; it hands
 open streams back when it keeps them no more, and its owner discards them.
 """
 

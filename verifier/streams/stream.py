@@ -1,6 +1,6 @@
 """One stream as the verifier knows it: what was committed, what is drafted, what may come next.
 
-The verifier owns the truth: prompt, committed tokens, the end of a stream.  This module must
+The verifier owns the truth: prompt, committed tokens, the end of a stream. This module must
 never read a clock or touch a socket or a model; the planner asks it and tells it.
 """
 
