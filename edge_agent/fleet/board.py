@@ -77,7 +77,7 @@ class FleetBoard:
         self._tally.num_connected += 1
         self._link = DelayedLink(link, self._load.delay_seconds, self._take)
         self._tell_outcome(None)
-        self._channels.attach(self._link)
+        self._channels.attach(self._link, welcome.max_streams)
         num_missing = self._load.num_streams - self._channels.num_streams - self._num_thinking
         for _ in range(num_missing):
             self._channels.add(self._new_stream())

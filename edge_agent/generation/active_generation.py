@@ -72,8 +72,9 @@ class ActiveGeneration(StreamSession):
         committed = super().receive(message, num_bytes, now)
         match message:
             case Opened():
-                self._cached_prefix_tokens = message.cached_prefix_tokens
+                self._learn_cached_prefix(message)
             case Verdict() if committed is not None:
+                self._learn_cached_prefix(message)
                 self._counts.record_verdict(committed, num_bytes)
                 self._tell(message, committed, now)
             case Error():
@@ -97,6 +98,12 @@ class ActiveGeneration(StreamSession):
     def _learn_request(self, message: Opened) -> None:
         super()._learn_request(message)
         self._text = self._assembler()
+
+    def _learn_cached_prefix(self, message: Opened | Verdict) -> None:
+        """What was found counts until the first token, like the time; other messages say 0."""
+        if self._first_token_at is None:
+            cached = max(self._cached_prefix_tokens, message.cached_prefix_tokens)
+            self._cached_prefix_tokens = min(cached, len(self.stream.prompt_ids or ()))
 
     def _tell(self, message: Verdict, committed: Committed, now: float) -> None:
         if committed.output_ids and self._first_token_at is None:

@@ -131,10 +131,14 @@ class Agent:
 
     def take_link(self, link: Link, welcome: Welcome) -> None:
         """Take streams up again that waited for this link."""
-        logger.info("connected to %s at %s", welcome.target_model, self._url)
+        logger.info(
+            "connected to %s at %s: connection %d, %d streams of %d tokens, vocabulary of %d",
+            *(welcome.target_model, self._url, welcome.epoch),
+            *(welcome.max_streams, welcome.context_tokens, welcome.vocab_size),
+        )
         self._trouble = None
         self._target_model = welcome.target_model
-        self._channels.attach(link)
+        self._channels.attach(link, welcome.max_streams)
 
     def lose_link(self, error: LinkEnd, delay_seconds: float) -> None:
         """Let streams wait; clients of a board that is refused are told at once."""

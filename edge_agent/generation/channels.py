@@ -17,6 +17,7 @@ from shared.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     RequestRefused,
+    TooManyStreams,
     VerifierAway,
 )
 from shared.protocol.messages import (
@@ -65,6 +66,7 @@ class Channels(Generic[StreamT]):
         self._streams: dict[int, StreamT] = {}  # by channel of this link
         self._parted: dict[StreamT, asyncio.TimerHandle] = {}  # when each is given up
         self._next_channel = 0
+        self._max_streams = 0  # that the verifier takes at once
 
     @property
     def is_linked(self) -> bool:
@@ -90,15 +92,15 @@ class Channels(Generic[StreamT]):
         """Those on the link."""
         return self._streams.values()
 
-    def attach(self, link: StreamLink) -> None:
-        """There is a link: what waited for it is opened again."""
-        self._link, self._next_channel = link, 0
+    def attach(self, link: StreamLink, max_streams: int) -> None:
+        """There is a link that takes so many streams: what waited for it is opened again."""
+        self._link, self._next_channel, self._max_streams = link, 0, max_streams
         parted, self._parted = self._parted, {}
         for stream, giving_up in parted.items():
             giving_up.cancel()
             try:
                 self._open(link, stream)
-            except RequestRefused as error:
+            except (RequestRefused, TooManyStreams) as error:
                 stream.fail(error)
 
     def detach(self, because: str) -> None:
@@ -114,6 +116,7 @@ class Channels(Generic[StreamT]):
 
         Raises:
             RequestRefused: it does not fit into a message.
+            TooManyStreams: the verifier takes no more.
         """
         if self._link is not None and self._link.takes_streams:
             self._open(self._link, stream)
@@ -166,6 +169,9 @@ class Channels(Generic[StreamT]):
         self._parted.clear()
 
     def _open(self, link: StreamLink, stream: StreamT) -> None:
+        going_on = sum([not other.is_over for other in self._streams.values()])
+        if going_on >= self._max_streams:
+            raise TooManyStreams(f"the device has {self._max_streams} streams already")
         channel = self._next_channel
         self._next_channel += 1
         stream.stream.pace.round_trip_seconds = link.round_trip_seconds

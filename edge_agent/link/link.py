@@ -181,6 +181,11 @@ class Link:
     def _dispatch(self, message: VerifierMessage, num_bytes: int) -> None:
         match message:
             case Welcome():
+                if message.protocol_version != PROTOCOL_VERSION:
+                    raise HandshakeRejected(
+                        f"the verifier speaks protocol {message.protocol_version}; "
+                        f"this is protocol {PROTOCOL_VERSION}"
+                    )
                 self.round_trip_seconds = time.monotonic() - self._greeted_at
                 self._welcome(self, message)
             case GoingAway():

@@ -69,13 +69,13 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
     """First message of a connection: who drafts, with which vocabulary and how fast."""
 
     protocol_version: int
-    agent_version: Name = ""
+    agent_version: Name = ""  # for the verifier's log
     draft_model: Name = ""
-    vocab_size: Annotated[int, Meta(ge=0, lt=1 << 24)] = 0
+    vocab_size: Annotated[int, Meta(ge=0, lt=1 << 24)] = 0  # for the sentence of a refusal
     fingerprint: Packed = b""  # shared.protocol.fingerprint
     context_tokens: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
     draft_microseconds: Microseconds = 0  # for one token, measured at start
-    max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1
+    max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1  # drafted for at once; for the log
 
 
 class Open(Message, frozen=True, array_like=True, tag=2):
@@ -159,12 +159,12 @@ class Goodbye(Message, frozen=True, array_like=True, tag=7):
 class Welcome(Message, frozen=True, array_like=True, tag=65):
     """Answer to Hello: the connection is open."""
 
-    protocol_version: int
+    protocol_version: int  # another one than the agent's ends the handshake
     target_model: Name
-    vocab_size: Count
-    epoch: Count  # grows with every connection of a device; the older connection ends
-    context_tokens: Count
-    max_streams: Count
+    vocab_size: Count  # of the target, with ids that no token has; for the agent's log
+    epoch: Count  # grows with every connection of a device, the older one ends; for the log
+    context_tokens: Count  # of a stream, prompt and output; for the log
+    max_streams: Count  # an agent opens no more at once
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
@@ -174,7 +174,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     prompt: Packed
     seed: Seed
     acceptance_mode: AcceptanceMode
-    cached_prefix_tokens: Count = 0
+    cached_prefix_tokens: Count = 0  # of a stream taken up; for a new one see Verdict
     sampling: SamplingParameters = SamplingParameters()
     stop: StopStrings = ()
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
@@ -198,6 +198,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     window: DraftLength = 0  # tokens that may be drafted beyond the new position; 0: do not draft
     draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
     finish: Finish | None = None
+    cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
 
 
 class ErrorCode:

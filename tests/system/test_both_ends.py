@@ -400,7 +400,9 @@ class BothEnds(RuleBasedStateMachine):
         limits = self.settings.schedule.limits
         assert round_.num_tokens <= limits.max_round_tokens
         if limits.budget_tokens is not None:
-            assert round_.num_draft_tokens <= limits.budget_tokens
+            checks = [item.draft_check for item in round_.items if item.draft_check is not None]
+            num_drafts = sum(len(check.draft_token_ids) for check in checks)
+            assert num_drafts <= limits.budget_tokens
         num_prefill = sum(
             len(item.token_ids) - (len(item.draft_check.draft_token_ids) if item.draft_check else 0)
             for item in round_.items

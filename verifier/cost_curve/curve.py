@@ -135,7 +135,7 @@ class CostCurve:
         return cls(grid)
 
     def to_json(self) -> bytes:
-        """Return the curve as it is now, for `from_json`."""
+        """The curve as it is now, for `from_json`."""
         rows = tuple(tuple(row) for row in self._rows)
         return msgspec.json.encode(CostGrid(self._tokens, self._contexts, rows, self.subject))
 
@@ -150,7 +150,7 @@ class CostCurve:
         return self._contexts
 
     def round_seconds(self, num_tokens: int, context_tokens: float) -> float:
-        """Return the expected seconds of a round."""
+        """The expected seconds of a round."""
         index, fraction = _segment(self._contexts, context_tokens)
         upper_index = min(index + 1, len(self._contexts) - 1)
         left, left_fraction = _segment(self._tokens, num_tokens)
@@ -164,7 +164,7 @@ class CostCurve:
         return _along(before, highest, left_fraction)
 
     def rounds_seconds(self, num_tokens: IntArray, context_tokens: float) -> FloatArray:
-        """Return `round_seconds` of many token counts at one context."""
+        """`round_seconds` of many token counts at one context."""
         index, fraction = _segment(self._contexts, context_tokens)
         lower, upper = self._rows[index], self._rows[min(index + 1, len(self._rows) - 1)]
         row = [_along(before, after, fraction) for before, after in zip(lower, upper, strict=True)]
@@ -173,14 +173,8 @@ class CostCurve:
         beyond = np.maximum(num_tokens - self._tokens[-1], 0)
         return np.interp(num_tokens, self._tokens, row) + slope * beyond
 
-    def token_seconds(self, num_tokens: int, context_tokens: float) -> float:
-        """Return c1, the seconds that one token more than `num_tokens` adds to the round."""
-        return self.round_seconds(num_tokens + 1, context_tokens) - self.round_seconds(
-            num_tokens, context_tokens
-        )
-
     def line(self, context_tokens: float) -> tuple[float, float]:
-        """Return c0 and c1, seconds, of the line c0 + c1 * tokens nearest to the curve.
+        """Seconds c0 and c1, of the line c0 + c1 * tokens nearest to the curve.
 
         Nearest in squares of relative errors, so that short rounds count as much as long ones.
         """
@@ -193,7 +187,7 @@ class CostCurve:
     def drafts_within(
         self, num_tokens: int, context_tokens: float, slowdown_limit: float, max_drafts: int
     ) -> int:
-        """Return how many tokens more lengthen a round of `num_tokens` by the limit at most."""
+        """How many tokens more lengthen a round of `num_tokens` by the limit at most."""
         max_seconds = (1.0 + slowdown_limit) * self.round_seconds(num_tokens, context_tokens)
         return bisect_right(
             range(1, max_drafts + 1),
@@ -227,7 +221,7 @@ def _along(lower: float, upper: float, fraction: float) -> float:
 
 
 def _segment(lines: Sequence[int], value: float) -> tuple[int, float]:
-    """Return the grid line to start from and how far along to the next, above 1 beyond the last."""
+    """The grid line to start from and how far along to the next, above 1 beyond the last."""
     if len(lines) == 1:
         return 0, 0.0
     index = min(max(bisect_right(lines, value) - 1, 0), len(lines) - 2)
@@ -235,7 +229,7 @@ def _segment(lines: Sequence[int], value: float) -> tuple[int, float]:
 
 
 def _nearness(lines: Sequence[int], value: float) -> FloatArray:
-    """Return the interpolation weights of all grid lines; they sum to 1."""
+    """The interpolation weights of all grid lines; they sum to 1."""
     index, fraction = _segment(lines, value)
     weights = np.zeros(len(lines))
     weights[index] = 1.0
@@ -246,7 +240,7 @@ def _nearness(lines: Sequence[int], value: float) -> FloatArray:
 
 
 def _isotonic(values: Sequence[float]) -> list[float]:
-    """Return the non-decreasing sequence nearest in squares (pool adjacent violators)."""
+    """The non-decreasing sequence nearest in squares (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []  # mean, number of values
     for value in values:
         mean, count = value, 1

@@ -1,7 +1,7 @@
 """What the verifier counts as things happen, shown at /metrics.
 
 Gauges, which are read when a scrape asks, stand above what they read (`verifier.server.gauges`).
-Names carry the stems of vLLM's and llama-server's metrics.  Only registered devices are labels;
+Names carry the stems of vLLM's and llama-server's metrics. Only registered devices are labels;
 prompts and outputs are never in a metric.
 """
 

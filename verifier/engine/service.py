@@ -1,6 +1,6 @@
 """The verifier's event-loop side: between the devices with their streams and the round planner.
 
-Connections call it with what boards say; the engine calls it with what rounds did.  This module
+Connections call it with what boards say; the engine calls it with what rounds did. This module
 must never touch a socket or a tensor.
 """
 
@@ -32,9 +32,14 @@ from verifier.engine.metrics import Metrics
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
 from verifier.streams.estimates import DeviceEstimates
-from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, ended
+from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, summarise
 from verifier.streams.stream import Stream
-from verifier.streams.stream_request import ServiceLimits, opened, opened_again, stream_request
+from verifier.streams.stream_request import (
+    ServiceLimits,
+    opened_message,
+    resumed_message,
+    stream_request,
+)
 from verifier.target.target import TargetModel, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ class VerifierService:
         """End `run` once the round in hand is settled and its verdicts are out."""
         self._is_stopping = True
         for device in self.devices.values():
-            self.forget_kept(device)
+            self.discard_kept(device)
         self._engine.stop()
 
     def device(self, name: str) -> Device:
@@ -120,7 +125,7 @@ class VerifierService:
         if kept is not None:
             if kept.goes_on_from(self._token_ids(message.prompt), committed):
                 return self._take_up(device, outbox, message, len(committed))
-            self._let_go(device.kept.release(message.stream_id))
+            self._discard_parked(device.kept.discard(message.stream_id))
         return await self._open_new(device, outbox, message, committed)
 
     async def _open_new(
@@ -158,7 +163,7 @@ class VerifierService:
             address = _Address(outbox, message.channel, message.stream_id, device.epoch)
             self._addresses[stream.number] = address
             self._engine.wake()
-        outbox.send(opened(message.channel, request))
+        outbox.send(opened_message(message.channel, request))
         if stream.finish is not None:
             outbox.send(verdict_of(message.channel, StreamResult.ended(stream)))
             outbox.stream_ended(message.channel)
@@ -170,22 +175,22 @@ class VerifierService:
         self._engine.wake()
 
     def cancel(self, stream: Stream) -> None:
-        """End a stream with finish reason `cancelled`."""
+        """End a stream with a last verdict, whose finish reason is `cancelled`."""
         if stream.finish is None:
             result = self.planner.cancel(stream)
             if result is not None:
                 self._deliver([result])
 
-    def drop(self, stream: Stream) -> None:
-        """Forget a stream that broke the protocol, or whose board has left for good."""
+    def discard(self, stream: Stream) -> None:
+        """End a stream without a last verdict: it broke the protocol, or its board has left."""
         if self._addresses.pop(stream.number, None) is not None:
-            self.planner.drop(stream)
+            self.planner.discard(stream)
             self._engine.wake()
 
     def park(self, stream: Stream) -> None:
         """Keep a stream whose connection is gone, until its device comes back for it."""
         if self._is_stopping or not self.limits.grace_seconds or stream.is_cancelled:
-            self.drop(stream)
+            self.discard(stream)
             return
         address = self._addresses.pop(stream.number, None)
         if address is not None:
@@ -193,14 +198,12 @@ class VerifierService:
             self._keep(self.device(stream.device), address, stream)
             self._engine.wake()
 
-    def forget_kept(self, device: Device) -> None:
+    def discard_kept(self, device: Device) -> None:
         """Keep nothing more for a device: it has left on purpose."""
-        self._let_go(device.kept.clear())
+        self._discard_parked(device.kept.discard_all())
         if device.expiry is not None:
             device.expiry.cancel()
             device.expiry = None
-
-    # --- private -------------------------------------------------------------------------------
 
     async def _prompt_ids(self, device: Device, message: Open) -> tuple[int, ...]:
         if message.prompt:
@@ -219,19 +222,19 @@ class VerifierService:
         """Go on with the kept stream that the board means; it has the tokens before `position`."""
         kept = device.kept.find(message.stream_id, device.epoch)
         assert kept is not None, "it was found just now"
-        device.kept.take(kept)
+        device.kept.hand_over(kept)
         self.metrics.resumed()
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
-        tell = opened_again if isinstance(message, Resume) else opened
+        tell = resumed_message if isinstance(message, Resume) else opened_message
         request = replace(kept.content.request, prompt_ids=kept.prompt_ids)
-        outbox.send(tell(message.channel, request))
+        outbox.send(tell(message.channel, request, kept.content.cached_prefix_tokens or 0))
         missing, finish = kept.output_ids[position:], kept.content.finish
         if missing or finish is not None:
             tokens = pack_token_ids(missing)
             outbox.send(Verdict(message.channel, position, 0, tokens, finish=finish))
         stream = kept.content
         if not isinstance(stream, Stream) or finish is not None:
-            content = ended(stream) if isinstance(stream, Stream) else stream
+            content = summarise(stream) if isinstance(stream, Stream) else stream
             self._keep(device, address, content)  # the answer may be lost once more
             outbox.stream_ended(message.channel)
             return None
@@ -246,22 +249,22 @@ class VerifierService:
         now = asyncio.get_running_loop().time()
         expires_at = now + self.limits.grace_seconds
         kept = KeptStream(address.stream_id, address.epoch, expires_at, content)
-        self._let_go(device.kept.keep(kept))
+        self._discard_parked(device.kept.keep(kept))
         if device.expiry is None:
             self._await_expiry(device)
 
     def _expire(self, device: Device) -> None:
-        self._let_go(device.kept.expire(asyncio.get_running_loop().time()))
+        self._discard_parked(device.kept.discard_expired(asyncio.get_running_loop().time()))
         self._await_expiry(device)
 
     def _await_expiry(self, device: Device) -> None:
-        """Let go of the next kept stream when its time is over."""
+        """Discard the next kept stream when its time is over."""
         loop, at = asyncio.get_running_loop(), device.kept.next_expiry
         device.expiry = None if at is None else loop.call_at(at, self._expire, device)
 
-    def _let_go(self, streams: list[Stream]) -> None:
+    def _discard_parked(self, streams: list[Stream]) -> None:
         for stream in streams:
-            self.planner.drop(stream)
+            self.planner.discard(stream)
             self._engine.wake()
 
     def _deliver(self, results: list[StreamResult]) -> None:
@@ -271,7 +274,7 @@ class VerifierService:
             address = self._addresses.get(stream.number)
             if address is None:
                 if result.failure is not None:
-                    self.device(stream.device).kept.forget(stream)
+                    self.device(stream.device).kept.discard_stream(stream)
                 continue
             if result.failure is not None:
                 address.outbox.send(Error(ErrorCode.MODEL, result.failure, address.channel))
@@ -284,9 +287,9 @@ class VerifierService:
                     self._keep_end(stream, address)
 
     def _keep_end(self, stream: Stream, address: _Address) -> None:
-        """Nobody knows whether the last verdict reaches the board."""
+        """Keep an answer: its last verdict may never reach the board."""
         if self.limits.grace_seconds and not self._is_stopping:
-            self._keep(self.device(stream.device), address, ended(stream))
+            self._keep(self.device(stream.device), address, summarise(stream))
 
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)
@@ -296,7 +299,7 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
     """What a board is told about its stream after a round."""
     stream, settled = result.stream, result.settled
     is_open = stream.finish is None
-    # Else the board sends as it drafts, because nobody waits.
+    # Else the board sends as it drafts, because no round waits.
     is_chunked = stream.request.mode == "rejection" or stream.awaited_seconds > 0
     return Verdict(
         channel=channel,
@@ -306,4 +309,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         window=stream.window if is_open else 0,
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,
+        cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
     )

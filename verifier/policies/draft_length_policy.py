@@ -29,7 +29,7 @@ class DraftLengthPolicy(Protocol):
     """Splits the budget of a round over the open streams."""
 
     def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
-        """Return one draft length per stream, in order.
+        """One draft length per stream, in order.
 
         Each is at least 0 and at most the stream's `max_length`; their sum is at most the budget.
         """

@@ -49,7 +49,7 @@ def allocate_arrays(
     max_lengths: IntArray,  # [num_streams]
     budget_tokens: int,
 ) -> IntArray:
-    """Return the exact draft lengths of `GoodspeedPolicy` for streams given as arrays."""
+    """The exact draft lengths of `GoodspeedPolicy` for streams given as arrays."""
     if max_lengths.sum() <= budget_tokens:
         return max_lengths.copy()
     if budget_tokens <= 0:
@@ -63,7 +63,7 @@ def allocate_arrays(
 def _bracket(
     log_rates: FloatArray, log_priorities: FloatArray, max_lengths: IntArray, budget_tokens: int
 ) -> tuple[IntArray, IntArray]:
-    """Return lengths that lie surely below and surely above the optimum, stream by stream."""
+    """Lengths that lie surely below and surely above the optimum, stream by stream."""
     slots_per_unit = -1.0 / log_rates
     offsets = log_priorities * slots_per_unit
     limits = max_lengths.astype(np.float64)
@@ -99,7 +99,7 @@ def _fill(
     possibly: IntArray,
     budget_tokens: int,
 ) -> IntArray:
-    """Return `surely` plus the best of the slots up to `possibly`, as many as the budget has."""
+    """`surely` plus the best of the slots up to `possibly`, as many as the budget has."""
     num_open = budget_tokens - int(surely.sum())
     num_candidates = possibly - surely
     stream_of = np.repeat(np.arange(len(surely)), num_candidates)

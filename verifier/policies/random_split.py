@@ -25,7 +25,7 @@ class RandomPolicy:
         """See `DraftLengthPolicy`; moves the generator on."""
         num_streams = len(streams)
         # Stars and bars: N bars among C + N places; the tokens before bar i are stream i's, those
-        # after the last bar are nobody's.
+        # after the last bar are no stream's.
         num_places = max(budget_tokens, 0) + num_streams
         bars = np.sort(self._generator.choice(num_places, size=num_streams, replace=False))
         drawn_lengths = (np.diff(bars, prepend=-1) - 1).tolist()

@@ -1,16 +1,16 @@
 """Which streams have a place in the cache, and which wait for one.
 
 A stream starts with room for its tokens and a modest part of its output, and raises that as it
-grows.  When it cannot, the stream that was admitted last loses its place: it goes to the front of
+grows. When it cannot, the stream that was admitted last loses its place: it goes to the front of
 the queue, keeps all that it is, and reads its tokens anew when there is room again.
 
 A stream whose board is gone is parked: it keeps its blocks for the time being, and loses them
-before anybody waits for room.  Back from there it stands behind all who were admitted meanwhile.
+before anybody waits for room. Back from there it stands behind all who were admitted meanwhile.
 
-Every stream comes to its end.  The one that was admitted first never loses its place: only the last
-one does, and alone it has the whole cache, in which it fits (`add` refuses others).  So it gets on
-and ends; then the next one is the first.  A stream that waits is admitted at the latest when all
-before it have ended, and nobody overtakes it.
+Every stream comes to its end. The one that was admitted first never loses its place: only the last
+one does, and alone it has the whole cache, in which it fits (`add` refuses others). So it gets on
+and ends; then the next one is the first. A stream that waits is admitted at the latest when all
+before it have ended, and no stream overtakes it.
 
 This module must never decide what a round holds.
 """
@@ -23,6 +23,7 @@ from typing import Literal
 from shared.errors import OutOfCache, RequestRefused
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.prefix_names import following_names, root_name
+from verifier.streams.place import Move, Place
 from verifier.streams.stream import Stream
 
 PrefixSharing = Literal["off", "device", "all"]
@@ -37,7 +38,7 @@ class Admission:
         self.blocks = blocks
         self.streams: dict[int, Stream] = {}  # admitted, in that order
         self.queue: dict[int, Stream] = {}  # waiting for room, those who had a place before first
-        self.parked: dict[int, Stream] = {}  # that nobody asks for now, the longest parked first
+        self.parked: dict[int, Stream] = {}  # that no board asks for now, the longest parked first
         self.num_preemptions = 0
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
@@ -56,11 +57,17 @@ class Admission:
             raise RequestRefused(
                 f"{stream.most_tokens} tokens exceed the cache of {capacity}", "max_tokens"
             )
+        stream.move(Move.ADD)
         self._names[stream.number] = [root_name(self._owner(stream))]
         self.queue[stream.number] = stream
 
-    def remove(self, number: int, *, is_reusable: bool = True) -> None:
-        """Forget a stream; not `is_reusable`: nobody may start with what it has read."""
+    def discard(self, stream: Stream, *, is_reusable: bool = True) -> None:
+        """Hold nothing more for a stream that is gone, if anything was held.
+
+        Not `is_reusable`: no other stream may start with what it has read.
+        """
+        assert stream.place is Place.GONE, "only a stream that is gone loses everything"
+        number = stream.number
         self._names.pop(number, None)
         self.queue.pop(number, None)
         self.streams.pop(number, None)
@@ -68,27 +75,28 @@ class Admission:
         if self.blocks.holds(number):
             self.blocks.release(number, is_reusable=is_reusable)
 
-    def park(self, number: int) -> None:
-        """Leave an open stream out; its blocks stay its own until somebody needs them."""
-        stream = self.streams.pop(number, None) or self.queue.pop(number, None)
-        assert stream is not None, "only an open stream can be parked"
-        self.parked[number] = stream
+    def park(self, stream: Stream) -> None:
+        """Leave a stream out that is parked; its blocks stay its own until another needs them."""
+        assert stream.place is Place.PARKED
+        in_one = self.streams if stream.number in self.streams else self.queue
+        self.parked[stream.number] = in_one.pop(stream.number)
 
     def unpark(self, stream: Stream, round_number: int) -> None:
         """Give a parked stream its place back, or a place in the queue if its blocks are gone."""
+        keeps_blocks = self.blocks.holds(stream.number)
+        stream.move(Move.UNPARK if keeps_blocks else Move.REQUEUE)
         del self.parked[stream.number]
-        if self.blocks.holds(stream.number):
+        if keeps_blocks:
             self.streams[stream.number] = stream
             stream.served_round = round_number
         else:
-            stream.is_preempted = False
             self.queue[stream.number] = stream
 
     def open_streams(self) -> Iterator[Stream]:
         """All streams that were admitted once."""
         yield from self.streams.values()
         for stream in self.queue.values():
-            if not stream.is_preempted:
+            if stream.place is not Place.PREEMPTED:
                 return  # these are first in the queue
             yield stream
 
@@ -101,7 +109,7 @@ class Admission:
                 return
             del self.queue[number]
             self.streams[number] = stream
-            stream.is_preempted = False
+            stream.move(Move.ADMIT)
             stream.served_round = round_number  # behind all who wait for a turn already
 
     def secure(self, candidates: Sequence[Stream]) -> list[Stream]:
@@ -120,8 +128,6 @@ class Admission:
         num_full = stream.num_cached_tokens // self.blocks.block_tokens
         if num_full > self.blocks.num_named_blocks(stream.number):
             self.blocks.share(stream.number, self._block_names(stream, num_full))
-
-    # --- private -------------------------------------------------------------------------------
 
     def _owner(self, stream: Stream) -> str:
         """Who may begin with the stream's blocks: every stream of the same owner.
@@ -144,13 +150,13 @@ class Admission:
         shared = self.blocks.find(self._block_names(stream, num_full), num_tokens)
         if not self._is_reserved(stream, num_tokens, shared):
             return False
-        stream.num_cached_tokens = len(shared) * self.blocks.block_tokens
+        stream.start_from_cache(len(shared) * self.blocks.block_tokens)
         self.num_prefix_query_tokens += stream.num_tokens
         self.num_prefix_hit_tokens += stream.num_cached_tokens
         return True
 
     def _make_room(self, stream: Stream) -> None:
-        """Raise the stream's reservation; drafts take nobody's place, the target's tokens do."""
+        """Raise the stream's reservation; drafts take no stream's place, the target's tokens do."""
         num_reserved = self.blocks.num_reserved_tokens(stream.number)
         if stream.num_tokens + len(stream.path.live) <= num_reserved:
             return
@@ -167,7 +173,7 @@ class Admission:
         del self.streams[stream.number]
         self.blocks.release(stream.number)
         stream.num_cached_tokens = 0
-        stream.is_preempted = True
+        stream.move(Move.PREEMPT)
         self.queue = {stream.number: stream, **self.queue}
         self.num_preemptions += 1
 

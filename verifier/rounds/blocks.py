@@ -1,12 +1,12 @@
 """Which blocks of the key/value cache belong to which stream, and what the free ones still hold.
 
-A stream reserves blocks before it writes to them.  A full block whose tokens are committed and read
+A stream reserves blocks before it writes to them. A full block whose tokens are committed and read
 gets a name; who starts with the same tokens may hold it too, also after its stream has ended, until
-somebody takes it for something else.  Named blocks are never written again (drafts, which may be
+another takes it for something else. Named blocks are never written again (drafts, which may be
 rolled back, lie behind them), so nothing is ever copied on write.
 
 A table is one run of neighbouring blocks where possible: attention on a CPU reads such a table as a
-slice of the cache, without copying.  This module must never see a tensor or a token.
+slice of the cache, without copying. This module must never see a tensor or a token.
 """
 
 from __future__ import annotations
@@ -58,12 +58,6 @@ class BlockPool:
         """Blocks that no stream has reserved; some may still hold what another can use."""
         return self._num_free
 
-    @property
-    def num_used_blocks(self) -> int:
-        """Blocks that hold tokens of a stream."""
-        tables = self._tables.values()
-        return len({b for t in tables for b in t.blocks[: self._num_blocks_for(t.num_tokens)]})
-
     def holds(self, stream: int) -> bool:
         """Whether the stream has a place."""
         return stream in self._tables
@@ -79,7 +73,7 @@ class BlockPool:
     def find(self, names: Sequence[bytes], num_tokens: int) -> tuple[int, ...]:
         """Blocks with which a stream that needs `num_tokens` should start instead of reading.
 
-        `names` are those of its first blocks.  Few blocks that would split its table are left out.
+        `names` are those of its first blocks. Few blocks that would split its table are left out.
         """
         found: list[int] = []
         for name in names:
@@ -102,7 +96,7 @@ class BlockPool:
     ) -> None:
         """Guarantee blocks for `num_tokens` tokens of a stream; again with more to raise it.
 
-        A new stream starts with the `shared` blocks that `find` gave.  As long as there are others,
+        A new stream starts with the `shared` blocks that `find` gave. As long as there are others,
         the blocks behind are left free for it, up to `room_tokens` tokens in all.
 
         Raises:
@@ -156,7 +150,7 @@ class BlockPool:
     def share(self, stream: int, names: Sequence[bytes]) -> None:
         """Let others start with the stream's first blocks, which are full and will not change.
 
-        `names` are those of all of them, from the first one on.  Where another block has the name
+        `names` are those of all of them, from the first one on. Where another block has the name
         already, that one stays the one that is found.
         """
         table = self._tables[stream]
@@ -170,7 +164,7 @@ class BlockPool:
     def release(self, stream: int, *, is_reusable: bool = True) -> None:
         """The stream lost its place: its blocks are free again, those with names can be found.
 
-        Not `is_reusable`: what they hold may be wrong, so nobody else may start with it.
+        Not `is_reusable`: what they hold may be wrong, so no other stream may start with it.
         """
         blocks = self._tables.pop(stream).blocks
         if not is_reusable:
@@ -203,8 +197,6 @@ class BlockPool:
         for block in range(self.num_blocks):
             is_named = block in self._name_of
             assert num_holders[block] or (self._costs[block] > KEPT) == is_named
-
-    # --- private -------------------------------------------------------------------------------
 
     def _num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_tokens)

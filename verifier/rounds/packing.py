@@ -30,7 +30,7 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 def pack(streams: Iterable[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
-    """First come, first served: everybody's next tokens, prompts in chunks; then the drafts."""
+    """First come, first served: each stream's next tokens, prompts in chunks; then the drafts."""
     parts = _parts(streams, room)
     tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
     drafts_left = room.num_drafts - sum(part.num_owed for part in parts)
@@ -41,7 +41,7 @@ def pack(streams: Iterable[Stream], room: RoundRoom, blocks: BlockPool) -> list[
 def _draft_shares(parts: list[_Part], num_left: int) -> list[int]:
     """How many drafts of each are tested beyond those that it is owed.
 
-    First everybody's own length, or a few boards that are far ahead would use the budget up, where
+    First each board's own length, or a few boards that are far ahead would use the budget up, where
     the first tokens of the others are worth more than their last ones; then the rest.
     """
     live = [_num_testable(part) - part.num_owed for part in parts]

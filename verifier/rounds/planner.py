@@ -1,6 +1,6 @@
 """The round planner: which streams take part in the next forward pass, and what it did for them.
 
-Pure: `now` is an argument, the target is somebody else's. The verifier's engine loop, the tests and
+Pure: `now` is an argument, the target is the caller's. The verifier's engine loop, the tests and
 the simulator drive the same object: `start_round`, run it, `finish_round`, again. `follow_up` holds
 what the next round need not wait for; call it while that runs.
 """
@@ -15,6 +15,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftLengthPolicy
 from verifier.rounds.admission import Admission, PrefixSharing
 from verifier.rounds.blocks import BlockPool
+from verifier.rounds.lessons import Lessons
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.prefill import PrefillLimits, prompt_tokens
 from verifier.scheduling.schedule import (
@@ -24,7 +25,7 @@ from verifier.scheduling.schedule import (
     grant_draft,
     plan_drafts,
 )
-from verifier.streams.estimates import GoodputEstimate
+from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.stream import Settled, Stream
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
 
@@ -57,16 +58,6 @@ class StreamResult(msgspec.Struct, frozen=True):
         return cls(stream, Settled(stream.position, 0, (), 0), failure)
 
 
-class _Lesson(msgspec.Struct, frozen=True):
-    """What a round teaches, kept until there is time to learn it."""
-
-    num_round_tokens: int
-    num_context_tokens: int
-    round_seconds: float
-    goodputs: list[GoodputEstimate]  # of all open streams, with or without a part in the round
-    num_tokens: list[tuple[GoodputEstimate, int]]  # that its streams got
-
-
 class RoundPlanner:
     """Plans rounds over the open streams and settles them."""
 
@@ -89,13 +80,9 @@ class RoundPlanner:
         self.num_draft_timeouts = 0
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
-        self._lesson: _Lesson | None = None  # of the latest round, not yet learned
-        self._running: frozenset[int] = frozenset()
-        self._dropped: set[int] = set()  # to be released when the running round ends
-        self._parking: set[int] = set()  # to be parked then
+        self._lessons = Lessons(curve)
+        self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
-
-    # --- streams come and go -------------------------------------------------------------------
 
     @property
     def streams(self) -> dict[int, Stream]:
@@ -123,36 +110,33 @@ class RoundPlanner:
         self.admission.add(stream)
 
     def cancel(self, stream: Stream) -> StreamResult | None:
-        """End a stream; its result, or None when it comes with the end of the running round."""
+        """End a stream with a result; None: that comes with the end of the running round."""
         stream.is_cancelled = True
-        if stream.number in self._running:
+        if stream.place in IN_ROUND:
             return None
         stream.end("cancelled")
-        self._remove(stream.number)
+        stream.move(Move.END)
+        self._release(stream)
         return StreamResult.ended(stream)
 
-    def drop(self, stream: Stream) -> None:
-        """Forget a stream without a result (its connection is gone)."""
-        if stream.number in self._running:
-            self._dropped.add(stream.number)
-        else:
-            self._remove(stream.number)
+    def discard(self, stream: Stream) -> None:
+        """End a stream without a result."""
+        stream.move(Move.DISCARD)
+        if stream.place is Place.GONE:
+            self._release(stream)
 
     def park(self, stream: Stream) -> None:
-        """Run no more rounds for a stream, but keep its place as long as nobody else needs it."""
-        if stream.number in self._running:
-            self._parking.add(stream.number)
-        else:
-            self._park(stream.number)
+        """Run no more rounds for a stream, but keep its place as long as no other needs it."""
+        stream.move(Move.PARK)
+        if stream.place is Place.PARKED:
+            self._park(stream)
 
     def unpark(self, stream: Stream) -> None:
         """Go on with a parked stream."""
-        if stream.number in self._parking:
-            self._parking.discard(stream.number)
+        if stream.place is Place.PARKING:
+            stream.move(Move.UNPARK)
         else:
             self.admission.unpark(stream, self._num_rounds)
-
-    # --- one round -----------------------------------------------------------------------------
 
     def start_round(self, now: float) -> Round | None:
         """The next round, or None while no stream has work."""
@@ -167,10 +151,10 @@ class RoundPlanner:
         items = pack(candidates, self._room(candidates), self.blocks)
         if not items:
             return None
-        self._running = frozenset(item.stream for item in items)
+        self._running = tuple([self.streams[item.stream] for item in items])
+        _move_all(self._running, Move.START_ROUND)
         self._num_rounds += 1
-        for item in items:
-            stream = self.streams[item.stream]
+        for item, stream in zip(items, self._running, strict=True):
             stream.served_round = self._num_rounds
             if item.draft_check is not None and item.draft_check.draft_token_ids:
                 stream.tested_round = self._num_rounds
@@ -180,15 +164,17 @@ class RoundPlanner:
         self, round_: Round, outcome: RoundOutcome, round_seconds: float, now: float
     ) -> list[StreamResult]:
         """Commit what the target decided and grant the next drafts."""
-        self._learn()
-        self._running = frozenset()
+        self._lessons.learn()
+        running, self._running = self._running, ()
+        _move_all(running, Move.FINISH_ROUND)
         pairs = zip(round_.items, outcome.items, strict=True)
         settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]
-        self._dropped.clear()
-        self._lesson = self._lesson_of(round_, results, round_seconds)
+        parts = [(result.stream, result.settled) for result in results]
+        open_streams = self.admission.open_streams()
+        self._lessons.keep(round_, open_streams, parts, round_seconds, now)
         self._release_finished(results)
-        self._park_all()
+        self._park_all(running)
         self._grant(results, now)
         return results
 
@@ -198,22 +184,20 @@ class RoundPlanner:
         Call it when the next round runs, or when there is none. Without it `finish_round` does the
         same, and the round after it waits for that.
         """
-        self._learn()
+        self._lessons.learn()
         if self._running:
             self._next_plan = self._plan(now)
 
     def abandon_round(self) -> list[StreamResult]:
         """The target failed: every stream of the running round ends with an error."""
-        numbers, self._running = self._running, frozenset()
+        running, self._running = self._running, ()
         results = []
-        for number in numbers:
-            stream = self.streams[number]
+        for stream in running:
             stream.end("cancelled")
-            if number not in self._dropped:
+            if stream.place is not Place.DISCARDING:
                 results.append(StreamResult.ended(stream, "the target model failed"))
-            self._remove(number, is_reusable=False)
-        self._dropped.clear()
-        self._parking.clear()
+            stream.move(Move.END)
+            self._release(stream, is_reusable=False)
         return results
 
     def next_deadline(self) -> float | None:
@@ -221,8 +205,6 @@ class RoundPlanner:
         ends = [self._deadline(s) for s in self.streams.values() if _owes(s)]
         ends += [u for s in self.streams.values() if (u := s.sits_out_until) is not None]
         return min(ends, default=None)
-
-    # --- private -------------------------------------------------------------------------------
 
     def _waits(self, stream: Stream, now: float) -> bool:
         until = stream.sits_out_until
@@ -271,8 +253,8 @@ class RoundPlanner:
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
         stream = self.streams[item.stream]
-        if item.stream in self._dropped:
-            self._remove(item.stream)
+        if stream.place is Place.GONE:  # discarded meanwhile
+            self._release(stream)
             return None
         if outcome is not None and outcome.failure is not None:
             stream.end("cancelled")
@@ -290,40 +272,11 @@ class RoundPlanner:
             return StreamResult(stream, settled)
         return StreamResult.ended(stream) if stream.is_cancelled else None
 
-    def _lesson_of(
-        self, round_: Round, results: Sequence[StreamResult], round_seconds: float
-    ) -> _Lesson:
-        goodputs = [s.device_estimates.goodput for s in self.admission.open_streams()]
-        return _Lesson(
-            num_round_tokens=round_.num_tokens,
-            num_context_tokens=round_.context_tokens,
-            round_seconds=round_seconds,
-            goodputs=goodputs,
-            num_tokens=[
-                (
-                    result.stream.device_estimates.goodput,
-                    result.settled.num_accepted + len(result.settled.own_token_ids),
-                )
-                for result in results
-            ],
-        )
-
-    def _learn(self) -> None:
-        """Every device with an open stream learns from every round; 0 tokens without a part."""
-        lesson, self._lesson = self._lesson, None
-        if lesson is None:
-            return
-        self.curve.observe(lesson.num_round_tokens, lesson.num_context_tokens, lesson.round_seconds)
-        tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
-        for goodput, num_tokens in lesson.num_tokens:
-            tokens[goodput] += num_tokens
-        for goodput, num_tokens in tokens.items():
-            goodput.observe_round(num_tokens)
-
     def _release_finished(self, results: list[StreamResult]) -> None:
         for result in results:
             if result.stream.finish is not None:
-                self._remove(result.stream.number, is_reusable=result.failure is None)
+                result.stream.move(Move.END)
+                self._release(result.stream, is_reusable=result.failure is None)
             else:
                 self.blocks.shrink(result.stream.number, result.stream.num_cached_tokens)
 
@@ -337,7 +290,7 @@ class RoundPlanner:
     def _grant(self, results: Sequence[StreamResult], now: float) -> None:
         plan, self._next_plan = self._next_plan, None
         if plan is None:
-            self._learn()
+            self._lessons.learn()
             plan = self._plan(now)
         streams = [r.stream for r in results if r.stream.number in self.streams]
         newcomers = [s for s in streams if s.can_draft and s.number not in plan.streams]
@@ -348,17 +301,33 @@ class RoundPlanner:
             grant = grant_draft(stream, plan, self.settings.schedule)
             stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
 
-    def _park_all(self) -> None:
+    def _park_all(self, streams: Sequence[Stream]) -> None:
         """Park the streams whose boards were lost during the round, those that go on."""
-        for number in self._parking & self.streams.keys():
-            self._park(number)
-        self._parking.clear()
+        for stream in streams:
+            if stream.place is Place.PARKED:
+                self._park(stream)
 
-    def _park(self, number: int) -> None:
-        self.admission.park(number)
+    def _park(self, stream: Stream) -> None:
+        self.admission.park(stream)
+        self._forget_pace()
 
-    def _remove(self, number: int, *, is_reusable: bool = True) -> None:
-        self.admission.remove(number, is_reusable=is_reusable)
+    def _release(self, stream: Stream, *, is_reusable: bool = True) -> None:
+        self.admission.discard(stream, is_reusable=is_reusable)
+        self._forget_pace()
+
+    def _forget_pace(self) -> None:
+        if next(self.admission.open_streams(), None) is None:
+            self._lessons.forget_pace()
+
+
+def _move_all(streams: Sequence[Stream], move: Move) -> None:
+    """`Stream.move` for all streams of a round, in a fifth of its time."""
+    following: dict[Place, Place] = {}
+    for stream in streams:
+        place = stream.place
+        if place not in following:
+            following[place] = next_place(place, move)
+        stream.place = following[place]
 
 
 def _owes(stream: Stream) -> bool:

@@ -18,7 +18,7 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that bound the prompt tokens of a round."""
 
     chunk_tokens: int
-    """At most, whoever is there."""
+    """At most, whatever streams are there."""
     least_tokens: int
     """At least, so that a prompt gets on; less only if `chunk_tokens` is less."""
     slowdown_limit: float
@@ -28,7 +28,7 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
 def prompt_tokens(
     streams: Sequence[Stream], num_drafts: int, curve: CostCurve, limits: PrefillLimits
 ) -> int:
-    """Return how many prompt tokens the next round of these streams may hold, in their order.
+    """How many prompt tokens the next round of these streams may hold, in their order.
 
     T(with prompts) <= (1 + slowdown_limit) * T(without), T without being the round of all that are
     past their prompts, with their drafts: `num_drafts` at most.

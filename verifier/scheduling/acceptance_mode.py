@@ -1,10 +1,10 @@
 """Which way to accept drafts where the request leaves it open: decided by what was measured.
 
 `rejection` accepts a little more of a draft, and makes the stream wait for it; `coupled` never
-has to wait.  In a grid of 81 worlds in virtual time (tests.benchmarks.simulate_modes: rounds of 20,
+has to wait. In a grid of 81 worlds in virtual time (tests.benchmarks.simulate_modes: rounds of 20,
 60 and 150 ms, boards of 33 to 333 tokens/s, round trips of 0 to 100 ms, three draft models) coupled
 is mostly ahead wherever a board needs more than half a round to answer, and rejection wherever it
-needs less.  This module must never keep state.
+needs less. This module must never keep state.
 """
 
 from __future__ import annotations

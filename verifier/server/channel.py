@@ -19,11 +19,11 @@ class Channel:
         self.stream: Stream | None = None
         self.opening: asyncio.Task[None] | None = None
 
-    def drop(self, service: VerifierService) -> None:
-        """Forget the stream."""
+    def discard(self, service: VerifierService) -> None:
+        """End the stream without a last verdict."""
         self._stop_opening()
         if self.stream is not None:
-            service.drop(self.stream)
+            service.discard(self.stream)
 
     def park(self, service: VerifierService) -> None:
         """Keep the stream for its device to come back to it; one that is not open yet is not."""

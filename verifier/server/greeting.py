@@ -1,6 +1,6 @@
 """Whether an agent may join: its protocol version and its vocabulary must be the verifier's.
 
-Pure.  This module must never let a draft model in that means other tokens by the same ids.
+Pure. This module must never let a draft model in that means other tokens by the same ids.
 """
 
 from __future__ import annotations
@@ -33,4 +33,7 @@ def check_hello(hello: Hello, fingerprint: bytes, tokenizer: Tokenizer, target_m
     )
     if difference is not None:
         sentence = f"draft model {hello.draft_model} has another vocabulary than {target_model}"
+        num_tokens = len(tokenizer.token_bytes)
+        if hello.vocab_size != num_tokens:
+            sentence += f" ({hello.vocab_size} tokens, {num_tokens} there)"
         raise ConnectionRefused(Error(ErrorCode.VOCABULARY, sentence, difference=difference))

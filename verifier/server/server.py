@@ -73,7 +73,7 @@ class VerifierServer:
         self._rounds: asyncio.Task[None] | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve boards and others on listening sockets, which `stop` closes; start rounds."""
+        """Serve connections to listening sockets, which `stop` closes; start rounds."""
         app = web.Application(client_max_size=64 * 1024, middlewares=[in_hand()])
         app.router.add_get(HEALTH_PATH, self._health)
         app.router.add_get("/metrics", self._metrics)

@@ -1,11 +1,10 @@
-"""How often draft tokens survive: a smoothed rate, and a histogram by position in the draft.
+"""How often draft tokens survive: a smoothed rate.
 
 This module must never know why a draft was made.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 # A rate of 0 would never draft again and a rate of 1 would take the whole budget.
@@ -19,52 +18,14 @@ INITIAL_ACCEPTANCE_RATE = 0.6
 ACCEPTANCE_SMOOTHING = 0.1
 # The first guess counts like two tested positions, so that a handful of real ones outweigh it.
 PRIOR_POSITIONS = 2.0
-# The longest draft that has its own bar in the acceptance histogram.
-MAX_COUNTED_POSITIONS = 64
 
 
 def warm_step(smoothing: float, num_observed: int) -> float:
-    """Return the weight of the next sample: that of a plain mean until the smoothing takes over.
+    """The weight of the next sample: that of a plain mean until the smoothing takes over.
 
     The first guess counts as one sample; so a new device is known after a few rounds.
     """
     return max(smoothing, 1.0 / (num_observed + 2))
-
-
-class PositionCounts:
-    """How often each position of a draft was reached, and accepted (position 0 is the first).
-
-    Positions from `MAX_COUNTED_POSITIONS` on are left out.
-    """
-
-    __slots__ = ("_num_drafts",)
-
-    def __init__(self) -> None:
-        # By tokens accepted and rejected: every stream counts in every round, and few ever ask.
-        self._num_drafts: Counter[tuple[int, int]] = Counter()
-
-    def observe(self, num_accepted: int, num_rejected: int) -> None:
-        """Count one draft with its accepted tokens and its rejected one (0 or 1)."""
-        self._num_drafts[num_accepted, num_rejected] += 1
-
-    @property
-    def reached(self) -> list[int]:
-        """Drafts that came to each position, up to the last one that any of them came to."""
-        drafts = self._num_drafts.items()
-        longest = max((sum(end) for end in self._num_drafts), default=0)
-        return [
-            sum(count for end, count in drafts if sum(end) > position)
-            for position in range(min(longest, MAX_COUNTED_POSITIONS))
-        ]
-
-    @property
-    def accepted(self) -> list[int]:
-        """Drafts whose token at each position was accepted; as many positions as in `reached`."""
-        drafts = self._num_drafts.items()
-        return [
-            sum(count for (num_accepted, _), count in drafts if num_accepted > position)
-            for position in range(len(self.reached))
-        ]
 
 
 class AcceptanceEstimate:
@@ -74,14 +35,7 @@ class AcceptanceEstimate:
     move the same rate, so that one device may serve both kinds of stream.
     """
 
-    __slots__ = (
-        "_num_drafts",
-        "_num_positions",
-        "_rate",
-        "_smoothing",
-        "num_observed",
-        "positions",
-    )
+    __slots__ = ("_num_drafts", "_num_positions", "_rate", "_smoothing")
 
     def __init__(
         self,
@@ -92,9 +46,6 @@ class AcceptanceEstimate:
         self._smoothing = smoothing
         self._num_drafts = 0
         self._num_positions = PRIOR_POSITIONS  # exponentially forgotten
-        self.num_observed = 0
-        """Tested positions so far, those of the device included; few mean caution."""
-        self.positions = PositionCounts()
 
     @property
     def rate(self) -> float:
@@ -104,17 +55,14 @@ class AcceptanceEstimate:
     def observe_probs(self, accept_probs: Sequence[float]) -> None:
         """Take in min(1, target/draft) of *all* drafted positions, later than a rejection too.
 
-        GoodSpeed equation 3; an empty draft says nothing. The histogram needs the verdict:
-        report that with `positions.observe`.
+        GoodSpeed equation 3; an empty draft says nothing.
         """
-        num_probs = len(accept_probs)
-        if num_probs == 0:
+        if not accept_probs:
             return
-        mean = sum(accept_probs) / num_probs
+        mean = sum(accept_probs) / len(accept_probs)
         assert 0.0 <= mean <= 1.0, f"mean acceptance of {mean} is outside [0, 1]"
         self._rate += warm_step(self._smoothing, self._num_drafts) * (mean - self._rate)
         self._num_drafts += 1
-        self.num_observed += num_probs
 
     def observe_counts(self, num_accepted: int, num_rejected: int) -> None:
         """Take in one draft's accepted tokens and its rejected one (0 or 1), older ones fading.
@@ -128,13 +76,10 @@ class AcceptanceEstimate:
         self._rate = (self._rate * remembered + num_accepted) / (remembered + num_reached)
         self._num_positions = remembered + num_reached
         self._num_drafts += 1
-        self.num_observed += num_reached
-        self.positions.observe(num_accepted, num_rejected)
 
     def continued(self) -> AcceptanceEstimate:
-        """Return an estimate that goes on from here with an empty histogram."""
+        """An estimate that goes on from here."""
         successor = AcceptanceEstimate(self._rate, self._smoothing)
         successor._num_drafts = self._num_drafts
         successor._num_positions = self._num_positions
-        successor.num_observed = self.num_observed
         return successor

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
+from verifier.streams.position_counts import PositionCounts
 from verifier.streams.window_counts import WindowCounts
 
 # GoodSpeed's beta = 0.5 is noisy: over 40 random fleets 0.05-0.2 gained 3.5 % over equal
@@ -30,13 +31,14 @@ MIN_TOKENS_PER_ROUND = 0.01
 
 
 class GoodputEstimate:
-    """Smoothed output tokens per round (GoodSpeed equation 4, X)."""
+    """Smoothed output tokens per round (GoodSpeed equation 4, X) and per second."""
 
-    __slots__ = ("_num_rounds", "_smoothing", "_tokens_per_round")
+    __slots__ = ("_num_rounds", "_round_seconds", "_smoothing", "_tokens_per_round")
 
     def __init__(self, smoothing: float = GOODPUT_SMOOTHING) -> None:
         self._smoothing = smoothing
         self._tokens_per_round = INITIAL_TOKENS_PER_ROUND
+        self._round_seconds = 0.0
         self._num_rounds = 0
 
     @property
@@ -44,13 +46,24 @@ class GoodputEstimate:
         """Tokens per round, at least 0.01 so that one may divide by it."""
         return max(self._tokens_per_round, MIN_TOKENS_PER_ROUND)
 
-    def observe_round(self, num_tokens: int) -> None:
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens per second, or `None` before the first round."""
+        if self._round_seconds == 0.0:
+            return None
+        # A ratio of means: the mean of ratios would count short rounds too much.
+        return self._tokens_per_round / self._round_seconds
+
+    def observe_round(self, num_tokens: int, elapsed_seconds: float) -> None:
         """Take in one round of the verifier: 0 tokens if the device had no part in it.
 
-        Rounds while a device has no open stream are not reported at all.
+        `elapsed_seconds` runs from the round before, so waiting counts. Rounds while a device
+        has no open stream are not reported at all.
         """
         step = warm_step(self._smoothing, self._num_rounds)
         self._tokens_per_round += step * (num_tokens - self._tokens_per_round)
+        seconds_step = step if self._num_rounds else 1.0
+        self._round_seconds += seconds_step * (elapsed_seconds - self._round_seconds)
         self._num_rounds += 1
 
 
@@ -94,7 +107,7 @@ class SpeedEstimate:
         self.observe_round_trip(max(seconds - drafting_seconds, 0.0))
 
     def observe_delay(self) -> None:
-        """A draft that somebody waited for did not come in time."""
+        """A draft that a stream waited for did not come in time."""
         self.punctuality = self._smoothed(self.punctuality, 0.0)
 
     def observe_round_trip(self, seconds: float) -> None:
@@ -121,7 +134,8 @@ class DeviceEstimates:
     goodput: GoodputEstimate = field(default_factory=GoodputEstimate)
     speed: SpeedEstimate = field(default_factory=SpeedEstimate)
     windows: WindowCounts = field(default_factory=WindowCounts)
+    positions: PositionCounts = field(default_factory=PositionCounts)
 
     def open_stream(self) -> StreamEstimates:
-        """Return estimates for a new stream that start from what the device has shown so far."""
+        """Estimates for a new stream that start from what the device has shown so far."""
         return StreamEstimates(self.acceptance.continued(), self.speed)

@@ -1,8 +1,8 @@
 """What is kept of one device's streams for a while: after their connection, or after their end.
 
 A link may break at any byte: the board comes back for its open streams, and for the last verdict of
-those that have ended, which it may never have heard.  This module must never read a clock; it hands
-open streams back when their time is over, and its owner lets go of them.
+those that have ended, which it may never have heard. This module must never read a clock; it hands
+open streams back when it keeps them no more, and its owner discards them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class EndedStream(msgspec.Struct, frozen=True):
     prompt: bytes  # packed ids
     output: bytes
     finish: Finish
+    cached_prefix_tokens: int | None
 
 
 class KeptStream(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class KeptStream(msgspec.Struct, frozen=True):
         return self.output_ids[: len(committed)] == tuple(committed)
 
 
-def ended(stream: Stream) -> EndedStream:
+def summarise(stream: Stream) -> EndedStream:
     """What to keep of a stream that has ended."""
     assert stream.finish is not None, "the stream goes on"
     return EndedStream(
@@ -69,6 +70,7 @@ def ended(stream: Stream) -> EndedStream:
         prompt=pack_token_ids(stream.request.prompt_ids),
         output=pack_token_ids(stream.output_ids),
         finish=stream.finish,
+        cached_prefix_tokens=stream.cached_prefix_tokens,
     )
 
 
@@ -99,11 +101,11 @@ class KeptStreams:
 
         Who has ended makes room first, then who is kept for longest.
         """
-        gone = self.release(kept.stream_id)
+        gone = self.discard(kept.stream_id)
         self._kept[kept.stream_id] = kept
         if len(self._kept) > self._most:
             ids = (id_ for id_, other in self._kept.items() if not other.is_open)
-            gone += self.release(next(ids, next(iter(self._kept))))
+            gone += self.discard(next(ids, next(iter(self._kept))))
         return gone
 
     def find(self, stream_id: int, epoch: int) -> KeptStream | None:
@@ -111,27 +113,27 @@ class KeptStreams:
         kept = self._kept.get(stream_id)
         return kept if kept is not None and kept.epoch < epoch else None
 
-    def take(self, kept: KeptStream) -> None:
-        """Somebody else has the stream from now on."""
+    def hand_over(self, kept: KeptStream) -> None:
+        """A connection has the stream from now on."""
         del self._kept[kept.stream_id]
 
-    def forget(self, stream: Stream) -> None:
-        """The stream cannot go on, and there is nothing to be told of it."""
+    def discard_stream(self, stream: Stream) -> None:
+        """Keep an open stream no more that cannot go on, and of which there is nothing to tell."""
         self._kept = {id_: kept for id_, kept in self._kept.items() if kept.content is not stream}
 
-    def release(self, stream_id: int) -> list[Stream]:
+    def discard(self, stream_id: int) -> list[Stream]:
         """Keep the stream of this name no more, if there is one."""
         kept = self._kept.pop(stream_id, None)
         return [] if kept is None else _open_streams([kept])
 
-    def expire(self, now: float) -> list[Stream]:
+    def discard_expired(self, now: float) -> list[Stream]:
         """Keep no more whose time is over."""
         over = [kept for kept in self._kept.values() if kept.expires_at <= now]
         for kept in over:
             del self._kept[kept.stream_id]
         return _open_streams(over)
 
-    def clear(self) -> list[Stream]:
+    def discard_all(self) -> list[Stream]:
         """Keep nothing more."""
         kept, self._kept = self._kept, {}
         return _open_streams(list(kept.values()))

@@ -31,7 +31,7 @@ class ProbeClock:
         self._pause_seconds = FIRST_PROBE_PAUSE_SECONDS
 
     def probe_length(self, now: float, wait_seconds: float = 0.0) -> int:
-        """Return the length to grant at `now` instead of 0; starts the pause at the first call.
+        """The length to grant at `now` instead of 0; starts the pause at the first call.
 
         `wait_seconds` is what a probe costs a stream that waits for it.
         """

@@ -1,6 +1,6 @@
 """One stream as the verifier knows it: what was committed, what is drafted, what may come next.
 
-The verifier owns the truth: prompt, committed tokens, the end of a stream.  This module must
+The verifier owns the truth: prompt, committed tokens, the end of a stream. This module must
 never read a clock or touch a socket or a model; the planner asks it and tells it.
 """
 
@@ -15,6 +15,7 @@ from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
+from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import DraftCheck, ItemOutcome
@@ -39,15 +40,16 @@ class Stream:
     text: ByteAssembler
     device_estimates: DeviceEstimates
     estimates: StreamEstimates
+    place: Place = Place.NEW
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
+    cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
     path: DraftPath = field(default_factory=DraftPath)
     granted_end: int = 0  # no draft token may lie at or beyond it
     draft_length: int = 0
     window: int = 0
     board_is_ready: bool = False
     is_cancelled: bool = False
-    is_preempted: bool = False  # lost its place in the cache and waits for another
     finish: Finish | None = None
     served_round: int = 0  # the last one that it took part in; the longest unserved goes first
     tested_round: int = 0  # the last one that held drafts of it
@@ -56,6 +58,10 @@ class Stream:
     granted_base: int = -1  # of the path that has a window; -1: none
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
     probe: ProbeClock = field(default_factory=ProbeClock)
+
+    def move(self, move: Move) -> None:
+        """Something happened to it that changes where it stands."""
+        self.place = next_place(self.place, move)
 
     # --- what the board sends ------------------------------------------------------------------
 
@@ -264,6 +270,15 @@ class Stream:
         self.request = replace(self.request, draft_context_tokens=draft_context_tokens)
         return missing
 
+    def start_from_cache(self, num_tokens: int) -> None:
+        """It has a place in the cache, which holds its first `num_tokens` tokens already.
+
+        What it finds when it starts again after a pause is, but for other streams, its own.
+        """
+        self.num_cached_tokens = num_tokens
+        if self.cached_prefix_tokens is None:
+            self.cached_prefix_tokens = min(num_tokens, len(self.request.prompt_ids))
+
     def end(self, reason: FinishReason) -> None:
         """End the stream; what it has stays its text."""
         self.finish = Finish(reason=reason, text_bytes=self.text.num_bytes)
@@ -318,10 +333,10 @@ class Stream:
             return
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_probs(outcome.accept_probs)
-            acceptance.positions.observe(
-                outcome.num_accepted, int(outcome.num_accepted < num_drafted)
-            )
+        num_rejected = int(outcome.num_accepted < num_drafted)
+        self.device_estimates.positions.observe(outcome.num_accepted, num_rejected)
 
     def _observe_counts(self, num_accepted: int, num_rejected: int) -> None:
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_counts(num_accepted, num_rejected)
+        self.device_estimates.positions.observe(num_accepted, num_rejected)

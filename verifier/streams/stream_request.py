@@ -62,20 +62,21 @@ def stream_request(
     )
 
 
-def opened(channel: int, request: StreamRequest) -> Opened:
-    """The answer to an Open."""
+def opened_message(channel: int, request: StreamRequest, cached_prefix_tokens: int = 0) -> Opened:
+    """The answer to an Open; `cached_prefix_tokens` where the stream has started before."""
     return Opened(
         channel=channel,
         prompt=pack_token_ids(request.prompt_ids),
         seed=request.seed,
         acceptance_mode=request.mode,
+        cached_prefix_tokens=cached_prefix_tokens,
     )
 
 
-def opened_again(channel: int, request: StreamRequest) -> Opened:
+def resumed_message(channel: int, request: StreamRequest, cached_prefix_tokens: int) -> Opened:
     """The answer to a Resume: it tells the agent what it had asked for."""
     return msgspec.structs.replace(
-        opened(channel, request),
+        opened_message(channel, request, cached_prefix_tokens),
         sampling=request.sampling,
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,

@@ -18,7 +18,7 @@ class WindowCounts:
     num_hits: int = 0  # those of them that found live tokens
     num_late_tokens: int = 0  # drafted, and struck off: the target had decided their position
     num_dead_tokens: int = 0  # drafted for nothing, behind one that differed
-    hidden_seconds: float = 0.0  # of drafting and travelling, in hits that nobody had waited for
+    hidden_seconds: float = 0.0  # of drafting and travelling, in hits that no round had waited for
 
     def round_settled(
         self, before: DraftPath, after: DraftPath, num_tested: int, hidden_seconds: float

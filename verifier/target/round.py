@@ -65,10 +65,6 @@ class Round(msgspec.Struct, frozen=True):
         return sum(len(item.token_ids) for item in self.items)
 
     @property
-    def num_draft_tokens(self) -> int:
-        return sum(len(item.draft_check.draft_token_ids) for item in self.items if item.draft_check)
-
-    @property
     def context_tokens(self) -> int:
         return sum(item.context_tokens for item in self.items)
 

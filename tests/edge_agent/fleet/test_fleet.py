@@ -85,7 +85,8 @@ def test_boards_keep_streams_going_in_every_mode(mode: LoadMode, delay_seconds: 
             fleet = Fleet(verifier.url, tokens_of(verifier), *scripted_boards(), asked)
             report = await measured(fleet, lambda tally: tally.num_streams_finished >= 40)
             await eventually(lambda: not verifying.planner.streams)  # all said Goodbye
-            return report, verifying.planner.blocks.num_used_blocks
+            blocks = verifying.planner.blocks
+            return report, blocks.num_blocks - blocks.num_free_blocks
 
     report, num_used_blocks = asyncio.run(run())
     assert {} == report.errors

@@ -305,6 +305,41 @@ def test_counts_of_a_generation() -> None:
     )
 
 
+def first_verdict(cached_prefix_tokens: int, position: int = 0) -> Verdict:
+    tokens = pack_token_ids([20])
+    return Verdict(2, position, 0, tokens, cached_prefix_tokens=cached_prefix_tokens)
+
+
+def test_the_first_verdict_says_what_part_of_the_prompt_was_in_the_cache() -> None:
+    generation = opened(make_generation())
+    generation.receive(first_verdict(2), 20, 12.0)
+    verdict(generation, 21, reason="end")
+    assert 2 == timings(generation).cached_prefix_tokens
+
+
+def test_no_more_of_the_prompt_was_in_the_cache_than_it_has() -> None:
+    generation = opened(make_generation())
+    generation.receive(first_verdict(4), 20, 12.0)
+    verdict(generation, 21, reason="end")
+    assert len(PROMPT) == timings(generation).cached_prefix_tokens
+
+
+def test_what_is_found_when_a_stream_is_opened_again_behind_its_first_token_says_nothing() -> None:
+    generation = opened(make_generation())
+    generation.receive(first_verdict(1), 20, 12.0)
+    opened(generation, cached_prefix_tokens=3)
+    generation.receive(first_verdict(3, position=1), 20, 13.0)
+    verdict(generation, 21, reason="end")
+    assert 1 == timings(generation).cached_prefix_tokens
+
+
+def test_what_is_found_counts_when_the_first_verdict_was_lost_with_its_link() -> None:
+    generation = opened(make_generation())
+    opened(generation, cached_prefix_tokens=2)
+    verdict(generation, 20, 21, reason="end")
+    assert 2 == timings(generation).cached_prefix_tokens
+
+
 def test_a_generation_without_a_token_has_no_first_one() -> None:
     generation = opened(make_generation(now=10.0))
     verdict(generation, reason="cancelled", now=13.5)

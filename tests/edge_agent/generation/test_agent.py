@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from aiohttp import web
@@ -42,7 +43,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY
-from tests.support.ends.fake_verifier import Serve, VerifierSide, fake_verifier, serving
+from tests.support.ends.fake_verifier import WELCOME, Serve, VerifierSide, fake_verifier, serving
 from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
     chat,
@@ -210,6 +211,59 @@ def test_a_client_is_told_what_the_verifier_says(
     assert error_type is type(failed)
     assert error.sentence in str(failed)
     assert field == getattr(failed, "field", None)
+
+
+def test_no_more_streams_are_opened_than_the_verifier_takes() -> None:
+    async def ask_for_three() -> tuple[Exception, int, int]:
+        service = scripted_service(max_streams_per_device=2, delay_seconds=lambda _: 0.005)
+        async with running_verifier(service) as verifier, running_agent(verifier, board()) as agent:
+            endless = msgspec.structs.replace(HELLO, max_tokens=1000)
+            running = [asyncio.create_task(generate(agent, endless)) for _ in range(2)]
+            await eventually(lambda: len(service.planner.streams) == 2)
+            refused = await failure(agent)
+            for task in running:
+                task.cancel()
+            await eventually(lambda: not service.planner.streams)
+            _, finished = await generate(agent, HELLO)
+            limit = {"reason": ErrorCode.LIMIT}
+            registry = service.metrics.registry
+            num_refused = registry.get_sample_value("goodspeed_rejected_messages_total", limit)
+            return refused, int(num_refused or 0), finished.timings.output_tokens
+
+    refused, num_refused, num_tokens = asyncio.run(ask_for_three())
+    assert isinstance(refused, TooManyStreams)
+    assert "the device has 2 streams already" == str(refused)
+    assert (0, 50) == (num_refused, num_tokens)
+
+
+def test_streams_that_waited_for_a_link_are_opened_as_far_as_the_verifier_takes_them() -> None:
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.next_of(Hello)
+        await verifier.send(msgspec.structs.replace(WELCOME, max_streams=1))
+        message = await verifier.next_of(Resume)
+        await verifier.send(Opened(message.channel, pack_token_ids([1]), 5, "coupled"))
+        await verifier.send(verdict(message.channel, 0, 7, finish=Finish("length", 100)))
+        await verifier.until_gone()
+
+    async def resume(agent: Agent, stream_id: int) -> str:
+        try:
+            return [type(event).__name__ async for event in agent.resume(stream_id)][-1]
+        except TooManyStreams:
+            return "TooManyStreams"
+
+    async def wait_for_a_link() -> list[str]:
+        async with fake_verifier(serve) as url:
+            agent = Agent(board(), DRAFT_SETTINGS, url=url, token="t")
+            waiting = [asyncio.create_task(resume(agent, stream_id)) for stream_id in (1, 2)]
+            await asyncio.sleep(0)
+            running = asyncio.create_task(agent.run())
+            try:
+                return list(await asyncio.gather(*waiting))
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+    assert ["Finished", "TooManyStreams"] == asyncio.run(wait_for_a_link())
 
 
 def test_a_request_that_fits_into_no_message_is_refused_alone() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -35,7 +36,7 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.protocol.token_ids import pack_token_ids
-from tests.support.ends.fake_verifier import Serve, VerifierSide, fake_verifier, serving
+from tests.support.ends.fake_verifier import WELCOME, Serve, VerifierSide, fake_verifier, serving
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
 
@@ -214,6 +215,11 @@ VOCABULARY_ERROR = Error(
             Error(ErrorCode.LIMIT, "no Hello came within 10 s"),
             LinkLost,
             "the verifier ended the connection: no Hello came within 10 s",
+        ),
+        (
+            msgspec.structs.replace(WELCOME, protocol_version=2),
+            HandshakeRejected,
+            "the verifier speaks protocol 2; this is protocol 1",
         ),
         (VERDICT, RemoteProtocolError, "Verdict is not allowed while greeting"),
     ],

@@ -48,7 +48,10 @@ FIELDS_OF_VERSION_1 = {
         "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
         " draft_length",
     ),
-    67: ("Verdict", "channel position num_accepted tokens window draft_length finish"),
+    67: (
+        "Verdict",
+        "channel position num_accepted tokens window draft_length finish cached_prefix_tokens",
+    ),
     68: ("Error", "code sentence channel field difference"),
     69: ("GoingAway", "retry_after_seconds"),
 }

@@ -72,7 +72,7 @@ class VerdictRecorder:
         vocab_size = connection._service.target.vocab_size
         token_ids = tuple(unpack_token_ids(verdict.tokens, vocab_size).tolist())
         if verdict.num_accepted:
-            stream = connection._channels[verdict.channel].stream
+            stream = connection._channels.stream_of(verdict.channel)
             assert stream is not None
             end = verdict.position + verdict.num_accepted
             token_ids = (*stream.output_ids[verdict.position : end], *token_ids)

@@ -211,7 +211,7 @@ class TwoEnds:
         if not keeps:
             for stream in (self.stream, self.kept):
                 if stream is not None and stream.finish is None:
-                    self.planner.drop(stream)
+                    self.planner.discard(stream)
             self.stream = self.kept = None
         elif self.stream is not None:
             self.kept, self.stream = self.stream, None

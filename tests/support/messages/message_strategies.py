@@ -132,6 +132,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         window=draft_lengths,
         draft_length=draft_lengths,
         finish=st.none() | finishes,
+        cached_prefix_tokens=st.integers(0, 1 << 24),
     ),
     Error: st.builds(
         Error,

@@ -45,8 +45,10 @@ def test_a_linear_cost_is_met_inside_and_above_the_grid(
     num_tokens: int, context_tokens: int
 ) -> None:
     expected = linear_seconds(num_tokens, context_tokens)
-    assert expected == pytest.approx(linear_curve().round_seconds(num_tokens, context_tokens))
-    assert 0.0005 == pytest.approx(linear_curve().token_seconds(num_tokens, context_tokens))
+    seconds = linear_curve().round_seconds(num_tokens, context_tokens)
+    assert expected == pytest.approx(seconds)
+    longer = linear_curve().round_seconds(num_tokens + 1, context_tokens)
+    assert 0.0005 == pytest.approx(longer - seconds)
 
 
 def test_repeated_samples_give_their_median() -> None:
@@ -106,7 +108,7 @@ def test_below_the_grid_the_curve_is_level() -> None:
         [(8, 1_000, 0.1), (16, 1_000, 0.3), (8, 2_000, 0.2), (16, 2_000, 0.4)]
     )
     assert 0.1 == curve.round_seconds(0, 0) == curve.round_seconds(8, 0)
-    assert 0.0 == curve.token_seconds(3, 0)
+    assert curve.round_seconds(3, 0) == curve.round_seconds(4, 0)
 
 
 def test_a_context_that_costs_less_when_longer_goes_on_level() -> None:

@@ -54,6 +54,8 @@ NAMES = {
     *(f"process_{name}_bytes" for name in ("resident_memory", "virtual_memory")),
     *("goodspeed_window_rounds", "goodspeed_window_hits", "goodspeed_hidden_seconds"),
     *("goodspeed_late_draft_tokens", "goodspeed_dead_draft_tokens", "goodspeed_punctuality"),
+    "goodspeed_goodput_tokens_per_second",
+    *("goodspeed_draft_tokens_reached", "goodspeed_draft_tokens_accepted"),
     *("process_cpu_seconds", "process_open_fds", "process_max_fds", "process_start_time_seconds"),
 }
 NUM_TOKENS = 40
@@ -63,7 +65,7 @@ def pages_of_a_day() -> tuple[str, str]:
     """The page while two boards generate, and after one of them has left and one was refused."""
 
     async def run() -> tuple[str, str]:
-        service = scripted_service(delay_seconds=lambda _: 0.002)
+        service = scripted_service(delay_seconds=lambda _: 0.01)
         page = service.metrics.page
         async with (
             running_verifier(service, ("kitchen", "garage", "cellar")) as verifier,
@@ -138,6 +140,9 @@ def test_the_page_after_a_day() -> None:
         assert 0 <= value(after, "goodspeed_punctuality", device=device) <= 1
         assert value(after, "goodspeed_device_draft_tokens_per_second", device=device) > 0
         assert value(after, "goodspeed_rtt_seconds", device=device) >= 0
+        # Two streams, up to 17 draft tokens and one more in a round, and rounds of 10 ms at least.
+        speed = value(after, "goodspeed_goodput_tokens_per_second", device=device)
+        assert 0 < speed < 2 * 18 / 0.01
         for direction in ("sent", "received"):
             wire = "goodspeed_wire_bytes_total"
             assert value(after, wire, device=device, direction=direction) > 2 * NUM_TOKENS
@@ -168,13 +173,62 @@ def test_the_page_after_a_day() -> None:
     assert 0 < estimates[0]
 
     labels = {pair for _, pairs in samples(after) for pair in pairs if pair[0] != "le"}
-    names = {"device", "phase", "direction", "reason", "state", "tokens"}
+    names = {"device", "phase", "direction", "reason", "state", "tokens", "position"}
     assert names == {name for name, _ in labels}
     assert set(DEVICES) == {text for name, text in labels if name == "device"}
     assert "secret" not in during + after
 
 
 DEVICES = ("kitchen", "garage", "cellar")
+
+
+def test_the_page_shows_how_far_drafts_come_by_position() -> None:
+    """A board with the target's own probabilities is accepted nearly as far as it drafts."""
+    request = GenerationRequest(
+        text="far", max_tokens=200, seed=3, acceptance_mode="rejection", draft_length=4
+    )
+
+    async def run(disagreement: float) -> dict[str, tuple[float, float]]:
+        service = scripted_service()
+        async with (
+            running_verifier(service, ("kitchen",)) as verifier,
+            running_agent(verifier, board(disagreement), "kitchen") as agent,
+        ):
+            await generate(agent, request)
+            page = service.metrics.page().decode()
+        found = {
+            dict(labels)["position"]: (
+                number,
+                value(page, "goodspeed_draft_tokens_accepted_total", **dict(labels)),
+            )
+            for (name, labels), number in samples(page).items()
+            if name == "goodspeed_draft_tokens_reached_total"
+        }
+        assert {"kitchen"} == {
+            dict(labels)["device"] for name, labels in samples(page) if "draft_tokens_r" in name
+        }
+        return found
+
+    good, poor = asyncio.run(run(0.0)), asyncio.run(run(0.9))
+    assert set("0123") == good.keys()
+    assert good["0"][1] > 0.9 * good["0"][0]
+    assert poor["0"][1] < 0.9 * poor["0"][0]
+    for page in (good, poor):
+        numbers = [number for position in sorted(page) for number in page[position]]
+        assert numbers == sorted(numbers, reverse=True)
+
+
+def test_far_positions_are_counted_together() -> None:
+    service = scripted_service()
+    service.device("kitchen").estimates.positions.observe(20, 1)
+    page = service.metrics.page().decode()
+    bars = {"3": (1, 1), "4-7": (4, 4), "8-15": (8, 8), "16-31": (5, 4)}
+    for position, bar in bars.items():
+        assert bar == tuple(
+            value(page, f"goodspeed_draft_tokens_{end}_total", device="kitchen", position=position)
+            for end in ("reached", "accepted")
+        )
+    assert 'position="32-63"' not in page
 
 
 def test_tokens_that_nobody_has_are_no_label() -> None:

@@ -258,15 +258,15 @@ def test_a_cancelled_stream_ends_cancelled() -> None:
     assert [2] == mailbox.ended
 
 
-def test_a_dropped_stream_says_nothing_more() -> None:
+def test_a_discarded_stream_says_nothing_more() -> None:
     service = scripted_service(delay_seconds=lambda _: 0.01)
 
     async def drop() -> tuple[int, int]:
         async with running(service) as (device, mailbox):
             stream = await service.open_stream(device, mailbox, Open(2, 0, prompt=PROMPT))
             await eventually(lambda: len(mailbox.verdicts) == 2)
-            service.drop(stream)
-            service.drop(stream)
+            service.discard(stream)
+            service.discard(stream)
             num_before = len(mailbox.messages)
             await eventually(lambda: not service.planner.streams)
             return num_before, len(mailbox.messages)
@@ -401,6 +401,55 @@ def test_a_board_that_comes_back_gets_what_was_committed_since_and_nothing_is_re
     assert 1 == service.metrics.registry.get_sample_value("goodspeed_streams_resumed_total")
 
 
+async def asked_twice(service: VerifierService, device: Device) -> list[Mailbox]:
+    """The mailboxes of two streams with the same prompt of 40 tokens, one after the other."""
+    message = Open(0, 1, prompt=pack_token_ids(range(1, 41)), max_tokens=3)
+    mailboxes = []
+    for _ in range(2):
+        mailboxes.append(next_connection(device))
+        await service.open_stream(device, mailboxes[-1], message)
+        await eventually(lambda: bool(mailboxes[-1].ended))
+    return mailboxes
+
+
+def test_the_first_verdict_says_how_much_of_the_prompt_was_in_the_cache() -> None:
+    service = scripted_service()
+    service.limits = msgspec.structs.replace(service.limits, grace_seconds=0.0)
+
+    async def ask() -> list[Mailbox]:
+        async with running(service) as (device, _):
+            return await asked_twice(service, device)
+
+    first, second = asyncio.run(ask())
+    assert [0, 0, 0] == [verdict.cached_prefix_tokens for verdict in first.verdicts]
+    assert [32, 0, 0] == [verdict.cached_prefix_tokens for verdict in second.verdicts]
+    assert [0, 0] == [mailbox.opened.cached_prefix_tokens for mailbox in (first, second)]
+
+
+@pytest.mark.parametrize("num_tokens", [1, 40])
+def test_a_board_that_comes_back_is_told_at_once_what_was_in_the_cache(num_tokens: int) -> None:
+    """Also when the stream has ended meanwhile."""
+    service = scripted_service()
+    message = Open(0, 1, prompt=pack_token_ids(range(1, 41)), max_tokens=num_tokens)
+
+    async def come_back() -> Mailbox:
+        async with running(service) as (device, _):
+            warm = next_connection(device)
+            await service.open_stream(device, warm, msgspec.structs.replace(message, stream_id=2))
+            await eventually(lambda: bool(warm.ended))
+            async with in_a_round(service, service.target.run):
+                stream = await service.open_stream(device, next_connection(device), message)
+                assert stream is not None
+            service.park(stream)
+            await eventually(lambda: stream.position > 0)
+            after = next_connection(device)
+            await service.open_stream(device, after, Resume(0, 1))
+            await eventually(lambda: bool(after.ended))
+            return after
+
+    assert 32 == asyncio.run(come_back()).opened.cached_prefix_tokens
+
+
 def test_no_rounds_run_for_a_board_that_is_gone() -> None:
     service = slow_service()
 
@@ -501,7 +550,7 @@ def unknown(message: Open | Resume, **about: Any) -> Exception:
         async with running(service) as (device, _):
             stream, _ = await cut_off(service, device, 5)
             if about.get("leaves"):
-                service.forget_kept(device)
+                service.discard_kept(device)
             await eventually(
                 lambda: bool(grace_seconds > 1 or not service.planner.admission.parked)
             )

@@ -28,6 +28,7 @@ from tests.support.models.cache_watch import CacheWatch
 from verifier.policies import FixedPolicy
 from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.planner import RoundPlanner
+from verifier.streams.place import Place
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
@@ -92,7 +93,7 @@ def test_when_a_stream_cannot_grow_the_one_admitted_last_makes_room() -> None:
         list(planner.queue),
         planner.admission.num_preemptions,
     )
-    assert (True, 0, 8) == (second.is_preempted, second.num_cached_tokens, second.position)
+    assert (Place.PREEMPTED, 0, 8) == (second.place, second.num_cached_tokens, second.position)
 
 
 def test_who_lost_his_place_goes_before_all_who_wait_and_reads_his_tokens_anew() -> None:
@@ -104,7 +105,7 @@ def test_who_lost_his_place_goes_before_all_who_wait_and_reads_his_tokens_anew()
     planner.cancel(first)
     planner.abandon_round()
     item, other = start(planner, 9.0).items
-    assert (2, 3, False) == (item.stream, other.stream, second.is_preempted)
+    assert (2, 3, Place.RUNNING) == (item.stream, other.stream, second.place)
     # Its first two full blocks are still there; the third one was taken.
     assert (second.tokens(8, 13), 8) == (item.token_ids, item.num_cached_tokens)
     assert (8, 5 + 5 + 13 + 5) == (
@@ -126,7 +127,8 @@ def test_the_last_one_gives_up_its_own_place_when_it_cannot_grow() -> None:
     # The first one waits for its board with 2 blocks; the last one has 5 and needs another.
     assert 21 == filling.num_tokens
     assert None is planner.start_round(0.5)
-    assert ([1], [2], True) == (list(planner.streams), list(planner.queue), filling.is_preempted)
+    assert ([1], [2]) == (list(planner.streams), list(planner.queue))
+    assert Place.PREEMPTED is filling.place
 
 
 def test_what_a_stream_was_granted_and_what_is_live_survive() -> None:
@@ -135,7 +137,7 @@ def test_what_a_stream_was_granted_and_what_is_live_survive() -> None:
     finish(planner, start(planner, 6.0), {1: (0, 20), 2: (1, 32)}, now=6.1)
     granted = (second.window, second.granted_end, second.waiting_since)
     start(planner, 7.0)
-    assert second.is_preempted
+    assert second.place is Place.PREEMPTED
     draft(second, 34, now=7.0)
     assert ([33, 34], 8) == (live_ids(second), second.position)
     assert granted == (second.window, second.granted_end, second.waiting_since)
@@ -148,7 +150,7 @@ def test_drafts_take_nobodys_place_but_are_cut() -> None:
     round_ = start(planner, 7.0)
     assert {1: 1, 2: 1} == served(round_)  # both have 12 tokens now, in 12 slots
     assert [31, 32, 33] == live_ids(first)
-    assert not second.is_preempted
+    assert Place.PREEMPTED is not second.place
 
 
 def test_a_sampled_chunk_does_take_the_place_of_the_last() -> None:
@@ -159,7 +161,7 @@ def test_a_sampled_chunk_does_take_the_place_of_the_last() -> None:
     assert (12, 12) == (rejection.num_tokens, coupled.num_tokens)
     draft(rejection, 50)
     assert {1: 2} == served(start(planner, 7.0))
-    assert coupled.is_preempted
+    assert coupled.place is Place.PREEMPTED
 
 
 def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
@@ -168,17 +170,18 @@ def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
     for now in range(12):
         play(planner, now=now / 10)
     # The last one has waited for its board since the first round.
-    assert (17, 5.1, False) == (first.num_tokens, planner.next_deadline(), second.is_preempted)
+    assert (17, 5.1) == (first.num_tokens, planner.next_deadline())
+    assert Place.PREEMPTED is not second.place
     assert {1: 1} == served(start(planner, 1.2))
-    assert (True, None) == (second.is_preempted, planner.next_deadline())
+    assert (Place.PREEMPTED, None) == (second.place, planner.next_deadline())
 
 
-@pytest.mark.parametrize("is_dropped", [False, True])
-def test_a_stream_without_a_place_may_be_cancelled_or_dropped(is_dropped: bool) -> None:
+@pytest.mark.parametrize("is_discarded", [False, True])
+def test_a_stream_without_a_place_may_be_cancelled_or_discarded(is_discarded: bool) -> None:
     planner, (first, second) = crowded(num_rounds=8)
     round_ = start(planner, 8.0)
-    if is_dropped:
-        planner.drop(second)
+    if is_discarded:
+        planner.discard(second)
     else:
         result = planner.cancel(second)
         assert result is not None
@@ -193,7 +196,7 @@ def test_a_round_without_a_place_gave_nothing() -> None:
     goodput = second.device_estimates.goodput
     before = goodput.tokens_per_round
     play(planner, now=8.0)
-    assert second.is_preempted
+    assert second.place is Place.PREEMPTED
     assert goodput.tokens_per_round < before
 
 
@@ -203,7 +206,7 @@ def test_a_stream_that_waits_for_its_first_place_learns_nothing() -> None:
     planner.add(third)
     goodputs = [stream.device_estimates.goodput for stream in (third, streams[0])]
     for goodput in goodputs:
-        goodput.observe_round(9)  # another round moves it
+        goodput.observe_round(9, 0.1)  # another round moves it
     before = [goodput.tokens_per_round for goodput in goodputs]
     play(planner, now=6.0)
     after = [goodput.tokens_per_round for goodput in goodputs]
@@ -325,12 +328,12 @@ def test_a_parked_stream_that_waited_for_room_waits_again() -> None:
     assert [3] == list(planner.queue)
 
 
-def test_a_parked_stream_may_be_dropped() -> None:
+def test_a_parked_stream_may_be_discarded() -> None:
     planner, (first, second) = crowded(num_rounds=2)
     park(planner, first, second)
     assert None is planner.start_round(2.0)
     for stream in (first, second):
-        planner.drop(stream)
+        planner.discard(stream)
     assert {} == planner.admission.parked
     assert planner.blocks.num_blocks == planner.blocks.num_free_blocks
 
@@ -363,6 +366,36 @@ def test_the_next_turn_of_a_chat_reads_only_what_is_new_and_stays_one_run() -> N
         planner.admission.num_prefix_hit_tokens,
         planner.admission.num_prefix_query_tokens,
     )
+
+
+def test_what_a_stream_found_is_its_prompts_part_when_it_first_started() -> None:
+    planner = make_planner(block_tokens=4)
+    first = finished(planner, make_stream(1, max_output_tokens=9))
+    assert 0 == first.cached_prefix_tokens
+    second = next_turn(first, 2, 51, 52, 53)
+    planner.add(second)
+    assert second.cached_prefix_tokens is None
+    start(planner)
+    assert 12 == second.cached_prefix_tokens
+
+
+def test_what_a_stream_that_lost_its_place_finds_again_was_not_found_at_its_start() -> None:
+    planner, (first, second) = crowded(num_rounds=8)
+    start(planner, 8.0)
+    planner.cancel(first)
+    planner.abandon_round()
+    start(planner, 9.0)
+    assert (8, 0) == (second.num_cached_tokens, second.cached_prefix_tokens)
+
+
+def test_output_of_a_stream_taken_up_again_is_no_part_of_the_prompt_that_is_found() -> None:
+    planner = make_planner(block_tokens=4)
+    first = finished(planner, make_stream(1, max_output_tokens=12))
+    again = make_stream(2, max_output_tokens=20)
+    again.take_up_again(tuple(first.output_ids))
+    planner.add(again)
+    (item,) = start(planner).items
+    assert (16, 5) == (item.num_cached_tokens, again.cached_prefix_tokens)
 
 
 def test_the_last_token_is_always_read() -> None:

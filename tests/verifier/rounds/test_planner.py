@@ -147,7 +147,7 @@ def test_a_long_prompt_lengthens_the_round_of_others_only_so_much() -> None:
     add(planner, long)
     # A round of one token takes 0.101 s; ten more lengthen it by 0.01 s.
     assert {1: 10, 2: 1} == served(start(planner))
-    planner.drop(short)
+    planner.discard(short)
     planner.abandon_round()
     add(planner, make_stream(3, prompt_ids=(12,) * 200))
     assert {3: 64} == served(start(planner))
@@ -420,7 +420,9 @@ def test_rejected_drafts_leave_the_cache() -> None:
     draft(stream, 31, 32, 33, 34)
     finish(planner, start(planner), {1: (1, 40)})
     # 5 prompt tokens, the first output token and one draft token are read.
-    assert (7, 4) == (stream.num_cached_tokens, planner.blocks.num_used_blocks)
+    assert 7 == stream.num_cached_tokens
+    with pytest.raises(AssertionError, match="a roll-back adds no tokens"):
+        planner.blocks.shrink(stream.number, 8)
     (item,) = start(planner).items
     assert ((40,), 7) == (item.token_ids, item.num_cached_tokens)
 
@@ -480,24 +482,24 @@ def test_a_stream_may_be_cancelled_while_its_prompt_is_read() -> None:
 
 
 @pytest.mark.parametrize("is_running", [False, True])
-def test_a_dropped_stream_has_no_result(is_running: bool) -> None:
+def test_a_discarded_stream_has_no_result(is_running: bool) -> None:
     planner = make_planner()
     stream, other = make_stream(1), make_stream(2)
     add(planner, stream, other)
     play(planner)
     round_ = start(planner) if is_running else None
-    planner.drop(stream)
+    planner.discard(stream)
     results = finish(planner, round_ or start(planner))
     assert [other] == [result.stream for result in results]
     assert [2] == list(planner.streams)
     assert {2: 1} == served(start(planner))
 
 
-def test_a_stream_may_be_dropped_from_the_queue() -> None:
+def test_a_stream_may_be_discarded_from_the_queue() -> None:
     planner = make_planner()
     stream = make_stream()
     add(planner, stream)
-    planner.drop(stream)
+    planner.discard(stream)
     assert (None, {}) == (planner.start_round(0.0), planner.queue)
 
 
@@ -520,7 +522,7 @@ def test_when_the_target_fails_all_streams_of_the_round_end_and_no_others() -> N
     add(planner, *streams[:2])
     start(planner)
     add(planner, streams[2])
-    planner.drop(streams[0])
+    planner.discard(streams[0])
     assert [] == planner.abandon_round()
     assert {2: 5} == served(start(planner))
     (result,) = planner.abandon_round()
@@ -578,7 +580,7 @@ def test_a_stream_that_ends_in_the_round_is_not_parked() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_parked_stream_may_be_dropped_or_fail_in_the_round(fails: bool) -> None:
+def test_a_parked_stream_may_be_discarded_or_fail_in_the_round(fails: bool) -> None:
     planner = make_planner()
     stream = make_stream()
     add(planner, stream)
@@ -588,7 +590,7 @@ def test_a_parked_stream_may_be_dropped_or_fail_in_the_round(fails: bool) -> Non
         (result,) = planner.abandon_round()
         assert result.failure is not None
     else:
-        planner.drop(stream)
+        planner.discard(stream)
         assert [] == finish(planner, round_)
     assert ({}, {}) == (planner.streams, planner.admission.parked)
     assert planner.blocks.num_blocks == planner.blocks.num_free_blocks

@@ -202,7 +202,7 @@ def test_a_fixed_length_takes_nothing_from_the_others_and_is_not_vetoed() -> Non
 def test_the_policy_sees_acceptance_of_the_stream_and_goodput_of_the_device() -> None:
     stream = ready()
     stream.estimates.acceptance.observe_counts(9, 0)
-    stream.device_estimates.goodput.observe_round(5)
+    stream.device_estimates.goodput.observe_round(5, 0.1)
     policy = WatchedPolicy()
     plan_drafts([stream], policy, make_curve(), settings(), 0.0)
     (share,) = policy.shares

@@ -289,6 +289,7 @@ def test_coming_and_going_is_logged_without_what_was_said(
             await eventually(lambda: verifier.service.devices["board"].outbox is None)
 
     asyncio.run(come_and_go())
-    assert ["device board connected, drafting with raw", "device board disconnected"] == [
-        record.getMessage() for record in caplog.records
-    ]
+    assert [
+        "device board connected: agent 0, drafting with raw for 1 streams at once",
+        "device board disconnected",
+    ] == [record.getMessage() for record in caplog.records]

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from verifier.streams.acceptance_estimate import (
     ACCEPTANCE_SMOOTHING,
     MAX_ACCEPTANCE_RATE,
-    MAX_COUNTED_POSITIONS,
     MIN_ACCEPTANCE_RATE,
     PRIOR_POSITIONS,
     AcceptanceEstimate,
-    PositionCounts,
 )
 from verifier.streams.estimates import (
     MIN_TOKENS_PER_ROUND,
@@ -38,14 +36,15 @@ def test_the_first_drafts_count_like_the_first_guess() -> None:
     estimate.observe_probs([0.9, 0.9])
     estimate.observe_probs([0.3])
     assert (0.6 + 0.9 + 0.3) / 3 == pytest.approx(estimate.rate)
-    assert 3 == estimate.num_observed
 
 
 def test_an_empty_draft_says_nothing() -> None:
     estimate = AcceptanceEstimate(initial_rate=0.7)
     estimate.observe_probs([])
     estimate.observe_counts(0, 0)
-    assert (0.7, 0, []) == (estimate.rate, estimate.num_observed, estimate.positions.reached)
+    assert 0.7 == estimate.rate
+    estimate.observe_probs([0.5])
+    assert (0.7 + 0.5) / 2 == pytest.approx(estimate.rate)  # it was the first draft
 
 
 @pytest.mark.parametrize("bad", [1.5, -0.1, float("nan")])
@@ -61,7 +60,6 @@ def test_counts_are_a_fading_ratio_of_accepted_to_reached() -> None:
     accepted = (PRIOR_POSITIONS * 0.5 * 0.8 + 3) * 0.8 + 2
     reached = (PRIOR_POSITIONS * 0.8 + 4) * 0.8 + 2
     assert accepted / reached == pytest.approx(estimate.rate)
-    assert 6 == estimate.num_observed
 
 
 def test_counts_recover_from_a_wrong_past() -> None:
@@ -90,41 +88,30 @@ def test_the_rate_stays_inside_its_bounds(reports: list[tuple[int, int] | list[f
         assert MIN_ACCEPTANCE_RATE <= estimate.rate <= MAX_ACCEPTANCE_RATE
 
 
-def test_positions_tell_how_far_drafts_come() -> None:
-    estimate = AcceptanceEstimate()
-    estimate.observe_counts(2, 1)
-    estimate.observe_counts(1, 0)
-    estimate.observe_counts(0, 1)
-    assert [3, 1, 1] == estimate.positions.reached
-    assert [2, 1, 0] == estimate.positions.accepted
-
-
-@given(st.lists(draft_counts, max_size=20))
-def test_a_position_is_reached_as_often_as_the_one_before_was_accepted_or_less(
-    drafts: list[tuple[int, int]],
-) -> None:
-    counts = PositionCounts()
-    for draft in drafts:
-        counts.observe(*draft)
-    assert len(counts.reached) == len(counts.accepted) <= MAX_COUNTED_POSITIONS
-    for reached, accepted in zip(counts.reached, counts.accepted, strict=True):
-        assert 0 <= accepted <= reached
-    for accepted, reached_next in zip(counts.accepted, counts.reached[1:], strict=False):
-        assert reached_next <= accepted
-
-
 def test_goodput_counts_rounds_without_the_device_as_zero() -> None:
     estimate = GoodputEstimate(smoothing=0.2)
     for _ in range(200):
-        estimate.observe_round(4)
-        estimate.observe_round(0)
+        estimate.observe_round(4, 0.1)
+        estimate.observe_round(0, 0.1)
     assert 2.0 == pytest.approx(estimate.tokens_per_round, abs=0.25)
+    assert estimate.tokens_per_second == pytest.approx(20.0, abs=2.5)
+
+
+def test_goodput_per_second_is_tokens_over_time_not_a_mean_of_ratios() -> None:
+    assert GoodputEstimate().tokens_per_second is None
+    estimate = GoodputEstimate()
+    estimate.observe_round(1, 0.5)
+    assert 2.0 == estimate.tokens_per_second
+    for _ in range(300):
+        estimate.observe_round(1, 0.1)
+        estimate.observe_round(9, 0.9)
+    assert 10.0 == pytest.approx(estimate.tokens_per_second, rel=0.01)
 
 
 def test_goodput_of_a_starved_device_stays_above_zero() -> None:
     estimate = GoodputEstimate()
     for _ in range(10_000):
-        estimate.observe_round(0)
+        estimate.observe_round(0, 0.1)
     assert MIN_TOKENS_PER_ROUND == estimate.tokens_per_round
 
 
@@ -147,8 +134,6 @@ def test_a_new_stream_starts_where_its_device_stands_and_goes_its_own_way() -> N
     device.speed.observe_drafting(1, 0.01)
     stream = device.open_stream()
     assert device.acceptance.rate == stream.acceptance.rate
-    assert device.acceptance.num_observed == stream.acceptance.num_observed
-    assert [] == stream.acceptance.positions.reached
     assert device.speed is stream.speed
     before = device.acceptance.rate
     stream.acceptance.observe_probs([0.0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.ends.planning import make_stream
-from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, ended
+from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, summarise
 from verifier.streams.stream import Stream
 
 GRACE_SECONDS = 10.0
@@ -41,7 +41,7 @@ def test_a_stream_that_was_taken_is_not_found_again() -> None:
     streams = KeptStreams(MOST)
     entry = kept(7, stream_with(20))
     streams.keep(entry)
-    streams.take(entry)
+    streams.hand_over(entry)
     assert (None, None, 0) == (streams.find(7, 2), streams.next_expiry, streams.num_open)
 
 
@@ -50,10 +50,10 @@ def test_its_time_is_over_to_the_moment() -> None:
     first, second = stream_with(20), stream_with(21)
     streams.keep(kept(1, first, now=0.0))
     streams.keep(kept(2, second, now=3.0))
-    assert ([], GRACE_SECONDS) == (streams.expire(9.9), streams.next_expiry)
-    assert ([first], 13.0) == (streams.expire(10.0), streams.next_expiry)
+    assert ([], GRACE_SECONDS) == (streams.discard_expired(9.9), streams.next_expiry)
+    assert ([first], 13.0) == (streams.discard_expired(10.0), streams.next_expiry)
     assert streams.find(1, 2) is None
-    assert [second] == streams.expire(99.0)
+    assert [second] == streams.discard_expired(99.0)
 
 
 def test_when_there_are_too_many_the_longest_kept_one_goes() -> None:
@@ -67,8 +67,8 @@ def test_when_there_are_too_many_the_longest_kept_one_goes() -> None:
 def test_what_has_ended_makes_room_before_what_goes_on() -> None:
     streams = KeptStreams(MOST)
     streams.keep(kept(1, stream_with(20)))
-    streams.keep(kept(2, ended(stream_with(20, has_ended=True))))
-    streams.keep(kept(3, ended(stream_with(20, has_ended=True))))
+    streams.keep(kept(2, summarise(stream_with(20, has_ended=True))))
+    streams.keep(kept(3, summarise(stream_with(20, has_ended=True))))
     assert [] == streams.keep(kept(4, stream_with(20)))
     assert [True, False, True, True] == [streams.find(i, 9) is not None for i in (1, 2, 3, 4)]
     assert (2, 1) == (streams.num_open, streams.num_ended)
@@ -89,15 +89,15 @@ def test_a_failed_stream_is_forgotten_and_a_device_may_leave_for_good() -> None:
     first, second = stream_with(20), stream_with(21)
     streams.keep(kept(1, first))
     streams.keep(kept(2, second))
-    streams.forget(first)
+    streams.discard_stream(first)
     assert streams.find(1, 2) is None
-    assert [second] == streams.clear()
-    assert [] == streams.clear()
+    assert [second] == streams.discard_all()
+    assert [] == streams.discard_all()
 
 
 def test_an_ended_stream_is_kept_in_little_room_and_whole() -> None:
     stream = stream_with(20, 21, has_ended=True)
-    entry = kept(7, ended(stream))
+    entry = kept(7, summarise(stream))
     assert isinstance(entry.content, EndedStream)
     assert (stream.request.prompt_ids, (20, 21)) == (entry.prompt_ids, entry.output_ids)
     assert (stream.finish, False) == (entry.content.finish, entry.is_open)
@@ -145,7 +145,7 @@ class ManyKept(RuleBasedStateMachine):
     @rule(stream_id=st.integers(0, 5), has_ended=st.booleans())
     def keep(self, stream_id: int, has_ended: bool) -> None:
         stream = stream_with(20, has_ended=has_ended)
-        entry = kept(stream_id, ended(stream) if has_ended else stream, now=self.now)
+        entry = kept(stream_id, summarise(stream) if has_ended else stream, now=self.now)
         gone = self.streams.keep(entry)
         self.let_go(gone)
         self.held.pop(stream_id, None)
@@ -160,14 +160,14 @@ class ManyKept(RuleBasedStateMachine):
         entry = self.streams.find(stream_id, 9)
         assert self.held.get(stream_id) is entry
         if entry is not None:
-            self.streams.take(entry)
+            self.streams.hand_over(entry)
             del self.held[stream_id]
 
     @rule(seconds=st.floats(0, GRACE_SECONDS))
     def wait(self, seconds: float) -> None:
         self.now += seconds
         over = {id_ for id_, entry in self.held.items() if entry.expires_at <= self.now}
-        gone = self.streams.expire(self.now)
+        gone = self.streams.discard_expired(self.now)
         assert [e.content for i, e in self.held.items() if i in over and e.is_open] == gone
         self.held = {id_: entry for id_, entry in self.held.items() if id_ not in over}
 

@@ -19,6 +19,7 @@ from tests.support.ends.planning import (
     make_stream,
     send,
 )
+from verifier.streams.acceptance_estimate import INITIAL_ACCEPTANCE_RATE
 from verifier.streams.stream import Settled, Stream
 from verifier.target.round import ItemOutcome
 
@@ -152,18 +153,24 @@ def test_late_tokens_meet_what_was_committed_and_teach_the_acceptance_rate(
     settle(stream, 0, 40)
     settle(stream, 0, 41)
     draft(stream, *drafted, position=3)
-    positions = stream.estimates.acceptance.positions
+    positions = stream.device_estimates.positions
     assert expected_live == live_ids(stream)
     assert [1] * (num_accepted + num_rejected) == positions.reached
     assert num_accepted == sum(positions.accepted)
-    assert positions.reached == stream.device_estimates.acceptance.positions.reached
+    assert (
+        stream.estimates.acceptance.rate
+        == stream.device_estimates.acceptance.rate
+        != INITIAL_ACCEPTANCE_RATE
+    )
 
 
 def test_late_tokens_of_a_rejection_draft_teach_nothing() -> None:
     stream = running(mode="rejection")
     settle(stream, 0, 40)  # after a timeout
     draft(stream, 40, 41, position=3)
-    assert ([41], 0) == (live_ids(stream), stream.estimates.acceptance.num_observed)
+    assert [41] == live_ids(stream)
+    assert INITIAL_ACCEPTANCE_RATE == stream.estimates.acceptance.rate
+    assert [] == stream.device_estimates.positions.reached
 
 
 # --- waiting --------------------------------------------------------------------------------------
@@ -381,7 +388,9 @@ def test_counts_teach_a_coupled_stream_and_its_device() -> None:
     draft(stream, 31, 32, 33)
     settle(stream, 1, 40)
     for acceptance in (stream.estimates.acceptance, stream.device_estimates.acceptance):
-        assert ([1, 1], [1, 0]) == (acceptance.positions.reached, acceptance.positions.accepted)
+        assert INITIAL_ACCEPTANCE_RATE != acceptance.rate
+    positions = stream.device_estimates.positions
+    assert ([1, 1], [1, 0]) == (positions.reached, positions.accepted)
 
 
 def test_probabilities_teach_a_rejection_stream_and_its_device() -> None:
@@ -390,15 +399,16 @@ def test_probabilities_teach_a_rejection_stream_and_its_device() -> None:
     before = stream.estimates.acceptance.rate
     settle(stream, 1, 40)
     for acceptance in (stream.estimates.acceptance, stream.device_estimates.acceptance):
-        assert 3 == acceptance.num_observed
         assert 0.5 < acceptance.rate < before
-        assert ([1, 1], [1, 0]) == (acceptance.positions.reached, acceptance.positions.accepted)
+    positions = stream.device_estimates.positions
+    assert ([1, 1], [1, 0]) == (positions.reached, positions.accepted)
 
 
 def test_a_token_of_the_target_alone_teaches_nothing() -> None:
     stream = running()
     settle(stream, 0, 40)
-    assert 0 == stream.estimates.acceptance.num_observed
+    assert INITIAL_ACCEPTANCE_RATE == stream.estimates.acceptance.rate
+    assert [] == stream.device_estimates.positions.reached
 
 
 # --- grants and new beginnings --------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""What a finished round teaches, kept until there is time to learn it.
+
+The next round must not wait for it. Pure; this module must never look at a round that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from verifier.cost_curve.curve import CostCurve
+from verifier.streams.estimates import GoodputEstimate
+from verifier.streams.stream import Settled, Stream
+from verifier.target.round import Round
+
+
+class _Lesson(msgspec.Struct, frozen=True):
+    num_round_tokens: int
+    num_context_tokens: int
+    round_seconds: float
+    elapsed_seconds: float  # from the end of the round before
+    goodputs: list[GoodputEstimate]  # of all open streams, with or without a part in the round
+    num_tokens: list[tuple[GoodputEstimate, int]]  # that its streams got
+
+
+class Lessons:
+    """One round's lesson at most: `keep` it at its end, `learn` before the next one's."""
+
+    def __init__(self, curve: CostCurve) -> None:
+        self._curve = curve
+        self._lesson: _Lesson | None = None
+        self._last_finish: float | None = None
+
+    def keep(
+        self,
+        round_: Round,
+        open_streams: Iterable[Stream],
+        settled: Sequence[tuple[Stream, Settled]],
+        round_seconds: float,
+        now: float,
+    ) -> None:
+        """Note what this round took and gave; ended streams count as open until it is noted."""
+        assert self._lesson is None, "the round before was not learned"
+        # Waiting counts, but not the time before the first stream came.
+        elapsed = now - self._last_finish if self._last_finish is not None else round_seconds
+        self._last_finish = now
+        self._lesson = _Lesson(
+            num_round_tokens=round_.num_tokens,
+            num_context_tokens=round_.context_tokens,
+            round_seconds=round_seconds,
+            elapsed_seconds=elapsed,
+            goodputs=[stream.device_estimates.goodput for stream in open_streams],
+            num_tokens=[
+                (stream.device_estimates.goodput, part.num_accepted + len(part.own_token_ids))
+                for stream, part in settled
+            ],
+        )
+
+    def learn(self) -> None:
+        """Let the cost curve and every device with an open stream learn; 0 tokens without a part.
+
+        Nothing happens where nothing is kept.
+        """
+        lesson, self._lesson = self._lesson, None
+        if lesson is None:
+            return
+        self._curve.observe(
+            lesson.num_round_tokens, lesson.num_context_tokens, lesson.round_seconds
+        )
+        tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
+        for goodput, num_tokens in lesson.num_tokens:
+            tokens[goodput] += num_tokens
+        for goodput, num_tokens in tokens.items():
+            goodput.observe_round(num_tokens, lesson.elapsed_seconds)
+
+    def forget_pace(self) -> None:
+        """There is no open stream: the time until the next one counts as waiting for none."""
+        self._last_finish = None

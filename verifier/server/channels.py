@@ -1,0 +1,171 @@
+"""The channels of one connection: streams are opened on them, and their messages handed on.
+
+Whatever is wrong with a message ends its stream alone, but for a channel that cannot be: that ends
+the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from shared.errors import RemoteProtocolError, RequestRefused
+from shared.protocol.draft_packing import unpack_draft
+from shared.protocol.messages import (
+    MAX_SENTENCE_LENGTH,
+    Cancel,
+    Draft,
+    Error,
+    ErrorCode,
+    Open,
+    Ready,
+    Resume,
+)
+from shared.protocol.session import VERIFIER_STREAM, StreamState, next_state
+from verifier.engine.device import Device, Outbox
+from verifier.engine.service import VerifierService
+from verifier.server.channel import Channel
+from verifier.server.device_limits import DeviceUsage
+from verifier.server.refusals import Refusals
+from verifier.streams.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+
+class Channels:
+    """By number; one that is not there has ended, or was never opened."""
+
+    def __init__(
+        self,
+        device: Device,
+        outbox: Outbox,
+        service: VerifierService,
+        usage: DeviceUsage,
+        refusals: Refusals,
+    ) -> None:
+        self._device = device
+        self._outbox = outbox
+        self._service = service
+        self._usage = usage
+        self._refusals = refusals
+        self._channels: dict[int, Channel] = {}
+        self._highest = -1
+
+    def __len__(self) -> int:
+        """Channels whose streams have not ended, those that are still being opened included."""
+        return len(self._channels)
+
+    def stream_of(self, channel: int) -> Stream | None:
+        """The stream of a channel, None while it is being opened and when it has ended."""
+        found = self._channels.get(channel)
+        return None if found is None else found.stream
+
+    def discard_all(self) -> None:
+        """End all streams without a last verdict."""
+        for channel in self._channels.values():
+            channel.discard(self._service)
+        self._channels.clear()
+
+    def park_all(self) -> None:
+        """Keep all streams for a later connection of the device."""
+        for channel in self._channels.values():
+            channel.park(self._service)
+        self._channels.clear()
+
+    def end(self, channel: int) -> None:
+        """The last message of a channel was queued; later messages for it are ignored."""
+        self._channels.pop(channel, None)
+
+    def open(self, message: Open | Resume, *, is_leaving: bool) -> None:
+        """Open a stream, in a task; while leaving none, since the message crossed our GoingAway.
+
+        Raises:
+            RemoteProtocolError: the channel was used before.
+        """
+        if message.channel <= self._highest:
+            raise RemoteProtocolError(f"channel {message.channel} was used before")
+        self._highest = message.channel
+        if is_leaving:
+            return  # the agent opens it again on its next connection
+        limit = self._service.limits.max_streams_per_device
+        if len(self._channels) >= limit:
+            self._refuse(
+                message.channel, ErrorCode.LIMIT, f"the device has {limit} streams already"
+            )
+        else:
+            channel = self._channels[message.channel] = Channel()
+            channel.opening = asyncio.create_task(
+                self._open_stream(message, channel), name=f"open-{message.channel}"
+            )
+
+    def receive(self, message: Ready | Draft | Cancel) -> None:
+        """Hand a message to its stream.
+
+        Raises:
+            RemoteProtocolError: the channel was never opened.
+        """
+        if message.channel > self._highest:
+            raise RemoteProtocolError(f"channel {message.channel} was never opened")
+        channel = self._channels.get(message.channel)
+        if channel is None:
+            return  # ended; this crossed its last verdict
+        try:
+            channel.state = next_state(VERIFIER_STREAM, channel.state, message)
+            self._apply(message, channel)
+        except RemoteProtocolError as error:
+            self._refusals.warn(
+                "device %s, channel %d: %s", self._device.name, message.channel, error
+            )
+            channel.discard(self._service)
+            self._refuse(message.channel, error.code, str(error))
+
+    async def _open_stream(self, message: Open | Resume, channel: Channel) -> None:
+        try:
+            stream = await self._service.open_stream(self._device, self._outbox, message)
+            if stream is None:
+                return  # it is over
+            self._check_context(stream)
+        except RequestRefused as error:
+            self._refuse(message.channel, ErrorCode.REQUEST, str(error), error.field)
+            return
+        except RemoteProtocolError as error:
+            self._refuse(message.channel, error.code, str(error))
+            return
+        except Exception:
+            logger.exception("device %s: a stream could not be opened", self._device.name)
+            self._refuse(message.channel, ErrorCode.MODEL, "the stream could not be opened")
+            return
+        channel.stream = stream
+        if channel.state is StreamState.CANCELLING:
+            self._service.cancel(stream)
+        else:
+            channel.state = StreamState.RUNNING
+
+    def _check_context(self, stream: Stream) -> None:
+        """Discard a stream whose tokens, with those of the others, are too many for one device."""
+        streams = [stream, *(c.stream for c in self._channels.values() if c.stream is not None)]
+        try:
+            self._usage.check_context(sum(each.most_tokens for each in streams))
+        except RemoteProtocolError:
+            self._service.discard(stream)
+            raise
+
+    def _refuse(self, channel: int, code: str, sentence: str, field: str | None = None) -> None:
+        self._channels.pop(channel, None)
+        self._refusals.count(code)
+        self._outbox.send(Error(code, sentence[:MAX_SENTENCE_LENGTH], channel, field or ""))
+
+    def _apply(self, message: Ready | Draft | Cancel, channel: Channel) -> None:
+        stream = channel.stream
+        if stream is None:
+            return  # Cancel while opening: done as soon as the prompt is tokenized
+        match message:
+            case Ready():
+                stream.board_is_ready = True
+            case Draft():
+                draft = unpack_draft(message, self._service.target.vocab_size)
+                now = asyncio.get_running_loop().time()
+                stream.receive_draft(draft, message.drafting_milliseconds / 1e3, now)
+            case Cancel():
+                self._service.cancel(stream)
+        self._service.wake()
