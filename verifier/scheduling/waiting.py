@@ -5,7 +5,7 @@ begins at once gives one token and takes as long as ever; where the board answer
 and a round with a whole draft give more.  Nobody must wait for text's sake here, so this is only a
 matter of speed: a draft that does not come in time is not waited for.
 
-Ours; design.md section 3 allows it.  This module must never keep state.
+This module must never keep state.
 """
 
 from __future__ import annotations

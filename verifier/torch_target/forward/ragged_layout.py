@@ -18,7 +18,7 @@ from verifier.torch_target.kernels.head_shape import HeadShape
 
 # Up to this many new tokens, the query heads that share a key head are folded into one matrix with
 # them: one product where enable_gqa does one for each head. 5 tokens at context 300 of
-# SmolLM2-135M: 51 instead of 63 microseconds (2 cores of an EPYC 9005, 2025-11). A mask for folded
+# SmolLM2-135M: 51 instead of 63 microseconds (2 cores of an EPYC 9005, 2026-11). A mask for folded
 # queries is larger by the heads in a group, which long prompts would feel.
 _MAX_FOLDED_TOKENS = 64
 
