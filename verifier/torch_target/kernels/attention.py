@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 from verifier.torch_target.kernels.paged_layout import (
     STEP_KEYS,
     TILE_COLUMNS,
@@ -105,19 +105,19 @@ def _num_stages(padded_size: int, element_bytes: int) -> int:
     return max(1, min(3, _PIPELINE_BYTES // step_bytes))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _attend(  # type: ignore[no-untyped-def]
-    query,
-    keys,
-    values,
-    output,
-    partials,
-    work,
-    block_tables,
-    table_stride,
-    query_head_stride,
-    query_token_stride,
-    log2_scale,
+@kernel
+def _attend(
+    query: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    output: tl.tensor,
+    partials: tl.tensor,
+    work: tl.tensor,
+    block_tables: tl.tensor,
+    table_stride: tl.tensor,
+    query_head_stride: tl.tensor,
+    query_token_stride: tl.tensor,
+    log2_scale: tl.tensor,
     NUM_MEMBERS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
@@ -129,7 +129,7 @@ def _attend(  # type: ignore[no-untyped-def]
     WORK_COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     head = tl.program_id(1)
     mine = work + tl.program_id(0) * WORK_COLUMNS
     first_token, num_tokens = tl.load(mine), tl.load(mine + 1)
@@ -177,16 +177,24 @@ def _attend(  # type: ignore[no-untyped-def]
         _store_part(partials + row * (PADDED_SIZE + 2), sums, highest, total, PADDED_SIZE)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _store_part(place, sums, highest, total, PADDED_SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _store_part(
+    place: tl.tensor,
+    sums: tl.tensor,
+    highest: tl.tensor,
+    total: tl.tensor,
+    PADDED_SIZE: tl.constexpr,
+) -> None:
     """One part's sums, largest score and total weight of each row, for `_combine`."""
     tl.store(place[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
     tl.store(place + PADDED_SIZE, highest)
     tl.store(place + PADDED_SIZE + 1, total)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _hidden(scores, key, position, WINDOW: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _hidden(
+    scores: tl.tensor, key: tl.tensor, position: tl.tensor, WINDOW: tl.constexpr
+) -> tl.tensor:
     """The scores, -inf where a query does not see the key."""
     is_seen = key <= position
     if WINDOW > 0:
@@ -194,11 +202,11 @@ def _hidden(scores, key, position, WINDOW: tl.constexpr):  # type: ignore[no-unt
     return tl.where(is_seen, scores, -float("inf"))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _combine(  # type: ignore[no-untyped-def]
-    partials,
-    output,
-    tiles,
+@kernel
+def _combine(
+    partials: tl.tensor,
+    output: tl.tensor,
+    tiles: tl.tensor,
     NUM_MEMBERS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
@@ -207,7 +215,7 @@ def _combine(  # type: ignore[no-untyped-def]
     TILE_COLUMNS: tl.constexpr,
     PARTS: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     """One query row of a tile: a program reads little, and many of them share the bandwidth."""
     head = tl.program_id(1)
     row = tl.program_id(2)

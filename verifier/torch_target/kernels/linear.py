@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 
 # What decides the order of sums, the same for every number of rows.
 _TILE = 64  # outputs
@@ -94,17 +94,17 @@ def _workspace(device: torch.device) -> _Workspace:
     return _Workspace(partials, torch.zeros(1 << 16, dtype=torch.int32, device=device))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _linear(  # type: ignore[no-untyped-def]
-    x,
-    weight,
-    bias,
-    output,
-    partials,
-    counters,
-    num_rows,
-    num_outputs,
-    num_inputs,
+@kernel
+def _linear(
+    x: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    output: tl.tensor,
+    partials: tl.tensor,
+    counters: tl.tensor,
+    num_rows: tl.tensor,
+    num_outputs: tl.tensor,
+    num_inputs: tl.tensor,
     HAS_BIAS: tl.constexpr,
     EVEN: tl.constexpr,
     ROWS: tl.constexpr,
@@ -113,7 +113,7 @@ def _linear(  # type: ignore[no-untyped-def]
     STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     """One program's share of the steps, for ROWS rows."""
     wait_for_former(IS_DEPENDENT)
     program, num_programs = tl.program_id(0), tl.num_programs(0)
@@ -148,19 +148,19 @@ def _linear(  # type: ignore[no-untyped-def]
             )
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _sums(  # type: ignore[no-untyped-def]
-    x_place,
-    w_place,
-    inner,
-    first,
-    last,
-    num_inputs,
+@kernel
+def _sums(
+    x_place: tl.tensor,
+    w_place: tl.tensor,
+    inner: tl.tensor,
+    first: tl.tensor,
+    last: tl.tensor,
+    num_inputs: tl.tensor,
     EVEN: tl.constexpr,
     STEP: tl.constexpr,
     STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
-):
+) -> tl.tensor:
     """The products of a tile's weights and the rows over the steps from `first` to `last`."""
     sums = tl.zeros([w_place.shape[0], x_place.shape[0]], tl.float32)
     for step in tl.range(first, last, num_stages=STAGES):
@@ -175,17 +175,17 @@ def _sums(  # type: ignore[no-untyped-def]
     return sums
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _shared_sums(  # type: ignore[no-untyped-def]
-    sums,
-    partials,
-    counters,
-    tile,
-    tile_steps,
-    num_steps,
+@kernel
+def _shared_sums(
+    sums: tl.tensor,
+    partials: tl.tensor,
+    counters: tl.tensor,
+    tile: tl.tensor,
+    tile_steps: tl.tensor,
+    num_steps: tl.tensor,
     TILE: tl.constexpr,
     ROWS: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor]:
     """A tile's sums over all programs that share it, and whether this program has to store them."""
     program, num_programs = tl.program_id(0), tl.num_programs(0)
     earliest = _program_of(tile * tile_steps, num_steps, num_programs)
@@ -210,13 +210,13 @@ def _shared_sums(  # type: ignore[no-untyped-def]
     return sums, is_mine
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _first_step(program, num_steps, num_programs):  # type: ignore[no-untyped-def]
+@kernel
+def _first_step(program: tl.tensor, num_steps: tl.tensor, num_programs: tl.tensor) -> tl.tensor:
     """Where a program's share begins; shares are equal to one step."""
     return (program.to(tl.int64) * num_steps // num_programs).to(tl.int32)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _program_of(step, num_steps, num_programs):  # type: ignore[no-untyped-def]
+@kernel
+def _program_of(step: tl.tensor, num_steps: tl.tensor, num_programs: tl.tensor) -> tl.tensor:
     """The program whose share holds a step."""
     return (((step.to(tl.int64) + 1) * num_programs - 1) // num_steps).to(tl.int32)

@@ -12,13 +12,13 @@ One row's input must never change another's result.
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
 from shared.speculation.noise import Domain
 from shared.speculation.verification import SMALLEST_RESIDUAL_MASS
+from verifier.torch_target.kernels.launch import kernel
 from verifier.torch_target.kernels.noise import (
     quick_waiting_times,
     to_uniforms,
@@ -67,18 +67,18 @@ def sample_rows(logits: Tensor, records: Tensor, entries: Tensor) -> Tensor:
     return results
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _sample(  # type: ignore[no-untyped-def]
-    logits,
-    stride,
-    vocab_size,
-    records,
-    entries,
-    results,
+@kernel
+def _sample(
+    logits: tl.tensor,
+    stride: tl.tensor,
+    vocab_size: tl.tensor,
+    records: tl.tensor,
+    entries: tl.tensor,
+    results: tl.tensor,
     UNUSED_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     ENTRIES: tl.constexpr,
-):
+) -> None:
     row = tl.program_id(0).to(tl.int64)
     record = records + row * _COLUMNS
     result = results + row * _RESULTS
@@ -130,19 +130,19 @@ def _sample(  # type: ignore[no-untyped-def]
         tl.store(result, winner.to(tl.float64))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _test(  # type: ignore[no-untyped-def]
-    logits,
-    record,
-    entries,
-    result,
-    largest,
-    temperature,
-    lowest,
-    last_id,
-    total,
+@kernel
+def _test(
+    logits: tl.tensor,
+    record: tl.tensor,
+    entries: tl.tensor,
+    result: tl.tensor,
+    largest: tl.tensor,
+    temperature: tl.tensor,
+    lowest: tl.tensor,
+    last_id: tl.tensor,
+    total: tl.tensor,
     ENTRIES: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Leviathan et al. 2023, Algorithm 1: accept token x if u < target(x) / draft(x).
 
     Returns whether it is accepted, and the first to arrive of the tokens that the draft
@@ -188,20 +188,20 @@ def _test(  # type: ignore[no-untyped-def]
     return survives, best, winner
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _race(  # type: ignore[no-untyped-def]
-    logits,
-    vocab_size,
-    record,
-    largest,
-    temperature,
-    scale,
-    lowest,
-    last_id,
-    best,
-    winner,
+@kernel
+def _race(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    record: tl.tensor,
+    largest: tl.tensor,
+    temperature: tl.tensor,
+    scale: tl.tensor,
+    lowest: tl.tensor,
+    last_id: tl.tensor,
+    best: tl.tensor,
+    winner: tl.tensor,
     BLOCK: tl.constexpr,
-):
+) -> tl.tensor:
     """The first of all kept tokens to arrive, if it is before `best`; token i takes E_i / w_i.
 
     Every lane keeps its own first, in float32; those that are as good as the first of all meet
@@ -237,15 +237,30 @@ def _race(  # type: ignore[no-untyped-def]
     return tl.where(is_better, its_id, winner)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _contenders(logits, token, vocab_size, lowest, last_id):  # type: ignore[no-untyped-def]
+@kernel
+def _contenders(
+    logits: tl.tensor,
+    token: tl.tensor,
+    vocab_size: tl.tensor,
+    lowest: tl.tensor,
+    last_id: tl.tensor,
+) -> tuple[tl.tensor, tl.tensor]:
     """The logits of tokens, and which of them a cut keeps."""
     x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
     return x, is_kept(x, token, lowest, last_id)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _earlier(first, ids, x, kept, token, words, largest, scale):  # type: ignore[no-untyped-def]
+@kernel
+def _earlier(
+    first: tl.tensor,
+    ids: tl.tensor,
+    x: tl.tensor,
+    kept: tl.tensor,
+    token: tl.tensor,
+    words: tl.tensor,
+    largest: tl.tensor,
+    scale: tl.tensor,
+) -> tuple[tl.tensor, tl.tensor]:
     """The first arrivals and their ids once these tokens took part."""
     # Over the weight, without a division.
     times = quick_waiting_times(to_uniforms(words)) * tl.exp2((largest - x) * scale)
@@ -253,6 +268,6 @@ def _earlier(first, ids, x, kept, token, words, largest, scale):  # type: ignore
     return tl.where(is_first, times, first), tl.where(is_first, token, ids)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _weights64(x, largest, temperature):  # type: ignore[no-untyped-def]
+@kernel
+def _weights64(x: tl.tensor, largest: tl.tensor, temperature: tl.tensor) -> tl.tensor:
     return tl.exp((x.to(tl.float64) - largest.to(tl.float64)) / temperature)
