@@ -29,7 +29,7 @@ _Sizes = dict[str, tuple[torch.dtype, tuple[int, ...]]]  # of tensors by name
 # when streams wait for it.
 _MOST_PADDING = 1.5
 # A part of no rows, written directly: nothing is read and nothing is stored.
-_IDLE_PART = np.array([0, 0, 0, 0, 0, 0, 0, -1], dtype=np.int32)
+_IDLE_PART = np.array([-1 if name == "part" else 0 for name in WORK_COLUMNS], dtype=np.int32)
 
 
 class RoundShape(NamedTuple):

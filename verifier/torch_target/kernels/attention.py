@@ -30,8 +30,22 @@ _PIPELINE_BYTES = 144 * 1024
 # Parts of a tile that the second kernel reads in one go.
 _COMBINED_AT_ONCE = 16
 
-_NUM_WORK_COLUMNS = len(WORK_COLUMNS)
-_NUM_TILE_COLUMNS = len(TILE_COLUMNS)
+# Where the numbers of a part stand, and those of a tile.
+_PART_SIZE = tl.constexpr(len(WORK_COLUMNS))
+_PART_FIRST_TOKEN = tl.constexpr(WORK_COLUMNS.index("first_token"))
+_PART_NUM_TOKENS = tl.constexpr(WORK_COLUMNS.index("num_tokens"))
+_PART_FIRST_ROW = tl.constexpr(WORK_COLUMNS.index("first_row"))
+_PART_CONTEXT_TOKENS = tl.constexpr(WORK_COLUMNS.index("context_tokens"))
+_PART_FIRST_KEY = tl.constexpr(WORK_COLUMNS.index("first_key"))
+_PART_END_KEY = tl.constexpr(WORK_COLUMNS.index("end_key"))
+_PART_STREAM = tl.constexpr(WORK_COLUMNS.index("stream"))
+_PART_NUMBER = tl.constexpr(WORK_COLUMNS.index("part"))
+_TILE_SIZE = tl.constexpr(len(TILE_COLUMNS))
+_TILE_FIRST_TOKEN = tl.constexpr(TILE_COLUMNS.index("first_token"))
+_TILE_NUM_TOKENS = tl.constexpr(TILE_COLUMNS.index("num_tokens"))
+_TILE_FIRST_ROW = tl.constexpr(TILE_COLUMNS.index("first_row"))
+_TILE_FIRST_PART = tl.constexpr(TILE_COLUMNS.index("first_part"))
+_TILE_END_PART = tl.constexpr(TILE_COLUMNS.index("end_part"))
 
 
 def paged_attention(
@@ -79,7 +93,6 @@ def paged_attention(
         BLOCK_TOKENS=layout.block_tokens,
         STEP=STEP_KEYS,
         WINDOW=window or 0,
-        WORK_COLUMNS=_NUM_WORK_COLUMNS,
         PRECISION="ieee" if query.dtype is torch.float32 else "tf32",
         num_warps=4,
         num_stages=_num_stages(padded_size, query.element_size()),
@@ -91,7 +104,6 @@ def paged_attention(
             output,
             work.tiles,
             **shape,
-            TILE_COLUMNS=_NUM_TILE_COLUMNS,
             PARTS=_COMBINED_AT_ONCE,
             num_warps=4,
             **launch_options(query.device),
@@ -126,18 +138,17 @@ def _attend(
     BLOCK_TOKENS: tl.constexpr,
     STEP: tl.constexpr,
     WINDOW: tl.constexpr,
-    WORK_COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     head = tl.program_id(1)
-    mine = work + tl.program_id(0) * WORK_COLUMNS
-    first_token, num_tokens = tl.load(mine), tl.load(mine + 1)
-    rows = tl.load(mine + 2) + tl.arange(0, ROWS)
-    context_tokens = tl.load(mine + 3)
-    table = block_tables + tl.load(mine + 6).to(tl.int64) * table_stride
-    part = tl.load(mine + 7)
-    first_key, end_key = tl.load(mine + 4), tl.load(mine + 5)
+    mine = work + tl.program_id(0) * _PART_SIZE
+    first_token, num_tokens = tl.load(mine + _PART_FIRST_TOKEN), tl.load(mine + _PART_NUM_TOKENS)
+    rows = tl.load(mine + _PART_FIRST_ROW) + tl.arange(0, ROWS)
+    context_tokens = tl.load(mine + _PART_CONTEXT_TOKENS)
+    table = block_tables + tl.load(mine + _PART_STREAM).to(tl.int64) * table_stride
+    part = tl.load(mine + _PART_NUMBER)
+    first_key, end_key = tl.load(mine + _PART_FIRST_KEY), tl.load(mine + _PART_END_KEY)
     wait_for_former(IS_DEPENDENT)
     token = rows // NUM_MEMBERS
     is_row = token < num_tokens
@@ -212,17 +223,16 @@ def _combine(
     HEAD_SIZE: tl.constexpr,
     PADDED_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
-    TILE_COLUMNS: tl.constexpr,
     PARTS: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     """One query row of a tile: a program reads little, and many of them share the bandwidth."""
     head = tl.program_id(1)
     row = tl.program_id(2)
-    mine = tiles + tl.program_id(0) * TILE_COLUMNS
-    tile_row = tl.load(mine + 2) + row
-    end_part = tl.load(mine + 4)
-    first_part, num_tokens = tl.load(mine + 3), tl.load(mine + 1)
+    mine = tiles + tl.program_id(0) * _TILE_SIZE
+    tile_row = tl.load(mine + _TILE_FIRST_ROW) + row
+    end_part = tl.load(mine + _TILE_END_PART)
+    first_part, num_tokens = tl.load(mine + _TILE_FIRST_PART), tl.load(mine + _TILE_NUM_TOKENS)
     token = tile_row // NUM_MEMBERS
     wait_for_former(IS_DEPENDENT)
     if token < num_tokens:
@@ -249,7 +259,7 @@ def _combine(
             total = total * decay + tl.sum(totals * weights, 0)
             highest = new_highest
         query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS
-        packed_token = (tl.load(mine) + token).to(tl.int64)
+        packed_token = (tl.load(mine + _TILE_FIRST_TOKEN) + token).to(tl.int64)
         packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
         combined = (sums / total).to(output.dtype.element_ty)
         tl.store(output + packed + column, combined, mask=column < HEAD_SIZE)

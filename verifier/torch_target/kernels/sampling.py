@@ -25,15 +25,39 @@ from verifier.torch_target.kernels.noise import (
     uniforms,
     waiting_times,
 )
-from verifier.torch_target.kernels.row_records import BROKEN_ROW, RECORD_COLUMNS, RESULT_COLUMNS
+from verifier.torch_target.kernels.row_records import (
+    BROKEN_ROW,
+    ENTRY_COLUMNS,
+    RECORD_COLUMNS,
+    RESULT_COLUMNS,
+)
 from verifier.torch_target.kernels.truncation import NO_ID, cut_row, is_kept, largest_logit
 
 # Bits that no two logits of a type differ in, once they are float32.
 _UNUSED_BITS = {torch.bfloat16: 16, torch.float16: 13, torch.float32: 0}
 _BLOCK, _NUM_WARPS = 4096, 16
 
-_COLUMNS = tl.constexpr(len(RECORD_COLUMNS))
-_RESULTS = tl.constexpr(len(RESULT_COLUMNS))
+# Where a row's numbers stand.
+_RECORD_SIZE = tl.constexpr(len(RECORD_COLUMNS))
+_IS_GREEDY = tl.constexpr(RECORD_COLUMNS.index("is_greedy"))
+_DRAFT_TOKEN_ID = tl.constexpr(RECORD_COLUMNS.index("draft_token_id"))
+_FIRST_ENTRY = tl.constexpr(RECORD_COLUMNS.index("first_entry"))
+_NUM_ENTRIES = tl.constexpr(RECORD_COLUMNS.index("num_entries"))
+_WEIGHT_TOTAL = tl.constexpr(RECORD_COLUMNS.index("weight_total"))
+_TOP_K = tl.constexpr(RECORD_COLUMNS.index("top_k"))
+_SEED = tl.constexpr(RECORD_COLUMNS.index("seed"))
+_POSITION = tl.constexpr(RECORD_COLUMNS.index("position"))
+_DOMAIN = tl.constexpr(RECORD_COLUMNS.index("domain"))
+_TEMPERATURE = tl.constexpr(RECORD_COLUMNS.index("temperature"))
+_TOP_P = tl.constexpr(RECORD_COLUMNS.index("top_p"))
+_ENTRY_SIZE = tl.constexpr(len(ENTRY_COLUMNS))
+_ENTRY_TOKEN_ID = tl.constexpr(ENTRY_COLUMNS.index("token_id"))
+_ENTRY_WEIGHT = tl.constexpr(ENTRY_COLUMNS.index("weight"))
+_RESULT_SIZE = tl.constexpr(len(RESULT_COLUMNS))
+_TOKEN_ID = tl.constexpr(RESULT_COLUMNS.index("token_id"))
+_ACCEPT_PROB = tl.constexpr(RESULT_COLUMNS.index("accept_prob"))
+_SURVIVES = tl.constexpr(RESULT_COLUMNS.index("survives"))
+
 _BROKEN = tl.constexpr(BROKEN_ROW)
 _NEVER = tl.constexpr(1e30)  # a waiting time that something always beats
 _SMALLEST_RESIDUAL = tl.constexpr(SMALLEST_RESIDUAL_MASS)
@@ -80,20 +104,20 @@ def _sample(
     ENTRIES: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
-    record = records + row * _COLUMNS
-    result = results + row * _RESULTS
+    record = records + row * _RECORD_SIZE
+    result = results + row * _RESULT_SIZE
     logits += row * stride
     largest, most_likely, is_sound = largest_logit(logits, vocab_size, BLOCK)
     if not is_sound:
-        tl.store(result, tl.full([], _BROKEN, tl.float64))
-    elif tl.load(record) != 0:
-        tl.store(result, most_likely.to(tl.float64))
+        tl.store(result + _TOKEN_ID, tl.full([], _BROKEN, tl.float64))
+    elif tl.load(record + _IS_GREEDY) != 0:
+        tl.store(result + _TOKEN_ID, most_likely.to(tl.float64))
     else:
-        temperature = tl.load(record + 9).to(tl.float64, bitcast=True)
+        temperature = tl.load(record + _TEMPERATURE).to(tl.float64, bitcast=True)
         scale = (1.0 / tl.maximum(temperature, 1e-37)).to(tl.float32) * _LOG2_E
-        top_k = tl.load(record + 5).to(tl.int32)
-        top_p = tl.load(record + 10).to(tl.float64, bitcast=True)
-        is_test = tl.load(record + 1) >= 0
+        top_k = tl.load(record + _TOP_K).to(tl.int32)
+        top_p = tl.load(record + _TOP_P).to(tl.float64, bitcast=True)
+        is_test = tl.load(record + _DRAFT_TOKEN_ID) >= 0
         lowest, last_id, total = cut_row(
             logits, vocab_size, top_k, top_p, largest, scale, is_test, UNUSED_BITS, BLOCK
         )
@@ -127,7 +151,7 @@ def _sample(
                 winner,
                 BLOCK,
             )
-        tl.store(result, winner.to(tl.float64))
+        tl.store(result + _TOKEN_ID, winner.to(tl.float64))
 
 
 @kernel
@@ -149,18 +173,18 @@ def _test(
     distribution names, drawn from what it leaves of the target's, and strikes those tokens out of
     the row.  Where nothing is left, the target's own distribution is drawn from.
     """
-    seed, position = tl.load(record + 6), tl.load(record + 7).to(tl.int32)
+    seed, position = tl.load(record + _SEED), tl.load(record + _POSITION).to(tl.int32)
     entry = tl.arange(0, ENTRIES)
-    is_entry = entry < tl.load(record + 3)
-    place = entries + 2 * (tl.load(record + 2) + entry)
-    ids = tl.load(place, mask=is_entry, other=-1)
-    draft_probs = tl.load(place + 1, mask=is_entry, other=0).to(tl.float64)
-    draft_probs = draft_probs / tl.load(record + 4).to(tl.float64)
+    is_entry = entry < tl.load(record + _NUM_ENTRIES)
+    pointers = entries + _ENTRY_SIZE * (tl.load(record + _FIRST_ENTRY) + entry)
+    ids = tl.load(pointers + _ENTRY_TOKEN_ID, mask=is_entry, other=-1)
+    draft_probs = tl.load(pointers + _ENTRY_WEIGHT, mask=is_entry, other=0).to(tl.float64)
+    draft_probs = draft_probs / tl.load(record + _WEIGHT_TOTAL).to(tl.float64)
     x = tl.load(logits + ids, mask=is_entry, other=-float("inf")).to(tl.float32)
     kept = is_kept(x, ids, lowest, last_id) & is_entry
     probs = tl.where(kept, _weights64(x, largest, temperature) / total, 0.0)
 
-    draft_id = tl.load(record + 1).to(tl.int32)
+    draft_id = tl.load(record + _DRAFT_TOKEN_ID).to(tl.int32)
     x = tl.load(logits + draft_id).to(tl.float32)
     prob = _weights64(x, largest, temperature) / total
     prob = tl.where(is_kept(x, draft_id, lowest, last_id), prob, 0.0)
@@ -170,14 +194,15 @@ def _test(
     accept_prob = tl.where(draft_prob > 0, tl.minimum(ratio, 1.0), 0.0)
     uniform = tl.max(uniforms(seed, position, _ACCEPT, tl.zeros([1], tl.int32)), 0)
     survives = uniform.to(tl.float64) < accept_prob
-    tl.store(result + 1, accept_prob)
-    tl.store(result + 2, survives.to(tl.float64))
+    tl.store(result + _ACCEPT_PROB, accept_prob)
+    tl.store(result + _SURVIVES, survives.to(tl.float64))
 
     best = tl.full([], _NEVER, tl.float64)
     winner = tl.full([], NO_ID, tl.int32)
     if 1.0 - tl.sum(tl.minimum(probs, draft_probs), 0) > _SMALLEST_RESIDUAL:
         left = (probs - draft_probs) * total
-        times = waiting_times(uniforms(seed, position, tl.load(record + 8).to(tl.int32), ids))
+        domain = tl.load(record + _DOMAIN).to(tl.int32)
+        times = waiting_times(uniforms(seed, position, domain, ids))
         times = tl.where(kept & (left > 0), times / tl.where(left > 0, left, 1.0), _NEVER)
         best = tl.min(times, 0)
         winner = tl.min(tl.where((times == best) & is_entry, ids, NO_ID), 0)
@@ -207,8 +232,8 @@ def _race(
     Every lane keeps its own first, in float32; those that are as good as the first of all meet
     again in float64.
     """
-    seed, position = tl.load(record + 6), tl.load(record + 7).to(tl.int32)
-    domain = tl.load(record + 8).to(tl.int32)
+    seed, position = tl.load(record + _SEED), tl.load(record + _POSITION).to(tl.int32)
+    domain = tl.load(record + _DOMAIN).to(tl.int32)
     quarter = tl.arange(0, BLOCK // 4)
     zeros = tl.zeros([BLOCK // 4], tl.int32)
     first = tl.full([BLOCK // 4], _NEVER, tl.float32)
