@@ -15,10 +15,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
-_LOW_WORD = np.uint64(0xFFFFFFFF)
+# Philox4x32-10 as plain integers, for numpy, torch and kernels alike.
+PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+PHILOX_WEYL = (0x9E3779B9, 0xBB67AE85)  # added to the key after each of its rounds
+PHILOX_ROUNDS = 10
+LOW_WORD = 0xFFFFFFFF
 _WORD_BITS = np.uint64(32)
 
 # 1 - 2**-24: a uniform of exactly 1 would be an infinite waiting time in the exponential race.
@@ -39,13 +40,14 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
     """Philox4x32-10 of counters [n, 4] under a 2-word key; 32-bit words held in uint64 [n, 4]."""
     c0, c1, c2, c3 = (counter[:, i] for i in range(4))
     k0, k1 = key
-    for _ in range(_ROUNDS):
-        product0 = _MULTIPLIERS[0] * c0
-        product1 = _MULTIPLIERS[1] * c2
+    multipliers, low_word = np.array(PHILOX_MULTIPLIERS, dtype=np.uint64), np.uint64(LOW_WORD)
+    for _ in range(PHILOX_ROUNDS):
+        product0 = multipliers[0] * c0
+        product1 = multipliers[1] * c2
         c0 = (product1 >> _WORD_BITS) ^ c1 ^ np.uint64(k0)
         c2 = (product0 >> _WORD_BITS) ^ c3 ^ np.uint64(k1)
-        c1, c3 = product1 & _LOW_WORD, product0 & _LOW_WORD
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+        c1, c3 = product1 & low_word, product0 & low_word
+        k0, k1 = (k0 + PHILOX_WEYL[0]) & LOW_WORD, (k1 + PHILOX_WEYL[1]) & LOW_WORD
     return np.stack([c0, c1, c2, c3], axis=1)
 
 
@@ -61,7 +63,7 @@ def words(seed: int, position: int, domain: Domain, token_ids: ArrayLike) -> NDA
     counter[:, 2] = int(domain)
     counter[:, 3] = 0
     lanes = (ids & np.uint64(3)).astype(np.intp)
-    output = philox(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
+    output = philox(counter, (seed & LOW_WORD, (seed >> 32) & LOW_WORD))
     return output[np.arange(len(ids)), lanes]
 
 
