@@ -99,12 +99,11 @@ class StaticInputs:
             )
             for window, num_parts, num_tiles in shape.works
         }
-        layout = replace(
+        # Both are on the device.
+        self.inputs = RoundInputs(there["token_ids"], there["positions"], there["rows"])
+        self.layout = replace(
             like, slots=there["slots"], block_tables=there["block_tables"], works=works
         )
-        self.inputs = RoundInputs(
-            there["token_ids"], there["positions"], there["rows"], layout
-        )  # on the device
 
     def clear(self) -> None:
         """Put a round of nothing there, which may be run at any time."""

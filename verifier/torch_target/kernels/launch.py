@@ -1,4 +1,4 @@
-"""How a kernel is made and launched, also while the one before it is still running.
+"""How a kernel is made, launched and timed, also while the one before it is still running.
 
 Programmatic dependent launch, from Hopper on: a kernel is set up early, and waits until the one
 before is over, before it writes anything or reads what any kernel of the round has written.  What
@@ -40,6 +40,11 @@ def launch_options(device: torch.device) -> dict[str, bool]:
         return {"IS_DEPENDENT": False}
     is_there = torch.cuda.get_device_capability(device) >= (9, 0)
     return {"IS_DEPENDENT": is_there, "launch_pdl": is_there}
+
+
+def timing_event() -> torch.cuda.Event:
+    """An event that the current stream may record, to be compared with another one's time."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 @kernel

@@ -43,6 +43,8 @@ RESULT_COLUMNS = ("token_id", "accept_prob", "survives")  # one row for each row
 BROKEN_ROW = -1  # in place of a token id
 
 TOP_P_OFF = 2.0  # no mass reaches it, whatever the rounding
+# A waiting time over a weight, both in float32, is off by less than this share.
+RACE_MARGIN = 1.0001
 
 
 @dataclass(frozen=True, slots=True)

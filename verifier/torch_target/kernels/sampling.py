@@ -28,6 +28,7 @@ from verifier.torch_target.kernels.noise import (
 from verifier.torch_target.kernels.row_records import (
     BROKEN_ROW,
     ENTRY_COLUMNS,
+    RACE_MARGIN,
     RECORD_COLUMNS,
     RESULT_COLUMNS,
 )
@@ -63,8 +64,7 @@ _NEVER = tl.constexpr(1e30)  # a waiting time that something always beats
 _SMALLEST_RESIDUAL = tl.constexpr(SMALLEST_RESIDUAL_MASS)
 _ACCEPT = tl.constexpr(int(Domain.ACCEPT))
 _LOG2_E = tl.constexpr(1.4426950408889634)
-# A waiting time over a weight, both in float32, is off by less than this share.
-_MARGIN = tl.constexpr(1.0001)
+_MARGIN = tl.constexpr(RACE_MARGIN)
 
 
 def sample_rows(logits: Tensor, records: Tensor, entries: Tensor) -> Tensor:

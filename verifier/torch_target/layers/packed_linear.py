@@ -32,11 +32,10 @@ class PackedLinear(nn.Module):
         return packed
 
 
-def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+def can_pack(dtype: torch.dtype) -> bool:
     """Whether this build of torch has oneDNN and its packed product for the dtype."""
     return (
-        device.type == "cpu"
-        and dtype in (torch.float32, torch.bfloat16)
+        dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )

@@ -13,12 +13,13 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
-from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_reading import reading_once
 from verifier.torch_target.loading.kv_memory import CacheTokens, check_cache_tokens
 from verifier.torch_target.loading.model_memory import cache_tokens, gpu_has_room
+from verifier.torch_target.loading.placement import place_target
 from verifier.torch_target.loading.quantisation import Quantisation, check_can_quantise, quantise
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 from verifier.torch_target.loading.torch_device import choose_device, choose_dtype
@@ -63,8 +64,6 @@ def load_target(
     context_tokens = min(context_tokens, _longest_sequence(model))
     with gpu_has_room(model, element, quantisation, place):
         quantise(model, quantisation, place)
-        if can_pack(place, element):
-            pack_linears(model.to(element))
         model.to(device=place, dtype=element)
         if kv_cache_tokens == "auto":
             kv_cache_tokens = cache_tokens(
@@ -76,14 +75,16 @@ def load_target(
                 memory_fraction=memory_fraction,
             )
         check_cache_tokens(kv_cache_tokens, context_tokens, max_round_tokens)
-        target = TorchTarget(
+        target = place_target(
             model,
+            CacheShape(
+                num_blocks=-(-kv_cache_tokens // block_tokens),
+                block_tokens=block_tokens,
+                context_tokens=context_tokens,
+            ),
             device=place,
             dtype=element,
             model_name=path.stem if path.suffix == ".gguf" else path.name,
-            num_blocks=-(-kv_cache_tokens // block_tokens),
-            block_tokens=block_tokens,
-            context_tokens=context_tokens,
             is_batch_invariant=batch_invariant,
         )
     return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
