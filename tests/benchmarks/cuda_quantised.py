@@ -23,9 +23,10 @@ from tests.benchmarks.cuda_round import (
     replay_ms,
     round_ms,
 )
+from verifier.target.target_settings import Quantisation
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.placement import place_target
-from verifier.torch_target.loading.quantisation import Quantisation, quantise
+from verifier.torch_target.loading.quantisation import quantise
 
 SHAPES = ((8, 4), (64, 4))  # streams × query tokens (drafts and one)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from verifier.target.target_settings import Quantisation
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.loading.gpu_limits import (
     check_head_size,
@@ -20,7 +21,7 @@ from verifier.torch_target.loading.kv_memory import (
     cache_tokens_of_cpu,
     cache_tokens_of_gpu,
 )
-from verifier.torch_target.loading.quantisation import Quantisation, quantisable
+from verifier.torch_target.loading.quantisation import quantisable
 from verifier.torch_target.loading.torch_device import free_gpu_bytes
 
 logger = logging.getLogger(__name__)

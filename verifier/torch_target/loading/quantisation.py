@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from shared.errors import ModelError
+from verifier.target.target_settings import Quantisation
 from verifier.torch_target.loading.gpu_limits import check_quantisation
 
 logger = logging.getLogger(__name__)
-
-Quantisation = Literal["none", "int8", "fp8"]
 
 
 class WeightOnlyLinear(nn.Module):

@@ -10,8 +10,8 @@ from torch import nn
 
 from shared.errors import ModelError
 from tests.support.models.tiny_models import tiny_llama, tiny_qwen3
+from verifier.target.target_settings import Quantisation
 from verifier.torch_target.loading.quantisation import (
-    Quantisation,
     WeightOnlyLinear,
     check_can_quantise,
     quantisable,
