@@ -64,7 +64,8 @@ class RaggedLayout:
         """Lay a round out for masks of the device and dtype of `like`."""
         slots = [_slots(item, block_tokens) for item in items]
         new_slots = [
-            some[item.num_cached_tokens :] for some, item in zip(slots, items, strict=True)
+            stream_slots[item.num_cached_tokens :]
+            for stream_slots, item in zip(slots, items, strict=True)
         ]
         fold = unfold = None
         if any(_is_folded(item, heads) for item in items):
@@ -77,8 +78,8 @@ class RaggedLayout:
             num_query_rows=[len(item.token_ids) * heads.num_heads for item in items],
             views={
                 window: [
-                    _view(item, some, heads, window, like)
-                    for item, some in zip(items, slots, strict=True)
+                    _view(item, stream_slots, heads, window, like)
+                    for item, stream_slots in zip(items, slots, strict=True)
                 ]
                 for window in windows
             },

@@ -167,15 +167,16 @@ def _attend(
         key = start + tl.arange(0, STEP)
         is_key = key < context_tokens
         block = tl.load(table + key // BLOCK_TOKENS, mask=is_key, other=0).to(tl.int64)
-        at = ((block * BLOCK_TOKENS + key % BLOCK_TOKENS) * NUM_KV_HEADS + head) * HEAD_SIZE
+        slot = block * BLOCK_TOKENS + key % BLOCK_TOKENS
+        key_offsets = (slot * NUM_KV_HEADS + head) * HEAD_SIZE
         is_read = is_key[:, None] & is_column[None, :]
-        k = tl.load(keys + at[:, None] + column[None, :], mask=is_read, other=0.0)
+        k = tl.load(keys + key_offsets[:, None] + column[None, :], mask=is_read, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * log2_scale
         scores = _hidden(scores, key[None, :], position[:, None], WINDOW)
         new_highest = tl.maximum(highest, tl.max(scores, 1))
         shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
         weights, decay = tl.exp2(scores - shift[:, None]), tl.exp2(highest - shift)
-        v = tl.load(values + at[:, None] + column[None, :], mask=is_read, other=0.0)
+        v = tl.load(values + key_offsets[:, None] + column[None, :], mask=is_read, other=0.0)
         sums = sums * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         total = total * decay + tl.sum(weights, 1)
         highest = new_highest
@@ -190,16 +191,16 @@ def _attend(
 
 @kernel
 def _store_part(
-    place: tl.tensor,
+    pointers: tl.tensor,
     sums: tl.tensor,
     highest: tl.tensor,
     total: tl.tensor,
     PADDED_SIZE: tl.constexpr,
 ) -> None:
     """One part's sums, largest score and total weight of each row, for `_combine`."""
-    tl.store(place[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
-    tl.store(place + PADDED_SIZE, highest)
-    tl.store(place + PADDED_SIZE + 1, total)
+    tl.store(pointers[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
+    tl.store(pointers + PADDED_SIZE, highest)
+    tl.store(pointers + PADDED_SIZE + 1, total)
 
 
 @kernel
@@ -243,19 +244,20 @@ def _combine(
         for start in range(first_part, end_part, PARTS):
             part = start + tl.arange(0, PARTS)
             is_part = part < end_part
-            place = ((part * NUM_KV_HEADS + head) * ROWS + row).to(tl.int64) * (PADDED_SIZE + 2)
-            some_highest = tl.load(
-                partials + place + PADDED_SIZE, mask=is_part, other=-float("inf")
+            part_row = (part * NUM_KV_HEADS + head) * ROWS + row
+            part_offsets = part_row.to(tl.int64) * (PADDED_SIZE + 2)
+            part_highest = tl.load(
+                partials + part_offsets + PADDED_SIZE, mask=is_part, other=-float("inf")
             )
-            new_highest = tl.maximum(highest, tl.max(some_highest, 0))
+            new_highest = tl.maximum(highest, tl.max(part_highest, 0))
             shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
-            weights = tl.exp2(some_highest - shift)
+            weights = tl.exp2(part_highest - shift)
             decay = tl.exp2(highest - shift)
-            totals = tl.load(partials + place + PADDED_SIZE + 1, mask=is_part, other=0.0)
-            some = tl.load(
-                partials + place[:, None] + column[None, :], mask=is_part[:, None], other=0.0
+            totals = tl.load(partials + part_offsets + PADDED_SIZE + 1, mask=is_part, other=0.0)
+            part_sums = tl.load(
+                partials + part_offsets[:, None] + column[None, :], mask=is_part[:, None], other=0.0
             )
-            sums = sums * decay + tl.sum(some * weights[:, None], 0)
+            sums = sums * decay + tl.sum(part_sums * weights[:, None], 0)
             total = total * decay + tl.sum(totals * weights, 0)
             highest = new_highest
         query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS

@@ -153,9 +153,9 @@ def _gated(
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_column = column < SIZE
-    place = gate_up + row * 2 * SIZE + column
-    gate = tl.load(place, mask=is_column, other=0.0).to(tl.float32)
-    up = tl.load(place + SIZE, mask=is_column, other=0.0).to(tl.float32)
+    pointers = gate_up + row * 2 * SIZE + column
+    gate = tl.load(pointers, mask=is_column, other=0.0).to(tl.float32)
+    up = tl.load(pointers + SIZE, mask=is_column, other=0.0).to(tl.float32)
     if IS_SILU:
         active = gate * tl.sigmoid(gate)
     else:
@@ -196,12 +196,12 @@ def _rotary(
     sin_left = tl.load(sin + angle, mask=is_angle, other=0.0).to(tl.float32)
     sin_right = tl.load(sin + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
     angles = (cos_left, cos_right, sin_left, sin_right)
-    place = query + token * query_token_stride
+    pointers = query + token * query_token_stride
     target = new_query + token * HEADS * 2 * HALF
-    _rotate(place, target, query_head_stride, angles, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK)
-    place = key + token * key_token_stride
+    _rotate(pointers, target, query_head_stride, angles, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK)
+    pointers = key + token * key_token_stride
     target = new_key + token * KV_HEADS * 2 * HALF
-    _rotate(place, target, key_head_stride, angles, KV_HEADS, KV_HEADS_BLOCK, HALF, HALF_BLOCK)
+    _rotate(pointers, target, key_head_stride, angles, KV_HEADS, KV_HEADS_BLOCK, HALF, HALF_BLOCK)
 
 
 @kernel
@@ -219,17 +219,17 @@ def _rotate(
     cos_left, cos_right, sin_left, sin_right = angles
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, HALF_BLOCK)[None, :]
-    is_place = (head < HEADS) & (column < HALF)
+    is_element = (head < HEADS) & (column < HALF)
     dtype = output.dtype.element_ty
-    place = x + head * head_stride + column
-    left = tl.load(place, mask=is_place, other=0.0).to(tl.float32)
-    right = tl.load(place + HALF, mask=is_place, other=0.0).to(tl.float32)
+    pointers = x + head * head_stride + column
+    left = tl.load(pointers, mask=is_element, other=0.0).to(tl.float32)
+    right = tl.load(pointers + HALF, mask=is_element, other=0.0).to(tl.float32)
     # The stock model rounds each product before it adds them.
     new_left = (left * cos_left).to(dtype).to(tl.float32) - (right * sin_left).to(dtype)
     new_right = (right * cos_right).to(dtype).to(tl.float32) + (left * sin_right).to(dtype)
     target = output + head * 2 * HALF + column
-    tl.store(target, new_left.to(dtype), mask=is_place)
-    tl.store(target + HALF, new_right.to(dtype), mask=is_place)
+    tl.store(target, new_left.to(dtype), mask=is_element)
+    tl.store(target + HALF, new_right.to(dtype), mask=is_element)
 
 
 @kernel
@@ -254,9 +254,9 @@ def _store(
     wait_for_former(IS_DEPENDENT)
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, SIZE_BLOCK)[None, :]
-    is_place = (head < HEADS) & (column < SIZE)
+    is_element = (head < HEADS) & (column < SIZE)
     target = (slot * HEADS + head) * SIZE + column
-    place = key + token * key_token_stride + head * key_head_stride + column
-    tl.store(keys + target, tl.load(place, mask=is_place), mask=is_place)
-    place = value + token * value_token_stride + head * value_head_stride + column
-    tl.store(values + target, tl.load(place, mask=is_place), mask=is_place)
+    pointers = key + token * key_token_stride + head * key_head_stride + column
+    tl.store(keys + target, tl.load(pointers, mask=is_element), mask=is_element)
+    pointers = value + token * value_token_stride + head * value_head_stride + column
+    tl.store(values + target, tl.load(pointers, mask=is_element), mask=is_element)

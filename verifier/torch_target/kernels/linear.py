@@ -120,21 +120,30 @@ def _linear(
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     tile_steps = tl.cdiv(num_inputs, STEP)
     num_steps = tl.cdiv(num_outputs, TILE) * tile_steps
-    at = _first_step(program, num_steps, num_programs)
+    step = _first_step(program, num_steps, num_programs)
     end = _first_step(program + 1, num_steps, num_programs)
     inner = tl.arange(0, STEP)
-    while at < end:
-        tile = at // tile_steps
-        first = at - tile * tile_steps
-        last = tl.minimum(first + end - at, tile_steps)
+    while step < end:
+        tile = step // tile_steps
+        first = step - tile * tile_steps
+        last = tl.minimum(first + end - step, tile_steps)
         feature = tile * TILE + tl.arange(0, TILE)
         safe = tl.minimum(feature, num_outputs - 1).to(tl.int64)
-        w_place = weight + safe[:, None] * num_inputs + inner[None, :]
-        x_place = x + tl.minimum(row, num_rows - 1)[:, None] * num_inputs + inner[None, :]
+        weight_pointers = weight + safe[:, None] * num_inputs + inner[None, :]
+        x_pointers = x + tl.minimum(row, num_rows - 1)[:, None] * num_inputs + inner[None, :]
         sums = _sums(
-            x_place, w_place, inner, first, last, num_inputs, EVEN, STEP, STAGES, PRECISION
+            x_pointers,
+            weight_pointers,
+            inner,
+            first,
+            last,
+            num_inputs,
+            EVEN,
+            STEP,
+            STAGES,
+            PRECISION,
         )
-        at += last - first
+        step += last - first
         sums, is_mine = _shared_sums(
             sums, partials, counters, tile, tile_steps, num_steps, TILE, ROWS
         )
@@ -142,16 +151,16 @@ def _linear(
             if HAS_BIAS:
                 sums += tl.load(bias + safe).to(tl.float32)[:, None]
             result = tl.trans(sums.to(output.dtype.element_ty))
-            place = output + row[:, None].to(tl.int64) * num_outputs + feature[None, :]
+            pointers = output + row[:, None].to(tl.int64) * num_outputs + feature[None, :]
             tl.store(
-                place, result, mask=(row < num_rows)[:, None] & (feature < num_outputs)[None, :]
+                pointers, result, mask=(row < num_rows)[:, None] & (feature < num_outputs)[None, :]
             )
 
 
 @kernel
 def _sums(
-    x_place: tl.tensor,
-    w_place: tl.tensor,
+    x_pointers: tl.tensor,
+    weight_pointers: tl.tensor,
     inner: tl.tensor,
     first: tl.tensor,
     last: tl.tensor,
@@ -162,15 +171,15 @@ def _sums(
     PRECISION: tl.constexpr,
 ) -> tl.tensor:
     """The products of a tile's weights and the rows over the steps from `first` to `last`."""
-    sums = tl.zeros([w_place.shape[0], x_place.shape[0]], tl.float32)
+    sums = tl.zeros([weight_pointers.shape[0], x_pointers.shape[0]], tl.float32)
     for step in tl.range(first, last, num_stages=STAGES):
         start = step * STEP
         if EVEN:
-            w, values = tl.load(w_place + start), tl.load(x_place + start)
+            w, values = tl.load(weight_pointers + start), tl.load(x_pointers + start)
         else:
             is_input = (start + inner < num_inputs)[None, :]
-            w = tl.load(w_place + start, mask=is_input, other=0.0)
-            values = tl.load(x_place + start, mask=is_input, other=0.0)
+            w = tl.load(weight_pointers + start, mask=is_input, other=0.0)
+            values = tl.load(x_pointers + start, mask=is_input, other=0.0)
         sums = tl.dot(w, tl.trans(values), sums, input_precision=PRECISION)
     return sums
 
@@ -192,11 +201,11 @@ def _shared_sums(
     latest = _program_of((tile + 1) * tile_steps - 1, num_steps, num_programs)
     is_mine = earliest == latest
     if not is_mine:
-        place = tl.arange(0, TILE)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
+        offsets = tl.arange(0, TILE)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
         # A program begins at most one tile that others end, and ends one that others began.
         group = tl.program_id(1) * num_programs
         slot = 2 * (group + program) + (program == earliest).to(tl.int32)
-        tl.store(partials + slot.to(tl.int64) * (TILE * ROWS) + place, sums)
+        tl.store(partials + slot.to(tl.int64) * (TILE * ROWS) + offsets, sums)
         tl.debug_barrier()  # all of it is stored before the program counts as arrived
         counter = counters + tl.program_id(1) * (num_steps // tile_steps) + tile
         is_mine = tl.atomic_add(counter, 1, sem="acq_rel") == latest - earliest
@@ -204,7 +213,7 @@ def _shared_sums(
             sums = tl.zeros([TILE, ROWS], tl.float32)
             for other in range(earliest, latest + 1):
                 slot = 2 * (group + other) + (other == earliest).to(tl.int32)
-                part = partials + slot.to(tl.int64) * (TILE * ROWS) + place
+                part = partials + slot.to(tl.int64) * (TILE * ROWS) + offsets
                 sums += tl.load(part, cache_modifier=".cg")
             tl.store(counter, 0)
     return sums, is_mine

@@ -81,12 +81,12 @@ def outcomes(checks: Sequence[DraftCheck], results: NDArray[np.float64]) -> list
     token_ids = columns["token_id"].astype(np.int64).tolist()
     accept_probs = columns["accept_prob"].tolist()
     survives = columns["survives"].astype(bool).tolist()
-    made, start = [], 0
+    answers, start = [], 0
     for check in checks:
         rows = slice(start, start + check.num_logit_rows)
         start = rows.stop
-        made.append(_outcome(check, token_ids[rows], accept_probs[rows], survives[rows]))
-    return made
+        answers.append(_outcome(check, token_ids[rows], accept_probs[rows], survives[rows]))
+    return answers
 
 
 def _outcome(

@@ -200,10 +200,12 @@ def _test(
     best = tl.full([], _NEVER, tl.float64)
     winner = tl.full([], NO_ID, tl.int32)
     if 1.0 - tl.sum(tl.minimum(probs, draft_probs), 0) > _SMALLEST_RESIDUAL:
-        left = (probs - draft_probs) * total
+        remaining = (probs - draft_probs) * total
         domain = tl.load(record + _DOMAIN).to(tl.int32)
         times = waiting_times(uniforms(seed, position, domain, ids))
-        times = tl.where(kept & (left > 0), times / tl.where(left > 0, left, 1.0), _NEVER)
+        times = tl.where(
+            kept & (remaining > 0), times / tl.where(remaining > 0, remaining, 1.0), _NEVER
+        )
         best = tl.min(times, 0)
         winner = tl.min(tl.where((times == best) & is_entry, ids, NO_ID), 0)
         tl.debug_barrier()  # all have read before one writes, and the other way round

@@ -138,13 +138,13 @@ def _search(
         low, high, reached, above = _narrowed(thresholds, sums, wanted, high, above)
     counts = _counts(logits, vocab_size, low.to(tl.int32), high, UNUSED_BITS, BLOCK)
     bins = low.to(tl.int32) + tl.arange(0, _BINS)
-    some = counts * _weight_of(bins, largest, weight_scale, UNUSED_BITS)
-    some = tl.where(counts > 0, some, 0.0)
-    reached = above + tl.cumsum(some, 0, reverse=True)
+    bin_weights = counts * _weight_of(bins, largest, weight_scale, UNUSED_BITS)
+    bin_weights = tl.where(counts > 0, bin_weights, 0.0)
+    reached = above + tl.cumsum(bin_weights, 0, reverse=True)
     holds = (counts > 0) & (reached >= wanted)
     # Rounding may leave a little too little in all: then all is kept.
     last = tl.max(tl.where(holds, bins, tl.min(tl.where(counts > 0, bins, NO_ID), 0)), 0)
-    above = tl.sum(tl.where(bins == last, reached - some, 0.0), 0)
+    above = tl.sum(tl.where(bins == last, reached - bin_weights, 0.0), 0)
     return last, above, tl.sum(tl.where(bins == last, counts, 0), 0), whole
 
 
@@ -202,16 +202,16 @@ def _sums(
     for start in tl.range(0, vocab_size, BLOCK, num_stages=1):
         token = start + lane
         x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
-        some = weights(x, largest, scale)
+        token_weights = weights(x, largest, scale)
         # A product with 0 or 1 and a sum are one instruction, a choice and a sum are two.
-        of_lowest += (x >= lowest).to(tl.float32) * some
-        of_second += (x >= second).to(tl.float32) * some
-        of_third += (x >= third).to(tl.float32) * some
-        of_fourth += (x >= fourth).to(tl.float32) * some
-        of_fifth += (x >= fifth).to(tl.float32) * some
-        of_sixth += (x >= sixth).to(tl.float32) * some
-        of_seventh += (x >= seventh).to(tl.float32) * some
-        of_highest += (x >= highest).to(tl.float32) * some
+        of_lowest += (x >= lowest).to(tl.float32) * token_weights
+        of_second += (x >= second).to(tl.float32) * token_weights
+        of_third += (x >= third).to(tl.float32) * token_weights
+        of_fourth += (x >= fourth).to(tl.float32) * token_weights
+        of_fifth += (x >= fifth).to(tl.float32) * token_weights
+        of_sixth += (x >= sixth).to(tl.float32) * token_weights
+        of_seventh += (x >= seventh).to(tl.float32) * token_weights
+        of_highest += (x >= highest).to(tl.float32) * token_weights
     low = _placed(of_lowest, of_second, of_third, of_fourth, 0)
     return low + _placed(of_fifth, of_sixth, of_seventh, of_highest, 4)
 

@@ -34,9 +34,9 @@ def verify_rows_on_gpu(
         logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
     )
     results_done.record()
-    made = outcomes(draft_checks, results.cpu().numpy())
+    answers = outcomes(draft_checks, results.cpu().numpy())
     results_done.synchronize()
-    return made, logits_done.elapsed_time(results_done) / 1e3
+    return answers, logits_done.elapsed_time(results_done) / 1e3
 
 
 def _sent(content: NDArray[np.integer], device: torch.device) -> Tensor:

@@ -64,9 +64,9 @@ class LogitRows:
         row_of_block, block = (self.block_max[rows] >= thresholds[:, None]).nonzero(as_tuple=True)
         logits = self.blocks[rows[row_of_block], block]
         hit, lane = (logits >= thresholds[row_of_block, None]).nonzero(as_tuple=True)
-        found = block[hit] * BLOCK_IDS + lane
+        token_ids = block[hit] * BLOCK_IDS + lane
         lists = PaddedLists.of(row_of_block[hit], len(rows))
-        return lists.pad(found, 0), lists.pad(logits[hit, lane], -torch.inf)
+        return lists.pad(token_ids, 0), lists.pad(logits[hit, lane], -torch.inf)
 
     def weights(self, rows: Tensor, logits: Tensor, temperatures: Tensor) -> Tensor:
         """exp(logit / temperature), 1 for the row's largest: [n, k] float64."""
@@ -99,9 +99,9 @@ class PaddedLists:
         """Lay out `num_lists` lists; some may be empty."""
         lengths = torch.bincount(list_of_entry, minlength=num_lists)
         starts = lengths.cumsum(0) - lengths
-        everywhere = torch.arange(len(list_of_entry), device=list_of_entry.device)
-        longest = int(lengths.max()) if num_lists else 0
-        return cls(list_of_entry, everywhere - starts[list_of_entry], (num_lists, longest))
+        entry_numbers = torch.arange(len(list_of_entry), device=list_of_entry.device)
+        max_length = int(lengths.max()) if num_lists else 0
+        return cls(list_of_entry, entry_numbers - starts[list_of_entry], (num_lists, max_length))
 
     def pad(self, entries: Tensor, fill: float) -> Tensor:
         """The entries [num_entries] as rows, `fill` after each list."""

@@ -45,8 +45,8 @@ def counter_words(keys: Tensor, counters: Tensor) -> Tensor:
     scratch = counters.new_empty(_NUM_SCRATCH, num_rows, min(chunk, num_columns))
     for start in range(0, num_columns, chunk):
         columns = slice(start, start + chunk)
-        some = counters[:, columns]
-        _philox(keys[:, columns], some, output[:, :, columns], scratch[:, :, : some.shape[1]])
+        part = counters[:, columns]
+        _philox(keys[:, columns], part, output[:, :, columns], scratch[:, :, : part.shape[1]])
     return output
 
 

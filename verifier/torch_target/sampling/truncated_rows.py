@@ -111,14 +111,14 @@ def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
             is_enough = torch.ones_like(totals, dtype=torch.bool)
         else:
             is_enough = probs.sum(1) >= cut.top_p
-        done = is_enough.nonzero()[:, 0]
-        if len(done):
-            kept_probs = _nucleus(probs[done], cut.top_p[done])
-            yield TruncatedRows(cut.row_numbers[done], token_ids[done], kept_probs)
-        if len(done) == len(is_enough):
+        decided = is_enough.nonzero()[:, 0]
+        if len(decided):
+            kept_probs = _nucleus(probs[decided], cut.top_p[decided])
+            yield TruncatedRows(cut.row_numbers[decided], token_ids[decided], kept_probs)
+        if len(decided) == len(is_enough):
             return
-        left = (~is_enough).nonzero()[:, 0]
-        cut, totals = cut[left], totals[left]
+        undecided = (~is_enough).nonzero()[:, 0]
+        cut, totals = cut[undecided], totals[undecided]
 
 
 def _most_likely_first(

@@ -59,11 +59,11 @@ class WholeRows:
         draw_of_block, block = (limits >= _SMALLEST_WAITING_TIME).nonzero(as_tuple=True)
         chunk = CHUNK_COUNTERS // _COUNTERS_OF_BLOCK
         chunks = zip(torch.split(draw_of_block, chunk), torch.split(block, chunk), strict=True)
-        found = [
+        contenders = [
             self._contenders_of_blocks(index, keys, scales, draws, blocks)
             for draws, blocks in chunks
         ]
-        draws, token_ids = (torch.cat(parts) for parts in zip(*found, strict=True))
+        draws, token_ids = (torch.cat(parts) for parts in zip(*contenders, strict=True))
         return PaddedLists.of(draws, len(index)).pad(token_ids, 0)
 
     def _contenders_of_blocks(
