@@ -119,7 +119,7 @@ def _options() -> Any:  # argparse.Namespace, and `sampling`
 
 
 def _llama_8b() -> PreTrainedModel:
-    # Its module needs Triton, which is there only beside a CUDA build of torch.
+    # Its module imports kernels, which a run on a CPU cannot always do.
     from tests.benchmarks.cuda_round import llama_8b_shape
 
     return llama_8b_shape()

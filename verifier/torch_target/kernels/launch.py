@@ -36,7 +36,7 @@ kernel: Callable[[Callable[..., object]], Kernel] = triton.jit  # of a library w
 @functools.cache
 def launch_options(device: torch.device) -> dict[str, bool]:
     """Keyword arguments of a launch whose kernel calls `wait_for_former(IS_DEPENDENT)`."""
-    if device.type != "cuda":
+    if device.type != "cuda":  # Triton's interpreter
         return {"IS_DEPENDENT": False}
     is_there = torch.cuda.get_device_capability(device) >= (9, 0)
     return {"IS_DEPENDENT": is_there, "launch_pdl": is_there}

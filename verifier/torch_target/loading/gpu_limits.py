@@ -13,7 +13,7 @@ Capability = tuple[int, int]
 
 BFLOAT16_CAPABILITY: Capability = (8, 0)
 FP8_CAPABILITY: Capability = (8, 9)
-# What `triton_attention` can lay out: a tensor core takes 16 columns at least, and two steps of
+# What the attention kernel can lay out: a tensor core takes 16 columns at least, and two steps of
 # keys and values of more than 256 columns do not fit into the memory of one core.
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 16, 256
 
