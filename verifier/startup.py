@@ -34,6 +34,7 @@ from verifier.server.gauges import PlannerGauges
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
+from verifier.target.target_settings import TargetSettings
 
 Tell = Callable[[str], None]
 
@@ -74,15 +75,23 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     limit_spinning(os.environ)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.torch_target.loading.target_loading import load_target
-    from verifier.torch_target.loading.torch_device import (
-        choose_device,
-        choose_dtype,
-        hardware_name,
-    )
 
     tell(f"loading {section.model}")
-    target, tokenizer = load_target(
-        path,
+    placed = load_target(path, target_settings(config))
+    subject = CurveSubject(
+        model=placed.target.model_name,
+        device=placed.hardware,
+        dtype=placed.dtype,
+        quantisation=section.quantisation,
+        batch_invariant=section.batch_invariant,
+    )
+    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu)
+
+
+def target_settings(config: VerifierConfig) -> TargetSettings:
+    """What loading must know, from the configuration."""
+    section = config.target
+    return TargetSettings(
         device=section.device,
         dtype=section.dtype,
         quantisation=section.quantisation,
@@ -94,15 +103,6 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         max_round_tokens=config.rounds.max_round_tokens,
         memory_fraction=section.memory_fraction,
     )
-    device = choose_device(section.device)
-    subject = CurveSubject(
-        model=target.model_name,
-        device=hardware_name(device),
-        dtype=str(choose_dtype(section.dtype, device)).removeprefix("torch."),
-        quantisation=section.quantisation,
-        batch_invariant=section.batch_invariant,
-    )
-    return LoadedTarget(target, tokenizer, subject, device.type == "cuda")
 
 
 def make_service(

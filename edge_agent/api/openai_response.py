@@ -42,7 +42,8 @@ class Envelope:
             "object": kind,
             "created": self.created,
             "model": self.model,
-            # With equal seed and prompt the text depends on the target alone (design.md §5).
+            # Unless `rejection` was asked for, a request with a seed is answered in `coupled`: its
+            # tokens are the target's own draws, so equal seed and prompt give equal text.
             "system_fingerprint": f"goodspeed:{self.model}",
             "choices": choices,
         }

@@ -2,7 +2,8 @@
 
 A board quantises its probabilities *first* and samples from the rounded weights, so the numbers
 that it sends are exactly the distribution that it drew from; the verifier divides by their sum.
-Sampling before rounding would bias the text (field.md §4.1 measured 0.009 in total variation).
+Sampling before rounding would bias the text: by 0.009 in total variation with the 32 likeliest
+tokens in 8-bit weights.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow, quantise
 from verifier.rounds.blocks import BlockPool
 from verifier.target.round import DraftCheck, Round, RoundItem
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.loading.placement import place_target
 
 VOCAB_SIZE = 512
 NUM_ROUNDS = 40
@@ -64,13 +66,11 @@ def main() -> None:
 
 
 def _target(model: torch.nn.Module, device: str, dtype: torch.dtype) -> TorchTarget:
-    return TorchTarget(
+    return place_target(
         model,
+        CacheShape(num_blocks=1024, block_tokens=BLOCK_TOKENS, context_tokens=2048),
         device=torch.device(device),
         dtype=dtype,
-        num_blocks=1024,
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=2048,
         model_name="random",
     )
 

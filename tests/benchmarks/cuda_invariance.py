@@ -15,7 +15,9 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from shared.speculation.sampling import GREEDY
 from tests.benchmarks.cuda_round import SHAPES, llama_8b_shape, round_ms
 from verifier.target.round import DraftCheck, Round, RoundItem
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.loading.placement import place_target
 
 NUM_STREAMS = 64
 NUM_TOKENS = 64
@@ -74,13 +76,15 @@ def _changed_streams(dtype: torch.dtype, is_batch_invariant: bool) -> int:
 
 
 def _target(model: LlamaForCausalLM, dtype: torch.dtype, is_batch_invariant: bool) -> TorchTarget:
-    return TorchTarget(
+    return place_target(
         model,
+        CacheShape(
+            num_blocks=NUM_STREAMS * (STREAM_BLOCKS + 2),
+            block_tokens=BLOCK_TOKENS,
+            context_tokens=2048,
+        ),
         device=torch.device("cuda"),
         dtype=dtype,
-        num_blocks=NUM_STREAMS * (STREAM_BLOCKS + 2),
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=2048,
         model_name="random",
         is_batch_invariant=is_batch_invariant,
     )

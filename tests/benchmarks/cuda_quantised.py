@@ -24,7 +24,8 @@ from tests.benchmarks.cuda_round import (
     round_ms,
 )
 from verifier.target.precision import Quantisation
-from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.forward.block_cache import CacheShape
+from verifier.torch_target.loading.placement import place_target
 from verifier.torch_target.loading.quantisation import quantise
 
 SHAPES = ((8, 4), (64, 4))  # streams × query tokens (drafts and one)
@@ -51,13 +52,15 @@ def rows(kind: Quantisation) -> None:
     gc.collect()
     torch.cuda.empty_cache()
     weights_gib = torch.cuda.memory_allocated() / (1 << 30)
-    target = TorchTarget(
+    target = place_target(
         model,
+        CacheShape(
+            num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 8),
+            block_tokens=BLOCK_TOKENS,
+            context_tokens=8192,
+        ),
         device=device,
         dtype=torch.bfloat16,
-        num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 8),
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=8192,
         model_name="random",
     )
     for num_streams, num_query in SHAPES:

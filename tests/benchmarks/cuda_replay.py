@@ -36,7 +36,9 @@ from verifier.cost_curve.measurement import (
     warm_up_rounds,
 )
 from verifier.target.target import TargetModel
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.loading.placement import place_target
 
 BLOCK_TOKENS = 16
 CURVE_TOKENS = 8192  # of the cache, at least: the curve is measured in it
@@ -117,7 +119,7 @@ def _options() -> Any:  # argparse.Namespace, and `sampling`
 
 
 def _llama_8b() -> PreTrainedModel:
-    # Its module needs Triton, which is there only beside a CUDA build of torch.
+    # Its module imports kernels, which a run on a CPU cannot always do.
     from tests.benchmarks.cuda_round import llama_8b_shape
 
     return llama_8b_shape()
@@ -126,13 +128,15 @@ def _llama_8b() -> PreTrainedModel:
 def _target(model: PreTrainedModel, device: torch.device, options: Any) -> TorchTarget:
     blocks_of_stream = -(-(options.context + 1 + options.tokens) // BLOCK_TOKENS)
     num_blocks = max(max(options.streams) * blocks_of_stream, CURVE_TOKENS // BLOCK_TOKENS)
-    return TorchTarget(
+    return place_target(
         model,
+        CacheShape(
+            num_blocks=num_blocks,
+            block_tokens=BLOCK_TOKENS,
+            context_tokens=model.config.max_position_embeddings,
+        ),
         device=device,
         dtype=torch.float32 if options.tiny else torch.bfloat16,
-        num_blocks=num_blocks,
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=model.config.max_position_embeddings,
         model_name="random",
     )
 

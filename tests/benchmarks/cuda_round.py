@@ -20,10 +20,13 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from verifier.target.round import DraftCheck, Round, RoundItem
+from verifier.torch_target.forward.block_cache import CacheShape
+from verifier.torch_target.forward.gpu_forward import GpuForward
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.kernels.attention import paged_attention
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
+from verifier.torch_target.loading.placement import place_target
 
 SHAPES = ((64, 4), (32, 4), (8, 4), (1, 8))  # streams × query tokens (drafts and one)
 CONTEXT_TOKENS = 1024
@@ -41,13 +44,15 @@ def main() -> None:
     config = model.config
     kv_bytes = 2 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
     products = {shape: products_ms(model, shape[0] * shape[1]) for shape in SHAPES}
-    target = TorchTarget(
+    target = place_target(
         model,
+        CacheShape(
+            num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 8),
+            block_tokens=BLOCK_TOKENS,
+            context_tokens=8192,
+        ),
         device=torch.device("cuda"),
         dtype=torch.bfloat16,
-        num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 8),
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=8192,
         model_name="random",
     )
     print(
@@ -133,8 +138,9 @@ def _check(stream: int, num_drafts: int) -> DraftCheck:
 
 def replay_ms(target: TorchTarget) -> float:
     """The graph that was captured last, alone."""
-    assert target._graphs is not None
-    captured = list(target._graphs._captured.values())[-1]
+    forward = target._forward
+    assert isinstance(forward, GpuForward)
+    captured = list(forward._graphs._captured.values())[-1]
     return timed_ms(captured.graph.replay)
 
 

@@ -18,8 +18,8 @@ from shared.speculation.sampling import GREEDY
 from tests.support.chats.prompt_set import DRAFTS, TARGET, Prompt, prompts
 from tests.support.ends.loopback import chat, generate, loopback, make_service, round_settings
 from tests.support.models.real_models import real_model
+from tests.support.models.target_loading import load_on_cpu
 from verifier.target.target import TargetModel, Tokenizer
-from verifier.torch_target.loading.target_loading import load_target
 
 NUM_TOKENS = 96
 LONGEST_WINDOW = 16
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.timeout(1800)  # three drafts x 16 prompts x 96 tokens 
 
 @pytest.fixture(scope="module")
 def target() -> tuple[TargetModel, Tokenizer]:
-    return load_target(real_model(TARGET), device="cpu", dtype="float32", kv_cache_tokens=65_536)
+    placed = load_on_cpu(real_model(TARGET), dtype="float32", kv_cache_tokens=65_536)
+    return placed.target, placed.tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,8 @@ from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.stream import Settled, Stream
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
 
-# A board that answers ten times later than expected is taken for lost (design.md §3).
+# A board that answers ten times later than expected is taken for lost: in `rejection` its stream
+# waits for the draft that it was granted, and nothing else but a lost link would end that.
 TIMEOUT_FACTOR = 10.0
 
 

@@ -39,14 +39,12 @@ def real_setting(num_prompts: int = 16) -> Iterator[Setting]:
     # They take seconds to import; who wants the scripted setting does not wait.
     from edge_agent.draft_model.llama_drafter import LlamaDrafter
     from tests.support.models.real_models import real_model
-    from verifier.torch_target.loading.target_loading import load_target
+    from tests.support.models.target_loading import load_on_cpu
 
-    target, tokenizer = load_target(
-        real_model(TARGET), device="cpu", dtype="float32", kv_cache_tokens=16_384
-    )
+    placed = load_on_cpu(real_model(TARGET), dtype="float32", kv_cache_tokens=16_384)
 
     def service() -> VerifierService:
-        return make_service(target, tokenizer)
+        return make_service(placed.target, placed.tokenizer)
 
     with ExitStack() as stack:
         drafters: list[Drafter] = []

@@ -15,7 +15,8 @@ from tests.support.models.replay_target import AcceptanceScript, ReplayTarget
 from tests.support.models.tiny_models import tiny_llama
 from verifier.config import RoundsSection
 from verifier.cost_curve.curve import CostCurve
-from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.forward.block_cache import CacheShape
+from verifier.torch_target.loading.placement import place_target
 
 NUM_STREAMS = 8
 CONTEXT_TOKENS = 24
@@ -38,13 +39,13 @@ def one_thread() -> Iterator[None]:
 def play(
     acceptance_rate: float = 0.8, *, rounds: RoundsSection | None = None, **load: object
 ) -> tuple[ReplayFigures, ReplayFleet]:
-    target = TorchTarget(
+    target = place_target(
         tiny_llama(),
+        CacheShape(
+            num_blocks=NUM_STREAMS * BLOCKS_OF_STREAM, block_tokens=BLOCK_TOKENS, context_tokens=256
+        ),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        num_blocks=NUM_STREAMS * BLOCKS_OF_STREAM,
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=256,
         model_name="tiny",
     )
     replayed = ReplayTarget(target, AcceptanceScript(acceptance_rate, 1 + OUTPUT_TOKENS))

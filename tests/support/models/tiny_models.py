@@ -27,9 +27,9 @@ _SHAPE = {
 }
 
 
-def tiny_llama() -> PreTrainedModel:
+def tiny_llama(head_dim: int = 8) -> PreTrainedModel:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**_SHAPE)).eval()
+    return LlamaForCausalLM(LlamaConfig(**{**_SHAPE, "head_dim": head_dim})).eval()
 
 
 def tiny_qwen3() -> PreTrainedModel:
@@ -39,12 +39,12 @@ def tiny_qwen3() -> PreTrainedModel:
     return Qwen3ForCausalLM(config).eval()
 
 
-def tiny_gemma3() -> PreTrainedModel:
+def tiny_gemma3(head_dim: int = 8) -> PreTrainedModel:
     """Local and global layers with their own rotations, and soft-capped logits."""
     torch.manual_seed(2)
     layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
     config = Gemma3TextConfig(
-        **_SHAPE,
+        **{**_SHAPE, "head_dim": head_dim},
         sliding_window=6,
         layer_types=layer_types,
         query_pre_attn_scalar=8,

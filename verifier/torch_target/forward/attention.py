@@ -1,27 +1,23 @@
-"""Attention of a ragged round over a key/value cache in blocks, registered with transformers.
+"""Attention of a round over a key/value cache in blocks, as transformers calls it.
 
-All streams of a round stand in one row of tokens.  A layer stores its keys and values and then does
-one scaled-dot-product attention for each stream, over a slice of the cache where the stream's
-blocks are neighbours.  This module must never decide which tokens a stream has.
+All streams of a round stand in one row of tokens.  What a layer stores and what each token sees is
+in the round's `RoundAttention`, which comes down through the model's own keyword arguments.  This
+module must never know where the model runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from shared.errors import ModelError
-from verifier.torch_target.forward.block_cache import BlockCache
-from verifier.torch_target.forward.ragged_layout import RaggedLayout, StreamView
+from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.kernels.head_shape import HeadShape
-from verifier.torch_target.kernels.paged_layout import PagedLayout
 
-ATTENTION_NAME = "goodspeed"
-
+_ATTENTION_NAME = "goodspeed"
 
 # What an architecture may ask of its attention and ours does not do.
 _UNSUPPORTED = {
@@ -31,7 +27,51 @@ _UNSUPPORTED = {
 }
 
 
-def ragged_attention(
+class RoundAttention(Protocol):
+    """One round laid out over the cache, the same for all layers."""
+
+    @property
+    def heads(self) -> HeadShape:
+        """What every layer must have."""
+        ...
+
+    @property
+    def windows(self) -> frozenset[int | None]:
+        """The windows that layers may have in this round; None: no window."""
+        ...
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,  # [1, num_heads, num_tokens, head_size]
+        key: Tensor,  # [1, num_kv_heads, num_tokens, head_size]
+        value: Tensor,
+        window: int | None,
+        scale: float | None,  # of scores; None: by the size of a head
+    ) -> Tensor:
+        """Store keys and values, then attend; the output is [1, num_tokens, num_heads, size]."""
+        ...
+
+
+def use_round_attention(model: Any) -> None:
+    """Make a model's layers call `attend_round`."""
+    model.set_attn_implementation(_ATTENTION_NAME)
+
+
+def model_logits(model: Any, inputs: RoundInputs, round_attention: RoundAttention) -> Tensor:
+    """Logits [num_rows, vocab_size] of inputs on the model's device."""
+    output = model(
+        input_ids=inputs.token_ids[None],
+        position_ids=inputs.positions[None],
+        use_cache=False,
+        logits_to_keep=inputs.rows,
+        round_attention=round_attention,
+    )
+    logits: Tensor = output.logits[0]
+    return logits
+
+
+def attend_round(
     module: nn.Module,
     query: Tensor,  # [1, num_heads, num_tokens, head_size]
     key: Tensor,  # [1, num_kv_heads, num_tokens, head_size]
@@ -39,98 +79,34 @@ def ragged_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    ragged_layout: RaggedLayout | PagedLayout | None = None,
-    block_cache: BlockCache | None = None,
+    round_attention: RoundAttention | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it; the output is [1, num_tokens, num_heads, head_size].
+    """Attention of one layer; the output is [1, num_tokens, num_heads, head_size].
 
-    Layout and cache come down from the model's own keyword arguments, which every architecture that
-    lets its attention be chosen hands on.
+    Every architecture that lets its attention be chosen hands keyword arguments on.
 
     Raises:
         ModelError: the layer wants what this attention does not do.
     """
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    if ragged_layout is None or block_cache is None:
+    if round_attention is None:
         raise ModelError(f"layer {layer} of the target does not hand the round on to its attention")
-    _check(layer, query, key, ragged_layout, sliding_window, others)
-    keys, values = block_cache.store(layer, key, value, ragged_layout.slots)
     window = sliding_window or None  # some say 0 for none
-    if isinstance(ragged_layout, PagedLayout):
-        # Triton is there only beside a CUDA build of torch.
-        from verifier.torch_target.kernels.attention import paged_attention
-
-        scale = query.shape[3] ** -0.5 if scaling is None else scaling
-        return paged_attention(query[0], keys, values, ragged_layout, window, scale)[None], None
-    views = ragged_layout.views[window]
-    return _attend_streams(query, keys, values, ragged_layout, views, scaling), None
+    _check(layer, HeadShape(query.shape[1], key.shape[1]), window, round_attention, others)
+    return round_attention.attend(layer, query, key, value, window, scaling), None
 
 
 # No mask function is registered for the name: transformers then builds no mask at all, where even a
 # function that returns None would cost it a search for packed sequences, with a synchronisation.
-AttentionInterface.register(ATTENTION_NAME, ragged_attention)
-
-
-def _attend_streams(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    layout: RaggedLayout,
-    views: Sequence[StreamView],
-    scaling: float | None,
-) -> Tensor:
-    """One scaled-dot-product attention for each stream: [1, num_tokens, num_heads, head_size]."""
-    keys, values = keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
-    rows = query[0].transpose(0, 1).reshape(-1, query.shape[3])
-    if layout.fold is not None:
-        rows = rows.index_select(0, layout.fold)
-    outputs = [
-        _attend(stream_rows, keys, values, view, layout.heads, scaling)
-        for stream_rows, view in zip(torch.split(rows, layout.num_query_rows), views, strict=True)
-    ]
-    output = torch.cat(outputs)
-    if layout.unfold is not None:
-        output = output.index_select(0, layout.unfold)
-    return output.view(1, query.shape[2], query.shape[1], -1)
-
-
-def _attend(
-    rows: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    view: StreamView,
-    heads: HeadShape,
-    scaling: float | None,
-) -> Tensor:
-    """One stream's output rows [query rows, head_size] in the order of its query rows."""
-    if view.is_folded:
-        query = rows.view(1, heads.num_kv_heads, -1, rows.shape[1])
-    else:
-        query = rows.view(-1, heads.num_heads, rows.shape[1]).transpose(0, 1)[None]
-    if view.slots is None:
-        key = keys.narrow(2, view.first_slot, view.num_keys)
-        value = values.narrow(2, view.first_slot, view.num_keys)
-    else:
-        key, value = keys.index_select(2, view.slots), values.index_select(2, view.slots)
-    output = scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=view.mask,
-        is_causal=view.is_causal,
-        scale=scaling,
-        enable_gqa=not view.is_folded and heads.num_heads != heads.num_kv_heads,
-    )
-    return output.transpose(1, 2).reshape(-1, output.shape[3])
+AttentionInterface.register(_ATTENTION_NAME, attend_round)
 
 
 def _check(
     layer: int,
-    query: Tensor,
-    key: Tensor,
-    layout: RaggedLayout | PagedLayout,
-    sliding_window: int | None,
+    heads: HeadShape,
+    window: int | None,
+    round_attention: RoundAttention,
     others: Mapping[str, object],
 ) -> None:
     for name, what in _UNSUPPORTED.items():
@@ -138,13 +114,14 @@ def _check(
             raise ModelError(f"layer {layer} of the target uses {what}, which is not supported")
     if others.get("is_causal") is False:
         raise ModelError(f"layer {layer} of the target is not causal")
-    if HeadShape(query.shape[1], key.shape[1]) != layout.heads:
+    expected = round_attention.heads
+    if heads != expected:
         raise ModelError(
-            f"layer {layer} of the target has {query.shape[1]} query and {key.shape[1]} key heads, "
-            f"not {layout.heads.num_heads} and {layout.heads.num_kv_heads}"
+            f"layer {layer} of the target has {heads.num_heads} query and {heads.num_kv_heads} key "
+            f"heads, not {expected.num_heads} and {expected.num_kv_heads}"
         )
-    if (sliding_window or None) not in layout.windows:
+    if window not in round_attention.windows:
         raise ModelError(
-            f"layer {layer} of the target has a window of {sliding_window} tokens, "
+            f"layer {layer} of the target has a window of {window} tokens, "
             "which its configuration does not name"
         )

@@ -5,7 +5,33 @@ This module must never know which stream a slot belongs to.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheShape:
+    """How many blocks of how many tokens there are, and how many tokens a stream may use."""
+
+    num_blocks: int
+    block_tokens: int
+    context_tokens: int
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of all blocks, and the spare one."""
+        return self.spare_slot + 1
+
+    @property
+    def spare_slot(self) -> int:
+        """A slot that belongs to no block: what a padded round stores goes there."""
+        return self.num_blocks * self.block_tokens
+
+    @property
+    def max_stream_blocks(self) -> int:
+        """The longest block table of a stream."""
+        return -(-self.context_tokens // self.block_tokens)
 
 
 class BlockCache:
@@ -15,29 +41,20 @@ class BlockCache:
         self.num_slots = num_slots
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def store(self, layer: int, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Put keys and values [1, num_heads, num_tokens, head_size] into slots [num_tokens].
+    def of_layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values of a layer [num_slots, num_heads, head_size].
 
-        Returns all keys and values of the layer [num_slots, num_heads, head_size].  The
-        first call for a layer allocates it: only then is the shape of its heads known for every
+        The first call for a layer allocates them for such as `key` and `value`
+        [1, num_heads, num_tokens, head_size]: only then is the shape of its heads known for every
         architecture.
         """
         if layer not in self._layers:
             self._layers[layer] = (self._allocated(key), self._allocated(value))
-        keys, values = self._layers[layer]
-        if key.is_cuda:
-            # Triton is there only beside a CUDA build of torch.
-            from verifier.torch_target.kernels.layers import store
-
-            store(key, value, keys, values, slots)
-        else:
-            keys.index_copy_(0, slots, key[0].transpose(0, 1))
-            values.index_copy_(0, slots, value[0].transpose(0, 1))
-        return keys, values
+        return self._layers[layer]
 
     @property
     def layers(self) -> frozenset[int]:
-        """The layers that have stored something."""
+        """The layers that keep something."""
         return frozenset(self._layers)
 
     def _allocated(self, like: Tensor) -> Tensor:

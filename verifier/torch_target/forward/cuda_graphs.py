@@ -17,6 +17,7 @@ from torch import Tensor
 
 from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.forward.static_inputs import RoundShape, StaticInputs
+from verifier.torch_target.kernels.launch import timing_event
 from verifier.torch_target.kernels.paged_layout import PagedLayout
 
 logger = logging.getLogger(__name__)
@@ -31,13 +32,13 @@ MAX_GRAPHS = 256
 
 _TIMED_REPLAYS = 2
 
-Forward = Callable[[RoundInputs], Tensor]
+Forward = Callable[[RoundInputs, PagedLayout], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
-    inputs: StaticInputs  # what the graph reads
+    static: StaticInputs  # what the graph reads
     seconds: float  # of a run over nothing, which leaves what its shape costs
 
 
@@ -64,19 +65,18 @@ class GraphRunner:
         self._pool = torch.cuda.graph_pool_handle()
         self._logits: Tensor | None = None  # of the latest round
 
-    def logits(self, inputs: RoundInputs) -> Tensor:
+    def logits(self, inputs: RoundInputs, layout: PagedLayout) -> Tensor:
         """Logits [num_rows, vocab_size]; valid until the next call, which waits for nothing."""
-        captured = self._filled(inputs)
+        captured = self._filled(inputs, layout)
         if captured is None:
-            return self._forward(inputs.to(self._device))
+            return self._forward(inputs.to(self._device), layout.to(self._device))
         captured.graph.replay()
         assert self._logits is not None
         return self._logits[: len(inputs.rows)]
 
-    def _filled(self, inputs: RoundInputs) -> _Captured | None:
+    def _filled(self, inputs: RoundInputs, layout: PagedLayout) -> _Captured | None:
         """A graph that is ready to run the round, or None where it had better run without one."""
-        layout = inputs.layout
-        if not isinstance(layout, PagedLayout) or len(inputs.token_ids) > MAX_GRAPH_TOKENS:
+        if len(inputs.token_ids) > MAX_GRAPH_TOKENS:
             return None
         shape = RoundShape.of(inputs, layout)
         fastest = self._fastest_for(shape)
@@ -90,7 +90,7 @@ class GraphRunner:
             fastest = shape
         captured = self._captured[fastest]
         self._captured.move_to_end(fastest)
-        captured.inputs.fill(inputs, layout)
+        captured.static.fill(inputs, layout)
         return captured
 
     def _fastest_for(self, shape: RoundShape) -> RoundShape | None:
@@ -113,20 +113,21 @@ class GraphRunner:
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):  # whatever is compiled or allocated at a first call
-            logits = self._forward(static.inputs)
+            logits = self._forward(static.inputs, static.layout)
         if self._logits is None:
             self._logits = logits.new_empty(MAX_GRAPH_TOKENS, logits.shape[1])
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             # One place for all graphs, or each would keep as many rows to itself.
-            self._logits[: shape.num_tokens].copy_(self._forward(static.inputs))
+            logits = self._forward(static.inputs, static.layout)
+            self._logits[: shape.num_tokens].copy_(logits)
         logger.debug("captured a round of %d tokens", shape.num_tokens)
         return _Captured(graph, static, _replay_seconds(graph))
 
 
 def _replay_seconds(graph: torch.cuda.CUDAGraph) -> float:
-    started, ended = _event(), _event()
+    started, ended = timing_event(), timing_event()
     graph.replay()
     started.record()
     for _ in range(_TIMED_REPLAYS):
@@ -134,7 +135,3 @@ def _replay_seconds(graph: torch.cuda.CUDAGraph) -> float:
     ended.record()
     ended.synchronize()
     return float(started.elapsed_time(ended)) / 1e3 / _TIMED_REPLAYS
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

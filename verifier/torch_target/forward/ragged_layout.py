@@ -18,7 +18,7 @@ from verifier.torch_target.kernels.head_shape import HeadShape
 
 # Up to this many new tokens, the query heads that share a key head are folded into one matrix with
 # them: one product where enable_gqa does one for each head. 5 tokens at context 300 of
-# SmolLM2-135M: 51 instead of 63 microseconds (2 cores of an EPYC 9005, 2025-11). A mask for folded
+# SmolLM2-135M: 51 instead of 63 microseconds (2 cores of an EPYC 9005, 2026-11). A mask for folded
 # queries is larger by the heads in a group, which long prompts would feel.
 _MAX_FOLDED_TOKENS = 64
 
@@ -64,7 +64,8 @@ class RaggedLayout:
         """Lay a round out for masks of the device and dtype of `like`."""
         slots = [_slots(item, block_tokens) for item in items]
         new_slots = [
-            some[item.num_cached_tokens :] for some, item in zip(slots, items, strict=True)
+            stream_slots[item.num_cached_tokens :]
+            for stream_slots, item in zip(slots, items, strict=True)
         ]
         fold = unfold = None
         if any(_is_folded(item, heads) for item in items):
@@ -77,8 +78,8 @@ class RaggedLayout:
             num_query_rows=[len(item.token_ids) * heads.num_heads for item in items],
             views={
                 window: [
-                    _view(item, some, heads, window, like)
-                    for item, some in zip(items, slots, strict=True)
+                    _view(item, stream_slots, heads, window, like)
+                    for item, stream_slots in zip(items, slots, strict=True)
                 ]
                 for window in windows
             },

@@ -1,4 +1,4 @@
-"""A round as the model's forward pass takes it: three vectors of integers and a layout."""
+"""A round as the model's forward pass takes it: three vectors of integers."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verifier.target.round import Round
-from verifier.torch_target.forward.ragged_layout import RaggedLayout
-from verifier.torch_target.kernels.paged_layout import PagedLayout
 
 
 @dataclass(frozen=True, slots=True)
 class RoundInputs:
-    """Everything that a forward pass reads beside weights and cache."""
+    """Everything that a forward pass reads beside weights, cache and layout."""
 
     token_ids: Tensor  # [num_tokens] int64
     positions: Tensor  # [num_tokens] int64
     rows: Tensor  # [num_rows] int64: the tokens whose logits are wanted
-    layout: RaggedLayout | PagedLayout
 
     @classmethod
-    def of(
-        cls, round_: Round, positions: NDArray[np.int64], layout: RaggedLayout | PagedLayout
-    ) -> RoundInputs:
-        """Pack the round's tokens; the vectors are on the CPU."""
+    def of(cls, round_: Round, positions: NDArray[np.int64]) -> RoundInputs:
+        """Pack the round's tokens, with its `positions_of`; the vectors are on the CPU."""
         token_ids: list[int] = []
         rows: list[int] = []
         for item in round_.items:
@@ -39,7 +34,6 @@ class RoundInputs:
             token_ids=torch.from_numpy(np.array(token_ids, dtype=np.int64)),
             positions=torch.from_numpy(positions),
             rows=torch.from_numpy(np.array(rows, dtype=np.int64)),
-            layout=layout,
         )
 
     def to(self, device: torch.device) -> RoundInputs:
@@ -48,5 +42,4 @@ class RoundInputs:
             token_ids=self.token_ids.to(device),
             positions=self.positions.to(device),
             rows=self.rows.to(device),
-            layout=self.layout.to(device) if isinstance(self.layout, PagedLayout) else self.layout,
         )

@@ -29,7 +29,7 @@ _Sizes = dict[str, tuple[torch.dtype, tuple[int, ...]]]  # of tensors by name
 # when streams wait for it.
 _MOST_PADDING = 1.5
 # A part of no rows, written directly: nothing is read and nothing is stored.
-_IDLE_PART = np.array([0, 0, 0, 0, 0, 0, 0, -1], dtype=np.int32)
+_IDLE_PART = np.array([-1 if name == "part" else 0 for name in WORK_COLUMNS], dtype=np.int32)
 
 
 class RoundShape(NamedTuple):
@@ -90,26 +90,25 @@ class StaticInputs:
         self._device_bytes = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
         # Numpy fills a few hundred places in a fraction of the time that torch takes.
         self._host = {k: view.numpy() for k, view in _views(self._host_bytes, sizes).items()}
-        there = _views(self._device_bytes, sizes)
+        on_device = _views(self._device_bytes, sizes)
         works = {
             window: PagedWork(
-                work=there[f"work {window}"],
-                tiles=there[f"tiles {window}"],
+                work=on_device[f"work {window}"],
+                tiles=on_device[f"tiles {window}"],
                 num_partials=num_parts if num_tiles else 0,
             )
             for window, num_parts, num_tiles in shape.works
         }
-        layout = replace(
-            like, slots=there["slots"], block_tables=there["block_tables"], works=works
+        # Both are on the device.
+        self.inputs = RoundInputs(on_device["token_ids"], on_device["positions"], on_device["rows"])
+        self.layout = replace(
+            like, slots=on_device["slots"], block_tables=on_device["block_tables"], works=works
         )
-        self.inputs = RoundInputs(
-            there["token_ids"], there["positions"], there["rows"], layout
-        )  # on the device
 
     def clear(self) -> None:
         """Put a round of nothing there, which may be run at any time."""
-        for name, place in self._host.items():
-            place[:] = _IDLE_PART if name.startswith("work") else 0
+        for name, values in self._host.items():
+            values[:] = _IDLE_PART if name.startswith("work") else 0
         self._host["slots"][:] = self._spare_slot
         self._device_bytes.copy_(self._host_bytes, non_blocking=True)
 
@@ -141,9 +140,9 @@ def _views(content: Tensor, sizes: _Sizes) -> dict[str, Tensor]:
     return views
 
 
-def _put(place: NDArray[Any], content: Tensor, padding: int | NDArray[np.int32]) -> None:
-    place[: len(content)] = content.numpy()
-    place[len(content) :] = padding
+def _put(values: NDArray[Any], content: Tensor, padding: int | NDArray[np.int32]) -> None:
+    values[: len(content)] = content.numpy()
+    values[len(content) :] = padding
 
 
 def _token_bucket(num_tokens: int) -> int:

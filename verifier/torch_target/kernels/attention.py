@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 from verifier.torch_target.kernels.paged_layout import (
     STEP_KEYS,
     TILE_COLUMNS,
@@ -30,8 +30,22 @@ _PIPELINE_BYTES = 144 * 1024
 # Parts of a tile that the second kernel reads in one go.
 _COMBINED_AT_ONCE = 16
 
-_NUM_WORK_COLUMNS = len(WORK_COLUMNS)
-_NUM_TILE_COLUMNS = len(TILE_COLUMNS)
+# Where the numbers of a part stand, and those of a tile.
+_PART_SIZE = tl.constexpr(len(WORK_COLUMNS))
+_PART_FIRST_TOKEN = tl.constexpr(WORK_COLUMNS.index("first_token"))
+_PART_NUM_TOKENS = tl.constexpr(WORK_COLUMNS.index("num_tokens"))
+_PART_FIRST_ROW = tl.constexpr(WORK_COLUMNS.index("first_row"))
+_PART_CONTEXT_TOKENS = tl.constexpr(WORK_COLUMNS.index("context_tokens"))
+_PART_FIRST_KEY = tl.constexpr(WORK_COLUMNS.index("first_key"))
+_PART_END_KEY = tl.constexpr(WORK_COLUMNS.index("end_key"))
+_PART_STREAM = tl.constexpr(WORK_COLUMNS.index("stream"))
+_PART_NUMBER = tl.constexpr(WORK_COLUMNS.index("part"))
+_TILE_SIZE = tl.constexpr(len(TILE_COLUMNS))
+_TILE_FIRST_TOKEN = tl.constexpr(TILE_COLUMNS.index("first_token"))
+_TILE_NUM_TOKENS = tl.constexpr(TILE_COLUMNS.index("num_tokens"))
+_TILE_FIRST_ROW = tl.constexpr(TILE_COLUMNS.index("first_row"))
+_TILE_FIRST_PART = tl.constexpr(TILE_COLUMNS.index("first_part"))
+_TILE_END_PART = tl.constexpr(TILE_COLUMNS.index("end_part"))
 
 
 def paged_attention(
@@ -79,7 +93,6 @@ def paged_attention(
         BLOCK_TOKENS=layout.block_tokens,
         STEP=STEP_KEYS,
         WINDOW=window or 0,
-        WORK_COLUMNS=_NUM_WORK_COLUMNS,
         PRECISION="ieee" if query.dtype is torch.float32 else "tf32",
         num_warps=4,
         num_stages=_num_stages(padded_size, query.element_size()),
@@ -91,7 +104,6 @@ def paged_attention(
             output,
             work.tiles,
             **shape,
-            TILE_COLUMNS=_NUM_TILE_COLUMNS,
             PARTS=_COMBINED_AT_ONCE,
             num_warps=4,
             **launch_options(query.device),
@@ -105,19 +117,19 @@ def _num_stages(padded_size: int, element_bytes: int) -> int:
     return max(1, min(3, _PIPELINE_BYTES // step_bytes))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _attend(  # type: ignore[no-untyped-def]
-    query,
-    keys,
-    values,
-    output,
-    partials,
-    work,
-    block_tables,
-    table_stride,
-    query_head_stride,
-    query_token_stride,
-    log2_scale,
+@kernel
+def _attend(
+    query: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    output: tl.tensor,
+    partials: tl.tensor,
+    work: tl.tensor,
+    block_tables: tl.tensor,
+    table_stride: tl.tensor,
+    query_head_stride: tl.tensor,
+    query_token_stride: tl.tensor,
+    log2_scale: tl.tensor,
     NUM_MEMBERS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
@@ -126,18 +138,17 @@ def _attend(  # type: ignore[no-untyped-def]
     BLOCK_TOKENS: tl.constexpr,
     STEP: tl.constexpr,
     WINDOW: tl.constexpr,
-    WORK_COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     head = tl.program_id(1)
-    mine = work + tl.program_id(0) * WORK_COLUMNS
-    first_token, num_tokens = tl.load(mine), tl.load(mine + 1)
-    rows = tl.load(mine + 2) + tl.arange(0, ROWS)
-    context_tokens = tl.load(mine + 3)
-    table = block_tables + tl.load(mine + 6).to(tl.int64) * table_stride
-    part = tl.load(mine + 7)
-    first_key, end_key = tl.load(mine + 4), tl.load(mine + 5)
+    mine = work + tl.program_id(0) * _PART_SIZE
+    first_token, num_tokens = tl.load(mine + _PART_FIRST_TOKEN), tl.load(mine + _PART_NUM_TOKENS)
+    rows = tl.load(mine + _PART_FIRST_ROW) + tl.arange(0, ROWS)
+    context_tokens = tl.load(mine + _PART_CONTEXT_TOKENS)
+    table = block_tables + tl.load(mine + _PART_STREAM).to(tl.int64) * table_stride
+    part = tl.load(mine + _PART_NUMBER)
+    first_key, end_key = tl.load(mine + _PART_FIRST_KEY), tl.load(mine + _PART_END_KEY)
     wait_for_former(IS_DEPENDENT)
     token = rows // NUM_MEMBERS
     is_row = token < num_tokens
@@ -156,15 +167,16 @@ def _attend(  # type: ignore[no-untyped-def]
         key = start + tl.arange(0, STEP)
         is_key = key < context_tokens
         block = tl.load(table + key // BLOCK_TOKENS, mask=is_key, other=0).to(tl.int64)
-        at = ((block * BLOCK_TOKENS + key % BLOCK_TOKENS) * NUM_KV_HEADS + head) * HEAD_SIZE
+        slot = block * BLOCK_TOKENS + key % BLOCK_TOKENS
+        key_offsets = (slot * NUM_KV_HEADS + head) * HEAD_SIZE
         is_read = is_key[:, None] & is_column[None, :]
-        k = tl.load(keys + at[:, None] + column[None, :], mask=is_read, other=0.0)
+        k = tl.load(keys + key_offsets[:, None] + column[None, :], mask=is_read, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * log2_scale
         scores = _hidden(scores, key[None, :], position[:, None], WINDOW)
         new_highest = tl.maximum(highest, tl.max(scores, 1))
         shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
         weights, decay = tl.exp2(scores - shift[:, None]), tl.exp2(highest - shift)
-        v = tl.load(values + at[:, None] + column[None, :], mask=is_read, other=0.0)
+        v = tl.load(values + key_offsets[:, None] + column[None, :], mask=is_read, other=0.0)
         sums = sums * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         total = total * decay + tl.sum(weights, 1)
         highest = new_highest
@@ -177,16 +189,24 @@ def _attend(  # type: ignore[no-untyped-def]
         _store_part(partials + row * (PADDED_SIZE + 2), sums, highest, total, PADDED_SIZE)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _store_part(place, sums, highest, total, PADDED_SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _store_part(
+    pointers: tl.tensor,
+    sums: tl.tensor,
+    highest: tl.tensor,
+    total: tl.tensor,
+    PADDED_SIZE: tl.constexpr,
+) -> None:
     """One part's sums, largest score and total weight of each row, for `_combine`."""
-    tl.store(place[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
-    tl.store(place + PADDED_SIZE, highest)
-    tl.store(place + PADDED_SIZE + 1, total)
+    tl.store(pointers[:, None] + tl.arange(0, PADDED_SIZE)[None, :], sums)
+    tl.store(pointers + PADDED_SIZE, highest)
+    tl.store(pointers + PADDED_SIZE + 1, total)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _hidden(scores, key, position, WINDOW: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _hidden(
+    scores: tl.tensor, key: tl.tensor, position: tl.tensor, WINDOW: tl.constexpr
+) -> tl.tensor:
     """The scores, -inf where a query does not see the key."""
     is_seen = key <= position
     if WINDOW > 0:
@@ -194,27 +214,26 @@ def _hidden(scores, key, position, WINDOW: tl.constexpr):  # type: ignore[no-unt
     return tl.where(is_seen, scores, -float("inf"))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _combine(  # type: ignore[no-untyped-def]
-    partials,
-    output,
-    tiles,
+@kernel
+def _combine(
+    partials: tl.tensor,
+    output: tl.tensor,
+    tiles: tl.tensor,
     NUM_MEMBERS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     PADDED_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
-    TILE_COLUMNS: tl.constexpr,
     PARTS: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     """One query row of a tile: a program reads little, and many of them share the bandwidth."""
     head = tl.program_id(1)
     row = tl.program_id(2)
-    mine = tiles + tl.program_id(0) * TILE_COLUMNS
-    tile_row = tl.load(mine + 2) + row
-    end_part = tl.load(mine + 4)
-    first_part, num_tokens = tl.load(mine + 3), tl.load(mine + 1)
+    mine = tiles + tl.program_id(0) * _TILE_SIZE
+    tile_row = tl.load(mine + _TILE_FIRST_ROW) + row
+    end_part = tl.load(mine + _TILE_END_PART)
+    first_part, num_tokens = tl.load(mine + _TILE_FIRST_PART), tl.load(mine + _TILE_NUM_TOKENS)
     token = tile_row // NUM_MEMBERS
     wait_for_former(IS_DEPENDENT)
     if token < num_tokens:
@@ -225,23 +244,24 @@ def _combine(  # type: ignore[no-untyped-def]
         for start in range(first_part, end_part, PARTS):
             part = start + tl.arange(0, PARTS)
             is_part = part < end_part
-            place = ((part * NUM_KV_HEADS + head) * ROWS + row).to(tl.int64) * (PADDED_SIZE + 2)
-            some_highest = tl.load(
-                partials + place + PADDED_SIZE, mask=is_part, other=-float("inf")
+            part_row = (part * NUM_KV_HEADS + head) * ROWS + row
+            part_offsets = part_row.to(tl.int64) * (PADDED_SIZE + 2)
+            part_highest = tl.load(
+                partials + part_offsets + PADDED_SIZE, mask=is_part, other=-float("inf")
             )
-            new_highest = tl.maximum(highest, tl.max(some_highest, 0))
+            new_highest = tl.maximum(highest, tl.max(part_highest, 0))
             shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
-            weights = tl.exp2(some_highest - shift)
+            weights = tl.exp2(part_highest - shift)
             decay = tl.exp2(highest - shift)
-            totals = tl.load(partials + place + PADDED_SIZE + 1, mask=is_part, other=0.0)
-            some = tl.load(
-                partials + place[:, None] + column[None, :], mask=is_part[:, None], other=0.0
+            totals = tl.load(partials + part_offsets + PADDED_SIZE + 1, mask=is_part, other=0.0)
+            part_sums = tl.load(
+                partials + part_offsets[:, None] + column[None, :], mask=is_part[:, None], other=0.0
             )
-            sums = sums * decay + tl.sum(some * weights[:, None], 0)
+            sums = sums * decay + tl.sum(part_sums * weights[:, None], 0)
             total = total * decay + tl.sum(totals * weights, 0)
             highest = new_highest
         query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS
-        packed_token = (tl.load(mine) + token).to(tl.int64)
+        packed_token = (tl.load(mine + _TILE_FIRST_TOKEN) + token).to(tl.int64)
         packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
         combined = (sums / total).to(output.dtype.element_ty)
         tl.store(output + packed + column, combined, mask=column < HEAD_SIZE)

@@ -1,4 +1,4 @@
-"""How many heads a layer has; what every layout of a round needs to know."""
+"""How many heads layers have, and how far they see; what every layout of a round needs to know."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ class HeadShape:
     def num_members(self) -> int:
         """Query heads that share a key/value head."""
         return self.num_heads // self.num_kv_heads
+
+
+def attention_windows(config: Any) -> list[int | None]:
+    """The windows that layers of a model may have, by its text configuration; None: no window."""
+    return list({None, getattr(config, "sliding_window", None) or None})

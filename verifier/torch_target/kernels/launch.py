@@ -1,13 +1,15 @@
-"""Programmatic dependent launch: a kernel is set up while the one before it is still running.
+"""How a kernel is made, launched and timed, also while the one before it is still running.
 
-From Hopper on.  Every kernel that is launched so waits until the one before is over, before it
-writes anything or reads what any kernel of the round has written.  What it may read earlier is what
-lay there before the round: weights, and where the round's tokens are.
+Programmatic dependent launch, from Hopper on: a kernel is set up early, and waits until the one
+before is over, before it writes anything or reads what any kernel of the round has written.  What
+it may read earlier is what lay there before the round: weights, and where the round's tokens are.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 import triton
@@ -15,17 +17,38 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
+class Kernel(Protocol):
+    """A function that Triton compiles: `kernel[grid](...)` on the host, a call in other kernels.
+
+    Parameters are annotated as what they are inside: a `tl.constexpr`, or a `tl.tensor`, be it a
+    pointer, a number or a block of them.  No name of a module may stand there: Triton reads
+    annotations as code.
+    """
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., object]: ...
+
+    def __call__(self, *arguments: Any) -> Any: ...
+
+
+kernel: Callable[[Callable[..., object]], Kernel] = triton.jit  # of a library without annotations
+
+
 @functools.cache
 def launch_options(device: torch.device) -> dict[str, bool]:
     """Keyword arguments of a launch whose kernel calls `wait_for_former(IS_DEPENDENT)`."""
-    if device.type != "cuda":
+    if device.type != "cuda":  # Triton's interpreter
         return {"IS_DEPENDENT": False}
     is_there = torch.cuda.get_device_capability(device) >= (9, 0)
     return {"IS_DEPENDENT": is_there, "launch_pdl": is_there}
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def wait_for_former(IS_DEPENDENT: tl.constexpr):  # type: ignore[no-untyped-def]
+def timing_event() -> torch.cuda.Event:
+    """An event that the current stream may record, to be compared with another one's time."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+@kernel
+def wait_for_former(IS_DEPENDENT: tl.constexpr) -> None:
     """Let the next kernel be set up, and wait for the former one to end."""
     if IS_DEPENDENT:
         gdc_launch_dependents()

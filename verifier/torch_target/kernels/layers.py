@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 
@@ -114,18 +114,18 @@ def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tenso
     )
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _rms_norm(  # type: ignore[no-untyped-def]
-    x,
-    weight,
-    output,
-    stride,
-    epsilon,
+@kernel
+def _rms_norm(
+    x: tl.tensor,
+    weight: tl.tensor,
+    output: tl.tensor,
+    stride: tl.tensor,
+    epsilon: tl.tensor,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
     ADDS_ONE: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     is_column = column < SIZE
@@ -140,22 +140,22 @@ def _rms_norm(  # type: ignore[no-untyped-def]
     tl.store(output + row * SIZE + column, normed.to(output.dtype.element_ty), mask=is_column)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _gated(  # type: ignore[no-untyped-def]
-    gate_up,
-    output,
+@kernel
+def _gated(
+    gate_up: tl.tensor,
+    output: tl.tensor,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
     IS_SILU: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     wait_for_former(IS_DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_column = column < SIZE
-    place = gate_up + row * 2 * SIZE + column
-    gate = tl.load(place, mask=is_column, other=0.0).to(tl.float32)
-    up = tl.load(place + SIZE, mask=is_column, other=0.0).to(tl.float32)
+    pointers = gate_up + row * 2 * SIZE + column
+    gate = tl.load(pointers, mask=is_column, other=0.0).to(tl.float32)
+    up = tl.load(pointers + SIZE, mask=is_column, other=0.0).to(tl.float32)
     if IS_SILU:
         active = gate * tl.sigmoid(gate)
     else:
@@ -166,19 +166,19 @@ def _gated(  # type: ignore[no-untyped-def]
     tl.store(output + row * SIZE + column, (active * up).to(output.dtype.element_ty), is_column)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _rotary(  # type: ignore[no-untyped-def]
-    query,
-    key,
-    cos,
-    sin,
-    new_query,
-    new_key,
-    query_head_stride,
-    query_token_stride,
-    key_head_stride,
-    key_token_stride,
-    angle_stride,
+@kernel
+def _rotary(
+    query: tl.tensor,
+    key: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    new_query: tl.tensor,
+    new_key: tl.tensor,
+    query_head_stride: tl.tensor,
+    query_token_stride: tl.tensor,
+    key_head_stride: tl.tensor,
+    key_token_stride: tl.tensor,
+    angle_stride: tl.tensor,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     HALF: tl.constexpr,
@@ -186,7 +186,7 @@ def _rotary(  # type: ignore[no-untyped-def]
     HEADS_BLOCK: tl.constexpr,
     KV_HEADS_BLOCK: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     wait_for_former(IS_DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     angle = token * angle_stride + tl.arange(0, HALF_BLOCK)[None, :]
@@ -196,67 +196,67 @@ def _rotary(  # type: ignore[no-untyped-def]
     sin_left = tl.load(sin + angle, mask=is_angle, other=0.0).to(tl.float32)
     sin_right = tl.load(sin + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
     angles = (cos_left, cos_right, sin_left, sin_right)
-    place = query + token * query_token_stride
+    pointers = query + token * query_token_stride
     target = new_query + token * HEADS * 2 * HALF
-    _rotate(place, target, query_head_stride, angles, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK)
-    place = key + token * key_token_stride
+    _rotate(pointers, target, query_head_stride, angles, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK)
+    pointers = key + token * key_token_stride
     target = new_key + token * KV_HEADS * 2 * HALF
-    _rotate(place, target, key_head_stride, angles, KV_HEADS, KV_HEADS_BLOCK, HALF, HALF_BLOCK)
+    _rotate(pointers, target, key_head_stride, angles, KV_HEADS, KV_HEADS_BLOCK, HALF, HALF_BLOCK)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _rotate(  # type: ignore[no-untyped-def]
-    x,
-    output,
-    head_stride,
-    angles,
+@kernel
+def _rotate(
+    x: tl.tensor,
+    output: tl.tensor,
+    head_stride: tl.tensor,
+    angles: tl.tensor,
     HEADS: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     HALF: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
-):
+) -> None:
     """All heads of one token."""
     cos_left, cos_right, sin_left, sin_right = angles
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, HALF_BLOCK)[None, :]
-    is_place = (head < HEADS) & (column < HALF)
+    is_element = (head < HEADS) & (column < HALF)
     dtype = output.dtype.element_ty
-    place = x + head * head_stride + column
-    left = tl.load(place, mask=is_place, other=0.0).to(tl.float32)
-    right = tl.load(place + HALF, mask=is_place, other=0.0).to(tl.float32)
+    pointers = x + head * head_stride + column
+    left = tl.load(pointers, mask=is_element, other=0.0).to(tl.float32)
+    right = tl.load(pointers + HALF, mask=is_element, other=0.0).to(tl.float32)
     # The stock model rounds each product before it adds them.
     new_left = (left * cos_left).to(dtype).to(tl.float32) - (right * sin_left).to(dtype)
     new_right = (right * cos_right).to(dtype).to(tl.float32) + (left * sin_right).to(dtype)
     target = output + head * 2 * HALF + column
-    tl.store(target, new_left.to(dtype), mask=is_place)
-    tl.store(target + HALF, new_right.to(dtype), mask=is_place)
+    tl.store(target, new_left.to(dtype), mask=is_element)
+    tl.store(target + HALF, new_right.to(dtype), mask=is_element)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _store(  # type: ignore[no-untyped-def]
-    key,
-    value,
-    keys,
-    values,
-    slots,
-    key_head_stride,
-    key_token_stride,
-    value_head_stride,
-    value_token_stride,
+@kernel
+def _store(
+    key: tl.tensor,
+    value: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    slots: tl.tensor,
+    key_head_stride: tl.tensor,
+    key_token_stride: tl.tensor,
+    value_head_stride: tl.tensor,
+    value_token_stride: tl.tensor,
     HEADS: tl.constexpr,
     SIZE: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     SIZE_BLOCK: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
     wait_for_former(IS_DEPENDENT)
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, SIZE_BLOCK)[None, :]
-    is_place = (head < HEADS) & (column < SIZE)
+    is_element = (head < HEADS) & (column < SIZE)
     target = (slot * HEADS + head) * SIZE + column
-    place = key + token * key_token_stride + head * key_head_stride + column
-    tl.store(keys + target, tl.load(place, mask=is_place), mask=is_place)
-    place = value + token * value_token_stride + head * value_head_stride + column
-    tl.store(values + target, tl.load(place, mask=is_place), mask=is_place)
+    pointers = key + token * key_token_stride + head * key_head_stride + column
+    tl.store(keys + target, tl.load(pointers, mask=is_element), mask=is_element)
+    pointers = value + token * value_token_stride + head * value_head_stride + column
+    tl.store(values + target, tl.load(pointers, mask=is_element), mask=is_element)

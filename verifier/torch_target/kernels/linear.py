@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 
 # What decides the order of sums, the same for every number of rows.
 _TILE = 64  # outputs
@@ -94,17 +94,17 @@ def _workspace(device: torch.device) -> _Workspace:
     return _Workspace(partials, torch.zeros(1 << 16, dtype=torch.int32, device=device))
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _linear(  # type: ignore[no-untyped-def]
-    x,
-    weight,
-    bias,
-    output,
-    partials,
-    counters,
-    num_rows,
-    num_outputs,
-    num_inputs,
+@kernel
+def _linear(
+    x: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    output: tl.tensor,
+    partials: tl.tensor,
+    counters: tl.tensor,
+    num_rows: tl.tensor,
+    num_outputs: tl.tensor,
+    num_inputs: tl.tensor,
     HAS_BIAS: tl.constexpr,
     EVEN: tl.constexpr,
     ROWS: tl.constexpr,
@@ -113,28 +113,37 @@ def _linear(  # type: ignore[no-untyped-def]
     STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
-):
+) -> None:
     """One program's share of the steps, for ROWS rows."""
     wait_for_former(IS_DEPENDENT)
     program, num_programs = tl.program_id(0), tl.num_programs(0)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     tile_steps = tl.cdiv(num_inputs, STEP)
     num_steps = tl.cdiv(num_outputs, TILE) * tile_steps
-    at = _first_step(program, num_steps, num_programs)
+    step = _first_step(program, num_steps, num_programs)
     end = _first_step(program + 1, num_steps, num_programs)
     inner = tl.arange(0, STEP)
-    while at < end:
-        tile = at // tile_steps
-        first = at - tile * tile_steps
-        last = tl.minimum(first + end - at, tile_steps)
+    while step < end:
+        tile = step // tile_steps
+        first = step - tile * tile_steps
+        last = tl.minimum(first + end - step, tile_steps)
         feature = tile * TILE + tl.arange(0, TILE)
         safe = tl.minimum(feature, num_outputs - 1).to(tl.int64)
-        w_place = weight + safe[:, None] * num_inputs + inner[None, :]
-        x_place = x + tl.minimum(row, num_rows - 1)[:, None] * num_inputs + inner[None, :]
+        weight_pointers = weight + safe[:, None] * num_inputs + inner[None, :]
+        x_pointers = x + tl.minimum(row, num_rows - 1)[:, None] * num_inputs + inner[None, :]
         sums = _sums(
-            x_place, w_place, inner, first, last, num_inputs, EVEN, STEP, STAGES, PRECISION
+            x_pointers,
+            weight_pointers,
+            inner,
+            first,
+            last,
+            num_inputs,
+            EVEN,
+            STEP,
+            STAGES,
+            PRECISION,
         )
-        at += last - first
+        step += last - first
         sums, is_mine = _shared_sums(
             sums, partials, counters, tile, tile_steps, num_steps, TILE, ROWS
         )
@@ -142,61 +151,61 @@ def _linear(  # type: ignore[no-untyped-def]
             if HAS_BIAS:
                 sums += tl.load(bias + safe).to(tl.float32)[:, None]
             result = tl.trans(sums.to(output.dtype.element_ty))
-            place = output + row[:, None].to(tl.int64) * num_outputs + feature[None, :]
+            pointers = output + row[:, None].to(tl.int64) * num_outputs + feature[None, :]
             tl.store(
-                place, result, mask=(row < num_rows)[:, None] & (feature < num_outputs)[None, :]
+                pointers, result, mask=(row < num_rows)[:, None] & (feature < num_outputs)[None, :]
             )
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _sums(  # type: ignore[no-untyped-def]
-    x_place,
-    w_place,
-    inner,
-    first,
-    last,
-    num_inputs,
+@kernel
+def _sums(
+    x_pointers: tl.tensor,
+    weight_pointers: tl.tensor,
+    inner: tl.tensor,
+    first: tl.tensor,
+    last: tl.tensor,
+    num_inputs: tl.tensor,
     EVEN: tl.constexpr,
     STEP: tl.constexpr,
     STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
-):
+) -> tl.tensor:
     """The products of a tile's weights and the rows over the steps from `first` to `last`."""
-    sums = tl.zeros([w_place.shape[0], x_place.shape[0]], tl.float32)
+    sums = tl.zeros([weight_pointers.shape[0], x_pointers.shape[0]], tl.float32)
     for step in tl.range(first, last, num_stages=STAGES):
         start = step * STEP
         if EVEN:
-            w, values = tl.load(w_place + start), tl.load(x_place + start)
+            w, values = tl.load(weight_pointers + start), tl.load(x_pointers + start)
         else:
             is_input = (start + inner < num_inputs)[None, :]
-            w = tl.load(w_place + start, mask=is_input, other=0.0)
-            values = tl.load(x_place + start, mask=is_input, other=0.0)
+            w = tl.load(weight_pointers + start, mask=is_input, other=0.0)
+            values = tl.load(x_pointers + start, mask=is_input, other=0.0)
         sums = tl.dot(w, tl.trans(values), sums, input_precision=PRECISION)
     return sums
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _shared_sums(  # type: ignore[no-untyped-def]
-    sums,
-    partials,
-    counters,
-    tile,
-    tile_steps,
-    num_steps,
+@kernel
+def _shared_sums(
+    sums: tl.tensor,
+    partials: tl.tensor,
+    counters: tl.tensor,
+    tile: tl.tensor,
+    tile_steps: tl.tensor,
+    num_steps: tl.tensor,
     TILE: tl.constexpr,
     ROWS: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor]:
     """A tile's sums over all programs that share it, and whether this program has to store them."""
     program, num_programs = tl.program_id(0), tl.num_programs(0)
     earliest = _program_of(tile * tile_steps, num_steps, num_programs)
     latest = _program_of((tile + 1) * tile_steps - 1, num_steps, num_programs)
     is_mine = earliest == latest
     if not is_mine:
-        place = tl.arange(0, TILE)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
+        offsets = tl.arange(0, TILE)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
         # A program begins at most one tile that others end, and ends one that others began.
         group = tl.program_id(1) * num_programs
         slot = 2 * (group + program) + (program == earliest).to(tl.int32)
-        tl.store(partials + slot.to(tl.int64) * (TILE * ROWS) + place, sums)
+        tl.store(partials + slot.to(tl.int64) * (TILE * ROWS) + offsets, sums)
         tl.debug_barrier()  # all of it is stored before the program counts as arrived
         counter = counters + tl.program_id(1) * (num_steps // tile_steps) + tile
         is_mine = tl.atomic_add(counter, 1, sem="acq_rel") == latest - earliest
@@ -204,19 +213,19 @@ def _shared_sums(  # type: ignore[no-untyped-def]
             sums = tl.zeros([TILE, ROWS], tl.float32)
             for other in range(earliest, latest + 1):
                 slot = 2 * (group + other) + (other == earliest).to(tl.int32)
-                part = partials + slot.to(tl.int64) * (TILE * ROWS) + place
+                part = partials + slot.to(tl.int64) * (TILE * ROWS) + offsets
                 sums += tl.load(part, cache_modifier=".cg")
             tl.store(counter, 0)
     return sums, is_mine
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _first_step(program, num_steps, num_programs):  # type: ignore[no-untyped-def]
+@kernel
+def _first_step(program: tl.tensor, num_steps: tl.tensor, num_programs: tl.tensor) -> tl.tensor:
     """Where a program's share begins; shares are equal to one step."""
     return (program.to(tl.int64) * num_steps // num_programs).to(tl.int32)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _program_of(step, num_steps, num_programs):  # type: ignore[no-untyped-def]
+@kernel
+def _program_of(step: tl.tensor, num_steps: tl.tensor, num_programs: tl.tensor) -> tl.tensor:
     """The program whose share holds a step."""
     return (((step.to(tl.int64) + 1) * num_programs - 1) // num_steps).to(tl.int32)

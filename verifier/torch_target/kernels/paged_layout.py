@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,19 +34,32 @@ _MANY_PROGRAMS, _FEW_PROGRAMS = 4, 2
 # Steps of a part where cuts must not depend on the batch.
 _FIXED_STEPS = 8
 
-# Columns of `work`, one row for each part.
-WORK_COLUMNS = (
-    "first_token",  # of the stream, in the packed row of the round
-    "num_tokens",  # of the stream
-    "first_row",  # of the tile, among the stream's query rows (token, member of the group)
-    "context_tokens",  # cached and new tokens of the stream
-    "first_key",
-    "end_key",
-    "stream",  # row of `block_tables`
-    "part",  # where the partial result goes; -1: this is the whole tile
-)
-# Columns of `tiles`, one row for each tile of several parts.
-TILE_COLUMNS = ("first_token", "num_tokens", "first_row", "first_part", "end_part")
+
+class WorkColumns(NamedTuple):
+    """Columns of `work`, one row for each part."""
+
+    first_token: NDArray[np.int64]  # of the stream, in the packed row of the round
+    num_tokens: NDArray[np.int64]  # of the stream
+    first_row: NDArray[np.int64]  # of the tile, among the stream's rows (token, member of group)
+    context_tokens: NDArray[np.int64]  # cached and new tokens of the stream
+    first_key: NDArray[np.int64]
+    end_key: NDArray[np.int64]
+    stream: NDArray[np.int64]  # row of `block_tables`
+    part: NDArray[np.int64]  # where the partial result goes; -1: this is the whole tile
+
+
+class TileColumns(NamedTuple):
+    """Columns of `tiles`, one row for each tile of several parts."""
+
+    first_token: NDArray[np.int64]
+    num_tokens: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+    first_part: NDArray[np.int64]
+    end_part: NDArray[np.int64]
+
+
+# A kernel asks for a column by its name.
+WORK_COLUMNS, TILE_COLUMNS = WorkColumns._fields, TileColumns._fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,22 +224,22 @@ def _work(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> PagedWork:
     is_cut = num_parts > 1
     num_partials = np.where(is_cut, num_parts, 0)
     first_partial = np.cumsum(num_partials) - num_partials
-    work = (
-        tiles.first_token[tile],
-        tiles.num_tokens[tile],
-        tiles.first_row[tile],
-        tiles.context_tokens[tile],
-        first_step * STEP_KEYS,
-        end_step * STEP_KEYS,
-        tiles.stream[tile],
-        np.where(is_cut[tile], first_partial[tile] + number, -1),
+    work = WorkColumns(
+        first_token=tiles.first_token[tile],
+        num_tokens=tiles.num_tokens[tile],
+        first_row=tiles.first_row[tile],
+        context_tokens=tiles.context_tokens[tile],
+        first_key=first_step * STEP_KEYS,
+        end_key=end_step * STEP_KEYS,
+        stream=tiles.stream[tile],
+        part=np.where(is_cut[tile], first_partial[tile] + number, -1),
     )
-    combined = (
-        tiles.first_token,
-        tiles.num_tokens,
-        tiles.first_row,
-        first_partial,
-        first_partial + num_partials,
+    combined = TileColumns(
+        first_token=tiles.first_token,
+        num_tokens=tiles.num_tokens,
+        first_row=tiles.first_row,
+        first_part=first_partial,
+        end_part=first_partial + num_partials,
     )
     return PagedWork(
         work=_table(work),

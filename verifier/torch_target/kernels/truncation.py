@@ -7,8 +7,9 @@ stay.  The rules are those of `shared.speculation.sampling.probabilities`.
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
+
+from verifier.torch_target.kernels.launch import kernel
 
 NO_ID = tl.constexpr(1 << 30)
 
@@ -21,8 +22,10 @@ _GUESSES = tl.constexpr(5)  # at most; then steps that are sure to end
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def largest_logit(logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def largest_logit(
+    logits: tl.tensor, vocab_size: tl.tensor, BLOCK: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """The largest logit, its smallest id, and whether it is finite and no logit is NaN."""
     lane = tl.arange(0, BLOCK)
     highest = tl.full([BLOCK], -float("inf"), tl.float32)
@@ -40,18 +43,18 @@ def largest_logit(logits, vocab_size, BLOCK: tl.constexpr):  # type: ignore[no-u
     return largest, most_likely, is_finite & (tl.sum(num_broken, 0) == 0)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def cut_row(  # type: ignore[no-untyped-def]
-    logits,
-    vocab_size,
-    top_k,
-    top_p,
-    largest,
-    scale,
-    needs_total,
+@kernel
+def cut_row(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    top_k: tl.tensor,
+    top_p: tl.tensor,
+    largest: tl.tensor,
+    scale: tl.tensor,
+    needs_total: tl.tensor,
     UNUSED_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """What top-k (0: off) and then top-p (above 1: off) keep of a row.
 
     Returns the lowest logit that is kept, the last id of those that have it, and the weight of all
@@ -90,20 +93,20 @@ def cut_row(  # type: ignore[no-untyped-def]
     return _value(cut, UNUSED_BITS), last_id, total
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _search(  # type: ignore[no-untyped-def]
-    logits,
-    vocab_size,
-    largest,
-    scale,
-    weight_scale,
-    lowest,
-    surplus,
-    wanted,
-    wanted_share,
+@kernel
+def _search(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    largest: tl.tensor,
+    scale: tl.tensor,
+    weight_scale: tl.tensor,
+    lowest: tl.tensor,
+    surplus: tl.tensor,
+    wanted: tl.tensor,
+    wanted_share: tl.tensor,
     UNUSED_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """The highest key at and above which lies what is wanted.
 
     Wanted is `wanted` and `wanted_share` of all from the key `lowest` on, less `surplus`.  A weight
@@ -135,18 +138,20 @@ def _search(  # type: ignore[no-untyped-def]
         low, high, reached, above = _narrowed(thresholds, sums, wanted, high, above)
     counts = _counts(logits, vocab_size, low.to(tl.int32), high, UNUSED_BITS, BLOCK)
     bins = low.to(tl.int32) + tl.arange(0, _BINS)
-    some = counts * _weight_of(bins, largest, weight_scale, UNUSED_BITS)
-    some = tl.where(counts > 0, some, 0.0)
-    reached = above + tl.cumsum(some, 0, reverse=True)
+    bin_weights = counts * _weight_of(bins, largest, weight_scale, UNUSED_BITS)
+    bin_weights = tl.where(counts > 0, bin_weights, 0.0)
+    reached = above + tl.cumsum(bin_weights, 0, reverse=True)
     holds = (counts > 0) & (reached >= wanted)
     # Rounding may leave a little too little in all: then all is kept.
     last = tl.max(tl.where(holds, bins, tl.min(tl.where(counts > 0, bins, NO_ID), 0)), 0)
-    above = tl.sum(tl.where(bins == last, reached - some, 0.0), 0)
+    above = tl.sum(tl.where(bins == last, reached - bin_weights, 0.0), 0)
     return last, above, tl.sum(tl.where(bins == last, counts, 0), 0), whole
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _around(low, high, share, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _around(
+    low: tl.tensor, high: tl.tensor, share: tl.tensor, UNUSED_BITS: tl.constexpr
+) -> tl.tensor:
     """Keys close to where so large a share of what lies between two keys is above the lower one.
 
     Ever closer from both sides, as if it lay there evenly; `low` is the first of them.
@@ -162,8 +167,10 @@ def _around(low, high, share, UNUSED_BITS: tl.constexpr):  # type: ignore[no-unt
     return tl.where(number == 0, low, keys).to(tl.int32)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped-def]
+@kernel
+def _narrowed(
+    thresholds: tl.tensor, sums: tl.tensor, wanted: tl.tensor, high: tl.tensor, above: tl.tensor
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """The last threshold that holds, the first that does not, and the sums at both."""
     number = tl.arange(0, _THRESHOLDS)
     last = tl.max(tl.where((sums >= wanted) | (number == 0), number, 0), 0)
@@ -175,10 +182,15 @@ def _narrowed(thresholds, sums, wanted, high, above):  # type: ignore[no-untyped
     return low, high, reached, above
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _sums(  # type: ignore[no-untyped-def]
-    logits, vocab_size, largest, scale, thresholds, BLOCK: tl.constexpr
-):
+@kernel
+def _sums(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    largest: tl.tensor,
+    scale: tl.tensor,
+    thresholds: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> tl.tensor:
     """The weight of all tokens that reach each of the eight thresholds: float64."""
     # A row for each in one tile would be shorter, but its layout has logits change threads.
     lowest, second, third, fourth = _four(thresholds, 0)
@@ -190,22 +202,24 @@ def _sums(  # type: ignore[no-untyped-def]
     for start in tl.range(0, vocab_size, BLOCK, num_stages=1):
         token = start + lane
         x = tl.load(logits + token, mask=token < vocab_size, other=-float("inf")).to(tl.float32)
-        some = weights(x, largest, scale)
+        token_weights = weights(x, largest, scale)
         # A product with 0 or 1 and a sum are one instruction, a choice and a sum are two.
-        of_lowest += (x >= lowest).to(tl.float32) * some
-        of_second += (x >= second).to(tl.float32) * some
-        of_third += (x >= third).to(tl.float32) * some
-        of_fourth += (x >= fourth).to(tl.float32) * some
-        of_fifth += (x >= fifth).to(tl.float32) * some
-        of_sixth += (x >= sixth).to(tl.float32) * some
-        of_seventh += (x >= seventh).to(tl.float32) * some
-        of_highest += (x >= highest).to(tl.float32) * some
+        of_lowest += (x >= lowest).to(tl.float32) * token_weights
+        of_second += (x >= second).to(tl.float32) * token_weights
+        of_third += (x >= third).to(tl.float32) * token_weights
+        of_fourth += (x >= fourth).to(tl.float32) * token_weights
+        of_fifth += (x >= fifth).to(tl.float32) * token_weights
+        of_sixth += (x >= sixth).to(tl.float32) * token_weights
+        of_seventh += (x >= seventh).to(tl.float32) * token_weights
+        of_highest += (x >= highest).to(tl.float32) * token_weights
     low = _placed(of_lowest, of_second, of_third, of_fourth, 0)
     return low + _placed(of_fifth, of_sixth, of_seventh, of_highest, 4)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _four(values, first: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _four(
+    values: tl.tensor, first: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Four of the eight values, each by itself."""
     number = tl.arange(0, _THRESHOLDS) - first
     a = tl.max(tl.where(number == 0, values, -float("inf")), 0)
@@ -215,8 +229,10 @@ def _four(values, first: tl.constexpr):  # type: ignore[no-untyped-def]
     return a, b, c, d
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _placed(a, b, c, d, first: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _placed(
+    a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, first: tl.constexpr
+) -> tl.tensor:
     """The sums of four rows of lanes at their places among eight, 0 elsewhere: float64."""
     number = tl.arange(0, _THRESHOLDS) - first
     placed = tl.where(number == 0, tl.sum(a.to(tl.float64), 0), 0.0)
@@ -225,10 +241,15 @@ def _placed(a, b, c, d, first: tl.constexpr):  # type: ignore[no-untyped-def]
     return placed + tl.where(number == 3, tl.sum(d.to(tl.float64), 0), 0.0)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _whole(  # type: ignore[no-untyped-def]
-    logits, vocab_size, largest, scale, lowest, BLOCK: tl.constexpr
-):
+@kernel
+def _whole(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    largest: tl.tensor,
+    scale: tl.tensor,
+    lowest: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> tl.tensor:
     """The weight of all tokens from a logit on: float64."""
     lane = tl.arange(0, BLOCK)
     sums = tl.zeros([BLOCK], tl.float32)
@@ -239,10 +260,15 @@ def _whole(  # type: ignore[no-untyped-def]
     return tl.sum(sums.to(tl.float64), 0)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _counts(  # type: ignore[no-untyped-def]
-    logits, vocab_size, low, high, UNUSED_BITS: tl.constexpr, BLOCK: tl.constexpr
-):
+@kernel
+def _counts(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
+    UNUSED_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> tl.tensor:
     """How many tokens have each of the keys from `low` to below `high`."""
     lane = tl.arange(0, BLOCK)
     counts = tl.zeros([_BINS], tl.int32)
@@ -256,10 +282,15 @@ def _counts(  # type: ignore[no-untyped-def]
     return counts
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _id_of_tie(  # type: ignore[no-untyped-def]
-    logits, vocab_size, tied_value, num_tied, num_there, BLOCK: tl.constexpr
-):
+@kernel
+def _id_of_tie(
+    logits: tl.tensor,
+    vocab_size: tl.tensor,
+    tied_value: tl.tensor,
+    num_tied: tl.tensor,
+    num_there: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> tl.tensor:
     """The id of the `num_tied`-th token of a value; beyond all ids if those are all `num_there`."""
     lane = tl.arange(0, BLOCK)
     number = tl.arange(0, _SEGMENTS)
@@ -284,33 +315,35 @@ def _id_of_tie(  # type: ignore[no-untyped-def]
     return tl.min(tl.where(is_last, token, NO_ID), 0)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def weights(x, largest, scale):  # type: ignore[no-untyped-def]
+@kernel
+def weights(x: tl.tensor, largest: tl.tensor, scale: tl.tensor) -> tl.tensor:
     """exp((x - largest) / temperature), 1 for the largest; all 1 at a scale of 0."""
     return tl.where(scale > 0, tl.exp2((x - largest) * scale), 1.0)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _weight_of(its_key, largest, scale, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _weight_of(
+    its_key: tl.tensor, largest: tl.tensor, scale: tl.tensor, UNUSED_BITS: tl.constexpr
+) -> tl.tensor:
     return weights(_value(its_key, UNUSED_BITS), largest, scale).to(tl.float64)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def key(x, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def key(x: tl.tensor, UNUSED_BITS: tl.constexpr) -> tl.tensor:
     """An integer that orders as the float32 does; zero has one, whatever its sign."""
     bits = (x + 0.0).to(tl.int32, bitcast=True)
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> UNUSED_BITS
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _value(key, UNUSED_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+@kernel
+def _value(key: tl.tensor, UNUSED_BITS: tl.constexpr) -> tl.tensor:
     """The float32 of a key."""
     bits = key << UNUSED_BITS
     bits = tl.where(key < 0, bits | ((1 << UNUSED_BITS) - 1), bits)
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
-@triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-def is_kept(x, token, lowest, last_id):  # type: ignore[no-untyped-def]
+@kernel
+def is_kept(x: tl.tensor, token: tl.tensor, lowest: tl.tensor, last_id: tl.tensor) -> tl.tensor:
     """Whether a cut keeps tokens of logits x."""
     return (x > lowest) | ((x == lowest) & (token <= last_id))

@@ -24,6 +24,7 @@ from verifier.torch_target.layers.merged_projections import MergedLinear, Produc
 logger = logging.getLogger(__name__)
 
 _ROTARY_NAME = "apply_rotary_pos_emb"
+_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def fuse_layers(model: nn.Module, product: Product = linear) -> None:
@@ -119,7 +120,8 @@ def _fuse_rotary(model: nn.Module) -> bool:
         q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, **others: Any
     ) -> tuple[Tensor, Tensor]:
         """Ours for what it was made for, else the model's own."""
-        is_ours = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and q.shape[0] == 1
+        # Another model of this process may be of the same source file, and on a CPU.
+        is_ours = q.device.type == device.type and q.dtype in _DTYPES and q.shape[0] == 1
         if is_ours and not others and cos.shape[-1] == q.shape[-1]:
             return rotary(q, k, cos, sin)
         rotated: tuple[Tensor, Tensor] = stock(q, k, cos, sin, **others)

@@ -2,7 +2,7 @@
 
 A round has few tokens, and there MKL's matrix product, which torch takes for float32, wastes the
 machine: 576 × 1536 weights and 8 tokens took 0.167 ms, packed 0.057; 49,152 × 576 took 12.5 ms,
-packed 2.7 (2 cores of an EPYC 9005, torch 2.13, 2025-11).  The numbers are those of the same
+packed 2.7 (2 cores of an EPYC 9005, torch 2.13, 2026-11).  The numbers are those of the same
 weights in the same precision.  This module must never change what a layer computes.
 """
 
@@ -32,11 +32,10 @@ class PackedLinear(nn.Module):
         return packed
 
 
-def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+def can_pack(dtype: torch.dtype) -> bool:
     """Whether this build of torch has oneDNN and its packed product for the dtype."""
     return (
-        device.type == "cpu"
-        and dtype in (torch.float32, torch.bfloat16)
+        dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )

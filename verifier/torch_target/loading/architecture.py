@@ -48,8 +48,8 @@ def _obstacles(config: Any) -> Iterator[str]:
 
 def _rope_types(parameters: Mapping[str, Any]) -> set[str]:
     """Of all layers, or of each kind of layer."""
-    found = {parameters["rope_type"]} if "rope_type" in parameters else set()
+    rope_types = {parameters["rope_type"]} if "rope_type" in parameters else set()
     for value in parameters.values():
         if isinstance(value, Mapping):
-            found |= _rope_types(value)
-    return found
+            rope_types |= _rope_types(value)
+    return rope_types

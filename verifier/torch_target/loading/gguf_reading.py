@@ -2,7 +2,7 @@
 
 Its reader spends seconds on the vocabulary each time, and a map of tensor names is built anew for
 every module.  Kept for the time of a load, SmolLM2-135M took 6 instead of 20 seconds of one core
-(EPYC 9005, transformers 5.23, gguf 0.19, 2025-11).
+(EPYC 9005, transformers 5.23, gguf 0.19, 2026-11).
 """
 
 from __future__ import annotations

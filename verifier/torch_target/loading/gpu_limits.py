@@ -13,7 +13,7 @@ Capability = tuple[int, int]
 
 BFLOAT16_CAPABILITY: Capability = (8, 0)
 FP8_CAPABILITY: Capability = (8, 9)
-# What `triton_attention` can lay out: a tensor core takes 16 columns at least, and two steps of
+# What the attention kernel can lay out: a tensor core takes 16 columns at least, and two steps of
 # keys and values of more than 256 columns do not fit into the memory of one core.
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 16, 256
 
@@ -30,8 +30,8 @@ def check_gpu(name: str, num_gpus: int) -> None:
         raise ModelError(f"target.device is {name}, but torch sees no GPU here")
     number = int(name.partition(":")[2] or 0)
     if number >= num_gpus:
-        there = "cuda:0 is" if num_gpus == 1 else f"cuda:0 to cuda:{num_gpus - 1} are"
-        raise ModelError(f"target.device is {name}, but only {there} here")
+        present = "cuda:0 is" if num_gpus == 1 else f"cuda:0 to cuda:{num_gpus - 1} are"
+        raise ModelError(f"target.device is {name}, but only {present} here")
 
 
 def gpu_dtype(name: str, capability: Capability) -> str:

@@ -5,14 +5,10 @@ Numbers in, numbers out: this module must never ask a device, nor import torch.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from shared.errors import ModelError
 from verifier.torch_target.loading.gpu_limits import gib
-
-CacheTokens = int | Literal["auto"]
 
 # Main memory is other programs', too, so there the cache does not take what is free.
 CPU_CACHE_TOKENS = 16384

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from shared.errors import ModelError
 from verifier.target.precision import Quantisation
 from verifier.torch_target.loading.gpu_limits import check_quantisation
+from verifier.torch_target.loading.torch_device import dtype_name
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ def quantise(model: nn.Module, kind: Quantisation, device: torch.device) -> None
             raise ModelError(f"layer {name} of {shape} cannot be in {kind}: {error}") from error
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], WeightOnlyLinear(product, size))
-    rest = str(dtype).removeprefix("torch.")
-    logger.info("%d linear layers in %s; all else stays in %s", len(linears), kind, rest)
+    name = dtype_name(dtype)
+    logger.info("%d linear layers in %s; all else stays in %s", len(linears), kind, name)
 
 
 def quantisable(model: Any) -> dict[str, nn.Linear]:
@@ -111,8 +112,8 @@ def _gemlite(kind: Quantisation, device: torch.device) -> _Quantise:
     layer = helper.A16W8_INT8 if kind == "int8" else helper.A16W8_FP8
 
     def quantised(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-        made = layer(device=str(device), dtype=linear.weight.dtype).from_linear(linear)
-        forward: Callable[[Tensor], Tensor] = made.forward
+        replacement = layer(device=str(device), dtype=linear.weight.dtype).from_linear(linear)
+        forward: Callable[[Tensor], Tensor] = replacement.forward
         return forward
 
     return quantised

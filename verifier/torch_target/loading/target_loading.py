@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +14,37 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
-from verifier.target.precision import Quantisation
+from verifier.target.target_settings import TargetSettings
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
-from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_reading import reading_once
-from verifier.torch_target.loading.kv_memory import CacheTokens, check_cache_tokens
+from verifier.torch_target.loading.kv_memory import check_cache_tokens
 from verifier.torch_target.loading.model_memory import cache_tokens, gpu_has_room
+from verifier.torch_target.loading.placement import place_target
 from verifier.torch_target.loading.quantisation import check_can_quantise, quantise
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
-from verifier.torch_target.loading.torch_device import choose_device, choose_dtype
+from verifier.torch_target.loading.torch_device import (
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    hardware_name,
+)
 
 
-def load_target(
-    path: Path,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    quantisation: Quantisation = "none",
-    batch_invariant: bool = False,
-    threads: int = 0,
-    context_tokens: int = 2048,
-    kv_cache_tokens: CacheTokens = "auto",
-    block_tokens: int = 16,
-    max_round_tokens: int = 512,
-    memory_fraction: float = 0.9,
-) -> tuple[TorchTarget, HuggingFaceTokenizer]:
+@dataclass(frozen=True, slots=True)
+class PlacedTarget:
+    """A target that is ready, and what its times belong to."""
+
+    target: TorchTarget
+    tokenizer: HuggingFaceTokenizer
+    hardware: str
+    dtype: str
+    is_on_gpu: bool
+
+
+def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
     """The model and its tokenizer, ready to run.
-
-    `device` and `dtype` are as `torch_device` chooses them; `threads` 0 leaves torch's choice;
-    `batch_invariant` makes a GPU give every stream the numbers that it would give it alone;
-    `kv_cache_tokens` auto takes `memory_fraction` of what weights and a round of
-    `max_round_tokens` leave free on a GPU.
 
     Raises:
         ModelError: a file is missing or unsuitable, or the device is not there, too
@@ -52,42 +52,67 @@ def load_target(
     """
     if not path.exists() and len(path.parts) != 2:  # two parts may be a name on the hub
         raise ModelError(f"there is no target model at {path}")
-    place = choose_device(device)
-    element = choose_dtype(dtype, place)
-    check_can_quantise(quantisation, place)
-    if batch_invariant and place.type == "cpu" and element is not torch.float32:
-        raise ModelError(f"target.batch_invariant needs float32 on a CPU, not target.dtype {dtype}")
-    if threads:
-        torch.set_num_threads(threads)
-    model, tokenizer = _read(path, element)
-    check_architecture(model.config.get_text_config())
-    context_tokens = min(context_tokens, _longest_sequence(model))
-    with gpu_has_room(model, element, quantisation, place):
-        quantise(model, quantisation, place)
-        if can_pack(place, element):
-            pack_linears(model.to(element))
-        model.to(device=place, dtype=element)
-        if kv_cache_tokens == "auto":
-            kv_cache_tokens = cache_tokens(
-                model,
-                element,
-                place,
-                context_tokens=context_tokens,
-                max_round_tokens=max_round_tokens,
-                memory_fraction=memory_fraction,
-            )
-        check_cache_tokens(kv_cache_tokens, context_tokens, max_round_tokens)
-        target = TorchTarget(
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    _check_settings(settings, device, dtype)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model, tokenizer = _read(path, dtype)
+    config = model.config.get_text_config()
+    check_architecture(config)
+    context_tokens = min(settings.context_tokens, int(config.max_position_embeddings))
+    with gpu_has_room(model, dtype, settings.quantisation, device):
+        quantise(model, settings.quantisation, device)
+        model.to(device=device, dtype=dtype)
+        target = place_target(
             model,
-            device=place,
-            dtype=element,
+            _cache_shape(model, settings, device, dtype, context_tokens),
+            device=device,
+            dtype=dtype,
             model_name=path.stem if path.suffix == ".gguf" else path.name,
-            num_blocks=-(-kv_cache_tokens // block_tokens),
-            block_tokens=block_tokens,
-            context_tokens=context_tokens,
-            is_batch_invariant=batch_invariant,
+            is_batch_invariant=settings.batch_invariant,
         )
-    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
+    return PlacedTarget(
+        target,
+        HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model)),
+        hardware=hardware_name(device),
+        dtype=dtype_name(dtype),
+        is_on_gpu=device.type == "cuda",
+    )
+
+
+def _check_settings(settings: TargetSettings, device: torch.device, dtype: torch.dtype) -> None:
+    check_can_quantise(settings.quantisation, device)
+    if settings.batch_invariant and device.type == "cpu" and dtype is not torch.float32:
+        raise ModelError(
+            f"target.batch_invariant needs float32 on a CPU, not target.dtype {settings.dtype}"
+        )
+
+
+def _cache_shape(
+    model: Any,
+    settings: TargetSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    context_tokens: int,
+) -> CacheShape:
+    """What the cache of a model holds that is on its device already."""
+    num_tokens = settings.kv_cache_tokens
+    if num_tokens == "auto":
+        num_tokens = cache_tokens(
+            model,
+            dtype,
+            device,
+            context_tokens=context_tokens,
+            max_round_tokens=settings.max_round_tokens,
+            memory_fraction=settings.memory_fraction,
+        )
+    check_cache_tokens(num_tokens, context_tokens, settings.max_round_tokens)
+    return CacheShape(
+        num_blocks=-(-num_tokens // settings.block_tokens),
+        block_tokens=settings.block_tokens,
+        context_tokens=context_tokens,
+    )
 
 
 def _read(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -119,10 +144,6 @@ def _end_ids(model: Any) -> list[int]:
     """The ids that end a text, by the model's own generation settings."""
     end_ids = model.generation_config.eos_token_id
     return end_ids if isinstance(end_ids, list) else [end_ids] if end_ids is not None else []
-
-
-def _longest_sequence(model: Any) -> int:
-    return int(model.config.get_text_config().max_position_embeddings)
 
 
 def _source(path: Path) -> dict[str, Any]:

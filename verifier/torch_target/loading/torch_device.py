@@ -36,6 +36,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """Without torch's own name before it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def hardware_name(device: torch.device) -> str:
     """What measured times belong to: the GPU's name, or the threads that a CPU lends us."""
     if device.type == "cuda":

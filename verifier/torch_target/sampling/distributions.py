@@ -60,9 +60,9 @@ class TargetDistributions:
     def probs(self, tokens: Sequence[tuple[int, int]]) -> list[float]:
         """The target probability of each (row number, token id)."""
         answers = [0.0] * len(tokens)
-        for rows, asked, index in self._by_group([number for number, _ in tokens]):
-            token_ids = torch.tensor([[tokens[i][1]] for i in asked], device=self._device)
-            for i, prob in zip(asked, rows.probs(index, token_ids)[:, 0].tolist(), strict=True):
+        for rows, indices, index in self._by_group([number for number, _ in tokens]):
+            token_ids = torch.tensor([[tokens[i][1]] for i in indices], device=self._device)
+            for i, prob in zip(indices, rows.probs(index, token_ids)[:, 0].tolist(), strict=True):
                 answers[i] = prob
         return answers
 
@@ -74,11 +74,11 @@ class TargetDistributions:
     def draw(self, draws: Sequence[Draw]) -> list[int]:
         """The token of each draw."""
         token_ids = [0] * len(draws)
-        for rows, asked, index in self._by_group([draw.row_number for draw in draws]):
-            some = [draws[i] for i in asked]
-            keys = noise_keys([(d.seed, d.position, d.domain) for d in some], self._device)
-            drawn = rows.draw(index, keys, self._drafts(rows, index, some))
-            for i, token_id in zip(asked, drawn.tolist(), strict=True):
+        for rows, indices, index in self._by_group([draw.row_number for draw in draws]):
+            group_draws = [draws[i] for i in indices]
+            keys = noise_keys([(d.seed, d.position, d.domain) for d in group_draws], self._device)
+            drawn = rows.draw(index, keys, self._drafts(rows, index, group_draws))
+            for i, token_id in zip(indices, drawn.tolist(), strict=True):
                 token_ids[i] = token_id
         return token_ids
 
@@ -87,10 +87,10 @@ class TargetDistributions:
     ) -> Iterator[tuple[TargetRows, list[int], Tensor]]:
         """The groups that hold the rows: which rows they are, and where they stand in the group."""
         for number, rows in enumerate(self._groups):
-            asked = [i for i, row in enumerate(row_numbers) if self._places[row][0] == number]
-            if asked:
-                places = [self._places[row_numbers[i]][1] for i in asked]
-                yield rows, asked, torch.tensor(places, device=self._device)
+            indices = [i for i, row in enumerate(row_numbers) if self._places[row][0] == number]
+            if indices:
+                group_index = [self._places[row_numbers[i]][1] for i in indices]
+                yield rows, indices, torch.tensor(group_index, device=self._device)
 
     def _drafts(self, rows: TargetRows, index: Tensor, draws: Sequence[Draw]) -> DraftRows | None:
         drafts = {i: draw.draft for i, draw in enumerate(draws) if draw.draft is not None}
@@ -101,13 +101,13 @@ class TargetDistributions:
         for i, row in enumerate(drafts.values()):
             token_ids[i, : len(row.token_ids)] = row.token_ids
             probs[i, : len(row.token_ids)] = row.probs
-        where = torch.tensor(list(drafts), device=self._device)
-        ids_there = torch.from_numpy(token_ids).to(self._device)
-        probs_there = torch.from_numpy(probs).to(self._device)
-        common = torch.minimum(rows.probs(index[where], ids_there), probs_there)
+        draw_index = torch.tensor(list(drafts), device=self._device)
+        draft_ids = torch.from_numpy(token_ids).to(self._device)
+        draft_probs = torch.from_numpy(probs).to(self._device)
+        common = torch.minimum(rows.probs(index[draw_index], draft_ids), draft_probs)
         # The draft is the target up to rounding: nothing is left, the target itself is drawn from.
         is_empty = 1 - common.sum(1, keepdim=True) <= SMALLEST_RESIDUAL_MASS
-        return DraftRows(where, ids_there, probs_there.masked_fill(is_empty, 0))
+        return DraftRows(draw_index, draft_ids, draft_probs.masked_fill(is_empty, 0))
 
 
 def _groups(
@@ -119,11 +119,11 @@ def _groups(
     if cut:
         yield from truncate(rows, *zip(*cut, strict=True))
     for needs_probs in (True, False):
-        some = [row for row in whole if row.needs_probs == needs_probs]
-        if some:
-            numbers = torch.tensor([row.number for row in some], device=rows.logits.device)
+        alike = [row for row in whole if row.needs_probs == needs_probs]
+        if alike:
+            numbers = torch.tensor([row.number for row in alike], device=rows.logits.device)
             temperatures = torch.tensor(
-                [row.sampling.temperature for row in some],
+                [row.sampling.temperature for row in alike],
                 dtype=torch.float64,
                 device=rows.logits.device,
             )

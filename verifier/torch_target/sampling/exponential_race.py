@@ -59,8 +59,8 @@ def first_to_arrive(
 
     An id may stand there twice.  Where the drafts leave nothing, the weights themselves race.
     """
-    left = residual(token_ids, weights, drafts)
-    left = left.where(left.amax(1, keepdim=True) > 0, weights)
-    times = waiting_times(keys, token_ids) / left
+    remaining = residual(token_ids, weights, drafts)
+    remaining = remaining.where(remaining.amax(1, keepdim=True) > 0, weights)
+    times = waiting_times(keys, token_ids) / remaining
     is_first = times == times.amin(1, keepdim=True)
     return token_ids.masked_fill(~is_first, token_ids.max()).amin(1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verifier.target.round import DraftCheck, ItemOutcome
+from verifier.torch_target.kernels.launch import timing_event
 from verifier.torch_target.kernels.row_records import RowRecords, outcomes
 from verifier.torch_target.kernels.sampling import sample_rows
 
@@ -26,22 +27,18 @@ def verify_rows_on_gpu(
     Waits for the GPU.  Also returns the seconds from the end of the logits to the end of the
     sampling.  The logits are spent afterwards.
     """
-    logits_done, results_done = _event(), _event()
+    logits_done, results_done = timing_event(), timing_event()
     logits_done.record()
     rows = RowRecords.of(draft_checks, logits.shape[1])
     results = sample_rows(
         logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
     )
     results_done.record()
-    made = outcomes(draft_checks, results.cpu().numpy())
+    answers = outcomes(draft_checks, results.cpu().numpy())
     results_done.synchronize()
-    return made, logits_done.elapsed_time(results_done) / 1e3
+    return answers, logits_done.elapsed_time(results_done) / 1e3
 
 
 def _sent(content: NDArray[np.integer], device: torch.device) -> Tensor:
     """On the device, without waiting for what runs there."""
     return torch.from_numpy(content).pin_memory().to(device, non_blocking=True)
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -12,25 +12,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from shared.speculation.noise import LARGEST_UNIFORM, Domain
+from shared.speculation.noise import (
+    LARGEST_UNIFORM,
+    LOW_WORD,
+    PHILOX_MULTIPLIERS,
+    PHILOX_ROUNDS,
+    PHILOX_WEYL,
+    Domain,
+)
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
-_LOW_WORD = 0xFFFFFFFF
 LANES = 4  # words that one counter gives
 _NUM_SCRATCH = 6
 
-# Counters worked on at once. On a CPU the few arrays of 256 KiB stay in a core's cache; a GPU wants
-# few launches, and 4 million take some 300 MiB.
-_CPU_CHUNK_COUNTERS = 1 << 15
-_GPU_CHUNK_COUNTERS = 1 << 22
+# Counters worked on at once: the few arrays of 256 KiB stay in a core's cache.
+CHUNK_COUNTERS = 1 << 15
 
 
 def noise_keys(draws: Sequence[tuple[int, int, Domain]], device: torch.device) -> Tensor:
     """What draws at (seed, position, domain) start from: [4, num_draws] int64."""
     words = [
-        (seed & _LOW_WORD, seed >> 32 & _LOW_WORD, position, int(domain))
+        (seed & LOW_WORD, seed >> 32 & LOW_WORD, position, int(domain))
         for seed, position, domain in draws
     ]
     return torch.tensor(words, dtype=torch.int64, device=device).reshape(-1, 4).t().contiguous()
@@ -39,19 +40,14 @@ def noise_keys(draws: Sequence[tuple[int, int, Domain]], device: torch.device) -
 def counter_words(keys: Tensor, counters: Tensor) -> Tensor:
     """All words of counters [c, n] under keys [4, n]: int64 [4 lanes, c, n]."""
     num_rows, num_columns = counters.shape
-    chunk = max(1, chunk_counters(counters.device) // max(1, num_rows))
+    chunk = max(1, CHUNK_COUNTERS // max(1, num_rows))
     output = counters.new_empty(LANES, *counters.shape)
     scratch = counters.new_empty(_NUM_SCRATCH, num_rows, min(chunk, num_columns))
     for start in range(0, num_columns, chunk):
         columns = slice(start, start + chunk)
-        some = counters[:, columns]
-        _philox(keys[:, columns], some, output[:, :, columns], scratch[:, :, : some.shape[1]])
+        part = counters[:, columns]
+        _philox(keys[:, columns], part, output[:, :, columns], scratch[:, :, : part.shape[1]])
     return output
-
-
-def chunk_counters(device: torch.device) -> int:
-    """How many counters are best worked on at once."""
-    return _CPU_CHUNK_COUNTERS if device.type == "cpu" else _GPU_CHUNK_COUNTERS
 
 
 def words(keys: Tensor, token_ids: Tensor) -> Tensor:
@@ -83,25 +79,25 @@ def _philox(keys: Tensor, counters: Tensor, output: Tensor, scratch: Tensor) -> 
     """
     c0, c2, product0, product1, spare0, spare1 = scratch
     c1, c3 = keys[2], torch.zeros_like(keys[2])
-    torch.mul(counters, _MULTIPLIERS[0], out=product0)
-    torch.mul(keys[3].expand_as(c0), _MULTIPLIERS[1], out=product1)
+    torch.mul(counters, PHILOX_MULTIPLIERS[0], out=product0)
+    torch.mul(keys[3].expand_as(c0), PHILOX_MULTIPLIERS[1], out=product1)
     k0, k1 = keys[0].clone(), keys[1].clone()
-    for number in range(_ROUNDS):
+    for number in range(PHILOX_ROUNDS):
         if number:
-            torch.mul(c0, _MULTIPLIERS[0], out=product0)
-            torch.mul(c2, _MULTIPLIERS[1], out=product1)
+            torch.mul(c0, PHILOX_MULTIPLIERS[0], out=product0)
+            torch.mul(c2, PHILOX_MULTIPLIERS[1], out=product1)
         _high_word(product1, c1, k0, out=c0)
         _high_word(product0, c3, k1, out=c2)
         c1, c3 = product1, product0
         product0, product1, spare0, spare1 = spare0, spare1, product0, product1
-        k0.add_(_WEYL[0])
-        k1.add_(_WEYL[1])
+        k0.add_(PHILOX_WEYL[0])
+        k1.add_(PHILOX_WEYL[1])
     output[0], output[2] = c0, c2
-    torch.bitwise_and(c1, _LOW_WORD, out=output[1])
-    torch.bitwise_and(c3, _LOW_WORD, out=output[3])
+    torch.bitwise_and(c1, LOW_WORD, out=output[1])
+    torch.bitwise_and(c3, LOW_WORD, out=output[3])
 
 
 def _high_word(product: Tensor, counter: Tensor, key: Tensor, *, out: Tensor) -> None:
     # Key and counter may carry bits above the word; only the mask at the end drops them.
     torch.bitwise_right_shift(product, 32, out=out)
-    out.bitwise_xor_(counter).bitwise_xor_(key).bitwise_and_(_LOW_WORD)
+    out.bitwise_xor_(counter).bitwise_xor_(key).bitwise_and_(LOW_WORD)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shared.speculation.sampling import SamplingParameters
+from verifier.torch_target.kernels.row_records import TOP_P_OFF
 from verifier.torch_target.sampling.exponential_race import DraftRows, first_to_arrive
 from verifier.torch_target.sampling.logit_rows import LogitRows
 
@@ -48,13 +49,12 @@ class _Cut:
     @classmethod
     def of(cls, pairs: Sequence[tuple[int, SamplingParameters]], device: torch.device) -> _Cut:
         numbers, samplings = zip(*pairs, strict=True)
-        off = 2.0  # no mass reaches it, whatever the rounding
         return cls(
             torch.tensor(numbers, device=device),
             torch.tensor([s.temperature for s in samplings], dtype=torch.float64, device=device),
             torch.tensor([s.top_k for s in samplings], device=device),
             torch.tensor(
-                [s.top_p if s.top_p < 1 else off for s in samplings],
+                [s.top_p if s.top_p < 1 else TOP_P_OFF for s in samplings],
                 dtype=torch.float64,
                 device=device,
             ),
@@ -111,14 +111,14 @@ def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
             is_enough = torch.ones_like(totals, dtype=torch.bool)
         else:
             is_enough = probs.sum(1) >= cut.top_p
-        done = is_enough.nonzero()[:, 0]
-        if len(done):
-            kept_probs = _nucleus(probs[done], cut.top_p[done])
-            yield TruncatedRows(cut.row_numbers[done], token_ids[done], kept_probs)
-        if len(done) == len(is_enough):
+        decided = is_enough.nonzero()[:, 0]
+        if len(decided):
+            kept_probs = _nucleus(probs[decided], cut.top_p[decided])
+            yield TruncatedRows(cut.row_numbers[decided], token_ids[decided], kept_probs)
+        if len(decided) == len(is_enough):
             return
-        left = (~is_enough).nonzero()[:, 0]
-        cut, totals = cut[left], totals[left]
+        undecided = (~is_enough).nonzero()[:, 0]
+        cut, totals = cut[undecided], totals[undecided]
 
 
 def _most_likely_first(

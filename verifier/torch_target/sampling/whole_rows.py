@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verifier.torch_target.kernels.row_records import RACE_MARGIN
 from verifier.torch_target.sampling.exponential_race import DraftRows, first_to_arrive, residual
 from verifier.torch_target.sampling.logit_rows import BLOCK_IDS, LogitRows, PaddedLists
-from verifier.torch_target.sampling.noise import LANES, chunk_counters, counter_words, waiting_times
+from verifier.torch_target.sampling.noise import CHUNK_COUNTERS, LANES, counter_words, waiting_times
 
 # Blocks whose likeliest tokens race first, so that the winner bounds all others. 32 hold most of
 # the mass of a text model's row; about one other token is then left to look at.
 _FIRST_BLOCKS = 32
 _SMALLEST_WAITING_TIME = 2**-33  # of the smallest uniform
-# A float32 weight is off by less than this share.
-_MARGIN = 1.0001
 _COUNTERS_OF_BLOCK = BLOCK_IDS // LANES
 
 
@@ -55,16 +54,16 @@ class WholeRows:
         A waiting time is never shorter than its uniform, so a token whose uniform exceeds
         bound × weight is out.
         """
-        scales = (bounds * _MARGIN).to(torch.float32)
+        scales = (bounds * RACE_MARGIN).to(torch.float32)
         limits = self._limits(index, self.rows.block_max[self.row_numbers[index]], scales)
         draw_of_block, block = (limits >= _SMALLEST_WAITING_TIME).nonzero(as_tuple=True)
-        chunk = chunk_counters(block.device) // _COUNTERS_OF_BLOCK
+        chunk = CHUNK_COUNTERS // _COUNTERS_OF_BLOCK
         chunks = zip(torch.split(draw_of_block, chunk), torch.split(block, chunk), strict=True)
-        found = [
+        contenders = [
             self._contenders_of_blocks(index, keys, scales, draws, blocks)
             for draws, blocks in chunks
         ]
-        draws, token_ids = (torch.cat(parts) for parts in zip(*found, strict=True))
+        draws, token_ids = (torch.cat(parts) for parts in zip(*contenders, strict=True))
         return PaddedLists.of(draws, len(index)).pad(token_ids, 0)
 
     def _contenders_of_blocks(

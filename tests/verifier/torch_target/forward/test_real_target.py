@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM
 from shared.errors import ModelError
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.real_models import real_model
+from tests.support.models.target_loading import load_on_cpu
 from verifier.rounds.blocks import BlockPool
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.gguf_reading import reading_once
-from verifier.torch_target.loading.target_loading import load_target
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
 NUM_TOKENS = 40
@@ -29,7 +29,8 @@ PROMPTS = (
 
 @pytest.fixture(scope="module")
 def loaded() -> tuple[TorchTarget, HuggingFaceTokenizer]:
-    return load_target(real_model(), device="cpu", kv_cache_tokens=2048)
+    placed = load_on_cpu(real_model(), kv_cache_tokens=2048)
+    return placed.target, placed.tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_the_chat_of_the_file_is_that_of_its_makers(
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "nothing.gguf"
     with pytest.raises(ModelError) as raised:
-        load_target(path, device="cpu")
+        load_on_cpu(path)
     assert f"there is no target model at {path}" == str(raised.value)
 
 
@@ -191,26 +192,24 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF but not really")
     with pytest.raises(ModelError, match=r"cannot load .*broken\.gguf as a target: "):
-        load_target(path, device="cpu")
+        load_on_cpu(path)
 
 
 def test_a_cache_smaller_than_a_round_is_one_sentence() -> None:
     with pytest.raises(ModelError, match=r"room for 256 tokens, less than one round of .* = 512"):
-        load_target(real_model(), device="cpu", context_tokens=128, kv_cache_tokens=256)
+        load_on_cpu(real_model(), context_tokens=128, kv_cache_tokens=256, max_round_tokens=512)
 
 
 def test_weights_in_8_bits_write_sensible_text() -> None:
     pytest.importorskip("torchao")
-    target, tokenizer = load_target(
-        real_model(), device="cpu", quantisation="int8", kv_cache_tokens=2048
-    )
-    prompt = tokenizer.encode_chat([("user", "What is the capital of France?")])
-    streams = DraftedStreams(target, [prompt], [[]], GREEDY)
+    placed = load_on_cpu(real_model(), quantisation="int8", kv_cache_tokens=2048)
+    prompt = placed.tokenizer.encode_chat([("user", "What is the capital of France?")])
+    streams = DraftedStreams(placed.target, [prompt], [[]], GREEDY)
     (output,) = outputs_of(streams, 0)
-    assert b"Paris" in b"".join(tokenizer.token_bytes[i] for i in output)
+    assert b"Paris" in b"".join(placed.tokenizer.token_bytes[i] for i in output)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"target\.device is cuda:1, but torch sees no GPU here"):
-        load_target(tmp_path, device="cuda:1")
+        load_on_cpu(tmp_path, device="cuda:1")

@@ -16,8 +16,10 @@ from shared.speculation.sampling import GREEDY
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.rounds.blocks import BlockPool
 from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome, Round, RoundItem
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
-from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
+from verifier.torch_target.layers.packed_linear import PackedLinear, can_pack
+from verifier.torch_target.loading.placement import place_target
 
 BLOCK_TOKENS = 4
 NUM_BLOCKS = 40
@@ -37,13 +39,11 @@ def one_thread() -> Iterator[None]:
 
 
 def torch_target(model: PreTrainedModel) -> TorchTarget:
-    return TorchTarget(
+    return place_target(
         model,
+        CacheShape(num_blocks=NUM_BLOCKS, block_tokens=BLOCK_TOKENS, context_tokens=256),
         device=CPU,
         dtype=torch.float32,
-        num_blocks=NUM_BLOCKS,
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=256,
         model_name="tiny",
     )
 
@@ -188,12 +188,11 @@ def test_a_broken_stream_fails_alone() -> None:
     assert ItemOutcome(0, expected) == sound
 
 
-@pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="torch without oneDNN")
-def test_packed_weights_give_the_same_logits() -> None:
-    packed = tiny_llama()
-    pack_linears(packed)
+@pytest.mark.skipif(not can_pack(torch.float32), reason="torch without oneDNN")
+def test_weights_are_packed_and_give_the_same_logits() -> None:
+    packed, unpacked = tiny_llama(), tiny_llama()
     round_ = Round((RoundItem(0, (1, 2, 3, 4), 0, (0,), check((3, 4))),))
-    with torch.inference_mode():
-        expected = torch_target(tiny_llama()).logits(round_)
-        logits = torch_target(packed).logits(round_)
+    logits = torch_target(packed).logits(round_)
+    assert any(isinstance(module, PackedLinear) for module in packed.modules())
+    expected = read_alone(unpacked, [1, 2, 3, 4])[1:]
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)

@@ -19,8 +19,10 @@ from transformers import (
 )
 
 from shared.errors import ModelError
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.architecture import check_architecture
+from verifier.torch_target.loading.placement import place_target
 
 
 @pytest.mark.parametrize(
@@ -54,13 +56,11 @@ def test_plain_decoders_are_accepted(config: Any) -> None:
 
 
 def as_target(model: Any) -> TorchTarget:
-    return TorchTarget(
+    return place_target(
         model,
+        CacheShape(num_blocks=2, block_tokens=4, context_tokens=8),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        num_blocks=2,
-        block_tokens=4,
-        context_tokens=8,
         model_name="odd",
     )
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from shared.errors import ModelError
 from tests.support.models.tiny_models import tiny_gemma3, tiny_llama, tiny_qwen3
-from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.model_memory import (
     cache_tokens,
     gpu_has_room,
@@ -18,6 +18,7 @@ from verifier.torch_target.loading.model_memory import (
     target_shape,
     weight_bytes,
 )
+from verifier.torch_target.loading.placement import place_target
 
 MODELS = [tiny_llama, tiny_qwen3, tiny_gemma3]
 
@@ -26,17 +27,15 @@ MODELS = [tiny_llama, tiny_qwen3, tiny_gemma3]
 def test_a_cached_token_takes_what_its_slots_take(make: Callable[[], PreTrainedModel]) -> None:
     model = make()
     shape = target_shape(model, torch.float32)
-    target = TorchTarget(
+    target = place_target(
         model,
+        CacheShape(num_blocks=3, block_tokens=4, context_tokens=12),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        num_blocks=3,
-        block_tokens=4,
-        context_tokens=12,
         model_name="tiny",
     )
-    layers = target._cache._layers.values()
-    num_slots = target._cache.num_slots
+    cache = target._forward._cache
+    layers, num_slots = cache._layers.values(), cache.num_slots
     taken = sum(part.numel() * part.element_size() for layer in layers for part in layer)
     assert num_slots * shape.cached_token_bytes == taken
 

@@ -1,0 +1,46 @@
+"""What a target leaves to its device: the pass of a round through the model, and its sampling.
+
+`loading` chooses the one or the other; above this interface no code asks where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from torch import Tensor
+
+from verifier.target.round import DraftCheck, ItemOutcome, Round
+
+
+class DeviceForward(Protocol):
+    """A model on its device, made fast there, with its cache; `CpuForward` or `GpuForward`.
+
+    All calls come from one thread, inside `on_device` and `torch.inference_mode`.
+    """
+
+    @property
+    def cached_layers(self) -> frozenset[int]:
+        """Layers whose keys and values have been stored."""
+        ...
+
+    def on_device(self) -> AbstractContextManager[object]:
+        """Make the device the current one of this thread."""
+        ...
+
+    def logits(self, round_: Round) -> Tensor:
+        """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks.
+
+        They may be overwritten by the next call, and need not be there yet.
+        """
+        ...
+
+    def sample(
+        self, logits: Tensor, draft_checks: Sequence[DraftCheck]
+    ) -> tuple[list[ItemOutcome], float]:
+        """Outcomes of checks whose rows stand one after the other; the logits are spent.
+
+        Also returns the seconds that they took once the logits were there.
+        """
+        ...
