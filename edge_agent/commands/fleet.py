@@ -23,7 +23,7 @@ from edge_agent.fleet.report import fleet_progress_on, print_report
 from edge_agent.fleet.workload import MAX_STREAM_TOKENS, FleetLoad, LoadMode
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
 from shared.errors import ConfigError
-from shared.protocol.vocabulary import Vocabulary, unpack_vocabulary
+from shared.protocol.vocabulary import unpack_vocabulary
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
 
 if TYPE_CHECKING:
@@ -141,9 +141,9 @@ async def _measure(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    vocabulary = unpack_vocabulary(await fetch_vocabulary(url, tokens[0], b""))
-    guess = draft_with(vocabulary, load, options["disagreement"], options["model_seed"])
-    drafter = ModelFreeDrafter(vocabulary, load.num_streams, load.context_tokens)
+    token_bytes = unpack_vocabulary(await fetch_vocabulary(url, tokens[0], b""))
+    guess = draft_with(token_bytes, load, options["disagreement"], options["model_seed"])
+    drafter = ModelFreeDrafter(token_bytes, load.num_streams, load.context_tokens)
     drafter.model_name = "a load test"
     fleet = Fleet(url, tokens, drafter, guess, load)
     seconds = 60 * options["minutes"]
@@ -166,11 +166,11 @@ def _load(options: dict[str, Any]) -> FleetLoad:
 
 
 def draft_with(
-    vocabulary: Vocabulary, load: FleetLoad, disagreement: float, model_seed: int
+    token_bytes: tuple[bytes, ...], load: FleetLoad, disagreement: float, model_seed: int
 ) -> Guess:
     """What boards draft for a verifier with this vocabulary: the scripted model's, or guesses."""
-    size = len(vocabulary.token_bytes)
-    if vocabulary.token_bytes != scripted_token_bytes(size):
+    size = len(token_bytes)
+    if token_bytes != scripted_token_bytes(size):
         return echo_guess(Random(load.seed))
     return scripted_guess(ScriptedModel(size, model_seed, disagreement=disagreement))
 

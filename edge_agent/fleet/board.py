@@ -38,6 +38,7 @@ from shared.protocol.messages import (
     VerifierMessage,
     Welcome,
 )
+from shared.protocol.token_ids import unpack_id_set
 
 
 class FleetBoard:
@@ -62,6 +63,8 @@ class FleetBoard:
         self._tally = tally
         self._random = Random(f"{load.seed}-{number}")
         self._link: Link | None = None
+        self._vocab_size = drafter.vocab_size  # of the verifier
+        self._special_ids: frozenset[int] = frozenset()  # of the verifier
         self._arriving: DelayLane[VerifierMessage] = DelayLane(0.0, self._take)
         self._leaving: DelayLane[AgentMessage] = DelayLane(0.0, self._hand_over)
         self._streams: dict[int, FleetStream] = {}  # by channel of this connection
@@ -97,6 +100,9 @@ class FleetBoard:
     # --- the connection ------------------------------------------------------------------------
 
     def _welcomed(self, link: Link, welcome: Welcome) -> None:
+        self._vocab_size = welcome.vocab_size
+        num_known = len(self._drafter.token_bytes)
+        self._special_ids = unpack_id_set(welcome.special_ids, num_known)
         self._link = link
         self._tally.num_connected += 1
         self._arriving = DelayLane(self._load.delay_seconds, self._take)
@@ -140,9 +146,9 @@ class FleetBoard:
     # --- streams -------------------------------------------------------------------------------
 
     def _new_stream(self) -> FleetStream:
-        load, drafter = self._load, self._drafter
-        request = load.open_message(0, self._random, drafter.vocab_size, drafter.special_ids)
-        return FleetStream(request, load, drafter.vocab_size, self._tally, self._number)
+        load, vocab_size = self._load, self._vocab_size
+        request = load.open_message(0, self._random, vocab_size, self._special_ids)
+        return FleetStream(request, load, vocab_size, self._tally, self._number)
 
     def _open(self, stream: FleetStream) -> None:
         channel = self._next_channel

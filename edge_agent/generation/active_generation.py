@@ -64,7 +64,8 @@ class ActiveGeneration:
             drafts=request.draft_length != 0,
         )
         self._stream_id = request.stream_id if request.stream_id is not None else new_stream_id()
-        self._drafter = drafter
+        self._token_bytes = drafter.token_bytes
+        self._special_ids: frozenset[int] = frozenset()
         self._text = self._assembler()
         self._is_resumed = is_resumed
         self._started_at = now
@@ -74,6 +75,13 @@ class ActiveGeneration:
         self._num_survived = self._num_rejections = 0
         self._num_verdicts = self._num_drafting_verdicts = 0
         self._wire_bytes = 0
+
+    def welcomed(self, vocab_size: int, special_ids: frozenset[int]) -> None:
+        """What a verifier says of its vocabulary; before the stream is opened there."""
+        self.stream.vocab_size = vocab_size
+        if not self.stream.output_ids:
+            self._special_ids = special_ids
+            self._text = self._assembler()
 
     def open_message(self, channel: int) -> Open | Resume:
         """Open, or open again after the link was lost: with what is committed, never twice."""
@@ -136,8 +144,7 @@ class ActiveGeneration:
     # --- private -------------------------------------------------------------------------------
 
     def _assembler(self) -> TextAssembler:
-        drafter = self._drafter
-        return TextAssembler(drafter.token_bytes, drafter.special_ids, self.request.stop)
+        return TextAssembler(self._token_bytes, self._special_ids, self.request.stop)
 
     def _learn_request(self, message: Opened) -> None:
         self.request = msgspec.structs.replace(

@@ -44,6 +44,7 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.protocol.session import StreamState
+from shared.protocol.token_ids import unpack_id_set
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,9 @@ class Agent:
         self._link: Link | None = None
         self._lost_because = f"not connected to the verifier at {url} yet"
         self._target_model: str | None = None
+        self._vocab_size = drafter.vocab_size  # of the verifier
+        self._special_ids: frozenset[int] = frozenset()  # of the verifier
+        self._is_refused = False  # by the verifier, until it welcomes this agent
         self._generations: dict[int, ActiveGeneration] = {}  # by channel
         self._parted: list[ActiveGeneration] = []  # waiting for a new link
         self._next_channel = 0
@@ -93,7 +97,7 @@ class Agent:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """Pieces of text, then Finished; see `edge_agent.generation.generation.Generator`."""
         if self._link is None:
-            raise VerifierAway(self._lost_because)
+            raise self._why_away()
         if not self._link.takes_streams:
             raise VerifierAway(f"the verifier at {self._url} is shutting down")
         now = time.monotonic()
@@ -104,8 +108,8 @@ class Agent:
 
     async def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
         """All events of a generation that this agent had before its restart; see `Generator`."""
-        if self._is_stopped:
-            raise VerifierAway(self._lost_because)
+        if self._is_stopped or self._is_refused:
+            raise self._why_away()
         request = GenerationRequest(stream_id=stream_id)
         now = time.monotonic()
         generation = ActiveGeneration(request, self._drafter, self._settings, now, is_resumed=True)
@@ -146,6 +150,7 @@ class Agent:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._link, self._lost_because = None, "the agent is shutting down"
+            self._is_refused = False
             self._is_stopped = True
             self._fail_all(VerifierAway(self._lost_because))
             for task in tasks:
@@ -174,9 +179,9 @@ class Agent:
         was_linked = self._link is not None
         self._link = None
         self._lost_because = str(error)
-        is_refused = isinstance(error, AuthRejected | HandshakeRejected)
-        if is_refused:
-            self._fail_all(VerifierAway(str(error)))
+        self._is_refused = isinstance(error, HandshakeRejected)
+        if isinstance(error, AuthRejected | HandshakeRejected):
+            self._fail_all(self._why_away())
         for generation in self._generations.values():
             if generation.state is not StreamState.ENDED:
                 self._part(generation)
@@ -185,13 +190,19 @@ class Agent:
         delay = backoff.delay_seconds(
             random.random(),
             retry_after,
-            is_refused=is_refused,
+            is_refused=isinstance(error, AuthRejected),
+            is_final=self._is_refused,
             is_awaited=bool(self._parted) and not was_linked,
         )
         level = logging.DEBUG if self._trouble is type(error) else logging.WARNING
         logger.log(level, "%s; trying again in %.1f s", error, delay)
         self._trouble = type(error)
         return delay
+
+    def _why_away(self) -> LinkError:
+        """What clients are told while there is no link; a refusal will not pass by itself."""
+        told = HandshakeRejected if self._is_refused else VerifierAway
+        return told(self._lost_because)
 
     def _part(self, generation: ActiveGeneration) -> None:
         """Let a generation wait for the next link, for a while."""
@@ -210,8 +221,11 @@ class Agent:
             await asyncio.sleep(min([until, *deadlines]) - now)
 
     def _welcomed(self, link: Link, welcome: Welcome) -> None:
+        num_known = len(self._drafter.token_bytes)
+        self._special_ids = unpack_id_set(welcome.special_ids, num_known)
+        self._vocab_size = welcome.vocab_size
         logger.info("connected to %s at %s", welcome.target_model, self._url)
-        self._link, self._trouble = link, None
+        self._link, self._trouble, self._is_refused = link, None, False
         self._target_model = welcome.target_model
         self._next_channel = 0
         parted, self._parted = self._parted, []
@@ -232,6 +246,7 @@ class Agent:
         channel = self._next_channel
         self._next_channel += 1
         generation.stream.pace.round_trip_seconds = link.round_trip_seconds
+        generation.welcomed(self._vocab_size, self._special_ids)
         message = generation.open_message(channel)
         try:
             num_bytes = link.send(message)

@@ -19,7 +19,6 @@ from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolErro
 from shared.protocol.vocabulary import (
     MAX_VOCABULARY_BYTES,
     VOCABULARY_PATH,
-    Vocabulary,
     unpack_vocabulary,
     vocabulary_tag,
 )
@@ -30,8 +29,8 @@ logger = logging.getLogger(__name__)
 FETCH_TIMEOUT_SECONDS = 120.0
 
 
-async def get_vocabulary(url: str, token: str, cache_dir: Path) -> Vocabulary:
-    """The vocabulary of the verifier at `url` (ws:// or wss://); waits until there is one.
+async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, ...]:
+    """The bytes of every id of the verifier at `url` (ws:// or wss://); waits until there is one.
 
     Raises:
         AuthRejected: the verifier does not know the token.

@@ -19,7 +19,7 @@ from msgspec import Meta
 from shared.protocol.fingerprint import Difference
 from shared.speculation.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
@@ -72,7 +72,7 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
     agent_version: Name = ""
     draft_model: Name = ""
     vocab_size: Annotated[int, Meta(ge=0, lt=1 << 24)] = 0
-    fingerprint: Packed = b""  # shared.fingerprint
+    fingerprint: Packed = b""  # shared.protocol.fingerprint
     context_tokens: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
     draft_microseconds: Microseconds = 0  # for one token, measured at start
     max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1
@@ -161,10 +161,11 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
 
     protocol_version: int
     target_model: Name
-    vocab_size: Count
+    vocab_size: Annotated[int, Meta(ge=1, lt=1 << 24)]  # ids that the target has, padding too
     epoch: Count  # grows with every connection of a device; the older connection ends
     context_tokens: Count
     max_streams: Count
+    special_ids: Packed = b""  # ranges of ids that make no text, see token_ids
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
