@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
@@ -17,6 +18,7 @@ from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_reading import reading_once
+from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 from verifier.torch_target.loading.kv_memory import CacheTokens, check_cache_tokens
 from verifier.torch_target.loading.model_memory import cache_tokens, gpu_has_room
 from verifier.torch_target.loading.quantisation import Quantisation, check_can_quantise, quantise
@@ -59,6 +61,7 @@ def load_target(
     if threads:
         torch.set_num_threads(threads)
     model, tokenizer = _read(path, element)
+    vocabulary = read_gguf_vocabulary(path) if path.suffix == ".gguf" else None
     check_architecture(model.config.get_text_config())
     context_tokens = min(context_tokens, _longest_sequence(model))
     with gpu_has_room(model, element, quantisation, place):
@@ -86,7 +89,7 @@ def load_target(
             context_tokens=context_tokens,
             is_batch_invariant=batch_invariant,
         )
-    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model))
+    return target, HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model), vocabulary)
 
 
 def _read(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -106,10 +109,12 @@ def _read(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         ValueError,
         LookupError,
         ImportError,
+        TypeError,
+        StrictDataclassError,  # a field of the file is not what transformers expects
         NotImplementedError,
         struct.error,
     ) as error:
-        first_line = str(error).strip().split("\n")[0]
+        first_line = str(error).strip().replace(":\n", ":").split("\n")[0]
         raise ModelError(f"cannot load {path} as a target: {first_line}") from error
     return model.eval(), tokenizer
 
