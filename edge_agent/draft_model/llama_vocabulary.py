@@ -9,6 +9,8 @@ import ctypes
 
 import llama_cpp
 
+from shared.protocol.vocabulary import without_padding
+
 # Longer pieces are read again with the room that they need.
 _PIECE_BYTES = 1024
 # How llama.cpp writes a character that its byte alphabet does not have (0.3.36, llama-vocab.cpp).
@@ -16,7 +18,7 @@ _UNKNOWN_CHARACTER = b"[UNK_BYTE_0x"
 
 
 def read_token_bytes(vocab: llama_cpp.llama_vocab_p) -> tuple[bytes, ...]:
-    """The literal bytes of every id; unused ids, which pad a vocabulary, have none."""
+    """The literal bytes of every id; ids that pad a vocabulary have none."""
     num_ids = llama_cpp.llama_vocab_n_tokens(vocab)
     to_piece = llama_cpp.llama_token_to_piece
     buffer = ctypes.create_string_buffer(_PIECE_BYTES)
@@ -30,7 +32,7 @@ def read_token_bytes(vocab: llama_cpp.llama_vocab_p) -> tuple[bytes, ...]:
         if _UNKNOWN_CHARACTER in piece:
             piece = _plain_text(vocab, token_id, piece)
         token_bytes.append(piece)
-    return tuple(token_bytes)
+    return without_padding(token_bytes)
 
 
 def _long(vocab: llama_cpp.llama_vocab_p, token_id: int, num_bytes: int) -> bytes:

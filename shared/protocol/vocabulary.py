@@ -6,7 +6,7 @@ MessagePack: an array of one element, the bytes of every id in order. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -43,6 +43,18 @@ def unpack_vocabulary(packed: bytes) -> tuple[bytes, ...]:
         return msgspec.msgpack.decode(packed, type=_Packed).token_bytes
     except (msgspec.DecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"vocabulary cannot be read: {error}") from None
+
+
+def without_padding(token_bytes: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The bytes of all ids, none for padding that a converter of models has named by its number.
+
+    llama.cpp's converter calls ids that a tokenizer lacks `[PAD151646]` and so on; in older files
+    they are tokens like others, and in the model's own files they are not there.
+    """
+    return tuple(
+        b"" if piece.startswith(b"[PAD") and piece == b"[PAD%d]" % token_id else piece
+        for token_id, piece in enumerate(token_bytes)
+    )
 
 
 def vocabulary_tag(packed: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +16,17 @@ from shared.errors import ModelError
 from shared.protocol.fingerprint import explain, fingerprint
 from shared.protocol.messages import PROTOCOL_VERSION, ErrorCode, Hello
 from tests.support.models.board_vocabulary import board_vocabulary
+from tests.support.models.packaged_tokenizers import (
+    gpt_2_tokenizer,
+    llama_3_tokenizer,
+    qwen_tokenizer,
+)
 from tests.support.models.vocabularies import shipped_names, shipped_vocabulary
 from verifier.server.greeting import ConnectionRefused, check_hello
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 from verifier.torch_target.loading.target_loading import load_target
+from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
 ACCEPTED = (
     "aquila",
@@ -102,6 +109,30 @@ def test_a_kind_of_vocabulary_that_no_target_has_is_one_sentence(name: str) -> N
 def test_a_model_that_cannot_be_read_is_refused_with_its_reason(name: str) -> None:
     with pytest.raises(ModelError, match=UNREADABLE_MODELS[name]):
         load_target(shipped_vocabulary(name))
+
+
+def packaged(name: str, directory: Path, vocab_size: int) -> tuple[bytes, ...]:
+    """What a verifier reads of a tokenizer in transformers' format."""
+    match name:
+        case "gpt-2":
+            tokenizer = gpt_2_tokenizer(directory)
+        case "llama-bpe":
+            tokenizer = llama_3_tokenizer()
+        case _:
+            tokenizer = qwen_tokenizer()
+    return HuggingFaceTokenizer(tokenizer, vocab_size).token_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab_size"),
+    [("gpt-2", 50_257), ("llama-bpe", 128_256), ("qwen2", 151_936), ("qwen2", 152_064)],
+)
+def test_a_gguf_draft_fits_the_same_vocabulary_in_transformers_format(
+    name: str, vocab_size: int, tmp_path: Path
+) -> None:
+    target = packaged(name, tmp_path, vocab_size)
+    assert refusal(on_board(name), target) is None
+    assert vocab_size == len(target)
 
 
 def test_the_tokens_of_a_text_have_its_bytes() -> None:

@@ -13,6 +13,7 @@ from shared.protocol.vocabulary import (
     pack_vocabulary,
     unpack_vocabulary,
     vocabulary_tag,
+    without_padding,
 )
 
 
@@ -50,3 +51,9 @@ def test_what_is_too_long_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "MAX_VOCABULARY_BYTES", 4)
     with pytest.raises(RemoteProtocolError, match="vocabulary of 5 bytes exceeds 4"):
         unpack_vocabulary(b"12345")
+
+
+def test_padding_that_is_named_by_its_number_has_no_bytes() -> None:
+    tokens = [b"a", b"[PAD1]", b"[PAD1]", b"[PAD]", b"[PAD4]x", b"[PAD5]"]
+    expected = (b"a", b"", b"[PAD1]", b"[PAD]", b"[PAD4]x", b"")
+    assert expected == without_padding(tokens)

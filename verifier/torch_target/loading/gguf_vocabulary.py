@@ -15,6 +15,7 @@ from types import MappingProxyType
 import msgspec
 
 from shared.errors import ModelError
+from shared.protocol.vocabulary import without_padding
 from verifier.torch_target.loading.token_names import (
     byte_level_bytes,
     byte_of_name,
@@ -53,7 +54,7 @@ _WANTED = frozenset({"tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer
 class GgufVocabulary(msgspec.Struct, frozen=True):
     """The vocabulary of one file."""
 
-    token_bytes: tuple[bytes, ...]  # unused ids, which pad a vocabulary, have none
+    token_bytes: tuple[bytes, ...]  # ids that pad a vocabulary have none
     special_ids: frozenset[int]
 
 
@@ -82,8 +83,8 @@ def read_gguf_vocabulary(path: Path) -> GgufVocabulary:
     types = fields.get("tokenizer.ggml.token_type")
     types = types if isinstance(types, list) else [_NORMAL] * len(tokens)
     return GgufVocabulary(
-        tuple(_literal(name, kind_, spelling) for name, kind_ in zip(tokens, types, strict=True)),
-        frozenset(i for i, kind_ in enumerate(types) if kind_ in _SILENT),
+        without_padding(_literal(*token, spelling) for token in zip(tokens, types, strict=True)),
+        frozenset(i for i, token_type in enumerate(types) if token_type in _SILENT),
     )
 
 
