@@ -63,8 +63,8 @@ def _model_free(config: AgentConfig, token: str) -> Drafter:
     from edge_agent.link.vocabulary_fetch import get_vocabulary
 
     cache_dir = default_cache_dir(os.environ)
-    vocabulary = asyncio.run(get_vocabulary(config.verifier.url, token, cache_dir))
-    return ModelFreeDrafter(vocabulary, config.draft.max_streams, config.draft.context_tokens)
+    token_bytes = asyncio.run(get_vocabulary(config.verifier.url, token, cache_dir))
+    return ModelFreeDrafter(token_bytes, config.draft.max_streams, config.draft.context_tokens)
 
 
 def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:

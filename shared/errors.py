@@ -55,7 +55,10 @@ class AuthRejected(LinkError):
 
 
 class HandshakeRejected(LinkError):
-    """The verifier refused this agent: protocol version or vocabulary differ."""
+    """The verifier refused this agent: protocol version or vocabulary differ.
+
+    Trying again is futile until somebody changes a program or a model; clients get this sentence.
+    """
 
 
 class VerifierAway(LinkError):

@@ -11,7 +11,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from edge_agent.api.openai_response import error_object
-from shared.errors import GoodspeedError, RequestRefused, TooManyStreams, VerifierAway
+from shared.errors import (
+    GoodspeedError,
+    HandshakeRejected,
+    RequestRefused,
+    TooManyStreams,
+    VerifierAway,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +45,11 @@ def failure_of(error: GoodspeedError) -> Failure:
             body = error_object(str(error), "rate_limit_error", code="too_many_streams")
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             return Failure(HTTPStatus.TOO_MANY_REQUESTS, body, headers)
+        case HandshakeRejected():
+            # OpenAI's clients try again after any 5xx, unless they are told that it is futile.
+            body = error_object(str(error), "server_error", code="verifier_refuses")
+            headers = {"X-Should-Retry": "false"}
+            return Failure(HTTPStatus.BAD_GATEWAY, body, headers)
         case VerifierAway():
             body = error_object(str(error), "server_error", code="verifier_away")
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}

@@ -23,7 +23,7 @@ from edge_agent.fleet.workload import MAX_STREAM_TOKENS, FleetLoad, LoadMode
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
 from shared.daemon.lifecycle import rare_collections, stop_at_signals
 from shared.errors import ConfigError
-from shared.protocol.vocabulary import Vocabulary, unpack_vocabulary
+from shared.protocol.vocabulary import unpack_vocabulary
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ async def _measure(
     url: str,
     tokens: Sequence[str],
     load: FleetLoad,
-    draft: Callable[[Vocabulary], Guess],
+    draft: Callable[[tuple[bytes, ...]], Guess],
     ramp_up_seconds: float,
     seconds: float,
 ) -> FleetReport:
@@ -194,20 +194,20 @@ async def _measure(
     from edge_agent.link.vocabulary_fetch import fetch_vocabulary
 
     stop = stop_at_signals()
-    vocabulary = unpack_vocabulary(await fetch_vocabulary(url, tokens[0], b""))
-    drafter = ModelFreeDrafter(vocabulary, load.num_streams, load.context_tokens)
+    token_bytes = unpack_vocabulary(await fetch_vocabulary(url, tokens[0], b""))
+    drafter = ModelFreeDrafter(token_bytes, load.num_streams, load.context_tokens)
     drafter.model_name = "a load test"
-    fleet = Fleet(url, tokens, drafter, draft(vocabulary), load)
+    fleet = Fleet(url, tokens, drafter, draft(token_bytes), load)
     with fleet_progress_on(sys.stderr) as progress:
         return await fleet.run(ramp_up_seconds, seconds, stop, progress.show)
 
 
 def draft_with(
-    vocabulary: Vocabulary, load: FleetLoad, disagreement: float, model_seed: int
+    token_bytes: tuple[bytes, ...], load: FleetLoad, disagreement: float, model_seed: int
 ) -> Guess:
     """What boards draft for a verifier with this vocabulary: the scripted model's, or guesses."""
-    size = len(vocabulary.token_bytes)
-    if vocabulary.token_bytes != scripted_token_bytes(size):
+    size = len(token_bytes)
+    if token_bytes != scripted_token_bytes(size):
         return echo_guess(Random(load.seed))
     return scripted_guess(ScriptedModel(size, model_seed, disagreement=disagreement))
 

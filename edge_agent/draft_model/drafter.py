@@ -53,10 +53,6 @@ class Drafter(Protocol):
     def token_bytes(self) -> Sequence[bytes]:
         """The literal bytes of every id (special tokens: their literal text; padding: none)."""
 
-    @property
-    def special_ids(self) -> frozenset[int]:
-        """The ids that print nothing."""
-
     def forward(self, batch: Sequence[Forward]) -> list[NDArray[np.float32] | None]:
         """Append every item of the batch, each slot at most once, in as few model passes as fit.
 

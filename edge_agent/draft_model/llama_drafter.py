@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent.draft_model.drafter import DraftInterrupted, Forward, check_batch, check_truncation
 from edge_agent.draft_model.llama_batch import BatchArrays, Piece, split_batch
 from edge_agent.draft_model.llama_library import error_lines, load_model, reason
+from edge_agent.draft_model.llama_vocabulary import read_token_bytes
 from shared.errors import ModelError, OutOfCache
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class LlamaDrafter:
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
-        self.token_bytes, self.special_ids = _read_vocabulary(vocab, self.vocab_size)
+        self.token_bytes = read_token_bytes(vocab)
         self._row_type = ctypes.c_float * self.vocab_size
 
     def forward(self, batch: Sequence[Forward]) -> list[NDArray[np.float32] | None]:
@@ -188,32 +189,6 @@ class LlamaDrafter:
         is_cleared = llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         assert is_cleared, "llama.cpp promises that removing a whole sequence never fails"
         return 0
-
-
-def _read_vocabulary(
-    vocab: llama_cpp.llama_vocab_p, vocab_size: int
-) -> tuple[tuple[bytes, ...], frozenset[int]]:
-    """Return the literal bytes of every id, and the ids that print nothing.
-
-    Those are control tokens and `<unk>`. Unused ids, which pad a vocabulary, have no bytes instead.
-    """
-    silent = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
-    special_ids = frozenset(
-        token_id
-        for token_id in range(vocab_size)
-        if llama_cpp.llama_vocab_get_attr(vocab, token_id) & silent
-    )
-    return tuple(_literal_bytes(vocab, token_id) for token_id in range(vocab_size)), special_ids
-
-
-def _literal_bytes(vocab: llama_cpp.llama_vocab_p, token_id: int) -> bytes:
-    size = 64
-    while True:
-        buffer = ctypes.create_string_buffer(size)
-        length = llama_cpp.llama_token_to_piece(vocab, token_id, buffer, size, 0, True)
-        if length >= 0:
-            return buffer.raw[:length]
-        size = -length  # llama.cpp's way to say how much room the piece needs
 
 
 def _llama_batch(arrays: BatchArrays) -> llama_cpp.llama_batch:

@@ -9,17 +9,15 @@ from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import Forward
 from shared.errors import ModelError
-from shared.protocol.vocabulary import Vocabulary
 
 
 class ModelFreeDrafter:
     """Implements `Drafter`, but draws nothing: n-grams draft alone."""
 
-    def __init__(self, vocabulary: Vocabulary, num_slots: int, context_tokens: int) -> None:
+    def __init__(self, token_bytes: Sequence[bytes], num_slots: int, context_tokens: int) -> None:
         self.model_name = "n-grams"
-        self.token_bytes = vocabulary.token_bytes
-        self.special_ids = vocabulary.special_ids
-        self.vocab_size = len(vocabulary.token_bytes)
+        self.token_bytes = token_bytes
+        self.vocab_size = len(token_bytes)
         self.num_slots = num_slots
         self.context_tokens = context_tokens
 

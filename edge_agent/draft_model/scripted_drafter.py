@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import DraftInterrupted, Forward, check_batch, check_truncation
-from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel, scripted_token_bytes
+from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
 
 
 class ScriptedDrafter:
@@ -23,7 +23,6 @@ class ScriptedDrafter:
         self,
         logits_of: Callable[[tuple[int, ...]], NDArray[np.float32]],
         token_bytes: Sequence[bytes],
-        special_ids: frozenset[int] = frozenset(),
         num_slots: int = 4,
         context_tokens: int = 2048,
         model_name: str = "scripted",
@@ -34,7 +33,6 @@ class ScriptedDrafter:
         self.context_tokens = context_tokens
         self.num_slots = num_slots
         self.token_bytes = token_bytes
-        self.special_ids = special_ids
         self.seconds_per_token = seconds_per_token
         self._logits_of = logits_of
         self._slots: list[tuple[int, ...]] = [()] * num_slots
@@ -84,7 +82,6 @@ def scripted_drafter(
     return ScriptedDrafter(
         model.logits,
         token_bytes=scripted_token_bytes(model.vocab_size),
-        special_ids=frozenset({SCRIPTED_END_ID}),
         num_slots=num_slots,
         context_tokens=context_tokens,
         model_name=f"scripted-{model.vocab_size}-seed-{model.seed}-disagreement-{model.disagreement}",

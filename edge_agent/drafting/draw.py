@@ -30,6 +30,7 @@ class DrawSpec(msgspec.Struct, frozen=True):
     sampling: SamplingParameters
     seed: int
     position: int
+    vocab_size: int  # the target's: ids beyond it are never drawn
     is_guess: bool  # `rejection`: guess the bonus token; never tested, so it needs no row
     row_entries: int
     confidence_stop: float  # draft nothing here when the likeliest token is less likely than this
@@ -41,6 +42,7 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
     Raises:
         ModelError: the logits are not numbers to draw from.
     """
+    logits = logits[: spec.vocab_size]
     if not np.isfinite(logits.max()):  # NaN wins every maximum
         raise ModelError("the draft model gave logits that are not finite")
     if spec.sampling.is_greedy and spec.confidence_stop == 0:
@@ -98,6 +100,7 @@ def draw_spec(
     seed: int,
     base: int,
     position: int,
+    vocab_size: int,
     *,
     is_guess: bool,
 ) -> DrawSpec:
@@ -108,6 +111,7 @@ def draw_spec(
         sampling=sampling,
         seed=seed if is_shared else path_seed(seed, base),
         position=position,
+        vocab_size=vocab_size,
         is_guess=is_guess,
         row_entries=settings.row_entries,
         confidence_stop=0.0 if is_guess else settings.confidence_stop,

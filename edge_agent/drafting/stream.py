@@ -35,7 +35,7 @@ class AgentStream:
     """Mutable state of one stream; owned by the agent's event loop."""
 
     channel: int
-    vocab_size: int
+    vocab_size: int  # the target's, which may have more or fewer padded ids than the draft's
     settings: DraftSettings
     sampling: SamplingParameters
     drafts: bool  # False: speculation is off for this stream
@@ -310,7 +310,7 @@ class AgentStream:
                 return None
         elif self._room <= 0:
             return None
-        where = (self.seed, self.path.base + self.salt, self._next_position)
+        where = (self.seed, self.path.base + self.salt, self._next_position, self.vocab_size)
         return draw_spec(self.mode, self.sampling, self.settings, *where, is_guess=is_guess)
 
     def _draft_is_complete(self) -> bool:

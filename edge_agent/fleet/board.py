@@ -20,7 +20,7 @@ from edge_agent.fleet.draft_source import Guess
 from edge_agent.fleet.stream import FleetStream
 from edge_agent.fleet.tally import FleetTally
 from edge_agent.fleet.workload import FleetLoad
-from edge_agent.generation.channels import Channels
+from edge_agent.generation.channels import NO_TERMS, Channels, read_terms
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link
 from shared.errors import AuthRejected, HandshakeRejected
@@ -50,6 +50,7 @@ class FleetBoard:
         self._random = Random(f"{load.seed}-{number}")
         self._link: DelayedLink | None = None
         self._channels: Channels[FleetStream] = Channels("not connected yet")
+        self._terms = NO_TERMS  # of the latest link
         self._num_thinking = 0  # streams that are to be opened when their pause is over
         self._drafting: asyncio.TimerHandle | None = None
         self._is_over = False
@@ -77,7 +78,8 @@ class FleetBoard:
         self._tally.num_connected += 1
         self._link = DelayedLink(link, self._load.delay_seconds, self._take)
         self._tell_outcome(None)
-        self._channels.attach(self._link, welcome.max_streams)
+        self._terms = read_terms(welcome, len(self._drafter.token_bytes))
+        self._channels.attach(self._link, self._terms)
         num_missing = self._load.num_streams - self._channels.num_streams - self._num_thinking
         for _ in range(num_missing):
             self._channels.add(self._new_stream())
@@ -120,10 +122,10 @@ class FleetBoard:
             self._draft_on()
 
     def _new_stream(self) -> FleetStream:
-        load, drafter = self._load, self._drafter
-        request = load.draw_request(self._random, drafter.vocab_size, drafter.special_ids)
+        load, terms = self._load, self._terms
+        request = load.draw_request(self._random, terms.vocab_size, terms.special_ids)
         return FleetStream(
-            request, load, drafter.vocab_size, self._tally, self._number, time.monotonic()
+            request, load, terms.vocab_size, self._tally, self._number, time.monotonic()
         )
 
     def _think(self) -> None:

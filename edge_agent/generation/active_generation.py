@@ -47,12 +47,20 @@ class ActiveGeneration(StreamSession):
     ) -> None:
         super().__init__(request, settings, drafter.vocab_size, is_resumed=is_resumed)
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self._drafter = drafter
+        self._token_bytes = drafter.token_bytes
+        self._special_ids: frozenset[int] = frozenset()  # the verifier tells
         self._text = self._assembler()
         self._started_at = now
         self._first_token_at: float | None = None
         self._cached_prefix_tokens = 0
         self._counts = Counts()
+
+    def learn_vocabulary(self, vocab_size: int, special_ids: frozenset[int]) -> None:
+        """Which ids make no text is the verifier's word."""
+        super().learn_vocabulary(vocab_size, special_ids)
+        if not self.stream.output_ids:
+            self._special_ids = special_ids
+            self._text = self._assembler()
 
     def record_sent(
         self, message: Open | Resume | Ready | Draft, num_bytes: int, now: float
@@ -92,8 +100,7 @@ class ActiveGeneration(StreamSession):
         super().break_off(error)
 
     def _assembler(self) -> TextAssembler:
-        drafter = self._drafter
-        return TextAssembler(drafter.token_bytes, drafter.special_ids, self.request.stop)
+        return TextAssembler(self._token_bytes, self._special_ids, self.request.stop)
 
     def _learn_request(self, message: Opened) -> None:
         super()._learn_request(message)

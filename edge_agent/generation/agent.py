@@ -17,11 +17,11 @@ from edge_agent.draft_model.drafter import Drafter
 from edge_agent.drafting.loop import DraftingLoop
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.active_generation import ActiveGeneration
-from edge_agent.generation.channels import Channels
+from edge_agent.generation.channels import Channels, read_terms
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link, make_hello
-from shared.errors import AuthRejected, GoodspeedError, HandshakeRejected, VerifierAway
+from shared.errors import AuthRejected, GoodspeedError, HandshakeRejected, LinkError, VerifierAway
 from shared.protocol.messages import VerifierMessage, Welcome
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Agent:
         self._target_model: str | None = None
         self._trouble: type[GoodspeedError] | None = None  # why there is no link, as was said
         self._is_stopped = False
+        self._is_refused = False  # by the verifier, until it welcomes this agent
 
     @property
     def target_model(self) -> str | None:
@@ -65,7 +66,7 @@ class Agent:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """Pieces of text, then Finished; see `edge_agent.generation.generation.Generator`."""
         if not self._channels.is_linked:
-            raise VerifierAway(self._channels.lost_because)
+            raise self._why_away()
         if not self._channels.takes_streams:
             raise VerifierAway(f"the verifier at {self._url} is shutting down")
         now = time.monotonic()
@@ -76,8 +77,8 @@ class Agent:
 
     async def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
         """All events of a generation that this agent had before its restart; see `Generator`."""
-        if self._is_stopped:
-            raise VerifierAway(self._channels.lost_because)
+        if self._is_stopped or self._is_refused:
+            raise self._why_away()
         request = GenerationRequest(stream_id=stream_id)
         now = time.monotonic()
         generation = ActiveGeneration(request, self._drafter, self._settings, now, is_resumed=True)
@@ -118,8 +119,14 @@ class Agent:
             finally:
                 self._stop()
 
+    def _why_away(self) -> LinkError:
+        """What clients are told while there is no link; a refusal will not pass by itself."""
+        told = HandshakeRejected if self._is_refused else VerifierAway
+        return told(self._channels.lost_because)
+
     def _stop(self) -> None:
         self._is_stopped = True
+        self._is_refused = False
         self._target_model = None
         self._channels.fail_all(VerifierAway("the agent is shutting down"))
         self._channels.detach("the agent is shutting down")
@@ -138,13 +145,16 @@ class Agent:
         )
         self._trouble = None
         self._target_model = welcome.target_model
-        self._channels.attach(link, welcome.max_streams)
+        self._is_refused = False
+        self._channels.attach(link, read_terms(welcome, len(self._drafter.token_bytes)))
 
     def lose_link(self, error: LinkEnd, delay_seconds: float) -> None:
         """Let streams wait; clients of a board that is refused are told at once."""
         self._target_model = None
+        self._is_refused = isinstance(error, HandshakeRejected)
+        self._channels.lost_because = str(error)
         if isinstance(error, AuthRejected | HandshakeRejected):
-            self._channels.fail_all(VerifierAway(str(error)))
+            self._channels.fail_all(self._why_away())
         self._channels.detach(str(error))
         level = logging.DEBUG if self._trouble is type(error) else logging.WARNING
         logger.log(level, "%s; trying again in %.1f s", error, delay_seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from edge_agent.drafting.stream import AgentStream
 from edge_agent.generation.stream_session import StreamSession
@@ -29,7 +29,9 @@ from shared.protocol.messages import (
     Ready,
     Verdict,
     VerifierMessage,
+    Welcome,
 )
+from shared.protocol.token_ids import unpack_id_set
 
 # A client that is in the middle of an answer waits this long for a lost verifier to come back.
 RESUME_SECONDS = 120.0
@@ -57,6 +59,27 @@ class StreamLink(Protocol):
         ...
 
 
+class VerifierTerms(NamedTuple):
+    """What the verifier of a link says of itself."""
+
+    max_streams: int  # that it takes at once
+    vocab_size: int  # of its target, padding too
+    special_ids: frozenset[int]  # that make no text
+
+
+NO_TERMS = VerifierTerms(0, 0, frozenset())
+
+
+def read_terms(welcome: Welcome, num_known_ids: int) -> VerifierTerms:
+    """The terms in a Welcome, for a board that knows the bytes of so many ids.
+
+    Raises:
+        RemoteProtocolError: the special ids are malformed.
+    """
+    special_ids = unpack_id_set(welcome.special_ids, num_known_ids)
+    return VerifierTerms(welcome.max_streams, welcome.vocab_size, special_ids)
+
+
 class Channels(Generic[StreamT]):
     """Begins without a link; `attach` and `detach` say when there is one."""
 
@@ -66,7 +89,7 @@ class Channels(Generic[StreamT]):
         self._streams: dict[int, StreamT] = {}  # by channel of this link
         self._parted: dict[StreamT, asyncio.TimerHandle] = {}  # when each is given up
         self._next_channel = 0
-        self._max_streams = 0  # that the verifier takes at once
+        self._terms = NO_TERMS
 
     @property
     def is_linked(self) -> bool:
@@ -92,9 +115,9 @@ class Channels(Generic[StreamT]):
         """Those on the link."""
         return self._streams.values()
 
-    def attach(self, link: StreamLink, max_streams: int) -> None:
-        """There is a link that takes so many streams: what waited for it is opened again."""
-        self._link, self._next_channel, self._max_streams = link, 0, max_streams
+    def attach(self, link: StreamLink, terms: VerifierTerms) -> None:
+        """There is a link on these terms: what waited for it is opened again."""
+        self._link, self._next_channel, self._terms = link, 0, terms
         parted, self._parted = self._parted, {}
         for stream, giving_up in parted.items():
             giving_up.cancel()
@@ -170,11 +193,12 @@ class Channels(Generic[StreamT]):
 
     def _open(self, link: StreamLink, stream: StreamT) -> None:
         going_on = sum([not other.is_over for other in self._streams.values()])
-        if going_on >= self._max_streams:
-            raise TooManyStreams(f"the device has {self._max_streams} streams already")
+        if going_on >= self._terms.max_streams:
+            raise TooManyStreams(f"the device has {self._terms.max_streams} streams already")
         channel = self._next_channel
         self._next_channel += 1
         stream.stream.pace.round_trip_seconds = link.round_trip_seconds
+        stream.learn_vocabulary(self._terms.vocab_size, self._terms.special_ids)
         message = stream.open_message(channel)
         try:
             num_bytes = link.send(message)

@@ -58,6 +58,10 @@ class StreamSession:
         """Whether nothing more is said of it."""
         return self.state is StreamState.ENDED
 
+    def learn_vocabulary(self, vocab_size: int, special_ids: frozenset[int]) -> None:
+        """What a verifier says of its vocabulary; before the stream is opened there."""
+        self.stream.vocab_size = vocab_size
+
     def open_message(self, channel: int) -> Open | Resume:
         """Open, or open again after the link was lost: with what is committed, never twice."""
         stream, request = self.stream, self.request

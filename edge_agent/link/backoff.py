@@ -15,6 +15,9 @@ MAX_DELAY_SECONDS = 30.0
 AWAITED_DELAY_SECONDS = 0.5
 # A token that was refused will hardly be accepted soon; somebody has to act first.
 REFUSED_DELAY_SECONDS = 60.0
+# An agent of another version or vocabulary is not accepted before an operator has changed a model
+# or a program: mostly here, which restarts the agent, but the verifier may come back changed, too.
+FINAL_DELAY_SECONDS = 300.0
 # Whatever the other side asks for: it may be a wrong clock that asks.
 MAX_RETRY_AFTER_SECONDS = 3600.0
 # A connection that lived for so many first delays makes up for one failure. Two: with jitter half
@@ -39,13 +42,17 @@ class Backoff:
         retry_after_seconds: float | None = None,
         *,
         is_refused: bool = False,
+        is_final: bool = False,
         is_awaited: bool = False,
     ) -> float:
         """Count a failure and give the wait before the next attempt; `jitter` in [0, 1).
 
-        What the verifier asked for (`retry_after_seconds`) is a minimum.  `is_awaited`: it could
-        not be reached, and somebody waits for it.
+        What the verifier asked for (`retry_after_seconds`) is a minimum. `is_refused`: it does not
+        know the token. `is_final`: it refuses this agent, whatever the token. `is_awaited`: it
+        could not be reached, and somebody waits for it.
         """
+        if is_final:
+            return (1 + jitter) / 2 * FINAL_DELAY_SECONDS
         longest = FIRST_DELAY_SECONDS * 2.0**self._num_failures
         if longest < MAX_DELAY_SECONDS:
             self._num_failures += 1

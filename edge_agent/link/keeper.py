@@ -94,6 +94,7 @@ class LinkKeeper:
         return self._backoff.delay_seconds(
             self._draw_jitter(),
             error.retry_after_seconds if isinstance(error, LinkError) else None,
-            is_refused=isinstance(error, AuthRejected | HandshakeRejected),
+            is_refused=isinstance(error, AuthRejected),
+            is_final=isinstance(error, HandshakeRejected),
             is_awaited=self._owner.awaits_link and not self._is_linked,
         )

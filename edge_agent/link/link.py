@@ -56,7 +56,7 @@ def make_hello(
         agent_version=version("goodspeed"),
         draft_model=drafter.model_name,
         vocab_size=drafter.vocab_size,
-        fingerprint=fingerprint(drafter.token_bytes, drafter.special_ids),
+        fingerprint=fingerprint(drafter.token_bytes),
         context_tokens=context_tokens,
         draft_microseconds=round(draft_token_seconds * 1e6),
         max_streams=max_streams,
@@ -198,8 +198,7 @@ class Link:
 
     def _refusal(self, error: Error) -> Exception:
         if error.code == ErrorCode.VOCABULARY and error.difference is not None:
-            drafter = self._drafter
-            explanation = explain(error.difference, drafter.token_bytes, drafter.special_ids)
+            explanation = explain(error.difference, self._drafter.token_bytes)
             return HandshakeRejected(f"{error.sentence}: {explanation}")
         if error.code == ErrorCode.VERSION:
             return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")

@@ -20,7 +20,6 @@ from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolErro
 from shared.protocol.transport import VOCABULARY_PATH
 from shared.protocol.vocabulary import (
     MAX_VOCABULARY_BYTES,
-    Vocabulary,
     unpack_vocabulary,
     vocabulary_tag,
 )
@@ -31,8 +30,8 @@ logger = logging.getLogger(__name__)
 FETCH_TIMEOUT_SECONDS = 120.0
 
 
-async def get_vocabulary(url: str, token: str, cache_dir: Path) -> Vocabulary:
-    """The vocabulary of the verifier at `url` (ws:// or wss://); waits until there is one.
+async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, ...]:
+    """The bytes of every id of the verifier at `url` (ws:// or wss://); waits until there is one.
 
     Raises:
         AuthRejected: the verifier does not know the token.

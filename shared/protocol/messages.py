@@ -19,7 +19,7 @@ from msgspec import Meta
 from shared.protocol.fingerprint import Difference
 from shared.speculation.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
@@ -161,10 +161,11 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
 
     protocol_version: int  # another one than the agent's ends the handshake
     target_model: Name
-    vocab_size: Count  # of the target, with ids that no token has; for the agent's log
+    vocab_size: Annotated[int, Meta(ge=1, lt=1 << 24)]  # ids that the target has, padding too
     epoch: Count  # grows with every connection of a device, the older one ends; for the log
     context_tokens: Count  # of a stream, prompt and output; for the log
     max_streams: Count  # an agent opens no more at once
+    special_ids: Packed = b""  # ranges of ids that make no text, see token_ids
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):

@@ -1,9 +1,9 @@
 """From token ids to text, the same way on both ends: incremental UTF-8 and stop strings.
 
-The text of a stream is the bytes of its ids (special ids print nothing), cut before the stop string
-that is complete first (of several at once the longest), decoded as UTF-8 with U+FFFD for what is
-not. Nothing is given out before it is certain: bytes that may begin a stop string or that are an
-unfinished character are held back.
+The text of a stream is the bytes of its ids (special ids and padding print nothing), cut before the
+stop string that is complete first (of several at once the longest), decoded as UTF-8 with U+FFFD
+for what is not. Nothing is given out before it is certain: bytes that may begin a stop string or
+that are an unfinished character are held back.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class ByteAssembler:
 
     def push(self, token_id: int) -> bytes:
         """Bytes that became certain with this token; sets `is_stopped` at a stop string."""
-        if self.is_stopped or token_id in self._special_ids:
+        # A target may have more padding than the vocabulary that is known here.
+        is_known = token_id < len(self._token_bytes)
+        if self.is_stopped or token_id in self._special_ids or not is_known:
             return b""
         new = self._token_bytes[token_id]
         if self._stops is None:

@@ -1,4 +1,4 @@
-"""Token ids as little-endian bytes, 2 or 3 for each.
+"""Token ids as little-endian bytes, 2 or 3 for each, and sets of ids as ranges.
 
 An even number of bytes holds narrow ids; wide ones are padded to an odd number.
 """
@@ -6,7 +6,7 @@ An even number of bytes holds narrow ids; wide ones are padded to an odd number.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,3 +72,27 @@ def unpack_token_ids(packed: bytes, vocab_size: int) -> NDArray[np.uint32]:
     if largest >= vocab_size:
         raise RemoteProtocolError(f"token id {largest} is outside the vocabulary of {vocab_size}")
     return ids
+
+
+def pack_id_set(token_ids: Collection[int]) -> bytes:
+    """A set of ids as the first and the last one of every unbroken range."""
+    ids = np.array(sorted(token_ids), dtype=np.uint32)
+    is_first = np.diff(ids, prepend=np.uint32(MAX_VOCAB_SIZE)) != 1
+    is_last = np.roll(is_first, -1)
+    return pack_token_ids(np.stack([ids[is_first], ids[is_last]], axis=1).reshape(-1))
+
+
+def unpack_id_set(packed: bytes, vocab_size: int) -> frozenset[int]:
+    """The set that was packed, without ids from `vocab_size` on.
+
+    Raises:
+        RemoteProtocolError: it is malformed.
+    """
+    ends = unpack_token_ids(packed, MAX_VOCAB_SIZE).astype(np.int64)
+    if len(ends) % 2 or (np.diff(ends) < 0).any():
+        raise RemoteProtocolError(f"ranges of token ids of {len(packed)} bytes are malformed")
+    return frozenset(
+        token_id
+        for first, last in ends.reshape(-1, 2).tolist()
+        for token_id in range(first, min(last + 1, vocab_size))
+    )

@@ -1,44 +1,35 @@
 """A verifier's vocabulary as it hands it out to boards that have no model of their own.
 
-MessagePack: the bytes of every id in order, then the packed special ids.  Pure.
+MessagePack: an array of one element, the bytes of every id in order. Pure.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.token_ids import MAX_VOCAB_SIZE, pack_token_ids, unpack_token_ids
+from shared.protocol.token_ids import MAX_VOCAB_SIZE
 
 # The largest vocabularies around hold 262,144 ids of 7 bytes on average.
 MAX_VOCABULARY_BYTES = 64 * 1024 * 1024
 
 
-class Vocabulary(msgspec.Struct, frozen=True):
-    """What every id means."""
-
-    token_bytes: tuple[bytes, ...]
-    special_ids: frozenset[int]
-
-
 class _Packed(msgspec.Struct, frozen=True, array_like=True):
     token_bytes: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=MAX_VOCAB_SIZE)]
-    special_ids: bytes
 
 
-def pack_vocabulary(token_bytes: Sequence[bytes], special_ids: frozenset[int]) -> bytes:
+def pack_vocabulary(token_bytes: Sequence[bytes]) -> bytes:
     """The vocabulary as it travels."""
-    packed = _Packed(tuple(token_bytes), pack_token_ids(sorted(special_ids)))
-    return msgspec.msgpack.encode(packed)
+    return msgspec.msgpack.encode(_Packed(tuple(token_bytes)))
 
 
-def unpack_vocabulary(packed: bytes) -> Vocabulary:
-    """The vocabulary that travelled.
+def unpack_vocabulary(packed: bytes) -> tuple[bytes, ...]:
+    """The bytes of every id that travelled.
 
     Raises:
         RemoteProtocolError: it is none.
@@ -48,11 +39,21 @@ def unpack_vocabulary(packed: bytes) -> Vocabulary:
             f"vocabulary of {len(packed)} bytes exceeds {MAX_VOCABULARY_BYTES}"
         )
     try:
-        found = msgspec.msgpack.decode(packed, type=_Packed)
+        return msgspec.msgpack.decode(packed, type=_Packed).token_bytes
     except (msgspec.DecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"vocabulary cannot be read: {error}") from None
-    special_ids = unpack_token_ids(found.special_ids, len(found.token_bytes)).tolist()
-    return Vocabulary(found.token_bytes, frozenset(special_ids))
+
+
+def without_padding(token_bytes: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The bytes of all ids, none for padding that a converter of models has named by its number.
+
+    llama.cpp's converter calls ids that a tokenizer lacks `[PAD151646]` and so on; in older files
+    they are tokens like others, and in the model's own files they are not there.
+    """
+    return tuple(
+        b"" if piece.startswith(b"[PAD") and piece == b"[PAD%d]" % token_id else piece
+        for token_id, piece in enumerate(token_bytes)
+    )
 
 
 def vocabulary_tag(packed: bytes) -> str:

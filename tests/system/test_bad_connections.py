@@ -14,9 +14,10 @@ import pytest
 
 from edge_agent.draft_model.scripted_drafter import scripted_drafter
 from edge_agent.generation.agent import Agent
-from shared.errors import VerifierAway
+from shared.errors import HandshakeRejected, VerifierAway
 from shared.protocol.messages import (
     MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
     Cancel,
     Error,
     ErrorCode,
@@ -25,16 +26,18 @@ from shared.protocol.messages import (
     Open,
     Ready,
 )
-from shared.protocol.token_ids import pack_token_ids
+from shared.protocol.token_ids import pack_id_set, pack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
     Verifier,
     generate,
+    running_agent,
+    running_verifier,
 )
 from tests.support.ends.raw_board import DEVICE_PATH, RawBoard, hello_to, raw_board
-from tests.support.ends.scripted import VOCAB_SIZE, board
+from tests.support.ends.scripted import VOCAB_SIZE, board, scripted_service
 from tests.support.ends.waiting import eventually
 from tests.support.messages.misbehaviour import (
     HEALTHY,
@@ -80,7 +83,7 @@ CONNECTION_ERRORS: dict[str, tuple[Callable[[RawBoard], Coroutine[Any, Any, None
     ),
     "text": (lambda bad: bad.socket.send_str("hello"), "text frames are not allowed"),
     "second Hello": (
-        lambda bad: bad.send(Hello(protocol_version=1)),
+        lambda bad: bad.send(Hello(protocol_version=PROTOCOL_VERSION)),
         "Hello is not allowed while open",
     ),
     "channel used before": (opens_twice, "channel 3 was used before"),
@@ -145,8 +148,8 @@ def test_a_draft_before_the_greeting_ends_the_connection() -> None:
 
 def test_another_protocol_version_is_refused() -> None:
     async def misbehave(bad: RawBoard) -> None:
-        await bad.send(Hello(protocol_version=2))
-        sentence = "agent speaks protocol 2, verifier 1"
+        await bad.send(Hello(protocol_version=1))
+        sentence = "agent speaks protocol 1, verifier 2"
         assert Error(ErrorCode.VERSION, sentence) == await bad.error()
         await bad.ended()
 
@@ -211,7 +214,7 @@ async def why_away(agent: Agent) -> str:
 
 
 async def sentence_of(agent: Agent) -> str:
-    with pytest.raises(VerifierAway) as away:
+    with pytest.raises((VerifierAway, HandshakeRejected)) as away:
         await generate(agent, HEALTHY)
     return str(away.value)
 
@@ -243,19 +246,25 @@ def test_an_agent_names_where_its_vocabulary_differs() -> None:
     asyncio.run(beside_a_healthy_agent(misbehave))
 
 
-def test_an_agent_names_where_its_special_tokens_differ() -> None:
-    drafter = board()
-    drafter.special_ids, drafter.model_name = frozenset({0, 3}), "other-draft"
+def test_what_is_special_is_the_verifiers_word() -> None:
+    """Readers of one file disagree about special tokens; which of them make text is one truth."""
+    special_ids = frozenset(range(0, VOCAB_SIZE, 2))
 
-    async def misbehave(verifier: Verifier) -> None:
-        agent = Agent(drafter, DRAFT_SETTINGS, url=verifier.url, token=verifier.tokens["bad"])
-        expected = (
-            "draft model other-draft has another vocabulary than scripted: "
-            "token id 3 is special here and ordinary there"
-        )
-        assert expected == await why_away(agent)
+    async def texts() -> tuple[str, str, tuple[int, ...]]:
+        service = scripted_service()
+        service.tokenizer.special_ids = special_ids
+        service.packed_special_ids = pack_id_set(special_ids)
+        async with running_verifier(service) as verifier:
+            drafter = board()
+            async with running_agent(verifier, drafter) as agent:
+                text, finished = await generate(agent, HEALTHY)
+            printed = [i for i in finished.token_ids if i not in special_ids]
+            expected = b"".join(drafter.token_bytes[i] for i in printed).decode()
+            return expected, text, finished.token_ids
 
-    asyncio.run(beside_a_healthy_agent(misbehave))
+    expected, text, token_ids = asyncio.run(texts())
+    assert special_ids & set(token_ids)
+    assert expected == text
 
 
 def small_buffers(address: Any) -> socket.socket:

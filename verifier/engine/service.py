@@ -25,7 +25,7 @@ from shared.protocol.messages import (
     Verdict,
 )
 from shared.protocol.text import ByteAssembler
-from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
+from shared.protocol.token_ids import pack_id_set, pack_token_ids, unpack_token_ids
 from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
@@ -77,7 +77,8 @@ class VerifierService:
         )
         self.metrics = metrics
         self.devices: dict[str, Device] = {}
-        self.fingerprint = fingerprint(tokenizer.token_bytes, tokenizer.special_ids)
+        self.fingerprint = fingerprint(tokenizer.token_bytes)
+        self.packed_special_ids = pack_id_set(tokenizer.special_ids)
         self._seeds = seeds or random.SystemRandom()
         self._addresses: dict[int, _Address] = {}
         self._next_number = 1

@@ -221,5 +221,6 @@ class DeviceConnection:
                 epoch=device.epoch,
                 context_tokens=service.limits.context_tokens,
                 max_streams=service.limits.max_streams_per_device,
+                special_ids=service.packed_special_ids,
             )
         )

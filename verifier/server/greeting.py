@@ -28,9 +28,7 @@ def check_hello(hello: Hello, fingerprint: bytes, tokenizer: Tokenizer, target_m
     if hello.protocol_version != PROTOCOL_VERSION:
         sentence = f"agent speaks protocol {hello.protocol_version}, verifier {PROTOCOL_VERSION}"
         raise ConnectionRefused(Error(ErrorCode.VERSION, sentence))
-    difference = first_difference(
-        fingerprint, hello.fingerprint, tokenizer.token_bytes, tokenizer.special_ids
-    )
+    difference = first_difference(fingerprint, hello.fingerprint, tokenizer.token_bytes)
     if difference is not None:
         sentence = f"draft model {hello.draft_model} has another vocabulary than {target_model}"
         num_tokens = len(tokenizer.token_bytes)

@@ -152,7 +152,7 @@ class VerifierServer:
         self._charge(name)
         if not self._packed_vocabulary:
             tokenizer = self._service.tokenizer
-            self._packed_vocabulary = pack_vocabulary(tokenizer.token_bytes, tokenizer.special_ids)
+            self._packed_vocabulary = pack_vocabulary(tokenizer.token_bytes)
         packed = self._packed_vocabulary
         tag = vocabulary_tag(packed)
         if any(known.value == tag for known in request.if_none_match or ()):

@@ -17,6 +17,7 @@ from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from shared.errors import (
     GoodspeedError,
+    HandshakeRejected,
     LinkLost,
     ModelError,
     RequestRefused,
@@ -139,6 +140,7 @@ def test_everything_else_is_an_error_in_openais_shape(method: str, path: str, st
         (RequestRefused("too long", "max_tokens"), 400, "max_tokens"),
         (TooManyStreams("the device has 4 streams already"), 429, None),
         (VerifierAway("the verifier is away"), 503, None),
+        (HandshakeRejected("another vocabulary"), 502, None),
         (ModelError("the model failed"), 502, None),
     ],
 )
@@ -165,6 +167,19 @@ def test_a_503_says_when_to_come_back() -> None:
             http.post(CHAT_PATH, json=CHAT) as response,
         ):
             assert 1 <= int(response.headers["Retry-After"])
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_by_the_verifier_is_not_worth_another_try() -> None:
+    async def scenario() -> None:
+        async with (
+            asking([HandshakeRejected("another vocabulary")]) as (http, _),
+            http.post(CHAT_PATH, json=CHAT) as response,
+        ):
+            assert "false" == response.headers["X-Should-Retry"]
+            assert "verifier_refuses" == (await response.json())["error"]["code"]
+            assert "Retry-After" not in response.headers
 
     asyncio.run(scenario())
 

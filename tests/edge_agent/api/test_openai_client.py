@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
-from shared.errors import LinkLost, VerifierAway
+from shared.errors import HandshakeRejected, LinkLost, VerifierAway
 from tests.support.ends.api_server import HELLO, serving
 
 USER: Any = [{"role": "user", "content": "hi"}]
@@ -125,6 +125,18 @@ def test_an_absent_verifier_is_a_503() -> None:
             with pytest.raises(openai.InternalServerError, match="the verifier is away") as failed:
                 await client.chat.completions.create(model="target", messages=USER, stream=True)
             assert 503 == failed.value.status_code
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_by_the_verifier_is_asked_for_once() -> None:
+    async def scenario() -> None:
+        async with client_of([HandshakeRejected("another vocabulary")]) as (client, generator):
+            with pytest.raises(openai.InternalServerError, match="another vocabulary"):
+                await client.with_options(max_retries=3).chat.completions.create(
+                    model="target", messages=USER
+                )
+            assert 1 == len(generator.requests)
 
     asyncio.run(scenario())
 

@@ -18,7 +18,6 @@ from edge_agent.commands.fleet import allow_open_files, draft_with
 from edge_agent.drafting.draw import DrawSpec
 from edge_agent.fleet.workload import FleetLoad
 from shared.errors import ConfigError
-from shared.protocol.vocabulary import Vocabulary
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
 from tests.support.ends.loopback import running_verifier
@@ -33,6 +32,7 @@ GREEDY_SPEC = DrawSpec(
     sampling=GREEDY,
     seed=1,
     position=0,
+    vocab_size=64,
     is_guess=False,
     row_entries=32,
     confidence_stop=0.0,
@@ -122,7 +122,7 @@ def test_a_setting_out_of_range_is_named(tmp_path: Path, option: tuple[str, str]
 def test_boards_draft_with_the_scripted_model_where_the_target_is_one(
     token_bytes: tuple[bytes, ...], is_scripted: bool
 ) -> None:
-    guess = draft_with(Vocabulary(token_bytes, frozenset()), FleetLoad(), 0.0, model_seed=7)
+    guess = draft_with(token_bytes, FleetLoad(), 0.0, model_seed=7)
     drawn = {drawn.token_id for _ in range(50) if (drawn := guess([1, 2], GREEDY_SPEC))}
     said = {int(np.argmax(ScriptedModel(64, 7).logits([1, 2])))}
     assert (said if is_scripted else {1, 2}) == drawn

@@ -24,10 +24,9 @@ def drafter(context_tokens: int = 8) -> ScriptedDrafter:
 
 def test_it_has_the_scripted_vocabulary() -> None:
     scripted: Drafter = drafter()
-    assert (16, scripted_token_bytes(16), frozenset({0}), 3, 8) == (
+    assert (16, scripted_token_bytes(16), 3, 8) == (
         scripted.vocab_size,
         scripted.token_bytes,
-        scripted.special_ids,
         scripted.num_slots,
         scripted.context_tokens,
     )

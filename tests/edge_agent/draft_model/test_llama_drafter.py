@@ -227,9 +227,7 @@ def test_an_interrupted_recurrent_slot_is_empty(tiny: TinyModels) -> None:
     drafter.close()
 
 
-def test_the_vocabulary_holds_literal_bytes_and_the_ids_that_print_nothing(
-    used: LlamaDrafter,
-) -> None:
+def test_the_vocabulary_holds_literal_bytes(used: LlamaDrafter) -> None:
     assert TINY_VOCAB_SIZE == used.vocab_size == len(used.token_bytes)
     assert [bytes([byte]) for byte in range(256)] == list(used.token_bytes[:256])
     assert (b"<|im_end|>", b"<tool>", b"", LONG_TEXT.encode(), b" word0") == (
@@ -239,7 +237,6 @@ def test_the_vocabulary_holds_literal_bytes_and_the_ids_that_print_nothing(
         used.token_bytes[LONG_ID],
         used.token_bytes[LONG_ID + 1],
     )
-    assert frozenset({END_ID}) == used.special_ids
     assert "tiny-llama" == used.model_name
 
 
@@ -342,7 +339,6 @@ def test_the_real_model_in_shared_batches_equals_a_fresh_prefill() -> None:
 def test_the_real_vocabulary_is_whole() -> None:
     drafter = open_drafter(real_model(), num_slots=1, context=256)
     assert (49_152, 49_152) == (drafter.vocab_size, len(set(drafter.token_bytes)))
-    assert frozenset(range(17)) == drafter.special_ids
     assert (b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>") == drafter.token_bytes[:3]
     text = "Grüße, 世界 🚲".encode()
     assert text == b"".join(drafter.token_bytes[token] for token in spell(drafter, text))

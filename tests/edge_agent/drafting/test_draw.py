@@ -38,11 +38,39 @@ def spec(**changes: Any) -> DrawSpec:
         "sampling": WARM,
         "seed": 7,
         "position": 3,
+        "vocab_size": 200,
         "is_guess": False,
         "row_entries": 32,
         "confidence_stop": 0.0,
     }
     return DrawSpec(**(values | changes))
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM, SamplingParameters(temperature=1.0)])
+@pytest.mark.parametrize("confidence_stop", [0.0, 0.001])
+@pytest.mark.parametrize(
+    ("mode", "is_guess"), [("coupled", False), ("rejection", False), ("rejection", True)]
+)
+def test_ids_that_the_target_does_not_have_are_never_drafted(
+    sampling: SamplingParameters, confidence_stop: float, mode: str, is_guess: bool
+) -> None:
+    logits = MODEL.logits([1, 2]).copy()
+    logits[150:] += 50.0  # the draft model's padding is all that it would like to say
+    for seed in range(50):
+        drawn = draw_token(
+            spec(
+                mode=mode,
+                sampling=sampling,
+                seed=seed,
+                vocab_size=150,
+                is_guess=is_guess,
+                confidence_stop=confidence_stop,
+            ),
+            logits,
+        )
+        assert drawn is not None
+        assert drawn.token_id < 150
+        assert drawn.row is None or (drawn.row.token_ids < 150).all()
 
 
 @given(context=contexts)

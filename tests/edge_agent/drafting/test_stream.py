@@ -218,6 +218,7 @@ def test_the_first_draw_follows_the_newest_token() -> None:
         sampling=SamplingParameters(temperature=0.7),
         seed=7,
         position=1,
+        vocab_size=100,
         is_guess=False,
         row_entries=8,
         confidence_stop=CONFIDENCE_STOP,

@@ -22,6 +22,7 @@ def spec(
         sampling=sampling,
         seed=1,
         position=0,
+        vocab_size=64,
         is_guess=is_guess,
         row_entries=32,
         confidence_stop=0.0,

@@ -20,12 +20,14 @@ from edge_agent.draft_model.scripted_drafter import ScriptedDrafter
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import GenerationRequest, TextPiece
 from shared.errors import (
+    HandshakeRejected,
     LocalProtocolError,
     ModelError,
     RequestRefused,
     TooManyStreams,
     VerifierAway,
 )
+from shared.protocol.fingerprint import Difference
 from shared.protocol.messages import (
     MAX_MESSAGE_BYTES,
     Cancel,
@@ -350,9 +352,7 @@ def test_a_bug_in_drafting_ends_the_agent_and_is_not_hidden() -> None:
     async def run() -> None:
         service = scripted_service()
         working = board()
-        drafter = BrokenDrafter(
-            lambda _: np.zeros(64, np.float32), working.token_bytes, working.special_ids
-        )
+        drafter = BrokenDrafter(lambda _: np.zeros(64, np.float32), working.token_bytes)
         async with running_verifier(service) as verifier:
             token = verifier.tokens["board"]
             agent = Agent(drafter, DRAFT_SETTINGS, url=verifier.url, token=token)
@@ -547,3 +547,57 @@ def test_what_keeps_the_verifier_away_is_said_once_until_it_is_something_else(
         logging.DEBUG,
         logging.DEBUG,
     ] == [record.levelno for record in caplog.records[:6]]
+
+
+def test_a_refused_vocabulary_is_final_until_another_verifier_comes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once, clients hear it at once, and a verifier that fits is found later."""
+    caplog.set_level(logging.WARNING, "edge_agent.generation.agent")
+    meaning = f"token id 1 is {board().token_bytes[1]!r} here and b'x' there"
+    sentence = f"draft model d has another vocabulary than t: {meaning}"
+    refusal = Error(
+        ErrorCode.VOCABULARY,
+        "draft model d has another vocabulary than t",
+        difference=Difference(block=0, token_bytes=(board().token_bytes[0], b"x")),
+    )
+    num_refused = 0
+
+    async def serve(verifier: VerifierSide) -> None:
+        nonlocal num_refused
+        if num_refused < 2:
+            num_refused += 1
+            await verifier.next_of(Hello)
+            await verifier.send(refusal)
+        else:
+            await serve_resume(verifier)
+
+    async def run() -> str:
+        async with fake_verifier(serve) as url:
+            agent = Agent(board(), DRAFT_SETTINGS, url=url, token="t")
+            running = asyncio.create_task(agent.run())
+            await eventually(lambda: num_refused == 1)
+            await asyncio.sleep(0.3)
+            assert 1 == num_refused
+            for told in (await failure(agent), await failed_resume(agent)):
+                assert isinstance(told, HandshakeRejected)
+                assert sentence == str(told)
+            running.cancel()
+            await asyncio.wait([running])
+            monkeypatch.setattr(edge_agent.link.backoff, "FINAL_DELAY_SECONDS", 0.02)
+            again = Agent(board(), DRAFT_SETTINGS, url=url, token="t")
+            running = asyncio.create_task(again.run())
+            await eventually(lambda: again.target_model is not None)
+            text = await resumed(again)
+            running.cancel()
+            await asyncio.wait([running])
+            return text
+
+    assert RESUMED == asyncio.run(run())
+    assert 2 == len(caplog.records)  # once for each agent
+
+
+async def failed_resume(agent: Agent) -> Exception:
+    with pytest.raises(Exception) as failed:
+        await resumed(agent)
+    return failed.value

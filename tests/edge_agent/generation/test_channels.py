@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import edge_agent.generation.channels
-from edge_agent.generation.channels import Channels
+from edge_agent.generation.channels import Channels, VerifierTerms
 from edge_agent.generation.generation import GenerationRequest
 from edge_agent.generation.stream_session import StreamSession
 from shared.errors import (
@@ -38,7 +38,7 @@ from tests.support.ends.waiting import eventually
 
 PROMPT = pack_token_ids([1, 2, 3])
 TOO_LONG = "too long"
-MAX_STREAMS = 8
+TERMS = VerifierTerms(max_streams=8, vocab_size=64, special_ids=frozenset())
 
 
 class WrittenLink:
@@ -89,7 +89,7 @@ def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
 def linked(*streams: NotedStream) -> tuple[Channels[NotedStream], WrittenLink]:
     channels: Channels[NotedStream] = Channels("no verifier yet")
     link = WrittenLink()
-    channels.attach(link, MAX_STREAMS)
+    channels.attach(link, TERMS)
     for stream in streams:
         channels.add(stream)
     return channels, link
@@ -115,7 +115,7 @@ async def test_without_a_link_a_stream_waits_for_one() -> None:
     channels.add(stream)
     assert (True, 1, False) == (channels.has_parted, channels.num_streams, channels.is_linked)
     link = WrittenLink()
-    channels.attach(link, MAX_STREAMS)
+    channels.attach(link, TERMS)
     assert ([0], False) == (link.opened_channels(), channels.has_parted)
     channels.remove(stream)
 
@@ -138,7 +138,7 @@ async def test_on_the_next_link_streams_that_run_are_opened_again_and_ended_ones
     channels.receive(Error("limit", "too many", 0), 20)
     channels.detach("the link broke")
     again = WrittenLink()
-    channels.attach(again, MAX_STREAMS)
+    channels.attach(again, TERMS)
     (message,) = again.sent
     assert isinstance(message, Open)
     assert (0, PROMPT, pack_token_ids([7])) == (message.channel, message.prompt, message.committed)
@@ -154,7 +154,7 @@ async def test_a_stream_that_fits_into_no_message_is_refused_alone() -> None:
     refused, kept = NotedStream(TOO_LONG), NotedStream()
     channels.add(refused)
     channels.add(kept)
-    channels.attach(link, MAX_STREAMS)
+    channels.attach(link, TERMS)
     assert [RequestRefused] == [type(error) for error in refused.errors]
     assert [] == kept.errors
 
@@ -239,7 +239,7 @@ def with_short_patience(
 async def until_one_gives_up(channels: Channels[NotedStream], link: WrittenLink) -> None:
     """Until the patience is over that any stream before has begun."""
     link.takes_streams = False
-    channels.attach(link, MAX_STREAMS)
+    channels.attach(link, TERMS)
     channels.add(latest := NotedStream())
     await eventually(lambda: bool(latest.errors))
 
@@ -262,7 +262,7 @@ def test_one_that_was_taken_up_again_is_not_given_up(monkeypatch: pytest.MonkeyP
         stream = NotedStream()
         channels, link = linked(stream)
         channels.detach("the link broke")
-        channels.attach(link, MAX_STREAMS)
+        channels.attach(link, TERMS)
         await until_one_gives_up(channels, link)
         assert [] == stream.errors
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edge_agent.link.backoff import (
     AWAITED_DELAY_SECONDS,
+    FINAL_DELAY_SECONDS,
     FIRST_DELAY_SECONDS,
     MAX_DELAY_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
@@ -45,6 +46,13 @@ def test_what_the_verifier_asks_for_is_a_minimum() -> None:
 
 def test_a_refusal_waits_longest() -> None:
     assert REFUSED_DELAY_SECONDS / 2 == Backoff().delay_seconds(0.5, is_refused=True)
+
+
+def test_what_is_final_is_tried_again_after_minutes() -> None:
+    backoff = Backoff()
+    delays = [backoff.delay_seconds(jitter, is_final=True) for jitter in (0.0, 0.5, 0.5)]
+    assert [FINAL_DELAY_SECONDS * part for part in (0.5, 0.75, 0.75)] == delays
+    assert FIRST_DELAY_SECONDS == backoff.delay_seconds(1.0)
 
 
 def failed(num_failures: int) -> Backoff:

@@ -35,7 +35,6 @@ from shared.protocol.messages import (
     VerifierMessage,
     Welcome,
 )
-from shared.protocol.token_ids import pack_token_ids
 from tests.support.ends.fake_verifier import WELCOME, Serve, VerifierSide, fake_verifier, serving
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
@@ -193,7 +192,7 @@ def test_a_verifier_that_does_not_greet_is_left(monkeypatch: pytest.MonkeyPatch)
 VOCABULARY_ERROR = Error(
     ErrorCode.VOCABULARY,
     "draft model small has another vocabulary than big",
-    difference=Difference(block=None, special_ids=pack_token_ids([0, 7])),
+    difference=Difference(block=0, token_bytes=(b"<s>",)),
 )
 
 
@@ -203,13 +202,13 @@ VOCABULARY_ERROR = Error(
         (
             Error(ErrorCode.VERSION, "agent speaks protocol 1, verifier 2"),
             HandshakeRejected,
-            "agent speaks protocol 1, verifier 2; this is protocol 1",
+            "agent speaks protocol 1, verifier 2; this is protocol 2",
         ),
         (
             VOCABULARY_ERROR,
             HandshakeRejected,
             "draft model small has another vocabulary than big: "
-            "token id 7 is ordinary here and special there",
+            "token id 0 is b'<|end|>' here and b'<s>' there",
         ),
         (
             Error(ErrorCode.LIMIT, "no Hello came within 10 s"),
@@ -217,9 +216,9 @@ VOCABULARY_ERROR = Error(
             "the verifier ended the connection: no Hello came within 10 s",
         ),
         (
-            msgspec.structs.replace(WELCOME, protocol_version=2),
+            msgspec.structs.replace(WELCOME, protocol_version=3),
             HandshakeRejected,
-            "the verifier speaks protocol 2; this is protocol 1",
+            "the verifier speaks protocol 3; this is protocol 2",
         ),
         (VERDICT, RemoteProtocolError, "Verdict is not allowed while greeting"),
     ],

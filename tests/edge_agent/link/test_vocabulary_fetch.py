@@ -15,7 +15,7 @@ from edge_agent.generation.generation import GenerationRequest
 from edge_agent.link.vocabulary_fetch import fetch_vocabulary, get_vocabulary
 from shared.errors import AuthRejected, LinkLost, ModelError
 from shared.protocol.messages import AcceptanceMode
-from shared.protocol.vocabulary import Vocabulary, pack_vocabulary
+from shared.protocol.vocabulary import pack_vocabulary
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import Verifier, chat, generate, running_agent, running_verifier
 from tests.support.ends.scripted import scripted_service, target_text
@@ -32,9 +32,8 @@ def with_verifier(scene: Callable[[Verifier], Awaitable[None]]) -> None:
     asyncio.run(play())
 
 
-def vocabulary_of(verifier: Verifier) -> Vocabulary:
-    tokenizer = verifier.service.tokenizer
-    return Vocabulary(tuple(tokenizer.token_bytes), tokenizer.special_ids)
+def vocabulary_of(verifier: Verifier) -> tuple[bytes, ...]:
+    return tuple(verifier.service.tokenizer.token_bytes)
 
 
 def kept_file(directory: Path) -> Path:
@@ -48,7 +47,7 @@ def test_the_verifiers_vocabulary_comes_and_is_kept(tmp_path: Path) -> None:
         expected = vocabulary_of(verifier)
         assert expected == await get_vocabulary(verifier.url, token, tmp_path)
         kept = kept_file(tmp_path)
-        assert pack_vocabulary(*_parts(expected)) == kept.read_bytes()
+        assert pack_vocabulary(expected) == kept.read_bytes()
         written_at = kept.stat().st_mtime_ns
         assert expected == await get_vocabulary(verifier.url, token, tmp_path)
         assert written_at == kept.stat().st_mtime_ns
@@ -58,7 +57,7 @@ def test_the_verifiers_vocabulary_comes_and_is_kept(tmp_path: Path) -> None:
 
 def test_what_is_known_already_does_not_travel_again() -> None:
     async def scene(verifier: Verifier) -> None:
-        known = pack_vocabulary(*_parts(vocabulary_of(verifier)))
+        known = pack_vocabulary(vocabulary_of(verifier))
         assert known is await fetch_vocabulary(verifier.url, verifier.tokens["board"], known)
 
     with_verifier(scene)
@@ -69,11 +68,11 @@ def test_another_vocabulary_takes_the_place_of_the_kept_one(tmp_path: Path) -> N
         token = verifier.tokens["board"]
         await get_vocabulary(verifier.url, token, tmp_path)
         kept = kept_file(tmp_path)
-        for content in (pack_vocabulary([b"a"], frozenset()), b"damaged"):
+        for content in (pack_vocabulary([b"a"]), b"damaged"):
             kept.write_bytes(content)
             expected = vocabulary_of(verifier)
             assert expected == await get_vocabulary(verifier.url, token, tmp_path)
-            assert pack_vocabulary(*_parts(expected)) == kept.read_bytes()
+            assert pack_vocabulary(expected) == kept.read_bytes()
 
     with_verifier(scene)
 
@@ -154,7 +153,3 @@ def test_a_board_without_a_model_drafts_and_its_text_is_the_targets(
             assert target_text(request) == text
 
     with_verifier(scene)
-
-
-def _parts(vocabulary: Vocabulary) -> tuple[tuple[bytes, ...], frozenset[int]]:
-    return vocabulary.token_bytes, vocabulary.special_ids

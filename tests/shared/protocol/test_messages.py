@@ -22,7 +22,7 @@ from shared.protocol.messages import (
 )
 from shared.speculation.sampling import SamplingParameters
 
-FIELDS_OF_VERSION_1 = {
+FIELDS_OF_VERSION_2 = {
     1: (
         "Hello",
         "protocol_version agent_version draft_model vocab_size fingerprint context_tokens"
@@ -41,7 +41,7 @@ FIELDS_OF_VERSION_1 = {
     7: ("Goodbye", ""),
     65: (
         "Welcome",
-        "protocol_version target_model vocab_size epoch context_tokens max_streams",
+        "protocol_version target_model vocab_size epoch context_tokens max_streams special_ids",
     ),
     66: (
         "Opened",
@@ -65,9 +65,9 @@ AGENT_TYPES: tuple[type[Message], ...] = get_args(AgentMessage)
 VERIFIER_TYPES: tuple[type[Message], ...] = get_args(VerifierMessage)
 
 
-def test_types_and_field_orders_are_those_of_version_1() -> None:
-    assert 1 == PROTOCOL_VERSION
-    assert FIELDS_OF_VERSION_1 == {
+def test_types_and_field_orders_are_those_of_version_2() -> None:
+    assert 2 == PROTOCOL_VERSION
+    assert FIELDS_OF_VERSION_2 == {
         message_type.__struct_config__.tag: (
             message_type.__name__,
             " ".join(message_type.__struct_fields__),

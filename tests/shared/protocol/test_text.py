@@ -74,6 +74,11 @@ def test_special_ids_print_nothing_and_hide_no_stop_string() -> None:
     assert assembler.is_stopped
 
 
+def test_padding_beyond_the_known_vocabulary_prints_nothing() -> None:
+    assembler = TextAssembler([b"a"], frozenset(), ["stop"])
+    assert ["a", "", "a"] == [assembler.push(token_id) for token_id in (0, 7, 0)]
+
+
 # --- stop strings -----------------------------------------------------------------------------
 
 

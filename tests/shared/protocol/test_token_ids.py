@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.token_ids import count_token_ids, pack_token_ids, unpack_token_ids
+from shared.protocol.token_ids import (
+    count_token_ids,
+    pack_id_set,
+    pack_token_ids,
+    unpack_id_set,
+    unpack_token_ids,
+)
 
 VOCAB_SIZE = 1 << 24
 
@@ -74,3 +80,35 @@ def test_any_bytes_are_ids_of_the_vocabulary_or_a_protocol_error(
     except RemoteProtocolError:
         return
     assert (unpacked < vocab_size).all()
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "ranges"),
+    [
+        (set(), []),
+        ({0}, [0, 0]),
+        ({7, 5, 6}, [5, 7]),
+        ({0, 1, 3, 70_000, 70_001}, [0, 1, 3, 3, 70_000, 70_001]),
+    ],
+)
+def test_a_set_of_ids_is_the_ends_of_its_ranges(token_ids: set[int], ranges: list[int]) -> None:
+    assert pack_token_ids(ranges) == pack_id_set(token_ids)
+
+
+@given(st.frozensets(st.integers(0, VOCAB_SIZE - 1) | st.integers(0, 40)), st.integers(0, 50))
+def test_a_set_of_ids_comes_back_as_far_as_the_vocabulary_goes(
+    token_ids: frozenset[int], vocab_size: int
+) -> None:
+    packed = pack_id_set(token_ids)
+    assert token_ids == unpack_id_set(packed, VOCAB_SIZE)
+    assert {i for i in token_ids if i < vocab_size} == unpack_id_set(packed, vocab_size)
+
+
+@pytest.mark.parametrize("ranges", [[1], [1, 2, 3], [2, 1], [5, 6, 1, 2]])
+def test_malformed_ranges_are_refused(ranges: list[int]) -> None:
+    with pytest.raises(RemoteProtocolError, match="ranges of token ids of"):
+        unpack_id_set(pack_token_ids(ranges), VOCAB_SIZE)
+
+
+def test_many_special_ids_of_a_large_vocabulary_are_few_bytes() -> None:
+    assert 4 == len(pack_id_set(range(6, 6_300)))

@@ -56,9 +56,8 @@ finishes = st.builds(
 )
 differences = st.builds(
     Difference,
-    block=st.none() | st.integers(0, 1000),
+    block=st.integers(0, 1000),
     token_bytes=st.lists(packed, max_size=4).map(tuple),
-    special_ids=packed,
 )
 
 MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
@@ -106,10 +105,11 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         Welcome,
         protocol_version=wire_integers,
         target_model=names,
-        vocab_size=st.integers(0, 1 << 24),
+        vocab_size=st.integers(1, (1 << 24) - 1),
         epoch=st.integers(0, 1 << 40),
         context_tokens=st.integers(0, 1 << 32),
         max_streams=st.integers(1, 4096),
+        special_ids=packed,
     ),
     Opened: st.builds(
         Opened,

@@ -94,18 +94,21 @@ class Mutations:
             lambda: Error("limit", "no", self._channel()),
         )
         rare: tuple[VerifierMessage, ...] = (
-            Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8),
+            Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8, self._special_ids()),
             *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0)),
             Error("vocabulary", "no", difference=self._difference()),
         )
         pick = self.random
         return pick.choice(rare) if pick.random() < RARELY else pick.choice(makers)()
 
+    def _special_ids(self) -> bytes:
+        return self.random.randbytes(self.random.randrange(9))
+
     def _difference(self) -> Difference:
         pick = self.random
-        block = pick.choice((None, 0, -1, 1 << 40))
+        block = pick.choice((0, 1, -1, 1 << 40))
         token_bytes = tuple(pick.randbytes(2) for _ in range(pick.randrange(3)))
-        return Difference(block, token_bytes, pick.randbytes(pick.randrange(6)))
+        return Difference(block, token_bytes)
 
     def opened(self, channel: int) -> Opened:
         """What a verifier answers to Open."""

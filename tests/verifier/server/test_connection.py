@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from shared.protocol.messages import (
+    PROTOCOL_VERSION,
     Cancel,
     Error,
     ErrorCode,
@@ -23,7 +24,9 @@ from shared.protocol.messages import (
     VerifierMessage,
     Welcome,
 )
+from shared.protocol.token_ids import pack_id_set
 from shared.speculation.sampling import GREEDY
+from shared.speculation.scripted_model import SCRIPTED_END_ID
 from tests.support.ends.loopback import Verifier, running_verifier
 from tests.support.ends.raw_board import hello_to, raw_board
 from tests.support.ends.scripted import VOCAB_SIZE, scripted_service
@@ -48,12 +51,13 @@ def test_a_board_is_welcomed_with_what_it_needs_to_know() -> None:
             return message
 
     expected = Welcome(
-        protocol_version=1,
+        protocol_version=PROTOCOL_VERSION,
         target_model="scripted",
         vocab_size=VOCAB_SIZE,
         epoch=1,
         context_tokens=512,
         max_streams=64,
+        special_ids=pack_id_set({SCRIPTED_END_ID}),
     )
     assert expected == asyncio.run(welcome())
 

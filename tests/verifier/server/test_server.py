@@ -229,7 +229,7 @@ def test_the_vocabulary_is_for_devices_and_comes_once() -> None:
 
     first, other, same, stranger = asyncio.run(answers())
     assert (200, first[1]) == first[:2] == other[:2]
-    assert 64 == len(unpack_vocabulary(first[1]).token_bytes)
+    assert 64 == len(unpack_vocabulary(first[1]))
     assert (304, b"") == same[:2]
     assert (401, b"the vocabulary needs a device's token\n") == stranger[:2]
 

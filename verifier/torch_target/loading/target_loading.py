@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared.errors import ModelError
@@ -19,6 +20,7 @@ from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_reading import reading_once
+from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 from verifier.torch_target.loading.kv_memory import check_cache_tokens
 from verifier.torch_target.loading.model_memory import cache_tokens, gpu_has_room
 from verifier.torch_target.loading.placement import place_target
@@ -58,6 +60,7 @@ def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     model, tokenizer = _read(path, dtype)
+    vocabulary = read_gguf_vocabulary(path) if path.suffix == ".gguf" else None
     config = model.config.get_text_config()
     check_architecture(config)
     context_tokens = min(settings.context_tokens, int(config.max_position_embeddings))
@@ -74,7 +77,7 @@ def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
         )
     return PlacedTarget(
         target,
-        HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model)),
+        HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model), vocabulary),
         hardware=hardware_name(device),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
@@ -132,10 +135,12 @@ def _read(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         ValueError,
         LookupError,
         ImportError,
+        TypeError,
+        StrictDataclassError,  # a field of the file is not what transformers expects
         NotImplementedError,
         struct.error,
     ) as error:
-        first_line = str(error).strip().split("\n")[0]
+        first_line = str(error).strip().replace(":\n", ":").split("\n")[0]
         raise ModelError(f"cannot load {path} as a target: {first_line}") from error
     return model.eval(), tokenizer
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from shared.errors import RequestRefused
+from verifier.torch_target.loading.decoder_names import name_reader
+from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary
+from verifier.torch_target.loading.token_names import plain_bytes, sentencepiece_bytes
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's name for a byte
-_SPACE = "\u2581"  # SentencePiece's mark for a space
 # Tokens that end a turn in the chat formats around; only those that a vocabulary holds count.
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
 
@@ -22,26 +21,40 @@ class HuggingFaceTokenizer:
     """Implements `verifier.target.target.Tokenizer`."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, end_ids: Iterable[int] = ()
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocab_size: int,
+        end_ids: Iterable[int] = (),
+        file_vocabulary: GgufVocabulary | None = None,
     ) -> None:
-        """`vocab_size` is the model's, `end_ids` those that its settings name besides."""
+        """`vocab_size` is the model's, `end_ids` those that its settings name besides.
+
+        Where the tokenizer was made from a GGUF file, `file_vocabulary` is what that says itself.
+
+        Raises:
+            ModelError: the tokenizer does not say which bytes its tokens are.
+        """
         self._tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
-        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        special_ids = {i for i, token in added.items() if token.special}
         vocabulary = tokenizer.get_vocab()
-        read = _token_reader(vocabulary)
-        token_bytes = [b""] * vocab_size  # also of the padding that a vocabulary may have
-        for name, token_id in vocabulary.items():
-            if token_id < vocab_size:
-                token_bytes[token_id] = name.encode() if token_id in added else read(name)
-        self.token_bytes: tuple[bytes, ...] = tuple(token_bytes)
+        if file_vocabulary is None:
+            found = _token_bytes(tokenizer, vocabulary)
+        else:
+            found = dict(enumerate(file_vocabulary.token_bytes))
+            special_ids |= file_vocabulary.special_ids
+        # Padding has no bytes, and what is named beyond the model's size is not the model's.
+        self.token_bytes: tuple[bytes, ...] = tuple(found.get(i, b"") for i in range(vocab_size))
+        self.special_ids = frozenset(i for i in special_ids if i < vocab_size)
+        self._own_ids = _own_ids(vocabulary, self.token_bytes)
         ends = {tokenizer.eos_token_id, *end_ids}
         ends |= {vocabulary[name] for name in _END_OF_TURN if name in vocabulary}
-        self.end_ids = frozenset(token_id for token_id in ends if token_id is not None)
+        named = (self._own_ids.get(i, i) for i in ends if i is not None)
+        self.end_ids = frozenset(i for i in named if i < vocab_size)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a plain prompt."""
-        return list(self._tokenizer(text)["input_ids"])
+        return self._within(self._tokenizer(text)["input_ids"])
 
     def encode_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """See `verifier.target.target.Tokenizer.encode_chat`."""
@@ -54,25 +67,41 @@ class HuggingFaceTokenizer:
             )
         except jinja2.TemplateError as error:
             raise RequestRefused(f"the chat template refuses it: {error}", "messages") from error
-        return list(token_ids)
+        return self._within(token_ids)
+
+    def _within(self, token_ids: Iterable[int]) -> list[int]:
+        """The ids as the model knows them."""
+        vocab_size = len(self.token_bytes)
+        known = [self._own_ids.get(token_id, token_id) for token_id in token_ids]
+        if (largest := max(known, default=0)) >= vocab_size:
+            raise RequestRefused(
+                f"the target's tokenizer makes token id {largest} of it, "
+                f"and the model has {vocab_size}"
+            )
+        return known
 
 
-def _token_reader(names: Iterable[str]) -> Callable[[str], bytes]:
-    """From a token's name to its bytes: byte-level BPE, or SentencePiece."""
-    if any(name.startswith(_SPACE) for name in names):
-        return _sentencepiece_bytes
-    alphabet = bytes_to_unicode()  # type: ignore[no-untyped-call]
-    byte_of = {character: byte for byte, character in alphabet.items()}
+def _token_bytes(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]
+) -> dict[int, bytes]:
+    added = tokenizer.added_tokens_decoder
+    read = name_reader(tokenizer)
+    found = {token_id: read(name) for name, token_id in vocabulary.items() if token_id not in added}
+    # Added tokens are found in a text as they are written; a mark for a space is one all the same
+    # where the others have it (Gemma's runs of spaces).
+    has_space_marks = read("\u2581") == b" "
+    for token_id, token in added.items():
+        is_marked = has_space_marks and not token.special
+        found[token_id] = (sentencepiece_bytes if is_marked else plain_bytes)(token.content)
+    return found
 
-    def byte_level(name: str) -> bytes:
-        try:
-            return bytes(byte_of[character] for character in name)
-        except KeyError:  # not in the byte alphabet: a token that was added as plain text
-            return name.encode()
 
-    return byte_level
+def _own_ids(vocabulary: dict[str, int], token_bytes: Sequence[bytes]) -> dict[int, int]:
+    """The model's ids of tokens that the tokenizer has by an id beyond the model's.
 
-
-def _sentencepiece_bytes(name: str) -> bytes:
-    byte = _BYTE_TOKEN.fullmatch(name)
-    return bytes([int(byte[1], 16)]) if byte else name.replace(_SPACE, " ").encode()
+    Tokenizers made from DeepSeek's GGUF files have them: they do not know the special tokens again.
+    """
+    beyond = {plain_bytes(name): i for name, i in vocabulary.items() if i >= len(token_bytes)}
+    if not beyond:
+        return {}
+    return {beyond[text]: i for i, text in enumerate(token_bytes) if text in beyond}

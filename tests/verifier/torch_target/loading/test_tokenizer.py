@@ -8,6 +8,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from shared.errors import RequestRefused
+from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
 CHAT_TEMPLATE = (
@@ -34,6 +35,8 @@ def sentencepiece() -> PreTrainedTokenizerFast:
     """A SentencePiece vocabulary with byte fallback."""
     names = ["<s>", "</s>", "<0x41>", "<0xE2>", "▁", "▁the", "x", "▁▁"]
     tokenizer = Tokenizer(BPE({name: i for i, name in enumerate(names)}, [], byte_fallback=True))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
     tokenizer.add_special_tokens(["<s>", "</s>"])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
 
@@ -80,3 +83,28 @@ def test_turns_that_the_template_refuses_are_the_clients_fault() -> None:
 def test_without_a_template_there_is_no_chat() -> None:
     with pytest.raises(RequestRefused, match="the target model has no chat template"):
         HuggingFaceTokenizer(byte_level(), vocab_size=300).encode_chat([("user", "hello")])
+
+
+def test_what_a_gguf_file_says_of_its_tokens_counts() -> None:
+    """The tokenizer that is made from it lost one token and has the end by an id of its own."""
+    source = byte_level()
+    token_bytes = (*(bytes([i]) for i in range(256)), b"<|im_end|>", b"lost")
+    said = GgufVocabulary(token_bytes, frozenset({256}))
+    tokenizer = HuggingFaceTokenizer(source, vocab_size=258, file_vocabulary=said)
+    assert (b"<|im_end|>", b"lost") == tokenizer.token_bytes[256:]
+    assert 258 == source.eos_token_id
+    assert {256} == tokenizer.end_ids
+    assert {256, 257} == tokenizer.special_ids
+    assert [256] == tokenizer.encode_text("<|im_end|>")
+
+
+def test_an_id_that_the_model_does_not_have_is_refused() -> None:
+    tokenizer = HuggingFaceTokenizer(byte_level(), vocab_size=259)
+    with pytest.raises(RequestRefused, match="makes token id 259 of it, and the model has 259"):
+        tokenizer.encode_text("né")
+
+
+def test_added_runs_of_spaces_are_spaces_where_the_others_have_marks() -> None:
+    source = sentencepiece()
+    source.add_tokens([AddedToken("▁▁▁", normalized=False)])
+    assert b"   " == HuggingFaceTokenizer(source, vocab_size=9).token_bytes[8]
