@@ -1,6 +1,6 @@
 """A verifier's vocabulary as it hands it out to boards that have no model of their own.
 
-MessagePack: the bytes of every id in order, then the packed special ids.  Pure.
+MessagePack: the bytes of every id in order, then the packed special ids. Pure.
 """
 
 from __future__ import annotations
@@ -56,5 +56,5 @@ def unpack_vocabulary(packed: bytes) -> Vocabulary:
 
 
 def vocabulary_tag(packed: bytes) -> str:
-    """A name for exactly these bytes: who has them need not get them again."""
+    """A name for exactly these bytes: a board that has them need not get them again."""
     return hashlib.blake2b(packed, digest_size=16).hexdigest()
