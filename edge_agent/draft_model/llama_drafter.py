@@ -176,8 +176,8 @@ class LlamaDrafter:
 
     def _undo(self, batch: Sequence[Forward]) -> None:
         for item in batch:
-            kept = self._held_tokens[item.slot] if self._state_survives_abort else 0
-            self._held_tokens[item.slot] = self._keep(item.slot, kept)
+            num_kept = self._held_tokens[item.slot] if self._state_survives_abort else 0
+            self._held_tokens[item.slot] = self._keep(item.slot, num_kept)
 
     def _keep(self, slot: int, num_tokens: int) -> int:
         """Remove what the slot holds beyond `num_tokens`, or all where a part cannot be removed."""
@@ -193,7 +193,7 @@ class LlamaDrafter:
 def _read_vocabulary(
     vocab: llama_cpp.llama_vocab_p, vocab_size: int
 ) -> tuple[tuple[bytes, ...], frozenset[int]]:
-    """Return the literal bytes of every id, and the ids that print nothing.
+    """The literal bytes of every id, and the ids that print nothing.
 
     Those are control tokens and `<unk>`. Unused ids, which pad a vocabulary, have no bytes instead.
     """
