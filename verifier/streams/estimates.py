@@ -138,4 +138,4 @@ class DeviceEstimates:
 
     def open_stream(self) -> StreamEstimates:
         """Estimates for a new stream that start from what the device has shown so far."""
-        return StreamEstimates(self.acceptance.continued(), self.speed)
+        return StreamEstimates(self.acceptance.copy(), self.speed)

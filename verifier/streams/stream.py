@@ -241,7 +241,7 @@ class Stream:
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
             hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
             windows = self.device_estimates.windows
-            windows.round_settled(before, self.path, num_tested, hidden_seconds)
+            windows.count_round(before, self.path, num_tested, hidden_seconds)
         # A board that came back during the round knows nothing of what it had sent before.
         num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
         return Settled(
