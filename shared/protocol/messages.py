@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.fingerprint import Difference
 from shared.speculation.sampling import SamplingParameters
 
@@ -194,23 +195,10 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
 
 
-class ErrorCode:
-    """What an Error is about."""
-
-    PROTOCOL = "protocol"
-    VERSION = "version"
-    VOCABULARY = "vocabulary"
-    REQUEST = "request"
-    LIMIT = "limit"
-    MODEL = "model"
-    REPLACED = "replaced"
-    UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
-
-
 class Error(Message, frozen=True, array_like=True, tag=68):
     """Something was refused; with a channel only that stream ends, without one the connection."""
 
-    code: Annotated[str, Meta(max_length=32)]
+    code: ErrorCode
     sentence: Sentence
     channel: Channel | None = None
     field: Name = ""  # REQUEST: the part of the request that is refused

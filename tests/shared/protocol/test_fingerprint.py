@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.errors import ErrorCode
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.fingerprint import (
     BLOCK_IDS,
@@ -149,7 +150,7 @@ def test_any_number_of_special_ids_fits_into_the_error() -> None:
     ours, theirs = fingerprint([b"x"], special_ids), fingerprint([b"x"], special_ids | {7})
     difference = first_difference(ours, theirs, [b"x"], special_ids)
     assert difference is not None
-    error = Error(code="vocabulary", sentence="", difference=difference)
+    error = Error(code=ErrorCode.VOCABULARY, sentence="", difference=difference)
     assert error == decode_from_verifier(encode(error))
     assert "token id 7 is special here and ordinary there" == explain(
         difference, [b"x"], special_ids | {7}
