@@ -63,8 +63,6 @@ class Stream:
         """Something happened to it that changes where it stands."""
         self.place = next_place(self.place, move)
 
-    # --- what the board sends ------------------------------------------------------------------
-
     def receive_draft(self, draft: Extension, drafting_seconds: float, now: float) -> None:
         """Take a draft in; late tokens are struck off at once and still teach the estimate.
 
@@ -111,8 +109,6 @@ class Stream:
         elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
             self._observe_counts(num_struck, 0)
             self.device_estimates.windows.num_late_tokens += num_struck
-
-    # --- what a round needs --------------------------------------------------------------------
 
     @property
     def position(self) -> int:
@@ -217,8 +213,6 @@ class Stream:
             position=self.position,
             draws_bonus=draws_bonus,
         )
-
-    # --- what a round did ----------------------------------------------------------------------
 
     def settle(self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome) -> Settled:
         """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
