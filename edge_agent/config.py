@@ -50,7 +50,7 @@ class VerifierSection(Section, frozen=True):
     ] = None
     allow_insecure: Annotated[
         bool,
-        Meta(description="allow ws:// over public networks: everyone between can read along"),
+        Meta(description="allow ws:// over public networks: each machine between can read along"),
     ] = False
 
     def unfit(self) -> Iterator[tuple[str, str]]:
@@ -147,7 +147,7 @@ class AgentConfig(msgspec.Struct, frozen=True):
 
 def _host(url: str) -> str | None:
     try:
-        parts = urlsplit(url)
-        return parts.hostname if parts.port != 0 else None
+        address = urlsplit(url)
+        return address.hostname if address.port != 0 else None
     except ValueError:  # a port or an IPv6 address that is none
         return None

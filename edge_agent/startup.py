@@ -37,7 +37,7 @@ def load_drafter(config: AgentConfig, token: str) -> Drafter:
     Raises:
         ModelError: the model cannot be loaded; the sentence says why.
     """
-    return _load_model(config) if config.draft.model else _model_free(config, token)
+    return _load_model(config) if config.draft.model else _make_model_free(config, token)
 
 
 def _load_model(config: AgentConfig) -> Drafter:
@@ -58,7 +58,7 @@ def _load_model(config: AgentConfig) -> Drafter:
     )
 
 
-def _model_free(config: AgentConfig, token: str) -> Drafter:
+def _make_model_free(config: AgentConfig, token: str) -> Drafter:
     """A board without a model; the verifier knows what token ids mean."""
     from edge_agent.link.vocabulary_fetch import get_vocabulary
 
@@ -76,7 +76,7 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
         draft_settings(config, drafter),
         url=config.verifier.url,
         token=token,
-        draft_token_seconds=draft_token_seconds(config, drafter),
+        draft_token_seconds=measure_draft_token_seconds(config, drafter),
     )
 
 
@@ -101,7 +101,7 @@ def draft_settings(config: AgentConfig, drafter: Drafter) -> DraftSettings:
     )
 
 
-def draft_token_seconds(config: AgentConfig, drafter: Drafter) -> float:
+def measure_draft_token_seconds(config: AgentConfig, drafter: Drafter) -> float:
     """Seconds for one draft token, measured on an empty context after one token of warm-up."""
     if not config.draft.model:
         return 0.0
@@ -115,7 +115,7 @@ def draft_token_seconds(config: AgentConfig, drafter: Drafter) -> float:
     return seconds
 
 
-def device_token(config: AgentConfig) -> str:
+def read_device_token(config: AgentConfig) -> str:
     """The device's token, from the settings or the file that they name.
 
     Raises:
@@ -137,7 +137,7 @@ def device_token(config: AgentConfig) -> str:
     return token
 
 
-def api_token(section: ApiSection) -> str | None:
+def read_api_token(section: ApiSection) -> str | None:
     """What clients of this board must show; None: nothing."""
     return None if section.token_file is None else read_secret_file(section.token_file)
 

@@ -6,6 +6,30 @@ This module must never import another module of the project.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+# On the wire; a longer code is no code of any version.
+MAX_CODE_LENGTH = 32
+
+
+class ErrorCode(StrEnum):
+    """What the message `Error` is about, and what makes an end of a connection send one."""
+
+    PROTOCOL = "protocol"
+    VERSION = "version"
+    VOCABULARY = "vocabulary"
+    REQUEST = "request"
+    LIMIT = "limit"
+    MODEL = "model"
+    REPLACED = "replaced"
+    UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
+    OTHER = "other"  # of a later version; never sent
+
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode | None:
+        is_code = isinstance(value, str) and len(value) <= MAX_CODE_LENGTH
+        return cls.OTHER if is_code else None
+
 
 class GoodspeedError(Exception):
     """Anything that goodspeed itself reports; `str()` is one sentence for a person."""
@@ -28,9 +52,9 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The other side broke the protocol; `code` is the `Error` code to answer with."""
+    """The other side broke the protocol; `code` is that of the `Error` to answer with."""
 
-    def __init__(self, sentence: str, code: str = "protocol") -> None:
+    def __init__(self, sentence: str, code: ErrorCode = ErrorCode.PROTOCOL) -> None:
         self.code = code
         super().__init__(sentence)
 
@@ -57,7 +81,7 @@ class AuthRejected(LinkError):
 class HandshakeRejected(LinkError):
     """The verifier refused this agent: protocol version or vocabulary differ.
 
-    Trying again is futile until somebody changes a program or a model; clients get this sentence.
+    Trying again is futile until an operator changes a program or a model; clients are told so.
     """
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +26,12 @@ NAMES_OF_NO_NOUN = {
     *("base", "common", "data", "handler", "helper", "helpers", "impl", "info", "manager"),
     *("misc", "process", "util", "utils"),
 }
+TWO_SPACES = re.compile(r"""[.!?][)"'`]*  +\S""")
+NO_ACTOR = re.compile(
+    r"\b(?:(?:any|every|no|some)body|(?:any|every|some)one|no\s+one|whoever|he|him|his|she|her)\b",
+    re.IGNORECASE,
+)
+BANNER = re.compile(r"#\s*[-=─*~#]{3}|.*[-=─*~#]{3}\s*$")
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +177,72 @@ def test_every_module_and_path_that_is_named_exists() -> None:
 )
 def test_a_name_leads_somewhere_or_not(name: str, expected: bool) -> None:
     assert expected is leads_somewhere(name)
+
+
+def docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of every string that stands by itself: of a module, class, function, field."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, text
+
+
+def comments(source: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def faults_of_voice(source: str) -> list[str]:
+    """What docstrings and comments say in another voice than the house's, by line."""
+    faults = []
+    for line, text in docstrings(source):
+        faults += [(line, "begins with Return")] if re.match(r"\s*Returns?\b", text) else []
+    for line, text in comments(source):
+        faults += [(line, "is a banner")] if BANNER.match(text) else []
+    for line, text in (*docstrings(source), *comments(source)):
+        faults += [(line, "two spaces after a sentence")] if TWO_SPACES.search(text) else []
+        faults += [(line, f"{match[0]!r} names no actor") for match in NO_ACTOR.finditer(text)]
+    return [f"{line}: {fault}" for line, fault in sorted(faults)]
+
+
+def test_the_house_speaks_with_one_voice() -> None:
+    faults = {
+        str(path.relative_to(ROOT)): faults_of_voice(path.read_text(encoding="utf-8"))
+        for path in sources()
+    }
+    assert {} == {path: faults_there for path, faults_there in faults.items() if faults_there}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('"""The seconds of a round."""', []),
+        ('"""Returns the seconds."""', ["1: begins with Return"]),
+        ('def f():\n    """Return them."""', ["2: begins with Return"]),
+        ('class A:\n    """\n    Return them."""', ["2: begins with Return"]),
+        ('"""Returned drafts are dropped."""', []),
+        ('"""Cuts the text.\n\nReturns the rest of it.\n"""', []),
+        ('"""One.  Two."""', ["1: two spaces after a sentence"]),
+        ('x = 1\n"""One (of two).  Two."""', ["2: two spaces after a sentence"]),
+        ("# It is so!  Really.", ["1: two spaces after a sentence"]),
+        ('"""One.\n    Two, a  b."""', []),
+        ('x = "Is it?  No: a text for somebody."', []),
+        ("x = f(1.)  # nothing wrong", []),
+        ('"""Nobody reads it."""', ["1: 'Nobody' names no actor"]),
+        ('"""There is no\n    one."""', ["1: 'no\\n    one' names no actor"]),
+        (
+            "x = 1  # for whoever asks his board",
+            ["1: 'his' names no actor", "1: 'whoever' names no actor"],
+        ),
+        ('"""This is the history of a stream, not its sherpa\'s."""', []),
+        ("# --- private ---", ["1: is a banner"]),
+        ("    # private ----------", ["1: is a banner"]),
+        ("####", ["1: is a banner"]),
+        ("#!/usr/bin/env python", []),
+        ("# aiohttp takes long, and --help does not wait; a -- b", []),
+        ('x = "# --- no comment ---"', []),
+    ],
+)
+def test_a_fault_of_voice_is_heard(source: str, expected: list[str]) -> None:
+    assert expected == faults_of_voice(source)

@@ -61,7 +61,9 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
         tell(f"warming up with {len(rounds)} rounds")
         for round_ in rounds:
             loaded.target.run(round_)
-    return make_service(config, loaded.target, loaded.tokenizer, _curve(config, loaded, tell))
+    return make_service(
+        config, loaded.target, loaded.tokenizer, _read_or_measure_curve(config, loaded, tell)
+    )
 
 
 def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
@@ -181,7 +183,7 @@ def save_curve(config: VerifierConfig, service: VerifierService) -> None:
         replace_file(path, service.planner.curve.to_json(), mode=0o644)
 
 
-def _curve(config: VerifierConfig, loaded: LoadedTarget, tell: Tell) -> CostCurve:
+def _read_or_measure_curve(config: VerifierConfig, loaded: LoadedTarget, tell: Tell) -> CostCurve:
     """The saved curve of this target, or a new one of a few seconds."""
     directory = config.state.directory
     if directory is not None:

@@ -74,7 +74,7 @@ async def errors_in_openai_shape(request: web.Request, handler: Handler) -> web.
     except web.HTTPException as error:
         return _response(_http_failure(request, error))
     except ConnectionError:
-        return web.Response(status=HTTPStatus.BAD_REQUEST)  # the client is gone: nobody reads it
+        return web.Response(status=HTTPStatus.BAD_REQUEST)  # never read: the client is gone
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return _response(internal_failure())

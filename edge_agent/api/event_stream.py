@@ -53,7 +53,7 @@ class EventStream:
         """Send one line, waiting for a client that reads slowly.
 
         Raises:
-            ClientGone: nobody is there to read it.
+            ClientGone: the client is not there to read it.
         """
         async with self._lock:
             self._num_lines += 1

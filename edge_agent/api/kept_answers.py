@@ -1,7 +1,7 @@
 """Answers that outlive their sockets: each generation runs in a task of its own and keeps its text.
 
-A client that lost its socket comes back by the answer's id and reads on where it was.  Nobody may
-keep a board busy that way: an answer without a reader ends after a while, and only a few are kept.
+A client that lost its socket comes back by the answer's id and reads on where it was. No client
+keeps a board busy that way: an answer without a reader ends after a while, and few are kept.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Answer:
         is_resumed: bool = False,
     ) -> None:
         self.id = answer_id
-        self.expiry: asyncio.TimerHandle | None = None  # while nobody reads
+        self.expiry: asyncio.TimerHandle | None = None  # while no client reads
         self._is_resumed = is_resumed
         self._texts: list[Text] = []
         self._end: End | None = None
@@ -176,7 +176,7 @@ class KeptAnswers:
 
 
 def _expires_at(answer: Answer) -> float:
-    assert answer.expiry is not None, "somebody reads it"
+    assert answer.expiry is not None, "a client reads it"
     return answer.expiry.when()
 
 

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
 
 import aiohttp
 import msgspec
@@ -69,9 +68,9 @@ class ChatClient:
     def address(self) -> str:
         return self._url.authority
 
-    async def model(self) -> str | None:
+    async def fetch_model(self) -> str | None:
         """The target's name, None while the agent has no verifier; raises like `answer`."""
-        async with self._failures_explained():
+        async with self._explain_failures():
             response = await self._http.get(
                 self._url / "v1" / "models",
                 headers=self._headers,
@@ -81,7 +80,7 @@ class ChatClient:
             models = msgspec.json.decode(await response.read(), type=_ModelList).data
             return models[0].id if models else None
 
-    async def answer(self, request: Mapping[str, Any], stop: asyncio.Event) -> Answer:
+    async def answer(self, request: Mapping[str, object], stop: asyncio.Event) -> Answer:
         """The texts of the answer, then its end; setting `stop` ends it early.
 
         Raises:
@@ -90,33 +89,35 @@ class ChatClient:
             RequestRefused: it refuses a field of the request.
             GoodspeedError: anything else that it reports.
         """
-        asked = {"type": "generate", **request}
+        client_message = {"type": "generate", **request}
         answer_id: str | None = None
         num_characters = 0
         cut = _Cut()
         while True:
             try:
-                async with aclosing(self._messages(asked, stop)) as messages:
-                    async for said in messages:
-                        cut.is_mended()
-                        if isinstance(said, Started):
-                            answer_id = said.id
+                async with aclosing(self._messages(client_message, stop)) as messages:
+                    async for message in messages:
+                        cut.record_message()
+                        if isinstance(message, Started):
+                            answer_id = message.id
                             continue
-                        yield said
-                        if isinstance(said, ChatFinished):
+                        yield message
+                        if isinstance(message, ChatFinished):
                             return
-                        num_characters += len(said.text)
+                        num_characters += len(message.text)
             except LinkLost:
                 if answer_id is None or not await cut.wait(stop):
                     raise
             if stop.is_set():
                 yield ChatFinished("cancelled")  # the agent finds out by itself
                 return
-            asked = {"type": "resume", "id": answer_id, "num_characters": num_characters}
+            client_message = {"type": "resume", "id": answer_id, "num_characters": num_characters}
 
-    async def _messages(self, asked: Mapping[str, Any], stop: asyncio.Event) -> _Messages:
+    async def _messages(
+        self, client_message: Mapping[str, object], stop: asyncio.Event
+    ) -> _Messages:
         """What the agent says on one socket."""
-        async with self._failures_explained():
+        async with self._explain_failures():
             async with asyncio.timeout(CONNECT_SECONDS):
                 socket = await self._http.ws_connect(
                     self._url / "v1" / "chat" / "socket",
@@ -126,7 +127,7 @@ class ChatClient:
                 )
             stopper = asyncio.create_task(_pass_on(stop, socket), name="stop an answer")
             try:
-                await socket.send_str(msgspec.json.encode(asked).decode())
+                await socket.send_str(msgspec.json.encode(client_message).decode())
                 while True:
                     yield self._read(await socket.receive())
             finally:
@@ -140,17 +141,17 @@ class ChatClient:
             raise LinkError(f"the agent at {self.address} left in mid-answer")
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise LinkLost(f"the agent at {self.address} went away in mid-answer")
-        said: ChatMessageOut = msgspec.json.decode(message.data, type=ChatMessageOut)
-        match said:
+        agent_message: ChatMessageOut = msgspec.json.decode(message.data, type=ChatMessageOut)
+        match agent_message:
             case ChatError(message=sentence, param=None):
                 raise GoodspeedError(sentence)
             case ChatError(message=sentence, param=param):
                 raise RequestRefused(sentence, param)
             case _:
-                return said
+                return agent_message
 
     @asynccontextmanager
-    async def _failures_explained(self) -> AsyncIterator[None]:
+    async def _explain_failures(self) -> AsyncIterator[None]:
         try:
             yield
         except aiohttp.ClientResponseError as error:  # a refused upgrade is one, too
@@ -179,7 +180,7 @@ class _Cut:
         self._came_at = self._heard_at = time.monotonic()
         self._is_cut = False
 
-    def is_mended(self) -> None:
+    def record_message(self) -> None:
         """The agent said something."""
         self._heard_at = time.monotonic()
         if self._is_cut:

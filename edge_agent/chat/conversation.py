@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from edge_agent.generation.chat_messages import ChatFinished
 
 
 class Conversation:
     """What was said so far, and the settings that every question carries."""
 
-    def __init__(self, system: str | None, settings: dict[str, Any]) -> None:
+    def __init__(self, system: str | None, settings: dict[str, object]) -> None:
         self._opening = [_turn("system", system)] if system else []
         self._settings = settings
         self.last_finished: ChatFinished | None = None
@@ -22,7 +20,7 @@ class Conversation:
         self.num_answers = 0
         self.num_tokens = 0
 
-    def request(self, question: str) -> dict[str, Any]:
+    def request(self, question: str) -> dict[str, object]:
         """The fields of a chat request with the question as the last turn."""
         messages = [*self._opening, *self._turns, _turn("user", question)]
         return {"messages": messages, **self._settings}

@@ -42,7 +42,7 @@ class ChatDisplay:
         self._width = width
         self._wrap = WordWrap()
 
-    def text(self, piece: Text) -> None:
+    def write_text(self, piece: Text) -> None:
         style = _UNDERLINED if piece.origin == "target" else PLAIN
         self._write(self._placed(self._wrap, _CONTROLS.sub("", piece.text), style))
 
@@ -54,10 +54,10 @@ class ChatDisplay:
         self._write("\n")
 
     def note(self, sentence: str) -> None:
-        """One or more lines that are no answer."""
+        """Write one or more lines that are no answer."""
         self._write(self._styled_lines(sentence, _DIM) + "\n")
 
-    def failure(self, sentence: str) -> None:
+    def end_with_failure(self, sentence: str) -> None:
         """Close what there is of an answer with the reason why there is no more."""
         self._end_line()
         self._write(self._styled_lines(sentence, _RED) + "\n\n")
@@ -110,5 +110,5 @@ def _answer_lines(finished: ChatFinished, timings: Timings) -> list[str]:
     ]
 
 
-def _in_brackets(value: float | None, template: str) -> str:
-    return "" if value is None else f" ({template.format(value)})"
+def _in_brackets(figure: float | None, template: str) -> str:
+    return "" if figure is None else f" ({template.format(figure)})"

@@ -31,8 +31,8 @@ async def answer_once(
     if not question.strip():
         raise RequestRefused("there is no prompt on standard input")
     last_text = ""
-    async with aclosing(client.answer(conversation.request(question), asyncio.Event())) as said:
-        async for message in said:
+    async with aclosing(client.answer(conversation.request(question), asyncio.Event())) as messages:
+        async for message in messages:
             if isinstance(message, Text):
                 last_text = message.text
                 out.write(last_text)
@@ -49,7 +49,7 @@ async def converse(
     interruptible: Callable[[], AbstractContextManager[asyncio.Event]],
 ) -> None:
     """Question and answer until the end of input; a failed answer does not end the session."""
-    model = await client.model()
+    model = await client.fetch_model()
     named = model or "no verifier right now"
     display.note(f"{named} at {client.address} · /help shows commands, Ctrl-D leaves")
     while True:
@@ -86,16 +86,16 @@ async def _answer(
 ) -> None:
     texts: list[str] = []
     try:
-        async with aclosing(client.answer(conversation.request(question), stop)) as said:
-            async for message in said:
+        async with aclosing(client.answer(conversation.request(question), stop)) as messages:
+            async for message in messages:
                 if isinstance(message, Text):
                     texts.append(message.text)
-                    display.text(message)
+                    display.write_text(message)
                 else:
                     conversation.add(question, "".join(texts), message)
                     display.end(message)
     except GoodspeedError as error:
-        display.failure(str(error))
+        display.end_with_failure(str(error))
 
 
 def _stats(conversation: Conversation) -> str:

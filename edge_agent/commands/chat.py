@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import sys
-from typing import Any, get_args
+from typing import get_args
 
 import aiohttp
 import click
@@ -81,7 +81,7 @@ def chat(
     text is the target's own. In a pipe it reads one prompt from standard input until its end and
     writes the answer, nothing else.
     """
-    settings: dict[str, Any] = _given(temperature=temperature, seed=seed, max_tokens=max_tokens)
+    settings = _given(temperature=temperature, seed=seed, max_tokens=max_tokens)
     extension = _given(acceptance_mode=mode, draft_length=draft_length)
     if extension:
         settings["goodspeed"] = extension

@@ -222,19 +222,19 @@ def _read_tokens(path: Path, num_boards: int | None) -> Sequence[str]:
     problems = []
     tokens: dict[str, str] = {}  # by device
     for number, line in enumerate(lines, start=1):
-        parts = re.match(TOKEN_PATTERN, line)
-        if parts is None:
+        token_match = re.match(TOKEN_PATTERN, line)
+        if token_match is None:
             problems.append(f"{path}:{number}: must be a token, gsd_…")
-        elif parts[1] in tokens:
-            problems.append(f"{path}:{number}: device {parts[1]} has a token already")
+        elif token_match[1] in tokens:
+            problems.append(f"{path}:{number}: device {token_match[1]} has a token already")
         else:
-            tokens[parts[1]] = line
-    wanted = len(tokens) if num_boards is None else num_boards
-    if not problems and not 0 < wanted <= len(tokens):
-        problems.append(f"{path}: {len(tokens)} tokens are too few for {max(wanted, 1)} boards")
+            tokens[token_match[1]] = line
+    num_wanted = len(tokens) if num_boards is None else num_boards
+    if not problems and not 0 < num_wanted <= len(tokens):
+        problems.append(f"{path}: {len(tokens)} tokens are too few for {max(num_wanted, 1)} boards")
     if problems:
         raise ConfigError(tuple(problems))
-    return list(tokens.values())[:wanted]
+    return list(tokens.values())[:num_wanted]
 
 
 def _check_url(url: str, *, allow_insecure: bool) -> None:

@@ -8,7 +8,7 @@ import click
 
 from edge_agent.config import AgentConfig
 from edge_agent.draft_model.drafter import Drafter
-from edge_agent.startup import api_token, device_token, load_drafter, make_agent, make_app
+from edge_agent.startup import load_drafter, make_agent, make_app, read_api_token, read_device_token
 from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, run_loop, stop_at_signals
@@ -22,8 +22,8 @@ def run(loaded: Loaded[AgentConfig]) -> None:
     """Load the draft model, connect to the verifier, serve until SIGINT or SIGTERM."""
     config = loaded.config
     set_up_logging(config.log.level)
-    token = device_token(config)
-    clients_token = api_token(config.api)
+    token = read_device_token(config)
+    clients_token = read_api_token(config.api)
     drafter = load_drafter(config, token)
     try:
         run_loop(_serve(config, drafter, token, clients_token))

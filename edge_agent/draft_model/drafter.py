@@ -98,15 +98,17 @@ def check_batch(drafter: Drafter, batch: Sequence[Forward]) -> None:
     for item in batch:
         assert 0 <= item.slot < drafter.num_slots, f"slot {item.slot} of {drafter.num_slots}"
         assert item.token_ids, "a forward appends at least one token"
-        worst = min(min(item.token_ids), drafter.vocab_size - 1 - max(item.token_ids))
-        if worst < 0:
+        smallest_margin = min(min(item.token_ids), drafter.vocab_size - 1 - max(item.token_ids))
+        if smallest_margin < 0:
             raise ModelError(f"a token id is outside the draft vocabulary of {drafter.vocab_size}")
-        wanted = drafter.num_tokens(item.slot) + len(item.token_ids)
-        if wanted > drafter.context_tokens:
-            raise OutOfCache(f"{wanted} tokens exceed draft context of {drafter.context_tokens}")
+        num_tokens = drafter.num_tokens(item.slot) + len(item.token_ids)
+        if num_tokens > drafter.context_tokens:
+            raise OutOfCache(
+                f"{num_tokens} tokens exceed draft context of {drafter.context_tokens}"
+            )
 
 
 def check_truncation(drafter: Drafter, slot: int, num_tokens: int) -> None:
     """Assert that a truncation shortens the slot or leaves it as it is."""
-    held = drafter.num_tokens(slot)
-    assert 0 <= num_tokens <= held, f"cannot truncate {held} tokens to {num_tokens}"
+    num_held = drafter.num_tokens(slot)
+    assert 0 <= num_tokens <= num_held, f"cannot truncate {num_held} tokens to {num_tokens}"

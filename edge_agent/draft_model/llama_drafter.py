@@ -177,8 +177,8 @@ class LlamaDrafter:
 
     def _undo(self, batch: Sequence[Forward]) -> None:
         for item in batch:
-            kept = self._held_tokens[item.slot] if self._state_survives_abort else 0
-            self._held_tokens[item.slot] = self._keep(item.slot, kept)
+            num_kept = self._held_tokens[item.slot] if self._state_survives_abort else 0
+            self._held_tokens[item.slot] = self._keep(item.slot, num_kept)
 
     def _keep(self, slot: int, num_tokens: int) -> int:
         """Remove what the slot holds beyond `num_tokens`, or all where a part cannot be removed."""

@@ -33,15 +33,15 @@ class DrafterRates(msgspec.Struct, frozen=True):
     ngram: SurvivalRates
     model: SurvivalRates
 
-    def continued(self) -> DrafterRates:
+    def branch(self) -> DrafterRates:
         """Rates of a new stream that start from these."""
-        return DrafterRates(self.ngram.continued(), self.model.continued())
+        return DrafterRates(self.ngram.branch(), self.model.branch())
 
 
 def drafter_rates() -> DrafterRates:
     """Rates of a device that has drafted nothing yet."""
-    longer = [_NGRAM_RATES[-1]] * (LONGEST_NGRAM + 1 - len(_NGRAM_RATES))
-    ngram = SurvivalRates([*_NGRAM_RATES, *longer])
+    rates_of_longer = [_NGRAM_RATES[-1]] * (LONGEST_NGRAM + 1 - len(_NGRAM_RATES))
+    ngram = SurvivalRates([*_NGRAM_RATES, *rates_of_longer])
     return DrafterRates(ngram, SurvivalRates([_MODEL_RATE] * (LONGEST_NGRAM + 1)))
 
 
@@ -56,9 +56,9 @@ def looking_up_pays(
     room ends the draft, and k where time does. In the first case that asks for n > m, in the second
     for less, and for next to nothing of a model that is still reading (k = 0).
     """
-    instead = expected_tokens(model_rate, max(min(model_tokens, room), 0.0)) - 1.0
-    behind = expected_tokens(model_rate, max(min(model_tokens, room - 1), 0.0))
-    return ngram_rate * behind > instead
+    model_tokens_instead = expected_tokens(model_rate, max(min(model_tokens, room), 0.0)) - 1.0
+    tokens_behind = expected_tokens(model_rate, max(min(model_tokens, room - 1), 0.0))
+    return ngram_rate * tokens_behind > model_tokens_instead
 
 
 class DrafterChoice:
@@ -82,7 +82,7 @@ class DrafterChoice:
         return self._ngram_tokens > 0
 
     def read(self, prompt_ids: Sequence[int]) -> None:
-        """What stands above the output."""
+        """Index the tokens that stand above the output."""
         if not self.is_on:
             return
         self._index.extend(prompt_ids)

@@ -71,7 +71,7 @@ class DraftingLoop:
 
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
-        stream.drafter_choice = DrafterChoice(stream.settings.ngram_tokens, self._rates.continued())
+        stream.drafter_choice = DrafterChoice(stream.settings.ngram_tokens, self._rates.branch())
         stream.leave_slot()
         self._streams.append(stream)
         if stream.settings.has_model:
@@ -95,7 +95,7 @@ class DraftingLoop:
     def wake(self) -> None:
         """A stream heard from the verifier: it may have something to compute, or be ready."""
         for stream in self._streams:
-            if stream.becomes_ready_without_model():
+            if stream.take_ready_without_model():
                 self._send(stream, Ready(stream.channel))
         self._stop_if_futile()
         self._work.set()
@@ -120,8 +120,6 @@ class DraftingLoop:
             finally:
                 self._drafter.interrupt()
 
-    # --- private -------------------------------------------------------------------------------
-
     def _stop_if_futile(self) -> None:
         """Abort the draft model where all that it reads became wrong: a token takes long there."""
         if self._running and all(self._is_futile(*job) for job in self._running):
@@ -133,8 +131,8 @@ class DraftingLoop:
     def _fill_slots(self) -> None:
         for slot, stream in enumerate(self._slots):
             if stream is None and self._waiting:
-                self._slots[slot] = first = self._waiting.pop(0)
-                first.take_slot()
+                self._slots[slot] = waiting = self._waiting.pop(0)
+                waiting.take_slot()
 
     def _begin_jobs(self) -> list[_Job]:
         jobs = []
@@ -155,10 +153,12 @@ class DraftingLoop:
         return [result for job in jobs for result in self._compute([job])]
 
     def _attempt(self, jobs: Sequence[_Job]) -> list[_Result]:
-        kept = [job for job in jobs if self._rolls_back(*job)]
-        batch = [Forward(slot, step.token_ids, step.spec is not None) for slot, _, step in kept]
+        runnable = [job for job in jobs if self._rolls_back(*job)]
+        batch = [Forward(slot, step.token_ids, step.spec is not None) for slot, _, step in runnable]
         logits = self._drafter.forward(batch) if batch else []
-        drawn = {slot: _draw(step, row) for (slot, _, step), row in zip(kept, logits, strict=True)}
+        drawn = {
+            slot: _draw(step, row) for (slot, _, step), row in zip(runnable, logits, strict=True)
+        }
         return [drawn[slot] if slot in drawn else self._lose(slot) for slot, _, _ in jobs]
 
     def _lose(self, slot: int) -> _Lost:
@@ -192,7 +192,7 @@ class DraftingLoop:
                     assert_never(result)
             for draft in drafts:
                 self._send(stream, draft)
-            if stream.becomes_ready():
+            if stream.take_ready():
                 self._send(stream, Ready(stream.channel))
 
 

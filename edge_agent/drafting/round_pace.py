@@ -37,10 +37,10 @@ class RoundPace:
     def observe_verdict(self, now: float) -> None:
         """A verdict arrived: a round has ended and the next one starts."""
         if self._last_verdict_at is not None:
-            between = now - self._last_verdict_at
-            off_by = abs(between - (self._verdict_seconds or between))
-            self._deviation_seconds = _smooth(self._deviation_seconds, off_by)
-            self._verdict_seconds = _smooth(self._verdict_seconds, between)
+            seconds_between = now - self._last_verdict_at
+            off_by_seconds = abs(seconds_between - (self._verdict_seconds or seconds_between))
+            self._deviation_seconds = _smooth(self._deviation_seconds, off_by_seconds)
+            self._verdict_seconds = _smooth(self._verdict_seconds, seconds_between)
         self._last_verdict_at = now
 
     def pause(self) -> None:

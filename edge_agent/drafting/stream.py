@@ -53,8 +53,6 @@ class AgentStream:
     pace: RoundPace = field(default_factory=RoundPace)
     drafter_choice: DrafterChoice = field(default_factory=lambda: DrafterChoice(0))
 
-    # --- what the verifier says ----------------------------------------------------------------
-
     def start(self, message: Opened) -> None:
         """The verifier runs the stream, from the committed tokens that were sent with Open."""
         prompt_ids = tuple(unpack_token_ids(message.prompt, self.vocab_size).tolist())
@@ -104,8 +102,6 @@ class AgentStream:
         self.pace.observe_verdict(now)
         return settled
 
-    # --- what the drafting loop says -----------------------------------------------------------
-
     def take_slot(self) -> None:
         """A slot of the draft model is this stream's from now on."""
         self._move(BoardEvent.SLOT_TAKEN)
@@ -114,8 +110,6 @@ class AgentStream:
         """No slot is; what is being computed for the stream is not wanted."""
         self._move(BoardEvent.SLOT_LEFT)
         self.feed.abandon_step()
-
-    # --- what to compute next ------------------------------------------------------------------
 
     def next_step(self) -> DraftStep | None:
         """What the draft model should read or draft now, or None while there is nothing to do."""
@@ -170,16 +164,16 @@ class AgentStream:
         self._move(BoardEvent.DRAFTING_STOPPED)
         return drafts or self._flush() or self._pass()
 
-    def becomes_ready(self) -> bool:
+    def take_ready(self) -> bool:
         """Whether the board has just caught up with the target, so that Ready is due."""
         if not self.drafts or self.state.readiness is not Readiness.READING:
             return False
         if not self.has_model or self._is_behind:
-            return self.becomes_ready_without_model()
+            return self.take_ready_without_model()
         self._move(BoardEvent.READY_SAID)
         return True
 
-    def becomes_ready_without_model(self) -> bool:
+    def take_ready_without_model(self) -> bool:
         """Whether Ready is due for what n-grams suggest, while the model reads, or hangs."""
         may_say_so = (
             self.state.readiness is Readiness.READING and self.state.slot is not Slot.DOUBTED
@@ -202,8 +196,6 @@ class AgentStream:
     def num_tokens(self) -> int:
         """Prompt, committed, sent and unsent tokens."""
         return len(self.prompt_ids or ()) + self._next_position
-
-    # --- private -------------------------------------------------------------------------------
 
     def _move(self, event: BoardEvent) -> None:
         self.state = self.state.after(event)

@@ -44,6 +44,6 @@ class SurvivalRates:
         if self._before is not None:
             self._before.observe(grade, survived=survived)
 
-    def continued(self) -> SurvivalRates:
+    def branch(self) -> SurvivalRates:
         """The rates of a new stream of this device."""
         return SurvivalRates(self._initial, before=self)

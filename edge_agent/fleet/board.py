@@ -165,6 +165,6 @@ class FleetBoard:
                 continue
             for draft in stream.finish_step(step, self._guess, seconds, now):
                 self._channels.send(stream.stream, draft)
-            if stream.stream.becomes_ready():
+            if stream.stream.take_ready():
                 self._channels.send(stream.stream, Ready(stream.stream.channel))
         self._draft_on()

@@ -1,6 +1,6 @@
 """What a board of a load test drafts: a scripted model's tokens, or guesses without any model.
 
-This module must never wait: how long a board takes is the business of who asks.
+This module must never wait: how long a board takes is the board's business.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def scripted_guess(model: ScriptedModel) -> Guess:
 
 
 def echo_guess(random: Random) -> Guess:
-    """Say some token of the text again: for a real target, where no board has a model.
+    """Say a token of the text again: for a real target, where no board has a model.
 
     Few of these are accepted, so that nearly every draft ends its path: the heaviest load.
     """

@@ -111,7 +111,7 @@ async def _watch(tally: FleetTally, watch: Watch) -> None:
 async def _wait_until(
     stop: asyncio.Event, seconds: float, boards: list[asyncio.Task[None]]
 ) -> None:
-    """Return when it is time, when `stop` is set, or when no board is left."""
+    """Wait until it is time, `stop` is set, or no board is left."""
     stopping = asyncio.create_task(stop.wait(), name="fleet-stop")
     # Waiting for tasks, unlike gathering them, leaves them alone when it is cancelled.
     leaving = asyncio.create_task(asyncio.wait(boards), name="fleet-over")

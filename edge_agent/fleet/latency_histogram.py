@@ -1,6 +1,6 @@
 """Durations counted in buckets of equal ratio: any number of samples in bounded memory.
 
-Pure.  This module must never read a clock.
+Pure. This module must never read a clock.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class LatencyHistogram:
         self._counts[int(math.log(inside / SHORTEST_SECONDS) / _LOG_RATIO)] += 1
         self.num_samples += 1
 
-    def quantile(self, part: float) -> float | None:
+    def quantile(self, share: float) -> float | None:
         """Seconds that this part of the samples does not exceed; None without samples."""
-        wanted = max(math.ceil(part * self.num_samples), 1)
+        num_left = max(math.ceil(share * self.num_samples), 1)
         for i, count in enumerate(self._counts):
-            wanted -= count
-            if wanted <= 0:
+            num_left -= count
+            if num_left <= 0:
                 return SHORTEST_SECONDS * math.exp((i + 0.5) * _LOG_RATIO)
         return None

@@ -32,15 +32,15 @@ class ProgressLine:
         self._shown_at: float | None = None
         self._shown_tokens = 0
 
-    def text(self, tally: FleetTally, now: float) -> str:
-        """One line; each call begins a new measurement of the speed."""
+    def render(self, tally: FleetTally, now: float) -> str:
+        """The line; each call begins a new measurement of the speed."""
         begins_anew = self._shown_at is None or self._shown_at < tally.started_at
-        since = tally.started_at if begins_anew else self._shown_at or 0.0
-        tokens = tally.output_tokens - (0 if begins_anew else self._shown_tokens)
+        measured_from = tally.started_at if begins_anew else self._shown_at or 0.0
+        num_tokens = tally.output_tokens - (0 if begins_anew else self._shown_tokens)
         self._shown_at, self._shown_tokens = now, tally.output_tokens
         parts = [
             f"{tally.num_connected}/{tally.num_boards} boards",
-            f"{tokens / max(now - since, 1e-9):,.0f} tokens/s",
+            f"{num_tokens / max(now - measured_from, 1e-9):,.0f} tokens/s",
             f"{tally.num_streams_finished:,} streams finished",
             f"first token {_milliseconds(tally.first_token.quantile(0.5))}",
         ]
@@ -61,7 +61,7 @@ class PlainProgress:
         if now < self._next_at:
             return
         self._next_at = now + PLAIN_LINE_SECONDS
-        self._stream.write(self._line.text(tally, now) + "\n")
+        self._stream.write(self._line.render(tally, now) + "\n")
         self._stream.flush()
 
 
@@ -73,7 +73,7 @@ class SpinnerProgress:
         self._line = ProgressLine()
 
     def show(self, tally: FleetTally, now: float) -> None:
-        self._status.update(self._line.text(tally, now))
+        self._status.update(self._line.render(tally, now))
 
 
 @contextmanager

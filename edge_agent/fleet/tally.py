@@ -93,7 +93,9 @@ class FleetTally:
             num_streams_finished=self.num_streams_finished,
             output_tokens=self.output_tokens,
             tokens_per_second=self.output_tokens / seconds,
-            board_tokens_per_second={f"p{part}": _at(speeds, part) for part in (1, 10, 50, 90, 99)},
+            board_tokens_per_second={
+                f"p{percent}": _at(speeds, percent) for percent in (1, 10, 50, 90, 99)
+            },
             jain_fairness=jain_index(speeds),
             drafted_tokens=counts.drafted_tokens,
             accepted_tokens=counts.accepted_tokens,

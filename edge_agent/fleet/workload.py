@@ -1,6 +1,6 @@
 """What every board of a load test does: how many streams, how long, how fast it drafts.
 
-Pure values.  This module must never know a connection or a clock.
+Pure values. This module must never know a connection or a clock.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="type", tag="started"):
-    """An answer is being generated; whoever knows its id may read it."""
+    """An answer is being generated; a client that knows its id may read it."""
 
     id: str  # a number of 63 bits, too large for JavaScript's own
 

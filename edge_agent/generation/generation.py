@@ -106,7 +106,7 @@ class Generator(Protocol):
 
 
 def new_stream_id() -> int:
-    """A name that nobody can guess."""
+    """A name that cannot be guessed."""
     return random.SystemRandom().randint(0, MAX_63_BITS)
 
 

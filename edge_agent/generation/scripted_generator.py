@@ -21,8 +21,8 @@ _CHOSEN_SEED = 7  # when the request has none
 class ScriptedGenerator:
     """Plays the same steps for every request, each piece one token; honours stop and max_tokens.
 
-    Its timings are functions of the script, not of a clock.  `seconds_per_piece` is for people who
-    watch; tests make it wait for events.
+    Its timings are functions of the script, not of a clock. `seconds_per_piece` is for a person
+    that watches; tests make it wait for events.
     """
 
     def __init__(

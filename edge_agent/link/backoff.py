@@ -1,19 +1,19 @@
 """When to try a lost connection again: pure, with the random number as an argument.
 
 Full jitter (a thousand boards must not come back in the same instant): a random part of a delay
-that doubles up to a limit.  A connection makes up for failures while it lives, so that who is cut
-off now and then is back at once, and a link that breaks as soon as it is there is tried less and
-less often.
+that doubles up to a limit. A connection makes up for failures while it lives, so that a device
+that is cut off now and then is back at once, and a link that breaks as soon as it is there is tried
+less and less often.
 """
 
 from __future__ import annotations
 
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
-# While somebody is in the middle of an answer, a verifier that cannot be reached is looked for this
+# While a client is in the middle of an answer, a verifier that cannot be reached is looked for this
 # often at least: it may be starting again, and should not be waited for longer than that takes.
 AWAITED_DELAY_SECONDS = 0.5
-# A token that was refused will hardly be accepted soon; somebody has to act first.
+# A token that was refused will hardly be accepted soon; an operator has to act first.
 REFUSED_DELAY_SECONDS = 60.0
 # An agent of another version or vocabulary is not accepted before an operator has changed a model
 # or a program: mostly here, which restarts the agent, but the verifier may come back changed, too.
@@ -49,7 +49,7 @@ class Backoff:
 
         What the verifier asked for (`retry_after_seconds`) is a minimum. `is_refused`: it does not
         know the token. `is_final`: it refuses this agent, whatever the token. `is_awaited`: it
-        could not be reached, and somebody waits for it.
+        could not be reached, and a client waits for it.
         """
         if is_final:
             return (1 + jitter) / 2 * FINAL_DELAY_SECONDS

@@ -1,4 +1,4 @@
-"""One connection to the verifier: greet, read, write.  Used once and thrown away."""
+"""One connection to the verifier: greet, read, write. Used once and thrown away."""
 
 from __future__ import annotations
 

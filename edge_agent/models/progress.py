@@ -18,10 +18,10 @@ _LINE_STEP_PERCENT = 25
 class PullProgress(Protocol):
     """The stages of a pull, one after the other."""
 
-    def stage(self, title: str, total: int | None = None) -> None:
+    def begin_stage(self, title: str, total: int | None = None) -> None:
         """Begin a stage of `total` steps (bytes or tensors; None: unknown)."""
 
-    def update(self, done: int) -> None:
+    def update(self, num_done: int) -> None:
         """Tell how many steps of the stage are done."""
 
 
@@ -34,14 +34,14 @@ class LineProgress:
         self._total: int | None = None
         self._shown_percent = 0
 
-    def stage(self, title: str, total: int | None = None) -> None:
+    def begin_stage(self, title: str, total: int | None = None) -> None:
         self._title, self._total, self._shown_percent = title, total, 0
         self._write(title)
 
-    def update(self, done: int) -> None:
+    def update(self, num_done: int) -> None:
         if not self._total:
             return
-        percent = min(100, 100 * done // self._total)
+        percent = min(100, 100 * num_done // self._total)
         percent -= percent % _LINE_STEP_PERCENT
         if percent > self._shown_percent:
             self._shown_percent = percent
@@ -59,14 +59,14 @@ class BarProgress:
         self._progress = progress
         self._total: int | None = None
 
-    def stage(self, title: str, total: int | None = None) -> None:
+    def begin_stage(self, title: str, total: int | None = None) -> None:
         self.finish()
         self._total = total
         self._progress.add_task(title, total=total)
 
-    def update(self, done: int) -> None:
+    def update(self, num_done: int) -> None:
         # A length that was only expected must not make the bar overflow.
-        completed = done if self._total is None else min(done, self._total)
+        completed = num_done if self._total is None else min(num_done, self._total)
         self._progress.update(self._progress.task_ids[-1], completed=completed)
 
     def finish(self) -> None:

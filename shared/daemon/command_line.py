@@ -1,7 +1,7 @@
 """What both command lines have in common: settings, logging, and errors as one sentence.
 
-A person never sees a traceback for what he can mend: exit code 78 for settings, 2 for
-everything else.
+A user never sees a traceback for a fault that a sentence explains: exit code 78 for settings, 2
+for everything else.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def settings_options(
         )
         @functools.wraps(command)
         def with_settings(
-            config: Path | None, assignments: tuple[str, ...], **others: Any
+            config: Path | None, assignments: tuple[str, ...], **others: object
         ) -> _Result:
             files = () if config is None else read_config_files(config)
             overrides = dict(_assignment(text) for text in assignments)

@@ -42,7 +42,7 @@ def move_into_place(finished: Path, path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Return when the file, or the entries of the directory, are on the disk."""
+    """Wait until the file, or the entries of the directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,7 +6,8 @@ This module must never let another exception than RemoteProtocolError out of `de
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
+from types import UnionType
+from typing import cast
 
 import msgpack
 import msgspec
@@ -29,7 +30,7 @@ def _refuse_extension(code: int, _: bytes) -> None:
 
 
 # The longest array of any message is the list of chat messages; no message holds a map.
-_LIMITS: dict[str, Any] = {
+_LIMITS: dict[str, object] = {
     "raw": False,
     "strict_map_key": True,
     "max_array_len": MAX_CHAT_MESSAGES,
@@ -47,7 +48,7 @@ def encode(message: AgentMessage | VerifierMessage) -> bytes:
     Raises:
         LocalProtocolError: too long, or a value that MessagePack does not have.
     """
-    fields = cast(list[Any], msgspec.to_builtins(message, builtin_types=(bytes,)))
+    fields = cast(list[object], msgspec.to_builtins(message, builtin_types=(bytes,)))
     for default in _trailing_defaults(type(message)):
         if fields[-1] != default:
             break
@@ -63,7 +64,7 @@ def encode(message: AgentMessage | VerifierMessage) -> bytes:
 
 
 @functools.cache
-def _trailing_defaults(message_type: type[msgspec.Struct]) -> tuple[Any, ...]:
+def _trailing_defaults(message_type: type[msgspec.Struct]) -> tuple[object, ...]:
     """What the last fields may be left out at, the last one first."""
     defaults = reversed(message_type.__struct_defaults__)
     return tuple(msgspec.to_builtins(default, builtin_types=(bytes,)) for default in defaults)
@@ -83,7 +84,7 @@ def decode_from_verifier(packed: bytes) -> VerifierMessage:
     return cast(VerifierMessage, _decode(packed, VerifierMessage))
 
 
-def _decode(packed: bytes, message_type: Any) -> Any:
+def _decode(packed: bytes, message_type: UnionType) -> object:
     if len(packed) > MAX_MESSAGE_BYTES:
         raise RemoteProtocolError(f"message of {len(packed)} bytes exceeds {MAX_MESSAGE_BYTES}")
     try:

@@ -23,8 +23,8 @@ MAX_ROW_ENTRIES = 64
 
 def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
     """Tokens that are sent together as the path sees them: the last one ends the chunk."""
-    last = len(tokens) - 1
-    ending = [msgspec.structs.replace(t, ends_chunk=i == last) for i, t in enumerate(tokens)]
+    last_index = len(tokens) - 1
+    ending = [msgspec.structs.replace(t, ends_chunk=i == last_index) for i, t in enumerate(tokens)]
     return Extension(base, position, tuple(ending))
 
 
@@ -48,9 +48,9 @@ def unpack_draft(message: Draft, vocab_size: int) -> Extension:
         RemoteProtocolError: ids or rows are malformed, or do not belong together.
     """
     token_ids = unpack_token_list(message.tokens, vocab_size)
-    last = len(token_ids) - 1
+    last_index = len(token_ids) - 1
     if not message.rows:
-        bare = [DraftToken(token_id, None, i == last) for i, token_id in enumerate(token_ids)]
+        bare = [DraftToken(token_id, None, i == last_index) for i, token_id in enumerate(token_ids)]
         return Extension(message.base, message.position, tuple(bare))
     rows = unpack_rows(message.rows, vocab_size)
     num_bare = len(token_ids) - len(rows)  # all of them, or the guess that comes first
@@ -60,7 +60,7 @@ def unpack_draft(message: Draft, vocab_size: int) -> Extension:
         if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
             raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
     tokens = tuple(
-        DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last)
+        DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last_index)
         for i, token_id in enumerate(token_ids)
     )
     return Extension(message.base, message.position, tokens)
@@ -119,6 +119,6 @@ def _check_row(row: SparseRow) -> SparseRow:
     if len(set(row.token_ids.tolist())) != len(row.token_ids):
         raise RemoteProtocolError("a sparse row names a token id twice")
     weights = row.weights.tolist()
-    if weights[-1] == 0 or any(left < right for left, right in pairwise(weights)):
+    if weights[-1] == 0 or any(weight < following for weight, following in pairwise(weights)):
         raise RemoteProtocolError("sparse row weights must be positive and not increase")
     return row

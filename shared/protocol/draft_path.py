@@ -91,9 +91,9 @@ class DraftPath(msgspec.Struct, frozen=True):
         if not draft.tokens:
             latest = max(draft.position, self.passed_at or 0)  # an older pass may arrive again
             return msgspec.structs.replace(self, passed_at=latest)
-        known = max(self.end - draft.position, 0)
-        _check_overlap(self, draft, committed, known)
-        for i, token in enumerate(draft.tokens[known:], start=known):
+        num_known = max(self.end - draft.position, 0)
+        _check_overlap(self, draft, committed, num_known)
+        for i, token in enumerate(draft.tokens[num_known:], start=num_known):
             position = draft.position + i
             if position >= self.position:
                 return msgspec.structs.replace(
@@ -119,8 +119,10 @@ def _check_place(path: DraftPath, draft: Extension, limit: int) -> None:
         raise RemoteProtocolError(f"draft up to {end} exceeds the window, which ends at {limit}")
 
 
-def _check_overlap(path: DraftPath, draft: Extension, committed: Sequence[int], known: int) -> None:
-    for i, token in enumerate(draft.tokens[:known]):
+def _check_overlap(
+    path: DraftPath, draft: Extension, committed: Sequence[int], num_known: int
+) -> None:
+    for i, token in enumerate(draft.tokens[:num_known]):
         position = draft.position + i
         if position < path.position:
             expected = committed[position]

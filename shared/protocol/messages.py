@@ -1,12 +1,11 @@
 """What agent and verifier say to each other: one frozen struct for each message, with its limits.
 
 On the wire a message is a MessagePack array: type number, then the fields in the order below
-(`shared.protocol.codec`).  Later versions only append fields; extra elements are ignored and
-missing ones take their defaults.  Words used throughout: a *position* counts output tokens of a
-stream
-(0 is the first one); a *channel* is the short number of a stream on one connection, chosen by
-the agent, never used twice on it; `stream_id` is the random 63-bit name that a stream keeps
-across connections.
+(`shared.protocol.codec`). Later versions only append fields; extra elements are ignored and
+missing ones take their defaults. The agent's messages come first, then the verifier's. Words used
+throughout: a *position* counts output tokens of a stream (0 is the first one); a *channel* is the
+short number of a stream on one connection, chosen by the agent, never used twice on it;
+`stream_id` is the random 63-bit name that a stream keeps across connections.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.fingerprint import Difference
 from shared.speculation.sampling import SamplingParameters
 
@@ -62,9 +62,6 @@ class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     content: str
 
 
-# --- from the agent ---------------------------------------------------------------------------
-
-
 class Hello(Message, frozen=True, array_like=True, tag=1):
     """First message of a connection: who drafts, with which vocabulary and how fast."""
 
@@ -102,7 +99,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
 class Resume(Message, frozen=True, array_like=True, tag=8):
     """Take up a stream that the verifier keeps, from an output position on.
 
-    For an agent that was restarted and knows nothing but the stream's name.  Answered like Open,
+    For an agent that was restarted and knows nothing but the stream's name. Answered like Open,
     then by a Verdict with all that was committed since, or by an Error `unknown_stream`.
     """
 
@@ -153,9 +150,6 @@ class Goodbye(Message, frozen=True, array_like=True, tag=7):
     """The agent is about to leave on purpose; its streams end, those without a connection too."""
 
 
-# --- from the verifier ------------------------------------------------------------------------
-
-
 class Welcome(Message, frozen=True, array_like=True, tag=65):
     """Answer to Hello: the connection is open."""
 
@@ -202,23 +196,10 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
 
 
-class ErrorCode:
-    """What an Error is about."""
-
-    PROTOCOL = "protocol"
-    VERSION = "version"
-    VOCABULARY = "vocabulary"
-    REQUEST = "request"
-    LIMIT = "limit"
-    MODEL = "model"
-    REPLACED = "replaced"
-    UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
-
-
 class Error(Message, frozen=True, array_like=True, tag=68):
     """Something was refused; with a channel only that stream ends, without one the connection."""
 
-    code: Annotated[str, Meta(max_length=32)]
+    code: ErrorCode
     sentence: Sentence
     channel: Channel | None = None
     field: Name = ""  # REQUEST: the part of the request that is refused

@@ -1,7 +1,7 @@
 """What may be said when: the state machines of both ends, for a connection and for a stream.
 
-The tables are the protocol.  A message that a table does not hold for the present state is an
-error of whoever sent it.  This module must never act; the drivers do what a transition calls
+The tables are the protocol. A message that a table does not hold for the present state is an
+error of the end that sent it. This module must never act; the drivers do what a transition calls
 for.
 """
 

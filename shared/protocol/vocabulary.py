@@ -57,5 +57,5 @@ def without_padding(token_bytes: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def vocabulary_tag(packed: bytes) -> str:
-    """A name for exactly these bytes: who has them need not get them again."""
+    """A name for exactly these bytes: a board that has them need not get them again."""
     return hashlib.blake2b(packed, digest_size=16).hexdigest()

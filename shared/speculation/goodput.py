@@ -41,9 +41,9 @@ def expected_tokens(
     return -math.expm1((draft_length + 1) * math.log(acceptance_rate)) / (1.0 - acceptance_rate)
 
 
-def expected_tokens_up_to(acceptance_rates: FloatArray, longest: int) -> FloatArray:
+def expected_tokens_up_to(acceptance_rates: FloatArray, max_draft_length: int) -> FloatArray:
     """mu(1), mu(2), … mu(longest) of many streams, by summing up: [num_streams, longest]."""
-    powers = np.repeat(acceptance_rates[:, None], longest, axis=1).cumprod(axis=1)
+    powers = np.repeat(acceptance_rates[:, None], max_draft_length, axis=1).cumprod(axis=1)
     sums: FloatArray = powers.cumsum(axis=1)
     return 1.0 + sums
 

@@ -49,8 +49,8 @@ def probabilities(
     if sampling.top_p < 1:
         num_needed = 1 + int(np.count_nonzero(np.cumsum(probs)[:-1] < sampling.top_p))
         num_kept = min(num_kept, num_needed)
-    kept = probs[:num_kept]
-    return token_ids[:num_kept], kept / kept.sum()
+    kept_probs = probs[:num_kept]
+    return token_ids[:num_kept], kept_probs / kept_probs.sum()
 
 
 def dense_probabilities(

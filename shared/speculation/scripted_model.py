@@ -61,15 +61,17 @@ class ScriptedModel:
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The read-only logits [vocab_size] of the token after `tokens` (none are fine)."""
-        first = max(0, len(tokens) - self.order)
-        return self._logits_of_context(tuple(tokens[first:]))
+        context_start = max(0, len(tokens) - self.order)
+        return self._logits_of_context(tuple(tokens[context_start:]))
 
     def _compute(self, context: tuple[int, ...]) -> NDArray[np.float32]:
         logits = _noise(self.vocab_size, (self.seed, 0), context)
         if self.disagreement > 0.0:
-            other = _noise(self.vocab_size, (self.seed, 1, self.disagreement_seed), context)
-            kept = math.sqrt(1.0 - self.disagreement * self.disagreement)
-            logits = kept * logits + self.disagreement * other
+            unrelated_logits = _noise(
+                self.vocab_size, (self.seed, 1, self.disagreement_seed), context
+            )
+            own_share = math.sqrt(1.0 - self.disagreement * self.disagreement)
+            logits = own_share * logits + self.disagreement * unrelated_logits
         rounded = (self.sharpness * logits).astype(np.float32)
         rounded.flags.writeable = False
         return rounded
@@ -82,13 +84,13 @@ def scripted_token_bytes(vocab_size: int) -> tuple[bytes, ...]:
 
 def _word(token_id: int) -> bytes:
     syllables = []
-    rest = token_id - 1
+    number = token_id - 1
     while True:
-        rest, last = divmod(rest, len(_SYLLABLES))
-        syllables.append(_SYLLABLES[last])
-        if rest == 0:
+        number, syllable_index = divmod(number, len(_SYLLABLES))
+        syllables.append(_SYLLABLES[syllable_index])
+        if number == 0:
             return (" " + "".join(syllables)).encode()
-        rest -= 1
+        number -= 1
 
 
 def _noise(size: int, stream: tuple[int, ...], context: tuple[int, ...]) -> NDArray[np.float64]:

@@ -41,7 +41,9 @@ def quantise(
     token_ids: NDArray[np.intp], probs: NDArray[np.float64], max_entries: int
 ) -> SparseRow:
     """The row to sample from: the `max_entries` most likely tokens (given most likely first)."""
-    kept = probs[:max_entries]
-    kept = kept[kept >= SMALLEST_SHARE * kept[0]]
-    weights = np.maximum(np.rint(kept * (WEIGHT_TOTAL / kept.sum())), 1).astype(np.uint16)
-    return SparseRow(token_ids=token_ids[: len(kept)].astype(np.uint32), weights=weights)
+    kept_probs = probs[:max_entries]
+    kept_probs = kept_probs[kept_probs >= SMALLEST_SHARE * kept_probs[0]]
+    weights = np.maximum(np.rint(kept_probs * (WEIGHT_TOTAL / kept_probs.sum())), 1).astype(
+        np.uint16
+    )
+    return SparseRow(token_ids=token_ids[: len(kept_probs)].astype(np.uint32), weights=weights)

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from shared.speculation.noise import Domain, gumbel, uniform
 from shared.speculation.sparse_row import SparseRow
 
-# Below this mass the residual is rounding noise of target == draft; the target itself is drawn
-# from.
+# Below this mass the residual is rounding noise of target == draft: the target itself is drawn.
 SMALLEST_RESIDUAL_MASS = 1e-9
 
 
@@ -31,9 +30,7 @@ class Verification(msgspec.Struct, frozen=True):
 
     num_accepted: int
     token_id: int | None  # recovered or bonus; None after a cut draft accepted whole
-    accept_probs: tuple[
-        float, ...
-    ]  # min(1, target/draft) of every drafted position, in `rejection`
+    accept_probs: tuple[float, ...]  # `rejection`: min(1, target/draft) of every drafted position
 
 
 def draw(

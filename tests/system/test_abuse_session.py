@@ -181,7 +181,7 @@ class Session(RuleBasedStateMachine):
         self,
         message: Any,
         sentence: str,
-        code: str = ErrorCode.PROTOCOL,
+        code: ErrorCode = ErrorCode.PROTOCOL,
         kind: WSMsgType = WSMsgType.BINARY,
     ) -> None:
         """The connection ends with this sentence, and another one begins."""

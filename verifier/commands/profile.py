@@ -91,10 +91,10 @@ def _progress(grid: CurveGrid) -> Iterator[Callable[[], None]]:
             task = bar.add_task("measuring rounds", total=grid.num_rounds)
             yield lambda: bar.advance(task)
         return
-    done = count(1)
+    round_numbers = count(1)
 
     def advance() -> None:
-        number = next(done)
+        number = next(round_numbers)
         if number % (grid.num_rounds // (1 + grid.num_repeats)) == 0:
             click.echo(f"measured {number} of {grid.num_rounds} rounds", err=True)
 

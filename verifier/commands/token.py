@@ -33,12 +33,12 @@ def token() -> None:
 @_tokens_file
 def add(device: str, tokens_file: Path) -> None:
     """Make a token for DEVICE and print it; it is shown only this once."""
-    known = dict(read_tokens(tokens_file)) if tokens_file.exists() else {}
-    if device in known:
+    digests = dict(read_tokens(tokens_file)) if tokens_file.exists() else {}
+    if device in digests:
         raise ConfigError((f"{tokens_file}: device {device} has a token already; revoke it first",))
-    made, line = new_token(device, secrets.token_bytes(NUM_SECRET_BYTES))
-    _write(tokens_file, known | dict(parse_tokens(line, "new token")))
-    click.echo(made)
+    made_token, line = new_token(device, secrets.token_bytes(NUM_SECRET_BYTES))
+    _write(tokens_file, digests | dict(parse_tokens(line, "new token")))
+    click.echo(made_token)
 
 
 @token.command(name="ls")
@@ -54,10 +54,10 @@ def list_devices(tokens_file: Path) -> None:
 @_tokens_file
 def revoke(device: str, tokens_file: Path) -> None:
     """Forget the token of DEVICE; a running verifier reads the file when it starts again."""
-    known = dict(read_tokens(tokens_file))
-    if known.pop(device, None) is None:
+    digests = dict(read_tokens(tokens_file))
+    if digests.pop(device, None) is None:
         raise ConfigError((f"{tokens_file}: no device {device}",))
-    _write(tokens_file, known)
+    _write(tokens_file, digests)
 
 
 def _write(path: Path, tokens: Mapping[str, str]) -> None:

@@ -151,17 +151,17 @@ class CostCurve:
 
     def round_seconds(self, num_tokens: int, context_tokens: float) -> float:
         """The expected seconds of a round."""
-        index, fraction = _segment(self._contexts, context_tokens)
-        upper_index = min(index + 1, len(self._contexts) - 1)
-        left, left_fraction = _segment(self._tokens, num_tokens)
+        context_index, context_fraction = _segment(self._contexts, context_tokens)
+        upper_index = min(context_index + 1, len(self._contexts) - 1)
+        token_index, token_fraction = _segment(self._tokens, num_tokens)
         # Tokens may draw together as the context grows; above the grid they would cross.
         before = highest = 0.0
         for lower, upper in zip(
-            self._rows[index][: left + 2], self._rows[upper_index], strict=False
+            self._rows[context_index][: token_index + 2], self._rows[upper_index], strict=False
         ):
             before = highest
-            highest = max(highest, _along(lower, upper, fraction))
-        return _along(before, highest, left_fraction)
+            highest = max(highest, _along(lower, upper, context_fraction))
+        return _along(before, highest, token_fraction)
 
     def rounds_seconds(self, num_tokens: IntArray, context_tokens: float) -> FloatArray:
         """`round_seconds` of many token counts at one context."""

@@ -90,7 +90,7 @@ class CurveGrid(msgspec.Struct, frozen=True):
             counts.update(count for end in ends for count in (end, end + 1) if count < max_tokens)
         return cls(
             num_tokens=tuple(sorted(counts)),
-            context_tokens=_spaced(size.min_context_tokens, max_context, size.num_contexts),
+            context_tokens=_space_out(size.min_context_tokens, max_context, size.num_contexts),
             num_repeats=size.num_repeats,
         )
 
@@ -110,7 +110,7 @@ def measure_curve(
     Uses the target's cache from block 0 on: call it before the first stream.
     """
     rounds = {
-        point: _measured_round(target, *point)
+        point: _make_measured_round(target, *point)
         for point in product(grid.num_tokens, grid.context_tokens)
     }
     fastest = dict.fromkeys(rounds, math.inf)
@@ -135,25 +135,27 @@ def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
     not wait for that.
     """
     context_tokens = min(1024, target.context_tokens // 2)
-    most = min(max_round_tokens, 1024, target.num_blocks * target.block_tokens)
-    counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, *range(128, most + 1, 64)]
+    max_count = min(max_round_tokens, 1024, target.num_blocks * target.block_tokens)
+    counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, *range(128, max_count + 1, 64)]
     rounds = []
-    for count, longest in product(counts, (4, 8, 16)):
-        for num_streams in {-(-count // longest), -(-count // 2)}:
-            if longest <= count <= most and num_streams * longest >= count:
-                lengths = _lengths(count, num_streams, longest)
-                rounds.append(_made_up_round(target, lengths, context_tokens))
+    for count, max_length in product(counts, (4, 8, 16)):
+        for num_streams in {-(-count // max_length), -(-count // 2)}:
+            if max_length <= count <= max_count and num_streams * max_length >= count:
+                lengths = _lengths(count, num_streams, max_length)
+                rounds.append(_make_up_round(target, lengths, context_tokens))
     return rounds
 
 
-def _lengths(num_tokens: int, num_streams: int, longest: int) -> list[int]:
+def _lengths(num_tokens: int, num_streams: int, max_length: int) -> list[int]:
     """As even as can be, beside one of the longest."""
-    others = max(num_streams - 1, 1)
-    rest = num_tokens - longest
-    return [longest] + [rest // others + (i < rest % others) for i in range(num_streams - 1)]
+    num_others = max(num_streams - 1, 1)
+    num_left = num_tokens - max_length
+    return [max_length] + [
+        num_left // num_others + (i < num_left % num_others) for i in range(num_streams - 1)
+    ]
 
 
-def _measured_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
+def _make_measured_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
     """A round of so many tokens and context tokens over all its streams.
 
     The context is cut to what so many tokens can have: one stream for each, at most.
@@ -167,10 +169,10 @@ def _measured_round(target: TargetModel, num_tokens: int, context_tokens: int) -
         num_tokens // num_streams + (stream < num_tokens % num_streams)
         for stream in range(num_streams)
     ]
-    return _made_up_round(target, lengths, context_of_each)
+    return _make_up_round(target, lengths, context_of_each)
 
 
-def _made_up_round(target: TargetModel, lengths: Sequence[int], context_of_each: int) -> Round:
+def _make_up_round(target: TargetModel, lengths: Sequence[int], context_of_each: int) -> Round:
     """Greedy checks over whatever the cache holds; the tokens do not matter for the time."""
     items = []
     first_block = 0
@@ -193,7 +195,7 @@ def _made_up_round(target: TargetModel, lengths: Sequence[int], context_of_each:
     return Round(tuple(items))
 
 
-def _spaced(low: int, high: int, count: int) -> tuple[int, ...]:
+def _space_out(low: int, high: int, count: int) -> tuple[int, ...]:
     """Numbers from `low` to `high`, each the same multiple of the one before."""
     if high <= low:
         return (high,)

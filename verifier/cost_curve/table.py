@@ -17,14 +17,14 @@ def curve_table(curve: CostCurve) -> str:
     contexts = curve.context_tokens
     rows = [["tokens", *(f"{context:,}" for context in contexts)]]
     for count in curve.num_tokens:
-        seconds = [curve.round_seconds(count, context) for context in contexts]
-        rows.append([f"{count:,}", *(f"{1e3 * some:.2f}" for some in seconds)])
+        row = [curve.round_seconds(count, context) for context in contexts]
+        rows.append([f"{count:,}", *(f"{1e3 * seconds:.2f}" for seconds in row)])
     lines = [curve.line(context) for context in contexts]
     rows.append(["c0 ms", *(f"{1e3 * fixed:.2f}" for fixed, _ in lines)])
     rows.append(["c1 µs", *(f"{1e6 * token:.1f}" for _, token in lines)])
     return (
         "milliseconds of a round, by its tokens and the context of all its streams together\n"
-        "(c0 + c1 × tokens is the nearest line)\n\n" + _aligned(rows)
+        "(c0 + c1 × tokens is the nearest line)\n\n" + _align(rows)
     )
 
 
@@ -45,11 +45,11 @@ def budget_table(
         f"draft tokens C that lengthen a round by {slowdown_limit:.0%} at most\n"
         f"(streams at a context of {stream_context_tokens:,}, "
         f"{curve.context_tokens[-1]:,} together at most;\n"
-        "where all of them draft, what they gain comes on top)\n\n" + _aligned(rows)
+        "where all of them draft, what they gain comes on top)\n\n" + _align(rows)
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def _align(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

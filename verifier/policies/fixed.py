@@ -1,4 +1,4 @@
-"""Fixed-S: the papers' baseline, the same draft length for everyone.
+"""Fixed-S: the papers' baseline, the same draft length for every stream.
 
 It must never look at what a stream has achieved.
 """
@@ -25,8 +25,8 @@ class FixedPolicy:
         if not streams:
             return []
         share, num_left = divmod(max(budget_tokens, 0), len(streams))
-        wanted = share + 1 if self._draft_length is None else self._draft_length
+        asked_length = share + 1 if self._draft_length is None else self._draft_length
         return [
-            min(wanted, share + (index < num_left), stream.max_length)
+            min(asked_length, share + (index < num_left), stream.max_length)
             for index, stream in enumerate(streams)
         ]

@@ -110,6 +110,6 @@ def _fill(
     is_better = log_gains > threshold
     # Candidates are ordered by stream, so equal gains go to the first streams.
     ties = np.flatnonzero(log_gains == threshold)[: num_open - int(is_better.sum())]
-    taken = np.concatenate([stream_of[is_better], stream_of[ties]])
-    granted: IntArray = surely + np.bincount(taken, minlength=len(surely))
+    streams_of_best = np.concatenate([stream_of[is_better], stream_of[ties]])
+    granted: IntArray = surely + np.bincount(streams_of_best, minlength=len(surely))
     return granted

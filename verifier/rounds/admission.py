@@ -5,7 +5,7 @@ grows. When it cannot, the stream that was admitted last loses its place: it goe
 the queue, keeps all that it is, and reads its tokens anew when there is room again.
 
 A stream whose board is gone is parked: it keeps its blocks for the time being, and loses them
-before anybody waits for room. Back from there it stands behind all who were admitted meanwhile.
+before any stream waits for room. Back from there it stands behind all who were admitted meanwhile.
 
 Every stream comes to its end. The one that was admitted first never loses its place: only the last
 one does, and alone it has the whole cache, in which it fits (`add` refuses others). So it gets on

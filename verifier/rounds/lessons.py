@@ -52,8 +52,8 @@ class Lessons:
             elapsed_seconds=elapsed,
             goodputs=[stream.device_estimates.goodput for stream in open_streams],
             num_tokens=[
-                (stream.device_estimates.goodput, part.num_accepted + len(part.own_token_ids))
-                for stream, part in settled
+                (stream.device_estimates.goodput, outcome.num_accepted + len(outcome.own_token_ids))
+                for stream, outcome in settled
             ],
         )
 

@@ -1,6 +1,6 @@
 """What each stream gets of a round: tokens to read first, then drafts in what is left.
 
-This module must never choose who takes part nor in which order; it keeps nothing.
+This module must never choose which stream takes part nor in which order; it keeps nothing.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
     if part.reads_all:
         num_reserved = blocks.num_reserved_tokens(stream.number)
         num_free = num_reserved - num_cached - part.num_read
-        most = min(part.num_owed + num_shared, num_free)
-        check = stream.draft_check(*stream.testable(most))
+        max_drafts = min(part.num_owed + num_shared, num_free)
+        check = stream.draft_check(*stream.testable(max_drafts))
         token_ids += check.draft_token_ids
     return RoundItem(
         stream=stream.number,

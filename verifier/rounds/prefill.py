@@ -22,7 +22,7 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
     least_tokens: int
     """At least, so that a prompt gets on; less only if `chunk_tokens` is less."""
     slowdown_limit: float
-    """By how much prompts may lengthen the round for those who are past theirs."""
+    """By how much prompts may lengthen the round for streams that are past theirs."""
 
 
 def prompt_tokens(
@@ -50,11 +50,11 @@ def prompt_tokens(
         read_context = _context_tokens(prompts, num_read)
         return curve.round_seconds(num_tokens + num_read, context_tokens + read_context)
 
-    longest = (1.0 + limits.slowdown_limit) * curve.round_seconds(num_tokens, context_tokens)
+    max_seconds = (1.0 + limits.slowdown_limit) * curve.round_seconds(num_tokens, context_tokens)
     least = min(limits.least_tokens, limits.chunk_tokens)
     # What is searched are the numbers above the least one; index 0 is the first of them.
-    above = range(least + 1, limits.chunk_tokens + 1)
-    return least + bisect_right(above, longest, key=round_seconds)
+    larger_numbers = range(least + 1, limits.chunk_tokens + 1)
+    return least + bisect_right(larger_numbers, max_seconds, key=round_seconds)
 
 
 def _context_tokens(prompts: Sequence[Stream], num_read: int) -> int:
@@ -63,7 +63,7 @@ def _context_tokens(prompts: Sequence[Stream], num_read: int) -> int:
     for stream in prompts:
         if num_read == 0:
             break
-        num_mine = min(stream.num_pending_tokens, num_read)
-        context_tokens += stream.num_cached_tokens + num_mine
-        num_read -= num_mine
+        num_of_stream = min(stream.num_pending_tokens, num_read)
+        context_tokens += stream.num_cached_tokens + num_of_stream
+        num_read -= num_of_stream
     return context_tokens

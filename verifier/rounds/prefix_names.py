@@ -1,8 +1,8 @@
 """Names of cache blocks by what they hold: equal names, equal tokens from the very first one on.
 
 A block's name is a hash of the name before it and its own tokens. The first name of a chain is
-made of the owner's, so no owner finds blocks of another, nor learns from the time to his first
-token what another has asked. Names have 256 bits: no one can find two chains of one name, so it is
+made of the owner's, so no owner finds blocks of another, nor learns from the time to its own first
+token what another has asked. Names have 256 bits: two chains of one name cannot be found, so it is
 never necessary to compare the tokens. This module must never know a block's number.
 """
 

@@ -33,8 +33,8 @@ class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
         """The limits of what is left when so many draft tokens have their place already."""
         if self.budget_tokens is None or not num_draft_tokens:
             return self
-        left = max(self.budget_tokens - num_draft_tokens, 0)
-        return msgspec.structs.replace(self, budget_tokens=left)
+        remaining_tokens = max(self.budget_tokens - num_draft_tokens, 0)
+        return msgspec.structs.replace(self, budget_tokens=remaining_tokens)
 
 
 class BudgetPlan(msgspec.Struct, frozen=True):

@@ -86,10 +86,10 @@ def best_lengths(costs: DraftCosts, asked_length: int) -> IntArray:
         seconds = _seconds_of_waiting(waiting, lengths, round_seconds)
         speeds[costs.waits] = tokens[costs.waits] / seconds
     speeds[lengths > worthwhile_depths(rates)[:, None]] = 0.0
-    best = speeds.argmax(axis=1)  # the first of equal ones
-    pays = speeds[np.arange(len(rates)), best] > 1.0 / costs.round_seconds
+    best_columns = speeds.argmax(axis=1)  # the first of equal ones
+    pays = speeds[np.arange(len(rates)), best_columns] > 1.0 / costs.round_seconds
     pays &= costs.waits | (costs.draft_token_seconds < costs.round_seconds)
-    return np.where(pays, best + 1, 0)
+    return np.where(pays, best_columns + 1, 0)
 
 
 def _seconds_of_waiting(

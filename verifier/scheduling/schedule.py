@@ -93,9 +93,9 @@ def plan_drafts(
     context_tokens = beside.context_tokens + sum([stream.num_tokens for stream in streams])
     round_seconds = curve.round_seconds(num_streams, context_tokens)
     # Over a whole draft: from one token to the next a measured curve may jump either way.
-    longest = max(settings.max_draft_length, 1)
-    drafted_seconds = curve.round_seconds(num_streams + longest, context_tokens)
-    costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / longest)
+    whole_draft_length = max(settings.max_draft_length, 1)
+    drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
+    costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / whole_draft_length)
     can_draft = [stream.can_draft for stream in streams]
     shares = [
         StreamShare(
@@ -132,8 +132,8 @@ def plan_drafts(
         if can
     }
     budget_tokens = beside.num_draft_tokens + budget.budget_tokens
-    together = {**beside.streams, **plans}
-    return DraftPlan(budget_tokens, num_streams, context_tokens, round_seconds, together)
+    all_plans = {**beside.streams, **plans}
+    return DraftPlan(budget_tokens, num_streams, context_tokens, round_seconds, all_plans)
 
 
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
@@ -192,27 +192,27 @@ def _max_lengths(
 
     0 where the board cannot draft, where drafts do not pay, and where the request fixes a length.
     """
-    longest = settings.max_draft_length
+    max_length = settings.max_draft_length
     if settings.uses_guard:
-        best = best_lengths(costs, longest).tolist()
+        best_of_streams = best_lengths(costs, max_length).tolist()
     else:
-        best = [longest] * len(streams)
+        best_of_streams = [max_length] * len(streams)
     return [
-        _length_or_probe(stream, length, longest, now)
+        _choose_length(stream, length, max_length, now)
         if can and stream.request.draft_length is None
         else 0
-        for stream, can, length in zip(streams, can_draft, best, strict=True)
+        for stream, can, length in zip(streams, can_draft, best_of_streams, strict=True)
     ]
 
 
-def _length_or_probe(stream: Stream, best: int, longest: int, now: float) -> int:
+def _choose_length(stream: Stream, best_length: int, max_length: int, now: float) -> int:
     """A short draft now and then where drafts do not pay."""
-    if best:
-        stream.probe.drafts_pay()
-        return best
+    if best_length:
+        stream.probe.restart()
+        return best_length
     waits = stream.request.mode == "rejection"
     wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH) if waits else 0.0
-    return min(stream.probe.probe_length(now, wait_seconds), longest)
+    return min(stream.probe.grant_probe(now, wait_seconds), max_length)
 
 
 def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:
@@ -233,9 +233,9 @@ def _awaited_lengths(
     if settings.uses_guard:
         chosen = [i for i, length in enumerate(lengths) if length and _may_wait(streams[i])]
         if len(chosen):
-            longest = np.array([lengths[i] for i in chosen])
+            max_lengths = np.array([lengths[i] for i in chosen])
             awaited[chosen] = lengths_worth_waiting_for(
-                costs.of(np.array(chosen)), longest, is_alone=is_alone
+                costs.of(np.array(chosen)), max_lengths, is_alone=is_alone
             )
     return awaited.tolist()
 

@@ -25,7 +25,9 @@ FIRST_PIECE_TOKENS = 4
 SMALLEST_PUNCTUALITY = 0.7
 
 
-def lengths_worth_waiting_for(costs: DraftCosts, longest: IntArray, *, is_alone: bool) -> IntArray:
+def lengths_worth_waiting_for(
+    costs: DraftCosts, max_lengths: IntArray, *, is_alone: bool
+) -> IntArray:
     """The draft lengths that make waiting pay most; 0 where going on at once gives more.
 
     Waiting for S tokens gives mu(S) by the time of round trip, drafting and round; beside other
@@ -34,25 +36,25 @@ def lengths_worth_waiting_for(costs: DraftCosts, longest: IntArray, *, is_alone:
 
     Args:
         costs: of the streams [num_streams].
-        longest: draft that each may be asked for, at least 1 [num_streams].
+        max_lengths: draft that each may be asked for, at least 1 [num_streams].
         is_alone: whether there is no other stream.
     """
-    chosen = np.zeros(len(longest), dtype=np.int64)
+    chosen_lengths = np.zeros(len(max_lengths), dtype=np.int64)
     # Others find their draft in a round that starts as soon; most streams end here.
-    answers = np.flatnonzero(costs.draft_seconds(1) <= costs.round_seconds)
-    if not len(answers):
-        return chosen
-    near, longest = costs.of(answers), longest[answers]
-    lengths = np.arange(1, int(longest.max()) + 1)
+    near_streams = np.flatnonzero(costs.draft_seconds(1) <= costs.round_seconds)
+    if not len(near_streams):
+        return chosen_lengths
+    near, max_lengths = costs.of(near_streams), max_lengths[near_streams]
+    lengths = np.arange(1, int(max_lengths.max()) + 1)
     seconds = near.round_trip_seconds[:, None] + lengths * near.draft_token_seconds[:, None]
     seconds += lengths * near.token_seconds + near.round_seconds * (1.0 if is_alone else 1.5)
     tokens = expected_tokens_up_to(near.acceptance_rates, len(lengths))
-    gains = tokens / GoingOn.of(near, longest).tokens_in(seconds)
-    gains[lengths > longest[:, None]] = 0.0
-    best = gains.argmax(axis=1)
-    pays = gains[np.arange(len(best)), best] > SMALLEST_GAIN
-    chosen[answers] = np.where(pays, best + 1, 0)
-    return chosen
+    gains = tokens / GoingOn.of(near, max_lengths).tokens_in(seconds)
+    gains[lengths > max_lengths[:, None]] = 0.0
+    best_columns = gains.argmax(axis=1)
+    pays = gains[np.arange(len(best_columns)), best_columns] > SMALLEST_GAIN
+    chosen_lengths[near_streams] = np.where(pays, best_columns + 1, 0)
+    return chosen_lengths
 
 
 class GoingOn(NamedTuple):
@@ -67,16 +69,16 @@ class GoingOn(NamedTuple):
     tokens_per_second: FloatArray  # from then on
 
     @classmethod
-    def of(cls, costs: DraftCosts, longest: IntArray) -> GoingOn:
+    def of(cls, costs: DraftCosts, max_lengths: IntArray) -> GoingOn:
         """Expect this of boards whose paths have just died."""
         rates, round_seconds = costs.acceptance_rates, costs.round_seconds
-        first_piece_seconds = costs.draft_seconds(np.minimum(FIRST_PIECE_TOKENS, longest))
+        first_piece_seconds = costs.draft_seconds(np.minimum(FIRST_PIECE_TOKENS, max_lengths))
         num_lone = np.maximum(np.ceil(first_piece_seconds / round_seconds), 1.0).astype(np.int64)
         drafting_seconds = num_lone * round_seconds - costs.round_trip_seconds
-        num_live = _num_drafted(costs, drafting_seconds, longest + num_lone) - num_lone
+        num_live = _num_drafted(costs, drafting_seconds, max_lengths + num_lone) - num_lone
         num_live = np.maximum(num_live, 0)
         tokens = num_lone + 1.0 + rates**num_lone * (expected_tokens(rates, num_live) - 1.0)
-        num_steady = _num_drafted(costs, np.full_like(rates, round_seconds), longest)
+        num_steady = _num_drafted(costs, np.full_like(rates, round_seconds), max_lengths)
         steady_seconds = round_seconds + num_steady * costs.token_seconds
         alive = rates ** (num_lone + num_live)
         return cls(
@@ -95,8 +97,10 @@ class GoingOn(NamedTuple):
         return tokens
 
 
-def _num_drafted(costs: DraftCosts, seconds: FloatArray, most: IntArray) -> IntArray:
+def _num_drafted(costs: DraftCosts, seconds: FloatArray, max_lengths: IntArray) -> IntArray:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # it may need no time
-        drafted = np.floor(np.maximum(seconds, 0.0) / costs.draft_token_seconds)
-    is_enough = seconds >= most * costs.draft_token_seconds
-    return np.where(is_enough, most, np.minimum(np.nan_to_num(drafted), most)).astype(np.int64)
+        whole_tokens = np.floor(np.maximum(seconds, 0.0) / costs.draft_token_seconds)
+    is_enough = seconds >= max_lengths * costs.draft_token_seconds
+    return np.where(
+        is_enough, max_lengths, np.minimum(np.nan_to_num(whole_tokens), max_lengths)
+    ).astype(np.int64)

@@ -150,7 +150,9 @@ class Channels:
             self._service.discard(stream)
             raise
 
-    def _refuse(self, channel: int, code: str, sentence: str, field: str | None = None) -> None:
+    def _refuse(
+        self, channel: int, code: ErrorCode, sentence: str, field: str | None = None
+    ) -> None:
         self._channels.pop(channel, None)
         self._refusals.count(code)
         self._outbox.send(Error(code, sentence[:MAX_SENTENCE_LENGTH], channel, field or ""))

@@ -22,7 +22,7 @@ class Refusals:
         self._metrics = metrics
         self._usage = usage
 
-    def count(self, code: str) -> None:
+    def count(self, code: ErrorCode) -> None:
         """A message, a stream or the connection was refused."""
         self._metrics.rejected(code)
         self._usage.num_exceeded += code == ErrorCode.LIMIT

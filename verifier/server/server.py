@@ -97,7 +97,7 @@ class VerifierServer:
         return self._http.gate
 
     async def wait(self) -> None:
-        """Return only with the exception that ended the engine loop."""
+        """Wait until the engine loop ends, and raise what ended it."""
         assert self._rounds is not None
         await asyncio.shield(self._rounds)
 

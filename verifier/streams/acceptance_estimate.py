@@ -77,8 +77,8 @@ class AcceptanceEstimate:
         self._num_positions = remembered + num_reached
         self._num_drafts += 1
 
-    def continued(self) -> AcceptanceEstimate:
-        """An estimate that goes on from here."""
+    def copy(self) -> AcceptanceEstimate:
+        """Make an estimate that goes on from here by itself."""
         successor = AcceptanceEstimate(self._rate, self._smoothing)
         successor._num_drafts = self._num_drafts
         successor._num_positions = self._num_positions

@@ -101,8 +101,8 @@ class SpeedEstimate:
     def observe_arrival(self, num_tokens: int, drafting_seconds: float, seconds: float) -> None:
         """Take in how long after its grant the first draft of a path came."""
         if self.round_trip_seconds is not None and self.draft_token_seconds is not None:
-            expected = self.round_trip_seconds + num_tokens * self.draft_token_seconds
-            is_punctual = seconds <= latest_arrival_seconds(expected)
+            expected_seconds = self.round_trip_seconds + num_tokens * self.draft_token_seconds
+            is_punctual = seconds <= latest_arrival_seconds(expected_seconds)
             self.punctuality = self._smoothed(self.punctuality, float(is_punctual))
         self.observe_round_trip(max(seconds - drafting_seconds, 0.0))
 
@@ -138,4 +138,4 @@ class DeviceEstimates:
 
     def open_stream(self) -> StreamEstimates:
         """Estimates for a new stream that start from what the device has shown so far."""
-        return StreamEstimates(self.acceptance.continued(), self.speed)
+        return StreamEstimates(self.acceptance.copy(), self.speed)

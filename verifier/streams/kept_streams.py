@@ -45,14 +45,14 @@ class KeptStream(msgspec.Struct, frozen=True):
     def prompt_ids(self) -> tuple[int, ...]:
         """The prompt."""
         if isinstance(self.content, EndedStream):
-            return _unpacked(self.content.prompt)
+            return _unpack(self.content.prompt)
         return self.content.request.prompt_ids
 
     @property
     def output_ids(self) -> tuple[int, ...]:
         """All that was committed."""
         if isinstance(self.content, EndedStream):
-            return _unpacked(self.content.output)
+            return _unpack(self.content.output)
         return tuple(self.content.output_ids)
 
     def goes_on_from(self, prompt_ids: Sequence[int], committed: Sequence[int]) -> bool:
@@ -75,10 +75,10 @@ def summarise(stream: Stream) -> EndedStream:
 
 
 class KeptStreams:
-    """The kept streams of one device, at most `most` of them."""
+    """The kept streams of one device, at most `max_streams` of them."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_streams: int) -> None:
+        self._max_streams = max_streams
         self._kept: dict[int, KeptStream] = {}  # by stream id, the longest kept first
 
     @property
@@ -99,14 +99,14 @@ class KeptStreams:
     def keep(self, kept: KeptStream) -> list[Stream]:
         """Keep a stream; those that had to make room, where they are open.
 
-        Who has ended makes room first, then who is kept for longest.
+        One that has ended makes room first, then the one that is kept for longest.
         """
-        gone = self.discard(kept.stream_id)
+        discarded = self.discard(kept.stream_id)
         self._kept[kept.stream_id] = kept
-        if len(self._kept) > self._most:
+        if len(self._kept) > self._max_streams:
             ids = (id_ for id_, other in self._kept.items() if not other.is_open)
-            gone += self.discard(next(ids, next(iter(self._kept))))
-        return gone
+            discarded += self.discard(next(ids, next(iter(self._kept))))
+        return discarded
 
     def find(self, stream_id: int, epoch: int) -> KeptStream | None:
         """The stream of this name that an earlier connection had; it stays kept."""
@@ -127,11 +127,11 @@ class KeptStreams:
         return [] if kept is None else _open_streams([kept])
 
     def discard_expired(self, now: float) -> list[Stream]:
-        """Keep no more whose time is over."""
-        over = [kept for kept in self._kept.values() if kept.expires_at <= now]
-        for kept in over:
+        """Keep no more those whose time is over."""
+        expired = [kept for kept in self._kept.values() if kept.expires_at <= now]
+        for kept in expired:
             del self._kept[kept.stream_id]
-        return _open_streams(over)
+        return _open_streams(expired)
 
     def discard_all(self) -> list[Stream]:
         """Keep nothing more."""
@@ -143,5 +143,5 @@ def _open_streams(streams: Sequence[KeptStream]) -> list[Stream]:
     return [kept.content for kept in streams if isinstance(kept.content, Stream)]
 
 
-def _unpacked(token_ids: bytes) -> tuple[int, ...]:
+def _unpack(token_ids: bytes) -> tuple[int, ...]:
     return tuple(unpack_token_ids(token_ids, MAX_VOCAB_SIZE).tolist())

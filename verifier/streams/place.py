@@ -16,7 +16,7 @@ class Place(Enum):
 
     NEW = "new"  # made, not added yet
     QUEUED = "queued"  # waits for a place in the cache, as those do that have never had one
-    PREEMPTED = "preempted"  # lost its place in the cache and waits before all who are queued
+    PREEMPTED = "preempted"  # lost its place in the cache and waits before all that are queued
     ADMITTED = "admitted"  # has a place in the cache
     RUNNING = "running"  # admitted, and part of the running round
     PARKING = "parking"  # running, and to be parked when the round is over

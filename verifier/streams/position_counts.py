@@ -48,8 +48,8 @@ class PositionCounts:
 
     @property
     def _num_positions(self) -> int:
-        longest = max((sum(end) for end in self._num_drafts), default=0)
-        return min(longest, MAX_COUNTED_POSITIONS)
+        num_reached = max((sum(end) for end in self._num_drafts), default=0)
+        return min(num_reached, MAX_COUNTED_POSITIONS)
 
 
 def _num_longer(lengths: Mapping[int, int], num_positions: int) -> list[int]:

@@ -30,7 +30,7 @@ class ProbeClock:
         self._next_probe_at: float | None = None
         self._pause_seconds = FIRST_PROBE_PAUSE_SECONDS
 
-    def probe_length(self, now: float, wait_seconds: float = 0.0) -> int:
+    def grant_probe(self, now: float, wait_seconds: float = 0.0) -> int:
         """The length to grant at `now` instead of 0; starts the pause at the first call.
 
         `wait_seconds` is what a probe costs a stream that waits for it.
@@ -45,7 +45,7 @@ class ProbeClock:
         self._next_probe_at = now + max(self._pause_seconds, least_pause)
         return PROBE_LENGTH
 
-    def drafts_pay(self) -> None:
+    def restart(self) -> None:
         """Start over with the shortest pause the next time that drafts do not pay."""
         self._next_probe_at = None
         self._pause_seconds = FIRST_PROBE_PAUSE_SECONDS

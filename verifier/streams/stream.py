@@ -63,8 +63,6 @@ class Stream:
         """Something happened to it that changes where it stands."""
         self.place = next_place(self.place, move)
 
-    # --- what the board sends ------------------------------------------------------------------
-
     def receive_draft(self, draft: Extension, drafting_seconds: float, now: float) -> None:
         """Take a draft in; late tokens are struck off at once and still teach the estimate.
 
@@ -111,8 +109,6 @@ class Stream:
         elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
             self._observe_counts(num_struck, 0)
             self.device_estimates.windows.num_late_tokens += num_struck
-
-    # --- what a round needs --------------------------------------------------------------------
 
     @property
     def position(self) -> int:
@@ -218,8 +214,6 @@ class Stream:
             draws_bonus=draws_bonus,
         )
 
-    # --- what a round did ----------------------------------------------------------------------
-
     def settle(self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome) -> Settled:
         """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
         position = self.position
@@ -241,7 +235,7 @@ class Stream:
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
             hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
             windows = self.device_estimates.windows
-            windows.round_settled(before, self.path, num_tested, hidden_seconds)
+            windows.count_round(before, self.path, num_tested, hidden_seconds)
         # A board that came back during the round knows nothing of what it had sent before.
         num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
         return Settled(

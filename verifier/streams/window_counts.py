@@ -20,7 +20,7 @@ class WindowCounts:
     num_dead_tokens: int = 0  # drafted for nothing, behind one that differed
     hidden_seconds: float = 0.0  # of drafting and travelling, in hits that no round had waited for
 
-    def round_settled(
+    def count_round(
         self, before: DraftPath, after: DraftPath, num_tested: int, hidden_seconds: float
     ) -> None:
         """A round of a stream with a window is over; it took the path from `before` to `after`."""

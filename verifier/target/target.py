@@ -1,7 +1,7 @@
 """The interfaces of a target model and of its tokenizer.
 
 The planner makes a `Round`, an engine thread gives it to a `TargetModel`, the planner settles the
-outcome.  This wing must never import torch, so that planner, simulator and tests run without it.
+outcome. This wing must never import torch, so that planner, simulator and tests run without it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from verifier.target.round import Round, RoundOutcome
 
 
 class TargetModel(Protocol):
-    """The target behind one interface.  One thread uses it."""
+    """The target behind one interface. One thread uses it."""
 
     @property
     def model_name(self) -> str: ...

@@ -286,7 +286,7 @@ def test_another_server_is_recognised_as_none_of_ours() -> None:
         async with aiohttp.ClientSession() as http:
             client = ChatClient(http, f"http://127.0.0.1:{runner.addresses[0][1]}")
             with pytest.raises(Exception, match="is no agent"):
-                await client.model()
+                await client.fetch_model()
             with pytest.raises(Exception, match="is no agent"):
                 await anext(client.answer({}, asyncio.Event()))
         await runner.cleanup()

@@ -143,8 +143,8 @@ def test_tokens_that_are_forgotten_teach_nothing() -> None:
 
 def test_streams_of_a_device_learn_from_each_other() -> None:
     device = drafter_rates()
-    first = DrafterChoice(4, device.continued())
+    first = DrafterChoice(4, device.branch())
     first.read(PROMPT)
     for i in range(30):
         first.commit(i, (0,), ())  # a text that repeats itself
-    assert device.continued().ngram.rate(4) > 0.85
+    assert device.branch().ngram.rate(4) > 0.85

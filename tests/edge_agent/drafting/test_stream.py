@@ -62,7 +62,7 @@ def running(
     """A stream that has said 20 and may draft."""
     stream = open_stream(mode, **changes)
     read(stream)
-    stream.becomes_ready()
+    stream.take_ready()
     verdict(stream, 20, draft_length=draft_length, window=window)
     return stream
 
@@ -135,14 +135,14 @@ def live_ids(stream: AgentStream) -> list[int]:
 def test_nothing_is_computed_before_the_stream_is_open() -> None:
     stream = make_stream()
     assert None is stream.next_step()
-    assert not stream.becomes_ready()
+    assert not stream.take_ready()
 
 
 def test_without_speculation_nothing_is_ever_computed() -> None:
     stream = open_stream(drafts=False)
     verdict(stream, 20)
     assert None is stream.next_step()
-    assert not stream.becomes_ready()
+    assert not stream.take_ready()
 
 
 def test_a_prompt_is_read_in_chunks_up_to_its_last_token() -> None:
@@ -180,21 +180,21 @@ def test_the_board_is_ready_one_small_batch_behind(
 ) -> None:
     stream = open_stream(prompt_ids=tuple(range(1, num_prompt + 1)), prefill_chunk_tokens=chunk)
     steps = 0
-    while not stream.becomes_ready():
+    while not stream.take_ready():
         step = stream.next_step()
         assert step is not None
         stream.record_step(step, None, 0.1, 0.0)
         steps += 1
     assert num_steps == steps
     assert stream.num_tokens - stream.feed.num_fed_tokens <= min(READY_WITHIN_TOKENS, chunk)
-    assert not stream.becomes_ready()  # once
+    assert not stream.take_ready()  # once
 
 
 def test_a_board_that_is_ready_keeps_up_without_a_window() -> None:
     stream = running()
     verdict(stream, 21, window=0)
     read(stream)
-    assert stream.becomes_ready()
+    assert stream.take_ready()
     for token_id in range(30, 60):
         verdict(stream, token_id, window=0)
         read(stream)
@@ -578,12 +578,12 @@ def test_without_a_window_a_rejection_path_starts_over() -> None:
 @pytest.mark.parametrize("mode", ["coupled", "rejection"])
 def test_a_board_that_lost_its_window_says_again_that_it_is_there(mode: AcceptanceMode) -> None:
     stream = running(mode)
-    assert not stream.becomes_ready()
+    assert not stream.take_ready()
     verdict(stream, 21, window=0)
     read(stream)
-    assert stream.becomes_ready()
+    assert stream.take_ready()
     verdict(stream, 22, window=0)
-    assert not stream.becomes_ready()
+    assert not stream.take_ready()
 
 
 # --- a draft model that fails or forgets ----------------------------------------------------------
@@ -698,9 +698,9 @@ def test_a_reopened_stream_keeps_its_output_and_nothing_of_its_drafts(mode: Acce
 def test_a_reopened_stream_is_ready_only_when_the_verifier_knows_it() -> None:
     stream = running()
     stream.reopen(9)
-    verdicts = [stream.becomes_ready()]
+    verdicts = [stream.take_ready()]
     stream.start(opened("coupled"))
-    verdicts.append(stream.becomes_ready())
+    verdicts.append(stream.take_ready())
     assert [False, True] == verdicts
 
 

@@ -47,7 +47,7 @@ def open_stream(
 
 def said(stream: AgentStream, *, draft_length: int = 3, window: int = 4) -> list[Draft]:
     """The target says 3, and a window is there; what goes out at once."""
-    assert stream.becomes_ready_without_model()
+    assert stream.take_ready_without_model()
     verdict(stream, SAID, draft_length=draft_length, window=window)
     return stream.take_due_drafts()
 
@@ -118,21 +118,21 @@ def test_of_a_step_that_read_wrong_tokens_the_right_ones_count() -> None:
 
 def test_in_coupled_a_board_is_ready_before_it_has_read() -> None:
     stream = open_stream(prompt_ids=tuple(range(1, 90)))
-    assert stream.becomes_ready_without_model()
-    assert not stream.becomes_ready_without_model()  # once
-    assert not stream.becomes_ready()
+    assert stream.take_ready_without_model()
+    assert not stream.take_ready_without_model()  # once
+    assert not stream.take_ready()
 
 
 def test_in_rejection_it_waits_for_something_to_say() -> None:
     stream = open_stream("rejection", prompt_ids=(*range(1, 90), 1, 2, 3))
-    assert stream.becomes_ready_without_model()
-    assert not open_stream("rejection", prompt_ids=tuple(range(1, 90))).becomes_ready()
+    assert stream.take_ready_without_model()
+    assert not open_stream("rejection", prompt_ids=tuple(range(1, 90))).take_ready()
 
 
 def test_when_it_is_off_only_the_model_makes_a_board_ready() -> None:
     stream = open_stream(prompt_ids=tuple(range(1, 90)))
     stream.drafter_choice = DrafterChoice(0)
-    assert not stream.becomes_ready_without_model()
+    assert not stream.take_ready_without_model()
 
 
 @pytest.mark.parametrize("mode", ["coupled", "rejection"])
@@ -140,20 +140,20 @@ def test_after_a_lost_window_a_step_of_the_model_comes_first(mode: AcceptanceMod
     """The verifier may have waited for a model that hangs; it must not do so again and again."""
     stream = open_stream(mode, prompt_ids=(*range(1, 90), 1, 2), prefill_chunk_tokens=16)
     step = stream.next_step()
-    stream.becomes_ready_without_model()
+    stream.take_ready_without_model()
     verdict(stream, SAID)
     verdict(stream, 4, window=0, draft_length=0)
-    assert not stream.becomes_ready_without_model()
+    assert not stream.take_ready_without_model()
     assert step is not None
     stream.record_step(step, None, 0.1, 0.0)
-    assert stream.becomes_ready_without_model()
+    assert stream.take_ready_without_model()
 
 
 def test_a_board_without_a_model_is_ready_again_at_once() -> None:
     stream = open_stream(has_model=False)
     said(stream)
     verdict(stream, accepted=1, window=0, draft_length=0)
-    assert stream.becomes_ready_without_model()
+    assert stream.take_ready_without_model()
 
 
 # --- beside a model that is there -----------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_model_that_is_right_more_often_is_asked() -> None:
 def test_behind_a_drawn_token_the_text_is_looked_up_again() -> None:
     stream = ready_stream()
     verdict(stream, 60)
-    stream.becomes_ready()
+    stream.take_ready()
     verdict(stream, 1, window=8)
     assert [] == stream.take_due_drafts()
     for token_id in (2, 3):
@@ -198,7 +198,7 @@ def test_behind_a_drawn_token_the_text_is_looked_up_again() -> None:
 def test_a_draw_that_runs_is_not_dropped_for_what_is_looked_up() -> None:
     """Whatever it comes to must be put to the test, or the text would be biased."""
     stream = ready_stream("rejection")
-    stream.becomes_ready()
+    stream.take_ready()
     verdict(stream, 1, draft_length=3, window=7)
     verdict(stream, 2, draft_length=3, window=7)
     step, _ = draw_step(stream)
@@ -230,6 +230,6 @@ def test_a_reopened_stream_looks_up_what_it_said_before() -> None:
     said(stream)
     stream.reopen(9)
     stream.start(opened("coupled", PROMPT))
-    assert stream.becomes_ready_without_model()
+    assert stream.take_ready_without_model()
     verdict(stream, 4, 5)
     assert [(3, [6, 7, 8, 9, 50, 51])] == contents(stream.take_due_drafts())

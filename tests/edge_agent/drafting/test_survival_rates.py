@@ -28,10 +28,10 @@ def test_older_tokens_fade() -> None:
 
 def test_a_stream_starts_from_its_device_and_teaches_it() -> None:
     device = SurvivalRates([0.5])
-    first = device.continued()
+    first = device.branch()
     observe(first, 0, *[True] * 50)
     assert device.rate(0) < first.rate(0)  # the stream knows best how it goes itself
-    second = device.continued()
+    second = device.branch()
     assert second.rate(0) == pytest.approx(device.rate(0))
     observe(second, 0, *[False] * 20)
     assert second.rate(0) < device.rate(0) < first.rate(0)

@@ -69,24 +69,24 @@ def test_json_has_every_figure_on_one_line() -> None:
 def test_a_progress_line_says_how_fast_it_is_now() -> None:
     counted, line = tally(), ProgressLine()
     expected = "1/2 boards · 3 tokens/s · 0 streams finished · first token 50.4 ms"
-    assert expected == line.text(counted, now=10.0)
+    assert expected == line.render(counted, now=10.0)
     counted.record_tokens(0, 100)
-    assert "· 50 tokens/s ·" in line.text(counted, now=12.0)
+    assert "· 50 tokens/s ·" in line.render(counted, now=12.0)
 
 
 def test_after_the_ramp_up_the_progress_line_starts_over() -> None:
     counted, line = tally(), ProgressLine()
-    line.text(counted, now=10.0)
+    line.render(counted, now=10.0)
     counted.restart(now=11.0)
     counted.record_tokens(0, 7)
-    assert "· 7 tokens/s ·" in line.text(counted, now=12.0)
+    assert "· 7 tokens/s ·" in line.render(counted, now=12.0)
 
 
 def test_the_progress_line_counts_errors_when_there_are_any() -> None:
     counted = tally()
-    assert "error" not in ProgressLine().text(counted, now=1.0)
+    assert "error" not in ProgressLine().render(counted, now=1.0)
     counted.record_failure("busy")
-    assert ProgressLine().text(counted, now=1.0).endswith("· 1 errors")
+    assert ProgressLine().render(counted, now=1.0).endswith("· 1 errors")
 
 
 def test_in_a_pipe_there_is_a_plain_line_now_and_then() -> None:

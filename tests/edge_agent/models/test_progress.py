@@ -15,10 +15,10 @@ class Terminal(io.StringIO):
 def test_a_pipe_gets_one_line_for_a_stage_and_one_for_every_quarter() -> None:
     stream = io.StringIO()
     with progress_on(stream) as progress:
-        progress.stage("downloading wren", 1000)
+        progress.begin_stage("downloading wren", 1000)
         for done in (0, 10, 249, 250, 260, 600, 999, 1000, 1001):
             progress.update(done)
-        progress.stage("waiting")
+        progress.begin_stage("waiting")
         progress.update(5)
     assert [
         "downloading wren",
@@ -33,11 +33,11 @@ def test_a_pipe_gets_one_line_for_a_stage_and_one_for_every_quarter() -> None:
 def test_a_terminal_gets_a_bar_that_ends_full() -> None:
     stream = Terminal()
     with progress_on(stream) as progress:
-        progress.stage("downloading wren", 1000)
+        progress.begin_stage("downloading wren", 1000)
         progress.update(2000)
-        progress.stage("waiting")
+        progress.begin_stage("waiting")
         progress.update(1)
-        progress.stage("verifying sha256", 10)
+        progress.begin_stage("verifying sha256", 10)
         progress.update(3)
     last_bars = stream.getvalue().split("downloading wren")[-1]
     assert 3 == last_bars.count("100%")

@@ -54,12 +54,12 @@ class RecordedProgress:
         self.stages: list[tuple[str, int | None]] = []
         self.last: list[int] = []
 
-    def stage(self, title: str, total: int | None = None) -> None:
+    def begin_stage(self, title: str, total: int | None = None) -> None:
         self.stages.append((title, total))
         self.last.append(0)
 
-    def update(self, done: int) -> None:
-        self.last[-1] = done
+    def update(self, num_done: int) -> None:
+        self.last[-1] = num_done
 
 
 class FakeIndex:
@@ -188,7 +188,7 @@ def test_an_interruption_at_any_stage_leaves_nothing_behind(
     birdhouse: Birdhouse, stage: str
 ) -> None:
     class InterruptedProgress(RecordedProgress):
-        def update(self, done: int) -> None:
+        def update(self, num_done: int) -> None:
             if self.stages[-1][0] == stage:
                 raise KeyboardInterrupt
 

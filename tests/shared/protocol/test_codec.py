@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import LocalProtocolError, RemoteProtocolError
+from shared.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from shared.protocol.codec import decode_from_agent, decode_from_verifier, encode
 from shared.protocol.fingerprint import BLOCK_IDS, Difference
 from shared.protocol.messages import (
@@ -144,8 +144,27 @@ def test_a_greedy_draft_of_four_tokens_and_its_verdict_are_small(
 
 def test_a_whole_block_of_a_vocabulary_fits_into_an_error() -> None:
     block = Difference(block=3, token_bytes=(b"t" * 200,) * BLOCK_IDS)
-    error = Error(code="vocabulary", sentence="", difference=block)
+    error = Error(code=ErrorCode.VOCABULARY, sentence="", difference=block)
     assert error == decode_from_verifier(encode(error))
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_the_code_of_an_error_comes_out_as_it_went_in(code: ErrorCode) -> None:
+    error = decode_from_verifier(encode(Error(code, "no")))
+    assert isinstance(error, Error)
+    assert error.code is code
+
+
+@pytest.mark.parametrize("code", ["quota", "", "limit ", "x" * 32])
+def test_an_error_with_a_code_of_a_later_version_is_still_an_error(code: str) -> None:
+    error = decode_from_verifier(msgpack.packb([68, code, "come back tomorrow", 3]))
+    assert Error(ErrorCode.OTHER, "come back tomorrow", channel=3) == error
+
+
+@pytest.mark.parametrize("code", [None, 5, b"limit", ["limit"]])
+def test_the_code_of_an_error_is_text(code: object) -> None:
+    with pytest.raises(RemoteProtocolError):
+        decode_from_verifier(msgpack.packb([68, code, "no"]))
 
 
 def test_a_message_of_just_the_largest_size_passes() -> None:

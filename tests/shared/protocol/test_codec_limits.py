@@ -155,7 +155,12 @@ VERIFIER_LIMITS = [
         [67, 1, 2, 3, b"", 1, 1, ["tired", 7]],
         "Invalid enum value 'tired' - at `$[7][0]`",
     ),
-    ("code", [68, "c" * 32, ""], [68, "c" * 33, ""], "length <= 32 - at `$[1]`"),
+    (
+        "code",
+        [68, "c" * 32, ""],
+        [68, "c" * 33, ""],
+        "Invalid enum value 'ccccccccccccccccccccccccccccccccc' - at `$[1]`",
+    ),
     ("sentence", [68, "", "s" * 2000], [68, "", "s" * 2001], "length <= 2000 - at `$[2]`"),
     ("field", [68, "", "", None, "f" * 200], [68, "", "", None, "f" * 201], "at `$[4]`"),
     ("retry_after_seconds", [69, 3600.0], [69, 3600.1], "<= 3600.0 - at `$[1]`"),

@@ -7,6 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+from shared.errors import ErrorCode
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
@@ -105,3 +106,8 @@ def test_a_verdict_without_a_window_grants_nothing() -> None:
 def test_the_largest_draft_fits_into_a_message() -> None:
     bytes_of_a_token = 3 + 1 + 5 * MAX_ROW_ENTRIES  # id, entry count, entries of wide ids
     assert MAX_DRAFT_TOKENS * bytes_of_a_token + 100 < MAX_MESSAGE_BYTES
+
+
+def test_the_codes_of_an_error_keep_their_words() -> None:
+    words = "protocol version vocabulary request limit model replaced unknown_stream other"
+    assert words.split() == [code.value for code in ErrorCode]

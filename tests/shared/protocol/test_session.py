@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import RemoteProtocolError
+from shared.errors import ErrorCode, RemoteProtocolError
 from shared.protocol.messages import (
     Cancel,
     Draft,
@@ -47,7 +47,7 @@ MESSAGES: tuple[Message, ...] = (
     Welcome(1, target_model="", vocab_size=1, epoch=1, context_tokens=1, max_streams=1),
     Opened(channel=1, prompt=b"", seed=1, acceptance_mode="coupled"),
     Verdict(channel=1, position=0, num_accepted=0, tokens=b""),
-    Error(code="limit", sentence=""),
+    Error(code=ErrorCode.LIMIT, sentence=""),
     GoingAway(retry_after_seconds=1.0),
 )
 
@@ -164,7 +164,7 @@ def test_any_other_message_is_an_error_of_its_sender(
         next_state(table, state, message)
     name = type(message).__name__
     assert f"{name} is not allowed while {state.value}" == str(caught.value)
-    assert "protocol" == caught.value.code
+    assert caught.value.code is ErrorCode.PROTOCOL
 
 
 @pytest.mark.parametrize("state", [ConnectionState.CLOSED, StreamState.ENDED])

@@ -118,7 +118,7 @@ class Board:
         messages: list[Ready | Draft] = [
             *self.stream.record_step(step, step.draw(logits), seconds, now)
         ]
-        if self.stream.becomes_ready():
+        if self.stream.take_ready():
             messages.append(Ready(self.stream.channel))
         return messages
 
@@ -149,7 +149,7 @@ class Board:
                 self.state = StreamState.ENDED
                 return []
         drafts = self.stream.take_due_drafts()
-        is_ready = self.stream.becomes_ready_without_model()
+        is_ready = self.stream.take_ready_without_model()
         return [*drafts, *([Ready(self.stream.channel)] if is_ready else [])]
 
 

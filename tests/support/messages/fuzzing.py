@@ -280,4 +280,4 @@ class _FuzzedAgent:
                 break
             logits = FLAT_LOGITS if step.spec is not None else None
             stream.record_step(step, step.draw(logits), 0.001, self._now)
-            stream.becomes_ready()
+            stream.take_ready()

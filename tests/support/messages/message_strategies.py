@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from shared.errors import ErrorCode
 from shared.protocol.fingerprint import Difference
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
@@ -136,7 +137,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
     ),
     Error: st.builds(
         Error,
-        code=st.text(max_size=32),
+        code=st.sampled_from(ErrorCode),
         sentence=st.text(max_size=60) | st.just("s" * MAX_SENTENCE_LENGTH),
         channel=st.none() | channels,
         field=names,

@@ -121,7 +121,7 @@ class _Replay:
             scripted_token_bytes(vocab_size),
             context_tokens=CONTEXT_TOKENS,
         )
-        self.board.stream.drafter_choice = DrafterChoice(settings.ngram_tokens, rates.continued())
+        self.board.stream.drafter_choice = DrafterChoice(settings.ngram_tokens, rates.branch())
         self.board.stream.pace.round_trip_seconds = speeds.round_trip_seconds
         self.ends = TwoEnds(_request(text), (), self.board, self.planner)
         self.now = self.drafting_seconds = 0.0

@@ -202,16 +202,16 @@ def test_streams_judged_together_are_judged_as_alone(
 
 def test_the_first_probe_comes_after_the_first_pause() -> None:
     clock = ProbeClock()
-    assert 0 == clock.probe_length(now=100.0)
-    assert 0 == clock.probe_length(now=100.0 + 0.99 * FIRST_PROBE_PAUSE_SECONDS)
-    assert PROBE_LENGTH == clock.probe_length(now=100.0 + FIRST_PROBE_PAUSE_SECONDS)
-    assert 0 == clock.probe_length(now=100.0 + FIRST_PROBE_PAUSE_SECONDS)
+    assert 0 == clock.grant_probe(now=100.0)
+    assert 0 == clock.grant_probe(now=100.0 + 0.99 * FIRST_PROBE_PAUSE_SECONDS)
+    assert PROBE_LENGTH == clock.grant_probe(now=100.0 + FIRST_PROBE_PAUSE_SECONDS)
+    assert 0 == clock.grant_probe(now=100.0 + FIRST_PROBE_PAUSE_SECONDS)
 
 
 def probe_times(clock: ProbeClock, first: float, last: float) -> list[float]:
     num_steps = round((last - first) / 0.05)
     times = [first + 0.05 * step for step in range(num_steps)]
-    return [now for now in times if clock.probe_length(now)]
+    return [now for now in times if clock.grant_probe(now)]
 
 
 def test_probes_become_rarer_up_to_a_limit() -> None:
@@ -225,14 +225,14 @@ def test_probes_become_rarer_up_to_a_limit() -> None:
 def test_a_board_that_pays_again_starts_over_with_the_short_pause() -> None:
     clock = ProbeClock()
     probe_times(clock, 0.0, 300.0)
-    clock.drafts_pay()
-    assert 0 == clock.probe_length(now=400.0)
-    assert PROBE_LENGTH == clock.probe_length(now=400.0 + FIRST_PROBE_PAUSE_SECONDS)
+    clock.restart()
+    assert 0 == clock.grant_probe(now=400.0)
+    assert PROBE_LENGTH == clock.grant_probe(now=400.0 + FIRST_PROBE_PAUSE_SECONDS)
 
 
 def test_probes_that_a_stream_waits_for_take_little_of_its_time() -> None:
     clock, now, waited = ProbeClock(), 0.0, 0.0
     for step in range(10_000):
         now = 0.01 * step
-        waited += 0.2 * (clock.probe_length(now, wait_seconds=0.2) > 0)
+        waited += 0.2 * (clock.grant_probe(now, wait_seconds=0.2) > 0)
     assert 0 < waited <= MAX_PROBE_SHARE * now

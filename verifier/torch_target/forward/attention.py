@@ -1,7 +1,7 @@
 """Attention of a round over a key/value cache in blocks, as transformers calls it.
 
-All streams of a round stand in one row of tokens.  What a layer stores and what each token sees is
-in the round's `RoundAttention`, which comes down through the model's own keyword arguments.  This
+All streams of a round stand in one row of tokens. What a layer stores and what each token sees is
+in the round's `RoundAttention`, which comes down through the model's own keyword arguments. This
 module must never know where the model runs.
 """
 

@@ -1,7 +1,7 @@
 """Forward passes of short rounds from CUDA graphs: one launch where eager code needs thousands.
 
-A graph belongs to one shape.  Rounds are padded to the next of a few shapes, and a shape is
-captured when it is first met and no other will do.  This module must never change what a
+A graph belongs to one shape. Rounds are padded to the next of a few shapes, and a shape is
+captured when it is first met and no other will do. This module must never change what a
 round computes.
 """
 

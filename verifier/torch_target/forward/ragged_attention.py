@@ -1,6 +1,6 @@
 """Attention of a ragged round on a CPU: one scaled-dot-product attention for each stream.
 
-Each goes over a slice of the cache where the stream's blocks are neighbours.  This module must
+Each goes over a slice of the cache where the stream's blocks are neighbours. This module must
 never decide which tokens a stream has.
 """
 

@@ -109,7 +109,7 @@ def _folding(
     """Row numbers that fold queries, and those that put the outputs back.
 
     A stream's query rows stand as (token, head), a head being (key head, member of its group);
-    folded as (key head, member, token).  The output of a folded stream is (member, token, key
+    folded as (key head, member, token). The output of a folded stream is (member, token, key
     head).
     """
     num_members = heads.num_heads // heads.num_kv_heads

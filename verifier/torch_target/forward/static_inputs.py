@@ -1,7 +1,7 @@
 """The inputs of one CUDA graph: fixed places on the GPU that every round of its shape fills anew.
 
-All integers of a round travel in one copy from pinned memory.  Places that a shorter round leaves
-over are filled with work that does nothing.  This module must never run a model.
+All integers of a round travel in one copy from pinned memory. Places that a shorter round leaves
+over are filled with work that does nothing. This module must never run a model.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A program takes the query rows of one stream that share a key/value head (several tokens times the
 members of the group: what a tensor core wants) against one part of the stream's keys, in the
-order of `PagedLayout`.  This module must never decide how a round is cut.
+order of `PagedLayout`. This module must never decide how a round is cut.
 
 Source: FlashAttention-2 (Dao 2023) for the running softmax, FlashDecoding for the parts.
 """

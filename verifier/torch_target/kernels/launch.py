@@ -1,7 +1,7 @@
 """How a kernel is made, launched and timed, also while the one before it is still running.
 
 Programmatic dependent launch, from Hopper on: a kernel is set up early, and waits until the one
-before is over, before it writes anything or reads what any kernel of the round has written.  What
+before is over, before it writes anything or reads what any kernel of the round has written. What
 it may read earlier is what lay there before the round: weights, and where the round's tokens are.
 """
 
@@ -21,7 +21,7 @@ class Kernel(Protocol):
     """A function that Triton compiles: `kernel[grid](...)` on the host, a call in other kernels.
 
     Parameters are annotated as what they are inside: a `tl.constexpr`, or a `tl.tensor`, be it a
-    pointer, a number or a block of them.  No name of a module may stand there: Triton reads
+    pointer, a number or a block of them. No name of a module may stand there: Triton reads
     annotations as code.
     """
 

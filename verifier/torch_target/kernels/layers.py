@@ -1,7 +1,7 @@
 """Small operations of a decoder layer as one Triton kernel each, on a GPU.
 
 All but `store` are for 16-bit models: they do their arithmetic in float32 and round where the stock
-model rounds, so results differ from it in the last bit at most.  This module must never know which
+model rounds, so results differ from it in the last bit at most. This module must never know which
 model calls it.
 """
 

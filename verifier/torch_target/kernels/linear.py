@@ -3,7 +3,7 @@
 cuBLAS sums in another order for other numbers of rows, so a text can change with the batch. Here
 the work of all output tiles, cut along the inputs into equal steps, is dealt out evenly
 ("stream-K"): a program takes the same steps in a row whatever the rows are, and a tile that several
-programs share is summed by whichever of them is last, always in the same order.  For few rows it
+programs share is summed by whichever of them is last, always in the same order. For few rows it
 is nearly as fast as the weights can be read.
 
 Source: Osama et al. 2023, "Stream-K: Work-centric parallel decomposition for dense matrix-matrix

@@ -1,7 +1,7 @@
 """Where the tokens of a round are, as the attention kernel on a GPU reads it: plain integers.
 
 The work of a round is cut into *tiles* (query rows of one stream) and each tile's keys into
-*parts*, so that few long streams keep as many cores busy as many short ones.  A part writes the
+*parts*, so that few long streams keep as many cores busy as many short ones. A part writes the
 output itself where it is a tile's only one; else the parts of a tile are combined afterwards.
 
 This module must never know what a kernel does with the numbers.
@@ -77,7 +77,7 @@ class PagedWork:
 
 @dataclass(frozen=True, slots=True)
 class PagedLayout:
-    """One round; the same in all layers, save for windows.  Made on the CPU."""
+    """One round; the same in all layers, save for windows. Made on the CPU."""
 
     heads: HeadShape
     slots: Tensor  # [num_tokens] int64: where the new keys and values go

@@ -1,7 +1,7 @@
 """The checks of a round as one record of integers for each row of logits, and outcomes from rows.
 
 A kernel that samples rows on a GPU reads these records and writes one result for each row; what
-a row needs of the others (how many drafts survived) is put together here, on the CPU.  This
+a row needs of the others (how many drafts survived) is put together here, on the CPU. This
 module must never import torch.
 """
 

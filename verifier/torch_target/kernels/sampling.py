@@ -1,8 +1,8 @@
 """Sampling of a round's rows on a GPU as one Triton kernel: a program for each row of logits.
 
 The same rules on the same random numbers as `shared.speculation`, without a sorted vocabulary and
-without a dense draft row.  What top-k or top-p keeps is found by asking how much lies above a few
-thresholds at once until one value of the logits is left.  A draw is an
+without a dense draft row. What top-k or top-p keeps is found by asking how much lies above a few
+thresholds at once until one value of the logits is left. A draw is an
 exponential race: its random numbers are made where they are used, and its last few contenders
 are compared in float64.
 
@@ -71,7 +71,7 @@ def sample_rows(logits: Tensor, records: Tensor, entries: Tensor) -> Tensor:
     """Results [num_rows, len(RESULT_COLUMNS)] float64 of logits [num_rows, vocab_size].
 
     Logits are bfloat16, float16 or float32 and are not kept: entries of draft distributions are
-    struck out of them.  `records` and `entries` are those of `RowRecords`.
+    struck out of them. `records` and `entries` are those of `RowRecords`.
     """
     num_rows, vocab_size = logits.shape
     results = torch.empty(num_rows, len(RESULT_COLUMNS), dtype=torch.float64, device=logits.device)
@@ -137,7 +137,7 @@ def _sample(
                 total,
                 ENTRIES,
             )
-        if not survives:  # else nobody asks for another token
+        if not survives:  # else no other token is asked for
             winner = _race(
                 logits,
                 vocab_size,
@@ -171,7 +171,7 @@ def _test(
 
     Returns whether it is accepted, and the first to arrive of the tokens that the draft
     distribution names, drawn from what it leaves of the target's, and strikes those tokens out of
-    the row.  Where nothing is left, the target's own distribution is drawn from.
+    the row. Where nothing is left, the target's own distribution is drawn from.
     """
     seed, position = tl.load(record + _SEED), tl.load(record + _POSITION).to(tl.int32)
     entry = tl.arange(0, ENTRIES)

@@ -2,7 +2,7 @@
 
 A search asks how much lies at and above eight thresholds at once until few values of the logits
 are left, and then counts the tokens of each; of those that share the last value the smaller ids
-stay.  The rules are those of `shared.speculation.sampling.probabilities`.
+stay. The rules are those of `shared.speculation.sampling.probabilities`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def cut_row(
     """What top-k (0: off) and then top-p (above 1: off) keep of a row.
 
     Returns the lowest logit that is kept, the last id of those that have it, and the weight of all
-    that is kept; that is 1 if nobody asks for it.
+    that is kept; that is 1 where it is not asked for.
     """
     cut = key(tl.full([], -float("inf"), tl.float32), UNUSED_BITS)
     last_id = tl.full([], NO_ID, tl.int32)
@@ -109,8 +109,8 @@ def _search(
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """The highest key at and above which lies what is wanted.
 
-    Wanted is `wanted` and `wanted_share` of all from the key `lowest` on, less `surplus`.  A weight
-    scale of 0 counts tokens.  Returns the key, how much lies above it, how many tokens have it, and
+    Wanted is `wanted` and `wanted_share` of all from the key `lowest` on, less `surplus`. A weight
+    scale of 0 counts tokens. Returns the key, how much lies above it, how many tokens have it, and
     how much there is in all.
     """
     number = tl.arange(0, _THRESHOLDS)

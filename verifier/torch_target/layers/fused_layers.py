@@ -1,7 +1,7 @@
 """A stock transformers model made fast for short rounds on a GPU, its weights untouched.
 
 Projections of one input become one product; norms, rotary embedding and gated activation one kernel
-each; residual sums become part of a product.  A module is only replaced after the kernel has given
+each; residual sums become part of a product. A module is only replaced after the kernel has given
 the same numbers as itself, so an architecture that does something else keeps its own code.
 """
 

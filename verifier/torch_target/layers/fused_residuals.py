@@ -1,8 +1,8 @@
 """Decoder layers whose residual sums are part of the matrix products before them.
 
 A stock layer multiplies, stores, reads, adds and stores again; here the product adds to the
-residual where it lies.  Only for layers of the common form
-    r = x + o_proj(attention(norm1(x)));  r + down_proj(gated(norm2(r)))
+residual where it lies. Only for layers of the common form
+    r = x + o_proj(attention(norm1(x))); r + down_proj(gated(norm2(r)))
 which a sample has to confirm before a layer is changed.
 """
 

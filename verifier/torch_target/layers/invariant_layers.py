@@ -1,7 +1,7 @@
 """A stock transformers model on a GPU whose rows do not depend on the batch.
 
 Every matrix product is one whose order of sums is fixed, every norm our kernel, which takes a row
-at a time; the attention has to cut keys at fixed places (`PagedLayout`).  What cannot be promised
+at a time; the attention has to cut keys at fixed places (`PagedLayout`). What cannot be promised
 is refused.
 """
 

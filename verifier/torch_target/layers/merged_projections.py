@@ -1,7 +1,7 @@
 """Several linear layers of one input as one matrix product.
 
 A model calls its query, key and value projections one after the other with the same tensor; the
-first call computes all of them, the others hand their part out.  The weights move into one
+first call computes all of them, the others hand their part out. The weights move into one
 matrix, and the projections keep views of it, so no memory is spent twice.
 """
 

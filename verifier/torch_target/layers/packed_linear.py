@@ -2,8 +2,8 @@
 
 A round has few tokens, and there MKL's matrix product, which torch takes for float32, wastes the
 machine: 576 × 1536 weights and 8 tokens took 0.167 ms, packed 0.057; 49,152 × 576 took 12.5 ms,
-packed 2.7 (2 cores of an EPYC 9005, torch 2.13, 2026-11).  The numbers are those of the same
-weights in the same precision.  This module must never change what a layer computes.
+packed 2.7 (2 cores of an EPYC 9005, torch 2.13, 2026-11). The numbers are those of the same
+weights in the same precision. This module must never change what a layer computes.
 """
 
 from __future__ import annotations

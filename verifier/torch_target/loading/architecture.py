@@ -1,7 +1,7 @@
 """Which of transformers' architectures can be a target: those whose whole state is keys and values.
 
 A round mixes streams and rolls them back by forgetting slots, so a layer may look at nothing else
-than the keys and values of its own stream.  What a configuration does not tell, the attention
+than the keys and values of its own stream. What a configuration does not tell, the attention
 refuses when the model first runs.
 """
 

@@ -1,7 +1,7 @@
 """Read a GGUF file once, where transformers reads it three times to load a model.
 
 Its reader spends seconds on the vocabulary each time, and a map of tensor names is built anew for
-every module.  Kept for the time of a load, SmolLM2-135M took 6 instead of 20 seconds of one core
+every module. Kept for the time of a load, SmolLM2-135M took 6 instead of 20 seconds of one core
 (EPYC 9005, transformers 5.23, gguf 0.19, 2026-11).
 """
 

@@ -1,9 +1,9 @@
 """Weight-only quantised targets: linear layers keep 8-bit weights, activations stay as they are.
 
-Each output row has one scale.  The products are a library's: on a GPU gemlite's, which widens
+Each output row has one scale. The products are a library's: on a GPU gemlite's, which widens
 weights inside its kernels and so reads half as much as bfloat16; on a CPU torchao's, which
-widens a layer's weights at every call: a quarter of float32's memory, but no faster.  The logits'
-own matrix and the embeddings stay as they are.  This module must never choose whether to
+widens a layer's weights at every call: a quarter of float32's memory, but no faster. The logits'
+own matrix and the embeddings stay as they are. This module must never choose whether to
 quantise.
 """
 

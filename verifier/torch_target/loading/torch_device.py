@@ -49,6 +49,6 @@ def hardware_name(device: torch.device) -> str:
 
 
 def free_gpu_bytes(device: torch.device) -> int:
-    """Memory of a GPU that nobody holds; what torch keeps for later counts as free."""
+    """Memory of a GPU that no program holds; what torch keeps for later counts as free."""
     torch.cuda.empty_cache()
     return int(torch.cuda.mem_get_info(device)[0])

@@ -1,6 +1,6 @@
 """The target's distributions in all sampled rows of a round, however each of them is cut.
 
-Hides that rows with and without truncation are kept in different forms.  Questions and answers are
+Hides that rows with and without truncation are kept in different forms. Questions and answers are
 plain numbers about rows of the round.
 """
 

@@ -57,7 +57,7 @@ def first_to_arrive(
 ) -> Tensor:
     """The winner [n] among ids [n, k], less the drafts, under keys [4, n].
 
-    An id may stand there twice.  Where the drafts leave nothing, the weights themselves race.
+    An id may stand there twice. Where the drafts leave nothing, the weights themselves race.
     """
     remaining = residual(token_ids, weights, drafts)
     remaining = remaining.where(remaining.amax(1, keepdim=True) > 0, weights)

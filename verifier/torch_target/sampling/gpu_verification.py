@@ -24,8 +24,8 @@ def verify_rows_on_gpu(
 ) -> tuple[list[ItemOutcome], float]:
     """Outcomes of checks whose rows [num_rows, vocab_size] stand one after the other.
 
-    Waits for the GPU.  Also returns the seconds from the end of the logits to the end of the
-    sampling.  The logits are spent afterwards.
+    Waits for the GPU. Also returns the seconds from the end of the logits to the end of the
+    sampling. The logits are spent afterwards.
     """
     logits_done, results_done = timing_event(), timing_event()
     logits_done.record()

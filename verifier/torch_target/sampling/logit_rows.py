@@ -1,6 +1,6 @@
 """The logits of a round's rows, and how to find the few that matter without sorting a vocabulary.
 
-One pass takes the largest logit of every block of 64 ids.  All later questions (which tokens
+One pass takes the largest logit of every block of 64 ids. All later questions (which tokens
 reach a threshold, which can still win a draw) look only into the blocks whose largest one does.
 This module must never draw a random number.
 """

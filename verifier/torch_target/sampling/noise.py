@@ -1,6 +1,6 @@
 """The numbers of `shared.speculation.noise` in torch, many rows at once, bit for bit.
 
-Words are held in int64.  A product of two 32-bit words may overflow it, but its 64 bits are the
+Words are held in int64. A product of two 32-bit words may overflow it, but its 64 bits are the
 right ones (two's complement), and every use masks what the sign did to the upper half. This
 module must never keep state.
 """

@@ -1,8 +1,8 @@
 """What the target makes of the drafts of a whole round: accepted, recovered, bonus and own tokens.
 
 The same rules on the same random numbers as `shared.speculation.verification` and `sampling`,
-which it is tested against, for rows of all modes in one batch.  No dense draft distribution ever
-exists.  One item's input must never change another's outcome.
+which it is tested against, for rows of all modes in one batch. No dense draft distribution ever
+exists. One item's input must never change another's outcome.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class WholeRows:
     rows: LogitRows
     row_numbers: Tensor  # [num_rows] int64
     temperatures: Tensor  # [num_rows] float64
-    totals: Tensor  # [num_rows] float64, sums of weights; ones where nobody asks for probabilities
+    totals: Tensor  # [num_rows] float64, sums of weights; ones where no probability is asked for
 
     def probs(self, index: Tensor, token_ids: Tensor) -> Tensor:
         return self._weights(index, token_ids) / self.totals[index, None]
