@@ -67,7 +67,7 @@ class TargetSection(Section, frozen=True):
     ] = "auto"
     quantisation: Annotated[
         Quantisation,
-        Meta(description="linear layers in 8 bits: half the memory; text is that model's"),
+        Meta(description="linear layers in int8, fp8 or int4: less memory; text is that model's"),
     ] = "none"
     batch_invariant: Annotated[
         bool,

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from shared.speculation.sampling import GREEDY
-from tests.benchmarks.cuda_round import SHAPES, llama_8b_shape, round_ms
+from tests.benchmarks.cuda_round import SHAPES, llama_shape, round_ms
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _step_ms(is_batch_invariant: bool) -> list[float]:
-    target = _target(llama_8b_shape(), torch.bfloat16, is_batch_invariant)
+    target = _target(llama_shape(), torch.bfloat16, is_batch_invariant)
     return [round_ms(target, *shape)[0] for shape in SHAPES]
 
 

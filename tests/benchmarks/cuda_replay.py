@@ -120,9 +120,9 @@ def _options() -> Any:  # argparse.Namespace, and `sampling`
 
 def _llama_8b() -> PreTrainedModel:
     # Its module imports kernels, which a run on a CPU cannot always do.
-    from tests.benchmarks.cuda_round import llama_8b_shape
+    from tests.benchmarks.cuda_round import llama_shape
 
-    return llama_8b_shape()
+    return llama_shape()
 
 
 def _target(model: PreTrainedModel, device: torch.device, options: Any) -> TorchTarget:

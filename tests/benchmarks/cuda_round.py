@@ -40,7 +40,7 @@ def main() -> None:
     print(torch.cuda.get_device_name(0), "torch", torch.__version__)
     bandwidth = read_bandwidth()
     print(f"read bandwidth by a reduction: {bandwidth / 1e12:.2f} TB/s")
-    model = llama_8b_shape()
+    model = llama_shape()
     config = model.config
     kv_bytes = 2 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
     products = {shape: products_ms(model, shape[0] * shape[1]) for shape in SHAPES}
@@ -79,12 +79,12 @@ def blocks_of(num_tokens: int) -> int:
     return -(-num_tokens // BLOCK_TOKENS)
 
 
-def llama_8b_shape() -> LlamaForCausalLM:
-    """Llama-3.1-8B's shape with random weights in bfloat16 on the GPU."""
+def llama_shape(num_layers: int = 32) -> LlamaForCausalLM:
+    """Llama-3.1-8B's shape with random weights in bfloat16 on the GPU, or fewer of its layers."""
     config = LlamaConfig(
         hidden_size=4096,
         intermediate_size=14336,
-        num_hidden_layers=32,
+        num_hidden_layers=num_layers,
         num_attention_heads=32,
         num_key_value_heads=8,
         vocab_size=128_256,

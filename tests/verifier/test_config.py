@@ -88,7 +88,10 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
         ("limits.max_messages_per_second = 9", "9: must be from 10 to 10000000"),
         ("limits.max_bytes_per_second = 1023", "1023: must be from 1024 to 1099511627776"),
         ("limits.max_context_tokens_per_device = 0", "0: must be at least 1 or auto"),
-        ("target.quantisation = 'int4'", '"int4": must be fp8, int8 or none (did you mean int8?)'),
+        (
+            "target.quantisation = 'int3'",
+            '"int3": must be fp8, int4, int8 or none (did you mean int8?)',
+        ),
     ],
 )
 def test_a_limit_is_named_in_plain_words(text: str, words: str) -> None:

@@ -11,4 +11,4 @@ from typing import Literal
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 # Of the linear layers' weights; `none`: as everything else.
-Quantisation = Literal["none", "int8", "fp8"]
+Quantisation = Literal["none", "int8", "fp8", "int4"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from verifier.torch_target.kernels.layers import ACTIVATIONS, gated, rms_norm, r
 from verifier.torch_target.layers.fused_residuals import GatedPerceptron, fuse_residuals
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 from verifier.torch_target.layers.merged_projections import MergedLinear, Product, can_merge
+from verifier.torch_target.layers.weight_only import WeightOnlyLinear, merged_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def fuse_layers(model: nn.Module, product: Product = linear) -> None:
 def _merge_attention(module: nn.Module, product: Product) -> bool:
     projections = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
     if not can_merge(projections):
-        return False
+        return merged_of(projections) is not None  # merged when they were quantised
     merged = MergedLinear([p for p in projections if isinstance(p, nn.Linear)], product)
     for number, projection in enumerate(projections):
         _replace_forward(projection, partial(merged.part, number))
@@ -85,19 +86,25 @@ def _norm(x: Tensor, *, weight: Tensor, epsilon: float, adds_one: bool) -> Tenso
 
 def _fused_perceptron(module: nn.Module, product: Product) -> GatedPerceptron | None:
     """For a multilayer perceptron of gate, up and down projection."""
-    gate, up, down = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
-    if not can_merge([gate, up]) or not isinstance(down, nn.Linear):
+    names = ("gate_proj", "up_proj", "down_proj")
+    gate, up, down = (cast(Any, getattr(module, name, None)) for name in names)
+    merged = merged_of([gate, up])
+    is_linear = isinstance(down, nn.Linear | WeightOnlyLinear)
+    if not is_linear or (merged is None and not can_merge([gate, up])):
         return None
-    assert isinstance(gate, nn.Linear)
-    assert isinstance(up, nn.Linear)
-    sample = sample_input(gate.weight, gate.in_features)
+    sample = sample_input(_like(gate), gate.in_features)
     with torch.inference_mode():
         expected = module(sample)
         both = torch.cat([gate(sample), up(sample)], dim=-1)
         for activation in ACTIVATIONS:
             if is_close(down(gated(both, activation)), expected):
-                return GatedPerceptron(MergedLinear([gate, up], product), down, activation)
+                merged = merged or MergedLinear([gate, up], product)
+                return GatedPerceptron(merged, down, activation)
     return None
+
+
+def _like(module: nn.Linear | WeightOnlyLinear) -> Tensor:
+    return module.weight if isinstance(module, nn.Linear) else module.like
 
 
 def _fuse_rotary(model: nn.Module) -> bool:

@@ -8,7 +8,7 @@ which a sample has to confirm before a layer is changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from verifier.torch_target.kernels.layers import gated
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
-from verifier.torch_target.layers.merged_projections import MergedLinear
+from verifier.torch_target.layers.merged_projections import MergedProduct
+from verifier.torch_target.layers.weight_only import WeightOnlyLinear
 
 _CHILDREN = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 
@@ -24,7 +25,9 @@ _CHILDREN = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 class GatedPerceptron:
     """down(activation(gate(x)) * up(x)) with gate and up as one product."""
 
-    def __init__(self, gate_up: MergedLinear, down: nn.Linear, activation: str) -> None:
+    def __init__(
+        self, gate_up: MergedProduct, down: nn.Linear | WeightOnlyLinear, activation: str
+    ) -> None:
         self.down = down
         self._gate_up = gate_up
         self._activation = activation
@@ -45,16 +48,17 @@ class PreNormLayer:
         """Take the layer over: its attention no longer projects its output itself."""
         self._layer = layer
         self._perceptron = perceptron
-        self._output_weight: Tensor = layer.self_attn.o_proj.weight
+        self._add_attended = _adding(layer.self_attn.o_proj)
+        self._add_inner = _adding(perceptron.down)
         layer.self_attn.o_proj.forward = _unchanged
 
     def __call__(self, hidden_states: Tensor, **others: Any) -> Tensor:
         layer = self._layer
         normed = layer.input_layernorm(hidden_states)
         attended, _ = layer.self_attn(hidden_states=normed, **others)
-        _add_product(hidden_states, attended, self._output_weight)
+        self._add_attended(hidden_states, attended)
         inner = self._perceptron.inner(layer.post_attention_layernorm(hidden_states))
-        _add_product(hidden_states, inner, self._perceptron.down.weight)
+        self._add_inner(hidden_states, inner)
         return hidden_states
 
 
@@ -66,19 +70,22 @@ def fuse_residuals(layer: nn.Module, perceptrons: Mapping[nn.Module, GatedPercep
     output = getattr(layer.get_submodule("self_attn"), "o_proj", None)
     if perceptron is None or not _is_plain(perceptron.down) or not _is_plain(output):
         return False
-    if not _has_common_form(layer, perceptron.down.weight):
+    down = perceptron.down
+    if not _has_common_form(layer, down.weight if isinstance(down, nn.Linear) else down.like):
         return False
     layer.forward = PreNormLayer(layer, perceptron)
     return True
 
 
 def _is_plain(module: nn.Module | None) -> bool:
+    if isinstance(module, WeightOnlyLinear):
+        return True
     return type(module) is nn.Linear and module.bias is None
 
 
 def _has_common_form(layer: Any, like: Tensor) -> bool:
     """Whether the layer adds and norms as it should, around an attention that only halves."""
-    x = sample_input(like, like.shape[0])
+    x = sample_input(like, layer.input_layernorm.weight.shape[0])
     attention = layer.self_attn.forward
     layer.self_attn.forward = _halved
     try:
@@ -101,6 +108,13 @@ def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def _add_product(sums: Tensor, x: Tensor, weight: Tensor) -> None:
-    """Sums [1, n, num_outputs] += x [1, n, num_inputs] @ weight.T, rounded once."""
-    sums[0].addmm_(x[0], weight.t())
+def _adding(module: nn.Linear | WeightOnlyLinear) -> Callable[[Tensor, Tensor], object]:
+    """What adds the product of inputs [1, n, num_inputs] to sums [1, n, num_outputs].
+
+    With plain weights the sum is a part of the product, and rounded once.
+    """
+    if isinstance(module, WeightOnlyLinear):
+        multiply = module.forward
+        return lambda sums, x: sums.add_(multiply(x))
+    transposed = module.weight.t()
+    return lambda sums, x: sums[0].addmm_(x[0], transposed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Two roundings to bfloat16, of numbers around 1.
-_TOLERANCE = 2**-6
+# Of the norm: some roundings to bfloat16. A layer of another form is off by a tenth and more.
+_TOLERANCE = 2**-7
 
 
 def sample_input(like: Tensor, size: int) -> Tensor:
@@ -17,5 +17,6 @@ def sample_input(like: Tensor, size: int) -> Tensor:
 
 
 def is_close(ours: Tensor, theirs: Tensor) -> bool:
-    """Equal up to the roundings of a 16-bit type."""
-    return torch.allclose(ours.float(), theirs.float(), rtol=_TOLERANCE, atol=_TOLERANCE)
+    """Equal up to the roundings of a 16-bit type, over all numbers together."""
+    distance = torch.linalg.vector_norm(ours.float() - theirs.float())
+    return bool(distance <= _TOLERANCE * torch.linalg.vector_norm(theirs.float()))

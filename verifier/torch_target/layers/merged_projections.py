@@ -16,28 +16,15 @@ from torch.nn.functional import linear
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # of inputs, weight and bias
 
 
-class MergedLinear:
-    """One product for several projections; not a module, so that no weight is listed twice."""
+class MergedProduct:
+    """One product for several projections of one input, and the part of each."""
 
-    def __init__(self, projections: Sequence[nn.Linear], product: Product = linear) -> None:
-        """Take the weights over; the projections' own become views."""
-        self._product = product
-        self.sizes = [projection.out_features for projection in projections]
-        with torch.no_grad():
-            self._weight = torch.cat([projection.weight for projection in projections])
-            biases = [_bias_of(projection) for projection in projections]
-            given = [bias for bias in biases if bias is not None]
-            self._bias = torch.cat(given) if given else None
-            for projection, part in zip(
-                projections, torch.split(self._weight, self.sizes), strict=True
-            ):
-                projection.weight = nn.Parameter(part, requires_grad=False)
+    def __init__(self, sizes: Sequence[int], product: Callable[[Tensor], Tensor]) -> None:
+        """`product` gives the outputs of projections of these sizes side by side."""
+        self.sizes = list(sizes)
+        self.whole = product
         self._input: Tensor | None = None
         self._parts: Sequence[Tensor] = ()
-
-    def whole(self, x: Tensor) -> Tensor:
-        """All outputs side by side."""
-        return self._product(x, self._weight, self._bias)
 
     def part(self, number: int, x: Tensor) -> Tensor:
         """The output of one projection."""
@@ -47,6 +34,27 @@ class MergedLinear:
         if number == len(self.sizes) - 1:
             self._input, self._parts = None, ()
         return part
+
+
+class MergedLinear(MergedProduct):
+    """Of plain linear layers; not a module, so that no weight is listed twice."""
+
+    def __init__(self, projections: Sequence[nn.Linear], product: Product = linear) -> None:
+        """Take the weights over; the projections' own become views."""
+        super().__init__([projection.out_features for projection in projections], self._multiply)
+        self._product = product
+        with torch.no_grad():
+            self._weight = torch.cat([projection.weight for projection in projections])
+            biases = [_bias_of(projection) for projection in projections]
+            given = [bias for bias in biases if bias is not None]
+            self._bias = torch.cat(given) if given else None
+            for projection, part in zip(
+                projections, torch.split(self._weight, self.sizes), strict=True
+            ):
+                projection.weight = nn.Parameter(part, requires_grad=False)
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        return self._product(x, self._weight, self._bias)
 
 
 def can_merge(projections: Sequence[nn.Module | None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from verifier.torch_target.loading.kv_memory import (
     cache_tokens_of_cpu,
     cache_tokens_of_gpu,
 )
-from verifier.torch_target.loading.quantisation import quantisable
+from verifier.torch_target.loading.quantisation import BITS_PER_WEIGHT, quantisable
 from verifier.torch_target.loading.torch_device import free_gpu_bytes
 
 logger = logging.getLogger(__name__)
@@ -74,12 +75,13 @@ def cache_tokens(
 
 def weight_bytes(model: Any, dtype: torch.dtype, quantisation: Quantisation) -> int:
     """Bytes of the weights once they are on the device."""
-    eight_bit = {id(linear.weight) for linear in quantisable(model).values()}
-    return sum(
-        parameter.numel()
-        * (1 if quantisation != "none" and id(parameter) in eight_bit else dtype.itemsize)
+    small = {id(linear.weight) for linear in quantisable(model).values()}
+    small_bits: float = BITS_PER_WEIGHT.get(quantisation, 8.0 * dtype.itemsize)
+    num_bits: float = sum(
+        parameter.numel() * (small_bits if id(parameter) in small else 8.0 * dtype.itemsize)
         for parameter in model.parameters()
     )
+    return math.ceil(num_bits / 8)
 
 
 def target_shape(model: Any, dtype: torch.dtype) -> TargetShape:

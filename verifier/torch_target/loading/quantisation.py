@@ -1,59 +1,56 @@
-"""Weight-only quantised targets: linear layers keep 8-bit weights, activations stay as they are.
+"""Quantised targets: linear layers keep weights of 4 or 8 bits.
 
-Each output row has one scale. The products are a library's: on a GPU gemlite's, which widens
-weights inside its kernels and so reads half as much as bfloat16; on a CPU torchao's, which
-widens a layer's weights at every call: a quarter of float32's memory, but no faster. The logits'
-own matrix and the embeddings stay as they are. This module must never choose whether to
-quantise.
+Each output row has one scale, in int4 each 128 weights of it. On a GPU projections of one input
+become one product first. The logits' own matrix and the embeddings stay as they are. This module
+must never choose whether to quantise, nor know a library.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shared.errors import ModelError
 from verifier.target.precision import Quantisation
+from verifier.torch_target.layers.merged_projections import MergedProduct, can_merge
+from verifier.torch_target.layers.weight_only import MergedPart, WeightOnlyLinear
 from verifier.torch_target.loading.gpu_limits import check_quantisation
 from verifier.torch_target.loading.torch_device import dtype_name
+from verifier.torch_target.loading.weight_products import (
+    INT4_GROUP_WEIGHTS,
+    MakeProduct,
+    product_maker,
+)
 
 logger = logging.getLogger(__name__)
 
+# Scales included: in int4 one of 16 bits for each group.
+BITS_PER_WEIGHT: Mapping[Quantisation, float] = MappingProxyType(
+    {"int8": 8.0, "fp8": 8.0, "int4": 4.0 + 16.0 / INT4_GROUP_WEIGHTS}
+)
 
-class WeightOnlyLinear(nn.Module):
-    """A linear layer whose product and weights are a library's.
-
-    The library's layer is no submodule, so that `Module.to` does not widen its weights.
-    """
-
-    def __init__(self, product: Callable[[Tensor], Tensor], out_features: int) -> None:
-        super().__init__()
-        self.out_features = out_features
-        self._product = product
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """As `nn.Linear`, with the widened weights."""
-        return self._product(rows)
+_OF_ONE_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 def check_can_quantise(kind: Quantisation, device: torch.device) -> None:
     """Say what is missing before anything is loaded.
 
     Raises:
-        ModelError: the library is not installed, or the GPU has no such numbers.
+        ModelError: the library is not installed, or the device has no such numbers.
     """
     if kind == "none":
         return
     if device.type == "cuda":
         check_quantisation(kind, torch.cuda.get_device_capability(device))
-    _library(kind, device)
+    product_maker(kind, device)
 
 
-def quantise(model: nn.Module, kind: Quantisation, device: torch.device) -> None:
+def quantise(model: Any, kind: Quantisation, device: torch.device) -> None:
     """Replace the linear layers of a model, one by one; they are on `device` afterwards.
 
     A GPU never holds the unquantised weights of more than one layer.
@@ -63,23 +60,43 @@ def quantise(model: nn.Module, kind: Quantisation, device: torch.device) -> None
     """
     if kind == "none":
         return
-    quantised = _library(kind, device)
+    make = product_maker(kind, device)
     linears = quantisable(model)
     if not linears:
         name = type(model).__name__
         raise ModelError(f"target.quantisation is {kind}, but {name} has no linear layers")
     dtype = next(iter(linears.values())).weight.dtype
-    for name, linear in linears.items():
-        size = linear.out_features
+    try:
+        replace_linears(model, linears, make, device, merges=device.type == "cuda")
+    except NotImplementedError as error:
+        raise ModelError(f"target.quantisation = {kind} is not possible: {error}") from error
+    number, rest = len(linears), dtype_name(dtype)
+    logger.info("%d linear layers in %s; all else stays in %s", number, kind, rest)
+
+
+def replace_linears(
+    module: nn.Module,
+    linears: dict[str, nn.Linear],
+    make: MakeProduct,
+    device: torch.device,
+    *,
+    merges: bool,
+) -> None:
+    """Replace these layers of a module, by name; `merges`: those of one input together.
+
+    Raises:
+        NotImplementedError: a layer is of odd sizes; the sentence names it.
+    """
+    for names in _groups(linears, merges=merges):
+        layers = [linears[name] for name in names]
         try:
-            product = quantised(linear)
+            replacements = _quantised(layers, make, device)
         except NotImplementedError as error:
-            shape = f"{linear.out_features} × {linear.in_features}"
-            raise ModelError(f"layer {name} of {shape} cannot be in {kind}: {error}") from error
-        parent = model.get_submodule(name.rpartition(".")[0])
-        setattr(parent, name.rpartition(".")[2], WeightOnlyLinear(product, size))
-    name = dtype_name(dtype)
-    logger.info("%d linear layers in %s; all else stays in %s", len(linears), kind, name)
+            shape = f"{layers[0].out_features} × {layers[0].in_features}"
+            raise NotImplementedError(f"layer {names[0]} of {shape}: {error}") from error
+        for name, replacement in zip(names, replacements, strict=True):
+            parent, _, child = name.rpartition(".")
+            setattr(module.get_submodule(parent), child, replacement)
 
 
 def quantisable(model: Any) -> dict[str, nn.Linear]:
@@ -92,43 +109,45 @@ def quantisable(model: Any) -> dict[str, nn.Linear]:
     }
 
 
-_Quantise = Callable[[nn.Linear], Callable[[Tensor], Tensor]]
+def _groups(linears: dict[str, nn.Linear], *, merges: bool) -> Iterator[Sequence[str]]:
+    """Names of layers that become one product."""
+    seen: set[str] = set()
+    for name in linears:
+        if name in seen:
+            continue
+        group = _siblings(name, linears) if merges else (name,)
+        seen.update(group)
+        yield group
 
 
-def _library(kind: Quantisation, device: torch.device) -> _Quantise:
-    package = "gemlite" if device.type == "cuda" else "torchao"
-    try:
-        return (_gemlite if device.type == "cuda" else _torchao)(kind, device)
-    except ImportError as error:
-        raise ModelError(
-            f"target.quantisation is {kind}, which needs {package} "
-            "(pip install 'goodspeed[quantised]')"
-        ) from error
+def _siblings(name: str, linears: dict[str, nn.Linear]) -> Sequence[str]:
+    parent, dot, child = name.rpartition(".")
+    for names in _OF_ONE_INPUT:
+        group = [f"{parent}{dot}{sibling}" for sibling in names]
+        if child in names and can_merge([linears.get(sibling) for sibling in group]):
+            return group
+    return (name,)
 
 
-def _gemlite(kind: Quantisation, device: torch.device) -> _Quantise:
-    from gemlite import helper
+def _quantised(
+    layers: Sequence[nn.Linear], make: MakeProduct, device: torch.device
+) -> Sequence[WeightOnlyLinear]:
+    first = layers[0]
+    num_inputs, like = first.in_features, first.weight.new_empty(0, device=device)
+    if len(layers) == 1:
+        size = first.out_features
+        return [WeightOnlyLinear(make(first), num_inputs, size, like)]
+    sizes = [layer.out_features for layer in layers]
+    merged = MergedProduct(sizes, make(_side_by_side(layers)))
+    return [MergedPart(merged, i, num_inputs, size, like) for i, size in enumerate(sizes)]
 
-    layer = helper.A16W8_INT8 if kind == "int8" else helper.A16W8_FP8
 
-    def quantised(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-        replacement = layer(device=str(device), dtype=linear.weight.dtype).from_linear(linear)
-        forward: Callable[[Tensor], Tensor] = replacement.forward
-        return forward
-
-    return quantised
-
-
-def _torchao(kind: Quantisation, device: torch.device) -> _Quantise:
-    # It warns of each of its compiled kernels that is not for this machine; none is needed here.
-    logging.getLogger("torchao").setLevel(logging.ERROR)
-    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
-
-    config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
-
-    def quantised(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-        linear.requires_grad_(False)
-        quantize_(linear, config, device=device)
-        return linear.forward
-
-    return quantised
+def _side_by_side(layers: Sequence[nn.Linear]) -> nn.Linear:
+    """One layer that gives the outputs of all."""
+    num_outputs = sum(layer.out_features for layer in layers)
+    whole = nn.Linear(layers[0].in_features, num_outputs, bias=False, device="meta")
+    with torch.no_grad():
+        whole.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]))
+        if layers[0].bias is not None:
+            whole.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]))
+    return whole

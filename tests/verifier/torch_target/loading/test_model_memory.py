@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -57,6 +58,8 @@ def test_weights_take_a_byte_where_they_are_quantised() -> None:
     )
     assert 2 * total == weight_bytes(model, torch.bfloat16, "none")
     assert 2 * total - linear == weight_bytes(model, torch.bfloat16, "int8")
+    in_four_bits = 2 * (total - linear) + linear * (4 + 16 / 128) / 8
+    assert math.ceil(in_four_bits) == weight_bytes(model, torch.bfloat16, "int4")
 
 
 def test_a_head_has_the_size_that_is_configured_or_its_part_of_the_whole() -> None:

@@ -1,21 +1,25 @@
-"""Weights in 8 bits give nearly the same logits, survive a move, and say what is missing."""
+"""Weights of fewer bits give nearly the same logits, survive a move, and say what is missing."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from shared.errors import ModelError
 from tests.support.models.tiny_models import tiny_llama, tiny_qwen3
 from verifier.target.precision import Quantisation
+from verifier.torch_target.layers.weight_only import MergedPart, WeightOnlyLinear, merged_of
 from verifier.torch_target.loading.quantisation import (
-    WeightOnlyLinear,
     check_can_quantise,
     quantisable,
     quantise,
+    replace_linears,
 )
 
 CPU = torch.device("cpu")
@@ -88,3 +92,59 @@ def test_a_model_without_linear_layers_is_refused() -> None:
 
     with pytest.raises(ModelError, match="but Recurrent has no linear layers"):
         quantise(Recurrent(), "int8", CPU)
+
+
+def test_int4_on_a_cpu_is_one_sentence() -> None:
+    with pytest.raises(ModelError) as raised:
+        check_can_quantise("int4", CPU)
+    assert "target.quantisation = int4 needs a GPU; int8 works on a CPU" == str(raised.value)
+
+
+@pytest.mark.parametrize("make_model", [tiny_llama, tiny_qwen3])
+def test_projections_of_one_input_become_one_product(make_model: Callable[[], Any]) -> None:
+    """Made of whole weights here, so that the logits must be the same."""
+    products: list[tuple[int, int]] = []
+
+    def make(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
+        weight, bias = linear.weight.detach(), linear.bias
+        products.append((linear.in_features, weight.shape[0]))
+        assert weight.shape[0] == linear.out_features
+        return lambda x: functional.linear(x, weight, bias)
+
+    model = make_model()
+    attention = model.model.layers[0].self_attn
+    sizes = [p.out_features for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
+    num_inputs = attention.q_proj.in_features
+    with torch.inference_mode():
+        expected = model(IDS).logits
+        replace_linears(model, quantisable(model), make, CPU, merges=True)
+        torch.testing.assert_close(model(IDS).logits, expected)
+    assert 4 * len(model.model.layers) == len(products)
+    assert (num_inputs, sum(sizes)) in products
+    attention = model.model.layers[0].self_attn
+    merged = merged_of([attention.q_proj, attention.k_proj, attention.v_proj])
+    assert merged is not None
+    assert sizes == merged.sizes
+
+
+def test_parts_of_different_products_share_none() -> None:
+    model = tiny_llama()
+    linears = quantisable(model)
+    replace_linears(model, linears, lambda linear: linear.forward, CPU, merges=True)
+    first, second = (layer.mlp for layer in model.model.layers[:2])
+    assert isinstance(first.gate_proj, MergedPart)
+    assert merged_of([first.gate_proj, first.up_proj]) is first.gate_proj.merged
+    assert merged_of([first.gate_proj, second.up_proj]) is None
+    assert merged_of([first.gate_proj]) is None
+    assert merged_of([first.down_proj, first.up_proj]) is None
+
+
+def test_a_layer_of_odd_sizes_is_named() -> None:
+    def refuse(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
+        raise NotImplementedError("groups do not fit")
+
+    model = tiny_llama()
+    with pytest.raises(
+        NotImplementedError, match=r"^layer model\.layers\.0\..* groups do not fit$"
+    ):
+        replace_linears(model, quantisable(model), refuse, CPU, merges=False)

@@ -1,0 +1,122 @@
+"""Products with weights of fewer bits, each of a library that is kept well for it.
+
+On a GPU int4 and int8 are humming's (of the vLLM project): it widens weights inside its kernels, so
+that they are read as 4 or 8 bits. fp8 is torch's own product of 8-bit floats, with the activations
+rounded row by row as well. On a CPU both 8-bit kinds are torchao's, which widens a layer's weights
+at every call: a quarter of float32's memory, but no faster.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared.errors import ModelError
+from verifier.target.precision import Quantisation
+
+Product = Callable[[Tensor], Tensor]  # [..., in_features] to [..., out_features]
+MakeProduct = Callable[[nn.Linear], Product]  # the layer's own weights may be dropped afterwards
+
+# Weights that share a scale, in 4 bits: as nearly all published checkpoints have it.
+INT4_GROUP_WEIGHTS = 128
+
+
+def product_maker(kind: Quantisation, device: torch.device) -> MakeProduct:
+    """What makes products of this kind on this device.
+
+    Raises:
+        ModelError: the library is not installed, or there is none for it.
+    """
+    if device.type == "cpu" and kind == "int4":
+        raise ModelError("target.quantisation = int4 needs a GPU; int8 works on a CPU")
+    package = "torchao" if device.type == "cpu" else "humming-kernels"
+    try:
+        if device.type == "cpu":
+            return _torchao(kind, device)
+        return _eight_bit_floats(device) if kind == "fp8" else _humming(kind, device)
+    except ImportError as error:
+        raise ModelError(
+            f"target.quantisation is {kind}, which needs {package} "
+            "(pip install 'goodspeed[quantised]')"
+        ) from error
+
+
+def _humming(kind: Quantisation, device: torch.device) -> MakeProduct:
+    from humming.layer import HummingLayer
+
+    def make(linear: nn.Linear) -> Product:
+        weight, size = linear.weight.detach(), linear.in_features
+        schema: dict[str, Any] = {"dtype": kind}
+        if kind == "int4":
+            if size % INT4_GROUP_WEIGHTS:
+                raise NotImplementedError(f"groups of {INT4_GROUP_WEIGHTS} weights do not fit")
+            schema["group_size"] = INT4_GROUP_WEIGHTS
+        with torch.cuda.device(device):
+            layer = HummingLayer(
+                shape_n=linear.out_features,
+                shape_k=size,
+                weight_config=schema,
+                torch_dtype=weight.dtype,
+                has_bias=_bias_of(linear) is not None,
+            ).to(device)
+            layer.load_from_unquantized(weight.to(device))
+            if (bias := _bias_of(linear)) is not None:
+                layer.bias.data.copy_(bias)
+            layer.transform()
+
+        def multiply(x: Tensor) -> Tensor:
+            output: Tensor = layer(x.reshape(-1, size))
+            return output.view(*x.shape[:-1], -1)
+
+        return multiply
+
+    return make
+
+
+def _eight_bit_floats(device: torch.device) -> MakeProduct:
+    # Triton is there only where a GPU is.
+    from verifier.torch_target.kernels.row_quantisation import quantise_rows
+
+    def make(linear: nn.Linear) -> Product:
+        dtype, size = linear.weight.dtype, linear.in_features
+        if size % 16 or linear.out_features % 16:
+            raise NotImplementedError("the sizes are no multiples of 16")
+        weight, scales = quantise_rows(linear.weight.detach().to(device))
+        transposed, scales = weight.t(), scales.t()
+        bias = _bias_of(linear)
+        bias = None if bias is None else bias.to(device)
+
+        def multiply(x: Tensor) -> Tensor:
+            rows, row_scales = quantise_rows(x.reshape(-1, size))
+            output = torch._scaled_mm(
+                rows, transposed, row_scales, scales, bias, out_dtype=dtype, use_fast_accum=True
+            )
+            return output.view(*x.shape[:-1], -1)
+
+        return multiply
+
+    return make
+
+
+def _torchao(kind: Quantisation, device: torch.device) -> MakeProduct:
+    # It warns of each of its compiled kernels that is not for this machine; none is needed here.
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+
+    config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
+
+    def make(linear: nn.Linear) -> Product:
+        linear.requires_grad_(False)
+        quantize_(linear, config, device=device)
+        return linear.forward
+
+    return make
+
+
+def _bias_of(linear: nn.Linear) -> Tensor | None:
+    bias: Tensor | None = linear.bias  # annotated as if there always were one
+    return None if bias is None else bias.detach()
