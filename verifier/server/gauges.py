@@ -5,6 +5,7 @@ Only registered devices are labels; prompts and outputs are never in a metric.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -76,6 +77,7 @@ class PlannerGauges(Collector):
         yield from self._positions()
         yield self._kept_streams()
         yield from self._per_stream()
+        yield from self._cache_shares()
 
     def _round_estimates(self) -> GaugeMetricFamily:
         """What slowdown_limit is applied to: compare it with goodspeed_round_seconds."""
@@ -181,6 +183,19 @@ class PlannerGauges(Collector):
             streams.add_metric([device], count)
             tokens.add_metric([device], context)
         return lengths, streams, tokens
+
+    def _cache_shares(self) -> Iterable[GaugeMetricFamily]:
+        """Who holds the cache, and who waits for it."""
+        held = _family("device_cache_blocks", "Blocks of the cache that the device's streams hold")
+        waiting = _family(
+            "device_waiting_seconds", "How long a stream of the device waits for room in the cache"
+        )
+        admission = self._planner.admission
+        for device, num_blocks in admission.held_blocks().items():
+            held.add_metric([device], num_blocks)
+        for device, seconds in admission.waiting_seconds(time.monotonic()).items():
+            waiting.add_metric([device], seconds)
+        return held, waiting
 
 
 class PortGauges(Collector):

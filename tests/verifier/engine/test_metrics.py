@@ -47,6 +47,7 @@ NAMES = {
     "goodspeed_draft_length",
     "goodspeed_device_streams",
     "goodspeed_device_context_tokens",
+    *("goodspeed_device_cache_blocks", "goodspeed_device_waiting_seconds"),
     "goodspeed_device_queued_bytes",
     "goodspeed_device_limits_exceeded",
     "goodspeed_idle_connections",
