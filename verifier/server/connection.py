@@ -44,6 +44,7 @@ from verifier.server.channels import Channels
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.greeting import ConnectionRefused, check_hello
 from verifier.server.incoming import Incoming
+from verifier.server.loop_shares import LoopShares
 from verifier.server.outgoing import Outgoing, Overrun
 from verifier.server.refusals import Refusals
 
@@ -65,6 +66,7 @@ class DeviceConnection:
         device: Device,
         service: VerifierService,
         usage: DeviceUsage,
+        shares: LoopShares,
     ) -> None:
         self._transport = transport
         self._device = device
@@ -73,7 +75,11 @@ class DeviceConnection:
         self._refusals = Refusals(service.metrics, usage)
         self._channels = Channels(device, self, service, usage, self._refusals)
         self._incoming = Incoming(
-            socket, usage, lambda num_bytes: service.metrics.received(device.name, num_bytes)
+            device.name,
+            socket,
+            usage,
+            shares,
+            lambda num_bytes: service.metrics.received(device.name, num_bytes),
         )
         opened_bytes = MAX_ID_BYTES * service.limits.context_tokens
         self._outgoing = Outgoing(

@@ -17,6 +17,7 @@ from verifier.engine.device import Device
 from verifier.engine.metrics import device_counters
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
+from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import MAX_COUNTED_POSITIONS
 
 # Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
@@ -201,9 +202,12 @@ class PlannerGauges(Collector):
 class PortGauges(Collector):
     """Of connections, and of what waits for the devices."""
 
-    def __init__(self, gate: ConnectionGate, usages: dict[str, DeviceUsage]) -> None:
+    def __init__(
+        self, gate: ConnectionGate, usages: dict[str, DeviceUsage], shares: LoopShares
+    ) -> None:
         self._gate = gate
         self._usages = usages
+        self._shares = shares
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         yield _gauge("idle_connections", "Connections that ask for nothing", self._gate.num_idle)
@@ -221,8 +225,14 @@ class PortGauges(Collector):
         for device, usage in self._usages.items():
             queued.add_metric([device], usage.num_queued_bytes)
             exceeded.add_metric([device], usage.num_exceeded)
+        loop = device_counters(
+            "device_loop_seconds", "Seconds of the event loop that the device's messages took"
+        )
+        for device, seconds in self._shares.spent_seconds.items():
+            loop.add_metric([device], seconds)
         yield queued
         yield exceeded
+        yield loop
 
 
 def _name_of(positions: range) -> str:

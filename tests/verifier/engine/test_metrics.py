@@ -48,7 +48,7 @@ NAMES = {
     "goodspeed_device_streams",
     "goodspeed_device_context_tokens",
     *("goodspeed_device_cache_blocks", "goodspeed_device_waiting_seconds"),
-    "goodspeed_device_queued_bytes",
+    *("goodspeed_device_queued_bytes", "goodspeed_device_loop_seconds"),
     "goodspeed_device_limits_exceeded",
     "goodspeed_idle_connections",
     "goodspeed_connections_sent_away",
