@@ -225,11 +225,8 @@ class RoundPlanner:
         limits = self.settings.schedule.limits
         if limits.budget_tokens is not None:
             return limits.budget_tokens
-        asked_for = sum(
-            s.draft_length for s in self.streams.values() if s.request.draft_length is not None
-        )
         # At least one: the budget may fall to 0 while a chunk that must be tested is here.
-        return max(self.draft_plan.budget_tokens + asked_for, 1)
+        return max(self.draft_plan.budget_tokens, 1)
 
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""

@@ -208,7 +208,7 @@ def test_a_derived_budget_covers_what_requests_fixed() -> None:
     planner = make_planner(budget_tokens=None, policy=FixedPolicy(0))
     stream = make_stream(draft_length=5)
     drafting(planner, stream)
-    assert (5, 0) == (stream.draft_length, planner.draft_plan.budget_tokens)
+    assert (5, 5) == (stream.draft_length, planner.draft_plan.budget_tokens)
     draft(stream, 31, 32, 33, 34, 35, 36)
     assert {1: (31, 32, 33, 34, 35)} == drafts(start(planner))
 
