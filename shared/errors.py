@@ -55,7 +55,7 @@ class AuthRejected(LinkError):
 
 
 class HandshakeRejected(LinkError):
-    """The verifier refused this agent: protocol version or vocabulary differ."""
+    """The verifier refused this agent: version or vocabulary differ, or its token is in use."""
 
 
 class VerifierAway(LinkError):

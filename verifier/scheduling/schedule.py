@@ -103,19 +103,10 @@ def plan_drafts(
     drafted_seconds = curve.round_seconds(num_streams + longest, context_tokens)
     costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / longest)
     can_draft = [stream.can_draft for stream in streams]
-    shares = [
-        StreamShare(
-            acceptance_rate=rate,
-            goodput=stream.device_estimates.goodput.tokens_per_round,
-            max_length=max_length,
-        )
-        for stream, rate, max_length in zip(
-            streams,
-            costs.acceptance_rates.tolist(),
-            _max_lengths(streams, can_draft, costs, settings, now, grants_wishes=grants_wishes),
-            strict=True,
-        )
-    ]
+    longest_lengths = _max_lengths(
+        streams, can_draft, costs, settings, now, grants_wishes=grants_wishes
+    )
+    shares = _shares(streams, costs, longest_lengths)
     num_beside = beside.num_streams + beside.num_draft_tokens
     budget = plan_budget(
         shares,
@@ -125,12 +116,7 @@ def plan_drafts(
         settings.limits.less(beside.num_draft_tokens),
         num_other_tokens=num_beside,
     )
-    wishes = [
-        _asked_length(stream, settings)
-        if grants_wishes and can and stream.request.draft_length is not None
-        else 0
-        for stream, can in zip(streams, can_draft, strict=True)
-    ]
+    wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
     lengths = [wish or length for wish, length in zip(wishes, budget.draft_lengths, strict=True)]
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
     plans = {
@@ -195,6 +181,21 @@ def _costs(streams: Sequence[Stream], round_seconds: float, token_seconds: float
     )
 
 
+def _shares(
+    streams: Sequence[Stream], costs: DraftCosts, max_lengths: Sequence[int]
+) -> list[StreamShare]:
+    return [
+        StreamShare(
+            acceptance_rate=rate,
+            goodput=stream.device_estimates.goodput.tokens_per_round,
+            max_length=max_length,
+        )
+        for stream, rate, max_length in zip(
+            streams, costs.acceptance_rates.tolist(), max_lengths, strict=True
+        )
+    ]
+
+
 def _max_lengths(
     streams: Sequence[Stream],
     can_draft: Sequence[bool],
@@ -232,6 +233,16 @@ def _length_or_probe(stream: Stream, best: int, longest: int, now: float) -> int
     waits = stream.request.mode == "rejection"
     wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH) if waits else 0.0
     return min(stream.probe.probe_length(now, wait_seconds), longest)
+
+
+def _wishes(
+    streams: Sequence[Stream], can_draft: Sequence[bool], settings: ScheduleSettings
+) -> list[int]:
+    """The lengths that requests fix; 0: none."""
+    return [
+        _asked_length(stream, settings) if can else 0
+        for stream, can in zip(streams, can_draft, strict=True)
+    ]
 
 
 def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:

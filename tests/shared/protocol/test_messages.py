@@ -26,7 +26,7 @@ FIELDS_OF_VERSION_1 = {
     1: (
         "Hello",
         "protocol_version agent_version draft_model vocab_size fingerprint context_tokens"
-        " draft_microseconds max_streams",
+        " draft_microseconds max_streams instance_id",
     ),
     2: (
         "Open",
