@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     LIMIT = "limit"
     MODEL = "model"
     REPLACED = "replaced"
+    TOKEN_IN_USE = "token_in_use"  # by another agent, which stays
     UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
     OTHER = "other"  # of a later version; never sent
 
@@ -79,7 +80,7 @@ class AuthRejected(LinkError):
 
 
 class HandshakeRejected(LinkError):
-    """The verifier refused this agent: protocol version or vocabulary differ.
+    """The verifier refused this agent: version or vocabulary differ, or its token is in use.
 
     Trying again is futile until an operator changes a program or a model; clients are told so.
     """

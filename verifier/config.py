@@ -160,7 +160,11 @@ class RoundsSection(Section, frozen=True):
     ] = "device"
     draft_timeout_seconds: Annotated[
         float,
-        Meta(ge=0.1, le=600.0, description="longest wait for a board that owes a sampled draft"),
+        Meta(
+            ge=0.1,
+            le=600.0,
+            description="longest wait for a board that owes a sampled draft, whatever it says",
+        ),
     ] = 10.0
     barrier: Annotated[
         bool, Meta(description="start a round only when every granted draft is there, as the paper")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProto
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.fingerprint import explain, fingerprint
 from shared.protocol.messages import (
+    MAX_63_BITS,
     MAX_MESSAGE_BYTES,
     PROTOCOL_VERSION,
     AgentMessage,
@@ -60,6 +62,7 @@ def make_hello(
         context_tokens=context_tokens,
         draft_microseconds=round(draft_token_seconds * 1e6),
         max_streams=max_streams,
+        instance_id=random.SystemRandom().randint(1, MAX_63_BITS),
     )
 
 
@@ -112,7 +115,7 @@ class Link:
         Raises:
             LinkLost: it ended or could not be made.
             AuthRejected: the token is not known there.
-            HandshakeRejected: version or vocabulary differ.
+            HandshakeRejected: version or vocabulary differ, or another agent uses the token.
             RemoteProtocolError: the verifier broke the protocol.
         """
         try:
@@ -202,6 +205,8 @@ class Link:
             return HandshakeRejected(f"{error.sentence}: {explanation}")
         if error.code == ErrorCode.VERSION:
             return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")
+        if error.code == ErrorCode.TOKEN_IN_USE:
+            return HandshakeRejected(error.sentence)
         return LinkLost(f"the verifier ended the connection: {error.sentence}")
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:

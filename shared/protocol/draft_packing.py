@@ -41,26 +41,27 @@ def pack_draft(channel: int, draft: Extension, drafting_seconds: float) -> Draft
     )
 
 
-def unpack_draft(message: Draft, vocab_size: int) -> Extension:
+def unpack_draft(message: Draft, vocab_size: int, num_known: int = 0) -> Extension:
     """The draft's tokens, each with its row; the last one ends the chunk.
+
+    The receiver has `num_known` of the first tokens already: their rows are left out.
 
     Raises:
         RemoteProtocolError: ids or rows are malformed, or do not belong together.
     """
     token_ids = unpack_token_list(message.tokens, vocab_size)
-    last_index = len(token_ids) - 1
-    if not message.rows:
-        bare = [DraftToken(token_id, None, i == last_index) for i, token_id in enumerate(token_ids)]
-        return Extension(message.base, message.position, tuple(bare))
-    rows = unpack_rows(message.rows, vocab_size)
-    num_bare = len(token_ids) - len(rows)  # all of them, or the guess that comes first
-    if num_bare < 0 or (rows and num_bare > 1):
-        raise RemoteProtocolError(f"{len(rows)} rows came for {len(token_ids)} draft tokens")
-    for i, row in enumerate(rows, start=num_bare):
+    num_rows = num_packed_rows(message.rows)
+    num_bare = len(token_ids) - num_rows  # all of them, or the guess that comes first
+    if num_bare < 0 or (num_rows and num_bare > 1):
+        raise RemoteProtocolError(f"{num_rows} rows came for {len(token_ids)} draft tokens")
+    first = max(num_known, num_bare)
+    rows = unpack_rows(message.rows, vocab_size, first - num_bare)
+    for i, row in enumerate(rows, start=first):
         if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
             raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
+    last = len(token_ids) - 1
     tokens = tuple(
-        DraftToken(token_id, rows[i - num_bare] if i >= num_bare else None, i == last_index)
+        DraftToken(token_id, rows[i - first] if i >= first else None, i == last)
         for i, token_id in enumerate(token_ids)
     )
     return Extension(message.base, message.position, tokens)
@@ -74,15 +75,20 @@ def pack_rows(rows: tuple[SparseRow, ...]) -> bytes:
     return bytes([len(rows)]) + counts + pack_token_ids(ids) + weights.astype("<u2").tobytes()
 
 
-def unpack_rows(packed: bytes, vocab_size: int) -> tuple[SparseRow, ...]:
-    """The rows in a message.
+def num_packed_rows(packed: bytes) -> int:
+    """How many rows are packed, if they are well formed."""
+    return packed[0] if packed else 0
+
+
+def unpack_rows(packed: bytes, vocab_size: int, first: int = 0) -> tuple[SparseRow, ...]:
+    """The rows in a message, from the one with index `first` on.
 
     Raises:
         RemoteProtocolError: a length, an id or a weight is not allowed; the sentence names it.
     """
     if not packed:
         return ()
-    num_rows = packed[0]
+    num_rows = num_packed_rows(packed)
     counts = np.frombuffer(packed[1 : 1 + num_rows], dtype=np.uint8)
     if len(counts) != num_rows:
         raise RemoteProtocolError(
@@ -110,7 +116,7 @@ def unpack_rows(packed: bytes, vocab_size: int) -> tuple[SparseRow, ...]:
         _check_row(
             SparseRow(token_ids=token_ids[end - count : end], weights=weights[end - count : end])
         )
-        for count, end in zip(counts.tolist(), ends.tolist(), strict=True)
+        for count, end in zip(counts[first:].tolist(), ends[first:].tolist(), strict=True)
     )
 
 

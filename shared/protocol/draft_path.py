@@ -76,6 +76,25 @@ class DraftPath(msgspec.Struct, frozen=True):
         base = self.position + 1
         return DraftPath(base=base, position=self.position, end=base)
 
+    def check_place(self, base: int, position: int, num_tokens: int, limit: int) -> None:
+        """Whether `extend` takes so many tokens at a position; `base` is not an older one.
+
+        Raises:
+            RemoteProtocolError: a gap, a base that never was, or tokens at or beyond `limit`.
+        """
+        if base > self.base:
+            raise RemoteProtocolError(f"draft base {base} is ahead of {self.base}")
+        if position < base:
+            raise RemoteProtocolError(f"draft at {position} starts before its base {base}")
+        contiguous = self.position + len(self.live)
+        if position > contiguous:
+            raise RemoteProtocolError(f"draft at {position} leaves a gap after {contiguous}")
+        end = position + num_tokens
+        if end > limit:
+            raise RemoteProtocolError(
+                f"draft up to {end} exceeds the window, which ends at {limit}"
+            )
+
     def extend(self, draft: Extension, committed: Sequence[int], limit: int) -> DraftPath:
         """The path after a draft arrived; `committed` are all output tokens.
 
@@ -87,7 +106,7 @@ class DraftPath(msgspec.Struct, frozen=True):
         """
         if draft.base < self.base:
             return self
-        _check_place(self, draft, limit)
+        self.check_place(draft.base, draft.position, len(draft.tokens), limit)
         if not draft.tokens:
             latest = max(draft.position, self.passed_at or 0)  # an older pass may arrive again
             return msgspec.structs.replace(self, passed_at=latest)
@@ -104,19 +123,6 @@ class DraftPath(msgspec.Struct, frozen=True):
             if token.token_id != committed[position]:
                 return DraftPath(base=position + 1, position=self.position, end=position + 1)
         return msgspec.structs.replace(self, end=max(self.end, draft.position + len(draft.tokens)))
-
-
-def _check_place(path: DraftPath, draft: Extension, limit: int) -> None:
-    if draft.base > path.base:
-        raise RemoteProtocolError(f"draft base {draft.base} is ahead of {path.base}")
-    if draft.position < draft.base:
-        raise RemoteProtocolError(f"draft at {draft.position} starts before its base {draft.base}")
-    contiguous = path.position + len(path.live)
-    if draft.position > contiguous:
-        raise RemoteProtocolError(f"draft at {draft.position} leaves a gap after {contiguous}")
-    end = draft.position + len(draft.tokens)
-    if end > limit:
-        raise RemoteProtocolError(f"draft up to {end} exceeds the window, which ends at {limit}")
 
 
 def _check_overlap(

@@ -73,6 +73,7 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
     context_tokens: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
     draft_microseconds: Microseconds = 0  # for one token, measured at start
     max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1  # drafted for at once; for the log
+    instance_id: Annotated[int, Meta(ge=0, le=MAX_63_BITS)] = 0  # random, of the process; 0: none
 
 
 class Open(Message, frozen=True, array_like=True, tag=2):

@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shared.protocol.codec import decode_from_agent, encode
-from shared.protocol.draft_packing import unpack_draft
 from shared.protocol.messages import Draft, VerifierMessage
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_token_ids
@@ -39,6 +38,7 @@ from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.startup import round_settings
+from verifier.streams.draft_arrival import take_draft
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
@@ -100,8 +100,7 @@ class StreamCost:
                 if message:
                     draft = decode_from_agent(message)
                     assert isinstance(draft, Draft)
-                    extension = unpack_draft(draft, VOCAB_SIZE)
-                    stream.receive_draft(extension, 0.001 * DRAFT_TOKENS, self._now)
+                    take_draft(stream, draft, VOCAB_SIZE, self._now)
         with self._timed("plan"):
             round_ = self.planner.start_round(self._now)
         assert round_ is not None

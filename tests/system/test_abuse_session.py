@@ -353,8 +353,8 @@ class Session(RuleBasedStateMachine):
         wrong = data.draw(
             st.sampled_from(
                 (
-                    Draft(number, 0, 0, b"\x01"),
-                    Draft(number, 0, 0, pack_token_ids([VOCAB_SIZE])),
+                    Draft(number, channel.base, 0, b"\x01"),
+                    Draft(number, channel.base, 0, pack_token_ids([VOCAB_SIZE])),
                     Draft(number, MAX_TOKENS + 5, 0, pack_token_ids([1])),
                     Draft(number, channel.base, 0, pack_token_ids([1]), rows=certain(1)),
                     Draft(number, channel.base, 0, pack_token_ids([1] * 100)),

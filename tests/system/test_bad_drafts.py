@@ -69,7 +69,7 @@ DRAFT_ERRORS: dict[str, tuple[DraftOf, str]] = {
         "token ids of 1 bytes are malformed",
     ),
     "rows cut short": (
-        lambda at: draft(0, at, [1], b"\x03\x01"),
+        lambda at: draft(0, at, [1, 2, 3], b"\x03\x01"),
         "sparse rows of 2 bytes are too short for 3 rows",
     ),
     "row without entries": (
@@ -106,7 +106,7 @@ DRAFT_ERRORS: dict[str, tuple[DraftOf, str]] = {
     ),
     "too few rows": (
         lambda at: draft(0, at, [1, 2, 3], certain(3)),
-        "1 rows came for 3 draft tokens",
+        "a rejection draft of 3 tokens came with 1 rows",
     ),
     "too many rows": (
         lambda at: draft(0, at, [1], certain(1, 2)),

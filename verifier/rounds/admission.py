@@ -1,16 +1,27 @@
 """Which streams have a place in the cache, and which wait for one.
 
 A stream starts with room for its tokens and a modest part of its output, and raises that as it
-grows. When it cannot, the stream that was admitted last loses its place: it goes to the front of
-the queue, keeps all that it is, and reads its tokens anew when there is room again.
+grows. When there is none, another loses its place (`verifier.rounds.shares`): first one of the
+device that is furthest beyond its share of the cache, and of its streams one whose board has long
+owed a draft. Where no device is beyond its share, the stream that was admitted last. Who lost its
+place goes to the front of the queue, keeps all that it is, and reads its tokens anew when there is
+room again.
+
+A stream that waits takes what is free, and the room of devices beyond their share as long as its
+own is within: first come, first served, but a device beyond its share stands behind the others.
 
 A stream whose board is gone is parked: it keeps its blocks for the time being, and loses them
 before any stream waits for room. Back from there it stands behind all who were admitted meanwhile.
 
-Every stream comes to its end. The one that was admitted first never loses its place: only the last
-one does, and alone it has the whole cache, in which it fits (`add` refuses others). So it gets on
-and ends; then the next one is the first. A stream that waits is admitted at the latest when all
-before it have ended, and no stream overtakes it.
+Every stream whose board answers comes to its end. Of those that have a place, the one that was
+admitted first never loses it: neither a device's first stream nor the first of all is ever the
+last one, and alone it has the whole cache, in which it fits (`add` refuses others). So it gets on
+and ends; then the next one is the first. A stream whose device has no other is within its share
+and is overtaken only by streams that waited before it, so it is admitted at the latest when all
+before it have ended; and when the others of its device have ended, every stream is such a one.
+Who lost its place beyond the share stays beyond until then, so that none takes it back and forth.
+A stream that loses its place because its board owes a draft is admitted again when that is here,
+or when the wait is over: it gets a token out of every place.
 
 This module must never decide what a round holds.
 """
@@ -18,22 +29,38 @@ This module must never decide what a round holds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from heapq import heapify, heappop, heappush
+from typing import Literal, NamedTuple
 
 from shared.errors import OutOfCache, RequestRefused
 from verifier.rounds.blocks import BlockPool
+from verifier.rounds.patience import Patience
 from verifier.rounds.prefix_names import following_names, root_name
+from verifier.rounds.shares import CacheShares
 from verifier.streams.place import Move, Place
 from verifier.streams.stream import Stream
 
 PrefixSharing = Literal["off", "device", "all"]
 
 
+class _Waiting(NamedTuple):
+    """A device's first stream in the queue, in the order of their turns."""
+
+    is_beyond_share: bool
+    rank: int  # in the queue
+    stream: Stream
+
+
 class Admission:
     """The open streams, admitted or not, and what they hold of the cache."""
 
     def __init__(
-        self, blocks: BlockPool, reserved_output_tokens: int, *, prefix_sharing: PrefixSharing
+        self,
+        blocks: BlockPool,
+        patience: Patience,
+        reserved_output_tokens: int,
+        *,
+        prefix_sharing: PrefixSharing,
     ) -> None:
         self.blocks = blocks
         self.streams: dict[int, Stream] = {}  # admitted, in that order
@@ -42,6 +69,8 @@ class Admission:
         self.num_preemptions = 0
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
+        self._patience = patience
+        self._queued_at: dict[int, float] = {}  # since when each in the queue waits for room
         self._reserved_output_tokens = reserved_output_tokens
         self._prefix_sharing = prefix_sharing
         self._names: dict[int, list[bytes]] = {}  # a root, then names of each stream's full blocks
@@ -70,6 +99,7 @@ class Admission:
         number = stream.number
         self._names.pop(number, None)
         self.queue.pop(number, None)
+        self._queued_at.pop(number, None)
         self.streams.pop(number, None)
         self.parked.pop(number, None)
         if self.blocks.holds(number):
@@ -80,6 +110,7 @@ class Admission:
         assert stream.place is Place.PARKED
         in_one = self.streams if stream.number in self.streams else self.queue
         self.parked[stream.number] = in_one.pop(stream.number)
+        self._queued_at.pop(stream.number, None)
 
     def unpark(self, stream: Stream, round_number: int) -> None:
         """Give a parked stream its place back, or a place in the queue if its blocks are gone."""
@@ -100,27 +131,48 @@ class Admission:
                 return  # these are first in the queue
             yield stream
 
-    def admit(self, round_number: int) -> None:
-        """Let waiting streams start, as far as there is room."""
-        while self.queue:
-            # First come, first served: a long one is not overtaken forever.
-            number, stream = next(iter(self.queue.items()))
-            if not self._has_started(stream):
-                return
-            del self.queue[number]
-            self.streams[number] = stream
-            stream.move(Move.ADMIT)
-            stream.served_round = round_number  # behind all who wait for a turn already
+    def held_blocks(self) -> dict[str, int]:
+        """What each device with a place holds of the cache, in blocks."""
+        return CacheShares(self.blocks, self.streams.values(), ()).num_held_blocks
 
-    def secure(self, candidates: Sequence[Stream]) -> list[Stream]:
+    def waiting_seconds(self, now: float) -> dict[str, float]:
+        """For how long the streams of each device wait for room: the one that waits longest."""
+        longest: dict[str, float] = {}
+        for number, stream in self.queue.items():
+            seconds = now - self._queued_at.get(number, now)
+            longest[stream.device] = max(longest.get(stream.device, 0.0), seconds)
+        return longest
+
+    def admit(self, round_number: int, now: float) -> None:
+        """Let waiting streams start, as far as there is room or others must make some."""
+        if not self.queue:
+            return
+        for number in self.queue:
+            self._queued_at.setdefault(number, now)
+        shares = self._shares()
+        lines = self._lines(now)
+        turns = [self._turn(line[0], shares) for line in lines.values()]
+        heapify(turns)
+        while turns:
+            # A long one is not overtaken forever: who finds no room holds up all behind it.
+            turn = heappop(turns)
+            if not self._has_started(turn, shares, now):
+                return
+            self._admit(turn.stream, round_number)
+            line = lines[turn.stream.device]
+            del line[0]
+            if line:
+                heappush(turns, self._turn(line[0], shares))
+
+    def secure(self, candidates: Sequence[Stream], now: float) -> list[Stream]:
         """Make room for the next round of these streams; returns those that keep their place.
 
-        `candidates` stand in the order of their admission, so that none of them loses its place to
-        a later one.
+        `candidates` stand in the order of their admission, so that of one device, and where all
+        devices are within their shares, none of them loses its place to a later one.
         """
         for stream in candidates:
             if stream.number in self.streams:
-                self._make_room(stream)
+                self._make_room(stream, now)
         return [stream for stream in candidates if stream.number in self.streams]
 
     def has_read(self, stream: Stream) -> None:
@@ -142,39 +194,81 @@ class Admission:
             case "off":  # itself, when it has to read its tokens anew
                 return f"stream {stream.number}"
 
-    def _has_started(self, stream: Stream) -> bool:
+    def _shares(self) -> CacheShares:
+        return CacheShares(self.blocks, self.streams.values(), self.queue.values())
+
+    def _lines(self, now: float) -> dict[str, list[tuple[int, Stream]]]:
+        """The queue by device, without those that could do nothing with a place."""
+        lines: dict[str, list[tuple[int, Stream]]] = {}
+        for rank, stream in enumerate(self.queue.values()):
+            if not self._patience.waits(stream, now):
+                lines.setdefault(stream.device, []).append((rank, stream))
+        return lines
+
+    def _turn(self, first: tuple[int, Stream], shares: CacheShares) -> _Waiting:
+        rank, stream = first
+        num_blocks = self.blocks.num_blocks_for(self._tokens_ahead(stream))
+        return _Waiting(not shares.is_entitled(stream.device, num_blocks), rank, stream)
+
+    def _admit(self, stream: Stream, round_number: int) -> None:
+        del self.queue[stream.number]
+        del self._queued_at[stream.number]
+        self.streams[stream.number] = stream
+        stream.move(Move.ADMIT)
+        stream.served_round = round_number  # behind all who wait for a turn already
+
+    def _has_started(self, turn: _Waiting, shares: CacheShares, now: float) -> bool:
         """Reserve blocks for a waiting stream, if there are enough."""
+        stream = turn.stream
         num_tokens = self._tokens_ahead(stream)
         # The last token is always read: its logits are needed, and only full blocks are shared.
         num_full = (stream.num_tokens - 1) // self.blocks.block_tokens
         shared = self.blocks.find(self._block_names(stream, num_full), num_tokens)
-        if not self._is_reserved(stream, num_tokens, shared):
-            return False
+        while not self._is_reserved(stream, num_tokens, shared):
+            if turn.is_beyond_share or (last := self._last(stream, shares, now)) is None:
+                return False
+            self._preempt(last, shares, now)
+        shares.take(stream, self.blocks.num_held_blocks(stream.number))
         stream.start_from_cache(len(shared) * self.blocks.block_tokens)
         self.num_prefix_query_tokens += stream.num_tokens
         self.num_prefix_hit_tokens += stream.num_cached_tokens
         return True
 
-    def _make_room(self, stream: Stream) -> None:
+    def _make_room(self, stream: Stream, now: float) -> None:
         """Raise the stream's reservation; drafts take no stream's place, the target's tokens do."""
         num_reserved = self.blocks.num_reserved_tokens(stream.number)
         if stream.num_tokens + len(stream.path.live) <= num_reserved:
             return
         num_needed = stream.num_tokens + int(stream.must_be_tested)
+        shares: CacheShares | None = None
         while not self._is_reserved(stream, self._tokens_ahead(stream)):
             if num_needed <= num_reserved or self._is_reserved(stream, num_needed):
                 return
-            last = next(reversed(self.streams.values()))
-            self._preempt(last)
+            if shares is None:
+                shares = self._shares()
+                num_more = self.blocks.num_blocks_for(num_needed - num_reserved)
+                shares.grow(stream, num_more)
+            last = self._last(stream, shares, now) or next(reversed(self.streams.values()))
+            self._preempt(last, shares, now)
             if last is stream:
                 return
 
-    def _preempt(self, stream: Stream) -> None:
+    def _last(self, stream: Stream, shares: CacheShares, now: float) -> Stream | None:
+        """Who loses its place to a stream, if a device is beyond its share or a board is idle."""
+        return shares.who_gives_way(
+            stream.device,
+            tuple(self.streams.values()),
+            lambda other: other is not stream and self._patience.is_idle(other, now),
+        )
+
+    def _preempt(self, stream: Stream, shares: CacheShares, now: float) -> None:
+        shares.give(stream, self.blocks.num_held_blocks(stream.number))
         del self.streams[stream.number]
         self.blocks.release(stream.number)
         stream.num_cached_tokens = 0
         stream.move(Move.PREEMPT)
         self.queue = {stream.number: stream, **self.queue}
+        self._queued_at[stream.number] = now
         self.num_preemptions += 1
 
     def _tokens_ahead(self, stream: Stream) -> int:

@@ -62,6 +62,14 @@ class BlockPool:
         """Whether the stream has a place."""
         return stream in self._tables
 
+    def num_held_blocks(self, stream: int) -> int:
+        """Blocks that the stream has reserved, those that it shares included."""
+        return len(self._tables[stream].blocks)
+
+    def num_blocks_for(self, num_tokens: int) -> int:
+        """Blocks that so many tokens of one stream take."""
+        return -(-num_tokens // self.block_tokens)
+
     def num_reserved_tokens(self, stream: int) -> int:
         """Tokens that the stream's blocks can hold."""
         return len(self._tables[stream].blocks) * self.block_tokens
@@ -81,7 +89,7 @@ class BlockPool:
             if block is None:
                 break
             found.append(block)
-        num_blocks = self._num_blocks_for(num_tokens)
+        num_blocks = self.num_blocks_for(num_tokens)
         if not found or len(found) >= SMALLEST_SHARED_PART * num_blocks:
             return tuple(found)
         is_run = found == list(range(found[0], found[0] + len(found)))
@@ -104,7 +112,7 @@ class BlockPool:
         """
         is_new = stream not in self._tables
         table = self._new_table(shared) if is_new else self._tables[stream]
-        num_more = max(self._num_blocks_for(num_tokens) - len(table.blocks), 0)
+        num_more = max(self.num_blocks_for(num_tokens) - len(table.blocks), 0)
         num_free = self._num_free
         if is_new:
             num_free -= sum(1 for block in shared if not self._num_holders[block])
@@ -131,7 +139,7 @@ class BlockPool:
             OutOfCache: the stream reserved less.
         """
         table = self._tables[stream]
-        num_blocks = self._num_blocks_for(num_tokens)
+        num_blocks = self.num_blocks_for(num_tokens)
         if num_blocks > len(table.blocks):
             raise OutOfCache(
                 f"{num_tokens} tokens need {num_blocks} blocks of {self.block_tokens} tokens, "
@@ -186,7 +194,7 @@ class BlockPool:
         for table in self._tables.values():
             assert len(set(table.blocks)) == len(table.blocks), "a block stands twice in a table"
             num_holders[list(table.blocks)] += 1
-            assert self._num_blocks_for(table.num_tokens) <= len(table.blocks)
+            assert self.num_blocks_for(table.num_tokens) <= len(table.blocks)
             assert table.num_named * self.block_tokens <= table.num_tokens
         assert (num_holders == self._num_holders).all(), "a block is lost or counted twice"
         assert int((num_holders == 0).sum()) == self._num_free
@@ -197,9 +205,6 @@ class BlockPool:
         for block in range(self.num_blocks):
             is_named = block in self._name_of
             assert num_holders[block] or (self._costs[block] > KEPT) == is_named
-
-    def _num_blocks_for(self, num_tokens: int) -> int:
-        return -(-num_tokens // self.block_tokens)
 
     def _new_table(self, shared: tuple[int, ...]) -> _Table:
         return _Table(shared, num_tokens=len(shared) * self.block_tokens, num_named=len(shared))
@@ -215,7 +220,7 @@ class BlockPool:
             del self._block_of[name]
 
     def _keep_room(self, table: _Table, room_tokens: int) -> None:
-        num_more = max(self._num_blocks_for(room_tokens) - len(table.blocks), 0)
+        num_more = max(self.num_blocks_for(room_tokens) - len(table.blocks), 0)
         behind = table.blocks[-1] + 1
         costs = self._costs[behind : behind + num_more]
         costs[costs == EMPTY] = KEPT

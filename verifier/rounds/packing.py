@@ -5,11 +5,12 @@ This module must never choose which stream takes part nor in which order; it kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
 from verifier.rounds.blocks import BlockPool
+from verifier.rounds.prefill import prompt_shares
 from verifier.streams.stream import Stream
 from verifier.target.round import RoundItem
 
@@ -29,8 +30,8 @@ class _Part(msgspec.Struct, frozen=True):
     num_owed: int  # draft tokens that it cannot go on without
 
 
-def pack(streams: Iterable[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
-    """First come, first served: each stream's next tokens, prompts in chunks; then the drafts."""
+def pack(streams: Sequence[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
+    """Each stream's next tokens, prompts in chunks; then the drafts, first come, first served."""
     parts = _parts(streams, room)
     tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
     drafts_left = room.num_drafts - sum(part.num_owed for part in parts)
@@ -63,15 +64,14 @@ def _num_testable(part: _Part) -> int:
     return len(part.stream.testable(part.stream.request.max_output_tokens)[0])
 
 
-def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
+def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
     tokens_left = room.num_tokens
-    prompt_left = room.num_prompt_tokens
+    shares = prompt_shares(streams, room.num_prompt_tokens)
     drafts_left = room.num_drafts
     parts = []
     for stream in streams:
         num_pending = stream.num_pending_tokens
-        is_prompt = num_pending > 1
-        num_read = min(num_pending, tokens_left, prompt_left if is_prompt else 1)
+        num_read = min(num_pending, tokens_left, shares.get(stream.number, 1))
         num_owed = int(num_read == num_pending and stream.must_be_tested)
         if num_owed > min(tokens_left - num_read, drafts_left):
             # It may read on, but not its last token without a draft behind it.
@@ -81,7 +81,6 @@ def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
         parts.append(_Part(stream, num_read, num_read == num_pending, num_owed))
         tokens_left -= num_read + num_owed
         drafts_left -= num_owed
-        prompt_left -= num_read if is_prompt else 0
     return parts
 
 

@@ -17,6 +17,7 @@ from verifier.rounds.admission import Admission, PrefixSharing
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.lessons import Lessons
 from verifier.rounds.packing import RoundRoom, pack
+from verifier.rounds.patience import Patience
 from verifier.rounds.prefill import PrefillLimits, prompt_tokens
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -28,10 +29,6 @@ from verifier.scheduling.schedule import (
 from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.stream import Settled, Stream
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
-
-# A board that answers ten times later than expected is taken for lost: in `rejection` its stream
-# waits for the draft that it was granted, and nothing else but a lost link would end that.
-TIMEOUT_FACTOR = 10.0
 
 
 class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,12 +70,13 @@ class RoundPlanner:
         self.policy = policy
         self.curve = curve
         self.blocks = blocks
+        self.patience = Patience(settings.draft_timeout_seconds, is_barrier=settings.is_barrier)
         self.admission = Admission(
             blocks,
+            self.patience,
             settings.reserved_output_tokens,
             prefix_sharing=settings.prefix_sharing,
         )
-        self.num_draft_timeouts = 0
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
         self._lessons = Lessons(curve)
@@ -94,6 +92,11 @@ class RoundPlanner:
     def queue(self) -> dict[int, Stream]:
         """Streams that wait for room in the cache, in the order in which they will get it."""
         return self.admission.queue
+
+    @property
+    def num_draft_timeouts(self) -> int:
+        """How often a board was given up that owed a draft."""
+        return self.patience.num_draft_timeouts
 
     @property
     def seconds_of_lone_round(self) -> float:
@@ -142,11 +145,11 @@ class RoundPlanner:
     def start_round(self, now: float) -> Round | None:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
-        self.admission.admit(self._num_rounds)
-        candidates = [s for s in self.streams.values() if not self._waits(s, now)]
+        self.admission.admit(self._num_rounds, now)
+        candidates = [s for s in self.streams.values() if not self.patience.waits(s, now)]
         if self.settings.is_barrier and len(candidates) < len(self.streams):
             return None
-        candidates = self.admission.secure(candidates)
+        candidates = self.admission.secure(candidates, now)
         # Of those served last round all the same, those go first whose drafts had no room then.
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
         items = pack(candidates, self._room(candidates), self.blocks)
@@ -203,30 +206,7 @@ class RoundPlanner:
 
     def next_deadline(self) -> float | None:
         """When the longest wait for a board ends, if any stream waits."""
-        ends = [self._deadline(s) for s in self.streams.values() if _owes(s)]
-        ends += [u for s in self.streams.values() if (u := s.sits_out_until) is not None]
-        return min(ends, default=None)
-
-    def _waits(self, stream: Stream, now: float) -> bool:
-        until = stream.sits_out_until
-        if until is not None:
-            if now < until:
-                return True
-            stream.waited_in_vain()
-        if not (stream.waits_for_board or (self.settings.is_barrier and _owes(stream))):
-            return False
-        if now < self._deadline(stream):
-            return True
-        self.num_draft_timeouts += 1
-        stream.board_is_ready = False  # until it is heard of again
-        return False
-
-    def _deadline(self, stream: Stream) -> float:
-        speed = stream.estimates.speed
-        expected = stream.draft_length * (speed.draft_token_seconds or 0.0)
-        expected += speed.round_trip_seconds or 0.0
-        patience = max(self.settings.draft_timeout_seconds, TIMEOUT_FACTOR * expected)
-        return stream.waiting_since + patience
+        return self.patience.next_deadline((*self.streams.values(), *self.queue.values()))
 
     def _room(self, streams: Sequence[Stream]) -> RoundRoom:
         num_drafts = self._budget_tokens()
@@ -245,11 +225,8 @@ class RoundPlanner:
         limits = self.settings.schedule.limits
         if limits.budget_tokens is not None:
             return limits.budget_tokens
-        asked_for = sum(
-            s.draft_length for s in self.streams.values() if s.request.draft_length is not None
-        )
         # At least one: the budget may fall to 0 while a chunk that must be tested is here.
-        return max(self.draft_plan.budget_tokens + asked_for, 1)
+        return max(self.draft_plan.budget_tokens, 1)
 
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
@@ -329,9 +306,3 @@ def _move_all(streams: Sequence[Stream], move: Move) -> None:
         if place not in following:
             following[place] = next_place(place, move)
         stream.place = following[place]
-
-
-def _owes(stream: Stream) -> bool:
-    """Whether the board was granted a draft and has sent neither that nor a pass."""
-    path = stream.path
-    return stream.board_is_ready and stream.window > 0 and not path.live and not path.has_passed

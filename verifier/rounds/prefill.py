@@ -1,12 +1,13 @@
 """How much of the prompts a round may read while others wait for their next token in it.
 
-This module must never choose whose prompt is read.
+All devices with prompts have an equal part of that, and what one does not need is for the others:
+nobody's first token waits for the prompts that another device opens one after the other.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -55,6 +56,36 @@ def prompt_tokens(
     # What is searched are the numbers above the least one; index 0 is the first of them.
     larger_numbers = range(least + 1, limits.chunk_tokens + 1)
     return least + bisect_right(larger_numbers, max_seconds, key=round_seconds)
+
+
+def prompt_shares(streams: Sequence[Stream], num_tokens: int) -> dict[int, int]:
+    """How much of `num_tokens` each prompt may read, by the stream's number.
+
+    Within a device first come, first served.
+    """
+    prompts = [stream for stream in streams if stream.num_pending_tokens > 1]
+    unread: dict[str, int] = {}
+    for stream in prompts:
+        unread[stream.device] = unread.get(stream.device, 0) + stream.num_pending_tokens
+    left_to = _equal_parts(unread, num_tokens)
+    shares = {}
+    for stream in prompts:
+        shares[stream.number] = min(stream.num_pending_tokens, left_to[stream.device])
+        left_to[stream.device] -= shares[stream.number]
+    return shares
+
+
+def _equal_parts(wishes: Mapping[str, int], num_tokens: int) -> dict[str, int]:
+    """An equal part for each device, but no more than it wishes.
+
+    Where there is not a token for each, the first ones get one: those that were longest unserved.
+    """
+    parts = dict.fromkeys(wishes, 0)
+    by_wish = sorted(list(wishes)[:num_tokens], key=wishes.__getitem__)
+    for i, device in enumerate(by_wish):
+        parts[device] = min(wishes[device], -(-num_tokens // (len(by_wish) - i)))
+        num_tokens -= parts[device]
+    return parts
 
 
 def _context_tokens(prompts: Sequence[Stream], num_read: int) -> int:

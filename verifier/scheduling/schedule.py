@@ -64,6 +64,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
     context_tokens: float  # of all of them
     round_seconds: float  # of that round, without drafts
     streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
+    devices: frozenset[str]  # of all streams in the round
 
     @property
     def num_draft_tokens(self) -> int:
@@ -73,7 +74,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
 
 NOTHING = StreamPlan(0, 0)
 NO_DRAFTS = Grant(0, 0)
-NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, MappingProxyType({}))
+NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, MappingProxyType({}), frozenset())
 
 
 def plan_drafts(
@@ -87,8 +88,13 @@ def plan_drafts(
 ) -> DraftPlan:
     """Share the budget of a round over these streams, in what the plan `beside` leaves of it.
 
+    A length that a request fixes is a wish: as long as all streams are of one device it is granted
+    beside the budget, else the policy gives as much of it as of what pays, but it is not vetoed.
+
     Returns the plan of both.
     """
+    devices = beside.devices.union([stream.device for stream in streams])
+    grants_wishes = len(devices) <= 1
     num_streams = beside.num_streams + len(streams)
     context_tokens = beside.context_tokens + sum([stream.num_tokens for stream in streams])
     round_seconds = curve.round_seconds(num_streams, context_tokens)
@@ -97,19 +103,10 @@ def plan_drafts(
     drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
     costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / whole_draft_length)
     can_draft = [stream.can_draft for stream in streams]
-    shares = [
-        StreamShare(
-            acceptance_rate=rate,
-            goodput=stream.device_estimates.goodput.tokens_per_round,
-            max_length=max_length,
-        )
-        for stream, rate, max_length in zip(
-            streams,
-            costs.acceptance_rates.tolist(),
-            _max_lengths(streams, can_draft, costs, settings, now),
-            strict=True,
-        )
-    ]
+    longest_lengths = _max_lengths(
+        streams, can_draft, costs, settings, now, grants_wishes=grants_wishes
+    )
+    shares = _shares(streams, costs, longest_lengths)
     num_beside = beside.num_streams + beside.num_draft_tokens
     budget = plan_budget(
         shares,
@@ -119,10 +116,8 @@ def plan_drafts(
         settings.limits.less(beside.num_draft_tokens),
         num_other_tokens=num_beside,
     )
-    lengths = [
-        length if stream.request.draft_length is None else _asked_length(stream, settings)
-        for stream, length in zip(streams, budget.draft_lengths, strict=True)
-    ]
+    wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
+    lengths = [wish or length for wish, length in zip(wishes, budget.draft_lengths, strict=True)]
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
     plans = {
         stream.number: StreamPlan(length, awaited_length)
@@ -131,9 +126,14 @@ def plan_drafts(
         )
         if can
     }
-    budget_tokens = beside.num_draft_tokens + budget.budget_tokens
-    all_plans = {**beside.streams, **plans}
-    return DraftPlan(budget_tokens, num_streams, context_tokens, round_seconds, all_plans)
+    return DraftPlan(
+        budget_tokens=beside.num_draft_tokens + budget.budget_tokens + sum(wishes),
+        num_streams=num_streams,
+        context_tokens=context_tokens,
+        round_seconds=round_seconds,
+        streams={**beside.streams, **plans},
+        devices=devices,
+    )
 
 
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
@@ -181,28 +181,48 @@ def _costs(streams: Sequence[Stream], round_seconds: float, token_seconds: float
     )
 
 
+def _shares(
+    streams: Sequence[Stream], costs: DraftCosts, max_lengths: Sequence[int]
+) -> list[StreamShare]:
+    return [
+        StreamShare(
+            acceptance_rate=rate,
+            goodput=stream.device_estimates.goodput.tokens_per_round,
+            max_length=max_length,
+        )
+        for stream, rate, max_length in zip(
+            streams, costs.acceptance_rates.tolist(), max_lengths, strict=True
+        )
+    ]
+
+
 def _max_lengths(
     streams: Sequence[Stream],
     can_draft: Sequence[bool],
     costs: DraftCosts,
     settings: ScheduleSettings,
     now: float,
+    *,
+    grants_wishes: bool,
 ) -> list[int]:
     """The longest draft that each can use.
 
-    0 where the board cannot draft, where drafts do not pay, and where the request fixes a length.
+    0 where the board cannot draft, where drafts do not pay, and where a wish is granted anyway.
     """
     max_length = settings.max_draft_length
     if settings.uses_guard:
         best_of_streams = best_lengths(costs, max_length).tolist()
     else:
         best_of_streams = [max_length] * len(streams)
-    return [
-        _choose_length(stream, length, max_length, now)
-        if can and stream.request.draft_length is None
-        else 0
-        for stream, can, length in zip(streams, can_draft, best_of_streams, strict=True)
-    ]
+    lengths = []
+    for stream, can, length in zip(streams, can_draft, best_of_streams, strict=True):
+        if not can:
+            lengths.append(0)
+        elif stream.request.draft_length is None:
+            lengths.append(_choose_length(stream, length, max_length, now))
+        else:
+            lengths.append(0 if grants_wishes else _asked_length(stream, settings))
+    return lengths
 
 
 def _choose_length(stream: Stream, best_length: int, max_length: int, now: float) -> int:
@@ -213,6 +233,16 @@ def _choose_length(stream: Stream, best_length: int, max_length: int, now: float
     waits = stream.request.mode == "rejection"
     wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH) if waits else 0.0
     return min(stream.probe.grant_probe(now, wait_seconds), max_length)
+
+
+def _wishes(
+    streams: Sequence[Stream], can_draft: Sequence[bool], settings: ScheduleSettings
+) -> list[int]:
+    """The lengths that requests fix; 0: none."""
+    return [
+        _asked_length(stream, settings) if can else 0
+        for stream, can in zip(streams, can_draft, strict=True)
+    ]
 
 
 def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 
 from shared.errors import RemoteProtocolError, RequestRefused
-from shared.protocol.draft_packing import unpack_draft
 from shared.protocol.messages import (
     MAX_SENTENCE_LENGTH,
     Cancel,
@@ -27,6 +26,7 @@ from verifier.engine.service import VerifierService
 from verifier.server.channel import Channel
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.refusals import Refusals
+from verifier.streams.draft_arrival import take_draft
 from verifier.streams.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -165,9 +165,8 @@ class Channels:
             case Ready():
                 stream.board_is_ready = True
             case Draft():
-                draft = unpack_draft(message, self._service.target.vocab_size)
                 now = asyncio.get_running_loop().time()
-                stream.receive_draft(draft, message.drafting_milliseconds / 1e3, now)
+                take_draft(stream, message, self._service.target.vocab_size, now)
             case Cancel():
                 self._service.cancel(stream)
         self._service.wake()

@@ -44,6 +44,7 @@ from verifier.server.channels import Channels
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.greeting import ConnectionRefused, check_hello
 from verifier.server.incoming import Incoming
+from verifier.server.loop_shares import LoopShares
 from verifier.server.outgoing import Outgoing, Overrun
 from verifier.server.refusals import Refusals
 
@@ -51,6 +52,10 @@ logger = logging.getLogger(__name__)
 
 # A connection that has not said Hello by then makes room for others.
 HELLO_TIMEOUT_SECONDS = 10.0
+# Two agents with one token; the one that is connected stays.
+TOKEN_IN_USE = (
+    "another agent is connected with this device's token; each board needs one of its own"
+)
 # How long a board may take to read its last messages and to answer the close.
 FAREWELL_SECONDS = 2.0
 
@@ -65,15 +70,21 @@ class DeviceConnection:
         device: Device,
         service: VerifierService,
         usage: DeviceUsage,
+        shares: LoopShares,
     ) -> None:
         self._transport = transport
         self._device = device
         self._service = service
+        self._usage = usage
         self._state = ConnectionState.GREETING
         self._refusals = Refusals(service.metrics, usage)
         self._channels = Channels(device, self, service, usage, self._refusals)
         self._incoming = Incoming(
-            socket, usage, lambda num_bytes: service.metrics.received(device.name, num_bytes)
+            device.name,
+            socket,
+            usage,
+            shares,
+            lambda num_bytes: service.metrics.received(device.name, num_bytes),
         )
         opened_bytes = MAX_ID_BYTES * service.limits.context_tokens
         self._outgoing = Outgoing(
@@ -202,8 +213,12 @@ class DeviceConnection:
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service
         check_hello(hello, service.fingerprint, service.tokenizer, service.target.model_name)
+        takeovers = self._usage.takeovers
         if device.outbox is not None:
+            if not takeovers.is_allowed(hello.instance_id, asyncio.get_running_loop().time()):
+                raise ConnectionRefused(Error(ErrorCode.TOKEN_IN_USE, TOKEN_IN_USE))
             device.outbox.replace()
+        takeovers.connect(hello.instance_id)
         device.epoch += 1
         device.outbox = self
         device.draft_context_tokens = hello.context_tokens

@@ -11,6 +11,7 @@ import msgspec
 from shared.daemon.log_limit import LogLimit
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
+from verifier.server.takeovers import Takeovers
 
 # A link that stood still delivers at once what was said meanwhile.
 BURST_SECONDS = 2.0
@@ -71,11 +72,15 @@ class TokenBucket:
 class DeviceUsage:
     """What one device has used, over all of its connections."""
 
-    __slots__ = ("_bytes", "_messages", "limits", "log_limit", "num_exceeded", "num_queued_bytes")
+    __slots__ = (
+        *("_bytes", "_messages", "limits", "log_limit"),
+        *("num_exceeded", "num_queued_bytes", "takeovers"),
+    )
 
     def __init__(self, limits: DeviceLimits, now: float) -> None:
         self.limits = limits
         self.log_limit = LogLimit()
+        self.takeovers = Takeovers()
         self.num_exceeded = 0  # how often it was told that it went beyond a limit
         self.num_queued_bytes = 0  # of messages that wait for the board to read
         self._messages = TokenBucket(limits.messages_per_second, limits.burst_messages, now)

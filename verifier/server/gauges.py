@@ -5,6 +5,7 @@ Only registered devices are labels; prompts and outputs are never in a metric.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -16,6 +17,7 @@ from verifier.engine.device import Device
 from verifier.engine.metrics import device_counters
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
+from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import MAX_COUNTED_POSITIONS
 
 # Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
@@ -76,6 +78,7 @@ class PlannerGauges(Collector):
         yield from self._positions()
         yield self._kept_streams()
         yield from self._per_stream()
+        yield from self._cache_shares()
 
     def _round_estimates(self) -> GaugeMetricFamily:
         """What slowdown_limit is applied to: compare it with goodspeed_round_seconds."""
@@ -182,13 +185,29 @@ class PlannerGauges(Collector):
             tokens.add_metric([device], context)
         return lengths, streams, tokens
 
+    def _cache_shares(self) -> Iterable[GaugeMetricFamily]:
+        """Who holds the cache, and who waits for it."""
+        held = _family("device_cache_blocks", "Blocks of the cache that the device's streams hold")
+        waiting = _family(
+            "device_waiting_seconds", "How long a stream of the device waits for room in the cache"
+        )
+        admission = self._planner.admission
+        for device, num_blocks in admission.held_blocks().items():
+            held.add_metric([device], num_blocks)
+        for device, seconds in admission.waiting_seconds(time.monotonic()).items():
+            waiting.add_metric([device], seconds)
+        return held, waiting
+
 
 class PortGauges(Collector):
     """Of connections, and of what waits for the devices."""
 
-    def __init__(self, gate: ConnectionGate, usages: dict[str, DeviceUsage]) -> None:
+    def __init__(
+        self, gate: ConnectionGate, usages: dict[str, DeviceUsage], shares: LoopShares
+    ) -> None:
         self._gate = gate
         self._usages = usages
+        self._shares = shares
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         yield _gauge("idle_connections", "Connections that ask for nothing", self._gate.num_idle)
@@ -206,8 +225,14 @@ class PortGauges(Collector):
         for device, usage in self._usages.items():
             queued.add_metric([device], usage.num_queued_bytes)
             exceeded.add_metric([device], usage.num_exceeded)
+        loop = device_counters(
+            "device_loop_seconds", "Seconds of the event loop that the device's messages took"
+        )
+        for device, seconds in self._shares.spent_seconds.items():
+            loop.add_metric([device], seconds)
         yield queued
         yield exceeded
+        yield loop
 
 
 def _name_of(positions: range) -> str:

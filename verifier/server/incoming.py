@@ -6,6 +6,7 @@ This module must never know what a message means.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,18 +16,27 @@ from shared.errors import RemoteProtocolError
 from shared.protocol.codec import decode_from_agent
 from shared.protocol.messages import AgentMessage, Open, Resume
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
+from verifier.server.loop_shares import LoopShares
 
 
 class Incoming:
-    """The messages of one connection; `next` reads them, until `stop`."""
+    """The messages of one connection; `next` reads them, until `stop`.
+
+    From one `next` to the following one the caller must not wait: that time is the message's.
+    """
 
     def __init__(
         self,
+        device: str,
         socket: web.WebSocketResponse,
         usage: DeviceUsage,
+        shares: LoopShares,
         received: Callable[[int], None],
     ) -> None:
+        self._device = device
         self._socket = socket
+        self._shares = shares
+        self._taken_at: float | None = None  # in processor time: when the latest frame was
         self._usage = usage
         self._received = received
         self._is_stopped = False
@@ -51,9 +61,9 @@ class Incoming:
             RemoteProtocolError: something else came, or too much.
         """
         while True:
-            # One frame for each turn of the event loop, however many a board sends at once.
-            await asyncio.sleep(0)
+            await self._turn()
             frame = await self._socket.receive()
+            self._taken_at = time.thread_time()
             if self._is_stopped:
                 return None
             match frame.type:
@@ -68,6 +78,23 @@ class Incoming:
                     raise RemoteProtocolError(f"websocket frame is not allowed: {frame.data}")
                 case _:
                     return None  # closed, or no answer to a ping
+
+    async def _turn(self) -> None:
+        """One frame for each turn of the event loop, however many a board sends at once.
+
+        A device whose frames took more than its share while all took too much waits for longer.
+        """
+        if self._taken_at is not None:
+            # Not by the clock: the target's thread and other programs take their part of that.
+            seconds = time.thread_time() - self._taken_at
+            self._shares.spend(self._device, seconds, time.monotonic())
+            self._taken_at = None
+        await asyncio.sleep(0)
+        while not self._is_stopped:
+            seconds = self._shares.seconds_to_wait(self._device, time.monotonic())
+            if not seconds:
+                return
+            await asyncio.sleep(seconds)
 
     def _message(self, frame: WSMessage) -> AgentMessage:
         self._received(len(frame.data))

@@ -31,6 +31,7 @@ from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
 from verifier.server.gauges import PortGauges
+from verifier.server.loop_shares import LoopShares
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class VerifierServer:
         self._max_connections = max_connections
         self._device_limits = device_limits
         self._usages: dict[str, DeviceUsage] = {}  # by device
+        self._loop_shares = LoopShares()
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._page, self._page_until = b"", 0.0  # of metrics
         self._packed_vocabulary = b""  # made when the first board without a model asks
@@ -87,7 +89,7 @@ class VerifierServer:
             max_idle_connections=self._max_connections,
             shutdown_seconds=FAREWELL_SECONDS,
         )
-        self._service.metrics.watch(PortGauges(self.gate, self._usages))
+        self._service.metrics.watch(PortGauges(self.gate, self._usages, self._loop_shares))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
 
     @property
@@ -181,7 +183,12 @@ class VerifierServer:
         if transport is None:
             raise ConnectionResetError("the connection ended before the handshake")
         connection = DeviceConnection(
-            websocket, transport, self._service.device(name), self._service, self._usage(name)
+            websocket,
+            transport,
+            self._service.device(name),
+            self._service,
+            self._usage(name),
+            self._loop_shares,
         )
         gated = gated_connection_of(transport)
         assert gated is not None

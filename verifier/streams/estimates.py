@@ -23,6 +23,9 @@ LATE_FACTOR, LATE_SECONDS = 1.5, 0.005
 SPEED_SMOOTHING = 0.1
 
 
+# What a board claims for one token is no more than this: a slower one drafts nothing of worth.
+MAX_TOKEN_SECONDS = 10.0
+
 # The target alone gives one token per round, the natural first guess.
 INITIAL_TOKENS_PER_ROUND = 1.0
 
@@ -89,9 +92,8 @@ class SpeedEstimate:
     def observe_drafting(self, num_tokens: int, drafting_seconds: float) -> None:
         """Take in one draft; an empty one says nothing."""
         if num_tokens:
-            self.draft_token_seconds = self._smoothed(
-                self.draft_token_seconds, drafting_seconds / num_tokens
-            )
+            seconds = min(drafting_seconds / num_tokens, MAX_TOKEN_SECONDS)
+            self.draft_token_seconds = self._smoothed(self.draft_token_seconds, seconds)
 
     def answer_seconds(self, num_tokens: int) -> float:
         """From a message to the arrival of so many draft tokens, as far as it is known."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
@@ -67,19 +66,18 @@ class Stream:
         """Take a draft in; late tokens are struck off at once and still teach the estimate.
 
         Raises:
-            RemoteProtocolError: the draft does not fit the path, or its form does not fit the mode.
+            RemoteProtocolError: the draft does not fit the path.
         """
-        self._check_form(draft)
         before = self.path
+        if draft.base < before.base:
+            self.drop_draft(len(draft.tokens), drafting_seconds)
+            return
         self.path = before.extend(draft, self.output_ids, self.granted_end)
         self.board_is_ready = True
         if draft.base == before.base and draft.position + len(draft.tokens) <= before.end:
             return  # nothing new: a pass, or a draft that came twice
         speed = self.estimates.speed
         speed.observe_drafting(len(draft.tokens), drafting_seconds)
-        if self.path is before:
-            self.device_estimates.windows.num_dead_tokens += len(draft.tokens)
-            return  # of a path that is dead by now
         starts_path = before.end <= before.base == draft.position
         if starts_path and draft.tokens:
             # The board began this draft when the grant reached it, not before.
@@ -90,14 +88,11 @@ class Stream:
             # It died only now; the board knew from the latest verdict and began anew with that.
             self.granted_base, self.path_granted_at = self.path.base, self.waiting_since
 
-    def _check_form(self, draft: Extension) -> None:
-        num_rows = sum(token.row is not None for token in draft.tokens)
-        if self.request.mode == "coupled" and num_rows:
-            raise RemoteProtocolError(f"a coupled draft came with {num_rows} rows")
-        if self.request.mode == "rejection" and any(t.row is None for t in draft.tokens[1:]):
-            raise RemoteProtocolError(
-                f"a rejection draft of {len(draft.tokens)} tokens came with {num_rows} rows"
-            )
+    def drop_draft(self, num_tokens: int, drafting_seconds: float) -> None:
+        """A draft came of a path that is dead by now; it shows that the board is there."""
+        self.board_is_ready = True
+        self.estimates.speed.observe_drafting(num_tokens, drafting_seconds)
+        self.device_estimates.windows.num_dead_tokens += num_tokens
 
     def _learn_from_late_tokens(self, before: DraftPath, draft: Extension) -> None:
         """Tokens that came after their position was committed were tested all the same."""

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from edge_agent.link import link as link_module
-from edge_agent.link.link import Link
+from edge_agent.link.link import Link, make_hello
 from shared.errors import (
     AuthRejected,
     HandshakeRejected,
@@ -221,6 +221,11 @@ VOCABULARY_ERROR = Error(
             "the verifier speaks protocol 3; this is protocol 2",
         ),
         (VERDICT, RemoteProtocolError, "Verdict is not allowed while greeting"),
+        (
+            Error(ErrorCode.TOKEN_IN_USE, "another agent is connected"),
+            HandshakeRejected,
+            "another agent is connected",
+        ),
     ],
 )
 def test_a_greeting_may_be_refused(
@@ -280,6 +285,14 @@ def test_a_newer_connection_of_this_device_is_a_reason_to_try_again() -> None:
     ending = end_with(serve)
     assert isinstance(ending, LinkLost)
     assert "the verifier ended the connection: a newer connection took over" == str(ending)
+
+
+def test_every_agent_tells_an_id_of_its_own() -> None:
+    def instance_id() -> int:
+        hello = make_hello(board(), context_tokens=9, draft_token_seconds=0.0, max_streams=1)
+        return hello.instance_id
+
+    assert 0 < instance_id() != instance_id() > 0
 
 
 async def while_open(serve: Serve, use: Callable[[Link], None]) -> BaseException | None:

@@ -27,7 +27,7 @@ FIELDS_OF_VERSION_2 = {
     1: (
         "Hello",
         "protocol_version agent_version draft_model vocab_size fingerprint context_tokens"
-        " draft_microseconds max_streams",
+        " draft_microseconds max_streams instance_id",
     ),
     2: (
         "Open",
@@ -109,5 +109,7 @@ def test_the_largest_draft_fits_into_a_message() -> None:
 
 
 def test_the_codes_of_an_error_keep_their_words() -> None:
-    words = "protocol version vocabulary request limit model replaced unknown_stream other"
+    words = (
+        "protocol version vocabulary request limit model replaced token_in_use unknown_stream other"
+    )
     assert words.split() == [code.value for code in ErrorCode]

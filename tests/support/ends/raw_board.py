@@ -125,7 +125,7 @@ class RawBoard:
         await self.send(Draft(channel, base, position - base, pack_token_ids(token_ids), rows=rows))
 
 
-def hello_to(verifier: Verifier) -> Hello:
+def hello_to(verifier: Verifier, instance_id: int = 0) -> Hello:
     """A Hello that this verifier welcomes."""
     service = verifier.service
     return Hello(
@@ -135,12 +135,13 @@ def hello_to(verifier: Verifier) -> Hello:
         vocab_size=service.target.vocab_size,
         fingerprint=service.fingerprint,
         context_tokens=4096,
+        instance_id=instance_id,
     )
 
 
 @asynccontextmanager
 async def raw_board(
-    verifier: Verifier, device: str, *, greets: bool = True
+    verifier: Verifier, device: str, *, greets: bool = True, instance_id: int = 0
 ) -> AsyncIterator[RawBoard]:
     """A board that has been welcomed, or one that has said nothing yet."""
     headers = {"Authorization": f"Bearer {verifier.tokens[device]}"}
@@ -151,6 +152,6 @@ async def raw_board(
     ):
         board = RawBoard(socket, verifier.service.target.vocab_size)
         if greets:
-            await board.send(hello_to(verifier))
+            await board.send(hello_to(verifier, instance_id))
             await board.next_of(Welcome)
         yield board

@@ -50,10 +50,16 @@ def scripted_service(
     delay_seconds: Callable[[int], float] = lambda num_tokens: 0.0,
     max_streams_per_device: int = 64,
     context_tokens: int = 4096,
+    num_blocks: int = 4096,
 ) -> VerifierService:
     """A verifier without a port over a scripted target."""
     return make_service(
-        ScriptedTarget(target, delay_seconds=delay_seconds, context_tokens=context_tokens),
+        ScriptedTarget(
+            target,
+            num_blocks=num_blocks,
+            context_tokens=context_tokens,
+            delay_seconds=delay_seconds,
+        ),
         ScriptedTokenizer(target.vocab_size),
         settings or round_settings(),
         policy,

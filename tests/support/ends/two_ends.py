@@ -18,7 +18,6 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
 from shared.protocol.codec import decode_from_agent, decode_from_verifier, encode
-from shared.protocol.draft_packing import unpack_draft
 from shared.protocol.messages import (
     Cancel,
     Draft,
@@ -36,6 +35,7 @@ from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
 from verifier.engine.service import verdict_of
 from verifier.rounds.planner import RoundPlanner, StreamResult
+from verifier.streams.draft_arrival import take_draft
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
@@ -262,8 +262,7 @@ class TwoEnds:
             case Ready():
                 stream.board_is_ready = True
             case Draft():
-                draft = unpack_draft(message, self.board.stream.vocab_size)
-                stream.receive_draft(draft, message.drafting_milliseconds / 1e3, now)
+                take_draft(stream, message, self.board.stream.vocab_size, now)
             case Cancel():
                 self._cancel(stream)
 

@@ -16,6 +16,7 @@ from tests.support.ends.limits import make_device_limits
 from verifier.engine.service import VerifierService
 from verifier.server.connection import DeviceConnection
 from verifier.server.device_limits import DeviceUsage
+from verifier.server.loop_shares import LoopShares
 
 # So that no limit is met: fuzzed messages come as fast as they can.
 BOUNDLESS = make_device_limits(messages_per_second=10**9, bytes_per_second=10**12)
@@ -74,7 +75,10 @@ class WiredBoard:
     def __init__(self, service: VerifierService, usage: DeviceUsage, device: str = "board") -> None:
         wire: Any = WiredSocket()
         self._wire: WiredSocket = wire
-        self.connection = DeviceConnection(wire, wire, service.device(device), service, usage)
+        shares = LoopShares(part_of_loop=1e9)  # as fast as the loop can
+        self.connection = DeviceConnection(
+            wire, wire, service.device(device), service, usage, shares
+        )
         self.running = asyncio.create_task(self.connection.run(), name=f"wired-{device}")
 
     @property

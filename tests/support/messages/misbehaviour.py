@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ async def beside_a_healthy_agent(
     misbehave: Callable[[Verifier], Coroutine[Any, Any, None]],
     *,
     device_limits: DeviceLimits | None = None,
+    devices: Sequence[str] = ("bad", "good"),
     **service_options: Any,
 ) -> None:
     """Let a device `bad` misbehave while another generates.
@@ -64,7 +65,7 @@ async def beside_a_healthy_agent(
     service = scripted_service(delay_seconds=lambda _: 0.001, **service_options)
     left_out = streams_left_out(service, "good")
     async with (
-        running_verifier(service, ("bad", "good"), device_limits=device_limits) as verifier,
+        running_verifier(service, devices, device_limits=device_limits) as verifier,
         running_agent(verifier, board(0.2), "good") as agent,
     ):
         bad = asyncio.create_task(misbehave(verifier))

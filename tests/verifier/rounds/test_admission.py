@@ -164,7 +164,7 @@ def test_a_sampled_chunk_does_take_the_place_of_the_last() -> None:
     assert coupled.place is Place.PREEMPTED
 
 
-def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
+def test_a_stream_without_a_place_has_no_rounds_but_its_wait_for_the_board_goes_on() -> None:
     planner, (first, second) = crowded({}, {"mode": "rejection"}, num_rounds=0)
     first.board_is_ready = False
     for now in range(12):
@@ -173,7 +173,7 @@ def test_a_stream_without_a_place_has_no_rounds_and_no_deadline() -> None:
     assert (17, 5.1) == (first.num_tokens, planner.next_deadline())
     assert Place.PREEMPTED is not second.place
     assert {1: 1} == served(start(planner, 1.2))
-    assert (Place.PREEMPTED, None) == (second.place, planner.next_deadline())
+    assert (Place.PREEMPTED, 5.1) == (second.place, planner.next_deadline())
 
 
 @pytest.mark.parametrize("is_discarded", [False, True])

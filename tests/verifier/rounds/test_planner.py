@@ -208,7 +208,7 @@ def test_a_derived_budget_covers_what_requests_fixed() -> None:
     planner = make_planner(budget_tokens=None, policy=FixedPolicy(0))
     stream = make_stream(draft_length=5)
     drafting(planner, stream)
-    assert (5, 0) == (stream.draft_length, planner.draft_plan.budget_tokens)
+    assert (5, 5) == (stream.draft_length, planner.draft_plan.budget_tokens)
     draft(stream, 31, 32, 33, 34, 35, 36)
     assert {1: (31, 32, 33, 34, 35)} == drafts(start(planner))
 
@@ -327,12 +327,14 @@ def test_a_draft_that_comes_late_is_dropped_and_shows_that_the_board_is_there() 
     assert 0 < stream.window
 
 
-def test_a_slow_board_gets_ten_times_what_it_needs() -> None:
+def test_no_claim_of_a_board_makes_the_verifier_wait_longer() -> None:
     planner = make_planner(draft_timeout_seconds=5.0)
     stream = rejection_stream(planner)
-    stream.estimates.speed.draft_token_seconds = 0.2
-    stream.estimates.speed.round_trip_seconds = 0.1
-    assert 0.1 + 10 * (4 * 0.2 + 0.1) == pytest.approx(planner.next_deadline())
+    stream.estimates.speed.observe_drafting(1, 12 * 86_400.0)
+    stream.estimates.speed.observe_round_trip(3600.0)
+    assert 5.1 == planner.next_deadline()
+    assert None is planner.start_round(5.0)
+    assert {1: ()} == drafts(start(planner, 5.2))
 
 
 def test_the_next_deadline_is_that_of_the_longest_wait() -> None:

@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.protocol.draft_path import DraftPath, DraftToken
-from tests.support.ends.planning import make_curve, make_stream
+from tests.support.ends.planning import (
+    add,
+    make_curve,
+    make_planner,
+    make_stream,
+    play,
+    served,
+    start,
+)
 from verifier.cost_curve.curve import CostCurve, CostGrid
-from verifier.rounds.prefill import PrefillLimits, prompt_tokens
+from verifier.rounds.prefill import PrefillLimits, prompt_shares, prompt_tokens
 from verifier.streams.stream import Stream
 
 
@@ -132,3 +140,40 @@ def test_it_is_the_largest_number_within_the_limit(
     assert least <= num_read <= chunk_tokens
     assert num_read == least or seconds(num_read) <= longest
     assert num_read == chunk_tokens or seconds(num_read + 1) > longest
+
+
+# --- shares of the devices ------------------------------------------------------------------------
+
+
+def prompts(*lengths: tuple[str, int]) -> list[Stream]:
+    return [
+        make_stream(number, device=device, prompt_ids=(7,) * length)
+        for number, (device, length) in enumerate(lengths, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "num_tokens", "expected"),
+    [
+        ([("a", 100), ("a", 100), ("b", 100)], 60, [30, 0, 30]),
+        ([("a", 20), ("a", 100), ("b", 100)], 60, [20, 10, 30]),
+        ([("a", 100), ("a", 100), ("b", 10)], 60, [50, 0, 10]),
+        ([("a", 10), ("b", 10)], 60, [10, 10]),
+        ([("a", 100), ("b", 90), ("c", 80)], 2, [1, 1, 0]),
+        ([("a", 100)], 60, [60]),
+    ],
+)
+def test_every_device_reads_an_equal_part_of_the_prompts(
+    lengths: list[tuple[str, int]], num_tokens: int, expected: list[int]
+) -> None:
+    assert expected == list(prompt_shares(prompts(*lengths), num_tokens).values())
+
+
+def test_the_prompts_of_one_device_keep_no_other_waiting() -> None:
+    planner = make_planner(num_blocks=2000, prefill_chunk_tokens=16)
+    add(planner, *prompts(*[("flood", 200)] * 8))
+    play(planner)
+    planner.add(make_stream(99, device="modest", prompt_ids=(7,) * 8))
+    assert {99: 8} == {
+        number: count for number, count in served(start(planner)).items() if number == 99
+    }

@@ -14,6 +14,7 @@ from shared.protocol.messages import AgentMessage, Open, Ready, Resume
 from tests.support.ends.limits import make_device_limits
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.incoming import Incoming
+from verifier.server.loop_shares import LoopShares
 
 READY = WSMessage(WSMsgType.BINARY, encode(Ready(3)), None)
 PING = WSMessage(WSMsgType.PING, b"hello", None)
@@ -52,7 +53,7 @@ def read(
     received: list[int] = []
 
     async def run() -> list[AgentMessage | None]:
-        incoming = Incoming(socket, usage, received.append)
+        incoming = Incoming("board", socket, usage, LoopShares(), received.append)
         return [await incoming.next() for _ in range(count)]
 
     return asyncio.run(run()), received
@@ -98,7 +99,7 @@ def test_once_it_is_stopped_nothing_is_read_or_counted() -> None:
 
     async def run() -> AgentMessage | None:
         socket: Any = Socket(WSMessage(WSMsgType.BINARY, b"\xc1", None))
-        incoming = Incoming(socket, usage, lambda _: None)
+        incoming = Incoming("board", socket, usage, LoopShares(), lambda _: None)
         incoming.stop()
         incoming.count_bytes(1 << 60)
         return await incoming.next()

@@ -127,6 +127,12 @@ def test_speed_starts_with_the_first_sample_and_is_smoothed_from_there() -> None
     assert 0.02 == speed.round_trip_seconds
 
 
+def test_a_board_cannot_claim_to_be_slower_than_any_board_of_worth() -> None:
+    speed = SpeedEstimate()
+    speed.observe_drafting(1, 12 * 86_400.0)
+    assert 10.0 == speed.draft_token_seconds
+
+
 def test_a_new_stream_starts_where_its_device_stands_and_goes_its_own_way() -> None:
     device = DeviceEstimates()
     for _ in range(50):

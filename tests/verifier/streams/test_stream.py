@@ -70,20 +70,6 @@ def test_a_window_that_shrank_still_admits_what_was_drafted_before() -> None:
     assert 8 == len(stream.path.live)
 
 
-def test_a_coupled_draft_has_no_rows() -> None:
-    stream = running()
-    with pytest.raises(RemoteProtocolError, match="a coupled draft came with 2 rows"):
-        send(stream, chunk(31, 32))
-
-
-def test_only_the_first_token_of_a_rejection_draft_may_be_without_a_row() -> None:
-    stream = running(mode="rejection")
-    send(stream, (DraftToken(31), *chunk(32, 33)))
-    assert [31, 32, 33] == live_ids(stream)
-    with pytest.raises(RemoteProtocolError, match="2 tokens came with 1 rows"):
-        send(stream, (DraftToken(34, ROW), DraftToken(35)))
-
-
 def test_a_draft_of_a_dead_path_changes_nothing_but_the_boards_speed() -> None:
     stream = running(position=3)
     draft(stream, 31, 32)
