@@ -20,6 +20,9 @@ from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import DraftCheck, ItemOutcome
 
+# Ends that the text itself did not come to.
+_CUTS: frozenset[FinishReason] = frozenset({"length", "context", "cancelled"})
+
 
 class Settled(msgspec.Struct, frozen=True):
     """What one round did for one stream."""
@@ -280,8 +283,10 @@ class Stream:
             self.cached_prefix_tokens = min(num_tokens, len(self.request.prompt_ids))
 
     def end(self, reason: FinishReason) -> None:
-        """End the stream; what it has stays its text."""
-        self.finish = Finish(reason=reason, text_bytes=self.text.num_bytes)
+        """End the stream; what it has stays its text, but for a character that is cut in two."""
+        text = self.text
+        text_bytes = text.num_whole_bytes if reason in _CUTS else text.num_bytes
+        self.finish = Finish(reason=reason, text_bytes=text_bytes)
 
     def grant(
         self, draft_length: int, window: int, now: float, awaited_seconds: float = 0.0
