@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import NoReturn
@@ -13,6 +13,7 @@ from typing import NoReturn
 import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
+from shared.daemon.send_queue import SendQueue, SendQueueFull
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.fingerprint import explain, fingerprint
@@ -78,7 +79,7 @@ class Link:
         self._receive = receive
         self._welcome = welcome
         self._state = ConnectionState.GREETING
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._outgoing = SendQueue(MAX_QUEUED_MESSAGES)
         self._is_overrun = False  # a message found no room: the verifier missed it
         self._retry_after_seconds: float | None = None
         self._greeted_at = 0.0
@@ -100,11 +101,23 @@ class Link:
     def send_packed(self, packed: bytes) -> int:
         """Queue an encoded message, like `send`."""
         try:
-            self._outgoing.put_nowait(packed)
-        except asyncio.QueueFull:
+            self._outgoing.put(packed)
+        except SendQueueFull:
             self._is_overrun = True  # the writer stands still; it ends the link
             return 0
         return len(packed) + BOARD_FRAME_HEADER_BYTES
+
+    def send_parts(
+        self, messages: Sequence[AgentMessage], is_wanted: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Queue the parts of a long message, to be sent between others as long as it is wanted.
+
+        Raises:
+            LocalProtocolError: one cannot be packed.
+        """
+        parts = [encode(message) for message in messages]
+        self._outgoing.put_parts(parts, is_wanted)
+        return sum(len(part) + BOARD_FRAME_HEADER_BYTES for part in parts)
 
     async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> NoReturn:
         """Connect and read until the connection ends; cancelled, it says Goodbye.
@@ -207,8 +220,7 @@ class Link:
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
-            while not self._is_overrun:
-                packed = await self._outgoing.get()
+            while not self._is_overrun and (packed := await self._outgoing.get()) is not None:
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                     await socket.send_bytes(packed)
         await socket.close()  # ends the reader with LinkLost

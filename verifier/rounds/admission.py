@@ -180,7 +180,8 @@ class Admission:
     def _tokens_ahead(self, stream: Stream) -> int:
         """What the stream may grow to before it asks again."""
         num_more = max(self._reserved_output_tokens, len(stream.path.live) + 1)
-        return min(stream.num_tokens + num_more, stream.most_tokens)
+        num_whole = stream.num_tokens + stream.num_missing_tokens
+        return min(num_whole + num_more, stream.most_tokens)
 
     def _is_reserved(self, stream: Stream, num_tokens: int, shared: tuple[int, ...] = ()) -> bool:
         while True:

@@ -36,7 +36,7 @@ def prompt_tokens(
     prompts = []
     num_others = num_live = context_tokens = 0
     for stream in streams:
-        if stream.num_pending_tokens > 1:
+        if stream.reads_prompt:
             prompts.append(stream)
         else:
             num_others += 1

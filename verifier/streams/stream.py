@@ -44,6 +44,8 @@ class Stream:
     device_estimates: DeviceEstimates
     estimates: StreamEstimates
     place: Place = Place.NEW
+    is_arriving: bool = False  # its Open goes on: what is here is read, but no token follows
+    num_missing_tokens: int = 0  # of the prompt, that are on their way
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
@@ -124,18 +126,24 @@ class Stream:
 
     @property
     def num_tokens(self) -> int:
-        """Prompt and committed output tokens."""
+        """Prompt and committed output tokens that are here."""
         return len(self.request.prompt_ids) + len(self.output_ids)
 
     @property
     def most_tokens(self) -> int:
         """What prompt and output may come to."""
-        return len(self.request.prompt_ids) + self.request.max_output_tokens
+        num_prompt = len(self.request.prompt_ids) + self.num_missing_tokens
+        return num_prompt + self.request.max_output_tokens
 
     @property
     def num_pending_tokens(self) -> int:
-        """Tokens that the target has not read yet; at least one, the newest."""
+        """Tokens that the target has not read yet; at least one, the newest, of a whole prompt."""
         return self.num_tokens - self.num_cached_tokens
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether its next round brings no token, or only with the end of a prompt."""
+        return self.is_arriving or self.num_tokens - self.num_cached_tokens > 1
 
     @property
     def waits_for_board(self) -> bool:
@@ -253,6 +261,19 @@ class Stream:
             own_token_ids=tuple(kept[num_accepted:]),
             num_tested=len(check.draft_token_ids),
         )
+
+    def add_prompt(self, token_ids: tuple[int, ...]) -> None:
+        """The next tokens of its prompt are here.
+
+        Raises:
+            RemoteProtocolError: they are more than was said.
+        """
+        if len(token_ids) > self.num_missing_tokens:
+            raise RemoteProtocolError(
+                f"{len(token_ids)} tokens came for a prompt that lacks {self.num_missing_tokens}"
+            )
+        self.num_missing_tokens -= len(token_ids)
+        self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Start from tokens that were committed before (the agent re-opened the stream)."""

@@ -52,8 +52,14 @@ def scripted_service(
     context_tokens: int = 4096,
 ) -> VerifierService:
     """A verifier without a port over a scripted target."""
+    num_blocks = max(4096, context_tokens // 8)  # for two streams at least
     return make_service(
-        ScriptedTarget(target, delay_seconds=delay_seconds, context_tokens=context_tokens),
+        ScriptedTarget(
+            target,
+            num_blocks=num_blocks,
+            delay_seconds=delay_seconds,
+            context_tokens=context_tokens,
+        ),
         ScriptedTokenizer(target.vocab_size),
         settings or round_settings(),
         policy,
