@@ -14,6 +14,7 @@ from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
+from verifier.streams.draft_form import check_draft_form
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
 from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
@@ -68,15 +69,13 @@ class Stream:
         """Something happened to it that changes where it stands."""
         self.place = next_place(self.place, move)
 
-    # --- what the board sends ------------------------------------------------------------------
-
     def receive_draft(self, draft: Extension, drafting_seconds: float, now: float) -> None:
         """Take a draft in; late tokens are struck off at once and still teach the estimate.
 
         Raises:
             RemoteProtocolError: the draft does not fit the path, or its form does not fit the mode.
         """
-        self._check_form(draft)
+        check_draft_form(draft, self.request.mode)
         before = self.path
         self.path = before.extend(draft, self.output_ids, self.granted_end)
         self.board_is_ready = True
@@ -97,15 +96,6 @@ class Stream:
             # It died only now; the board knew from the latest verdict and began anew with that.
             self.granted_base, self.path_granted_at = self.path.base, self.waiting_since
 
-    def _check_form(self, draft: Extension) -> None:
-        num_rows = sum(token.row is not None for token in draft.tokens)
-        if self.request.mode == "coupled" and num_rows:
-            raise RemoteProtocolError(f"a coupled draft came with {num_rows} rows")
-        if self.request.mode == "rejection" and any(t.row is None for t in draft.tokens[1:]):
-            raise RemoteProtocolError(
-                f"a rejection draft of {len(draft.tokens)} tokens came with {num_rows} rows"
-            )
-
     def _learn_from_late_tokens(self, before: DraftPath, draft: Extension) -> None:
         """Tokens that came after their position was committed were tested all the same."""
         if self.request.mode != "coupled":
@@ -116,8 +106,6 @@ class Stream:
         elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
             self._observe_counts(num_struck, 0)
             self.device_estimates.windows.num_late_tokens += num_struck
-
-    # --- what a round needs --------------------------------------------------------------------
 
     @property
     def position(self) -> int:
@@ -229,8 +217,6 @@ class Stream:
             draws_bonus=draws_bonus,
         )
 
-    # --- what a round did ----------------------------------------------------------------------
-
     def settle(self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome) -> Settled:
         """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
         position = self.position
@@ -263,15 +249,10 @@ class Stream:
         )
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:
-        """The next tokens of its prompt are here.
-
-        Raises:
-            RemoteProtocolError: they are more than was said.
-        """
-        if len(token_ids) > self.num_missing_tokens:
-            raise RemoteProtocolError(
-                f"{len(token_ids)} tokens came for a prompt that lacks {self.num_missing_tokens}"
-            )
+        """The next tokens of its prompt are here; RemoteProtocolError: more than was said."""
+        num_missing = self.num_missing_tokens
+        if len(token_ids) > num_missing:
+            raise RemoteProtocolError(f"{len(token_ids)} tokens came for {num_missing} of a prompt")
         self.num_missing_tokens -= len(token_ids)
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
 
