@@ -27,9 +27,10 @@ _SHAPE = {
 }
 
 
-def tiny_llama() -> PreTrainedModel:
+def tiny_llama(context_tokens: int = 256) -> PreTrainedModel:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**_SHAPE)).eval()
+    shape = {**_SHAPE, "max_position_embeddings": context_tokens}
+    return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 
 def tiny_qwen3() -> PreTrainedModel:
