@@ -31,6 +31,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Open,
+    OpenPart,
     Verdict,
     VerifierMessage,
     Welcome,
@@ -311,6 +312,24 @@ def test_cancelled_it_says_goodbye() -> None:
 
     assert asyncio.run(while_open(serve, send)) is None
     assert [Cancel(1), Goodbye()] == received
+
+
+def test_parts_of_a_long_prompt_let_other_messages_pass() -> None:
+    received: list[object] = []
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.until_gone()
+        received.extend(verifier.received[1:])
+
+    parts = [OpenPart(1, number, text="x" * 20_000, goes_on=number < 3) for number in (1, 2, 3)]
+
+    def send(link: Link) -> None:
+        assert link.send_parts(parts) > 60_000
+        link.send(Cancel(2))
+
+    assert asyncio.run(while_open(serve, send)) is None
+    assert [Cancel(2), *parts, Goodbye()] == received
 
 
 def test_more_messages_than_can_wait_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
