@@ -74,7 +74,7 @@ def blocks_of(num_tokens: int) -> int:
     return -(-num_tokens // BLOCK_TOKENS)
 
 
-def llama_8b_shape() -> LlamaForCausalLM:
+def llama_8b_shape(context_tokens: int = 8192) -> LlamaForCausalLM:
     """Llama-3.1-8B's shape with random weights in bfloat16 on the GPU."""
     config = LlamaConfig(
         hidden_size=4096,
@@ -83,7 +83,7 @@ def llama_8b_shape() -> LlamaForCausalLM:
         num_attention_heads=32,
         num_key_value_heads=8,
         vocab_size=128_256,
-        max_position_embeddings=8192,
+        max_position_embeddings=context_tokens,
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
