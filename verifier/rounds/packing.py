@@ -69,7 +69,8 @@ def _parts(streams: Iterable[Stream], room: RoundRoom) -> list[_Part]:
     drafts_left = room.num_drafts
     parts = []
     for stream in streams:
-        num_pending = stream.num_pending_tokens
+        # The last token is read when the prompt is whole: its logits are needed then.
+        num_pending = stream.num_pending_tokens - int(stream.is_arriving)
         is_prompt = stream.reads_prompt
         num_read = min(num_pending, tokens_left, prompt_left if is_prompt else 1)
         reads_all = num_read == num_pending and not stream.is_arriving

@@ -128,7 +128,7 @@ def test_ids_are_read_before_the_last_part_is_there() -> None:
         first, *rest = cut_open(ASKED)
         await one.say(first)
         num_first = len(unpack_token_ids(first.prompt, VOCAB_SIZE))
-        await eventually(lambda: one.num_read == num_first, 30)
+        await eventually(lambda: one.num_read == num_first - 1, 30)
         assert num_first < len(IDS)
         assert [] == [m for m in one.heard if isinstance(m, Opened | Verdict)]
         await one.say(*rest)
@@ -166,12 +166,26 @@ def test_a_whole_prompt_whose_committed_tokens_still_come_says_nothing_yet() -> 
 
     async def scenario(one: Talk) -> None:
         await one.say(first)
-        await eventually(lambda: one.num_read == 3)
+        await eventually(lambda: one.num_read == 2)
         assert not one.token_ids
         await one.say(OpenPart(0, 1, committed=pack_token_ids(whole_text[:2])))
         await until_finished(one)
 
     assert whole_text[2:] == talk(scenario).token_ids
+
+
+def test_the_last_part_may_come_while_all_before_it_was_read() -> None:
+    """And bring nothing more: the prompt's last token is still to be read."""
+    asked = Open(0, 7, prompt=pack_token_ids([1, 2, 3]), sampling=GREEDY, max_tokens=5)
+    first = Open(*(0, 7), prompt=asked.prompt, sampling=GREEDY, max_tokens=5, goes_on=True)
+
+    async def scenario(one: Talk) -> None:
+        await one.say(first)
+        await eventually(lambda: one.num_read == 2)
+        await one.say(OpenPart(0, 1))
+        await until_finished(one)
+
+    assert whole(asked) == talk(scenario).token_ids
 
 
 @pytest.mark.parametrize(
