@@ -213,8 +213,9 @@ class LimitsSection(Section, frozen=True):
         Meta(ge=1024, le=1 << 40, description="from one device, with all frames and headers"),
     ] = 16 << 20
     max_prompt_tokens: Annotated[
-        int, Meta(ge=1, le=_MAX_TOKENS, description="longest prompt, within target.context_tokens")
-    ] = 4096
+        Annotated[int, Meta(ge=1, le=_MAX_TOKENS)] | Literal["auto"],
+        Meta(description="longest prompt; auto: what leaves room for a token of output"),
+    ] = "auto"
     max_tokens: Annotated[
         int, Meta(ge=1, le=_MAX_TOKENS, description="longest output, within target.context_tokens")
     ] = 4096

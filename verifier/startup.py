@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
+from shared.protocol.prompt_parts import longest_prompt_bytes
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
@@ -118,9 +119,11 @@ def make_service(
         BlockPool(target.num_blocks, target.block_tokens),
     )
     metrics = Metrics()
+    context_tokens = min(config.target.context_tokens, target.context_tokens)
+    max_prompt_tokens = config.limits.max_prompt_tokens
     limits = ServiceLimits(
-        context_tokens=min(config.target.context_tokens, target.context_tokens),
-        max_prompt_tokens=config.limits.max_prompt_tokens,
+        context_tokens=context_tokens,
+        max_prompt_tokens=context_tokens if max_prompt_tokens == "auto" else max_prompt_tokens,
         max_tokens=config.limits.max_tokens,
         max_streams_per_device=config.limits.max_streams_per_device,
         grace_seconds=config.limits.grace_seconds,
@@ -139,18 +142,19 @@ def make_server(
         tokens,
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
-        device_limits=device_limits(config.limits),
+        device_limits=device_limits(config.limits, service.limits.context_tokens),
     )
 
 
-def device_limits(limits: LimitsSection) -> DeviceLimits:
-    """What the server allows each device."""
+def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
+    """What the server allows each device, whose streams may have so many tokens each."""
     context_tokens = limits.max_context_tokens_per_device
     return DeviceLimits(
         messages_per_second=limits.max_messages_per_second,
         bytes_per_second=limits.max_bytes_per_second,
         context_tokens=None if context_tokens == "auto" else context_tokens,
         max_streams=limits.max_streams_per_device,
+        prompt_bytes=longest_prompt_bytes(stream_tokens),
     )
 
 

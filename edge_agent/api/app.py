@@ -43,12 +43,17 @@ from edge_agent.generation.generation import (
 )
 from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
 from shared.errors import GoodspeedError, LocalProtocolError
+from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1 << 20
-# Requests and chat sockets; each takes up to 1 MiB while its body comes.
+# The longest prompt, and a quarter as much for what JSON adds. Whether its tokens fit the context
+# is the verifier's to say.
+MAX_BODY_BYTES = MAX_PROMPT_BYTES * 5 // 4
+# Requests and chat sockets; each takes up to 1 MiB while its body comes, but for a few.
 MAX_REQUESTS_IN_HAND = 128
+SMALL_BODY_BYTES = 1 << 20
+MAX_LARGE_BODIES = 4  # that come at once: the others wait for their turn
 # A browser opens six to a host.
 MAX_IDLE_CONNECTIONS = 128
 SHUTDOWN_SECONDS = 2.0  # for answers that are on their way
@@ -112,6 +117,7 @@ class _Endpoints:
         self._generator = generator
         self._model_id = model_id
         self._patience = patience
+        self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     async def health(self, _request: web.Request) -> web.Response:
         """A board without its verifier is healthy: it answers, if with a 503."""
@@ -135,7 +141,11 @@ class _Endpoints:
             raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
         try:
             async with asyncio.timeout(self._patience.body_seconds):
-                body = await request.read()
+                if size is not None and size <= SMALL_BODY_BYTES and not _is_compressed(request):
+                    body = await request.read()
+                else:
+                    async with self._large_bodies:
+                        body = await request.read()
         except TimeoutError:
             raise web.HTTPRequestTimeout(
                 text=f"the body did not arrive within {self._patience.body_seconds:g} s",
@@ -162,6 +172,11 @@ class _Endpoints:
 
     def _model(self) -> str | None:
         return self._model_id or self._generator.target_model
+
+
+def _is_compressed(request: web.Request) -> bool:
+    """Whether a body is longer than its headers say."""
+    return hdrs.CONTENT_ENCODING in request.headers
 
 
 async def _answer_whole(events: Events, envelope: Envelope) -> web.Response:

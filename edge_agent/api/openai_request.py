@@ -18,7 +18,6 @@ from edge_agent.generation.generation import GenerationRequest
 from shared.errors import RequestRefused
 from shared.protocol.messages import (
     MAX_CHAT_MESSAGES,
-    MAX_MESSAGE_BYTES,
     MAX_POSITION,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
@@ -27,11 +26,8 @@ from shared.protocol.messages import (
     DraftLength,
     Seed,
 )
+from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
 from shared.speculation.sampling import SamplingParameters
-
-# A prompt travels in one `Open`, together with roles, stop strings and, when a stream is re-opened,
-# the ids that it has put out so far: 64 KiB are left for those.
-MAX_PROMPT_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's documented default of /v1/completions
 

@@ -19,11 +19,11 @@ from edge_agent.drafting.round_pace import RoundPace
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import SlotFeed
 from edge_agent.drafting.step import DraftStep
+from edge_agent.drafting.told_prompt import ToldPrompt
 from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict
 from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftPath, DraftToken
-from shared.protocol.messages import AcceptanceMode, Draft, Opened, Verdict
-from shared.protocol.token_ids import unpack_token_ids
+from shared.protocol.messages import AcceptanceMode, Draft, Opened, PromptPart, Verdict
 from shared.speculation.sampling import SamplingParameters
 
 # In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
@@ -39,7 +39,9 @@ class AgentStream:
     settings: DraftSettings
     sampling: SamplingParameters
     drafts: bool  # False: speculation is off for this stream
-    prompt_ids: tuple[int, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None  # None until the verifier has told all of it
+    told_prompt: ToldPrompt = field(default_factory=ToldPrompt)
+    is_started: bool = False  # the verifier runs it, or did
     output_ids: list[int] = field(default_factory=list)
     mode: AcceptanceMode = "coupled"
     seed: int = 0
@@ -53,15 +55,19 @@ class AgentStream:
     pace: RoundPace = field(default_factory=RoundPace)
     drafter_choice: DrafterChoice = field(default_factory=lambda: DrafterChoice(0))
 
-    def start(self, message: Opened) -> None:
-        """The verifier runs the stream, from the committed tokens that were sent with Open."""
-        prompt_ids = tuple(unpack_token_ids(message.prompt, self.vocab_size).tolist())
-        if self.prompt_ids is None:
-            self.drafter_choice.read(prompt_ids)
-        self.prompt_ids = prompt_ids
+    def start(self, message: Opened, given_ids: tuple[int, ...] = ()) -> None:
+        """The verifier runs the stream from what was sent with Open; raises as ToldPrompt."""
+        self.told_prompt = ToldPrompt(message, self.prompt_ids or given_ids, self.vocab_size)
         self.mode = message.acceptance_mode
         self.seed = message.seed
+        self.is_started = True
+        self._learn_prompt()
         self._move(BoardEvent.OPENED)
+
+    def read_prompt_part(self, message: PromptPart) -> None:
+        """More of the prompt; with the last part drafting may begin. Raises as ToldPrompt."""
+        self.told_prompt.read(message)
+        self._learn_prompt()
 
     def reopen(self, channel: int) -> None:
         """Another connection: nothing that was drafted counts there."""
@@ -166,7 +172,8 @@ class AgentStream:
 
     def take_ready(self) -> bool:
         """Whether the board has just caught up with the target, so that Ready is due."""
-        if not self.drafts or self.state.readiness is not Readiness.READING:
+        is_reading = self.state.readiness is Readiness.READING and self.prompt_ids is not None
+        if not self.drafts or not is_reading:
             return False
         if not self.has_model or self._is_behind:
             return self.take_ready_without_model()
@@ -196,6 +203,13 @@ class AgentStream:
     def num_tokens(self) -> int:
         """Prompt, committed, sent and unsent tokens."""
         return len(self.prompt_ids or ()) + self._next_position
+
+    def _learn_prompt(self) -> None:
+        told_ids = self.told_prompt.token_ids
+        if told_ids is not None and self.prompt_ids is None:
+            # Verdicts may have come meanwhile; what stands last was read last.
+            self.drafter_choice.read((*told_ids, *self.output_ids))
+        self.prompt_ids = told_ids
 
     def _move(self, event: BoardEvent) -> None:
         self.state = self.state.after(event)
@@ -283,10 +297,13 @@ class AgentStream:
         return DraftStep(start, token_ids, spec, self.feed.version)
 
     def _tokens(self, start: int, end: int) -> tuple[int, ...]:
-        num_settled = len(self.prompt_ids or ()) + len(self.output_ids)
+        prompt_ids = self.prompt_ids or ()
+        if end <= len(prompt_ids):
+            return prompt_ids[start:end]
+        num_settled = len(prompt_ids) + len(self.output_ids)
         if start >= num_settled:  # mostly; a long prompt need not be copied for it
             return tuple(self._drafted_ids[start - num_settled : end - num_settled])
-        return (*(self.prompt_ids or ()), *self.output_ids, *self._drafted_ids)[start:end]
+        return (*prompt_ids, *self.output_ids, *self._drafted_ids)[start:end]
 
     def _draw_spec(self) -> DrawSpec | None:
         """How the next token is to be drawn, or None where none is wanted now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_agent.fleet.delay_lane import DelayLane
 from edge_agent.link.link import Link
@@ -38,6 +38,12 @@ class DelayedLink:
         packed = encode(message)
         self._leaving.put(packed)
         return len(packed) + BOARD_FRAME_HEADER_BYTES
+
+    def send_parts(
+        self, messages: Sequence[AgentMessage], is_wanted: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Send the parts of a long message on their way, as `send` does."""
+        return sum(self.send(message) for message in messages if is_wanted())
 
     def receive(self, message: VerifierMessage, num_bytes: int) -> None:
         """A message came over the real link."""

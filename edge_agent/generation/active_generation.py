@@ -24,7 +24,17 @@ from shared.errors import (
     RequestRefused,
     TooManyStreams,
 )
-from shared.protocol.messages import Draft, Error, ErrorCode, Open, Opened, Ready, Resume, Verdict
+from shared.protocol.messages import (
+    Draft,
+    Error,
+    ErrorCode,
+    Open,
+    Opened,
+    PromptPart,
+    Ready,
+    Resume,
+    Verdict,
+)
 from shared.protocol.text import TextAssembler
 from shared.protocol.token_ids import count_token_ids
 
@@ -70,7 +80,7 @@ class ActiveGeneration(StreamSession):
             self._counts.record_draft(count_token_ids(message.tokens), num_bytes)
 
     def receive(
-        self, message: Opened | Verdict | Error, num_bytes: int, now: float
+        self, message: Opened | PromptPart | Verdict | Error, num_bytes: int, now: float
     ) -> Committed | None:
         """Take a message in and queue what the client gets from it.
 
@@ -110,7 +120,7 @@ class ActiveGeneration(StreamSession):
         """What was found counts until the first token, like the time; other messages say 0."""
         if self._first_token_at is None:
             cached = max(self._cached_prefix_tokens, message.cached_prefix_tokens)
-            self._cached_prefix_tokens = min(cached, len(self.stream.prompt_ids or ()))
+            self._cached_prefix_tokens = min(cached, self.stream.told_prompt.num_tokens)
 
     def _tell(self, message: Verdict, committed: Committed, now: float) -> None:
         if committed.output_ids and self._first_token_at is None:
@@ -138,7 +148,7 @@ class ActiveGeneration(StreamSession):
         first_token_at = self._first_token_at if self._first_token_at is not None else now
         counts = self._counts
         return Timings(
-            prompt_tokens=len(self.stream.prompt_ids or ()),
+            prompt_tokens=self.stream.told_prompt.num_tokens,
             cached_prefix_tokens=self._cached_prefix_tokens,
             output_tokens=len(self.stream.output_ids),
             drafted_tokens=counts.drafted_tokens,

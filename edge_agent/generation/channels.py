@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from edge_agent.drafting.stream import AgentStream
@@ -26,11 +26,14 @@ from shared.protocol.messages import (
     Draft,
     Error,
     Opened,
+    PromptPart,
     Ready,
+    Resume,
     Verdict,
     VerifierMessage,
     Welcome,
 )
+from shared.protocol.prompt_parts import cut_open
 from shared.protocol.token_ids import unpack_id_set
 
 # A client that is in the middle of an answer waits this long for a lost verifier to come back.
@@ -56,6 +59,12 @@ class StreamLink(Protocol):
         Raises:
             LocalProtocolError: the message is too long.
         """
+        ...
+
+    def send_parts(
+        self, messages: Sequence[AgentMessage], is_wanted: Callable[[], bool] = ...
+    ) -> int:
+        """Queue the parts of a long message, as long as it is wanted; raises as `send`."""
         ...
 
 
@@ -162,7 +171,7 @@ class Channels(Generic[StreamT]):
         Returns:
             The stream, which may be over now; None for one that was removed before.
         """
-        assert isinstance(message, Opened | Verdict | Error)
+        assert isinstance(message, Opened | PromptPart | Verdict | Error)
         stream = self._streams.get(message.channel) if message.channel is not None else None
         if stream is None:
             return None  # cancelled here; this crossed the Cancel
@@ -200,8 +209,12 @@ class Channels(Generic[StreamT]):
         stream.stream.pace.round_trip_seconds = link.round_trip_seconds
         stream.learn_vocabulary(self._terms.vocab_size, self._terms.special_ids)
         message = stream.open_message(channel)
+        messages = [message] if isinstance(message, Resume) else cut_open(message)
         try:
-            num_bytes = link.send(message)
+            if len(messages) == 1:
+                num_bytes = link.send(message)
+            else:
+                num_bytes = link.send_parts(messages, lambda: self._goes_on(channel, stream))
         except LocalProtocolError as error:
             raise RequestRefused(f"the request cannot be sent: {error}") from error
         self._streams[channel] = stream
@@ -214,6 +227,9 @@ class Channels(Generic[StreamT]):
     def _give_up(self, stream: StreamT) -> None:
         del self._parted[stream]
         stream.fail(VerifierAway(self.lost_because))
+
+    def _goes_on(self, channel: int, stream: StreamT) -> bool:
+        return self._streams.get(channel) is stream and not stream.is_over
 
     def _runs(self, stream: StreamT) -> bool:
         return self._streams.get(stream.stream.channel) is stream

@@ -17,7 +17,8 @@ import msgspec
 from edge_agent.generation.generation import TextOrigin, Timings
 from shared.protocol.messages import AcceptanceMode, FinishReason
 
-MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
+# 128,000 tokens of English take a third of it.
+MAX_CLIENT_MESSAGE_BYTES = 2 << 20
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="type", tag="started"):

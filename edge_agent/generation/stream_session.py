@@ -18,6 +18,7 @@ from shared.protocol.messages import (
     Error,
     Open,
     Opened,
+    PromptPart,
     Ready,
     Resume,
     Verdict,
@@ -68,12 +69,13 @@ class StreamSession:
         self.state = StreamState.OPENING
         stream.reopen(channel)
         is_known = stream.prompt_ids is not None
-        if is_known:
+        if stream.is_started:
             # What earlier drafts came to has taught the verifier: none may be drawn again.
             stream.salt += 2 * MAX_POSITION
-        elif self._is_resumed:
+        if self._is_resumed and not is_known:
             stream.salt = new_stream_id()  # nor those of the agent before
-            return Resume(channel=channel, stream_id=self._stream_id)
+            position = len(stream.output_ids)
+            return Resume(channel=channel, stream_id=self._stream_id, position=position)
         return Open(
             channel=channel,
             stream_id=self._stream_id,
@@ -82,10 +84,10 @@ class StreamSession:
             prompt=pack_token_ids(stream.prompt_ids or request.prompt_ids),
             committed=pack_token_ids(stream.output_ids),
             sampling=request.sampling,
-            seed=stream.seed if is_known else request.seed,
+            seed=stream.seed if stream.is_started else request.seed,
             stop=request.stop,
             max_tokens=request.max_tokens,
-            acceptance_mode=stream.mode if is_known else request.acceptance_mode,
+            acceptance_mode=stream.mode if stream.is_started else request.acceptance_mode,
             draft_length=request.draft_length,
         )
 
@@ -95,7 +97,7 @@ class StreamSession:
         """A message of this stream is on its way; its bytes on the wire."""
 
     def receive(
-        self, message: Opened | Verdict | Error, num_bytes: int, now: float
+        self, message: Opened | PromptPart | Verdict | Error, num_bytes: int, now: float
     ) -> Committed | None:
         """Take a message in; what it committed if it is a verdict.
 
@@ -104,9 +106,11 @@ class StreamSession:
         """
         self.state = next_state(AGENT_STREAM, self.state, message)
         if isinstance(message, Opened):
-            if self._is_resumed and self.stream.prompt_ids is None:
+            if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
-            self.stream.start(message)
+            self.stream.start(message, self.request.prompt_ids)
+        elif isinstance(message, PromptPart):
+            self.stream.read_prompt_part(message)
         if not isinstance(message, Verdict):
             return None
         committed = self.stream.commit_verdict(message, now)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import NoReturn
@@ -14,12 +15,14 @@ from typing import NoReturn
 import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
+from shared.daemon.send_queue import SendQueue, SendQueueFull
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.fingerprint import explain, fingerprint
 from shared.protocol.messages import (
     MAX_63_BITS,
     MAX_MESSAGE_BYTES,
+    PART_BYTES,
     PROTOCOL_VERSION,
     AgentMessage,
     Error,
@@ -81,7 +84,7 @@ class Link:
         self._receive = receive
         self._welcome = welcome
         self._state = ConnectionState.GREETING
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._outgoing = SendQueue(MAX_QUEUED_MESSAGES)
         self._is_overrun = False  # a message found no room: the verifier missed it
         self._retry_after_seconds: float | None = None
         self._greeted_at = 0.0
@@ -103,11 +106,23 @@ class Link:
     def send_packed(self, packed: bytes) -> int:
         """Queue an encoded message, like `send`."""
         try:
-            self._outgoing.put_nowait(packed)
-        except asyncio.QueueFull:
+            self._outgoing.put(packed)
+        except SendQueueFull:
             self._is_overrun = True  # the writer stands still; it ends the link
             return 0
         return len(packed) + BOARD_FRAME_HEADER_BYTES
+
+    def send_parts(
+        self, messages: Sequence[AgentMessage], is_wanted: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Queue the parts of a long message, to be sent between others as long as it is wanted.
+
+        Raises:
+            LocalProtocolError: one cannot be packed.
+        """
+        parts = [encode(message) for message in messages]
+        self._outgoing.put_parts(parts, is_wanted)
+        return sum(len(part) + BOARD_FRAME_HEADER_BYTES for part in parts)
 
     async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> NoReturn:
         """Connect and read until the connection ends; cancelled, it says Goodbye.
@@ -120,7 +135,7 @@ class Link:
         """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                socket = await session.ws_connect(
+                websocket = await session.ws_connect(
                     url.rstrip("/") + DEVICE_PATH,
                     headers={"Authorization": f"Bearer {token}"},
                     timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
@@ -132,32 +147,33 @@ class Link:
             raise _handshake_error(error) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise LinkLost(f"cannot reach the verifier at {url}: {_reason(error)}") from error
-        writer = asyncio.create_task(self._write(socket), name="link-writer")
+        _keep_unsent_short(websocket)
+        writer = asyncio.create_task(self._write(websocket), name="link-writer")
         try:
-            await self._read(socket)
+            await self._read(websocket)
         except asyncio.CancelledError:
-            await self._say_goodbye(socket)
+            await self._say_goodbye(websocket)
             raise
         finally:
             writer.cancel()
             await asyncio.wait([writer])
             with suppress(TimeoutError):
                 async with asyncio.timeout(2 * FAREWELL_SECONDS):
-                    await socket.close()
+                    await websocket.close()
 
-    async def _say_goodbye(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _say_goodbye(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         if self._state not in (ConnectionState.OPEN, ConnectionState.LEAVING):
             return
         with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
             async with asyncio.timeout(FAREWELL_SECONDS):
-                await socket.send_bytes(encode(Goodbye()))
+                await websocket.send_bytes(encode(Goodbye()))
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> NoReturn:
+    async def _read(self, websocket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         self._greeted_at = time.monotonic()
         self.send(self._hello)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                frame = await socket.receive()
+                frame = await websocket.receive()
         except TimeoutError:
             raise LinkLost(
                 f"the verifier did not answer the greeting within {CONNECT_TIMEOUT_SECONDS:g} s"
@@ -166,7 +182,7 @@ class Link:
             message = decode_from_verifier(frame.data)
             self._state = next_state(AGENT_CONNECTION, self._state, message)
             self._dispatch(message, len(frame.data) + VERIFIER_FRAME_HEADER_BYTES)
-            frame = await socket.receive()
+            frame = await websocket.receive()
         raise self._ending(frame)
 
     def _ending(self, frame: aiohttp.WSMessage) -> Exception:
@@ -209,13 +225,23 @@ class Link:
             return HandshakeRejected(error.sentence)
         return LinkLost(f"the verifier ended the connection: {error.sentence}")
 
-    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _write(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         with suppress(TimeoutError, ConnectionError, aiohttp.ClientError):
-            while not self._is_overrun:
-                packed = await self._outgoing.get()
+            while not self._is_overrun and (packed := await self._outgoing.get()) is not None:
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                    await socket.send_bytes(packed)
-        await socket.close()  # ends the reader with LinkLost
+                    await websocket.send_bytes(packed)
+        await websocket.close()  # ends the reader with LinkLost
+
+
+def _keep_unsent_short(websocket: aiohttp.ClientWebSocketResponse) -> None:
+    """Let the kernel hold little that is not on its way yet.
+
+    It would take megabytes of a long prompt, and pings and drafts would wait behind them: over a
+    slow link, for longer than a link without an answer is taken for alive.
+    """
+    tcp = websocket.get_extra_info("socket")
+    if tcp is not None and tcp.family in (socket.AF_INET, socket.AF_INET6):
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PART_BYTES)
 
 
 def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:

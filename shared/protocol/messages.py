@@ -22,6 +22,9 @@ from shared.speculation.sampling import SamplingParameters
 PROTOCOL_VERSION = 2
 
 MAX_MESSAGE_BYTES = 256 * 1024
+# A prompt that is longer than this travels in parts of about so many bytes (prompt_parts): what
+# other streams say meanwhile waits for one of them, a quarter of a second at 1 Mbit/s.
+PART_BYTES = 32 * 1024
 MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
@@ -95,6 +98,23 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     acceptance_mode: AcceptanceMode | None = None  # None: the verifier chooses
     draft_length: DraftLength | None = None  # None: the policy chooses; 0: no speculation
+    num_prompt_tokens: Count = 0  # of the whole prompt, where it is given by ids and in parts
+    goes_on: bool = False  # the rest comes in OpenParts
+
+
+class OpenPart(Message, frozen=True, array_like=True, tag=9):
+    """What an Open goes on with, in order; on a connection one Open at a time goes on.
+
+    A chat message of the role "" continues the one before it.
+    """
+
+    channel: Channel
+    number: Annotated[int, Meta(ge=1, lt=1 << 32)]  # of this part, from 1 on
+    messages: Annotated[tuple[ChatMessage, ...], Meta(max_length=MAX_CHAT_MESSAGES)] = ()
+    text: str = ""
+    prompt: Packed = b""
+    committed: Packed = b""
+    goes_on: bool = False
 
 
 class Resume(Message, frozen=True, array_like=True, tag=8):
@@ -167,7 +187,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     """A stream runs; what the verifier decided about it, and after Resume what Open asked for."""
 
     channel: Channel
-    prompt: Packed
+    prompt: Packed  # or its beginning; empty where Open gave the ids
     seed: Seed
     acceptance_mode: AcceptanceMode
     cached_prefix_tokens: Count = 0  # of a stream taken up; for a new one see Verdict
@@ -175,6 +195,15 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     stop: StopStrings = ()
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     draft_length: DraftLength | None = None
+    num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
+
+
+class PromptPart(Message, frozen=True, array_like=True, tag=70):
+    """More of the prompt that Opened began to tell, in order; verdicts may come before it."""
+
+    channel: Channel
+    offset: Count  # of the first of these tokens in the prompt
+    tokens: Packed
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True):
@@ -213,5 +242,5 @@ class GoingAway(Message, frozen=True, array_like=True, tag=69):
     retry_after_seconds: Annotated[float, Meta(ge=0, le=3600)]
 
 
-AgentMessage = Hello | Open | Resume | Ready | Draft | Cancel | Status | Goodbye
-VerifierMessage = Welcome | Opened | Verdict | Error | GoingAway
+AgentMessage = Hello | Open | OpenPart | Resume | Ready | Draft | Cancel | Status | Goodbye
+VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway

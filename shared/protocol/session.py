@@ -22,6 +22,8 @@ from shared.protocol.messages import (
     Message,
     Open,
     Opened,
+    OpenPart,
+    PromptPart,
     Ready,
     Resume,
     Status,
@@ -42,6 +44,7 @@ class ConnectionState(Enum):
 class StreamState(Enum):
     """A stream, as either end sees it."""
 
+    ARRIVING = "arriving"  # for the verifier: an Open goes on, its last OpenPart is still to come
     OPENING = "opening"  # Open or Resume was sent, Opened was not
     RUNNING = "running"
     CANCELLING = "cancelling"  # Cancel was sent, the last Verdict was not
@@ -54,6 +57,7 @@ _C, _S = ConnectionState, StreamState
 VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionState] = {
     (_C.GREETING, Hello): _C.OPEN,
     (_C.OPEN, Open): _C.OPEN,
+    (_C.OPEN, OpenPart): _C.OPEN,
     (_C.OPEN, Resume): _C.OPEN,
     (_C.OPEN, Ready): _C.OPEN,
     (_C.OPEN, Draft): _C.OPEN,
@@ -65,10 +69,13 @@ VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionSt
     (_C.LEAVING, Cancel): _C.LEAVING,
     (_C.LEAVING, Status): _C.LEAVING,
     (_C.LEAVING, Open): _C.LEAVING,  # crossed our GoingAway; ignored, the agent opens it elsewhere
+    (_C.LEAVING, OpenPart): _C.LEAVING,
     (_C.LEAVING, Resume): _C.LEAVING,
     (_C.LEAVING, Goodbye): _C.CLOSED,
 }
 VERIFIER_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {
+    (_S.ARRIVING, OpenPart): _S.ARRIVING,  # OPENING when it is the last
+    (_S.ARRIVING, Cancel): _S.CANCELLING,
     (_S.OPENING, Cancel): _S.CANCELLING,
     (_S.RUNNING, Ready): _S.RUNNING,
     (_S.RUNNING, Draft): _S.RUNNING,
@@ -83,19 +90,23 @@ AGENT_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionState
     (_C.GREETING, Welcome): _C.OPEN,
     (_C.GREETING, Error): _C.CLOSED,
     (_C.OPEN, Opened): _C.OPEN,
+    (_C.OPEN, PromptPart): _C.OPEN,
     (_C.OPEN, Verdict): _C.OPEN,
     (_C.OPEN, Error): _C.OPEN,
     (_C.OPEN, GoingAway): _C.LEAVING,
     (_C.LEAVING, Opened): _C.LEAVING,
+    (_C.LEAVING, PromptPart): _C.LEAVING,
     (_C.LEAVING, Verdict): _C.LEAVING,
     (_C.LEAVING, Error): _C.LEAVING,
 }
 AGENT_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {
     (_S.OPENING, Opened): _S.RUNNING,
     (_S.OPENING, Error): _S.ENDED,
+    (_S.RUNNING, PromptPart): _S.RUNNING,
     (_S.RUNNING, Verdict): _S.RUNNING,  # ENDED when it holds a finish
     (_S.RUNNING, Error): _S.ENDED,
     (_S.CANCELLING, Opened): _S.CANCELLING,
+    (_S.CANCELLING, PromptPart): _S.CANCELLING,
     (_S.CANCELLING, Verdict): _S.CANCELLING,
     (_S.CANCELLING, Error): _S.ENDED,
 }

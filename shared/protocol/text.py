@@ -3,7 +3,8 @@
 The text of a stream is the bytes of its ids (special ids and padding print nothing), cut before the
 stop string that is complete first (of several at once the longest), decoded as UTF-8 with U+FFFD
 for what is not. Nothing is given out before it is certain: bytes that may begin a stop string or
-that are an unfinished character are held back.
+that are an unfinished character are held back. Where a limit or a client cuts a text off, a
+character that is unfinished there is no part of it: `num_whole_bytes` leaves it out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import codecs
 from collections.abc import Sequence
 
 from shared.protocol.stop_strings import StopMatcher
+
+_MOST_UNFINISHED_BYTES = 3  # of a character of four
 
 
 class ByteAssembler:
@@ -22,11 +25,12 @@ class ByteAssembler:
 
     __slots__ = (
         "_held",
-        "_num_bytes_out",
+        "_last_bytes",
         "_special_ids",
         "_stops",
         "_token_bytes",
         "is_stopped",
+        "num_bytes_out",
     )
 
     def __init__(
@@ -36,13 +40,19 @@ class ByteAssembler:
         self._special_ids = special_ids
         self._stops = StopMatcher([stop_string.encode() for stop_string in stop]) if stop else None
         self._held = b""  # bytes that may be the beginning of a stop string
-        self._num_bytes_out = 0
+        self._last_bytes = b""  # of the text, those held back included
+        self.num_bytes_out = 0  # that were given out
         self.is_stopped = False
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the text so far: those before the stop string, or all of them."""
-        return self._num_bytes_out + (0 if self.is_stopped else len(self._held))
+        return self.num_bytes_out + (0 if self.is_stopped else len(self._held))
+
+    @property
+    def num_whole_bytes(self) -> int:
+        """Bytes of the text so far without those of a last character that is not complete."""
+        return self.num_bytes - (0 if self.is_stopped else _num_unfinished(self._last_bytes))
 
     def push(self, token_id: int) -> bytes:
         """Bytes that became certain with this token; sets `is_stopped` at a stop string."""
@@ -51,8 +61,9 @@ class ByteAssembler:
         if self.is_stopped or token_id in self._special_ids or not is_known:
             return b""
         new = self._token_bytes[token_id]
+        self._last_bytes = (self._last_bytes + new)[-_MOST_UNFINISHED_BYTES:]
         if self._stops is None:
-            self._num_bytes_out += len(new)
+            self.num_bytes_out += len(new)
             return new
         found = self._stops.find(new)
         num_held = len(self._held)
@@ -71,14 +82,21 @@ class ByteAssembler:
         """The rest of the text when the other end says how many bytes count."""
         if self.is_stopped:
             return b""
-        rest = self._release(min(max(num_bytes - self._num_bytes_out, 0), len(self._held)))
+        rest = self._release(min(max(num_bytes - self.num_bytes_out, 0), len(self._held)))
         self.is_stopped = True
         return rest
 
     def _release(self, num_bytes: int) -> bytes:
         certain, self._held = self._held[:num_bytes], self._held[num_bytes:]
-        self._num_bytes_out += len(certain)
+        self.num_bytes_out += len(certain)
         return certain
+
+
+def _num_unfinished(last_bytes: bytes) -> int:
+    """How many of a text's last bytes begin a character that is not complete."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(last_bytes)
+    return len(decoder.getstate()[0])
 
 
 class TextAssembler:
@@ -96,6 +114,11 @@ class TextAssembler:
         return self._bytes.num_bytes
 
     @property
+    def num_whole_bytes(self) -> int:
+        """Bytes of the text so far without those of a last character that is not complete."""
+        return self._bytes.num_whole_bytes
+
+    @property
     def is_stopped(self) -> bool:
         """Whether a stop string ended the text."""
         return self._bytes.is_stopped
@@ -109,5 +132,14 @@ class TextAssembler:
         return self._decoder.decode(self._bytes.close(), final=True)
 
     def cut(self, num_bytes: int) -> str:
-        """The rest of the text when the other end says how many bytes count."""
-        return self._decoder.decode(self._bytes.cut(num_bytes), final=True)
+        """The rest of the text when the other end says how many bytes count.
+
+        U+FFFD stands for an unfinished character whose bytes count.
+        """
+        num_pending = len(self._decoder.getstate()[0])
+        num_excess = self._bytes.num_bytes_out - num_bytes
+        rest = self._bytes.cut(num_bytes)
+        if 0 < num_excess <= num_pending:
+            pending, flag = self._decoder.getstate()
+            self._decoder.setstate((pending[: num_pending - num_excess], flag))
+        return self._decoder.decode(rest, final=True)

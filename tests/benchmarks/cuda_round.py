@@ -79,7 +79,7 @@ def blocks_of(num_tokens: int) -> int:
     return -(-num_tokens // BLOCK_TOKENS)
 
 
-def llama_shape(num_layers: int = 32) -> LlamaForCausalLM:
+def llama_shape(num_layers: int = 32, context_tokens: int = 8192) -> LlamaForCausalLM:
     """Llama-3.1-8B's shape with random weights in bfloat16 on the GPU, or fewer of its layers."""
     config = LlamaConfig(
         hidden_size=4096,
@@ -88,7 +88,7 @@ def llama_shape(num_layers: int = 32) -> LlamaForCausalLM:
         num_attention_heads=32,
         num_key_value_heads=8,
         vocab_size=128_256,
-        max_position_embeddings=8192,
+        max_position_embeddings=context_tokens,
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)

@@ -23,7 +23,6 @@ from shared.protocol.messages import (
     Status,
     Verdict,
 )
-from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loopback import Verifier, running_verifier
@@ -343,7 +342,7 @@ def test_long_answers_that_nobody_reads_take_no_more_than_their_share_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("verifier.server.device_limits.QUEUED_BYTES", 10_000)
-    prompt = pack_token_ids([1] * 4000)
+    prompt = "x" * 4000
 
     async def misbehave(verifier: Verifier) -> None:
         most = 10_000 + 8 * 3 * 4096
@@ -353,7 +352,7 @@ def test_long_answers_that_nobody_reads_take_no_more_than_their_share_of_memory(
             channel = 0
             while device.outbox is not None:
                 try:
-                    await bad.send(Open(channel, channel, prompt=prompt))
+                    await bad.send(Open(channel, channel, text=prompt))
                     await bad.send(Cancel(channel))
                 except ConnectionError:
                     break

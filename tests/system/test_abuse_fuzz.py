@@ -30,6 +30,9 @@ class ScriptedSession:
     async def ws_connect(self, *_: object, **__: object) -> ScriptedSession:
         return self
 
+    def get_extra_info(self, _name: str) -> None:
+        """It has no socket."""
+
     async def receive(self) -> WSMessage:
         packed = next(self._frames, None)
         kind = WSMsgType.CLOSED if packed is None else WSMsgType.BINARY

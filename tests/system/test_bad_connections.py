@@ -26,7 +26,7 @@ from shared.protocol.messages import (
     Open,
     Ready,
 )
-from shared.protocol.token_ids import pack_id_set, pack_token_ids
+from shared.protocol.token_ids import pack_id_set
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import (
@@ -292,7 +292,7 @@ def test_a_board_that_never_reads_is_cut_off(
     monkeypatch.setattr(outgoing, limit, value)
 
     async def misbehave(verifier: Verifier) -> None:
-        prompt = pack_token_ids([1] * 4000)
+        prompt = "x" * 4000
         connector = aiohttp.TCPConnector(socket_factory=small_buffers)
         headers = {"Authorization": f"Bearer {verifier.tokens['bad']}"}
         async with (
@@ -306,7 +306,7 @@ def test_a_board_that_never_reads_is_cut_off(
             channel = 0
             async with asyncio.timeout(30):
                 while device.outbox is not None:
-                    with_prompt = Open(channel, channel, prompt=prompt)
+                    with_prompt = Open(channel, channel, text=prompt)
                     try:
                         await bad.send(with_prompt)
                         await bad.send(Cancel(channel))

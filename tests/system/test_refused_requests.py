@@ -34,7 +34,12 @@ REFUSED: dict[str, tuple[Open, Error]] = {
     ),
     "prompt that is too long": (
         Open(0, 0, text="x" * 256),
-        Error(ErrorCode.REQUEST, "prompt of 256 tokens exceeds 255", 0, "prompt"),
+        Error(
+            ErrorCode.REQUEST,
+            "prompt of 256 tokens exceeds 255 (target.context_tokens - 1)",
+            0,
+            "prompt",
+        ),
     ),
     "prompt with an id outside the vocabulary": (
         Open(0, 0, prompt=pack_token_ids([1, VOCAB_SIZE])),

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
+from shared.errors import RequestRefused
 from shared.speculation.scripted_model import ScriptedModel
+from tests.support.ends.loopback import FLAT_CURVE
+from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from verifier import startup
-from verifier.config import LimitsSection, RoundsSection, StateSection, VerifierConfig
+from verifier.config import (
+    LimitsSection,
+    RoundsSection,
+    StateSection,
+    TargetSection,
+    VerifierConfig,
+)
 from verifier.cost_curve.curve import CurveSubject
 from verifier.rounds.planner import RoundSettings
 from verifier.scheduling.budget import BudgetLimits
@@ -19,6 +29,7 @@ from verifier.startup import (
     LoadedTarget,
     device_limits,
     load_service,
+    make_service,
     round_settings,
     save_curve,
 )
@@ -99,16 +110,39 @@ def test_what_a_device_may_consume_comes_from_the_limits() -> None:
         max_bytes_per_second=2000,
     )
     expected = DeviceLimits(
-        messages_per_second=100, bytes_per_second=2000, context_tokens=5000, max_streams=3
+        messages_per_second=100,
+        bytes_per_second=2000,
+        context_tokens=5000,
+        max_streams=3,
+        prompt_bytes=4 << 20,
     )
-    assert expected == device_limits(section)
+    assert expected == device_limits(section, stream_tokens=32_768)
 
 
 def test_a_device_may_by_default_have_what_its_streams_come_to() -> None:
     expected = DeviceLimits(
-        messages_per_second=20_000, bytes_per_second=16 << 20, context_tokens=None, max_streams=8
+        messages_per_second=20_000,
+        bytes_per_second=16 << 20,
+        context_tokens=None,
+        max_streams=8,
+        prompt_bytes=256 << 10,
     )
-    assert expected == device_limits(LimitsSection())
+    assert expected == device_limits(LimitsSection(), stream_tokens=2048)
+
+
+@pytest.mark.parametrize(("max_prompt_tokens", "expected"), [("auto", 99_999), (4096, 4096)])
+def test_no_default_refuses_a_prompt_that_the_context_holds(
+    max_prompt_tokens: int | Literal["auto"], expected: int
+) -> None:
+    config = VerifierConfig(
+        target=TargetSection(context_tokens=100_000),
+        limits=LimitsSection(max_prompt_tokens=max_prompt_tokens),
+    )
+    target = ScriptedTarget(TARGET, num_blocks=8192, context_tokens=1 << 17)
+    service = make_service(config, target, ScriptedTokenizer(VOCAB_SIZE), FLAT_CURVE)
+    service.limits.check_prompt(expected, "prompt")
+    with pytest.raises(RequestRefused, match=f"prompt of {expected + 1} tokens exceeds {expected}"):
+        service.limits.check_prompt(expected + 1, "prompt")
 
 
 @pytest.mark.parametrize(

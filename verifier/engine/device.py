@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,8 @@ class Outbox(Protocol):
     """Where a stream's messages go: the connection that it lives on."""
 
     def send(self, message: VerifierMessage) -> None: ...
+
+    def send_parts(self, messages: Sequence[VerifierMessage]) -> None: ...
 
     def stream_ended(self, channel: int) -> None: ...
 
@@ -40,7 +42,7 @@ class Device:
     async def in_thread(self, encode: Callable[[_T], list[int]], prompt: _T) -> list[int]:
         """Encode in a thread, one prompt of the device at a time, however many it opens and drops.
 
-        A prompt that fills a message takes 0.1 to 0.2 s of a core; what was begun cannot be ended.
+        A prompt of 192 KiB takes 0.1 to 0.2 s of a core; what was begun cannot be ended.
         """
         await self.thread.acquire()
         encoding = asyncio.get_running_loop().run_in_executor(None, encode, prompt)

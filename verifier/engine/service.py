@@ -11,24 +11,22 @@ import logging
 import random
 from dataclasses import dataclass, replace
 
-import msgspec
-
-from shared.errors import RemoteProtocolError, RequestRefused
+from shared.errors import RemoteProtocolError
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.messages import (
-    MAX_63_BITS,
-    MAX_MESSAGE_BYTES,
     Error,
     ErrorCode,
     Open,
+    Opened,
     Resume,
-    Verdict,
 )
-from shared.protocol.text import ByteAssembler
-from shared.protocol.token_ids import pack_id_set, pack_token_ids, unpack_token_ids
+from shared.protocol.prompt_parts import cut_opened
+from shared.protocol.token_ids import pack_id_set
 from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
+from verifier.engine.new_streams import NewStreams, commit_again
+from verifier.engine.verdicts import missed_verdicts, verdict_of
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
 from verifier.streams.estimates import DeviceEstimates
@@ -38,15 +36,10 @@ from verifier.streams.stream_request import (
     ServiceLimits,
     opened_message,
     resumed_message,
-    stream_request,
 )
 from verifier.target.target import TargetModel, Tokenizer
 
 logger = logging.getLogger(__name__)
-
-# An Open that takes a stream up again carries the ids of its prompt and of its output, 3 bytes each
-# at most, beside stop strings and sampling.
-MAX_STREAM_TOKENS = (MAX_MESSAGE_BYTES - 32 * 1024) // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +65,17 @@ class VerifierService:
         self.planner = planner
         self.target = target
         self.tokenizer = tokenizer
-        self.limits = msgspec.structs.replace(
-            limits, context_tokens=min(limits.context_tokens, MAX_STREAM_TOKENS)
-        )
+        self.limits = limits
         self.metrics = metrics
         self.devices: dict[str, Device] = {}
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
-        self._seeds = seeds or random.SystemRandom()
+        self._new_streams = NewStreams(
+            target.vocab_size,
+            lambda device: automatic_mode(device.estimates, planner.seconds_of_lone_round),
+            seeds or random.SystemRandom(),
+        )
         self._addresses: dict[int, _Address] = {}
-        self._next_number = 1
         self._is_stopping = False
         self._engine = Engine(planner, target, self._deliver, self._report)
 
@@ -122,9 +116,9 @@ class VerifierService:
                     "this verifier does not have the stream any more", ErrorCode.UNKNOWN_STREAM
                 )
             return self._take_up(device, outbox, message, message.position)
-        committed = self._token_ids(message.committed)
+        committed = self._new_streams.token_ids(message.committed)
         if kept is not None:
-            if kept.goes_on_from(self._token_ids(message.prompt), committed):
+            if kept.goes_on_from(self._new_streams.token_ids(message.prompt), committed):
                 return self._take_up(device, outbox, message, len(committed))
             self._discard_parked(device.kept.discard(message.stream_id))
         return await self._open_new(device, outbox, message, committed)
@@ -132,44 +126,75 @@ class VerifierService:
     async def _open_new(
         self, device: Device, outbox: Outbox, message: Open, committed: tuple[int, ...]
     ) -> Stream | None:
-        request = stream_request(
-            message,
-            await self._prompt_ids(device, message),
-            limits=self.limits,
-            seed=self._seeds.randint(0, MAX_63_BITS),
-            end_ids=self.tokenizer.end_ids,
-            draft_context_tokens=device.draft_context_tokens,
-            automatic_mode=automatic_mode(device.estimates, self.planner.seconds_of_lone_round),
-        )
-        stream = Stream(
-            number=self._next_number,
-            device=device.name,
-            request=request,
-            text=ByteAssembler(
-                self.tokenizer.token_bytes, self.tokenizer.special_ids, request.stop
-            ),
-            device_estimates=device.estimates,
-            estimates=device.estimates.open_stream(),
-        )
-        self._next_number += 1
-        stream.take_up_again(committed)
-        if stream.position < len(committed):
-            raise RequestRefused(
-                f"{len(committed)} committed tokens go beyond the end of the stream "
-                f"at {stream.position}",
-                "committed",
-            )
+        stream = await self._new_streams.make_from(device, message, self.tokenizer, self.limits)
+        commit_again(stream, committed)
         if stream.finish is None:
-            self.planner.add(stream)
-            address = _Address(outbox, message.channel, message.stream_id, device.epoch)
-            self._addresses[stream.number] = address
-            self._engine.wake()
-        outbox.send(opened_message(message.channel, request))
+            self._add(stream, device, outbox, message)
+        self._tell_opened(outbox, opened_message(message, stream.request))
         if stream.finish is not None:
             outbox.send(verdict_of(message.channel, StreamResult.ended(stream)))
             outbox.stream_ended(message.channel)
             return None
         return stream
+
+    def begin_stream(self, device: Device, outbox: Outbox, message: Open) -> Stream | None:
+        """Let the target read the ids with which an Open that goes on begins.
+
+        None where it must be whole first: a text, whose last tokens and whose template hang on what
+        follows (no tokenizer promises that a beginning keeps its tokens), and an Open of a stream
+        that may be kept. Go on with `extend_stream`, then `complete_stream`; or `discard`.
+
+        Raises:
+            RequestRefused: the prompt does not fit, as `open_stream` says it.
+            RemoteProtocolError: token ids in the message are malformed.
+        """
+        if not message.prompt or device.kept.find(message.stream_id, device.epoch) is not None:
+            return None
+        prompt_ids = self._new_streams.token_ids(message.prompt)
+        stream = self._new_streams.make(device, message, prompt_ids, self.tokenizer, self.limits)
+        self._add(stream, device, outbox, message)
+        return stream
+
+    def extend_stream(self, stream: Stream, prompt: bytes) -> None:
+        """More ids of a prompt came.
+
+        Raises:
+            RemoteProtocolError: they are malformed, or more than was said.
+        """
+        if prompt:
+            stream.add_prompt(self._new_streams.token_ids(prompt))
+            self._engine.wake()
+
+    def complete_stream(self, stream: Stream, outbox: Outbox, message: Open) -> None:
+        """All parts of an Open are here, and its prompt is the stream's.
+
+        Raises:
+            RemoteProtocolError: the prompt is shorter than was said, or ids are malformed.
+            RequestRefused: more was committed than the stream can have.
+        """
+        if stream.num_missing_tokens:
+            raise RemoteProtocolError(f"the prompt lacks {stream.num_missing_tokens} tokens")
+        stream.is_arriving = False
+        commit_again(stream, self._new_streams.token_ids(message.committed))
+        self._tell_opened(outbox, opened_message(message, stream.request))
+        self._engine.wake()
+        if stream.finish is not None:  # it had ended with what was committed
+            self.discard(stream)
+            outbox.send(verdict_of(message.channel, StreamResult.ended(stream)))
+            outbox.stream_ended(message.channel)
+
+    def _add(self, stream: Stream, device: Device, outbox: Outbox, message: Open) -> None:
+        self.planner.add(stream)
+        address = _Address(outbox, message.channel, message.stream_id, device.epoch)
+        self._addresses[stream.number] = address
+        self._engine.wake()
+
+    def _tell_opened(self, outbox: Outbox, opened: Opened) -> None:
+        """The prompt's rest comes in parts, behind what other streams are told."""
+        first, *rest = cut_opened(opened)
+        outbox.send(first)
+        if rest:
+            outbox.send_parts(rest)
 
     def wake(self) -> None:
         """Something arrived that may let a round start."""
@@ -206,17 +231,6 @@ class VerifierService:
             device.expiry.cancel()
             device.expiry = None
 
-    async def _prompt_ids(self, device: Device, message: Open) -> tuple[int, ...]:
-        if message.prompt:
-            return self._token_ids(message.prompt)
-        if message.messages:
-            turns = [(turn.role, turn.content) for turn in message.messages]
-            return tuple(await device.in_thread(self.tokenizer.encode_chat, turns))
-        return tuple(await device.in_thread(self.tokenizer.encode_text, message.text))
-
-    def _token_ids(self, packed: bytes) -> tuple[int, ...]:
-        return tuple(unpack_token_ids(packed, self.target.vocab_size).tolist())
-
     def _take_up(
         self, device: Device, outbox: Outbox, message: Open | Resume, position: int
     ) -> Stream | None:
@@ -226,13 +240,14 @@ class VerifierService:
         device.kept.hand_over(kept)
         self.metrics.resumed()
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
-        tell = resumed_message if isinstance(message, Resume) else opened_message
         request = replace(kept.content.request, prompt_ids=kept.prompt_ids)
-        outbox.send(tell(message.channel, request, kept.content.cached_prefix_tokens or 0))
-        missing, finish = kept.output_ids[position:], kept.content.finish
-        if missing or finish is not None:
-            tokens = pack_token_ids(missing)
-            outbox.send(Verdict(message.channel, position, 0, tokens, finish=finish))
+        num_cached, finish = kept.content.cached_prefix_tokens or 0, kept.content.finish
+        if isinstance(message, Resume):
+            self._tell_opened(outbox, resumed_message(message, request, num_cached))
+        else:
+            self._tell_opened(outbox, opened_message(message, request, num_cached))
+        for verdict in missed_verdicts(message.channel, kept.output_ids, position, finish):
+            outbox.send(verdict)
         stream = kept.content
         if not isinstance(stream, Stream) or finish is not None:
             content = summarise(stream) if isinstance(stream, Stream) else stream
@@ -294,21 +309,3 @@ class VerifierService:
 
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)
-
-
-def verdict_of(channel: int, result: StreamResult) -> Verdict:
-    """What a board is told about its stream after a round."""
-    stream, settled = result.stream, result.settled
-    is_open = stream.finish is None
-    # Else the board sends as it drafts, because no round waits.
-    is_chunked = stream.request.mode == "rejection" or stream.awaited_seconds > 0
-    return Verdict(
-        channel=channel,
-        position=settled.position,
-        num_accepted=settled.num_accepted,
-        tokens=pack_token_ids(settled.own_token_ids),
-        window=stream.window if is_open else 0,
-        draft_length=stream.draft_length if is_open and is_chunked else 0,
-        finish=stream.finish,
-        cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
-    )

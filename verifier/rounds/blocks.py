@@ -78,6 +78,10 @@ class BlockPool:
         """How many of the stream's first blocks have got their names."""
         return self._tables[stream].num_named
 
+    def has_named(self, name: bytes) -> bool:
+        """Whether a block has this name."""
+        return name in self._block_of
+
     def find(self, names: Sequence[bytes], num_tokens: int) -> tuple[int, ...]:
         """Blocks with which a stream that needs `num_tokens` should start instead of reading.
 

@@ -11,7 +11,8 @@ import msgspec
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.streams.estimates import GoodputEstimate
-from verifier.streams.stream import Settled, Stream
+from verifier.streams.settled import Settled
+from verifier.streams.stream import Stream
 from verifier.target.round import Round
 
 

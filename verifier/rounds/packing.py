@@ -70,15 +70,17 @@ def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
     drafts_left = room.num_drafts
     parts = []
     for stream in streams:
-        num_pending = stream.num_pending_tokens
+        # The last token is read when the prompt is whole: its logits are needed then.
+        num_pending = stream.num_pending_tokens - int(stream.is_arriving)
         num_read = min(num_pending, tokens_left, shares.get(stream.number, 1))
-        num_owed = int(num_read == num_pending and stream.must_be_tested)
+        reads_all = num_read == num_pending and not stream.is_arriving
+        num_owed = int(reads_all and stream.must_be_tested)
         if num_owed > min(tokens_left - num_read, drafts_left):
             # It may read on, but not its last token without a draft behind it.
-            num_read, num_owed = num_read - 1, 0
+            num_read, reads_all, num_owed = num_read - 1, False, 0
         if num_read == 0:
             continue
-        parts.append(_Part(stream, num_read, num_read == num_pending, num_owed))
+        parts.append(_Part(stream, num_read, reads_all, num_owed))
         tokens_left -= num_read + num_owed
         drafts_left -= num_owed
     return parts

@@ -27,7 +27,8 @@ from verifier.scheduling.schedule import (
     plan_drafts,
 )
 from verifier.streams.place import IN_ROUND, Move, Place, next_place
-from verifier.streams.stream import Settled, Stream
+from verifier.streams.settled import Settled
+from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
 
 

@@ -1,7 +1,7 @@
 """How much of the prompts a round may read while others wait for their next token in it.
 
 All devices with prompts have an equal part of that, and what one does not need is for the others:
-nobody's first token waits for the prompts that another device opens one after the other.
+no device's first token waits for the prompts that another device opens one after the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def prompt_tokens(
     prompts = []
     num_others = num_live = context_tokens = 0
     for stream in streams:
-        if stream.num_pending_tokens > 1:
+        if stream.reads_prompt:
             prompts.append(stream)
         else:
             num_others += 1
@@ -63,7 +63,7 @@ def prompt_shares(streams: Sequence[Stream], num_tokens: int) -> dict[int, int]:
 
     Within a device first come, first served.
     """
-    prompts = [stream for stream in streams if stream.num_pending_tokens > 1]
+    prompts = [stream for stream in streams if stream.reads_prompt]
     unread: dict[str, int] = {}
     for stream in prompts:
         unread[stream.device] = unread.get(stream.device, 0) + stream.num_pending_tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from shared.errors import RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
@@ -16,13 +17,17 @@ from shared.protocol.messages import (
     Draft,
     Error,
     ErrorCode,
+    Finish,
     Open,
+    OpenPart,
     Ready,
     Resume,
+    Verdict,
 )
 from shared.protocol.session import VERIFIER_STREAM, StreamState, next_state
 from verifier.engine.device import Device, Outbox
 from verifier.engine.service import VerifierService
+from verifier.server.arriving_open import PART_SECONDS, ArrivingOpen
 from verifier.server.channel import Channel
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.refusals import Refusals
@@ -74,7 +79,9 @@ class Channels:
 
     def end(self, channel: int) -> None:
         """The last message of a channel was queued; later messages for it are ignored."""
-        self._channels.pop(channel, None)
+        ended = self._channels.pop(channel, None)
+        if ended is not None:
+            ended.stop_arriving()
 
     def open(self, message: Open | Resume, *, is_leaving: bool) -> None:
         """Open a stream, in a task; while leaving none, since the message crossed our GoingAway.
@@ -94,11 +101,12 @@ class Channels:
             )
         else:
             channel = self._channels[message.channel] = Channel()
-            channel.opening = asyncio.create_task(
-                self._open_stream(message, channel), name=f"open-{message.channel}"
-            )
+            if isinstance(message, Open) and message.goes_on:
+                self._try(lambda: self._begin(message, channel), message.channel, channel)
+            else:
+                self._open(message, channel)
 
-    def receive(self, message: Ready | Draft | Cancel) -> None:
+    def receive(self, message: OpenPart | Ready | Draft | Cancel) -> None:
         """Hand a message to its stream.
 
         Raises:
@@ -109,15 +117,76 @@ class Channels:
         channel = self._channels.get(message.channel)
         if channel is None:
             return  # ended; this crossed its last verdict
+        self._try(lambda: self._take(message, channel), message.channel, channel)
+
+    def _try(self, step: Callable[[], None], number: int, channel: Channel) -> None:
+        """Do a step of a channel; whatever the board did wrong ends its stream."""
         try:
-            channel.state = next_state(VERIFIER_STREAM, channel.state, message)
-            self._apply(message, channel)
-        except RemoteProtocolError as error:
-            self._refusals.warn(
-                "device %s, channel %d: %s", self._device.name, message.channel, error
-            )
+            step()
+        except RequestRefused as error:
             channel.discard(self._service)
-            self._refuse(message.channel, error.code, str(error))
+            self._refuse(number, ErrorCode.REQUEST, str(error), error.field)
+        except RemoteProtocolError as error:
+            self._refusals.warn("device %s, channel %d: %s", self._device.name, number, error)
+            channel.discard(self._service)
+            self._refuse(number, error.code, str(error))
+
+    def _take(self, message: OpenPart | Ready | Draft | Cancel, channel: Channel) -> None:
+        was_arriving = channel.state is StreamState.ARRIVING
+        channel.state = next_state(VERIFIER_STREAM, channel.state, message)
+        if isinstance(message, OpenPart):
+            self._take_part(message, channel)
+        elif was_arriving:
+            self._cancel_arriving(message.channel, channel)
+        else:
+            self._apply(message, channel)
+
+    def _open(self, message: Open | Resume, channel: Channel) -> None:
+        channel.state = StreamState.OPENING
+        channel.opening = asyncio.create_task(
+            self._open_stream(message, channel), name=f"open-{message.channel}"
+        )
+
+    def _begin(self, message: Open, channel: Channel) -> None:
+        """An Open that goes on; its stream reads what is here of a prompt that is given by ids."""
+        if any(other.arriving is not None for other in self._channels.values()):
+            sentence = "another prompt of this connection is still on its way"
+            raise RemoteProtocolError(sentence, ErrorCode.LIMIT)
+        service, number = self._service, message.channel
+        channel.state = StreamState.ARRIVING
+        channel.arriving = ArrivingOpen(
+            message, service.limits.context_tokens, lambda: self._give_up(number, channel)
+        )
+        stream = service.begin_stream(self._device, self._outbox, message)
+        if stream is not None:
+            self._check_context(stream)
+            channel.stream = stream
+
+    def _take_part(self, part: OpenPart, channel: Channel) -> None:
+        assert channel.arriving is not None, "the table lets no other part through"
+        whole = channel.arriving.take(part)
+        if channel.stream is not None:
+            self._service.extend_stream(channel.stream, part.prompt)
+        if whole is None:
+            return
+        channel.stop_arriving()
+        if channel.stream is None:
+            self._open(whole, channel)
+            return
+        channel.state = StreamState.RUNNING
+        self._service.complete_stream(channel.stream, self._outbox, whole)
+
+    def _cancel_arriving(self, number: int, channel: Channel) -> None:
+        channel.stop_arriving()
+        if channel.stream is not None:
+            self._service.cancel(channel.stream)
+        else:
+            self._outbox.send(Verdict(number, 0, 0, b"", finish=Finish("cancelled", 0)))
+            self.end(number)
+
+    def _give_up(self, number: int, channel: Channel) -> None:
+        channel.discard(self._service)
+        self._refuse(number, ErrorCode.LIMIT, f"no part of the prompt came for {PART_SECONDS:g} s")
 
     async def _open_stream(self, message: Open | Resume, channel: Channel) -> None:
         try:
@@ -153,7 +222,7 @@ class Channels:
     def _refuse(
         self, channel: int, code: ErrorCode, sentence: str, field: str | None = None
     ) -> None:
-        self._channels.pop(channel, None)
+        self.end(channel)
         self._refusals.count(code)
         self._outbox.send(Error(code, sentence[:MAX_SENTENCE_LENGTH], channel, field or ""))
 

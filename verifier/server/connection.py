@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Open,
+    OpenPart,
     Ready,
     Resume,
     Status,
@@ -100,6 +102,15 @@ class DeviceConnection:
             return
         try:
             self._outgoing.put(encode(message))
+        except Overrun as overrun:
+            self._cut_off(str(overrun))
+
+    def send_parts(self, messages: Sequence[VerifierMessage]) -> None:
+        """Queue the parts of a long message, to be sent between others."""
+        if self._is_closed:
+            return
+        try:
+            self._outgoing.put_parts([encode(message) for message in messages])
         except Overrun as overrun:
             self._cut_off(str(overrun))
 
@@ -202,7 +213,7 @@ class DeviceConnection:
             case Open() | Resume():
                 is_leaving = self._state is ConnectionState.LEAVING
                 self._channels.open(message, is_leaving=is_leaving)
-            case Ready() | Draft() | Cancel():
+            case OpenPart() | Ready() | Draft() | Cancel():
                 self._channels.receive(message)
             case Status():
                 self._device.estimates.speed.observe_drafting(1, message.draft_microseconds / 1e6)

@@ -10,7 +10,7 @@ import msgspec
 
 from shared.daemon.log_limit import LogLimit
 from shared.errors import RemoteProtocolError
-from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
+from shared.protocol.messages import PART_BYTES, ErrorCode
 from verifier.server.takeovers import Takeovers
 
 # A link that stood still delivers at once what was said meanwhile.
@@ -31,17 +31,19 @@ class DeviceLimits(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_second: int
     context_tokens: int | None  # prompts and most output of all streams; None: any
     max_streams: int
+    prompt_bytes: int  # of the longest prompt, in all of its parts
 
     @property
     def burst_messages(self) -> float:
         """What may come at once; every stream may be opened anew after a lost connection."""
-        reopening = CONNECTION_COST + OPEN_COST * self.max_streams
+        open_cost = OPEN_COST + self.prompt_bytes // PART_BYTES
+        reopening = CONNECTION_COST + open_cost * self.max_streams
         return self.messages_per_second * BURST_SECONDS + reopening
 
     @property
     def burst_bytes(self) -> float:
-        """What may come at once, every stream's longest Open included."""
-        return self.bytes_per_second * BURST_SECONDS + MAX_MESSAGE_BYTES * self.max_streams
+        """What may come at once, every stream's longest prompt included."""
+        return self.bytes_per_second * BURST_SECONDS + self.prompt_bytes * self.max_streams
 
     def queued_bytes(self, opened_bytes: int) -> int:
         """What may wait to be read, where an `Opened` takes up to `opened_bytes`."""

@@ -6,10 +6,11 @@ This module must never let a board that does not read take memory for long.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
+from shared.daemon.send_queue import SendQueue, SendQueueFull
 from shared.errors import GoodspeedError
 from shared.protocol.transport import MAX_QUEUED_MESSAGES, SEND_TIMEOUT_SECONDS
 from verifier.server.device_limits import DeviceUsage
@@ -34,7 +35,7 @@ class Outgoing:
         self._max_bytes = max_bytes
         self._sent = sent
         self._num_bytes = 0
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._queue = SendQueue(MAX_QUEUED_MESSAGES)
 
     def put(self, packed: bytes) -> None:
         """Queue a message.
@@ -42,19 +43,23 @@ class Outgoing:
         Raises:
             Overrun: too many wait to be read already.
         """
-        if self._num_bytes + len(packed) > self._max_bytes:
-            raise Overrun(f"more than {self._max_bytes} bytes wait to be read")
+        self._check_room(len(packed))
         try:
-            self._queue.put_nowait(packed)
-        except asyncio.QueueFull:
-            raise Overrun(f"{self._queue.maxsize} messages wait to be read") from None
+            self._queue.put(packed)
+        except SendQueueFull:
+            raise Overrun(f"{self._queue.max_messages} messages wait to be read") from None
         self._count(len(packed))
 
+    def put_parts(self, parts: Sequence[bytes]) -> None:
+        """Queue the parts of a long message, to be sent between other messages; raises as `put`."""
+        num_bytes = sum(len(part) for part in parts)
+        self._check_room(num_bytes)
+        self._queue.put_parts(parts)
+        self._count(num_bytes)
+
     def end(self) -> None:
-        """Nothing comes after what is queued."""
-        if self._queue.full():
-            self._count(-len(self._queue.get_nowait() or b""))
-        self._queue.put_nowait(None)
+        """Nothing comes after the messages that are queued."""
+        self._queue.end()
 
     def forget(self) -> None:
         """The connection is over: nothing waits any more."""
@@ -76,6 +81,10 @@ class Outgoing:
             await self._socket.close()
         except TimeoutError:
             raise Overrun(f"nothing was read for {SEND_TIMEOUT_SECONDS:g} s") from None
+
+    def _check_room(self, num_bytes: int) -> None:
+        if self._num_bytes + num_bytes > self._max_bytes:
+            raise Overrun(f"more than {self._max_bytes} bytes wait to be read")
 
     def _count(self, num_bytes: int) -> None:
         self._num_bytes += num_bytes

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import msgspec
-
+from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
 from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
+from verifier.streams.settled import Settled
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import DraftCheck, ItemOutcome
 
-
-class Settled(msgspec.Struct, frozen=True):
-    """What one round did for one stream."""
-
-    position: int  # before it
-    num_accepted: int
-    own_token_ids: tuple[int, ...]  # behind the accepted ones
-    num_tested: int  # draft tokens
+# Ends that the text itself did not come to.
+_CUTS: frozenset[FinishReason] = frozenset({"length", "context", "cancelled"})
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +34,8 @@ class Stream:
     device_estimates: DeviceEstimates
     estimates: StreamEstimates
     place: Place = Place.NEW
+    is_arriving: bool = False  # its Open goes on: what is here is read, but no token follows
+    num_missing_tokens: int = 0  # of the prompt, that are on their way
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
@@ -112,18 +108,24 @@ class Stream:
 
     @property
     def num_tokens(self) -> int:
-        """Prompt and committed output tokens."""
+        """Prompt and committed output tokens that are here."""
         return len(self.request.prompt_ids) + len(self.output_ids)
 
     @property
     def most_tokens(self) -> int:
         """What prompt and output may come to."""
-        return len(self.request.prompt_ids) + self.request.max_output_tokens
+        num_prompt = len(self.request.prompt_ids) + self.num_missing_tokens
+        return num_prompt + self.request.max_output_tokens
 
     @property
     def num_pending_tokens(self) -> int:
-        """Tokens that the target has not read yet; at least one, the newest."""
+        """Tokens that the target has not read yet; at least one, the newest, of a whole prompt."""
         return self.num_tokens - self.num_cached_tokens
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether its next round brings no token, or only with the end of a prompt."""
+        return self.is_arriving or self.num_tokens - self.num_cached_tokens > 1
 
     @property
     def waits_for_board(self) -> bool:
@@ -240,6 +242,14 @@ class Stream:
             num_tested=len(check.draft_token_ids),
         )
 
+    def add_prompt(self, token_ids: tuple[int, ...]) -> None:
+        """The next tokens of its prompt are here; RemoteProtocolError: more than was said."""
+        num_missing = self.num_missing_tokens
+        if len(token_ids) > num_missing:
+            raise RemoteProtocolError(f"{len(token_ids)} tokens came for {num_missing} of a prompt")
+        self.num_missing_tokens -= len(token_ids)
+        self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
+
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Start from tokens that were committed before (the agent re-opened the stream)."""
         num_kept = self._append(list(output_ids))
@@ -269,8 +279,10 @@ class Stream:
             self.cached_prefix_tokens = min(num_tokens, len(self.request.prompt_ids))
 
     def end(self, reason: FinishReason) -> None:
-        """End the stream; what it has stays its text."""
-        self.finish = Finish(reason=reason, text_bytes=self.text.num_bytes)
+        """End the stream; what it has stays its text, but for a character that is cut in two."""
+        text = self.text
+        text_bytes = text.num_whole_bytes if reason in _CUTS else text.num_bytes
+        self.finish = Finish(reason=reason, text_bytes=text_bytes)
 
     def grant(
         self, draft_length: int, window: int, now: float, awaited_seconds: float = 0.0

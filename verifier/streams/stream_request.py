@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.errors import RequestRefused
-from shared.protocol.messages import AcceptanceMode, Open, Opened
+from shared.protocol.messages import AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import SamplingParameters
 
@@ -23,6 +23,20 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int
     max_streams_per_device: int
     grace_seconds: float  # for a board to come back to its streams; 0: they end with it
+
+    def check_prompt(self, num_tokens: int, field: str) -> None:
+        """A prompt of `num_tokens` fits, with one token of output.
+
+        Raises:
+            RequestRefused: it does not; the sentence names the limit.
+        """
+        most, setting = min(
+            (self.context_tokens - 1, "target.context_tokens - 1"),
+            (self.max_prompt_tokens, "limits.max_prompt_tokens"),
+        )
+        if num_tokens > most:
+            sentence = f"prompt of {num_tokens} tokens exceeds {most} ({setting})"
+            raise RequestRefused(sentence, field)
 
 
 def stream_request(
@@ -37,16 +51,17 @@ def stream_request(
 ) -> StreamRequest:
     """The request of a new stream; `seed` and `automatic_mode` where the message leaves it open.
 
+    `prompt_ids` may be the beginning of a prompt whose length the message tells.
+
     Raises:
         RequestRefused: the prompt does not fit.
     """
     field = "messages" if message.messages else "prompt"
     if not prompt_ids:
         raise RequestRefused("the prompt is empty", field)
-    longest_prompt = min(limits.max_prompt_tokens, limits.context_tokens - 1)
-    if len(prompt_ids) > longest_prompt:
-        raise RequestRefused(f"prompt of {len(prompt_ids)} tokens exceeds {longest_prompt}", field)
-    room = limits.context_tokens - len(prompt_ids)
+    num_prompt = max(message.num_prompt_tokens, len(prompt_ids))
+    limits.check_prompt(num_prompt, field)
+    room = limits.context_tokens - num_prompt
     wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
     return StreamRequest(
         prompt_ids=prompt_ids,
@@ -62,21 +77,24 @@ def stream_request(
     )
 
 
-def opened_message(channel: int, request: StreamRequest, cached_prefix_tokens: int = 0) -> Opened:
+def opened_message(
+    message: Open | Resume, request: StreamRequest, cached_prefix_tokens: int = 0
+) -> Opened:
     """The answer to an Open; `cached_prefix_tokens` where the stream has started before."""
+    is_told = isinstance(message, Open) and bool(message.prompt)
     return Opened(
-        channel=channel,
-        prompt=pack_token_ids(request.prompt_ids),
+        channel=message.channel,
+        prompt=b"" if is_told else pack_token_ids(request.prompt_ids),
         seed=request.seed,
         acceptance_mode=request.mode,
         cached_prefix_tokens=cached_prefix_tokens,
     )
 
 
-def resumed_message(channel: int, request: StreamRequest, cached_prefix_tokens: int) -> Opened:
+def resumed_message(message: Resume, request: StreamRequest, cached_prefix_tokens: int) -> Opened:
     """The answer to a Resume: it tells the agent what it had asked for."""
     return msgspec.structs.replace(
-        opened_message(channel, request, cached_prefix_tokens),
+        opened_message(message, request, cached_prefix_tokens),
         sampling=request.sampling,
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,

@@ -107,7 +107,7 @@ def test_a_body_that_trickles_in_gets_no_more_time() -> None:
 
 def test_a_compressed_body_is_measured_as_it_comes_out() -> None:
     async def scenario() -> None:
-        bomb = gzip.compress(b"[" * (50 * MAX_BODY_BYTES), 9)
+        bomb = gzip.compress(b"[" * (5 * MAX_BODY_BYTES), 9)
         assert len(bomb) < MAX_BODY_BYTES
         async with serving(ScriptedGenerator(HELLO)) as url, aiohttp.ClientSession(url) as http:
             headers = {"Content-Encoding": "gzip"}

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge_agent.api.app import MAX_BODY_BYTES, Patience
+from edge_agent.api.app import MAX_BODY_BYTES, MAX_LARGE_BODIES, Patience
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from shared.errors import (
@@ -279,6 +279,25 @@ def test_a_client_that_leaves_cancels_its_generation(is_streamed: bool) -> None:
     asyncio.run(scenario())
 
 
+def test_a_prompt_of_megabytes_is_taken_and_a_few_such_bodies_come_at_once() -> None:
+    async def scenario() -> None:
+        generator = ScriptedGenerator(HELLO)
+        content = "x" * (2 << 20)
+        asked = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+
+        async def post(http: aiohttp.ClientSession) -> int:
+            async with http.post(CHAT_PATH, data=io.BytesIO(asked)) as response:
+                return response.status
+
+        async with serving(generator) as url, aiohttp.ClientSession(url) as http:
+            answers = await asyncio.gather(*(post(http) for _ in range(2 * MAX_LARGE_BODIES)))
+        assert [200] * 2 * MAX_LARGE_BODIES == answers
+        prompts = [request.messages[0].content for request in generator.requests]
+        assert [content] * 2 * MAX_LARGE_BODIES == prompts
+
+    asyncio.run(scenario())
+
+
 def test_a_body_beyond_the_limit_is_a_413() -> None:
     async def too_long() -> AsyncIterator[bytes]:
         for _ in range(MAX_BODY_BYTES // 65536 + 1):
@@ -289,7 +308,8 @@ def test_a_body_beyond_the_limit_is_a_413() -> None:
             for body in (io.BytesIO(bytes(MAX_BODY_BYTES + 1)), too_long()):
                 async with http.post(CHAT_PATH, data=body) as response:
                     assert 413 == response.status
-                    assert "exceeded" in (await response.json())["error"]["message"]
+                    message = (await response.json())["error"]["message"]
+                    assert f"Maximum request body size {MAX_BODY_BYTES} exceeded" in message
 
     asyncio.run(scenario())
 

@@ -20,9 +20,11 @@ from shared.protocol.messages import (
     MAX_CHAT_MESSAGES,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
+    PART_BYTES,
     ChatMessage,
     Open,
 )
+from shared.protocol.prompt_parts import MAX_PARTS, cut_open
 from shared.speculation.sampling import SamplingParameters
 
 USER = {"role": "user", "content": "hi"}
@@ -230,11 +232,13 @@ def test_text_of_messages_is_in_no_refusal() -> None:
     assert secret not in str(refusal(fields))
 
 
-def test_the_longest_prompt_fits_into_one_message_to_the_verifier() -> None:
+def test_the_longest_prompt_can_be_sent_to_the_verifier() -> None:
     content = "x" * (MAX_PROMPT_BYTES // MAX_CHAT_MESSAGES)
     messages = [{"role": "assistant", "content": content}] * MAX_CHAT_MESSAGES
     asked = chat(messages=messages, stop=["s" * MAX_STOP_BYTES] * MAX_STOP_STRINGS)
-    encode(Open(channel=1, stream_id=1, messages=asked.messages, stop=asked.stop))
+    parts = cut_open(Open(channel=1, stream_id=1, messages=asked.messages, stop=asked.stop))
+    assert len(parts) < MAX_PARTS
+    assert all(len(encode(part)) < 2 * PART_BYTES for part in parts)
 
 
 def test_a_longer_prompt_is_refused() -> None:

@@ -197,7 +197,7 @@ def test_a_refused_stream_is_counted_by_its_sentence() -> None:
             return await measured(fleet, lambda tally: sum(tally.errors.values()) > 2)
 
     report = asyncio.run(run())
-    assert ["prompt of 100 tokens exceeds 63"] == list(report.errors)
+    assert ["prompt of 100 tokens exceeds 63 (target.context_tokens - 1)"] == list(report.errors)
     assert (1, 0) == (report.num_connected, report.num_streams_finished)
 
 

@@ -268,7 +268,8 @@ def test_streams_that_waited_for_a_link_are_opened_as_far_as_the_verifier_takes_
     assert ["Finished", "TooManyStreams"] == asyncio.run(wait_for_a_link())
 
 
-def test_a_request_that_fits_into_no_message_is_refused_alone() -> None:
+@pytest.mark.parametrize("text", ["\ud800", "\ud800" * MAX_MESSAGE_BYTES])
+def test_a_request_that_fits_into_no_message_is_refused_alone(text: str) -> None:
     async def serve(verifier: VerifierSide) -> None:
         await verifier.welcome()
         message = await verifier.opened()
@@ -277,14 +278,14 @@ def test_a_request_that_fits_into_no_message_is_refused_alone() -> None:
 
     async def told() -> Exception:
         async with agent_of(serve) as agent:
-            failed = await failure(agent, GenerationRequest(text="x" * MAX_MESSAGE_BYTES))
+            failed = await failure(agent, GenerationRequest(text=text))
             await generate(agent, HELLO)
             return failed
 
     failed = asyncio.run(told())
     assert isinstance(failed, RequestRefused)
     assert isinstance(failed.__cause__, LocalProtocolError)
-    assert str(failed).startswith("the request cannot be sent: Open of ")
+    assert str(failed).startswith("the request cannot be sent: Open cannot be packed")
 
 
 @pytest.mark.parametrize(

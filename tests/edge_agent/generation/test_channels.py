@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any
 
@@ -28,6 +28,7 @@ from shared.protocol.messages import (
     Finish,
     Open,
     Opened,
+    OpenPart,
     Ready,
     Resume,
     Verdict,
@@ -48,12 +49,19 @@ class WrittenLink:
         self.takes_streams = True
         self.round_trip_seconds = 0.25
         self.sent: list[AgentMessage] = []
+        self.waiting: tuple[Sequence[AgentMessage], Callable[[], bool]] = ((), lambda: False)
 
     def send(self, message: AgentMessage) -> int:
         if isinstance(message, Open) and message.text == TOO_LONG:
             raise LocalProtocolError("Open exceeds")
         self.sent.append(message)
         return 10
+
+    def send_parts(
+        self, messages: Sequence[AgentMessage], is_wanted: Callable[[], bool] = lambda: True
+    ) -> int:
+        self.waiting = (messages, is_wanted)
+        return 10 * len(messages)
 
     def opened_channels(self) -> list[int]:
         return [message.channel for message in self.sent if isinstance(message, Open)]
@@ -157,6 +165,54 @@ async def test_a_stream_that_fits_into_no_message_is_refused_alone() -> None:
     channels.attach(link, TERMS)
     assert [RequestRefused] == [type(error) for error in refused.errors]
     assert [] == kept.errors
+
+
+@on_a_loop
+async def test_a_long_prompt_is_queued_in_parts_as_long_as_its_client_waits() -> None:
+    stream = NotedStream("x" * 100_000)
+    channels, link = linked(stream)
+    messages, is_wanted = link.waiting
+    assert ([], True) == (link.sent, is_wanted())
+    assert [Open, OpenPart, OpenPart, OpenPart] == [type(message) for message in messages]
+    assert [(Open, 40)] == stream.sent
+    channels.remove(stream)
+    assert ([Cancel(0)], False) == (link.sent, is_wanted())
+
+
+@on_a_loop
+async def test_parts_of_a_prompt_that_was_refused_or_lost_its_link_are_not_wanted() -> None:
+    refused, lost = NotedStream("x" * 100_000), NotedStream("x" * 100_000)
+    channels, link = linked(refused)
+    _, is_wanted = link.waiting
+    channels.receive(Error("request", "too long", 0), 20)
+    assert not is_wanted()
+    channels.add(lost)
+    _, is_wanted = link.waiting
+    channels.detach("the link broke")
+    assert not is_wanted()
+    again = WrittenLink()
+    channels.attach(again, TERMS)
+    messages, is_wanted = again.waiting
+    assert (4, True) == (len(messages), is_wanted())
+
+
+@on_a_loop
+async def test_a_link_that_is_lost_before_the_prompt_was_told_opens_with_the_text_again() -> None:
+    stream = NotedStream("once")
+    channels, _ = linked(stream)
+    message = Opened(0, PROMPT, seed=77, acceptance_mode="rejection", num_prompt_tokens=5)
+    channels.receive(message, 20)
+    channels.receive(Verdict(0, 0, 0, pack_token_ids([7])), 20)
+    assert not stream.stream.take_ready(), "it cannot draft without the prompt"
+    channels.detach("the link broke")
+    again = WrittenLink()
+    channels.attach(again, TERMS)
+    (asked,) = again.sent
+    assert isinstance(asked, Open)
+    assert ("once", b"", pack_token_ids([7])) == (asked.text, asked.prompt, asked.committed)
+    assert (77, "rejection") == (asked.seed, asked.acceptance_mode)
+    channels.receive(opened(0), 20)
+    assert (1, 2, 3) == stream.stream.prompt_ids
 
 
 @on_a_loop

@@ -31,6 +31,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Open,
+    OpenPart,
     Verdict,
     VerifierMessage,
     Welcome,
@@ -38,6 +39,7 @@ from shared.protocol.messages import (
 from tests.support.ends.fake_verifier import WELCOME, Serve, VerifierSide, fake_verifier, serving
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
+from tests.support.network.narrow_uplink import narrow_uplink
 
 HELLO = Hello(protocol_version=PROTOCOL_VERSION, agent_version="1", draft_model="small")
 VERDICT = Verdict(0, 0, 0, b"\x01\x00")
@@ -323,6 +325,56 @@ def test_cancelled_it_says_goodbye() -> None:
 
     assert asyncio.run(while_open(serve, send)) is None
     assert [Cancel(1), Goodbye()] == received
+
+
+def test_parts_of_a_long_prompt_let_other_messages_pass() -> None:
+    received: list[object] = []
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.until_gone()
+        received.extend(verifier.received[1:])
+
+    parts = [OpenPart(1, number, text="x" * 20_000, goes_on=number < 3) for number in (1, 2, 3)]
+
+    def send(link: Link) -> None:
+        assert link.send_parts(parts) > 60_000
+        link.send(Cancel(2))
+
+    assert asyncio.run(while_open(serve, send)) is None
+    assert [Cancel(2), *parts, Goodbye()] == received
+
+
+def test_on_a_narrow_uplink_a_message_overtakes_a_long_prompt() -> None:
+    parts = [OpenPart(1, number, text="x" * 32_000, goes_on=number < 30) for number in range(1, 31)]
+
+    async def scenario() -> list[object]:
+        received: list[object] = []
+
+        async def serve(verifier: VerifierSide) -> None:
+            await verifier.welcome()
+            while Cancel(2) not in verifier.received:
+                await verifier.next()
+            received.extend(verifier.received[1:])
+
+        link = Callbacks().link()
+        async with (
+            fake_verifier(serve) as url,
+            narrow_uplink(int(url.rsplit(":", 1)[1]), 256_000) as port,
+            aiohttp.ClientSession() as session,
+        ):
+            running = asyncio.create_task(link.run(session, f"ws://127.0.0.1:{port}", "t"))
+            await eventually(lambda: link.takes_streams)
+            link.send_parts(parts)
+            await asyncio.sleep(0.3)
+            link.send(Cancel(2))
+            await eventually(lambda: bool(received), 10)
+            running.cancel()
+            await asyncio.wait([running])
+        return received
+
+    # What 0.3 s carry, what websocket and kernel have taken: less than a second's worth in all.
+    assert asyncio.run(scenario()).index(Cancel(2)) <= 12
 
 
 def test_more_messages_than_can_wait_end_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,9 @@ FIELDS_OF_VERSION_2 = {
     2: (
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
-        " acceptance_mode draft_length",
+        " acceptance_mode draft_length num_prompt_tokens goes_on",
     ),
+    9: ("OpenPart", "channel number messages text prompt committed goes_on"),
     8: ("Resume", "channel stream_id position"),
     3: ("Ready", "channel"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
@@ -47,12 +48,13 @@ FIELDS_OF_VERSION_2 = {
     66: (
         "Opened",
         "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
-        " draft_length",
+        " draft_length num_prompt_tokens",
     ),
     67: (
         "Verdict",
         "channel position num_accepted tokens window draft_length finish cached_prefix_tokens",
     ),
+    70: ("PromptPart", "channel offset tokens"),
     68: ("Error", "code sentence channel field difference"),
     69: ("GoingAway", "retry_after_seconds"),
 }

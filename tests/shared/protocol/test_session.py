@@ -19,6 +19,8 @@ from shared.protocol.messages import (
     Message,
     Open,
     Opened,
+    OpenPart,
+    PromptPart,
     Ready,
     Resume,
     Status,
@@ -38,6 +40,7 @@ from shared.protocol.session import (
 MESSAGES: tuple[Message, ...] = (
     Hello(protocol_version=1),
     Open(channel=1, stream_id=2),
+    OpenPart(channel=1, number=1),
     Resume(channel=1, stream_id=2),
     Ready(channel=1),
     Draft(channel=1, base=0, offset=0, tokens=b""),
@@ -46,6 +49,7 @@ MESSAGES: tuple[Message, ...] = (
     Goodbye(),
     Welcome(1, target_model="", vocab_size=1, epoch=1, context_tokens=1, max_streams=1),
     Opened(channel=1, prompt=b"", seed=1, acceptance_mode="coupled"),
+    PromptPart(channel=1, offset=0, tokens=b""),
     Verdict(channel=1, position=0, num_accepted=0, tokens=b""),
     Error(code=ErrorCode.LIMIT, sentence=""),
     GoingAway(retry_after_seconds=1.0),
@@ -53,68 +57,76 @@ MESSAGES: tuple[Message, ...] = (
 
 # The next state: a column for each state, a row for each message; "-": an error of the sender.
 VERIFIER_CONNECTION_GRID = """
-from       greeting  open    leaving  closed
-Hello      open      -       -        -
-Open       -         open    leaving  -
-Resume     -         open    leaving  -
-Ready      -         open    leaving  -
-Draft      -         open    leaving  -
-Cancel     -         open    leaving  -
-Status     -         open    leaving  -
-Goodbye    -         closed  closed   -
-Welcome    -         -       -        -
-Opened     -         -       -        -
-Verdict    -         -       -        -
-Error      -         -       -        -
-GoingAway  -         -       -        -
+from        greeting  open    leaving  closed
+Hello       open      -       -        -
+Open        -         open    leaving  -
+OpenPart    -         open    leaving  -
+Resume      -         open    leaving  -
+Ready       -         open    leaving  -
+Draft       -         open    leaving  -
+Cancel      -         open    leaving  -
+Status      -         open    leaving  -
+Goodbye     -         closed  closed   -
+Welcome     -         -       -        -
+Opened      -         -       -        -
+PromptPart  -         -       -        -
+Verdict     -         -       -        -
+Error       -         -       -        -
+GoingAway   -         -       -        -
 """
 AGENT_CONNECTION_GRID = """
-from       greeting  open     leaving  closed
-Hello      -         -        -        -
-Open       -         -        -        -
-Resume     -         -        -        -
-Ready      -         -        -        -
-Draft      -         -        -        -
-Cancel     -         -        -        -
-Status     -         -        -        -
-Goodbye    -         -        -        -
-Welcome    open      -        -        -
-Opened     -         open     leaving  -
-Verdict    -         open     leaving  -
-Error      closed    open     leaving  -
-GoingAway  -         leaving  -        -
+from        greeting  open     leaving  closed
+Hello       -         -        -        -
+Open        -         -        -        -
+OpenPart    -         -        -        -
+Resume      -         -        -        -
+Ready       -         -        -        -
+Draft       -         -        -        -
+Cancel      -         -        -        -
+Status      -         -        -        -
+Goodbye     -         -        -        -
+Welcome     open      -        -        -
+Opened      -         open     leaving  -
+PromptPart  -         open     leaving  -
+Verdict     -         open     leaving  -
+Error       closed    open     leaving  -
+GoingAway   -         leaving  -        -
 """
 VERIFIER_STREAM_GRID = """
-from       opening     running     cancelling  ended
-Hello      -           -           -           -
-Open       -           -           -           -
-Resume     -           -           -           -
-Ready      -           running     cancelling  -
-Draft      -           running     cancelling  -
-Cancel     cancelling  cancelling  cancelling  -
-Status     -           -           -           -
-Goodbye    -           -           -           -
-Welcome    -           -           -           -
-Opened     -           -           -           -
-Verdict    -           -           -           -
-Error      -           -           -           -
-GoingAway  -           -           -           -
+from        arriving    opening     running     cancelling  ended
+Hello       -           -           -           -           -
+Open        -           -           -           -           -
+OpenPart    arriving    -           -           -           -
+Resume      -           -           -           -           -
+Ready       -           -           running     cancelling  -
+Draft       -           -           running     cancelling  -
+Cancel      cancelling  cancelling  cancelling  cancelling  -
+Status      -           -           -           -           -
+Goodbye     -           -           -           -           -
+Welcome     -           -           -           -           -
+Opened      -           -           -           -           -
+PromptPart  -           -           -           -           -
+Verdict     -           -           -           -           -
+Error       -           -           -           -           -
+GoingAway   -           -           -           -           -
 """
 AGENT_STREAM_GRID = """
-from       opening  running  cancelling  ended
-Hello      -        -        -           -
-Open       -        -        -           -
-Resume     -        -        -           -
-Ready      -        -        -           -
-Draft      -        -        -           -
-Cancel     -        -        -           -
-Status     -        -        -           -
-Goodbye    -        -        -           -
-Welcome    -        -        -           -
-Opened     running  -        cancelling  -
-Verdict    -        running  cancelling  -
-Error      ended    ended    ended       -
-GoingAway  -        -        -           -
+from        arriving  opening  running  cancelling  ended
+Hello       -         -        -        -           -
+Open        -         -        -        -           -
+OpenPart    -         -        -        -           -
+Resume      -         -        -        -           -
+Ready       -         -        -        -           -
+Draft       -         -        -        -           -
+Cancel      -         -        -        -           -
+Status      -         -        -        -           -
+Goodbye     -         -        -        -           -
+Welcome     -         -        -        -           -
+Opened      -         running  -        cancelling  -
+PromptPart  -         -        running  cancelling  -
+Verdict     -         -        running  cancelling  -
+Error       -         ended    ended    ended       -
+GoingAway   -         -        -        -           -
 """
 
 Table = Mapping[tuple[Any, type[Message]], Any]
@@ -143,7 +155,8 @@ REFUSED = [cell[:3] for cell in CELLS if cell[3] == "-"]
 
 
 def test_every_pair_of_the_four_tables_is_enumerated() -> None:
-    assert 4 * 4 * len(MESSAGES) == len(CELLS) == len(ALLOWED) + len(REFUSED)
+    num_states = 2 * len(ConnectionState) + 2 * len(StreamState)
+    assert num_states * len(MESSAGES) == len(CELLS) == len(ALLOWED) + len(REFUSED)
     assert len(ALLOWED) == sum(
         map(len, (VERIFIER_CONNECTION, AGENT_CONNECTION, VERIFIER_STREAM, AGENT_STREAM))
     )

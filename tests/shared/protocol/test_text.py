@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.protocol.text import TextAssembler
+from shared.protocol.text import ByteAssembler, TextAssembler
 
 SPECIAL_ID = 0
 
@@ -199,6 +199,28 @@ def test_both_ends_make_the_same_text_when_one_is_told_the_bytes(
     assert (num_bytes, True) == (agent.num_bytes, agent.is_stopped)
 
 
+@settings(max_examples=400)
+@given(token_bytes, stop_strings)
+def test_a_text_that_is_cut_off_is_that_of_its_whole_characters(
+    tokens: list[bytes], stop: list[str]
+) -> None:
+    verifier = ByteAssembler(tokens, frozenset(), stop)
+    agent = TextAssembler(tokens, frozenset(), stop)
+    text = ""
+    for token_id in range(len(tokens)):
+        verifier.push(token_id)
+        text += agent.push(token_id)
+    num_bytes = verifier.num_whole_bytes
+    assert num_bytes == agent.num_whole_bytes
+    _, num_all, is_stopped = whole_text(b"".join(tokens), stop)
+    content = b"".join(tokens)[:num_all]
+    # As Python decodes what may go on: a last character that is not complete is left out.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    expected = decoder.decode(content, final=is_stopped)
+    assert (expected, num_bytes) == (text + agent.cut(num_bytes), verifier.num_whole_bytes)
+    assert content[:num_bytes].decode(errors="replace") == expected
+
+
 @pytest.mark.parametrize(
     ("num_bytes", "rest"), [(0, ""), (4, ""), (5, "S"), (6, "ST"), (7, "ST"), (99, "ST")]
 )
@@ -206,6 +228,19 @@ def test_cut_gives_out_no_more_than_was_said_and_is_there(num_bytes: int, rest: 
     assembler = TextAssembler([b"one ST"], frozenset(), ["STOP"])
     assert "one " == assembler.push(0)
     assert rest == assembler.cut(num_bytes)
+
+
+def test_a_character_that_a_limit_cuts_in_two_is_left_out() -> None:
+    assembler = TextAssembler([b"a\xffb\xf0\x9f", b"\x98"], frozenset())
+    assert ("a\ufffdb", "") == (assembler.push(0), assembler.push(1))
+    assert (6, 3) == (assembler.num_bytes, assembler.num_whole_bytes)
+    assert "" == assembler.cut(3)
+
+
+def test_bytes_of_a_character_that_count_are_replaced() -> None:
+    assembler = TextAssembler([b"a\xf0\x9f\x98"], frozenset())
+    assert "a" == assembler.push(0)
+    assert "\ufffd" == assembler.cut(4)
 
 
 def test_cut_through_a_character_leaves_a_replacement() -> None:

@@ -15,7 +15,7 @@ from verifier.startup import device_limits, round_settings
 
 _ROUNDS = round_settings(RoundsSection())
 # Scripted verifiers take as many from a device, see `scripted_service`.
-_DEVICE = device_limits(LimitsSection(max_streams_per_device=64))
+_DEVICE = device_limits(LimitsSection(max_streams_per_device=64), stream_tokens=2048)
 
 
 def make_round_settings(**changes: Any) -> RoundSettings:

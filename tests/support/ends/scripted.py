@@ -50,13 +50,13 @@ def scripted_service(
     delay_seconds: Callable[[int], float] = lambda num_tokens: 0.0,
     max_streams_per_device: int = 64,
     context_tokens: int = 4096,
-    num_blocks: int = 4096,
+    num_blocks: int | None = None,
 ) -> VerifierService:
     """A verifier without a port over a scripted target."""
     return make_service(
         ScriptedTarget(
             target,
-            num_blocks=num_blocks,
+            num_blocks=num_blocks or max(4096, context_tokens // 8),  # for two streams at least
             context_tokens=context_tokens,
             delay_seconds=delay_seconds,
         ),

@@ -27,6 +27,8 @@ from shared.protocol.messages import (
     Hello,
     Open,
     Opened,
+    OpenPart,
+    PromptPart,
     Ready,
     Resume,
     Status,
@@ -65,6 +67,7 @@ class Mutations:
         self.num_channels = 0  # that were opened on this connection
         self.positions: dict[int, int] = {}  # committed tokens of the channels that are open
         self._hello = hello
+        self._part_number = 0  # of the latest OpenPart
 
     def begin(self) -> None:
         """Another connection: no channel is open."""
@@ -80,6 +83,7 @@ class Mutations:
             return self._open()
         makers: tuple[Callable[[], AgentMessage], ...] = (
             *(self._open, self._draft, self._draft, self._draft, self._draft),
+            *(self._open_part, self._open_part),
             *(lambda: Ready(self._channel()), lambda: Cancel(self._channel())),
             lambda: Status(self.random.randrange(1 << 20)),
             lambda: Resume(self._next_channel(), pick.randrange(4), pick.randrange(9)),
@@ -88,8 +92,10 @@ class Mutations:
 
     def from_verifier(self) -> VerifierMessage:
         """A message that a verifier might send at some time."""
+        pick = self.random
         makers: tuple[Callable[[], VerifierMessage], ...] = (
             lambda: self.opened(self._channel()),
+            lambda: PromptPart(self._channel(), pick.choice((0, 3, 9)), self._token_ids(3)),
             *(self._verdict,) * 8,
             lambda: Error("limit", "no", self._channel()),
         )
@@ -98,7 +104,6 @@ class Mutations:
             *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0)),
             Error("vocabulary", "no", difference=self._difference()),
         )
-        pick = self.random
         return pick.choice(rare) if pick.random() < RARELY else pick.choice(makers)()
 
     def _special_ids(self) -> bytes:
@@ -112,7 +117,10 @@ class Mutations:
 
     def opened(self, channel: int) -> Opened:
         """What a verifier answers to Open."""
-        return Opened(channel, self._token_ids(9), 7, self._mode())
+        num_prompt_tokens = self.random.choice((0, 0, 0, 9, 12))
+        return Opened(
+            channel, self._token_ids(9), 7, self._mode(), num_prompt_tokens=num_prompt_tokens
+        )
 
     def _open(self) -> Open:
         pick = self.random
@@ -129,6 +137,21 @@ class Mutations:
             max_tokens=pick.choice((None, 1, 9)),
             acceptance_mode=self._mode(),
             draft_length=pick.choice((None, 0, 4)),
+            num_prompt_tokens=pick.choice((0, 2, 4)),
+            goes_on=pick.random() < 0.2,
+        )
+
+    def _open_part(self) -> OpenPart:
+        pick = self.random
+        self._part_number = pick.choice((1, self._part_number + 1))
+        return OpenPart(
+            channel=pick.choice((self._channel(), max(self.num_channels - 1, 0))),
+            number=self._part_number,
+            messages=(ChatMessage(pick.choice(("", "user")), "more"),) * pick.randrange(2),
+            text="more" * pick.randrange(2),
+            prompt=self._token_ids(pick.randrange(4)),
+            committed=self._token_ids(pick.randrange(3)),
+            goes_on=pick.random() < 0.5,
         )
 
     def _draft(self) -> Draft:

@@ -27,9 +27,10 @@ _SHAPE = {
 }
 
 
-def tiny_llama(head_dim: int = 8) -> PreTrainedModel:
+def tiny_llama(head_dim: int = 8, context_tokens: int = 256) -> PreTrainedModel:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**{**_SHAPE, "head_dim": head_dim})).eval()
+    shape = {**_SHAPE, "head_dim": head_dim, "max_position_embeddings": context_tokens}
+    return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 
 def tiny_qwen3() -> PreTrainedModel:

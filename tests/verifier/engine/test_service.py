@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,15 +14,18 @@ import msgspec
 import pytest
 
 from shared.errors import RemoteProtocolError, RequestRefused
+from shared.protocol.codec import encode
 from shared.protocol.messages import (
     MAX_63_BITS,
-    MAX_MESSAGE_BYTES,
+    PART_BYTES,
     AcceptanceMode,
     ChatMessage,
     Error,
     ErrorCode,
+    Finish,
     Open,
     Opened,
+    PromptPart,
     Resume,
     Verdict,
     VerifierMessage,
@@ -32,7 +35,8 @@ from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.scripted import VOCAB_SIZE, scripted_service
 from tests.support.ends.waiting import eventually
 from verifier.engine.device import Device
-from verifier.engine.service import MAX_STREAM_TOKENS, VerifierService
+from verifier.engine.service import VerifierService
+from verifier.engine.verdicts import missed_verdicts
 from verifier.streams.stream import Stream
 from verifier.target.round import Round, RoundOutcome
 
@@ -49,6 +53,9 @@ class Mailbox:
 
     def send(self, message: VerifierMessage) -> None:
         self.messages.append(message)
+
+    def send_parts(self, messages: Sequence[VerifierMessage]) -> None:
+        self.messages += messages
 
     def stream_ended(self, channel: int) -> None:
         self.ended.append(channel)
@@ -122,12 +129,18 @@ def test_a_prompt_may_be_ids_a_chat_or_text() -> None:
     turns = (ChatMessage("user", "hello"), ChatMessage("assistant", "yes"))
     chat_ids = tokenizer.encode_chat([("user", "hello"), ("assistant", "yes")])
     for fields, expected in (
-        ({"prompt": PROMPT, "messages": turns, "text": "unread"}, [1, 2, 3]),
+        ({"prompt": PROMPT, "messages": turns, "text": "unread"}, []),  # whose ids it knows
         ({"messages": turns, "text": "unread"}, chat_ids),
         ({"text": "once"}, tokenizer.encode_text("once")),
     ):
         mailbox, _ = opened(max_tokens=2, **fields)
         assert expected == unpack_token_ids(mailbox.opened.prompt, VOCAB_SIZE).tolist()
+
+    texts = [
+        opened(sampling=GREEDY, max_tokens=9, prompt=PROMPT, messages=unread)[0].token_ids
+        for unread in ((), turns)
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_a_stream_is_opened_before_its_first_verdict_and_ended_after_its_last() -> None:
@@ -231,12 +244,52 @@ def test_malformed_committed_tokens_are_an_error() -> None:
     assert "token ids of 1 bytes are malformed" == str(error)
 
 
-def test_no_stream_is_longer_than_what_fits_into_a_message() -> None:
-    parts = scripted_service()
-    limits = msgspec.structs.replace(parts.limits, context_tokens=1 << 20)
-    service = VerifierService(parts.planner, parts.target, parts.tokenizer, limits, parts.metrics)
-    assert MAX_STREAM_TOKENS == service.limits.context_tokens
-    assert 3 * MAX_STREAM_TOKENS + 16 * 256 * 4 < MAX_MESSAGE_BYTES - 1024
+def test_a_prompt_beyond_one_message_is_told_in_parts() -> None:
+    service = scripted_service(context_tokens=1 << 17)
+
+    async def opened() -> Mailbox:
+        async with running(service) as (device, mailbox):
+            message = Open(2, 0, text="ab" * 50_000, max_tokens=1)
+            await service.open_stream(device, mailbox, message)
+            await eventually(lambda: bool(mailbox.ended))
+            return mailbox
+
+    mailbox = asyncio.run(opened())
+    parts = [part for part in mailbox.messages if isinstance(part, PromptPart)]
+    told = unpack_token_ids(mailbox.opened.prompt, VOCAB_SIZE).tolist()
+    for part in parts:
+        assert (2, len(told)) == (part.channel, part.offset)
+        told += unpack_token_ids(part.tokens, VOCAB_SIZE).tolist()
+    assert service.tokenizer.encode_text("ab" * 50_000) == told
+    assert 100_000 == mailbox.opened.num_prompt_tokens
+    assert all(len(encode(message)) <= PART_BYTES + 100 for message in mailbox.messages)
+
+
+def test_who_gave_the_ids_of_a_prompt_is_not_told_them() -> None:
+    service = scripted_service()
+
+    async def opened() -> Mailbox:
+        async with running(service) as (device, mailbox):
+            await service.open_stream(device, mailbox, Open(2, 0, prompt=PROMPT, max_tokens=1))
+            await eventually(lambda: bool(mailbox.ended))
+            return mailbox
+
+    assert (b"", 0) == (
+        (told := asyncio.run(opened()).opened).prompt,
+        told.num_prompt_tokens,
+    )
+
+
+def test_a_long_output_that_the_board_lacks_is_told_in_several_verdicts() -> None:
+    output_ids = [7] * 30_000
+    verdicts = list(missed_verdicts(3, output_ids, 10, Finish("length", 5)))
+    assert [None, None, Finish("length", 5)] == [verdict.finish for verdict in verdicts]
+    position = 10
+    for verdict in verdicts:
+        assert (3, position, 0) == (verdict.channel, verdict.position, verdict.num_accepted)
+        position += len(unpack_token_ids(verdict.tokens, VOCAB_SIZE))
+    assert 30_000 == position
+    assert [] == list(missed_verdicts(3, output_ids, 30_000, None))
 
 
 def test_a_cancelled_stream_ends_cancelled() -> None:

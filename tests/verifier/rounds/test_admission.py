@@ -586,3 +586,17 @@ def test_places_are_lost_again_and_again_in_a_cache_for_one() -> None:
     texts, num_preemptions = texts_of(wishes, 14, 2, [5])
     assert 6 == len(texts)
     assert num_preemptions > 5
+
+
+@pytest.mark.parametrize("num_shared", [3, 255, 256, 257, 600])
+def test_a_long_prompt_begins_with_all_that_is_there_of_it(num_shared: int) -> None:
+    """Names of blocks are made a few hundred at a time, as long as they are found."""
+    planner = make_planner(num_blocks=2000, prefill_chunk_tokens=5000, max_round_tokens=6000)
+    first = make_stream(1, prompt_ids=(11,) * (4 * num_shared + 1), max_output_tokens=1)
+    add(planner, first)
+    play(planner)
+    assert first.finish is not None
+    second = make_stream(2, prompt_ids=(11,) * (4 * num_shared) + (12,) * 5, max_output_tokens=4)
+    add(planner, second)
+    start(planner)
+    assert 4 * num_shared == second.cached_prefix_tokens

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.ends.planning import draft, make_planner, make_stream, play, served
+from tests.support.ends.planning import (
+    draft,
+    finish,
+    make_planner,
+    make_stream,
+    play,
+    served,
+    start,
+)
 from verifier.policies import FixedPolicy
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.planner import RoundPlanner
@@ -41,3 +49,33 @@ def test_a_board_that_is_far_ahead_takes_nothing_from_the_others(
     room = RoundRoom(num_tokens=100, num_prompt_tokens=10, num_drafts=budget_tokens)
     items = pack(planner.streams.values(), room, planner.blocks)
     assert {number: 1 + count for number, count in tested.items()} == served(Round(tuple(items)))
+
+
+def test_a_prompt_that_is_still_arriving_is_read_but_says_nothing() -> None:
+    planner = make_planner()
+    stream = make_stream()
+    stream.is_arriving, stream.num_missing_tokens = True, 3
+    planner.add(stream)
+    first = start(planner)
+    assert ({1: 4}, None) == (served(first), first.items[0].draft_check)
+    assert [] == finish(planner, first)
+    assert planner.start_round(0.2) is None, "there is nothing to read"
+    stream.add_prompt((16, 17, 18))
+    second = start(planner)
+    assert ((15, 16, 17), None) == (second.items[0].token_ids, second.items[0].draft_check)
+    stream.is_arriving = False  # its last part came in the middle of the round
+    assert [] == finish(planner, second)
+    third = start(planner)
+    assert (18,) == third.items[0].token_ids, "its logits are needed"
+    (result,) = finish(planner, third)
+    assert (0, (20,)) == (result.settled.position, result.settled.own_token_ids)
+
+
+def test_a_prompt_that_is_still_arriving_has_its_room_from_the_first_part_on() -> None:
+    planner = make_planner(num_blocks=10, block_tokens=4)
+    stream = make_stream(max_output_tokens=5)
+    stream.is_arriving, stream.num_missing_tokens = True, 30
+    planner.add(stream)
+    play(planner)
+    assert 40 == planner.blocks.num_reserved_tokens(1)
+    assert 40 == stream.most_tokens

@@ -25,7 +25,8 @@ from tests.support.ends.planning import (
 from verifier.policies import FixedPolicy, StreamShare
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.schedule import NO_PLAN
-from verifier.streams.stream import Settled, Stream
+from verifier.streams.settled import Settled
+from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, Round, RoundOutcome
 
 

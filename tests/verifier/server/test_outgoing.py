@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.ends.limits import make_device_limits
+from tests.support.ends.waiting import eventually
 from verifier.server import outgoing
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.outgoing import Outgoing, Overrun
@@ -50,12 +51,34 @@ def test_messages_are_sent_in_order_then_the_socket_is_closed() -> None:
     asyncio.run(scenario())
 
 
+def test_parts_of_a_long_message_are_sent_behind_others_and_are_no_part_of_a_farewell() -> None:
+    async def scenario() -> None:
+        socket = Socket()
+        messages, usage, _ = make(socket)
+        messages.put_parts([b"part one", b"part two"])
+        messages.put(b"urgent")
+        assert 22 == usage.num_queued_bytes
+        writer = asyncio.create_task(messages.write())
+        await eventually(lambda: len(socket.sent) == 3)
+        messages.put_parts([b"part three"])
+        messages.put(b"farewell")
+        messages.end()
+        await writer
+        assert [b"urgent", b"part one", b"part two", b"farewell", None] == socket.sent
+        messages.forget()
+        assert 0 == usage.num_queued_bytes
+
+    asyncio.run(scenario())
+
+
 def test_too_many_bytes_are_an_overrun() -> None:
     async def scenario() -> None:
         messages, usage, _ = make(Socket(), max_bytes=10)
         messages.put(bytes(10))
         with pytest.raises(Overrun, match=r"^more than 10 bytes wait to be read$"):
             messages.put(b"x")
+        with pytest.raises(Overrun, match=r"^more than 10 bytes wait to be read$"):
+            messages.put_parts([b"x"])
         assert 10 == usage.num_queued_bytes
 
     asyncio.run(scenario())
@@ -70,8 +93,8 @@ def test_too_many_messages_are_an_overrun(monkeypatch: pytest.MonkeyPatch) -> No
         messages.put(b"b")
         with pytest.raises(Overrun, match=r"^2 messages wait to be read$"):
             messages.put(b"c")
-        messages.end()  # there is always room for the end
-        assert 1 == usage.num_queued_bytes
+        messages.end()  # needs no room
+        assert 2 == usage.num_queued_bytes
 
     asyncio.run(scenario())
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 from shared.protocol.messages import AcceptanceMode, Finish, FinishReason
+from shared.protocol.text import ByteAssembler
 from tests.support.ends.planning import (
     END_ID,
     ROW,
@@ -20,7 +21,8 @@ from tests.support.ends.planning import (
     send,
 )
 from verifier.streams.acceptance_estimate import INITIAL_ACCEPTANCE_RATE
-from verifier.streams.stream import Settled, Stream
+from verifier.streams.settled import Settled
+from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome
 
 
@@ -358,6 +360,27 @@ def test_the_last_token_names_the_limit(ends_at_context: bool, reason: FinishRea
     assert Settled(3, 2, (40,), 2) == settle(stream, 2, 40)
     assert stream.finish is not None
     assert reason == stream.finish.reason
+
+
+@pytest.mark.parametrize(
+    ("last_id", "max_output_tokens", "finish"),
+    [
+        (1, 2, Finish("length", 1)),  # the limit is inside the character
+        (1, 20, Finish("cancelled", 1)),
+        (END_ID, 20, Finish("end", 4)),  # the target itself broke it off
+        (2, 2, Finish("length", 5)),
+    ],
+)
+def test_a_character_that_is_cut_in_two_does_not_count(
+    last_id: int, max_output_tokens: int, finish: Finish
+) -> None:
+    stream = make_stream(max_output_tokens=max_output_tokens)
+    token_bytes = [b"", b"", b"\x80", b"a\xf0\x9f\x98"]
+    stream.text = ByteAssembler(token_bytes, frozenset({END_ID}))
+    stream.take_up_again((3, last_id))
+    if stream.finish is None:
+        stream.end("cancelled")
+    assert finish == stream.finish
 
 
 def test_an_end_token_at_the_limit_is_an_end() -> None:

@@ -1,0 +1,221 @@
+"""Prompts that are too long for one message: cut in parts on one end, put together on the other.
+
+Pure. Between the parts other messages of the connection go their way, and what waits for the next
+part is bounded: in bytes by what the context can hold, in number, and on a connection one Open at a
+time goes on. This module must never know a clock; how long the next part may take is its user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import RemoteProtocolError, RequestRefused
+from shared.protocol.messages import (
+    MAX_CHAT_MESSAGES,
+    MAX_MESSAGE_BYTES,
+    PART_BYTES,
+    ChatMessage,
+    Open,
+    Opened,
+    OpenPart,
+    PromptPart,
+)
+from shared.protocol.token_ids import (
+    MAX_ID_BYTES,
+    MAX_VOCAB_SIZE,
+    count_token_ids,
+    pack_token_ids,
+    unpack_token_ids,
+)
+
+# The longest tokens of common vocabularies are runs of 128 spaces.
+MAX_TOKEN_BYTES = 128
+MAX_PROMPT_BYTES = 16 << 20  # however long the context is
+# An honest part is full, but for the last one and where the kind of content changes.
+MAX_PARTS = 4096
+
+_PART_CHARACTERS = PART_BYTES // 4  # however many bytes each takes
+_PART_TOKENS = PART_BYTES // MAX_ID_BYTES
+_TURN_BYTES = 40  # of a chat message beside its content: its role and heads
+
+_Ids = NDArray[np.uint32]
+_Atom = tuple[str, Any, int]  # a field, what to add to it, and its bytes: those of a part at most
+
+
+def longest_prompt_bytes(context_tokens: int) -> int:
+    """Bytes of the longest prompt that may fit so many tokens."""
+    return min(max(context_tokens * MAX_TOKEN_BYTES, MAX_MESSAGE_BYTES), MAX_PROMPT_BYTES)
+
+
+def cut_open(message: Open) -> list[Open | OpenPart]:
+    """The message, or what to send for it in this order; one if it is short."""
+    atoms = list(_atoms(message))
+    if sum(num_bytes for _, _, num_bytes in atoms) <= PART_BYTES:
+        return [message]
+    groups = list(_groups(atoms))
+    first = msgspec.structs.replace(
+        message,
+        **_fields(groups[0]),
+        num_prompt_tokens=count_token_ids(message.prompt),
+        goes_on=True,
+    )
+    rest = [
+        OpenPart(
+            channel=message.channel,
+            number=number,
+            goes_on=number < len(groups) - 1,
+            **_fields(group),
+        )
+        for number, group in enumerate(groups[1:], start=1)
+    ]
+    return [first, *rest]
+
+
+def cut_opened(message: Opened) -> list[Opened | PromptPart]:
+    """The message, or what to send for it in this order; one if its prompt is short."""
+    if len(message.prompt) <= PART_BYTES:
+        return [message]
+    token_ids = unpack_token_ids(message.prompt, MAX_VOCAB_SIZE)
+    first = msgspec.structs.replace(
+        message, prompt=pack_token_ids(token_ids[:_PART_TOKENS]), num_prompt_tokens=len(token_ids)
+    )
+    rest = [
+        PromptPart(message.channel, offset, pack_token_ids(token_ids[offset:][:_PART_TOKENS]))
+        for offset in range(_PART_TOKENS, len(token_ids), _PART_TOKENS)
+    ]
+    return [first, *rest]
+
+
+class OpenCollector:
+    """Puts an Open that goes on together; `take` its parts."""
+
+    def __init__(self, first: Open, *, context_tokens: int) -> None:
+        self._first = first
+        self._context_tokens = context_tokens
+        self._num_parts = 0
+        self._num_bytes = 0
+        self._turns: list[tuple[str, list[str]]] = []  # role, and pieces of the content
+        self._texts: list[str] = []
+        self._prompt: list[_Ids] = []
+        self._committed: list[_Ids] = []
+        self._add(first)
+
+    def take(self, part: OpenPart) -> Open | None:
+        """The whole message with its last part, None before.
+
+        Raises:
+            RemoteProtocolError: it is not the next part, or malformed.
+            RequestRefused: the prompt is longer than the context can hold.
+        """
+        self._num_parts += 1
+        if part.number != self._num_parts:
+            raise RemoteProtocolError(f"part {part.number} came instead of {self._num_parts}")
+        if part.number >= MAX_PARTS:
+            raise RemoteProtocolError(f"an Open of more than {MAX_PARTS} parts")
+        self._add(part)
+        return None if part.goes_on else self._whole()
+
+    def _add(self, part: Open | OpenPart) -> None:
+        self._num_bytes += sum(num_bytes for _, _, num_bytes in _sizes(part))
+        limit = longest_prompt_bytes(self._context_tokens)
+        if self._num_bytes > limit + MAX_ID_BYTES * self._context_tokens:  # and what is committed
+            field = "messages" if self._turns or part.messages else "prompt"
+            sentence = f"prompt of more than {limit} bytes, for {self._context_tokens} tokens"
+            raise RequestRefused(sentence, field)
+        for turn in part.messages:
+            self._add_turn(turn)
+        if part.text:
+            self._texts.append(part.text)
+        for ids, packed in ((self._prompt, part.prompt), (self._committed, part.committed)):
+            if packed:
+                ids.append(unpack_token_ids(packed, MAX_VOCAB_SIZE))
+
+    def _add_turn(self, turn: ChatMessage) -> None:
+        if turn.role:
+            self._turns.append((turn.role, [turn.content]))
+        elif self._turns:
+            self._turns[-1][1].append(turn.content)
+        else:
+            raise RemoteProtocolError("the first chat message continues another one")
+        if len(self._turns) > MAX_CHAT_MESSAGES:
+            raise RemoteProtocolError(f"more than {MAX_CHAT_MESSAGES} chat messages")
+
+    def _whole(self) -> Open:
+        return msgspec.structs.replace(
+            self._first,
+            messages=tuple(ChatMessage(role, "".join(pieces)) for role, pieces in self._turns),
+            text="".join(self._texts),
+            prompt=_joined(self._prompt),
+            committed=_joined(self._committed),
+            num_prompt_tokens=0,
+            goes_on=False,
+        )
+
+
+def _joined(ids: list[_Ids]) -> bytes:
+    return pack_token_ids(np.concatenate(ids)) if ids else b""
+
+
+def _sizes(part: Open | OpenPart) -> Iterator[_Atom]:
+    """The contents of a part with their bytes, whole."""
+    for turn in part.messages:
+        yield "messages", turn, _num_bytes(turn.content) + _TURN_BYTES
+    yield "text", part.text, _num_bytes(part.text)
+    yield "prompt", part.prompt, len(part.prompt)
+    yield "committed", part.committed, len(part.committed)
+
+
+def _atoms(message: Open) -> Iterator[_Atom]:
+    """The contents of a message in pieces that fit into a part."""
+    for turn in message.messages:
+        for i, piece in enumerate(_characters(turn.content)):
+            role = turn.role if i == 0 else ""
+            yield "messages", ChatMessage(role, piece), _num_bytes(piece) + _TURN_BYTES
+    if message.text:
+        for piece in _characters(message.text):
+            yield "text", piece, _num_bytes(piece)
+    for field, packed in (("prompt", message.prompt), ("committed", message.committed)):
+        ids = unpack_token_ids(packed, MAX_VOCAB_SIZE)
+        for start in range(0, len(ids), _PART_TOKENS):
+            piece_ids = ids[start : start + _PART_TOKENS]
+            yield field, piece_ids, MAX_ID_BYTES * len(piece_ids)
+
+
+def _characters(text: str) -> Iterator[str]:
+    for start in range(0, max(len(text), 1), _PART_CHARACTERS):
+        yield text[start : start + _PART_CHARACTERS]
+
+
+def _num_bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))  # what cannot be sent is refused elsewhere
+
+
+def _groups(atoms: list[_Atom]) -> Iterator[list[_Atom]]:
+    """As many of them after one another as fit into a part."""
+    group: list[_Atom] = []
+    num_bytes = 0
+    for atom in atoms:
+        if group and num_bytes + atom[2] > PART_BYTES:
+            yield group
+            group, num_bytes = [], 0
+        group.append(atom)
+        num_bytes += atom[2]
+    yield group
+
+
+def _fields(group: list[_Atom]) -> dict[str, Any]:
+    """What a part of these holds in each field."""
+    of: dict[str, list[Any]] = {"messages": [], "text": [], "prompt": [], "committed": []}
+    for field, piece, _ in group:
+        of[field].append(piece)
+    return {
+        "messages": tuple(of["messages"]),
+        "text": "".join(of["text"]),
+        "prompt": _joined(of["prompt"]),
+        "committed": _joined(of["committed"]),
+    }

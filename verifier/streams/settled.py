@@ -1,0 +1,14 @@
+"""What one round did for one stream: a frozen value between the stream and the planner."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What one round did for one stream."""
+
+    position: int  # before it
+    num_accepted: int
+    own_token_ids: tuple[int, ...]  # behind the accepted ones
+    num_tested: int  # draft tokens
