@@ -18,7 +18,7 @@ from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.models.presets import resolve
 from shared.config.model_files import default_cache_dir
-from shared.config.secrets import TOKEN_PATTERN, read_secret_file
+from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
 from shared.daemon.cpu_threads import limit_spinning
 from shared.errors import ConfigError
 
@@ -138,8 +138,12 @@ def device_token(config: AgentConfig) -> str:
 
 
 def api_token(section: ApiSection) -> str | None:
-    """What clients of this board must show; None: nothing."""
-    return None if section.token_file is None else read_secret_file(section.token_file)
+    """What clients of this board must show; None: nothing.
+
+    Raises:
+        ConfigError: the file holds no key that keeps strangers out.
+    """
+    return None if section.token_file is None else read_key_file(section.token_file)
 
 
 def _credential(name: str) -> Path | None:

@@ -5,7 +5,6 @@ The decisions are pure functions; the middleware at the end only asks them.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge_agent.api.openai_response import error_object
+from shared.config.secrets import is_same_secret
 from shared.daemon.http_server import HEALTH_PATH, bearer_token
 
 # A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
@@ -47,8 +47,7 @@ def bears_token(headers: Mapping[str, str], api_token: str) -> bool:
     for protocol in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
         if protocol.strip().startswith(TOKEN_SUBPROTOCOL_PREFIX):
             offered.append(protocol.strip().removeprefix(TOKEN_SUBPROTOCOL_PREFIX))
-    wanted = api_token.encode()
-    return any(hmac.compare_digest(one.encode(errors="replace"), wanted) for one in offered)
+    return any(is_same_secret(one, api_token) for one in offered)
 
 
 def names_its_socket(headers: Mapping[str, str]) -> bool:
