@@ -141,6 +141,10 @@ class _Endpoints:
                 text=f"the body did not arrive within {self._patience.body_seconds:g} s",
                 headers={hdrs.CONNECTION: "close"},
             ) from None
+        except web.RequestPayloadError:
+            raise web.HTTPBadRequest(
+                text="the body is not what its headers say", headers={hdrs.CONNECTION: "close"}
+            ) from None
         return read_json_object(body)
 
     async def _answer(

@@ -21,6 +21,7 @@ from edge_agent.chat.display import ChatDisplay
 from edge_agent.chat.session import answer_once, converse
 from shared.daemon.command_line import EXIT_ERROR
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.peer_text import terminal_text
 from shared.errors import GoodspeedError
 from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION, AcceptanceMode
 
@@ -96,7 +97,7 @@ def chat(
         else:
             asyncio.run(_chat_in_pipe(url, api_token, conversation))
     except GoodspeedError as error:
-        raise _Failure(str(error)) from error
+        raise _Failure(terminal_text(str(error))) from error
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

@@ -203,15 +203,3 @@ def gated_connection_of(transport: Any) -> GatedConnection | None:
     """Who is at the other end of a request's transport; None when it is gone."""
     protocol = transport.get_protocol() if transport is not None else None
     return protocol if isinstance(protocol, GatedConnection) else None
-
-
-def is_our_error(record: logging.LogRecord) -> bool:
-    """A filter for the HTTP server's log: strangers who send no HTTP are no error of ours.
-
-    Nor are those who are gone before their answer; the server would write a traceback for each.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, ConnectionResetError):
-        return False
-    code = getattr(error, "code", None)
-    return not (isinstance(code, int) and 400 <= code < 500)

@@ -20,8 +20,8 @@ from shared.daemon.connection_gate import (
     ConnectionGate,
     GateLimits,
     gated_connection_of,
-    is_our_error,
 )
+from shared.daemon.http_faults import is_our_error, refuses_nonsense
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
 BACKLOG = 1024
@@ -98,6 +98,7 @@ async def start_http_server(
     )
     await runner.setup()
     assert runner.server is not None
+    runner.server.request_handler = refuses_nonsense(runner.server.request_handler)
     limits = GateLimits(
         max_idle=max_idle_connections,
         idle_seconds=REQUEST_SECONDS + 1,  # the HTTP server's own limit comes first, and says so

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from shared.config.addresses import is_loopback
 from shared.daemon.connection_gate import ConnectionGate, gated_connection_of
@@ -168,6 +168,8 @@ class VerifierServer:
             raise web.HTTPUnauthorized(
                 text="this verifier does not know the token\n", headers=_CHALLENGE
             )
+        if hdrs.SEC_WEBSOCKET_PROTOCOL in request.headers:  # the server would log each of them
+            raise web.HTTPBadRequest(text="boards speak no subprotocol\n")
         self._check_room(name)
         self._charge(name)
         websocket = web.WebSocketResponse(

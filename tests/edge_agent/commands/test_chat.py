@@ -23,7 +23,7 @@ from edge_agent.generation.chat_messages import ChatFinished, Text
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from edge_agent.link import backoff
-from shared.errors import LinkError, LinkLost, RequestRefused, VerifierAway
+from shared.errors import LinkError, LinkLost, ModelError, RequestRefused, VerifierAway
 from shared.protocol.messages import ChatMessage
 from tests.support.ends.api_server import HELLO, serving
 from tests.support.ends.waiting import eventually
@@ -180,6 +180,33 @@ def test_a_pipe_gets_the_text_alone() -> None:
         return out.getvalue()
 
     assert "Hello wide world\n" == asyncio.run(scenario())
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_prompt_from_a_pipe_drives_no_terminal_by_its_answer() -> None:
+    said = TextPiece("a\x1b]52;c;cm0gLXJm\x07\u202eb\n", "target")
+
+    async def answer_to(out: io.StringIO) -> str:
+        async with (
+            serving(ScriptedGenerator([said])) as url,
+            aiohttp.ClientSession() as http,
+        ):
+            await answer_once(ChatClient(http, url), Conversation(None, {}), "hi", out)
+        return out.getvalue()
+
+    assert "a]52;c;cm0gLXJmb\n" == asyncio.run(answer_to(Terminal()))
+    assert said.text == asyncio.run(answer_to(io.StringIO()))
+
+
+def test_neither_a_models_name_nor_an_error_drives_the_terminal() -> None:
+    named = ScriptedGenerator(HELLO, target_model="m\x1b[2J\x9b")
+    assert "m[2J at 127" in shown_after(["hi"], named)
+    failing = ScriptedGenerator([ModelError("no\x1b[2J way")])
+    assert "no[2J way" in shown_after(["hi"], failing)
 
 
 @contextmanager

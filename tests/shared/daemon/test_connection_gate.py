@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from shared.daemon.connection_gate import (
     GatedConnection,
     GateLimits,
     gated_connection_of,
-    is_our_error,
 )
 
 
@@ -237,24 +235,3 @@ def test_whatever_comes_and_goes_nobody_is_lost_and_no_timer_left(
     for wire in wires:
         leave(wire)
     assert (0, 0, [], {}) == (gate.num_idle, gate.num_in_hand, clock.timers, gate._idle)
-
-
-@pytest.mark.parametrize(("code", "is_ours"), [(400, False), (413, False), (500, True)])
-def test_what_strangers_send_is_no_error_of_ours(code: int, is_ours: bool) -> None:
-    class HttpError(Exception):
-        def __init__(self) -> None:
-            self.code = code
-
-    error = HttpError()
-    record = logging.LogRecord("h", logging.ERROR, "", 1, "m", None, (HttpError, error, None))
-    assert is_ours is is_our_error(record)
-
-
-def test_who_is_gone_before_the_answer_is_no_error_of_ours() -> None:
-    exc_info = (ConnectionResetError, ConnectionResetError(), None)
-    assert not is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))
-
-
-def test_any_other_record_is_kept() -> None:
-    for exc_info in (None, (ZeroDivisionError, ZeroDivisionError(), None)):
-        assert is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))
