@@ -82,8 +82,8 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
 
 def make_app(agent: Agent, clients_token: str | None) -> Application:
     """What clients of this board may ask; without a token only by a name of this machine."""
-    from edge_agent.api.access import LOOPBACK_HOSTS
     from edge_agent.api.app import build_app
+    from shared.daemon.local_requests import LOOPBACK_HOSTS
 
     hosts = LOOPBACK_HOSTS if clients_token is None else None
     return build_app(agent, api_token=clients_token, allowed_hosts=hosts)

@@ -33,6 +33,14 @@ class ServerSection(Section, frozen=True):
         Path,
         Meta(description="devices and the hashes of their tokens; `goodspeed-verifier token add`"),
     ] = Path("/etc/goodspeed/credentials/tokens")
+    metrics_token_file: Annotated[
+        Path | None,
+        Meta(description="file with the token that opens /metrics; none: no token does"),
+    ] = None
+    metrics_on_loopback: Annotated[
+        bool,
+        Meta(description="show /metrics to programs on this machine, but to no proxy"),
+    ] = True
     heartbeat_seconds: Annotated[
         float,
         Meta(

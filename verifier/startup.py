@@ -31,6 +31,7 @@ from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
+from verifier.server.metrics_page import OperatorAccess
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
@@ -129,15 +130,21 @@ def make_service(
 
 
 def make_server(
-    config: VerifierConfig, service: VerifierService, tokens: Mapping[str, str]
+    config: VerifierConfig,
+    service: VerifierService,
+    tokens: Mapping[str, str],
+    metrics_token: str | None = None,
 ) -> VerifierServer:
-    """The port for the devices of these tokens."""
+    """The port for the devices of these tokens, and for who has the token of metrics."""
     return VerifierServer(
         service,
         tokens,
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
         device_limits=device_limits(config.limits),
+        operator_access=OperatorAccess(
+            token=metrics_token, on_loopback=config.server.metrics_on_loopback
+        ),
     )
 
 

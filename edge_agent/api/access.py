@@ -6,7 +6,6 @@ The decisions are pure functions; the middleware at the end only asks them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,24 +13,12 @@ from aiohttp.typedefs import Handler, Middleware
 from edge_agent.api.openai_response import error_object
 from shared.config.secrets import is_same_secret
 from shared.daemon.http_server import HEALTH_PATH, bearer_token
-
-# A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
-# header then still holds that other name.
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+from shared.daemon.local_requests import is_allowed_host, is_forwarded
 
 # Browsers cannot set headers on a websocket: a page offers two subprotocols, this one and the token
 # with the prefix, and the server picks this one.
 CHAT_SUBPROTOCOL = "goodspeed.chat"
 TOKEN_SUBPROTOCOL_PREFIX = "goodspeed.bearer."
-
-
-def is_allowed_host(host_header: str, allowed_hosts: frozenset[str]) -> bool:
-    """Whether the header, without its port, is one of the hosts."""
-    try:
-        host = urlsplit(f"//{host_header}").hostname
-    except ValueError:
-        return False
-    return host in allowed_hosts
 
 
 def is_own_origin(origin: str, host_header: str) -> bool:
@@ -60,7 +47,10 @@ def names_its_socket(headers: Mapping[str, str]) -> bool:
 
 
 def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middleware:
-    """The middleware; without a token any key is ignored, without hosts any name will do."""
+    """The middleware; without a token any key is ignored, without hosts any name will do.
+
+    Without a token nobody is let in through a proxy either: what it passes on may be from anywhere.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -72,6 +62,8 @@ def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middle
             return _refusal(403, f"pages of {origin!r} may not use this board", "origin")
         if not names_its_socket(request.headers):
             return _refusal(400, f"the only subprotocol is {CHAT_SUBPROTOCOL}", "subprotocol")
+        if api_token is None and is_forwarded(request.headers):
+            return _refusal(403, "through a proxy this board needs api.token_file", "proxy")
         if api_token is None or request.path == HEALTH_PATH:
             return await handler(request)
         if not bears_token(request.headers, api_token):

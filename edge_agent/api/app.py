@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from edge_agent.api.access import LOOPBACK_HOSTS, guard
+from edge_agent.api.access import bears_token, guard
 from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.errors import errors_in_openai_shape, failure_of, internal_failure
 from edge_agent.api.event_stream import ClientGone, EventStream
@@ -42,6 +42,7 @@ from edge_agent.generation.generation import (
     start_generation,
 )
 from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
+from shared.daemon.local_requests import LOOPBACK_HOSTS
 from shared.errors import GoodspeedError, LocalProtocolError
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def build_app(
             guard(api_token, allowed_hosts),
         ],
     )
-    endpoints = _Endpoints(generator, model_id, patience)
+    endpoints = _Endpoints(generator, model_id, api_token, patience)
     chat_sockets = ChatSockets(generator)
     app.router.add_get(HEALTH_PATH, endpoints.health)
     app.router.add_get("/v1/models", endpoints.models)
@@ -108,15 +109,27 @@ async def serve(app: web.Application, sockets: Sequence[socket.socket]) -> HttpS
 
 
 class _Endpoints:
-    def __init__(self, generator: Generator, model_id: str | None, patience: Patience) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        model_id: str | None,
+        api_token: str | None,
+        patience: Patience,
+    ) -> None:
         self._generator = generator
+        self._api_token = api_token
         self._model_id = model_id
         self._patience = patience
 
-    async def health(self, _request: web.Request) -> web.Response:
-        """A board without its verifier is healthy: it answers, if with a 503."""
-        is_connected = self._generator.target_model is not None
-        return web.json_response({"status": "ok", "verifier_connected": is_connected})
+    async def health(self, request: web.Request) -> web.Response:
+        """A board without its verifier is healthy: it answers, if with a 503.
+
+        Strangers learn no more than that it is well.
+        """
+        health: dict[str, str | bool] = {"status": "ok"}
+        if self._api_token is None or bears_token(request.headers, self._api_token):
+            health["verifier_connected"] = self._generator.target_model is not None
+        return web.json_response(health)
 
     async def models(self, _request: web.Request) -> web.Response:
         return web.json_response(model_list(self._model()))

@@ -134,7 +134,7 @@ def test_who_reads_no_answer_is_cut_off(loop_factory: LoopFactory) -> None:
         async with stranger(verifier.port) as one:
             one._writer.transport.pause_reading()  # type: ignore[attr-defined]
             gate = verifier.server.gate
-            await one.trickle(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
+            await one.trickle(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 30)
             await eventually(lambda: gate.num_idle + gate.num_in_hand <= 2)
 
     misbehave(scenario, loop_factory)

@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from aiohttp import hdrs, web
 
-from shared.config.addresses import is_loopback
 from shared.daemon.connection_gate import ConnectionGate, gated_connection_of
 from shared.daemon.http_server import (
     HEALTH_PATH,
@@ -31,6 +30,7 @@ from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
 from verifier.server.gauges import PortGauges
+from verifier.server.metrics_page import ON_LOOPBACK, MetricsPage, OperatorAccess
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,6 @@ FULL_RETRY_AFTER_SECONDS = 5
 MAX_CONNECTIONS_PER_DEVICE = 4
 # A message that is somewhat too long is answered by a sentence, a longer one by its close code.
 MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
-# A page of metrics is shown again for so many times as long as it took to make: however often it is
-# asked for, that takes no more than 5 % of the event loop.
-PAGE_REUSE = 20
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -59,6 +56,7 @@ class VerifierServer:
         heartbeat_seconds: float,
         max_connections: int,
         device_limits: DeviceLimits,
+        operator_access: OperatorAccess = ON_LOOPBACK,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -67,7 +65,8 @@ class VerifierServer:
         self._device_limits = device_limits
         self._usages: dict[str, DeviceUsage] = {}  # by device
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
-        self._page, self._page_until = b"", 0.0  # of metrics
+        self._operator_access = operator_access
+        self._metrics_page = MetricsPage(service.metrics)
         self._packed_vocabulary = b""  # made when the first board without a model asks
         self._http: HttpServer | None = None
         self._rounds: asyncio.Task[None] | None = None
@@ -117,28 +116,23 @@ class VerifierServer:
         await self._http.stop()
 
     async def _health(self, request: web.Request) -> web.Response:
-        planner = self._service.planner
-        return web.json_response(
-            {
-                "status": "ok",
-                "target_model": self._service.target.model_name,
-                "devices": len(self._connections),
-                "streams": len(planner.streams),
-            }
-        )
+        """Everybody learns that it is well; how much there is to do, those who see metrics."""
+        health: dict[str, str | int] = {"status": "ok"}
+        if self._is_operator(request):
+            health["target_model"] = self._service.target.model_name
+            health["devices"] = len(self._connections)
+            health["streams"] = len(self._service.planner.streams)
+        return web.json_response(health)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if not is_loopback(request.remote or "") and self._authenticate(request) is None:
+        if not self._is_operator(request):
+            if self._authenticate(request) is not None:
+                raise web.HTTPForbidden(text="metrics are of all devices, not for one of them\n")
             raise web.HTTPUnauthorized(
-                text="metrics need a device's token from another host\n", headers=_CHALLENGE
+                text="metrics need the operator's token\n", headers=_CHALLENGE
             )
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        if asked_at >= self._page_until:
-            self._page = self._service.metrics.page()
-            self._page_until = asked_at + PAGE_REUSE * (loop.time() - asked_at)
         return web.Response(
-            body=self._page,
+            body=await self._metrics_page.read(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
@@ -221,6 +215,9 @@ class VerifierServer:
         raise web.HTTPServiceUnavailable(
             text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
         )
+
+    def _is_operator(self, request: web.Request) -> bool:
+        return self._operator_access.is_open_to(request.remote, request.headers)
 
     def _authenticate(self, request: web.Request) -> str | None:
         """The device that the bearer token belongs to."""
