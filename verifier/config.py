@@ -49,6 +49,14 @@ class ServerSection(Section, frozen=True):
             description="silence after which a board is pinged; no answer for half of it: lost",
         ),
     ] = 10.0
+    stranger_requests_per_second: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=1e6,
+            description="without a token, from one address (all together 10 times); more wait",
+        ),
+    ] = 20.0
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections, boards and others")
     ] = 256

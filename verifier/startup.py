@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
+from shared.daemon.strangers import StrangerLimits
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
@@ -145,6 +146,7 @@ def make_server(
         operator_access=OperatorAccess(
             token=metrics_token, on_loopback=config.server.metrics_on_loopback
         ),
+        stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
     )
 
 

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from edge_agent.api.openai_response import error_object
 from shared.config.secrets import is_same_secret
+from shared.daemon.connection_gate import gated_connection_of
 from shared.daemon.http_server import HEALTH_PATH, bearer_token
 from shared.daemon.local_requests import is_allowed_host, is_forwarded
 
@@ -64,15 +65,32 @@ def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middle
             return _refusal(400, f"the only subprotocol is {CHAT_SUBPROTOCOL}", "subprotocol")
         if api_token is None and is_forwarded(request.headers):
             return _refusal(403, "through a proxy this board needs api.token_file", "proxy")
-        if api_token is None or request.path == HEALTH_PATH:
-            return await handler(request)
-        if not bears_token(request.headers, api_token):
+        if api_token is None or bears_token(request.headers, api_token):
+            _welcome(request)
+        elif request.path != HEALTH_PATH:
+            _mistrust(request)
             response = _refusal(401, "the API token is missing or wrong", "invalid_api_key")
             response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
             return response
         return await handler(request)
 
     return check
+
+
+def _welcome(request: web.Request) -> None:
+    connection = gated_connection_of(request.transport)
+    if connection is not None:
+        connection.welcome()
+
+
+def _mistrust(request: web.Request) -> None:
+    """Slow down who shows a token that is wrong; who shows none just waits like any stranger."""
+    connection = gated_connection_of(request.transport)
+    shows_one = hdrs.AUTHORIZATION in request.headers or hdrs.SEC_WEBSOCKET_PROTOCOL in (
+        request.headers
+    )
+    if connection is not None and shows_one:
+        connection.mistrust()
 
 
 def _refusal(status: int, sentence: str, code: str) -> web.Response:

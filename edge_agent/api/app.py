@@ -43,6 +43,7 @@ from edge_agent.generation.generation import (
 )
 from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
 from shared.daemon.local_requests import LOOPBACK_HOSTS
+from shared.daemon.strangers import StrangerLimits
 from shared.errors import GoodspeedError, LocalProtocolError
 
 logger = logging.getLogger(__name__)
@@ -96,8 +97,15 @@ def build_app(
     return app
 
 
-async def serve(app: web.Application, sockets: Sequence[socket.socket]) -> HttpServer:
-    """Let clients in; one that leaves ends its generation at once."""
+async def serve(
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    stranger_limits: StrangerLimits | None = None,
+) -> HttpServer:
+    """Let clients in; one that leaves ends its generation at once.
+
+    `stranger_limits`: for those who show no token, where the app asks for one.
+    """
     return await start_http_server(
         app,
         sockets,
@@ -105,6 +113,7 @@ async def serve(app: web.Application, sockets: Sequence[socket.socket]) -> HttpS
         max_idle_connections=MAX_IDLE_CONNECTIONS,
         shutdown_seconds=SHUTDOWN_SECONDS,
         cancels_handlers=True,
+        stranger_limits=stranger_limits,
     )
 
 

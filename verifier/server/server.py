@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from aiohttp import hdrs, web
 
-from shared.daemon.connection_gate import ConnectionGate, gated_connection_of
+from shared.daemon.connection_gate import ConnectionGate, GatedConnection, gated_connection_of
 from shared.daemon.http_server import (
     HEALTH_PATH,
     HttpServer,
@@ -21,6 +21,7 @@ from shared.daemon.http_server import (
     in_hand,
     start_http_server,
 )
+from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
@@ -57,6 +58,7 @@ class VerifierServer:
         max_connections: int,
         device_limits: DeviceLimits,
         operator_access: OperatorAccess = ON_LOOPBACK,
+        stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -66,6 +68,7 @@ class VerifierServer:
         self._usages: dict[str, DeviceUsage] = {}  # by device
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._operator_access = operator_access
+        self._stranger_limits = stranger_limits
         self._metrics_page = MetricsPage(service.metrics)
         self._packed_vocabulary = b""  # made when the first board without a model asks
         self._http: HttpServer | None = None
@@ -85,6 +88,7 @@ class VerifierServer:
             # As many as there may be boards: all of them may come back at once.
             max_idle_connections=self._max_connections,
             shutdown_seconds=FAREWELL_SECONDS,
+            stranger_limits=self._stranger_limits,
         )
         self._service.metrics.watch(PortGauges(self.gate, self._usages))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
@@ -179,9 +183,7 @@ class VerifierServer:
         connection = DeviceConnection(
             websocket, transport, self._service.device(name), self._service, self._usage(name)
         )
-        gated = gated_connection_of(transport)
-        assert gated is not None
-        gated.on_bytes = connection.receive_bytes
+        _connection_of(request).on_bytes = connection.receive_bytes
         self._connections[connection] = name
         try:
             await websocket.prepare(request)
@@ -217,9 +219,26 @@ class VerifierServer:
         )
 
     def _is_operator(self, request: web.Request) -> bool:
-        return self._operator_access.is_open_to(request.remote, request.headers)
+        is_operator = self._operator_access.is_open_to(request.remote, request.headers)
+        if is_operator:
+            _connection_of(request).welcome()
+        return is_operator
 
     def _authenticate(self, request: web.Request) -> str | None:
-        """The device that the bearer token belongs to."""
+        """The device that the bearer token belongs to; it is welcome, who shows another is not."""
         token = bearer_token(request.headers)
-        return None if token is None else device_of(token, self._tokens)
+        if token is None:
+            return None
+        device = device_of(token, self._tokens)
+        if device is None:
+            _connection_of(request).mistrust()
+        else:
+            _connection_of(request).welcome()
+        return device
+
+
+def _connection_of(request: web.Request) -> GatedConnection:
+    connection = gated_connection_of(request.transport)
+    if connection is None:
+        raise ConnectionResetError("the connection ended before its answer")
+    return connection

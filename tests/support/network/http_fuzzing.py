@@ -163,7 +163,10 @@ async def _conversation(
 async def fuzz_verifier_port(
     num_requests: int, seed: int, told: Callable[[int], object] = lambda _: None
 ) -> Outcomes:
-    async with watched_log(), running_verifier(scripted_service()) as verifier:
+    async with (
+        watched_log(),
+        running_verifier(scripted_service(), stranger_limits=None) as verifier,
+    ):
         token = verifier.tokens["board"]
         mutations = HttpMutations(seed, VERIFIER_PATHS, token)
         return await fuzz_gate(verifier.server.gate, mutations, num_requests, told)
@@ -180,7 +183,7 @@ async def fuzz_agent_port(
 
     async with watched_log():
         app = build_app(generator, api_token=KEY, allowed_hosts=None)
-        server = await serve(app, listen("127.0.0.1", 0))
+        server = await serve(app, listen("127.0.0.1", 0), stranger_limits=None)
         try:
             mutations = HttpMutations(seed, AGENT_PATHS, KEY, CHAT)
             return await fuzz_gate(server.gate, mutations, num_requests, forget)
