@@ -64,6 +64,7 @@ class ConnectionGate:
         self.limits = limits
         self.num_in_hand = 0  # connections whose request is being answered
         self.num_sent_away = 0  # connections that made room for others, since the start
+        self.waiting: dict[GatedConnection, None] = {}  # for their turn
         self.make_handler = make_handler
         self._idle: dict[str, dict[GatedConnection, None]] = {}  # by address, the oldest first
         self._num_idle = 0
@@ -94,6 +95,11 @@ class ConnectionGate:
             del self._idle[connection.address]
         self._num_idle -= 1
 
+    def end_waits(self) -> None:
+        """Let all strangers have their answers now: the server stops."""
+        for connection in tuple(self.waiting):
+            connection.end_wait()
+
     def _send_away(self, connection: GatedConnection) -> None:
         self.num_sent_away += 1
         if self._log_limit.is_due(self.time()):
@@ -114,7 +120,9 @@ class GatedConnection:
         "_handler",
         "_idle_timer",
         "_stall_timer",
+        "_take_turn",
         "_transport",
+        "_turn_timer",
         "address",
         "has_asked",
         "has_spoken",
@@ -135,6 +143,8 @@ class GatedConnection:
         self._transport: Transport | None = None
         self._idle_timer: Timer | None = None
         self._stall_timer: Timer | None = None
+        self._turn_timer: Timer | None = None
+        self._take_turn: Callable[[], None] | None = None
 
     @property
     def gate(self) -> ConnectionGate:
@@ -182,6 +192,20 @@ class GatedConnection:
             return None
         return strangers.seconds_until_turn(self.address, now)
 
+    def call_at_turn(self, seconds: float, take: Callable[[], None]) -> None:
+        """Call it after so long, or as soon as the connection or the server ends."""
+        self._take_turn = take
+        self._turn_timer = self._gate.call_later(seconds, self.end_wait)
+        self._gate.waiting[self] = None
+
+    def end_wait(self) -> None:
+        """Its turn has come."""
+        take, self._take_turn = self._take_turn, None
+        if take is not None and self._turn_timer is not None:
+            self._turn_timer.cancel()
+            del self._gate.waiting[self]
+            take()
+
     def connection_made(self, transport: Transport) -> None:
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
@@ -221,6 +245,7 @@ class GatedConnection:
     def connection_lost(self, error: Exception | None) -> None:
         self._leave_idle()
         self._end_stall()
+        self.end_wait()
         self._transport = self.on_bytes = None
         if self._handler is not None:
             self._charge_for_nothing()

@@ -68,6 +68,7 @@ class HttpServer:
         """Take no more connections; those that are open stay."""
         for listener in self._listeners:
             listener.close()
+        self.gate.end_waits()
 
     async def stop(self) -> None:
         """Take no more connections, and end those that are open within `shutdown_seconds`."""
@@ -168,7 +169,9 @@ async def _take_turn(connection: GatedConnection) -> None:
             headers={hdrs.RETRY_AFTER: "10", hdrs.CONNECTION: "close"},
         )
     if seconds:
-        await asyncio.sleep(seconds)
+        turn = asyncio.get_running_loop().create_future()
+        connection.call_at_turn(seconds, lambda: None if turn.done() else turn.set_result(None))
+        await turn
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:
