@@ -88,14 +88,16 @@ async def start_http_server(
 ) -> HttpServer:
     """Serve on listening sockets, which `HttpServer.stop` closes.
 
-    `app` needs the middleware `in_hand`. More connections than `max_idle_connections` without a
-    request make room for each other. `cancels_handlers`: a client that leaves ends its request.
-    `stranger_limits`: what connections may ask for on which nobody said `welcome`.
+    `app` needs the middleware `in_hand`; bodies come as they are, compressed or not. More
+    connections than `max_idle_connections` without a request make room for each other.
+    `cancels_handlers`: a client that leaves ends its request. `stranger_limits`: what connections
+    may ask for on which nobody said `welcome`.
     """
     logger.addFilter(is_our_error)
     runner = web.AppRunner(
         app,
         access_log=None,
+        auto_decompress=False,
         logger=logger,
         handler_cancellation=cancels_handlers,
         keepalive_timeout=REQUEST_SECONDS,

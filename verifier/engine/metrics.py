@@ -8,7 +8,7 @@ prompts and outputs are never in a metric.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -18,7 +18,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
@@ -114,27 +114,8 @@ class Metrics:
         self.registry.register(collector)
 
     def page(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return b"".join(self.page_parts())
-
-    def page_parts(self) -> Iterator[bytes]:
-        """The page, family by family: one of 1,000 devices takes milliseconds, all of them 0.2 s.
-
-        Between two of them, anything may happen to what is counted.
-        """
-        for family in self.registry.collect():
-            yield generate_latest(_OneFamily(family))
-
-
-class _OneFamily(CollectorRegistry):
-    """What the library can render."""
-
-    def __init__(self, family: Metric) -> None:
-        super().__init__()
-        self._family = family
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._family
+        """The metrics in Prometheus' text format; in any thread: 1,000 devices take 0.2 s."""
+        return generate_latest(self.registry)
 
 
 @dataclass(slots=True)
@@ -159,7 +140,7 @@ class _DeviceCounters(Collector):
         accepted = device_counters("spec_decode_num_accepted_tokens", "Accepted tokens")
         output = device_counters("goodput_tokens", "Output tokens")
         wire = device_counters("wire_bytes", "Websocket payloads and frame headers", "direction")
-        for device, counts in self._counts.items():
+        for device, counts in tuple(self._counts.items()):
             drafts.add_metric([device], counts.num_drafts)
             drafted.add_metric([device], counts.num_drafted)
             accepted.add_metric([device], counts.num_accepted)

@@ -36,6 +36,7 @@ from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, 
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import (
     ServiceLimits,
+    StreamRequest,
     opened_message,
     resumed_message,
     stream_request,
@@ -140,18 +141,7 @@ class VerifierService:
             draft_context_tokens=device.draft_context_tokens,
             automatic_mode=automatic_mode(device.estimates, self.planner.seconds_of_lone_round),
         )
-        stream = Stream(
-            number=self._next_number,
-            device=device.name,
-            request=request,
-            text=ByteAssembler(
-                self.tokenizer.token_bytes, self.tokenizer.special_ids, request.stop
-            ),
-            device_estimates=device.estimates,
-            estimates=device.estimates.open_stream(),
-        )
-        self._next_number += 1
-        stream.take_up_again(committed)
+        stream = await self._begin(device, request, committed)
         if stream.position < len(committed):
             raise RequestRefused(
                 f"{len(committed)} committed tokens go beyond the end of the stream "
@@ -169,6 +159,27 @@ class VerifierService:
             outbox.stream_ended(message.channel)
             return None
         return stream
+
+    async def _begin(
+        self, device: Device, request: StreamRequest, committed: tuple[int, ...]
+    ) -> Stream:
+        """The stream with the tokens that its board has; in a thread where that takes long.
+
+        How long is up to the client: stop strings make an automaton, and every token is read again.
+        """
+        number, self._next_number = self._next_number, self._next_number + 1
+        estimates = device.estimates.open_stream()
+
+        def begin(token_ids: tuple[int, ...]) -> Stream:
+            tokenizer = self.tokenizer
+            text = ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
+            stream = Stream(number, device.name, request, text, device.estimates, estimates)
+            stream.take_up_again(token_ids)
+            return stream
+
+        if request.stop or committed:
+            return await device.in_thread(begin, committed)
+        return begin(committed)
 
     def wake(self) -> None:
         """Something arrived that may let a round start."""

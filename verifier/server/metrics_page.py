@@ -1,4 +1,4 @@
-"""The page of metrics: who may see it, and how it is made without holding the event loop up.
+"""The page of metrics: who may see it, and how it is made beside the event loop.
 
 It shows every device, so it is the operator's. This module must never know what is on it.
 """
@@ -16,7 +16,7 @@ from shared.daemon.local_requests import is_local
 from verifier.engine.metrics import Metrics
 
 # A page is shown again for so many times as long as it took to make: however often it is asked for,
-# that takes no more than 5 % of the event loop.
+# that takes no more than 5 % of a core.
 PAGE_REUSE = 20
 
 
@@ -51,18 +51,7 @@ class MetricsPage:
         loop = asyncio.get_running_loop()
         async with self._making:
             if loop.time() >= self._until:
-                self._page, seconds = await self._make()
-                self._until = loop.time() + PAGE_REUSE * seconds
+                asked_at = loop.time()
+                self._page = await asyncio.to_thread(self._metrics.page)
+                self._until = asked_at + PAGE_REUSE * (loop.time() - asked_at)
         return self._page
-
-    async def _make(self) -> tuple[bytes, float]:
-        """Family by family, with a turn of the event loop for others between them."""
-        loop = asyncio.get_running_loop()
-        parts: list[bytes] = []
-        seconds, began_at = 0.0, loop.time()
-        for part in self._metrics.page_parts():
-            parts.append(part)
-            seconds += loop.time() - began_at
-            await asyncio.sleep(0)
-            began_at = loop.time()
-        return b"".join(parts), seconds

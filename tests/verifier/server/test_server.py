@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -120,35 +121,24 @@ def test_who_may_not_see_metrics_learns_of_health_alone() -> None:
     assert '{"status": "ok"}' == asyncio.run(health())
 
 
-def test_a_page_of_metrics_is_made_beside_what_else_there_is_to_do() -> None:
-    """Family by family, each with a turn of the loop behind it, and once for all who ask."""
+def test_a_page_of_metrics_is_made_beside_the_loop_and_once_for_all_who_ask() -> None:
+    async def scenario() -> tuple[set[int], set[bytes]]:
+        metrics, threads = scripted_service().metrics, list[int]()
 
-    async def scenario() -> tuple[list[int], set[bytes]]:
-        metrics = scripted_service().metrics
-        num_turns, turns = 0, list[int]()
+        def page() -> bytes:
+            threads.append(threading.get_ident())
+            time.sleep(0.05)
+            return b"page"
 
-        async def count_turns() -> None:
-            nonlocal num_turns
-            while True:
-                num_turns += 1
-                await asyncio.sleep(0)
+        metrics.page = page  # type: ignore[method-assign]
+        shown = MetricsPage(metrics)
+        pages = await asyncio.gather(*(shown.read() for _ in range(5)))
+        assert 1 == len(threads)
+        return {threading.get_ident(), *threads}, set(pages)
 
-        def parts() -> Iterator[bytes]:
-            for part in (b"a", b"b", b"c"):
-                turns.append(num_turns)
-                time.sleep(0.01)
-                yield part
-
-        metrics.page_parts = parts  # type: ignore[method-assign]
-        counting = asyncio.create_task(count_turns())
-        page = MetricsPage(metrics)
-        pages = await asyncio.gather(*(page.read() for _ in range(5)))
-        counting.cancel()
-        return turns, set(pages)
-
-    turns, pages = asyncio.run(scenario())
-    assert 3 == len(turns) == len(set(turns))
-    assert {b"abc"} == pages
+    threads, pages = asyncio.run(scenario())
+    assert 2 == len(threads)
+    assert {b"page"} == pages
 
 
 def test_a_device_needs_its_token() -> None:
@@ -300,12 +290,12 @@ def test_metrics_that_are_asked_for_all_the_time_are_not_made_all_the_time() -> 
             metrics = verifier.service.metrics
             made: list[bytes] = []
 
-            def slow_page() -> Iterator[bytes]:
+            def slow_page() -> bytes:
                 time.sleep(0.02)  # so it may be shown for 0.4 s
                 made.append(b"page")
-                yield b"page"
+                return b"page"
 
-            metrics.page_parts = slow_page  # type: ignore[method-assign]
+            metrics.page = slow_page  # type: ignore[method-assign]
             for _ in range(50):
                 assert "page" == (await get(verifier, "/metrics"))[1]
             return len(made)
