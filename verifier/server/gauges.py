@@ -202,6 +202,12 @@ class PortGauges(Collector):
             "Connections that asked for nothing and made room for others",
             value=self._gate.num_sent_away,
         )
+        strangers = self._gate.strangers
+        yield CounterMetricFamily(
+            "goodspeed_strangers_refused",
+            "Connections and requests without a token that were too many",
+            value=0 if strangers is None else strangers.num_refused,
+        )
         queued = _family("device_queued_bytes", "Bytes of messages that wait for the board to read")
         exceeded = CounterMetricFamily(
             "goodspeed_device_limits_exceeded",
