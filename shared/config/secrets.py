@@ -55,6 +55,11 @@ def read_key_file(path: Path) -> str:
     return key
 
 
+def is_one_word(key: str) -> bool:
+    """Whether a header can carry it as a bearer's token: visible ASCII, without white space."""
+    return bool(key) and all("!" <= character <= "~" for character in key)
+
+
 def is_same_secret(shown: str, secret: str) -> bool:
     """Whether someone shows the secret; the time it takes tells nothing, an empty one is never it.
 
@@ -67,7 +72,7 @@ def is_same_secret(shown: str, secret: str) -> bool:
 def _weakness(key: str) -> str | None:
     if not key:
         return "holds no key, so everyone would have it"
-    if not all("!" <= character <= "~" for character in key):
+    if not is_one_word(key):
         return "a key must be one word of ASCII letters, digits and signs, without white space"
     if len(key) < MIN_KEY_CHARACTERS:
         return f"a key of {len(key)} characters is shorter than {MIN_KEY_CHARACTERS}"

@@ -278,6 +278,7 @@ def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
             ["--url", "http://127.0.0.1:1"],
             "no agent answers at http://127.0.0.1:1: connection refused",
         ),
+        (["--api-token", "two\nlines"], "must be one word of ASCII characters"),
         (["--url", "127.0.0.1:8090"], "is not of the form http://host:port"),
         (["--url", "http://[::1"], "is not of the form http://host:port"),
     ],
