@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
+from yarl import URL
 
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_NOWHERE = URL("/%00")
 _CLOSE = {hdrs.CONNECTION: "close"}
 
 
@@ -41,6 +44,18 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def gives_an_address(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Let a request that the parser found no address in ask for one that is nowhere: a 404.
+
+    The server would fail before it answers, and leave the connection hanging.
+    """
+
+    def make_request(message: Any, *others: Any) -> web.BaseRequest:
+        return make(message if message.url is not None else message._replace(url=_NOWHERE), *others)
+
+    return make_request
 
 
 def is_our_error(record: logging.LogRecord) -> bool:

@@ -22,7 +22,7 @@ from shared.daemon.connection_gate import (
     GateLimits,
     gated_connection_of,
 )
-from shared.daemon.http_faults import is_our_error, refuses_nonsense
+from shared.daemon.http_faults import gives_an_address, is_our_error, refuses_nonsense
 from shared.daemon.strangers import StrangerLimits, Strangers
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
@@ -105,6 +105,7 @@ async def start_http_server(
     )
     await runner.setup()
     assert runner.server is not None
+    runner.server.request_factory = gives_an_address(runner.server.request_factory)
     runner.server.request_handler = refuses_nonsense(runner.server.request_handler)
     limits = GateLimits(
         max_idle=max_idle_connections,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
-from shared.daemon.http_faults import is_our_error
+from shared.daemon.http_faults import gives_an_address, is_our_error
 
 
 @pytest.mark.parametrize(("code", "is_ours"), [(400, False), (413, False), (500, True)])
@@ -34,3 +37,23 @@ def test_a_body_that_is_not_what_its_headers_say_is_no_error_of_ours() -> None:
 def test_any_other_record_is_kept() -> None:
     for exc_info in (None, (ZeroDivisionError, ZeroDivisionError(), None)):
         assert is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))
+
+
+def test_a_request_without_an_address_asks_for_one_that_is_nowhere() -> None:
+    made: list[object] = []
+    make = gives_an_address(lambda message, *_: made.append(message))  # type: ignore[arg-type, func-returns-value]
+    message = RawRequestMessage(
+        "GET",
+        "",
+        HttpVersion11,
+        CIMultiDictProxy(CIMultiDict()),
+        (),
+        False,
+        None,
+        False,
+        False,
+        None,  # type: ignore[arg-type]
+    )
+    make(message)
+    make(message._replace(url=URL("/healthz")))
+    assert ["/\0", "/healthz"] == [one.url.path for one in made]  # type: ignore[attr-defined]
