@@ -17,11 +17,14 @@ INSTALLED := $(VENV)/.installed-$(shell (cat pyproject.toml; echo '$(TORCH)') | 
 # What only tests want on a machine without a GPU: kernels run in Triton's interpreter (190 MB).
 KERNELS := $(INSTALLED)-kernels
 
+# Apart from what it looks at.
+AUDIT := $(VENV)/audit
+
 MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct-q2_k
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint bench install models clean
+.PHONY: help demo test test-all lint bench audit install models clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +48,11 @@ bench: install models ## the benchmarks behind the README's numbers
 	@set -e; for bench in tests/benchmarks/bench_*.py; do \
 		echo "$$bench"; $(BIN)/python -m "tests.benchmarks.$$(basename "$$bench" .py)"; \
 	done
+
+audit: install ## known faults of what is installed; asks the package index and its database
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; }
+	@$(AUDIT)/bin/pip-audit --progress-spinner off --skip-editable --format json --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+		| $(BIN)/python .ci/audit
 
 install: $(INSTALLED) ## the virtual environment with all dependencies
 

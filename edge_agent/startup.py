@@ -18,7 +18,7 @@ from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.models.presets import resolve
 from shared.config.model_files import default_cache_dir
-from shared.config.secrets import TOKEN_PATTERN, read_secret_file
+from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
 from shared.daemon.cpu_threads import limit_spinning
 from shared.errors import ConfigError
 
@@ -82,8 +82,8 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
 
 def make_app(agent: Agent, clients_token: str | None) -> Application:
     """What clients of this board may ask; without a token only by a name of this machine."""
-    from edge_agent.api.access import LOOPBACK_HOSTS
     from edge_agent.api.app import build_app
+    from shared.daemon.local_requests import LOOPBACK_HOSTS
 
     hosts = LOOPBACK_HOSTS if clients_token is None else None
     return build_app(agent, api_token=clients_token, allowed_hosts=hosts)
@@ -138,8 +138,12 @@ def read_device_token(config: AgentConfig) -> str:
 
 
 def read_api_token(section: ApiSection) -> str | None:
-    """What clients of this board must show; None: nothing."""
-    return None if section.token_file is None else read_secret_file(section.token_file)
+    """What clients of this board must show; None: nothing.
+
+    Raises:
+        ConfigError: the file holds no key that keeps strangers out.
+    """
+    return None if section.token_file is None else read_key_file(section.token_file)
 
 
 def _credential(name: str) -> Path | None:

@@ -53,7 +53,12 @@ LOGGERS = {"edge_agent.http"}
 def written_files() -> list[Path]:
     """Sources, tests but this one, and pages; the changelog tells what once was."""
     code = [file for folder in (*PACKAGES, "tests") for file in (ROOT / folder).rglob("*.py")]
-    pages = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "tests").rglob("*.md")]
+    pages = [
+        ROOT / "README.md",
+        ROOT / "Makefile",
+        *(ROOT / "tests").rglob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
     return sorted({*code, *pages} - {Path(__file__)})
 
 

@@ -43,7 +43,7 @@ def wings() -> set[str]:
     own_tests = {file.parent for file in (ROOT / "tests").glob("*/**/*.py")}
     tops = {ROOT / "tests" / folder.relative_to(ROOT / "tests").parts[0] for folder in own_tests}
     mirrors = {ROOT / "tests" / package for package in PACKAGES}
-    named = folders | (tops - mirrors) | {ROOT / "tests", ROOT / "devices"}
+    named = folders | (tops - mirrors) | {ROOT / "tests", ROOT / "devices", ROOT / "docs"}
     return {f"{folder.relative_to(ROOT)}/" for folder in named}
 
 

@@ -33,6 +33,14 @@ class ServerSection(Section, frozen=True):
         Path,
         Meta(description="devices and the hashes of their tokens; `goodspeed-verifier token add`"),
     ] = Path("/etc/goodspeed/credentials/tokens")
+    metrics_token_file: Annotated[
+        Path | None,
+        Meta(description="file with the token that opens /metrics; none: no token does"),
+    ] = None
+    metrics_on_loopback: Annotated[
+        bool,
+        Meta(description="show /metrics to programs on this machine, but to no proxy"),
+    ] = True
     heartbeat_seconds: Annotated[
         float,
         Meta(
@@ -41,6 +49,14 @@ class ServerSection(Section, frozen=True):
             description="silence after which a board is pinged; no answer for half of it: lost",
         ),
     ] = 10.0
+    stranger_requests_per_second: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=1e6,
+            description="without a token, from one address (all together 10 times); more wait",
+        ),
+    ] = 20.0
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections, boards and others")
     ] = 256

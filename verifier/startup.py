@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
+from shared.daemon.strangers import StrangerLimits
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
@@ -32,6 +33,7 @@ from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
+from verifier.server.metrics_page import OperatorAccess
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
@@ -134,15 +136,22 @@ def make_service(
 
 
 def make_server(
-    config: VerifierConfig, service: VerifierService, tokens: Mapping[str, str]
+    config: VerifierConfig,
+    service: VerifierService,
+    tokens: Mapping[str, str],
+    metrics_token: str | None = None,
 ) -> VerifierServer:
-    """The port for the devices of these tokens."""
+    """The port for the devices of these tokens, and for who has the token of metrics."""
     return VerifierServer(
         service,
         tokens,
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
         device_limits=device_limits(config.limits, service.limits.context_tokens),
+        operator_access=OperatorAccess(
+            token=metrics_token, on_loopback=config.server.metrics_on_loopback
+        ),
+        stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
     )
 
 

@@ -5,33 +5,21 @@ The decisions are pure functions; the middleware at the end only asks them.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge_agent.api.openai_response import error_object
+from shared.config.secrets import is_same_secret
+from shared.daemon.connection_gate import gated_connection_of
 from shared.daemon.http_server import HEALTH_PATH, bearer_token
-
-# A page of another site can make a browser look its name up as 127.0.0.1 (DNS rebinding); the Host
-# header then still holds that other name.
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+from shared.daemon.local_requests import is_allowed_host, is_forwarded
 
 # Browsers cannot set headers on a websocket: a page offers two subprotocols, this one and the token
 # with the prefix, and the server picks this one.
 CHAT_SUBPROTOCOL = "goodspeed.chat"
 TOKEN_SUBPROTOCOL_PREFIX = "goodspeed.bearer."
-
-
-def is_allowed_host(host_header: str, allowed_hosts: frozenset[str]) -> bool:
-    """Whether the header, without its port, is one of the hosts."""
-    try:
-        host = urlsplit(f"//{host_header}").hostname
-    except ValueError:
-        return False
-    return host in allowed_hosts
 
 
 def is_own_origin(origin: str, host_header: str) -> bool:
@@ -47,8 +35,7 @@ def bears_token(headers: Mapping[str, str], api_token: str) -> bool:
     for protocol in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
         if protocol.strip().startswith(TOKEN_SUBPROTOCOL_PREFIX):
             offered.append(protocol.strip().removeprefix(TOKEN_SUBPROTOCOL_PREFIX))
-    wanted = api_token.encode()
-    return any(hmac.compare_digest(one.encode(errors="replace"), wanted) for one in offered)
+    return any(is_same_secret(one, api_token) for one in offered)
 
 
 def names_its_socket(headers: Mapping[str, str]) -> bool:
@@ -61,7 +48,10 @@ def names_its_socket(headers: Mapping[str, str]) -> bool:
 
 
 def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middleware:
-    """The middleware; without a token any key is ignored, without hosts any name will do."""
+    """The middleware; without a token any key is ignored, without hosts any name will do.
+
+    Without a token no proxy is let in either: what it passes on may be from anywhere.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -73,15 +63,34 @@ def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middle
             return _refusal(403, f"pages of {origin!r} may not use this board", "origin")
         if not names_its_socket(request.headers):
             return _refusal(400, f"the only subprotocol is {CHAT_SUBPROTOCOL}", "subprotocol")
-        if api_token is None or request.path == HEALTH_PATH:
-            return await handler(request)
-        if not bears_token(request.headers, api_token):
+        if api_token is None and is_forwarded(request.headers):
+            return _refusal(403, "through a proxy this board needs api.token_file", "proxy")
+        if api_token is None or bears_token(request.headers, api_token):
+            _welcome(request)
+        elif request.path != HEALTH_PATH:
+            _mistrust(request)
             response = _refusal(401, "the API token is missing or wrong", "invalid_api_key")
             response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
             return response
         return await handler(request)
 
     return check
+
+
+def _welcome(request: web.Request) -> None:
+    connection = gated_connection_of(request.transport)
+    if connection is not None:
+        connection.welcome()
+
+
+def _mistrust(request: web.Request) -> None:
+    """Slow down who shows a token that is wrong; who shows none just waits like any stranger."""
+    connection = gated_connection_of(request.transport)
+    shows_one = hdrs.AUTHORIZATION in request.headers or hdrs.SEC_WEBSOCKET_PROTOCOL in (
+        request.headers
+    )
+    if connection is not None and shows_one:
+        connection.mistrust()
 
 
 def _refusal(status: int, sentence: str, code: str) -> web.Response:

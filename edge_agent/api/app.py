@@ -17,8 +17,9 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from edge_agent.api.access import LOOPBACK_HOSTS, guard
+from edge_agent.api.access import bears_token, guard
 from edge_agent.api.chat_socket import ChatSockets
+from edge_agent.api.content_encoding import decoded
 from edge_agent.api.errors import errors_in_openai_shape, failure_of, internal_failure
 from edge_agent.api.event_stream import ClientGone, EventStream
 from edge_agent.api.json_fields import read_json_object
@@ -42,6 +43,8 @@ from edge_agent.generation.generation import (
     start_generation,
 )
 from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
+from shared.daemon.local_requests import LOOPBACK_HOSTS
+from shared.daemon.strangers import StrangerLimits
 from shared.errors import GoodspeedError, LocalProtocolError
 from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
 
@@ -89,7 +92,7 @@ def build_app(
             guard(api_token, allowed_hosts),
         ],
     )
-    endpoints = _Endpoints(generator, model_id, patience)
+    endpoints = _Endpoints(generator, model_id, api_token, patience)
     chat_sockets = ChatSockets(generator)
     app.router.add_get(HEALTH_PATH, endpoints.health)
     app.router.add_get("/v1/models", endpoints.models)
@@ -100,8 +103,15 @@ def build_app(
     return app
 
 
-async def serve(app: web.Application, sockets: Sequence[socket.socket]) -> HttpServer:
-    """Let clients in; one that leaves ends its generation at once."""
+async def serve(
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    stranger_limits: StrangerLimits | None = None,
+) -> HttpServer:
+    """Let clients in; one that leaves ends its generation at once.
+
+    `stranger_limits`: for those who show no token, where the app asks for one.
+    """
     return await start_http_server(
         app,
         sockets,
@@ -109,20 +119,33 @@ async def serve(app: web.Application, sockets: Sequence[socket.socket]) -> HttpS
         max_idle_connections=MAX_IDLE_CONNECTIONS,
         shutdown_seconds=SHUTDOWN_SECONDS,
         cancels_handlers=True,
+        stranger_limits=stranger_limits,
     )
 
 
 class _Endpoints:
-    def __init__(self, generator: Generator, model_id: str | None, patience: Patience) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        model_id: str | None,
+        api_token: str | None,
+        patience: Patience,
+    ) -> None:
         self._generator = generator
+        self._api_token = api_token
         self._model_id = model_id
         self._patience = patience
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
-    async def health(self, _request: web.Request) -> web.Response:
-        """A board without its verifier is healthy: it answers, if with a 503."""
-        is_connected = self._generator.target_model is not None
-        return web.json_response({"status": "ok", "verifier_connected": is_connected})
+    async def health(self, request: web.Request) -> web.Response:
+        """A board without its verifier is healthy: it answers, if with a 503.
+
+        Strangers learn no more than that it is well.
+        """
+        health: dict[str, str | bool] = {"status": "ok"}
+        if self._api_token is None or bears_token(request.headers, self._api_token):
+            health["verifier_connected"] = self._generator.target_model is not None
+        return web.json_response(health)
 
     async def models(self, _request: web.Request) -> web.Response:
         return web.json_response(model_list(self._model()))
@@ -151,7 +174,12 @@ class _Endpoints:
                 text=f"the body did not arrive within {self._patience.body_seconds:g} s",
                 headers={hdrs.CONNECTION: "close"},
             ) from None
-        return read_json_object(body)
+        except web.RequestPayloadError:
+            raise web.HTTPBadRequest(
+                text="the body is not what its headers say", headers={hdrs.CONNECTION: "close"}
+            ) from None
+        encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+        return read_json_object(await decoded(body, encoding, MAX_BODY_BYTES))
 
     async def _answer(
         self, request: web.Request, asked: ClientRequest, envelope: Envelope

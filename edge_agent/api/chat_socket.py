@@ -141,6 +141,7 @@ class _Conversation:
                 if not isinstance(message, Text):
                     self._leave()  # the end may get lost on its way
                 await self._send(message)
+                await asyncio.sleep(0)  # others get on, however much there is to catch up with
 
     async def _cancel(self) -> None:
         if self._answer is not None:

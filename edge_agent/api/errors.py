@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from edge_agent.api.openai_response import error_object
+from shared.daemon.peer_text import one_line
 from shared.errors import (
     GoodspeedError,
     HandshakeRejected,
@@ -76,7 +77,7 @@ async def errors_in_openai_shape(request: web.Request, handler: Handler) -> web.
     except ConnectionError:
         return web.Response(status=HTTPStatus.BAD_REQUEST)  # never read: the client is gone
     except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
+        logger.exception("%s %s failed", one_line(request.method), one_line(request.path))
         return _response(internal_failure())
 
 

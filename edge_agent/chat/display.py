@@ -1,11 +1,10 @@
 """How the terminal chat looks: accepted draft tokens plain, the target's own underlined.
 
-It must never let a model's output steer the terminal: control characters are dropped.
+It must never let another's text steer the terminal: control characters are dropped.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -20,11 +19,11 @@ from edge_agent.generation.figures import (
     wire_bytes_per_token,
 )
 from edge_agent.generation.generation import Timings
+from shared.daemon.peer_text import terminal_text
 
 _UNDERLINED: Style = ("\x1b[4m", "\x1b[24m")
 _DIM: Style = ("\x1b[2m", "\x1b[22m")
 _RED: Style = ("\x1b[31m", "\x1b[39m")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 _END_NOTES = {
     "length": "cut at the token limit",
@@ -44,7 +43,7 @@ class ChatDisplay:
 
     def write_text(self, piece: Text) -> None:
         style = _UNDERLINED if piece.origin == "target" else PLAIN
-        self._write(self._placed(self._wrap, _CONTROLS.sub("", piece.text), style))
+        self._write(self._placed(self._wrap, terminal_text(piece.text), style))
 
     def end(self, finished: ChatFinished) -> None:
         """Close an answer with its figures."""
@@ -68,7 +67,7 @@ class ChatDisplay:
         self._wrap = WordWrap()
 
     def _styled_lines(self, sentence: str, style: Style) -> str:
-        lines = self._placed(WordWrap(), sentence, PLAIN)
+        lines = self._placed(WordWrap(), terminal_text(sentence), PLAIN)
         return style[0] + lines + style[1] if self._is_styled else lines
 
     def _placed(self, wrap: WordWrap, text: str, style: Style) -> str:

@@ -14,6 +14,7 @@ from edge_agent.chat.client import ChatClient
 from edge_agent.chat.conversation import Conversation
 from edge_agent.chat.display import ChatDisplay, details
 from edge_agent.generation.chat_messages import Text
+from shared.daemon.peer_text import terminal_text
 from shared.errors import GoodspeedError, RequestRefused
 
 _HELP = """\
@@ -27,7 +28,10 @@ plain text was drafted on this board and accepted, underlined text is the target
 async def answer_once(
     client: ChatClient, conversation: Conversation, question: str, out: TextIO
 ) -> None:
-    """Answer one question in plain text; a line feed ends it."""
+    """Answer one question in plain text; a line feed ends it.
+
+    A file gets the answer as it is, a terminal without what would drive it.
+    """
     if not question.strip():
         raise RequestRefused("there is no prompt on standard input")
     last_text = ""
@@ -35,7 +39,7 @@ async def answer_once(
         async for message in messages:
             if isinstance(message, Text):
                 last_text = message.text
-                out.write(last_text)
+                out.write(terminal_text(last_text) if out.isatty() else last_text)
                 out.flush()
     if not last_text.endswith("\n"):
         out.write("\n")

@@ -19,8 +19,10 @@ from edge_agent.chat.client import ChatClient
 from edge_agent.chat.conversation import Conversation
 from edge_agent.chat.display import ChatDisplay
 from edge_agent.chat.session import answer_once, converse
+from shared.config.secrets import is_one_word
 from shared.daemon.command_line import EXIT_ERROR
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.peer_text import terminal_text
 from shared.errors import GoodspeedError
 from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION, AcceptanceMode
 
@@ -81,6 +83,9 @@ def chat(
     text is the target's own. In a pipe it reads one prompt from standard input until its end and
     writes the answer, nothing else.
     """
+    api_token = (api_token or "").strip() or None
+    if api_token is not None and not is_one_word(api_token):
+        raise click.BadParameter("must be one word of ASCII characters", param_hint="--api-token")
     settings = _given(temperature=temperature, seed=seed, max_tokens=max_tokens)
     extension = _given(acceptance_mode=mode, draft_length=draft_length)
     if extension:
@@ -96,7 +101,7 @@ def chat(
         else:
             asyncio.run(_chat_in_pipe(url, api_token, conversation))
     except GoodspeedError as error:
-        raise _Failure(str(error)) from error
+        raise _Failure(terminal_text(str(error))) from error
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

@@ -12,6 +12,7 @@ from edge_agent.startup import load_drafter, make_agent, make_app, read_api_toke
 from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, run_loop, stop_at_signals
+from shared.daemon.strangers import STRANGER_LIMITS
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,10 @@ async def _serve(
 
     agent = make_agent(config, drafter, token)
     sockets = listen(config.api.host, config.api.port)
-    server = await serve(make_app(agent, clients_token), sockets)
+    limits = (
+        None if clients_token is None else STRANGER_LIMITS
+    )  # without one none is a stranger
+    server = await serve(make_app(agent, clients_token), sockets, limits)
     try:
         host, port = sockets[0].getsockname()[:2]
         logger.info("drafting with %s, serving http://%s:%d", drafter.model_name, host, port)

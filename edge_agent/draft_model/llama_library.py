@@ -13,6 +13,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from shared.daemon.peer_text import one_line
 from shared.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def error_lines(on_line: Callable[[bytes], None] | None = None) -> Iterator[list
 
 def _log_line(_level: int, text: bytes, _user_data: object) -> None:
     if logger.isEnabledFor(logging.DEBUG):
-        logger.debug("llama.cpp: %s", text.decode(errors="replace").rstrip())
+        logger.debug("llama.cpp: %s", one_line(text.decode(errors="replace").rstrip()))
 
 
 # Made at import, once for the process: C holds it from the first call on, and may log from its own

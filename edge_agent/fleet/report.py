@@ -13,6 +13,7 @@ from rich.status import Status
 from rich.table import Table
 
 from edge_agent.fleet.tally import FleetReport, FleetTally, Latency
+from shared.daemon.peer_text import one_line
 
 # Where no terminal redraws it, a line this often keeps a log readable.
 PLAIN_LINE_SECONDS = 10.0
@@ -128,9 +129,8 @@ def _errors(report: FleetReport) -> Iterator[tuple[str, str]]:
     if not report.errors:
         yield "errors", "none"
     for sentence, count in report.errors.items():
-        # The sentences come from the verifier: no markup, and nothing that moves the cursor.
-        printable = "".join(c if c.isprintable() else "?" for c in sentence)
-        yield "errors", f"{count:,} × {escape(printable)}"
+        # The sentences come from the verifier: no markup either.
+        yield "errors", f"{count:,} × {escape(one_line(sentence))}"
 
 
 def _quantiles(latency: Latency) -> str:

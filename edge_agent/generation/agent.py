@@ -21,8 +21,9 @@ from edge_agent.generation.channels import Channels, read_terms
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link, make_hello
+from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, GoodspeedError, HandshakeRejected, LinkError, VerifierAway
-from shared.protocol.messages import VerifierMessage, Welcome
+from shared.protocol.messages import MAX_SENTENCE_LENGTH, VerifierMessage, Welcome
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class Agent:
         """Take streams up again that waited for this link."""
         logger.info(
             "connected to %s at %s: connection %d, %d streams of %d tokens, vocabulary of %d",
-            *(welcome.target_model, self._url, welcome.epoch),
+            *(one_line(welcome.target_model), self._url, welcome.epoch),
             *(welcome.max_streams, welcome.context_tokens, welcome.vocab_size),
         )
         self._trouble = None
@@ -157,7 +158,8 @@ class Agent:
             self._channels.fail_all(self._why_away())
         self._channels.detach(str(error))
         level = logging.DEBUG if self._trouble is type(error) else logging.WARNING
-        logger.log(level, "%s; trying again in %.1f s", error, delay_seconds)
+        sentence = one_line(error, MAX_SENTENCE_LENGTH)
+        logger.log(level, "%s; trying again in %.1f s", sentence, delay_seconds)
         self._trouble = type(error)
 
     def receive(self, message: VerifierMessage, num_bytes: int) -> None:

@@ -16,6 +16,7 @@ import aiohttp
 
 from edge_agent.link.backoff import Backoff
 from shared.daemon.files import replace_file
+from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError
 from shared.protocol.transport import VOCABULARY_PATH
 from shared.protocol.vocabulary import (
@@ -47,11 +48,12 @@ async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, 
             packed = await fetch_vocabulary(url, token, known)
         except LinkLost as error:
             if known:
-                logger.warning("%s; using the vocabulary of the last time", error)
+                logger.warning("%s; using the vocabulary of the last time", one_line(error))
                 return unpack_vocabulary(known)
             delay = backoff.delay_seconds(random.random(), error.retry_after_seconds)
             level = logging.DEBUG if is_told else logging.WARNING
-            logger.log(level, "no vocabulary yet: %s; trying again in %.1f s", error, delay)
+            sentence = one_line(error)
+            logger.log(level, "no vocabulary yet: %s; trying again in %.1f s", sentence, delay)
             is_told = True
             await asyncio.sleep(delay)
             continue

@@ -6,6 +6,7 @@ This module must never put a secret into an error.
 
 from __future__ import annotations
 
+import hmac
 import stat
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from shared.errors import ConfigError
 
 DEVICE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}"  # host names fit
 NUM_SECRET_BYTES = 32
+# A key that people choose. One of 16 characters that is no word holds against guessing over a
+# network, at the rate that a port allows.
+MIN_KEY_CHARACTERS = 16
 _SECRET_PATTERN = r"[A-Za-z0-9_-]{43}"  # 32 bytes in URL-safe base64 without padding
 TOKEN_PATTERN = rf"^gsd_({DEVICE_PATTERN})_{_SECRET_PATTERN}\Z"
 
@@ -35,3 +39,43 @@ def read_secret_file(path: Path) -> str:
         sentence = f"a secret that everyone can reach ({permissions}); chmod 640 mends it"
         raise ConfigError((f"{path}: {sentence}",))
     return text.strip()
+
+
+def read_key_file(path: Path) -> str:
+    """The key in a file that clients must show; like `read_secret_file`, and never a weak one.
+
+    Raises:
+        ConfigError: as `read_secret_file`; or it is empty, short, or no header can carry it.
+    """
+    key = read_secret_file(path)
+    problem = _weakness(key)
+    if problem is not None:
+        sentence = f"{problem}; `openssl rand -hex 32` makes a good one"
+        raise ConfigError((f"{path}: {sentence}",))
+    return key
+
+
+def is_one_word(key: str) -> bool:
+    """Whether a header can carry it as a bearer's token: visible ASCII, without white space."""
+    return bool(key) and all("!" <= character <= "~" for character in key)
+
+
+def is_same_secret(shown: str, secret: str) -> bool:
+    """Whether a peer shows the secret; the time it takes tells nothing, and nothing is no secret.
+
+    `shown` may hold anything that a header can.
+    """
+    is_equal = hmac.compare_digest(shown.encode(errors="replace"), secret.encode())
+    return is_equal and bool(secret)
+
+
+def _weakness(key: str) -> str | None:
+    if not key:
+        return "holds no key, so everyone would have it"
+    if not is_one_word(key):
+        return "a key must be one word of ASCII letters, digits and signs, without white space"
+    if len(key) < MIN_KEY_CHARACTERS:
+        return f"a key of {len(key)} characters is shorter than {MIN_KEY_CHARACTERS}"
+    if len(set(key)) < MIN_KEY_CHARACTERS // 2:
+        return f"a key of {len(set(key))} different characters can be guessed"
+    return None

@@ -22,21 +22,14 @@ from shared.config.layers import read_config_files
 from shared.config.rendering import effective_toml, example_toml
 from shared.config.sections import ConfigT, Loaded, config_report, load_config
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.peer_text import LogFormatter, terminal_text
+from shared.daemon.traceback_limit import TracebackLimit
 from shared.errors import ConfigError, GoodspeedError
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a service manager must not start it again
 EXIT_ERROR = 2
 
 _Result = TypeVar("_Result")
-
-# Priority prefixes that journald reads from standard error.
-_JOURNAL_PREFIX = {
-    logging.DEBUG: "<7>",
-    logging.INFO: "<6>",
-    logging.WARNING: "<4>",
-    logging.ERROR: "<3>",
-    logging.CRITICAL: "<2>",
-}
 
 
 class FriendlyGroup(click.Group):
@@ -47,10 +40,10 @@ class FriendlyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            click.echo(config_report(error), err=True)
+            click.echo(terminal_text(config_report(error)), err=True)
             ctx.exit(EXIT_CONFIG)
         except (GoodspeedError, OSError) as error:
-            click.echo(f"error: {_sentence(error)}", err=True)
+            click.echo(f"error: {terminal_text(_sentence(error))}", err=True)
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
@@ -117,9 +110,9 @@ def config_commands(config_type: type[msgspec.Struct]) -> click.Group:
 
 def set_up_logging(level: str) -> None:
     """Log to standard error; under systemd with priorities and without the time it adds itself."""
-    under_journal = "JOURNAL_STREAM" in os.environ
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JournalFormatter() if under_journal else _console_formatter())
+    handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
+    handler.addFilter(TracebackLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -128,15 +121,6 @@ def _sentence(error: GoodspeedError | OSError) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-
-
-class _JournalFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return _JOURNAL_PREFIX.get(record.levelno, "") + super().format(record)
-
-
-def _console_formatter() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
 
 
 def _assignment(text: str) -> tuple[str, object]:

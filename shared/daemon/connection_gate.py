@@ -3,7 +3,8 @@
 An HTTP server waits: for a request that does not come, for an answer that no client reads. A
 `ConnectionGate` hands each connection on to the server's own handler and ends those that only take
 room. When too many ask for nothing, the oldest one goes, of the address that has most: a flood
-closes its own connections, not those of others.
+closes its own connections, not those of others. Those who do not show who they are wait their turn
+(`shared.daemon.strangers`).
 
 Sans I/O: the event loop calls a `GatedConnection` as its protocol, and `call_later` and `time` are
 the loop's. This module must never look into what is said.
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from shared.daemon.log_limit import LogLimit
+from shared.daemon.strangers import NOISE_COST, SILENCE_COST, WRONG_TOKEN_COST, Strangers
 
 logger = logging.getLogger(__name__)
 
@@ -54,20 +56,23 @@ class ConnectionGate:
         call_later: Callable[[float, Callable[[], None]], Timer],
         time: Callable[[], float],
         limits: GateLimits,
+        strangers: Strangers | None = None,
     ) -> None:
         self.call_later = call_later
+        self.strangers = strangers  # None: they may ask for as much as they like
+        self.time = time
         self.limits = limits
         self.num_in_hand = 0  # connections whose request is being answered
         self.num_sent_away = 0  # connections that made room for others, since the start
-        self._make_handler = make_handler
-        self._time = time
+        self.waiting: dict[GatedConnection, None] = {}  # for their turn
+        self.make_handler = make_handler
         self._idle: dict[str, dict[GatedConnection, None]] = {}  # by address, the oldest first
         self._num_idle = 0
         self._log_limit = LogLimit()
 
     def __call__(self) -> GatedConnection:
         """The protocol of a connection that was accepted."""
-        return GatedConnection(self, self._make_handler())
+        return GatedConnection(self)
 
     @property
     def num_idle(self) -> int:
@@ -90,9 +95,14 @@ class ConnectionGate:
             del self._idle[connection.address]
         self._num_idle -= 1
 
+    def end_waits(self) -> None:
+        """Let all strangers have their answers now: the server stops."""
+        for connection in tuple(self.waiting):
+            connection.end_wait()
+
     def _send_away(self, connection: GatedConnection) -> None:
         self.num_sent_away += 1
-        if self._log_limit.is_due(self._time()):
+        if self._log_limit.is_due(self.time()):
             logger.warning(
                 "more than %d connections ask for nothing; the oldest of %s makes room%s",
                 self.limits.max_idle,
@@ -110,21 +120,31 @@ class GatedConnection:
         "_handler",
         "_idle_timer",
         "_stall_timer",
+        "_take_turn",
         "_transport",
+        "_turn_timer",
         "address",
+        "has_asked",
+        "has_spoken",
         "is_deaf",
         "on_bytes",
+        "request_cost",
     )
 
-    def __init__(self, gate: ConnectionGate, handler: Any) -> None:
+    def __init__(self, gate: ConnectionGate) -> None:
         self.address = ""
+        self.request_cost = 0.0  # of the one in hand, see `take_turn`
+        self.has_spoken = False
+        self.has_asked = False  # at least one request came whole
         self.is_deaf = False  # what comes is thrown away
         self.on_bytes: Callable[[int], None] | None = None  # told how much has come
         self._gate = gate
-        self._handler = handler
+        self._handler: Any = None
         self._transport: Transport | None = None
         self._idle_timer: Timer | None = None
         self._stall_timer: Timer | None = None
+        self._turn_timer: Timer | None = None
+        self._take_turn: Callable[[], None] | None = None
 
     @property
     def gate(self) -> ConnectionGate:
@@ -142,6 +162,7 @@ class GatedConnection:
     def in_hand(self) -> Iterator[None]:
         """While its request is being answered it may take as long as the answer does."""
         self._leave_idle()
+        self.has_asked = True
         self._gate.num_in_hand += 1
         try:
             yield
@@ -150,20 +171,65 @@ class GatedConnection:
             if self._transport is not None:
                 self._enter_idle()
 
+    def welcome(self) -> None:
+        """The request in hand shows who asks: it costs nothing."""
+        self.request_cost = 0.0
+        if self._gate.strangers is not None:
+            self._gate.strangers.welcome(self.address)
+
+    def mistrust(self) -> None:
+        """The request in hand shows a token that is wrong."""
+        self.request_cost = WRONG_TOKEN_COST
+
+    def seconds_until_turn(self) -> float | None:
+        """Account for the request in hand; how long its answer waits, None: it gets none."""
+        strangers, cost = self._gate.strangers, self.request_cost
+        if strangers is None or not cost:
+            return 0.0
+        now = self._gate.time()
+        strangers.charge(self.address, cost, now)
+        if strangers.is_too_much(self.address, now):
+            return None
+        return strangers.seconds_until_turn(self.address, now)
+
+    def call_at_turn(self, seconds: float, take: Callable[[], None]) -> None:
+        """Call it after so long, or as soon as the connection or the server ends."""
+        self._take_turn = take
+        self._turn_timer = self._gate.call_later(seconds, self.end_wait)
+        self._gate.waiting[self] = None
+
+    def end_wait(self) -> None:
+        """Its turn has come."""
+        take, self._take_turn = self._take_turn, None
+        if take is not None and self._turn_timer is not None:
+            self._turn_timer.cancel()
+            del self._gate.waiting[self]
+            take()
+
     def connection_made(self, transport: Transport) -> None:
-        self._transport = transport
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        strangers = self._gate.strangers
+        if strangers is not None and strangers.is_too_much(self.address, self._gate.time()):
+            self.is_deaf = True
+            transport.abort()
+            return
+        self._transport = transport
+        self._handler = self._gate.make_handler()
         self._handler.connection_made(transport)
         self._enter_idle()
 
     def data_received(self, data: bytes) -> None:
         if self.on_bytes is not None:
             self.on_bytes(len(data))
-        if not self.is_deaf:
-            self._handler.data_received(data)
+        if self.is_deaf:
+            return
+        self.has_spoken = True
+        self._handler.data_received(data)
 
     def eof_received(self) -> bool | None:
+        if self._handler is None:
+            return None
         keeps_open: bool | None = self._handler.eof_received()
         return keeps_open
 
@@ -179,8 +245,18 @@ class GatedConnection:
     def connection_lost(self, error: Exception | None) -> None:
         self._leave_idle()
         self._end_stall()
+        self.end_wait()
         self._transport = self.on_bytes = None
-        self._handler.connection_lost(error)
+        if self._handler is not None:
+            self._charge_for_nothing()
+            self._handler.connection_lost(error)
+
+    def _charge_for_nothing(self) -> None:
+        """Account for a connection that came to no request."""
+        strangers = self._gate.strangers
+        if strangers is not None and not self.has_asked:
+            cost = NOISE_COST if self.has_spoken else SILENCE_COST
+            strangers.charge(self.address, cost, self._gate.time())
 
     def _enter_idle(self) -> None:
         limit = self._gate.limits.idle_seconds
@@ -203,15 +279,3 @@ def gated_connection_of(transport: Any) -> GatedConnection | None:
     """Who is at the other end of a request's transport; None when it is gone."""
     protocol = transport.get_protocol() if transport is not None else None
     return protocol if isinstance(protocol, GatedConnection) else None
-
-
-def is_our_error(record: logging.LogRecord) -> bool:
-    """A filter for the HTTP server's log: strangers who send no HTTP are no error of ours.
-
-    Nor are those who are gone before their answer; the server would write a traceback for each.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, ConnectionResetError):
-        return False
-    code = getattr(error, "code", None)
-    return not (isinstance(code, int) and 400 <= code < 500)

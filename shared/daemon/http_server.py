@@ -18,10 +18,12 @@ from aiohttp.typedefs import Handler, Middleware
 
 from shared.daemon.connection_gate import (
     ConnectionGate,
+    GatedConnection,
     GateLimits,
     gated_connection_of,
-    is_our_error,
 )
+from shared.daemon.http_faults import gives_an_address, is_our_error, refuses_nonsense
+from shared.daemon.strangers import StrangerLimits, Strangers
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
 BACKLOG = 1024
@@ -66,6 +68,7 @@ class HttpServer:
         """Take no more connections; those that are open stay."""
         for listener in self._listeners:
             listener.close()
+        self.gate.end_waits()
 
     async def stop(self) -> None:
         """Take no more connections, and end those that are open within `shutdown_seconds`."""
@@ -81,16 +84,20 @@ async def start_http_server(
     max_idle_connections: int,
     shutdown_seconds: float,
     cancels_handlers: bool = False,
+    stranger_limits: StrangerLimits | None = None,
 ) -> HttpServer:
     """Serve on listening sockets, which `HttpServer.stop` closes.
 
-    `app` needs the middleware `in_hand`. More connections than `max_idle_connections` without a
-    request make room for each other. `cancels_handlers`: a client that leaves ends its request.
+    `app` needs the middleware `in_hand`; bodies come as they are, compressed or not. More
+    connections than `max_idle_connections` without a request make room for each other.
+    `cancels_handlers`: a client that leaves ends its request. `stranger_limits`: what connections
+    may ask for on which no handler said `welcome`.
     """
     logger.addFilter(is_our_error)
     runner = web.AppRunner(
         app,
         access_log=None,
+        auto_decompress=False,
         logger=logger,
         handler_cancellation=cancels_handlers,
         keepalive_timeout=REQUEST_SECONDS,
@@ -98,13 +105,16 @@ async def start_http_server(
     )
     await runner.setup()
     assert runner.server is not None
+    runner.server.request_factory = gives_an_address(runner.server.request_factory)
+    runner.server.request_handler = refuses_nonsense(runner.server.request_handler)
     limits = GateLimits(
         max_idle=max_idle_connections,
         idle_seconds=REQUEST_SECONDS + 1,  # the HTTP server's own limit comes first, and says so
         stall_seconds=STALL_SECONDS,
     )
     loop = asyncio.get_running_loop()
-    gate = ConnectionGate(runner.server, loop.call_later, loop.time, limits)
+    strangers = None if stranger_limits is None else Strangers(stranger_limits)
+    gate = ConnectionGate(runner.server, loop.call_later, loop.time, limits, strangers)
     factory = cast(Any, gate)  # a protocol factory without a base class of asyncio's
     listeners: list[asyncio.Server] = []
     server = HttpServer(runner, gate, listeners)
@@ -134,10 +144,37 @@ def in_hand(max_requests: int | None = None) -> Middleware:
                 text=f"{max_requests} requests are being answered already",
                 headers={hdrs.RETRY_AFTER: "1", hdrs.CONNECTION: "close"},
             )
+        connection.request_cost = 1.0  # unless it shows who asks
+        failure = None
         with connection.in_hand():
-            return await handler(request)
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                failure = error
+        await _take_turn(connection)
+        if failure is not None:
+            raise failure
+        return response
 
     return hold
+
+
+async def _take_turn(connection: GatedConnection) -> None:
+    """Let a stranger wait for the answer, whatever it is, with no more claim to stay than others.
+
+    Raises:
+        HTTPTooManyRequests: the stranger has asked for too much.
+    """
+    seconds = connection.seconds_until_turn()
+    if seconds is None:
+        raise web.HTTPTooManyRequests(
+            text="too many requests without a token that is right\n",
+            headers={hdrs.RETRY_AFTER: "10", hdrs.CONNECTION: "close"},
+        )
+    if seconds:
+        turn = asyncio.get_running_loop().create_future()
+        connection.call_at_turn(seconds, lambda: None if turn.done() else turn.set_result(None))
+        await turn
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:

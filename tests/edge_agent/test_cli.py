@@ -108,6 +108,18 @@ def test_run_with_a_token_that_everyone_can_read_starts_nothing(tmp_path: Path) 
     assert TOKEN not in errors
 
 
+@pytest.mark.parametrize("key", ["", "\n", "short", "two words of a key"])
+def test_run_with_an_api_key_that_keeps_nobody_out_starts_nothing(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(key)
+    file.chmod(0o600)
+    settings = {"api__host": "0.0.0.0", "api__token_file": file}
+    code, _, errors = run(run_arguments(tmp_path / "m.gguf", **settings))
+    assert 78 == code
+    assert errors.startswith(f"{file}: ")
+    assert "openssl rand -hex 32" in errors
+
+
 def test_run_without_the_model_is_one_sentence(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     code, _, errors = run(run_arguments(model))

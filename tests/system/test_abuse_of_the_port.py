@@ -6,6 +6,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import aiohttp
@@ -14,8 +15,9 @@ import uvloop
 
 from shared.daemon import http_server
 from shared.daemon.connection_gate import GateLimits
+from shared.daemon.strangers import Pace, StrangerLimits
 from shared.protocol.codec import decode_from_verifier, encode
-from shared.protocol.messages import Error, ErrorCode, Welcome
+from shared.protocol.messages import Error, ErrorCode, Verdict, Welcome
 from tests.support.ends.loopback import Verifier, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, hello_to, raw_board
 from tests.support.ends.scripted import scripted_service
@@ -134,7 +136,7 @@ def test_who_reads_no_answer_is_cut_off(loop_factory: LoopFactory) -> None:
         async with stranger(verifier.port) as one:
             one._writer.transport.pause_reading()  # type: ignore[attr-defined]
             gate = verifier.server.gate
-            await one.trickle(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
+            await one.trickle(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 30)
             await eventually(lambda: gate.num_idle + gate.num_in_hand <= 2)
 
     misbehave(scenario, loop_factory)
@@ -219,6 +221,100 @@ def test_a_wrong_token_takes_no_place() -> None:
         assert 1 == len(verifier.server._connections)
 
     misbehave(scenario)
+
+
+FEW = StrangerLimits(of_address=Pace(4.0, 20.0), together=Pace(40.0, 200.0))
+# From a loopback address, with a wrong token: five times as much, at five times the cost.
+MOST_AT_ONCE, MOST_PER_SECOND = 20, 4
+GUESS = upgrade(DEVICE_PATH, f"Authorization: Bearer gsd_board_{'A' * 43}")
+
+
+async def guess_on_one_connection(port: int) -> None:
+    """Try tokens one after the other, as fast as they are answered, 30 at a time."""
+    while True:
+        async with stranger(port) as one:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await one.send(GUESS * 30)
+                while await one.line():
+                    pass
+
+
+async def guess_on_many_connections(port: int) -> None:
+    while True:
+        with suppress(ConnectionError):
+            async with stranger(port) as one:
+                await one.send(GUESS)
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("guess", [guess_on_one_connection, guess_on_many_connections])
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_beside_strangers_who_guess_tokens_the_verdicts_of_a_board_keep_coming(
+    guess: Callable[[int], Coroutine[Any, Any, None]], loop_factory: LoopFactory
+) -> None:
+    """However fast they ask, few of their requests are looked at; a board that comes is let in."""
+    num_asked = 0
+
+    async def scenario() -> None:
+        nonlocal num_asked
+        service = scripted_service(delay_seconds=lambda _: 0.001)
+        async with (
+            running_verifier(service, ("board", "late"), stranger_limits=FEW) as verifier,
+            raw_board(verifier, "board") as board,
+        ):
+            loop, began_at = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+            guessing = [asyncio.create_task(guess(verifier.port)) for _ in range(10)]
+            await board.open(max_tokens=4000)
+            for _ in range(300):
+                await board.next_of(Verdict)
+            seconds = loop.time() - began_at
+            for one in guessing:
+                one.cancel()
+            await asyncio.wait(guessing)
+            value = service.metrics.registry.get_sample_value
+            labels = {"reason": "token"}
+            num_asked = int(value("goodspeed_rejected_messages_total", labels) or 0)
+            # One more for each connection whose request was read before it was too much.
+            assert num_asked <= MOST_AT_ONCE + MOST_PER_SECOND * seconds + 100
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
+    assert 0 < num_asked
+
+
+def test_who_asks_for_too_much_is_told_so_and_let_in_again_soon() -> None:
+    async def scenario(verifier: Verifier) -> None:
+        async with strangers(verifier.port, 60) as guessing:
+            for one in guessing:
+                await one.send(GUESS)
+            lines = [await one.line() for one in guessing[-10:]]
+        assert any(b"429 Too Many Requests" in line for line in lines)
+
+    async def limited() -> None:
+        limits = StrangerLimits(of_address=Pace(0.4, 2.0), together=Pace(40.0, 200.0))
+        async with running_verifier(scripted_service(), stranger_limits=limits) as verifier:
+            await scenario(verifier)
+
+    asyncio.run(limited())
+
+
+def test_boards_that_all_come_back_at_once_are_strangers_to_nobody() -> None:
+    """Their tokens are right: none of them waits, from however few addresses they come."""
+
+    async def scenario() -> None:
+        limits = StrangerLimits(of_address=Pace(0.1, 1.0), together=Pace(0.1, 1.0))
+        names = [f"board-{i}" for i in range(60)]
+        async with (
+            running_verifier(scripted_service(), names, stranger_limits=limits) as verifier,
+            AsyncExitStack() as stack,
+        ):
+            joining = [stack.enter_async_context(raw_board(verifier, name)) for name in names]
+            await asyncio.gather(*joining)
+            strangers_of_port = verifier.server.gate.strangers
+            assert strangers_of_port is not None
+            assert 0 == strangers_of_port.num_refused
+
+    asyncio.run(scenario())
 
 
 def test_what_waits_at_the_port_is_shown() -> None:

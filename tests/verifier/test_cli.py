@@ -224,6 +224,17 @@ def test_under_a_service_manager_lines_carry_a_priority_and_no_time(tmp_path: Pa
         program.end(signal.SIGTERM)
 
 
+def test_a_metrics_token_that_keeps_nobody_out_starts_nothing(tmp_path: Path) -> None:
+    file, _ = with_token(tmp_path)
+    empty = tmp_path / "metrics-token"
+    empty.touch(0o600)
+    code, _, errors = run(
+        ["-c", SCRIPTED, *run_arguments(file), "--set", f"server.metrics_token_file={empty}"]
+    )
+    assert 78 == code
+    assert errors.startswith(f"{empty}: holds no key")
+
+
 def test_settings_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
     code, _, errors = run(["-c", REAL, "run", "--set", "server.port=x", "--set", "a.b=1"])
     assert 78 == code

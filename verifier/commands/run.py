@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, run_loop, stop_at_signals
@@ -26,18 +27,23 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
     config = loaded.config
     set_up_logging(config.log.level)
     tokens = read_tokens(config.server.tokens_file)
+    metrics_file = config.server.metrics_token_file
+    metrics_token = None if metrics_file is None else read_key_file(metrics_file)
     sockets = listen(config.server.host, config.server.port)
-    run_loop(_serve(config, tokens, sockets))
+    run_loop(_serve(config, tokens, metrics_token, sockets))
 
 
 async def _serve(
-    config: VerifierConfig, tokens: Mapping[str, str], sockets: Sequence[socket.socket]
+    config: VerifierConfig,
+    tokens: Mapping[str, str],
+    metrics_token: str | None,
+    sockets: Sequence[socket.socket],
 ) -> None:
     from verifier.startup import load_service, make_server, save_curve
 
     service = load_service(config, lambda sentence: logger.info("%s", sentence))
     stop = stop_at_signals()
-    server = make_server(config, service, tokens)
+    server = make_server(config, service, tokens, metrics_token)
     try:
         await server.start(sockets)
         address = f"ws://{config.server.host}:{sockets[0].getsockname()[1]}"

@@ -12,6 +12,7 @@ from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
 
 _T = TypeVar("_T")
+_Result = TypeVar("_Result")
 
 
 class Outbox(Protocol):
@@ -39,12 +40,12 @@ class Device:
     expiry: asyncio.TimerHandle | None = None  # of what is kept
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def in_thread(self, encode: Callable[[_T], list[int]], prompt: _T) -> list[int]:
-        """Encode in a thread, one prompt of the device at a time, however many it opens and drops.
+    async def in_thread(self, work: Callable[[_T], _Result], asked: _T) -> _Result:
+        """Work in a thread, for one stream of a device at a time, however many it opens and drops.
 
         A prompt of 192 KiB takes 0.1 to 0.2 s of a core; what was begun cannot be ended.
         """
         await self.thread.acquire()
-        encoding = asyncio.get_running_loop().run_in_executor(None, encode, prompt)
-        encoding.add_done_callback(lambda _: self.thread.release())
-        return await asyncio.shield(encoding)
+        working = asyncio.get_running_loop().run_in_executor(None, work, asked)
+        working.add_done_callback(lambda _: self.thread.release())
+        return await asyncio.shield(working)

@@ -10,8 +10,9 @@ from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
 from verifier.engine.device import Device
+from verifier.streams.estimates import StreamEstimates
 from verifier.streams.stream import Stream
-from verifier.streams.stream_request import ServiceLimits, stream_request
+from verifier.streams.stream_request import ServiceLimits, StreamRequest, stream_request
 from verifier.target.target import Tokenizer
 
 
@@ -30,19 +31,34 @@ class NewStreams:
         self._next_number = 1
 
     async def make_from(
-        self, device: Device, message: Open, tokenizer: Tokenizer, limits: ServiceLimits
+        self,
+        device: Device,
+        message: Open,
+        committed: tuple[int, ...],
+        tokenizer: Tokenizer,
+        limits: ServiceLimits,
     ) -> Stream:
-        """The stream of a whole Open; raises as `make` and `token_ids`."""
-        if message.prompt:
-            prompt_ids = self.token_ids(message.prompt)
-        elif message.messages:
-            turns = [(turn.role, turn.content) for turn in message.messages]
-            prompt_ids = tuple(await device.in_thread(tokenizer.encode_chat, turns))
-        else:
-            prompt_ids = tuple(await device.in_thread(tokenizer.encode_text, message.text))
-        return self.make(device, message, prompt_ids, tokenizer, limits)
+        """The stream of a whole Open, behind the tokens that its board has.
 
-    def make(
+        Where that may take long it is done in a thread. How long is up to the client: stop strings
+        make an automaton, and every committed token is read again. Raises as `make`, `token_ids`
+        and `commit_again`.
+        """
+        prompt_ids = await self._prompt_ids(device, message, tokenizer)
+        request = self._request(device, message, prompt_ids, tokenizer, limits)
+        number, estimates = self._next_numbered(device)
+
+        def begin(committed: tuple[int, ...]) -> Stream:
+            text = ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
+            stream = Stream(number, device.name, request, text, device.estimates, estimates)
+            commit_again(stream, committed)
+            return stream
+
+        if request.stop or committed:
+            return await device.in_thread(begin, committed)
+        return begin(committed)
+
+    def make_arriving(
         self,
         device: Device,
         message: Open,
@@ -50,13 +66,43 @@ class NewStreams:
         tokenizer: Tokenizer,
         limits: ServiceLimits,
     ) -> Stream:
-        """The stream of an Open whose prompt has these ids, or begins with them.
+        """The stream of an Open without stop strings whose prompt begins with these ids.
 
         Raises:
             RequestRefused: the prompt does not fit.
         """
-        num_prompt_tokens = message.num_prompt_tokens if message.goes_on else 0
-        request = stream_request(
+        request = self._request(device, message, prompt_ids, tokenizer, limits)
+        number, estimates = self._next_numbered(device)
+        return Stream(
+            number=number,
+            device=device.name,
+            request=request,
+            text=ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop),
+            device_estimates=device.estimates,
+            estimates=estimates,
+            is_arriving=message.goes_on,
+            num_missing_tokens=max(message.num_prompt_tokens - len(prompt_ids), 0),
+        )
+
+    async def _prompt_ids(
+        self, device: Device, message: Open, tokenizer: Tokenizer
+    ) -> tuple[int, ...]:
+        if message.prompt:
+            return self.token_ids(message.prompt)
+        if message.messages:
+            turns = [(turn.role, turn.content) for turn in message.messages]
+            return tuple(await device.in_thread(tokenizer.encode_chat, turns))
+        return tuple(await device.in_thread(tokenizer.encode_text, message.text))
+
+    def _request(
+        self,
+        device: Device,
+        message: Open,
+        prompt_ids: tuple[int, ...],
+        tokenizer: Tokenizer,
+        limits: ServiceLimits,
+    ) -> StreamRequest:
+        return stream_request(
             message,
             prompt_ids,
             limits=limits,
@@ -65,17 +111,10 @@ class NewStreams:
             draft_context_tokens=device.draft_context_tokens,
             automatic_mode=self._automatic_mode(device),
         )
+
+    def _next_numbered(self, device: Device) -> tuple[int, StreamEstimates]:
         number, self._next_number = self._next_number, self._next_number + 1
-        return Stream(
-            number=number,
-            device=device.name,
-            request=request,
-            text=ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop),
-            device_estimates=device.estimates,
-            estimates=device.estimates.open_stream(),
-            is_arriving=message.goes_on,
-            num_missing_tokens=max(num_prompt_tokens - len(prompt_ids), 0),
-        )
+        return number, device.estimates.open_stream()
 
     def token_ids(self, packed: bytes) -> tuple[int, ...]:
         """The ids of a message.

@@ -126,8 +126,9 @@ class VerifierService:
     async def _open_new(
         self, device: Device, outbox: Outbox, message: Open, committed: tuple[int, ...]
     ) -> Stream | None:
-        stream = await self._new_streams.make_from(device, message, self.tokenizer, self.limits)
-        commit_again(stream, committed)
+        stream = await self._new_streams.make_from(
+            device, message, committed, self.tokenizer, self.limits
+        )
         if stream.finish is None:
             self._add(stream, device, outbox, message)
         self._tell_opened(outbox, opened_message(message, stream.request))
@@ -141,17 +142,21 @@ class VerifierService:
         """Let the target read the ids with which an Open that goes on begins.
 
         None where it must be whole first: a text, whose last tokens and whose template hang on what
-        follows (no tokenizer promises that a beginning keeps its tokens), and an Open of a stream
-        that may be kept. Go on with `extend_stream`, then `complete_stream`; or `discard`.
+        follows (no tokenizer promises that a beginning keeps its tokens), an Open of a stream that
+        may be kept, and one with stop strings, which a thread reads. Go on with
+        `extend_stream`, then `complete_stream`; or `discard`.
 
         Raises:
             RequestRefused: the prompt does not fit, as `open_stream` says it.
             RemoteProtocolError: token ids in the message are malformed.
         """
-        if not message.prompt or device.kept.find(message.stream_id, device.epoch) is not None:
+        is_kept = device.kept.find(message.stream_id, device.epoch) is not None
+        if not message.prompt or message.stop or is_kept:
             return None
         prompt_ids = self._new_streams.token_ids(message.prompt)
-        stream = self._new_streams.make(device, message, prompt_ids, self.tokenizer, self.limits)
+        stream = self._new_streams.make_arriving(
+            device, message, prompt_ids, self.tokenizer, self.limits
+        )
         self._add(stream, device, outbox, message)
         return stream
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from shared.daemon.connection_gate import gated_connection_of
+from shared.daemon.peer_text import one_line
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
 from shared.protocol.messages import (
@@ -235,7 +236,8 @@ class DeviceConnection:
         device.draft_context_tokens = hello.context_tokens
         logger.info(
             "device %s connected: agent %s, drafting with %s for %d streams at once",
-            *(device.name, hello.agent_version, hello.draft_model, hello.max_streams),
+            *(device.name, one_line(hello.agent_version), one_line(hello.draft_model)),
+            hello.max_streams,
         )
         if hello.draft_microseconds:
             device.estimates.speed.observe_drafting(1, hello.draft_microseconds / 1e6)

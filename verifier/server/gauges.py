@@ -1,6 +1,8 @@
 """What /metrics reads when it is asked: gauges of streams, devices, the cache and the port.
 
-Only registered devices are labels; prompts and outputs are never in a metric.
+A page is made in a thread of its own while the event loop goes on, so what is looked through is
+copied first, in one step. Only registered devices are labels; prompts and outputs are never in a
+metric.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class PlannerGauges(Collector):
             "Of those, tokens that were in the cache already",
             value=admission.num_prefix_hit_tokens,
         )
-        goodputs = [d.estimates.goodput.tokens_per_round for d in self._devices.values()]
+        goodputs = [d.estimates.goodput.tokens_per_round for d in self._all_devices()]
         if goodputs:
             yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))
         yield self._round_estimates()
@@ -80,10 +82,13 @@ class PlannerGauges(Collector):
         yield from self._per_stream()
         yield from self._cache_shares()
 
+    def _all_devices(self) -> tuple[Device, ...]:
+        return tuple(self._devices.values())
+
     def _round_estimates(self) -> GaugeMetricFamily:
         """What slowdown_limit is applied to: compare it with goodspeed_round_seconds."""
         planner = self._planner
-        context_tokens = sum(stream.num_tokens for stream in planner.streams.values())
+        context_tokens = sum(stream.num_tokens for stream in tuple(planner.streams.values()))
         family = GaugeMetricFamily(
             "goodspeed_round_seconds_estimate",
             "Seconds that a round of so many tokens is believed to take, at the context of all "
@@ -101,7 +106,7 @@ class PlannerGauges(Collector):
         rtt = _family("rtt_seconds", "Round trip between verifier and board")
         punctuality = _family("punctuality", "Part of the first drafts that came in time")
         goodput = _family("goodput_tokens_per_second", "Output tokens of late, waiting included")
-        for device in self._devices.values():
+        for device in self._all_devices():
             up.add_metric([device.name], float(device.outbox is not None))
             acceptance.add_metric([device.name], device.estimates.acceptance.rate)
             seconds = device.estimates.speed.draft_token_seconds
@@ -127,7 +132,7 @@ class PlannerGauges(Collector):
         hidden = device_counters(
             "hidden_seconds", "Seconds of drafting and travelling that no round waited for"
         )
-        for device in self._devices.values():
+        for device in self._all_devices():
             counts = device.estimates.windows
             rounds.add_metric([device.name], counts.num_rounds)
             hits.add_metric([device.name], counts.num_hits)
@@ -146,7 +151,7 @@ class PlannerGauges(Collector):
         accepted = device_counters(
             "draft_tokens_accepted", "Of those, tokens that were accepted", "position"
         )
-        for device in self._devices.values():
+        for device in self._all_devices():
             counts = device.estimates.positions
             for family, bars in ((reached, counts.reached), (accepted, counts.accepted)):
                 for positions in _POSITIONS:
@@ -162,7 +167,7 @@ class PlannerGauges(Collector):
             "Streams kept for a device to come back: without a connection, or ended",
             labels=["device", "state"],
         )
-        for device in self._devices.values():
+        for device in self._all_devices():
             family.add_metric([device.name, "parked"], device.kept.num_open)
             family.add_metric([device.name, "ended"], device.kept.num_ended)
         return family
@@ -216,13 +221,19 @@ class PortGauges(Collector):
             "Connections that asked for nothing and made room for others",
             value=self._gate.num_sent_away,
         )
+        strangers = self._gate.strangers
+        yield CounterMetricFamily(
+            "goodspeed_strangers_refused",
+            "Connections and requests without a token that were too many",
+            value=0 if strangers is None else strangers.num_refused,
+        )
         queued = _family("device_queued_bytes", "Bytes of messages that wait for the board to read")
         exceeded = CounterMetricFamily(
             "goodspeed_device_limits_exceeded",
             "How often a device went beyond one of its limits",
             labels=["device"],
         )
-        for device, usage in self._usages.items():
+        for device, usage in tuple(self._usages.items()):
             queued.add_metric([device], usage.num_queued_bytes)
             exceeded.add_metric([device], usage.num_exceeded)
         loop = device_counters(

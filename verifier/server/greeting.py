@@ -5,6 +5,7 @@ Pure. This module must never let a draft model in that means other tokens by the
 
 from __future__ import annotations
 
+from shared.daemon.peer_text import one_line
 from shared.errors import GoodspeedError
 from shared.protocol.fingerprint import first_difference
 from shared.protocol.messages import PROTOCOL_VERSION, Error, ErrorCode, Hello
@@ -30,7 +31,9 @@ def check_hello(hello: Hello, fingerprint: bytes, tokenizer: Tokenizer, target_m
         raise ConnectionRefused(Error(ErrorCode.VERSION, sentence))
     difference = first_difference(fingerprint, hello.fingerprint, tokenizer.token_bytes)
     if difference is not None:
-        sentence = f"draft model {hello.draft_model} has another vocabulary than {target_model}"
+        sentence = (
+            f"draft model {one_line(hello.draft_model)} has another vocabulary than {target_model}"
+        )
         num_tokens = len(tokenizer.token_bytes)
         if hello.vocab_size != num_tokens:
             sentence += f" ({hello.vocab_size} tokens, {num_tokens} there)"

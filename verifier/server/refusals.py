@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shared.protocol.messages import ErrorCode
+from shared.daemon.peer_text import one_line
+from shared.protocol.messages import MAX_SENTENCE_LENGTH, ErrorCode
 from verifier.engine.metrics import Metrics
 from verifier.server.device_limits import DeviceUsage
 
@@ -28,9 +29,13 @@ class Refusals:
         self._usage.num_exceeded += code == ErrorCode.LIMIT
 
     def warn(self, message: str, *values: object) -> None:
-        """Log a warning, but not more than one a minute about this device."""
+        """Log a warning, but not more than one a minute about this device.
+
+        Values may hold what the board has said.
+        """
         log_limit = self._usage.log_limit
+        shown = [v if isinstance(v, int) else one_line(v, MAX_SENTENCE_LENGTH) for v in values]
         if log_limit.is_due(asyncio.get_running_loop().time()):
-            logger.warning(f"{message}%s", *values, log_limit.ending())  # noqa: G004 - not a value
+            logger.warning(f"{message}%s", *shown, log_limit.ending())  # noqa: G004 - not a value
         else:
-            logger.debug(message, *values)
+            logger.debug(message, *shown)

@@ -11,10 +11,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from shared.config.addresses import is_loopback
-from shared.daemon.connection_gate import ConnectionGate, gated_connection_of
+from shared.daemon.connection_gate import ConnectionGate, GatedConnection, gated_connection_of
 from shared.daemon.http_server import (
     HEALTH_PATH,
     HttpServer,
@@ -22,6 +21,7 @@ from shared.daemon.http_server import (
     in_hand,
     start_http_server,
 )
+from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
@@ -32,6 +32,8 @@ from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceU
 from verifier.server.device_tokens import device_of
 from verifier.server.gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
+from verifier.server.metrics_page import ON_LOOPBACK, MetricsPage, OperatorAccess
+from verifier.target.target import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +45,6 @@ FULL_RETRY_AFTER_SECONDS = 5
 MAX_CONNECTIONS_PER_DEVICE = 4
 # A message that is somewhat too long is answered by a sentence, a longer one by its close code.
 MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
-# A page of metrics is shown again for so many times as long as it took to make: however often it is
-# asked for, that takes no more than 5 % of the event loop.
-PAGE_REUSE = 20
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -60,6 +59,8 @@ class VerifierServer:
         heartbeat_seconds: float,
         max_connections: int,
         device_limits: DeviceLimits,
+        operator_access: OperatorAccess = ON_LOOPBACK,
+        stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -69,8 +70,11 @@ class VerifierServer:
         self._usages: dict[str, DeviceUsage] = {}  # by device
         self._loop_shares = LoopShares()
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
-        self._page, self._page_until = b"", 0.0  # of metrics
-        self._packed_vocabulary = b""  # made when the first board without a model asks
+        self._operator_access = operator_access
+        self._stranger_limits = stranger_limits
+        self._metrics_page = MetricsPage(service.metrics)
+        # Begun when the first board without a model asks.
+        self._making_vocabulary: asyncio.Task[tuple[bytes, str]] | None = None
         self._http: HttpServer | None = None
         self._rounds: asyncio.Task[None] | None = None
 
@@ -88,6 +92,7 @@ class VerifierServer:
             # As many as there may be boards: all of them may come back at once.
             max_idle_connections=self._max_connections,
             shutdown_seconds=FAREWELL_SECONDS,
+            stranger_limits=self._stranger_limits,
         )
         self._service.metrics.watch(PortGauges(self.gate, self._usages, self._loop_shares))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
@@ -119,28 +124,23 @@ class VerifierServer:
         await self._http.stop()
 
     async def _health(self, request: web.Request) -> web.Response:
-        planner = self._service.planner
-        return web.json_response(
-            {
-                "status": "ok",
-                "target_model": self._service.target.model_name,
-                "devices": len(self._connections),
-                "streams": len(planner.streams),
-            }
-        )
+        """All learn that it is well; how much there is to do, those who see metrics."""
+        health: dict[str, str | int] = {"status": "ok"}
+        if self._is_operator(request):
+            health["target_model"] = self._service.target.model_name
+            health["devices"] = len(self._connections)
+            health["streams"] = len(self._service.planner.streams)
+        return web.json_response(health)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if not is_loopback(request.remote or "") and self._authenticate(request) is None:
+        if not self._is_operator(request):
+            if self._authenticate(request) is not None:
+                raise web.HTTPForbidden(text="metrics are of all devices, not for one of them\n")
             raise web.HTTPUnauthorized(
-                text="metrics need a device's token from another host\n", headers=_CHALLENGE
+                text="metrics need the operator's token\n", headers=_CHALLENGE
             )
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        if asked_at >= self._page_until:
-            self._page = self._service.metrics.page()
-            self._page_until = asked_at + PAGE_REUSE * (loop.time() - asked_at)
         return web.Response(
-            body=self._page,
+            body=await self._metrics_page.read(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
@@ -152,16 +152,20 @@ class VerifierServer:
                 text="the vocabulary needs a device's token\n", headers=_CHALLENGE
             )
         self._charge(name)
-        if not self._packed_vocabulary:
-            tokenizer = self._service.tokenizer
-            self._packed_vocabulary = pack_vocabulary(tokenizer.token_bytes)
-        packed = self._packed_vocabulary
-        tag = vocabulary_tag(packed)
+        packed, tag = await self._packed_vocabulary()
         if any(known.value == tag for known in request.if_none_match or ()):
             return web.Response(status=304)
         answer = web.Response(body=packed, content_type="application/msgpack")
         answer.etag = tag
         return answer
+
+    async def _packed_vocabulary(self) -> tuple[bytes, str]:
+        """The vocabulary and its tag, made once: 150,000 tokens take 0.1 s."""
+        if self._making_vocabulary is None:
+            self._making_vocabulary = asyncio.create_task(
+                asyncio.to_thread(_pack, self._service.tokenizer), name="pack vocabulary"
+            )
+        return await asyncio.shield(self._making_vocabulary)
 
     async def _device(self, request: web.Request) -> web.StreamResponse:
         name = self._authenticate(request)
@@ -170,6 +174,8 @@ class VerifierServer:
             raise web.HTTPUnauthorized(
                 text="this verifier does not know the token\n", headers=_CHALLENGE
             )
+        if hdrs.SEC_WEBSOCKET_PROTOCOL in request.headers:  # the server would log each of them
+            raise web.HTTPBadRequest(text="boards speak no subprotocol\n")
         self._check_room(name)
         self._charge(name)
         websocket = web.WebSocketResponse(
@@ -190,9 +196,7 @@ class VerifierServer:
             self._usage(name),
             self._loop_shares,
         )
-        gated = gated_connection_of(transport)
-        assert gated is not None
-        gated.on_bytes = connection.receive_bytes
+        _connection_of(request).on_bytes = connection.receive_bytes
         self._connections[connection] = name
         try:
             await websocket.prepare(request)
@@ -227,7 +231,32 @@ class VerifierServer:
             text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
         )
 
+    def _is_operator(self, request: web.Request) -> bool:
+        is_operator = self._operator_access.is_open_to(request.remote, request.headers)
+        if is_operator:
+            _connection_of(request).welcome()
+        return is_operator
+
     def _authenticate(self, request: web.Request) -> str | None:
-        """The device that the bearer token belongs to."""
+        """The device that the bearer token belongs to; it is welcome, who shows another is not."""
         token = bearer_token(request.headers)
-        return None if token is None else device_of(token, self._tokens)
+        if token is None:
+            return None
+        device = device_of(token, self._tokens)
+        if device is None:
+            _connection_of(request).mistrust()
+        else:
+            _connection_of(request).welcome()
+        return device
+
+
+def _pack(tokenizer: Tokenizer) -> tuple[bytes, str]:
+    packed = pack_vocabulary(tokenizer.token_bytes)
+    return packed, vocabulary_tag(packed)
+
+
+def _connection_of(request: web.Request) -> GatedConnection:
+    connection = gated_connection_of(request.transport)
+    if connection is None:
+        raise ConnectionResetError("the connection ended before its answer")
+    return connection

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.errors import RequestRefused
-from shared.protocol.messages import AcceptanceMode, Open, Opened, Resume
+from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import SamplingParameters
 
@@ -54,8 +54,13 @@ def stream_request(
     `prompt_ids` may be the beginning of a prompt whose length the message tells.
 
     Raises:
-        RequestRefused: the prompt does not fit.
+        RequestRefused: the prompt does not fit, or a stop string is too long.
     """
+    longest_stop = max((len(stop.encode()) for stop in message.stop), default=0)
+    if longest_stop > MAX_STOP_BYTES:
+        raise RequestRefused(
+            f"stop string of {longest_stop} bytes exceeds {MAX_STOP_BYTES}", "stop"
+        )
     field = "messages" if message.messages else "prompt"
     if not prompt_ids:
         raise RequestRefused("the prompt is empty", field)

@@ -66,6 +66,27 @@ def test_health_tells_whether_there_is_a_verifier() -> None:
     assert (200, {"status": "ok", "verifier_connected": False}) == asyncio.run(health(None))
 
 
+def test_strangers_learn_no_more_than_that_the_board_is_well() -> None:
+    async def health(**headers: str) -> Any:
+        async with asking(api_token="secret", allowed_hosts=None) as (http, _):
+            response = await http.get("/healthz", headers=headers)
+            return await response.json()
+
+    assert {"status": "ok"} == asyncio.run(health())
+    told = asyncio.run(health(Authorization="Bearer secret"))
+    assert {"status": "ok", "verifier_connected": True} == told
+
+
+def test_through_a_proxy_a_board_without_a_token_is_open_to_nobody() -> None:
+    async def status(**options: Any) -> int:
+        headers = {"X-Forwarded-For": "203.0.113.9", "Authorization": "Bearer secret"}
+        async with asking(**options) as (http, _):
+            return (await http.get("/v1/models", headers=headers)).status
+
+    assert 403 == asyncio.run(status())
+    assert 200 == asyncio.run(status(api_token="secret"))
+
+
 def test_the_models_are_the_target() -> None:
     async def ids(**options: Any) -> list[str]:
         async with asking(**options) as (http, _), http.get("/v1/models") as response:

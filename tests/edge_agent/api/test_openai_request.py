@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edge_agent.api.openai_request import (
     DEFAULT_COMPLETION_TOKENS,
     MAX_PROMPT_BYTES,
+    MAX_TEXT_PARTS,
     ClientRequest,
     read_chat_request,
     read_completion_request,
@@ -27,6 +28,7 @@ from shared.protocol.messages import (
 from shared.protocol.prompt_parts import MAX_PARTS, cut_open
 from shared.speculation.sampling import SamplingParameters
 
+TEXT_PART = {"type": "text", "text": "x"}
 USER = {"role": "user", "content": "hi"}
 KNOWN_FIELDS = (
     *("stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"),
@@ -192,6 +194,7 @@ def test_a_refusal_names_the_part_of_a_field(
         ("hi", "messages"),
         ([], "messages"),
         ([USER] * (MAX_CHAT_MESSAGES + 1), "messages"),
+        ([{"role": "user", "content": [TEXT_PART] * (MAX_TEXT_PARTS // 2 + 1)}] * 2, "messages"),
         (["hi"], "messages[0]"),
         ([USER, {"content": "hi"}], "messages[1].role"),
         ([{"role": "tool", "content": "hi"}], "messages[0].role"),

@@ -19,11 +19,11 @@ from edge_agent.chat.conversation import Conversation
 from edge_agent.chat.display import ChatDisplay
 from edge_agent.chat.session import answer_once, converse
 from edge_agent.commands.chat import chat
-from edge_agent.generation.chat_messages import ChatFinished, Text
+from edge_agent.generation.chat_messages import MAX_CLIENT_MESSAGE_BYTES, ChatFinished, Text
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from edge_agent.link import backoff
-from shared.errors import LinkError, LinkLost, RequestRefused, VerifierAway
+from shared.errors import LinkError, LinkLost, ModelError, RequestRefused, VerifierAway
 from shared.protocol.messages import ChatMessage
 from tests.support.ends.api_server import HELLO, serving
 from tests.support.ends.waiting import eventually
@@ -166,7 +166,8 @@ def test_a_failed_answer_is_one_sentence_and_is_forgotten(
 
 
 def test_a_conversation_too_long_for_the_socket_is_refused() -> None:
-    assert "the conversation exceeds 262144 bytes\n\n" == shown_after(["x" * 300_000])
+    sentence = f"the conversation exceeds {MAX_CLIENT_MESSAGE_BYTES} bytes\n\n"
+    assert sentence == shown_after(["x" * MAX_CLIENT_MESSAGE_BYTES])
 
 
 def test_a_pipe_gets_the_text_alone() -> None:
@@ -180,6 +181,33 @@ def test_a_pipe_gets_the_text_alone() -> None:
         return out.getvalue()
 
     assert "Hello wide world\n" == asyncio.run(scenario())
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_prompt_from_a_pipe_drives_no_terminal_by_its_answer() -> None:
+    said = TextPiece("a\x1b]52;c;cm0gLXJm\x07\u202eb\n", "target")
+
+    async def answer_to(out: io.StringIO) -> str:
+        async with (
+            serving(ScriptedGenerator([said])) as url,
+            aiohttp.ClientSession() as http,
+        ):
+            await answer_once(ChatClient(http, url), Conversation(None, {}), "hi", out)
+        return out.getvalue()
+
+    assert "a]52;c;cm0gLXJmb\n" == asyncio.run(answer_to(Terminal()))
+    assert said.text == asyncio.run(answer_to(io.StringIO()))
+
+
+def test_neither_a_models_name_nor_an_error_drives_the_terminal() -> None:
+    named = ScriptedGenerator(HELLO, target_model="m\x1b[2J\x9b")
+    assert "m[2J at 127" in shown_after(["hi"], named)
+    failing = ScriptedGenerator([ModelError("no\x1b[2J way")])
+    assert "no[2J way" in shown_after(["hi"], failing)
 
 
 @contextmanager
@@ -251,6 +279,7 @@ def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
             ["--url", "http://127.0.0.1:1"],
             "no agent answers at http://127.0.0.1:1: connection refused",
         ),
+        (["--api-token", "two\nlines"], "must be one word of ASCII characters"),
         (["--url", "127.0.0.1:8090"], "is not of the form http://host:port"),
         (["--url", "http://[::1"], "is not of the form http://host:port"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,8 @@ from shared.daemon.connection_gate import (
     GatedConnection,
     GateLimits,
     gated_connection_of,
-    is_our_error,
 )
+from shared.daemon.strangers import Pace, StrangerLimits, Strangers
 
 
 class Clock:
@@ -153,6 +152,80 @@ def test_a_connection_that_was_lost_during_its_request_is_not_counted_again() ->
     assert (0, 0, []) == (gate.num_idle, gate.num_in_hand, clock.timers)
 
 
+LIMITS = StrangerLimits(of_address=Pace(1.0, 2.0), together=Pace(10.0, 20.0))
+
+
+def make_guarded_door() -> tuple[ConnectionGate, Clock]:
+    clock = Clock()
+    limits = GateLimits(max_idle=100, idle_seconds=10.0, stall_seconds=30.0)
+    gate = ConnectionGate(Handler, clock.call_later, clock.time, limits, Strangers(LIMITS))
+    return gate, clock
+
+
+def turns(gate: ConnectionGate, num_requests: int, cost: float = 1.0) -> list[float | None]:
+    """How long the answers to a stranger's requests have to wait."""
+    connection = visit(gate).connection
+    connection.request_cost = cost
+    with connection.in_hand():
+        return [connection.seconds_until_turn() for _ in range(num_requests)]
+
+
+def test_a_stranger_waits_for_his_turn_and_then_has_to_go() -> None:
+    gate, _ = make_guarded_door()
+    assert [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, None, None] == turns(gate, 9)
+    late = gate()
+    wire = Wire("1.1.1.1", late)
+    late.connection_made(wire)
+    assert wire.is_aborted
+    late.data_received(b"GET")
+    assert late.eof_received() is None
+    late.connection_lost(None)
+    assert late._handler is None
+    assert not visit(gate, "2.2.2.2").is_aborted
+
+
+def test_who_shows_a_right_token_waits_for_nothing_and_a_wrong_one_costs_more() -> None:
+    gate, _ = make_guarded_door()
+    connection = visit(gate).connection
+    for _ in range(100):
+        connection.request_cost = 1.0
+        connection.welcome()
+        assert 0.0 == connection.seconds_until_turn()
+    connection.mistrust()
+    assert 3.0 == connection.seconds_until_turn()
+
+
+@pytest.mark.parametrize(("said", "num_visits"), [(b"", 70), (b"\x16\x03", 7)])
+def test_who_comes_for_nothing_pays_for_it(said: bytes, num_visits: int) -> None:
+    gate, _ = make_guarded_door()
+    for _ in range(num_visits):
+        wire = visit(gate)
+        assert not wire.is_aborted
+        if said:
+            wire.connection.data_received(said)
+        leave(wire)
+    wire = visit(gate)
+    wire.connection.data_received(b"x")
+    leave(wire)
+    assert visit(gate).is_aborted
+
+
+def test_a_wait_ends_with_its_time_its_connection_or_the_server() -> None:
+    gate, clock = make_guarded_door()
+    taken: list[str] = []
+    first, second, third = (visit(gate, name) for name in ("1", "2", "3"))
+    for wire in (first, second, third):
+        wire.connection.call_at_turn(3.0, lambda name=wire.address: taken.append(name))
+    leave(second)
+    clock.advance(3.0)
+    assert ["2", "1", "3"] == taken
+    first.connection.call_at_turn(3.0, lambda: taken.append("again"))
+    gate.end_waits()
+    clock.advance(3.0)
+    assert ["2", "1", "3", "again"] == taken
+    assert {} == gate.waiting
+
+
 def test_who_reads_nothing_has_to_go() -> None:
     gate, clock = make_door()
     wire = visit(gate)
@@ -237,24 +310,3 @@ def test_whatever_comes_and_goes_nobody_is_lost_and_no_timer_left(
     for wire in wires:
         leave(wire)
     assert (0, 0, [], {}) == (gate.num_idle, gate.num_in_hand, clock.timers, gate._idle)
-
-
-@pytest.mark.parametrize(("code", "is_ours"), [(400, False), (413, False), (500, True)])
-def test_what_strangers_send_is_no_error_of_ours(code: int, is_ours: bool) -> None:
-    class HttpError(Exception):
-        def __init__(self) -> None:
-            self.code = code
-
-    error = HttpError()
-    record = logging.LogRecord("h", logging.ERROR, "", 1, "m", None, (HttpError, error, None))
-    assert is_ours is is_our_error(record)
-
-
-def test_who_is_gone_before_the_answer_is_no_error_of_ours() -> None:
-    exc_info = (ConnectionResetError, ConnectionResetError(), None)
-    assert not is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))
-
-
-def test_any_other_record_is_kept() -> None:
-    for exc_info in (None, (ZeroDivisionError, ZeroDivisionError(), None)):
-        assert is_our_error(logging.LogRecord("h", logging.ERROR, "", 1, "m", None, exc_info))

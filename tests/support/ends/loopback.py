@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.drafting.settings import DraftSettings
@@ -116,6 +117,7 @@ def make_server(
     heartbeat_seconds: float = 20.0,
     max_connections: int = 100,
     device_limits: DeviceLimits | None = None,
+    **options: Any,
 ) -> VerifierServer:
     """A port that is not served yet; `tokens` maps devices to hashes."""
     return VerifierServer(
@@ -124,6 +126,7 @@ def make_server(
         heartbeat_seconds=heartbeat_seconds,
         max_connections=max_connections,
         device_limits=device_limits or make_device_limits(),
+        **options,
     )
 
 
@@ -135,8 +138,9 @@ async def running_verifier(
     device_limits: DeviceLimits | None = None,
     max_connections: int = 100,
     heartbeat_seconds: float = 20.0,
+    **options: Any,
 ) -> AsyncIterator[Verifier]:
-    """Serve `service`; every device has a token."""
+    """Serve `service`; every device has a token. `options` are the server's."""
     made = {device: new_token(device, bytes(range(32))) for device in devices}
     known = dict(line.split() for _, line in made.values())
     server = make_server(
@@ -145,6 +149,7 @@ async def running_verifier(
         heartbeat_seconds=heartbeat_seconds,
         max_connections=max_connections,
         device_limits=device_limits,
+        **options,
     )
     try:
         sockets = listen("127.0.0.1", port)

@@ -52,6 +52,7 @@ NAMES = {
     "goodspeed_device_limits_exceeded",
     "goodspeed_idle_connections",
     "goodspeed_connections_sent_away",
+    "goodspeed_strangers_refused",
     *(f"process_{name}_bytes" for name in ("resident_memory", "virtual_memory")),
     *("goodspeed_window_rounds", "goodspeed_window_hits", "goodspeed_hidden_seconds"),
     *("goodspeed_late_draft_tokens", "goodspeed_dead_draft_tokens", "goodspeed_punctuality"),

@@ -297,3 +297,29 @@ def test_coming_and_going_is_logged_without_what_was_said(
         "device board connected: agent 0, drafting with raw for 1 streams at once",
         "device board disconnected",
     ] == [record.getMessage() for record in caplog.records]
+
+
+FORGED = "model\n<0>device kitchen: stolen\x1b[2J\x1b]0;title\x07\u202e"
+
+
+def test_nothing_that_a_board_says_forges_a_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Names in the greeting, sentences of refusals, and what a refused message quotes."""
+
+    async def greet(verifier: Verifier, **names: object) -> None:
+        async with raw_board(verifier, "board", greets=False) as board:
+            await board.send(msgspec.structs.replace(hello_to(verifier), **names))
+            await board.send_packed(msgspec.msgpack.encode([FORGED]))
+            await board.ended()
+
+    async def scenario() -> None:
+        async with running_verifier(scripted_service()) as verifier:
+            await greet(verifier, draft_model=FORGED, agent_version=FORGED)
+            await greet(verifier, draft_model=FORGED, fingerprint=b"another")
+
+    caplog.set_level(logging.DEBUG, logger="verifier")
+    asyncio.run(scenario())
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("verifier")]
+    assert 2 <= sum("stolen" in message for message in ours)
+    assert [] == [message for message in ours if not message.isprintable()]

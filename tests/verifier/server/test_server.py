@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from tests.support.ends.raw_board import DEVICE_PATH, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
 from verifier.server.device_tokens import new_token
+from verifier.server.metrics_page import MetricsPage, OperatorAccess
 from verifier.server.server import MAX_CONNECTIONS_PER_DEVICE
 
 DEVICES = ("kitchen", "garage")
@@ -28,12 +30,12 @@ DEVICES = ("kitchen", "garage")
 
 @asynccontextmanager
 async def serving(
-    devices: Sequence[str] = DEVICES, max_connections: int = 100
+    devices: Sequence[str] = DEVICES, max_connections: int = 100, **options: Any
 ) -> AsyncIterator[Verifier]:
     service = scripted_service()
     made = {device: new_token(device, bytes(range(32))) for device in devices}
     known = dict(line.split() for _, line in made.values())
-    server = make_server(service, known, max_connections=max_connections)
+    server = make_server(service, known, max_connections=max_connections, **options)
     try:
         sockets = listen("127.0.0.1", 0)
         await server.start(sockets)
@@ -77,18 +79,66 @@ def test_metrics_are_a_page_that_prometheus_reads() -> None:
     assert "goodspeed_num_requests_running" in names
 
 
-@pytest.mark.parametrize(("is_here", "expected"), [(True, [200, 200]), (False, [401, 200])])
-def test_metrics_need_no_token_on_this_host_only(
-    is_here: bool, expected: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def statuses() -> list[int]:
-        async with running_verifier(scripted_service(), DEVICES) as verifier:
-            known = {"Authorization": f"Bearer {verifier.tokens['kitchen']}"}
-            answers = [await get(verifier, "/metrics", **headers) for headers in ({}, known)]
-            return [status for status, _, _ in answers]
+METRICS_TOKEN = "metrics-of-the-house"
+THROUGH_A_PROXY = {"X-Forwarded-For": "203.0.113.9"}
 
-    monkeypatch.setattr("verifier.server.server.is_loopback", lambda _address: is_here)
-    assert expected == asyncio.run(statuses())
+
+@pytest.mark.parametrize(
+    ("access", "headers", "of_nobody", "of_a_board"),
+    [
+        (OperatorAccess(), {}, 200, 200),
+        (OperatorAccess(), THROUGH_A_PROXY, 401, 403),
+        (OperatorAccess(), {"Host": "verifier.example"}, 401, 403),
+        (OperatorAccess(on_loopback=False), {}, 401, 403),
+        (OperatorAccess(token=METRICS_TOKEN), THROUGH_A_PROXY, 401, 403),
+    ],
+)
+def test_metrics_are_for_this_machine_and_who_has_their_token(
+    access: OperatorAccess, headers: dict[str, str], of_nobody: int, of_a_board: int
+) -> None:
+    """Never for a board, which would learn of all others, nor for who comes through a proxy."""
+
+    async def statuses() -> list[int]:
+        async with serving(operator_access=access) as verifier:
+            tokens = (None, verifier.tokens["kitchen"], METRICS_TOKEN)
+            found = []
+            for token in tokens:
+                bearer = {} if token is None else {"Authorization": f"Bearer {token}"}
+                status, text, _ = await get(verifier, "/metrics", **headers, **bearer)
+                assert (200 == status) is ("goodspeed_idle_connections" in text)
+                found.append(status)
+            return found
+
+    of_operator = 200 if access.token else of_nobody
+    assert [of_nobody, of_a_board, of_operator] == asyncio.run(statuses())
+
+
+def test_who_may_not_see_metrics_learns_of_health_alone() -> None:
+    async def health() -> str:
+        async with serving() as verifier:
+            return (await get(verifier, "/healthz", **THROUGH_A_PROXY))[1]
+
+    assert '{"status": "ok"}' == asyncio.run(health())
+
+
+def test_a_page_of_metrics_is_made_beside_the_loop_and_once_for_all_who_ask() -> None:
+    async def scenario() -> tuple[set[int], set[bytes]]:
+        metrics, threads = scripted_service().metrics, list[int]()
+
+        def page() -> bytes:
+            threads.append(threading.get_ident())
+            time.sleep(0.05)
+            return b"page"
+
+        metrics.page = page  # type: ignore[method-assign]
+        shown = MetricsPage(metrics)
+        pages = await asyncio.gather(*(shown.read() for _ in range(5)))
+        assert 1 == len(threads)
+        return {threading.get_ident(), *threads}, set(pages)
+
+    threads, pages = asyncio.run(scenario())
+    assert 2 == len(threads)
+    assert {b"page"} == pages
 
 
 def test_a_device_needs_its_token() -> None:

@@ -1,0 +1,311 @@
+"""No callback holds an event loop up, whatever a client sends: the largest of each kind, both ends.
+
+The limit is on processor time of the loop's thread, the least of a few tries: a busy machine makes
+nothing longer than it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import msgspec
+import pytest
+
+from edge_agent.api.app import MAX_BODY_BYTES
+from edge_agent.generation.generation import TextPiece
+from edge_agent.generation.scripted_generator import ScriptedGenerator
+from shared.protocol.messages import (
+    MAX_CHAT_MESSAGES,
+    MAX_DRAFT_TOKENS,
+    MAX_STOP_BYTES,
+    MAX_STOP_STRINGS,
+    Cancel,
+    ChatMessage,
+    Draft,
+    Error,
+    Hello,
+    Open,
+    Opened,
+    Resume,
+)
+from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sampling import GREEDY
+from tests.support.ends.api_server import serving
+from tests.support.ends.loop_watch import LoopWatch, watched_loops
+from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.raw_board import RawBoard, hello_to, raw_board
+from tests.support.ends.scripted import scripted_service
+from tests.support.ends.waiting import eventually
+
+LIMIT_SECONDS = 0.02
+NUM_TRIES = 3
+CONTEXT_TOKENS = 32_768
+MANY_BYTES = 250_000  # of one field: a message may have 256 KiB
+
+
+def least_of_a_few(scenario: Callable[[LoopWatch], Awaitable[None]]) -> tuple[float, str]:
+    """The longest callback of the best run."""
+
+    def run() -> tuple[float, str]:
+        with watched_loops() as watch:
+            asyncio.run(scenario(watch))  # type: ignore[arg-type]
+        return watch.longest_seconds, watch.what
+
+    return min(run() for _ in range(NUM_TRIES))
+
+
+def test_the_watch_sees_a_callback_that_computes_and_none_that_waits() -> None:
+    async def scenario(watch: LoopWatch) -> None:
+        await asyncio.sleep(0.05)
+        time.sleep(0.05)  # noqa: ASYNC251 - it waits, which takes no processor
+        assert watch.longest_seconds < 0.02
+        began_at = time.thread_time()
+        while time.thread_time() - began_at < 0.03:
+            pass
+        await asyncio.sleep(0)
+
+    seconds, what = least_of_a_few(scenario)
+    assert 0.03 <= seconds < 0.5
+    assert "scenario" in what
+
+
+# --- the verifier ---------------------------------------------------------------------------------
+
+
+def stop_strings(kind: str) -> tuple[str, ...]:
+    """As many and as long as may be, of a kind that an automaton may find hard."""
+    drawn = random.Random(1)
+    length = MAX_STOP_BYTES
+    texts = {
+        "one first byte each": lambda i: chr(97 + i) + "a" * (length - 1),
+        "one last byte each": lambda i: "a" * (length - 1) + chr(97 + i),
+        "of two letters": lambda _: "".join(drawn.choice("ab") for _ in range(length)),
+        "wide": lambda i: (chr(0x1F600 + i) + chr(0x1F601 + i)) * (length // 8),
+    }
+    return tuple(texts[kind](i) for i in range(MAX_STOP_STRINGS))
+
+
+IDS = pack_token_ids([40] * (MANY_BYTES // 2))
+LONG = pack_token_ids([40] * (CONTEXT_TOKENS - 10))
+PLAIN = Open(0, 0, text="x", sampling=GREEDY, max_tokens=CONTEXT_TOKENS)
+OPENS = {
+    **{
+        f"stop strings, {kind}": msgspec.structs.replace(
+            PLAIN, stop=stop_strings(kind), committed=LONG
+        )
+        for kind in ("one first byte each", "one last byte each", "of two letters", "wide")
+    },
+    "committed tokens": msgspec.structs.replace(PLAIN, committed=LONG),
+    "too many committed tokens": msgspec.structs.replace(PLAIN, committed=IDS),
+    "a prompt of tokens": msgspec.structs.replace(PLAIN, prompt=LONG),
+    "too many of a prompt": msgspec.structs.replace(PLAIN, prompt=IDS),
+    "a text": msgspec.structs.replace(PLAIN, text="x" * MANY_BYTES),
+    "many messages": msgspec.structs.replace(
+        PLAIN, messages=(ChatMessage("user", "y" * 200),) * MAX_CHAT_MESSAGES
+    ),
+    "stop strings too wide": msgspec.structs.replace(PLAIN, stop=("\U0001f600" * MAX_STOP_BYTES,)),
+}
+
+
+async def settled(board: RawBoard, channel: int) -> None:
+    """The stream is refused, or open."""
+    while True:
+        message = await board.next()
+        if isinstance(message, Error | Opened) and message.channel == channel:
+            return
+
+
+async def open_and_reopen(board: RawBoard, message: Open) -> None:
+    """A stream, and another of its name while the first one runs."""
+    for channel in range(2):
+        await board.send(msgspec.structs.replace(message, channel=channel))
+        await settled(board, channel)
+    for channel in range(2):
+        await board.send(Cancel(channel))
+
+
+@pytest.mark.parametrize("name", OPENS)
+def test_no_open_holds_the_verifier_up(name: str) -> None:
+    async def scenario(watch: LoopWatch) -> None:
+        service = scripted_service(context_tokens=CONTEXT_TOKENS)
+        async with running_verifier(service) as verifier, raw_board(verifier, "board") as board:
+            watch.restart()
+            await open_and_reopen(board, OPENS[name])
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+async def come_back(verifier: Verifier) -> None:
+    """To a stream that is kept, with all that is known of it, and by its name alone."""
+    message = OPENS["stop strings, of two letters"]
+    async with raw_board(verifier, "board") as board:
+        await board.send(message)
+        await settled(board, 0)
+    await eventually(lambda: verifier.service.devices["board"].outbox is None)
+    async with raw_board(verifier, "board") as board:
+        await board.send(message)
+        await settled(board, 0)
+    await eventually(lambda: verifier.service.devices["board"].outbox is None)
+    async with raw_board(verifier, "board") as board:
+        await board.send(Resume(0, message.stream_id))
+        await settled(board, 0)
+        assert isinstance(board.received[-1], Opened)
+
+
+async def draft(verifier: Verifier) -> None:
+    async with raw_board(verifier, "board") as board:
+        await board.send(PLAIN)
+        await board.next_of(Opened)
+        verdict = await board.window()
+        ids = pack_token_ids([40] * MAX_DRAFT_TOKENS)
+        position = board.position_after(verdict)
+        rows = b"\x01" * (MANY_BYTES - len(ids))
+        for said in (Draft(0, position, 0, ids), Draft(0, position, 0, ids, 0, rows)):
+            await board.send(said)
+        await board.error(0)
+
+
+async def greet_wrongly(verifier: Verifier) -> None:
+    for hello in (
+        msgspec.structs.replace(hello_to(verifier), fingerprint=b"\x01" * MANY_BYTES),
+        Hello(1, "v" * 200, "\x1b" * 200),
+    ):
+        async with raw_board(verifier, "board", greets=False) as board:
+            await board.send(hello)
+            await board.ended()
+
+
+async def say_nonsense(verifier: Verifier) -> None:
+    deep = b"\x91" * MANY_BYTES
+    wide = b"\xdc\x04\x00" + b"\xc0" * 1024
+    for packed in (deep, wide, msgspec.msgpack.encode(["x" * MANY_BYTES])):
+        async with raw_board(verifier, "board") as board:
+            await board.send_packed(packed)
+            await board.ended()
+
+
+@pytest.mark.parametrize("say", [come_back, draft, greet_wrongly, say_nonsense])
+def test_nothing_else_that_a_board_says_holds_the_verifier_up(
+    say: Callable[[Verifier], Awaitable[None]],
+) -> None:
+    async def scenario(watch: LoopWatch) -> None:
+        service = scripted_service(context_tokens=CONTEXT_TOKENS)
+        async with running_verifier(service) as verifier:
+            watch.restart()
+            await say(verifier)
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+def test_no_page_of_metrics_holds_the_verifier_up() -> None:
+    async def scenario(watch: LoopWatch) -> None:
+        service = scripted_service()
+        async with running_verifier(service) as verifier, aiohttp.ClientSession() as http:
+            for i in range(1000):
+                estimates = service.device(f"board-{i}").estimates
+                estimates.positions.observe(40, 1)
+                service.metrics.received(f"board-{i}", 1)
+            watch.restart()
+            async with http.get(f"http://127.0.0.1:{verifier.port}/metrics") as answer:
+                assert 1_000_000 < len(await answer.read())
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+# --- the agent ------------------------------------------------------------------------------------
+
+
+def filled(start: bytes, part: bytes, end: bytes) -> bytes:
+    """As long a body as may be."""
+    return start + part * ((MAX_BODY_BYTES - len(start) - len(end)) // len(part)) + end
+
+
+ASKED = b'{"messages":[{"role":"user","content":"x"}],'
+KEYS = b",".join(b'"%x":[]' % i for i in range(MAX_BODY_BYTES // 11))
+TURN = {"role": "user", "content": "y" * 190}
+BODIES = {
+    "empty lists": filled(b'{"messages":[[]', b",[]", b"]}"),
+    "empty objects": filled(b'{"messages":[{}', b",{}", b"]}"),
+    "numbers": filled(b'{"messages":[1', b",1", b"]}"),
+    "long numbers": filled(b'{"messages":[1', b"," + b"9" * 4000, b"]}"),
+    "fractions": filled(b'{"messages":[1', b",1.12345678901234567", b"]}"),
+    "strings": filled(b'{"messages":["a"', b',"bc"', b"]}"),
+    "escapes": filled(b'{"messages":[{"role":"user","content":"', b"\\u00e9", b'"}]}'),
+    "brackets": filled(b'{"messages":', b"[", b""),
+    "keys": b'{"messages":[{"role":"user","content":"x"}],' + KEYS + b"}",
+    "keys of goodspeed": ASKED + b'"goodspeed":{' + KEYS + b"}}",
+    "keys of options": ASKED + b'"stream_options":{' + KEYS + b"}}",
+    "text parts": filled(
+        b'{"messages":[{"role":"user","content":[{"type":"text","text":"a"}',
+        b',{"type":"text","text":"a"}',
+        b"]}]}",
+    ),
+    "messages": json.dumps({"messages": [TURN] * MAX_CHAT_MESSAGES}).encode(),
+    "stop numbers": filled(ASKED + b'"stop":[1', b",1", b"]}"),
+    "stop strings": json.dumps(
+        {"messages": [TURN], "stop": stop_strings("one last byte each")}
+    ).encode(),
+    "tools": filled(ASKED + b'"tools":[{}', b",{}", b"]}"),
+    "unknown": filled(ASKED + b'"x":[{"a":1}', b',{"a":1}', b"]}"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_no_body_holds_the_agent_up(name: str) -> None:
+    async def scenario(watch: LoopWatch) -> None:
+        async with (
+            serving(ScriptedGenerator([TextPiece("a", "target")])) as url,
+            aiohttp.ClientSession(url) as http,
+        ):
+            watch.restart()
+            async with http.post("/v1/chat/completions", data=BODIES[name]) as response:
+                assert response.status in (200, 400)
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+def test_no_compressed_body_holds_the_agent_up() -> None:
+    bomb = gzip.compress(b'{"messages":' + b" " * (100 * MAX_BODY_BYTES), 9)
+
+    async def scenario(watch: LoopWatch) -> None:
+        headers = {"Content-Encoding": "gzip"}
+        async with serving(ScriptedGenerator([])) as url, aiohttp.ClientSession(url) as http:
+            watch.restart()
+            async with http.post("/v1/completions", data=bomb, headers=headers) as response:
+                assert 413 == response.status
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+def test_no_answer_that_is_read_again_holds_the_agent_up() -> None:
+    """A client that comes back for all of a long answer gets it piece by piece."""
+
+    async def scenario(watch: LoopWatch) -> None:
+        generator = ScriptedGenerator([TextPiece("a", "target")] * 9000)
+        asked = {"type": "generate", "messages": [TURN]}
+        async with (
+            serving(generator) as url,
+            aiohttp.ClientSession(url) as http,
+            http.ws_connect("/v1/chat/socket") as socket,
+        ):
+            await socket.send_json(asked)
+            answer_id = (await socket.receive_json())["id"]
+            for _ in range(2):
+                while (await socket.receive_json())["type"] != "finished":
+                    pass
+                watch.restart()
+                await socket.send_json({"type": "resume", "id": answer_id})
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
