@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,11 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
     config = loaded.config
     set_up_logging(config.log.level)
     tokens = read_tokens(config.server.tokens_file)
-    sockets = listen(config.server.host, config.server.port)
-    run_loop(_serve(config, tokens, sockets))
+    with contextlib.ExitStack() as stack:
+        sockets = listen(config.server.host, config.server.port)
+        for listening in sockets:
+            stack.enter_context(listening)
+        run_loop(_serve(config, tokens, sockets))
 
 
 async def _serve(
