@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.fingerprint import Difference
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sampling import SamplingField, SamplingParameters
 
 PROTOCOL_VERSION = 2
 
@@ -94,6 +94,9 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     acceptance_mode: AcceptanceMode | None = None  # None: the verifier chooses
     draft_length: DraftLength | None = None  # None: the policy chooses; 0: no speculation
+    # Of `sampling`: what the client is silent about, so that the target's own defaults hold, which
+    # `Opened.sampling` tells; one that does not know them takes the values above.
+    left_open: Annotated[tuple[SamplingField, ...], Meta(max_length=3)] = ()
 
 
 class Resume(Message, frozen=True, array_like=True, tag=8):
@@ -163,7 +166,10 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
-    """A stream runs; what the verifier decided about it, and after Resume what Open asked for."""
+    """A stream runs; what the verifier decided about it, and after Resume what Open asked for.
+
+    `sampling` is always what is in force.
+    """
 
     channel: Channel
     prompt: Packed

@@ -26,6 +26,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_id_set, pack_token_ids, unpack_token_ids
+from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
@@ -68,7 +69,9 @@ class VerifierService:
         limits: ServiceLimits,
         metrics: Metrics,
         seeds: random.Random | None = None,
+        default_sampling: SamplingParameters = PLAIN_SAMPLING,
     ) -> None:
+        """`default_sampling` holds where a request is silent."""
         self.planner = planner
         self.target = target
         self.tokenizer = tokenizer
@@ -79,6 +82,7 @@ class VerifierService:
         self.devices: dict[str, Device] = {}
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
+        self.default_sampling = default_sampling
         self._seeds = seeds or random.SystemRandom()
         self._addresses: dict[int, _Address] = {}
         self._next_number = 1
@@ -140,6 +144,7 @@ class VerifierService:
             end_ids=self.tokenizer.end_ids,
             draft_context_tokens=device.draft_context_tokens,
             automatic_mode=automatic_mode(device.estimates, self.planner.seconds_of_lone_round),
+            default_sampling=self.default_sampling,
         )
         stream = Stream(
             number=self._next_number,

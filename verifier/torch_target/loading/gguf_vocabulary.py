@@ -14,12 +14,12 @@ import msgspec
 
 from shared.errors import ModelError
 from shared.protocol.vocabulary import without_padding
-from verifier.torch_target.loading.gguf_header import GgufHeader, read_gguf_header
 from verifier.torch_target.loading.token_names import (
     byte_level_bytes,
     byte_of_name,
     sentencepiece_bytes,
 )
+from verifier.torch_target.model_files.gguf_header import GgufHeader, read_gguf_header
 
 # Types of tokens, as in gguf.TokenType.
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)

@@ -23,15 +23,15 @@ from transformers.modeling_gguf_pytorch_utils import (
 )
 
 from shared.errors import ModelError
-from verifier.torch_target.loading.gguf_header import is_gguf
-from verifier.torch_target.loading.gguf_parts import (
+from verifier.torch_target.loading.gguf_reading import reading_once
+from verifier.torch_target.model_files.gguf_header import is_gguf
+from verifier.torch_target.model_files.gguf_parts import (
     GgufModel,
     check_head_counts,
     read_gguf_model,
 )
-from verifier.torch_target.loading.gguf_reading import reading_once
-from verifier.torch_target.loading.rope_factors import ROPE_FACTORS, apply_rope_factors
-from verifier.torch_target.loading.tensor_check import check_tensors, check_unexpected
+from verifier.torch_target.model_files.rope_factors import ROPE_FACTORS, apply_rope_factors
+from verifier.torch_target.model_files.tensor_check import check_tensors, check_unexpected
 
 
 class ModelFiles(msgspec.Struct, frozen=True):

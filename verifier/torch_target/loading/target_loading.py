@@ -11,11 +11,11 @@ import torch
 
 from shared.daemon.model_border import model_border
 from shared.errors import ModelError
+from shared.speculation.sampling import SamplingParameters
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.architecture import check_architecture
-from verifier.torch_target.loading.end_ids import end_ids
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, vocabulary_of
 from verifier.torch_target.loading.kv_memory import cache_tokens_of_cpu, check_cache_tokens
 from verifier.torch_target.loading.model_memory import (
@@ -40,6 +40,8 @@ from verifier.torch_target.loading.torch_device import (
     dtype_name,
     hardware_name,
 )
+from verifier.torch_target.model_files.end_ids import end_ids
+from verifier.torch_target.model_files.sampling_defaults import sampling_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class PlacedTarget:
     hardware: str
     dtype: str
     is_on_gpu: bool
+    sampling: SamplingParameters  # what the model says of itself
 
 
 def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
@@ -104,6 +107,7 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         hardware=hardware_name(device),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
+        sampling=sampling_defaults(model, files.gguf),
     )
 
 

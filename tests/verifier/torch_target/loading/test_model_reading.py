@@ -18,7 +18,6 @@ from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.support.models.tiny_models import tiny_llama
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
-from verifier.torch_target.loading.gguf_parts import read_gguf_model
 from verifier.torch_target.loading.model_reading import (
     find_model,
     outline,
@@ -26,6 +25,7 @@ from verifier.torch_target.loading.model_reading import (
     read_config,
     read_model,
 )
+from verifier.torch_target.model_files.gguf_parts import read_gguf_model
 
 
 def logits_of(target: TorchTarget) -> torch.Tensor:

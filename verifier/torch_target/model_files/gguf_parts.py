@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import ModelError
-from verifier.torch_target.loading.gguf_header import GgufHeader, GgufTensor, read_gguf_header
+from verifier.torch_target.model_files.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 
 _PART_NAME = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
 

@@ -8,7 +8,7 @@ import gguf
 import torch
 
 from shared.errors import ModelError
-from verifier.torch_target.loading.gguf_parts import GgufModel
+from verifier.torch_target.model_files.gguf_parts import GgufModel
 
 ROPE_FACTORS = "rope_freqs.weight"
 

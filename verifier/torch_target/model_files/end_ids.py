@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from verifier.torch_target.loading.gguf_parts import GgufModel
+from verifier.torch_target.model_files.gguf_parts import GgufModel
 
 # What ends a text, a turn, and a message to a tool.
 _GGUF_KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
