@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.config import AgentConfig, ApiSection
+from edge_agent.config import AgentConfig, ApiSection, DraftSection
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
@@ -20,6 +20,7 @@ from edge_agent.models.presets import resolve
 from shared.config.model_files import default_cache_dir
 from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
 from shared.daemon.cpu_threads import limit_spinning
+from shared.daemon.model_border import model_border
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,14 +42,20 @@ def load_drafter(config: AgentConfig, token: str) -> Drafter:
 
 
 def _load_model(config: AgentConfig) -> Drafter:
+    draft = config.draft
+    path = resolve(draft.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
+    with model_border(f"cannot load {path} as a draft model"):
+        return _load_llama(path, draft)
+
+
+def _load_llama(path: Path, draft: DraftSection) -> Drafter:
     # The library takes a second to load; other commands do not wait for it.
     from edge_agent.draft_model.llama_drafter import LlamaDrafter
 
-    draft = config.draft
     num_cores = os.cpu_count() or 1
     return LlamaDrafter(
-        resolve(draft.model, default_cache_dir(os.environ)),
+        path,
         num_slots=draft.max_streams,
         context_tokens=draft.context_tokens,
         # More than one spin at barriers: on a busy board they draft many times slower than one.

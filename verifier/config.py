@@ -19,7 +19,7 @@ from shared.config.words import must_be
 from shared.protocol.messages import MAX_DRAFT_TOKENS
 from verifier.policies import PolicyName
 from verifier.rounds.admission import PrefixSharing
-from verifier.target.precision import Precision, Quantisation
+from verifier.target.precision import GenerationDefaults, Precision, Quantisation
 
 _MAX_TOKENS = 1 << 20  # of one stream or prompt
 
@@ -89,6 +89,10 @@ class TargetSection(Section, frozen=True):
         bool,
         Meta(description="on a GPU: no text depends on what else is in a round; slower"),
     ] = False
+    generation_defaults: Annotated[
+        GenerationDefaults,
+        Meta(description="where a request is silent, sample as the model says: model, or none"),
+    ] = "model"
     threads: Annotated[int, Meta(ge=0, le=1024, description="on a CPU; 0: torch chooses")] = 0
     context_tokens: Annotated[
         int, Meta(ge=128, le=_MAX_TOKENS, description="longest prompt and output of one stream")

@@ -14,6 +14,7 @@ from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
 from shared.daemon.strangers import StrangerLimits
 from shared.protocol.prompt_parts import longest_prompt_bytes
+from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
@@ -50,6 +51,7 @@ class LoadedTarget:
     tokenizer: Tokenizer
     subject: CurveSubject
     is_on_gpu: bool
+    sampling: SamplingParameters = PLAIN_SAMPLING  # what the model says of itself
 
 
 def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
@@ -64,9 +66,16 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
         tell(f"warming up with {len(rounds)} rounds")
         for round_ in rounds:
             loaded.target.run(round_)
-    return make_service(
-        config, loaded.target, loaded.tokenizer, _read_or_measure_curve(config, loaded, tell)
-    )
+    curve = _read_or_measure_curve(config, loaded, tell)
+    sampling = loaded.sampling
+    if config.target.generation_defaults == "none":
+        sampling = PLAIN_SAMPLING
+    if sampling != PLAIN_SAMPLING:
+        tell(
+            f"where a request is silent, the model's own sampling holds: temperature "
+            f"{sampling.temperature:g}, top_k {sampling.top_k}, top_p {sampling.top_p:g}"
+        )
+    return make_service(config, loaded.target, loaded.tokenizer, curve, sampling)
 
 
 def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
@@ -90,7 +99,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         quantisation=section.quantisation,
         batch_invariant=section.batch_invariant,
     )
-    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu)
+    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.sampling)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:
@@ -111,7 +120,11 @@ def target_settings(config: VerifierConfig) -> TargetSettings:
 
 
 def make_service(
-    config: VerifierConfig, target: TargetModel, tokenizer: Tokenizer, curve: CostCurve
+    config: VerifierConfig,
+    target: TargetModel,
+    tokenizer: Tokenizer,
+    curve: CostCurve,
+    default_sampling: SamplingParameters = PLAIN_SAMPLING,
 ) -> VerifierService:
     """Wire planner, policy, cache and metrics around a target."""
     planner = RoundPlanner(
@@ -130,7 +143,9 @@ def make_service(
         max_streams_per_device=config.limits.max_streams_per_device,
         grace_seconds=config.limits.grace_seconds,
     )
-    service = VerifierService(planner, target, tokenizer, limits, metrics)
+    service = VerifierService(
+        planner, target, tokenizer, limits, metrics, default_sampling=default_sampling
+    )
     metrics.watch(PlannerGauges(planner, service.devices))
     return service
 

@@ -8,7 +8,7 @@ This module must never put message text into an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -27,7 +27,7 @@ from shared.protocol.messages import (
     Seed,
 )
 from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sampling import SamplingField, SamplingParameters
 
 # In all messages together: each takes 0.5 us of the event loop.
 MAX_TEXT_PARTS = 4096
@@ -63,6 +63,7 @@ _NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 _SAMPLING_TYPES = get_type_hints(SamplingParameters, include_extras=True)
+_SAMPLING_FIELDS: tuple[SamplingField, ...] = get_args(SamplingField)
 _MaxTokens = Annotated[int, Meta(ge=1, le=MAX_POSITION)]
 _StopStrings = Annotated[tuple[str, ...], Meta(max_length=MAX_STOP_STRINGS)]
 _EXTENSION_TYPES: dict[str, Any] = {"acceptance_mode": AcceptanceMode, "draft_length": DraftLength}
@@ -108,6 +109,7 @@ def _client_request(
         messages=messages,
         text=text,
         sampling=SamplingParameters(**_given(fields, _SAMPLING_TYPES)),
+        left_open=tuple(name for name in _SAMPLING_FIELDS if fields.get(name) is None),
         seed=read_field(fields, "seed", Seed),
         stop=_stop(fields),
         max_tokens=max_tokens,

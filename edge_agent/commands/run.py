@@ -40,9 +40,7 @@ async def _serve(
 
     agent = make_agent(config, drafter, token)
     sockets = listen(config.api.host, config.api.port)
-    limits = (
-        None if clients_token is None else STRANGER_LIMITS
-    )  # without one none is a stranger
+    limits = None if clients_token is None else STRANGER_LIMITS  # without one none is a stranger
     server = await serve(make_app(agent, clients_token), sockets, limits)
     try:
         host, port = sockets[0].getsockname()[:2]

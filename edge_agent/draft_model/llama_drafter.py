@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent.draft_model.drafter import DraftInterrupted, Forward, check_batch, check_truncation
 from edge_agent.draft_model.llama_batch import BatchArrays, Piece, split_batch
 from edge_agent.draft_model.llama_library import error_lines, load_model, reason
+from edge_agent.draft_model.llama_memory import check_cache_memory, check_weight_memory
 from edge_agent.draft_model.llama_vocabulary import read_token_bytes
 from shared.errors import ModelError, OutOfCache
 
@@ -35,12 +36,14 @@ _DECODE_ABORTED = 2
 class LlamaDrafter:
     """A GGUF model with `num_slots` sequences, each with its own cache of `context_tokens`.
 
+    That is fewer where the model was trained with fewer: it then drafts less far.
+
     `threads` compute single tokens, `batch_threads` prompts. They spin at barriers, so every thread
     needs an idle core: two threads on two idle x86 cores draft 160 tokens/s (one: 135), on two busy
     ones 8 (one: 80; SmolLM2-135M Q4_1). `gpu_layers` -1 offloads every layer.
 
     Raises:
-        ModelError: the file is missing or broken, or the model cannot have such a context.
+        ModelError: the file is missing or broken, or memory does not hold the model or its caches.
     """
 
     def __init__(
@@ -53,7 +56,6 @@ class LlamaDrafter:
         gpu_layers: int = 0,
     ) -> None:
         self.model_name = path.stem
-        self.context_tokens = context_tokens
         self.num_slots = num_slots
         self._held_tokens = [0] * num_slots
         # llama.cpp asks the abort callback after every node of its graph, about 1,000 times a
@@ -64,8 +66,13 @@ class LlamaDrafter:
         self._arrays = BatchArrays(BATCH_TOKENS)
         self._batch = _llama_batch(self._arrays)
         self._context: llama_cpp.llama_context_p | None = None
+        if not gpu_layers:
+            check_weight_memory(path)
         self._model: llama_cpp.llama_model_p | None = load_model(path, gpu_layers)
+        self.context_tokens = _context_within(self._model, context_tokens)
         try:
+            if not gpu_layers:
+                check_cache_memory(self._model, num_slots * self.context_tokens)
             self._context = self._make_context(threads, batch_threads)
         except ModelError:
             self.close()
@@ -121,12 +128,6 @@ class LlamaDrafter:
 
     def _make_context(self, threads: int, batch_threads: int) -> llama_cpp.llama_context_p:
         assert self._model is not None
-        trained_tokens = llama_cpp.llama_model_n_ctx_train(self._model)
-        if self.context_tokens > trained_tokens:
-            raise ModelError(
-                f"draft context of {self.context_tokens} tokens exceeds the {trained_tokens} "
-                f"of {self.model_name}"
-            )
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = self.num_slots * self.context_tokens
         params.n_seq_max = self.num_slots
@@ -189,6 +190,18 @@ class LlamaDrafter:
         is_cleared = llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         assert is_cleared, "llama.cpp promises that removing a whole sequence never fails"
         return 0
+
+
+def _context_within(model: llama_cpp.llama_model_p | None, context_tokens: int) -> int:
+    assert model is not None
+    trained_tokens: int = llama_cpp.llama_model_n_ctx_train(model)
+    if context_tokens <= trained_tokens:
+        return context_tokens
+    logger.info(
+        "draft.context_tokens = %d is lowered to %d, which the model was trained for",
+        *(context_tokens, trained_tokens),
+    )
+    return trained_tokens
 
 
 def _llama_batch(arrays: BatchArrays) -> llama_cpp.llama_batch:

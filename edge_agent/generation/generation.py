@@ -19,7 +19,7 @@ from shared.protocol.messages import (
     ChatMessage,
     FinishReason,
 )
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sampling import SamplingField, SamplingParameters
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
@@ -34,6 +34,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     acceptance_mode: AcceptanceMode | None = None
     draft_length: int | None = None  # None: the policy decides; 0: speculation off
+    left_open: tuple[SamplingField, ...] = ()  # of sampling: the target's own defaults hold
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
 
 

@@ -25,6 +25,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.session import AGENT_STREAM, StreamState, next_state
 from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sampling import filled_in
 
 
 class StreamSession:
@@ -89,6 +90,7 @@ class StreamSession:
             max_tokens=request.max_tokens,
             acceptance_mode=stream.mode if stream.is_started else request.acceptance_mode,
             draft_length=request.draft_length,
+            left_open=request.left_open,
         )
 
     def record_sent(
@@ -108,6 +110,8 @@ class StreamSession:
         if isinstance(message, Opened):
             if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
+            elif self.request.left_open:
+                self._learn_sampling(message)
             self.stream.start(message, self.request.prompt_ids)
         elif isinstance(message, PromptPart):
             self.stream.read_prompt_part(message)
@@ -125,6 +129,12 @@ class StreamSession:
     def break_off(self, error: RemoteProtocolError) -> None:
         """End the stream: what came for it cannot be."""
         self.fail(ModelError(f"the verifier broke the protocol: {error}"))
+
+    def _learn_sampling(self, message: Opened) -> None:
+        """The defaults of the target, from now on as if the client had asked for them."""
+        request = self.request
+        self.stream.sampling = filled_in(request.sampling, request.left_open, message.sampling)
+        self.request = msgspec.structs.replace(request, sampling=self.stream.sampling, left_open=())
 
     def _learn_request(self, message: Opened) -> None:
         self.request = msgspec.structs.replace(

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.fingerprint import Difference
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sampling import SamplingField, SamplingParameters
 
 PROTOCOL_VERSION = 2
 
@@ -100,6 +100,9 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     draft_length: DraftLength | None = None  # None: the policy chooses; 0: no speculation
     num_prompt_tokens: Count = 0  # of the whole prompt, where it is given by ids and in parts
     goes_on: bool = False  # the rest comes in OpenParts
+    # Of `sampling`: what the client is silent about, so that the target's own defaults hold, which
+    # `Opened.sampling` tells; one that does not know them takes the values above.
+    left_open: Annotated[tuple[SamplingField, ...], Meta(max_length=3)] = ()
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
@@ -184,7 +187,10 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
-    """A stream runs; what the verifier decided about it, and after Resume what Open asked for."""
+    """A stream runs; what the verifier decided about it, and after Resume what Open asked for.
+
+    `sampling` is always what is in force.
+    """
 
     channel: Channel
     prompt: Packed  # or its beginning; empty where Open gave the ids

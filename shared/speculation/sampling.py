@@ -6,7 +6,8 @@ it is.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Collection
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -26,6 +27,17 @@ class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
 
 
 GREEDY = SamplingParameters(temperature=0.0)
+PLAIN_SAMPLING = SamplingParameters()  # as the model predicts
+
+SamplingField = Literal["temperature", "top_k", "top_p"]
+
+
+def filled_in(
+    sampling: SamplingParameters, left_open: Collection[SamplingField], defaults: SamplingParameters
+) -> SamplingParameters:
+    """What a request asks for, with `defaults` wherever it is silent."""
+    values = {name: getattr(defaults, name) for name in left_open}
+    return msgspec.structs.replace(sampling, **values)
 
 
 def probabilities(

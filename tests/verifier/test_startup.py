@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from shared.errors import RequestRefused
+from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import FLAT_CURVE
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
@@ -34,6 +35,7 @@ from verifier.startup import (
     save_curve,
 )
 from verifier.streams.stream_request import ServiceLimits
+from verifier.target.precision import GenerationDefaults
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -87,6 +89,30 @@ def test_another_device_measures_again_and_says_why(
     verifier.start()
     assert [MEASURING] == verifier.start(msgspec.structs.replace(SUBJECT, device="NVIDIA H100"))
     assert "a cost curve of device CPU instead of NVIDIA H100; measuring again" in caplog.text
+
+
+@pytest.mark.parametrize("generation_defaults", ["model", "none"])
+def test_the_models_own_sampling_is_told_unless_it_is_set_aside(
+    generation_defaults: GenerationDefaults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = SamplingParameters(temperature=0.6, top_k=20, top_p=0.95)
+    config = VerifierConfig(
+        target=TargetSection(generation_defaults=generation_defaults),
+        rounds=RoundsSection(max_round_tokens=4, prefill_chunk_tokens=4),
+    )
+    target = ScriptedTarget(ScriptedModel(8, seed=1), num_blocks=4)
+    loaded = LoadedTarget(target, ScriptedTokenizer(8), SUBJECT, False, own)
+    monkeypatch.setattr(startup, "load_configured_target", lambda config, tell: loaded)
+    told: list[str] = []
+    service = load_service(config, told.append)
+    if generation_defaults == "none":
+        assert ([MEASURING], PLAIN_SAMPLING) == (told, service.default_sampling)
+        return
+    sentence = (
+        "where a request is silent, the model's own sampling holds: temperature 0.6, top_k 20, "
+        "top_p 0.95"
+    )
+    assert ([MEASURING, sentence], own) == (told, service.default_sampling)
 
 
 def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Mapping, Sequence
@@ -29,8 +30,11 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
     tokens = read_tokens(config.server.tokens_file)
     metrics_file = config.server.metrics_token_file
     metrics_token = None if metrics_file is None else read_key_file(metrics_file)
-    sockets = listen(config.server.host, config.server.port)
-    run_loop(_serve(config, tokens, metrics_token, sockets))
+    with contextlib.ExitStack() as stack:
+        sockets = listen(config.server.host, config.server.port)
+        for listening in sockets:
+            stack.enter_context(listening)
+        run_loop(_serve(config, tokens, metrics_token, sockets))
 
 
 async def _serve(

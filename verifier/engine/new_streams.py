@@ -9,6 +9,7 @@ from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
+from shared.speculation.sampling import SamplingParameters
 from verifier.engine.device import Device
 from verifier.streams.estimates import StreamEstimates
 from verifier.streams.stream import Stream
@@ -37,6 +38,7 @@ class NewStreams:
         committed: tuple[int, ...],
         tokenizer: Tokenizer,
         limits: ServiceLimits,
+        default_sampling: SamplingParameters,
     ) -> Stream:
         """The stream of a whole Open, behind the tokens that its board has.
 
@@ -45,7 +47,7 @@ class NewStreams:
         and `commit_again`.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
-        request = self._request(device, message, prompt_ids, tokenizer, limits)
+        request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
         number, estimates = self._next_numbered(device)
 
         def begin(committed: tuple[int, ...]) -> Stream:
@@ -65,13 +67,14 @@ class NewStreams:
         prompt_ids: tuple[int, ...],
         tokenizer: Tokenizer,
         limits: ServiceLimits,
+        default_sampling: SamplingParameters,
     ) -> Stream:
         """The stream of an Open without stop strings whose prompt begins with these ids.
 
         Raises:
             RequestRefused: the prompt does not fit.
         """
-        request = self._request(device, message, prompt_ids, tokenizer, limits)
+        request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
         number, estimates = self._next_numbered(device)
         return Stream(
             number=number,
@@ -101,6 +104,7 @@ class NewStreams:
         prompt_ids: tuple[int, ...],
         tokenizer: Tokenizer,
         limits: ServiceLimits,
+        default_sampling: SamplingParameters,
     ) -> StreamRequest:
         return stream_request(
             message,
@@ -110,6 +114,7 @@ class NewStreams:
             end_ids=tokenizer.end_ids,
             draft_context_tokens=device.draft_context_tokens,
             automatic_mode=self._automatic_mode(device),
+            default_sampling=default_sampling,
         )
 
     def _next_numbered(self, device: Device) -> tuple[int, StreamEstimates]:

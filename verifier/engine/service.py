@@ -22,6 +22,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.prompt_parts import cut_opened
 from shared.protocol.token_ids import pack_id_set
+from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
@@ -61,7 +62,9 @@ class VerifierService:
         limits: ServiceLimits,
         metrics: Metrics,
         seeds: random.Random | None = None,
+        default_sampling: SamplingParameters = PLAIN_SAMPLING,
     ) -> None:
+        """`default_sampling` holds where a request is silent."""
         self.planner = planner
         self.target = target
         self.tokenizer = tokenizer
@@ -70,6 +73,7 @@ class VerifierService:
         self.devices: dict[str, Device] = {}
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
+        self.default_sampling = default_sampling
         self._new_streams = NewStreams(
             target.vocab_size,
             lambda device: automatic_mode(device.estimates, planner.seconds_of_lone_round),
@@ -127,7 +131,7 @@ class VerifierService:
         self, device: Device, outbox: Outbox, message: Open, committed: tuple[int, ...]
     ) -> Stream | None:
         stream = await self._new_streams.make_from(
-            device, message, committed, self.tokenizer, self.limits
+            device, message, committed, self.tokenizer, self.limits, self.default_sampling
         )
         if stream.finish is None:
             self._add(stream, device, outbox, message)
@@ -155,7 +159,7 @@ class VerifierService:
             return None
         prompt_ids = self._new_streams.token_ids(message.prompt)
         stream = self._new_streams.make_arriving(
-            device, message, prompt_ids, self.tokenizer, self.limits
+            device, message, prompt_ids, self.tokenizer, self.limits, self.default_sampling
         )
         self._add(stream, device, outbox, message)
         return stream

@@ -12,7 +12,7 @@ import msgspec
 from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.sampling import SamplingParameters, filled_in
 
 
 class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +48,9 @@ def stream_request(
     end_ids: frozenset[int],
     draft_context_tokens: int,
     automatic_mode: AcceptanceMode,
+    default_sampling: SamplingParameters,
 ) -> StreamRequest:
-    """The request of a new stream; `seed` and `automatic_mode` where the message leaves it open.
+    """The request of a new stream; `seed` and the last two where the message leaves them open.
 
     `prompt_ids` may be the beginning of a prompt whose length the message tells.
 
@@ -67,11 +68,12 @@ def stream_request(
     num_prompt = max(message.num_prompt_tokens, len(prompt_ids))
     limits.check_prompt(num_prompt, field)
     room = limits.context_tokens - num_prompt
+    sampling = filled_in(message.sampling, message.left_open, default_sampling)
     wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
     return StreamRequest(
         prompt_ids=prompt_ids,
-        sampling=message.sampling,
-        mode=_acceptance_mode(message, automatic_mode),
+        sampling=sampling,
+        mode=_acceptance_mode(message, sampling, automatic_mode),
         seed=message.seed if message.seed is not None else seed,
         max_output_tokens=min(wanted, room),
         ends_at_context=room < wanted,
@@ -93,6 +95,7 @@ def opened_message(
         seed=request.seed,
         acceptance_mode=request.mode,
         cached_prefix_tokens=cached_prefix_tokens,
+        sampling=request.sampling,
     )
 
 
@@ -100,16 +103,17 @@ def resumed_message(message: Resume, request: StreamRequest, cached_prefix_token
     """The answer to a Resume: it tells the agent what it had asked for."""
     return msgspec.structs.replace(
         opened_message(message, request, cached_prefix_tokens),
-        sampling=request.sampling,
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,
         draft_length=request.draft_length,
     )
 
 
-def _acceptance_mode(message: Open, automatic_mode: AcceptanceMode) -> AcceptanceMode:
+def _acceptance_mode(
+    message: Open, sampling: SamplingParameters, automatic_mode: AcceptanceMode
+) -> AcceptanceMode:
     """Greedy needs no rows; a seed asks for text that does not depend on the board."""
-    if message.sampling.is_greedy:
+    if sampling.is_greedy:
         return "coupled"
     if message.acceptance_mode is not None:
         return message.acceptance_mode

@@ -36,6 +36,9 @@ KNOWN_FIELDS = (
 )
 
 
+SAMPLING_FIELDS = ("temperature", "top_k", "top_p")
+
+
 def chat(**fields: Any) -> GenerationRequest:
     return read_chat_request({"messages": [USER], **fields}).generation
 
@@ -47,7 +50,9 @@ def refusal(fields: dict[str, Any]) -> RequestRefused:
 
 
 def test_messages_alone_are_a_whole_request() -> None:
-    expected = ClientRequest(GenerationRequest(messages=(ChatMessage("user", "hi"),)))
+    expected = ClientRequest(
+        GenerationRequest(messages=(ChatMessage("user", "hi"),), left_open=SAMPLING_FIELDS)
+    )
     assert expected == read_chat_request({"messages": [USER]})
 
 
@@ -79,6 +84,12 @@ def test_every_honoured_field_arrives() -> None:
         draft_length=4,
     )
     assert ClientRequest(expected, is_streamed=True, includes_usage=True) == request
+
+
+def test_what_is_not_said_of_the_sampling_is_left_open() -> None:
+    assert ("temperature", "top_k") == chat(top_p=0.9).left_open
+    assert ("top_p",) == chat(temperature=1.0, top_k=0).left_open  # a value is a word, too
+    assert () == chat(temperature=0, top_k=1, top_p=1).left_open
 
 
 def test_null_is_the_same_as_a_missing_field() -> None:
@@ -253,7 +264,9 @@ def test_a_longer_prompt_is_refused() -> None:
 
 
 def test_a_completion_has_a_plain_prompt_and_the_documented_default_length() -> None:
-    expected = GenerationRequest(text="Once", max_tokens=DEFAULT_COMPLETION_TOKENS)
+    expected = GenerationRequest(
+        text="Once", max_tokens=DEFAULT_COMPLETION_TOKENS, left_open=SAMPLING_FIELDS
+    )
     assert expected == read_completion_request({"prompt": "Once"}).generation
     assert expected == read_completion_request({"prompt": ["Once"]}).generation
 

@@ -263,9 +263,15 @@ def test_a_cut_file_is_one_sentence_and_nothing_on_the_terminal(
     assert ("", "") == capfd.readouterr()
 
 
-def test_a_context_beyond_the_models_own_is_refused(tiny: TinyModels) -> None:
-    with pytest.raises(ModelError, match="draft context of 513 tokens exceeds the 512 of tiny"):
-        open_drafter(tiny.llama, context=513)
+def test_a_context_is_lowered_to_what_the_model_was_trained_for(
+    tiny: TinyModels, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        drafter = open_drafter(tiny.llama, context=513)
+    assert 512 == drafter.context_tokens
+    drafter.close()
+    expected = "draft.context_tokens = 513 is lowered to 512, which the model was trained for"
+    assert expected in caplog.messages
 
 
 def test_more_slots_than_llama_has_are_refused(tiny: TinyModels) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import gguf
@@ -19,15 +20,32 @@ _LAYERS = 2
 _CONTEXT = 512
 
 
-def write_tiny_llama(path: Path, seed: int = 0) -> None:
-    """Write a transformer of two layers with grouped-query attention."""
-    writer = gguf.GGUFWriter(path, "llama")
-    _write_head(writer)
+def write_tiny_llama(
+    path: Path,
+    seed: int = 0,
+    *,
+    tensors_per_part: int = 0,
+    without: Collection[str] = (),
+    edit: Callable[[gguf.GGUFWriter], None] | None = None,
+    kv_heads: int | list[int] = 2,
+    architecture: str = "llama",
+    spare_tokens: int = 0,
+    context_tokens: int = _CONTEXT,
+) -> None:
+    """Write a transformer of two layers with grouped-query attention.
+
+    It may be wrong: without some of its tensors, with some more that `edit` adds, with a vocabulary
+    that is longer than the model by `spare_tokens`.
+    """
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
+    _write_head(writer, spare_tokens, context_tokens)
     writer.add_head_count(4)
-    writer.add_head_count_kv(2)
+    writer.add_head_count_kv(kv_heads)
     writer.add_feed_forward_length(128)
     writer.add_rope_dimension_count(16)
-    tensors = _Tensors(writer, seed)
+    if edit is not None:
+        edit(writer)
+    tensors = _Tensors(writer, seed, without)
     for layer in range(_LAYERS):
         block = f"blk.{layer}"
         tensors.ones(f"{block}.attn_norm.weight", _EMBEDDING)
@@ -70,8 +88,9 @@ def write_tiny_mamba(path: Path, seed: int = 0) -> None:
 
 
 class _Tensors:
-    def __init__(self, writer: gguf.GGUFWriter, seed: int) -> None:
+    def __init__(self, writer: gguf.GGUFWriter, seed: int, without: Collection[str] = ()) -> None:
         self._writer = writer
+        self._without = without
         self._generator = np.random.default_rng(seed)
         self.random("token_embd.weight", TINY_VOCAB_SIZE, _EMBEDDING)
         self.ones("output_norm.weight", _EMBEDDING)
@@ -88,11 +107,14 @@ class _Tensors:
         self._add(name, -self._generator.uniform(0.5, 4.0, shape))
 
     def _add(self, name: str, values: NDArray[np.float64]) -> None:
-        self._writer.add_tensor(name, values.astype(np.float32))
+        if name not in self._without:
+            self._writer.add_tensor(name, values.astype(np.float32))
 
 
-def _write_head(writer: gguf.GGUFWriter) -> None:
-    writer.add_context_length(_CONTEXT)
+def _write_head(
+    writer: gguf.GGUFWriter, spare_tokens: int = 0, context_tokens: int = _CONTEXT
+) -> None:
+    writer.add_context_length(context_tokens)
     writer.add_embedding_length(_EMBEDDING)
     writer.add_block_count(_LAYERS)
     writer.add_layer_norm_rms_eps(1e-5)
@@ -100,8 +122,8 @@ def _write_head(writer: gguf.GGUFWriter) -> None:
     types = [gguf.TokenType.NORMAL] * 256
     types += [gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED]
     types += [gguf.TokenType.UNUSED, gguf.TokenType.USER_DEFINED]
-    num_words = TINY_VOCAB_SIZE - len(tokens)
-    tokens += [f"Ġword{number}" for number in range(num_words)]
+    num_words = TINY_VOCAB_SIZE + spare_tokens - len(tokens)
+    tokens += [*(f"Ġword{number}" for number in range(num_words - 1)), "Ġw"]
     types += [gguf.TokenType.NORMAL] * num_words
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

@@ -6,6 +6,7 @@ stands behind the options is the program's own command line.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -134,8 +135,7 @@ def _slowed(
 ) -> Callable[[VerifierConfig, Tell], LoadedTarget]:
     def load_slowed(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         loaded = load(config, tell)
-        target = SlowTarget(loaded.target, round_seconds)
-        return LoadedTarget(target, loaded.tokenizer, loaded.subject, loaded.is_on_gpu)
+        return dataclasses.replace(loaded, target=SlowTarget(loaded.target, round_seconds))
 
     return load_slowed
 

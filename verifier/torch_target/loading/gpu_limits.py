@@ -6,6 +6,7 @@ without a GPU.
 
 from __future__ import annotations
 
+from shared.daemon.main_memory import gib
 from shared.errors import ModelError
 
 Capability = tuple[int, int]
@@ -16,8 +17,6 @@ FP8_CAPABILITY: Capability = (8, 9)
 # What the attention kernel can lay out: a tensor core takes 16 columns at least, and two steps of
 # keys and values of more than 256 columns do not fit into the memory of one core.
 MIN_HEAD_SIZE, MAX_HEAD_SIZE = 16, 256
-
-_GIB = 1 << 30
 
 
 def check_gpu(name: str, num_gpus: int) -> None:
@@ -97,11 +96,6 @@ def out_of_memory(needed_bytes: int, free_bytes: int) -> ModelError:
         f"{gib(needed_bytes)}, {gib(free_bytes)} were free before; {_WHAT_HELPS}, or lower "
         f"target.kv_cache_tokens"
     )
-
-
-def gib(num_bytes: int) -> str:
-    """A size for a person."""
-    return f"{num_bytes / _GIB:.1f} GiB"
 
 
 _WHAT_HELPS = "set target.quantisation = int8, take a smaller target.model or another target.device"

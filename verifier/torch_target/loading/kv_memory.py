@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from shared.daemon.main_memory import gib
 from shared.errors import ModelError
-from verifier.torch_target.loading.gpu_limits import gib
 
 # Main memory is other programs', too, so there the cache does not take what is free.
 CPU_CACHE_TOKENS = 16384
@@ -69,6 +69,21 @@ def cache_tokens_of_gpu(
             "values; lower rounds.max_round_tokens or set target.quantisation = int8"
         )
     return num_tokens
+
+
+def check_main_memory(weight_bytes: int, cache_bytes: int, free_bytes: int) -> None:
+    """Weights and cache go into main memory; on a GPU the weights pass through it.
+
+    Raises:
+        ModelError: they do not.
+    """
+    if weight_bytes + cache_bytes > free_bytes:
+        cache = f" and its key/value cache {gib(cache_bytes)}" if cache_bytes else ""
+        raise ModelError(
+            f"the weights of the target take {gib(weight_bytes)}{cache}, {gib(free_bytes)} of main "
+            "memory are free; take a smaller target.model, target.dtype = bfloat16"
+            + (" or fewer target.kv_cache_tokens" if cache_bytes else "")
+        )
 
 
 def check_cache_tokens(cache_tokens: int, context_tokens: int, max_round_tokens: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from shared.daemon.main_memory import free_main_memory
 from verifier.target.precision import Quantisation
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.loading.gpu_limits import (
@@ -21,11 +22,36 @@ from verifier.torch_target.loading.kv_memory import (
     TargetShape,
     cache_tokens_of_cpu,
     cache_tokens_of_gpu,
+    check_main_memory,
 )
 from verifier.torch_target.loading.quantisation import BITS_PER_WEIGHT, quantisable
 from verifier.torch_target.loading.torch_device import free_gpu_bytes
 
 logger = logging.getLogger(__name__)
+
+
+def check_before_reading(
+    outline: Any,
+    dtype: torch.dtype,
+    quantisation: Quantisation,
+    device: torch.device,
+    cpu_cache_tokens: int,
+) -> None:
+    """There is memory for a model of which only the shapes are known, and on a CPU for its cache.
+
+    Raises:
+        ModelError: there is not, or the GPU cannot compute such a model.
+    """
+    is_on_cpu = device.type != "cuda"
+    cache_bytes = 0
+    if is_on_cpu:
+        cache_bytes = cpu_cache_tokens * target_shape(outline, dtype).cached_token_bytes
+    free_bytes = free_main_memory()
+    if free_bytes is not None:
+        # In its full dtype, also where it is quantised on its device later.
+        check_main_memory(weight_bytes(outline, dtype, "none"), cache_bytes, free_bytes)
+    if not is_on_cpu:
+        _check_gpu_has_room(outline, dtype, quantisation, device)
 
 
 @contextlib.contextmanager
@@ -40,15 +66,23 @@ def gpu_has_room(
     if device.type != "cuda":
         yield
         return
-    check_head_size(head_size(model.config.get_text_config()))
-    needed_bytes, free_bytes = weight_bytes(model, dtype, quantisation), free_gpu_bytes(device)
-    check_weights_fit(needed_bytes, free_bytes)
+    needed_bytes, free_bytes = _check_gpu_has_room(model, dtype, quantisation, device)
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise out_of_memory(needed_bytes, free_bytes) from error
     # Merged projections leave holes of their old sizes, which CUDA graphs could not use.
     torch.cuda.empty_cache()
+
+
+def _check_gpu_has_room(
+    model: Any, dtype: torch.dtype, quantisation: Quantisation, device: torch.device
+) -> tuple[int, int]:
+    """Bytes that are needed, and that are free."""
+    check_head_size(head_size(model.config.get_text_config()))
+    needed_bytes, free_bytes = weight_bytes(model, dtype, quantisation), free_gpu_bytes(device)
+    check_weights_fit(needed_bytes, free_bytes)
+    return needed_bytes, free_bytes
 
 
 def cache_tokens(

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import struct
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from shared.daemon.model_border import model_border
 from shared.errors import ModelError
+from shared.speculation.sampling import SamplingParameters
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.architecture import check_architecture
-from verifier.torch_target.loading.gguf_reading import reading_once
-from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
-from verifier.torch_target.loading.kv_memory import check_cache_tokens
-from verifier.torch_target.loading.model_memory import cache_tokens, gpu_has_room
+from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, vocabulary_of
+from verifier.torch_target.loading.kv_memory import cache_tokens_of_cpu, check_cache_tokens
+from verifier.torch_target.loading.model_memory import (
+    cache_tokens,
+    check_before_reading,
+    gpu_has_room,
+)
+from verifier.torch_target.loading.model_reading import (
+    ModelFiles,
+    find_model,
+    outline,
+    quiet_reading,
+    read_config,
+    read_model,
+)
 from verifier.torch_target.loading.placement import place_target
 from verifier.torch_target.loading.quantisation import check_can_quantise, quantise
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
@@ -32,6 +40,10 @@ from verifier.torch_target.loading.torch_device import (
     dtype_name,
     hardware_name,
 )
+from verifier.torch_target.model_files.end_ids import end_ids
+from verifier.torch_target.model_files.sampling_defaults import sampling_defaults
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +55,40 @@ class PlacedTarget:
     hardware: str
     dtype: str
     is_on_gpu: bool
+    sampling: SamplingParameters  # what the model says of itself
 
 
 def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
     """The model and its tokenizer, ready to run.
 
     Raises:
-        ModelError: a file is missing or unsuitable, or the device is not there, too
+        ModelError: a file is missing, broken or unsuitable, or the device is not there, too
             small, or cannot compute so.
     """
     if not path.exists() and len(path.parts) != 2:  # two parts may be a name on the hub
         raise ModelError(f"there is no target model at {path}")
+    with model_border(f"cannot load {path} as a target"):
+        return _load(path, settings)
+
+
+def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     _check_settings(settings, device, dtype)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    model, tokenizer = _read(path, dtype)
-    vocabulary = read_gguf_vocabulary(path) if path.suffix == ".gguf" else None
-    config = model.config.get_text_config()
-    check_architecture(config)
-    context_tokens = min(settings.context_tokens, int(config.max_position_embeddings))
+    files = find_model(path)
+    vocabulary = None if files.gguf is None else vocabulary_of(files.gguf.parts[0])
+    with quiet_reading(files):
+        config = read_config(files)
+        text_config = config.get_text_config()
+        check_architecture(text_config)
+        _check_vocabulary(files, vocabulary, text_config)
+        context_tokens = _context_tokens(settings, text_config)
+        plan = outline(config, dtype)
+        cpu_cache_tokens = _cpu_cache_tokens(settings, context_tokens)
+        check_before_reading(plan, dtype, settings.quantisation, device, cpu_cache_tokens)
+        model, tokenizer = read_model(files, config, dtype)
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)
         model.to(device=device, dtype=dtype)
@@ -72,15 +97,17 @@ def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
             _cache_shape(model, settings, device, dtype, context_tokens),
             device=device,
             dtype=dtype,
-            model_name=path.stem if path.suffix == ".gguf" else path.name,
+            model_name=files.model_name,
             is_batch_invariant=settings.batch_invariant,
         )
+    ends = end_ids(model, files.gguf)
     return PlacedTarget(
         target,
-        HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model), vocabulary),
+        HuggingFaceTokenizer(tokenizer, target.vocab_size, ends, vocabulary),
         hardware=hardware_name(device),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
+        sampling=sampling_defaults(model, files.gguf),
     )
 
 
@@ -118,41 +145,28 @@ def _cache_shape(
     )
 
 
-def _read(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer of transformers, in main memory."""
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    source = _source(path)
-    try:
-        # The GGUF reader draws a progress bar that no setting of transformers turns off.
-        with contextlib.redirect_stderr(io.StringIO()), reading_once():
-            tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                **source, dtype=dtype, trust_remote_code=False
-            )
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        ImportError,
-        TypeError,
-        StrictDataclassError,  # a field of the file is not what transformers expects
-        NotImplementedError,
-        struct.error,
-    ) as error:
-        first_line = str(error).strip().replace(":\n", ":").split("\n")[0]
-        raise ModelError(f"cannot load {path} as a target: {first_line}") from error
-    return model.eval(), tokenizer
+def _cpu_cache_tokens(settings: TargetSettings, context_tokens: int) -> int:
+    if settings.kv_cache_tokens != "auto":
+        return settings.kv_cache_tokens
+    return cache_tokens_of_cpu(context_tokens, settings.max_round_tokens)
 
 
-def _end_ids(model: Any) -> list[int]:
-    """The ids that end a text, by the model's own generation settings."""
-    end_ids = model.generation_config.eos_token_id
-    return end_ids if isinstance(end_ids, list) else [end_ids] if end_ids is not None else []
+def _context_tokens(settings: TargetSettings, config: Any) -> int:
+    """The longest stream: no longer than those that the model was trained with."""
+    trained_tokens = getattr(config, "max_position_embeddings", None)
+    if trained_tokens is None or settings.context_tokens <= trained_tokens:
+        return settings.context_tokens
+    logger.info(
+        "target.context_tokens = %d is lowered to %d, which the model was trained for",
+        *(settings.context_tokens, trained_tokens),
+    )
+    return int(trained_tokens)
 
 
-def _source(path: Path) -> dict[str, Any]:
-    """What `from_pretrained` wants: a directory, and the GGUF file in it."""
-    if path.suffix == ".gguf":
-        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    return {"pretrained_model_name_or_path": str(path)}
+def _check_vocabulary(files: ModelFiles, vocabulary: GgufVocabulary | None, config: Any) -> None:
+    num_tokens = 0 if vocabulary is None else len(vocabulary.token_bytes)
+    if num_tokens > config.vocab_size:
+        raise ModelError(
+            f"cannot load {files.path} as a target: its vocabulary has {num_tokens} tokens, "
+            f"and the model {config.vocab_size}"
+        )

@@ -191,7 +191,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF but not really")
-    with pytest.raises(ModelError, match=r"cannot load .*broken\.gguf as a target: "):
+    with pytest.raises(ModelError, match=r"broken\.gguf is cut: it ends within its head"):
         load_on_cpu(path)
 
 

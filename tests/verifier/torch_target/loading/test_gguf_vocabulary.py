@@ -96,7 +96,9 @@ def test_a_broken_file_is_one_sentence(num_bytes: int, tmp_path: Path) -> None:
     assert len(whole) > num_bytes
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(whole[:num_bytes])
-    with pytest.raises(ModelError, match="cannot read the vocabulary of"):
+    with pytest.raises(
+        ModelError, match=r"broken\.gguf is (not a GGUF file|cut: it ends within its head)"
+    ):
         read_gguf_vocabulary(broken)
 
 

@@ -1,0 +1,63 @@
+"""What a model says about its sampling is read from both formats, and what cannot be is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import gguf
+import pytest
+
+from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
+from tests.support.models.target_loading import load_on_cpu
+from tests.support.models.tiny_directory import write_tiny_directory
+from tests.support.models.tiny_gguf import write_tiny_llama
+from verifier.torch_target.model_files.sampling_defaults import read_sampling
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", PLAIN_SAMPLING),
+        ('{"do_sample": true, "temperature": 0.6, "top_p": 0.9}', SamplingParameters(0.6, 0, 0.9)),
+        ('{"temperature": 0.7, "top_k": 20, "top_p": 0.8}', SamplingParameters(0.7, 20, 0.8)),
+        ('{"do_sample": false, "temperature": 0.7}', SamplingParameters(0.0)),
+    ],
+)
+def test_a_directory_has_generation_settings(
+    text: str, expected: SamplingParameters, tmp_path: Path
+) -> None:
+    write_tiny_directory(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text)
+    assert expected == load_on_cpu(tmp_path).sampling
+
+
+def test_a_gguf_file_has_fields(tmp_path: Path) -> None:
+    def add_sampling(writer: gguf.GGUFWriter) -> None:
+        writer.add_float32("general.sampling.temp", 0.6)
+        writer.add_int32("general.sampling.top_k", 20)
+        writer.add_float32("general.sampling.top_p", 0.95)
+
+    write_tiny_llama(tmp_path / "tiny.gguf", edit=add_sampling)
+    assert SamplingParameters(0.6, 20, 0.95) == load_on_cpu(tmp_path / "tiny.gguf").sampling
+
+
+def test_a_gguf_file_without_fields_says_nothing(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "tiny.gguf")
+    assert PLAIN_SAMPLING == load_on_cpu(tmp_path / "tiny.gguf").sampling
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"temperature": -1.0}, "the model's own sampling cannot be: Expected `float` >= 0.0"),
+        ({"top_p": "much"}, "the model's own sampling cannot be: Expected `float`, got `str`"),
+        ({"min_p": 0.1}, "the model's own min_p = 0.1 is not supported"),
+        ({"repetition_penalty": 1.05}, "the model's own repetition_penalty = 1.05 is not"),
+    ],
+)
+def test_what_cannot_be_is_named_and_left_out(
+    said: Mapping[str, object], sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert PLAIN_SAMPLING == read_sampling(said)
+    assert sentence in caplog.text
