@@ -28,7 +28,7 @@ from tests.support.models.sampling_rounds import (
 )
 from tests.support.models.triton_kernels import IS_INTERPRETED, import_triton
 from tests.verifier.torch_target.sampling.test_verification import one_draw, verify_rows_by_kernel
-from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.torch_target.sampling.verification import verify_rows
 
 Verify = Callable[[torch.Tensor, Sequence[DraftCheck]], list[ItemOutcome]]
@@ -36,7 +36,7 @@ Verify = Callable[[torch.Tensor, Sequence[DraftCheck]], list[ItemOutcome]]
 # What the interpreter computes for lanes that a kernel leaves unused.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-BROKEN = ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
+BROKEN = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
 
 
 @pytest.fixture(params=["torch", "triton"])

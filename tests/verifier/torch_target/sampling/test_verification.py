@@ -20,7 +20,7 @@ from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow, quantise
 from tests.support.models.sampling_rounds import Logits, drafted, needed_rows, reference
 from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
-from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.torch_target.sampling.verification import verify_rows
 
 # What the interpreter computes for lanes that a kernel leaves unused.
@@ -182,7 +182,7 @@ def test_a_row_that_is_not_finite_fails_its_item_alone(
     checks = [drafted(rows, "coupled", sampling, 5, True, random) for rows in logits]
     sound = verified(logits, checks)
     logits[1][1, 321] = broken
-    failed = ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
+    failed = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
     assert [sound[0], failed, sound[2]] == verified(logits, checks)
 
 
