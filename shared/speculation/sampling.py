@@ -1,7 +1,11 @@
 """From logits to the probabilities that a request asks for: temperature, top-k, top-p.
 
-The float64 reference. The verifier's torch form must agree with it, and the drafter uses it as
-it is.
+The float64 reference. The verifier's torch form and its GPU kernel must agree with it, and the
+drafter uses it as it is. At ties and infinities all of them do the same (docs/exactness.md):
+
+- of equal logits the smaller ids come first: in greedy, at the end of top-k, at the end of top-p;
+- a token of logit -inf is never drawn; a row without a finite largest logit, or with a NaN, is no
+  distribution.
 """
 
 from __future__ import annotations
@@ -13,9 +17,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import ModelError
+
+# Below it the most likely token is taken without a draw: noise spreads over 26 at most, so it could
+# decide between logits that are 0.0003 apart, less than a step of bfloat16 from 0.125 on. Float32
+# has no inverse of far smaller ones.
+LOWEST_TEMPERATURE = 1e-5
+
 
 class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
-    """How a request turns logits into probabilities; temperature 0 is greedy."""
+    """How a request turns logits into probabilities.
+
+    A temperature below `LOWEST_TEMPERATURE` is greedy.
+    """
 
     temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] = 1.0
     top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0  # 0: off
@@ -23,7 +37,14 @@ class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature == 0
+        return self.temperature < LOWEST_TEMPERATURE
+
+
+class NotADistribution(ModelError):
+    """A row of logits that nothing can be drawn from."""
+
+    def __init__(self) -> None:
+        super().__init__("logits that are not finite are no distribution")
 
 
 GREEDY = SamplingParameters(temperature=0.0)
@@ -48,18 +69,23 @@ def probabilities(
     Order of processors: temperature, top-k, top-p. Top-p keeps the smallest most-likely-first
     prefix whose mass reaches `top_p`; ties go to the smaller id. Every returned probability is
     positive.
+
+    Raises:
+        NotADistribution: the largest logit is not finite, or one is NaN.
     """
+    if not np.isfinite(logits.max()):  # NaN wins every maximum
+        raise NotADistribution
     if sampling.is_greedy:
         return np.array([np.argmax(logits)], dtype=np.intp), np.ones(1)
     scores = logits.astype(np.float64)
     token_ids = _most_likely_first(scores, sampling.top_k)
-    with np.errstate(over="ignore"):  # a tiny temperature makes -inf of all but the largest
-        scaled = (scores[token_ids] - scores[token_ids[0]]) / sampling.temperature
-    weights = np.exp(scaled)
+    weights = np.exp((scores[token_ids] - scores[token_ids[0]]) / sampling.temperature)
     probs = weights / weights.sum()
     num_kept = int(np.count_nonzero(probs))  # the rest underflowed, and `draw` takes logarithms
     if sampling.top_p < 1:
-        num_needed = 1 + int(np.count_nonzero(np.cumsum(probs)[:-1] < sampling.top_p))
+        # Weights of ties are whole numbers, so that their sums are exact; probabilities are not.
+        enough = sampling.top_p * weights.sum()
+        num_needed = 1 + int(np.count_nonzero(np.cumsum(weights)[:-1] < enough))
         num_kept = min(num_kept, num_needed)
     kept_probs = probs[:num_kept]
     return token_ids[:num_kept], kept_probs / kept_probs.sum()

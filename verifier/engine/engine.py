@@ -9,7 +9,6 @@ decide anything itself.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from shared.daemon.lifecycle import rare_collections
+from verifier.engine.round_run import run_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
-from verifier.target.round import Round, RoundOutcome
+from verifier.target.round import ItemFailure, Round, RoundOutcome
 from verifier.target.target import TargetModel
-
-logger = logging.getLogger(__name__)
 
 
 class RoundReport(msgspec.Struct, frozen=True):
@@ -53,7 +51,7 @@ class _Running(msgspec.Struct, frozen=True):
     round_: Round
     started_at: float
     planned_at: float
-    outcome: asyncio.Future[RoundOutcome | None]  # None: the target failed
+    outcome: asyncio.Future[RoundOutcome | ItemFailure]  # a failure: of the whole round
 
 
 class _Settled(msgspec.Struct, frozen=True):
@@ -61,7 +59,7 @@ class _Settled(msgspec.Struct, frozen=True):
 
     results: list[StreamResult]
     running: _Running
-    outcome: RoundOutcome | None
+    outcome: RoundOutcome | ItemFailure
     verified_at: float
     settled_at: float
 
@@ -129,18 +127,14 @@ class Engine:
         is_taken.wait()
         return _Running(round_, started_at, planned_at, outcome)
 
-    def _verify(self, round_: Round, is_taken: threading.Event) -> RoundOutcome | None:
+    def _verify(self, round_: Round, is_taken: threading.Event) -> RoundOutcome | ItemFailure:
         is_taken.set()
-        try:
-            return self._target.run(round_)
-        except Exception:
-            logger.exception("the target model failed in a round of %d tokens", round_.num_tokens)
-            return None
+        return run_round(self._target, round_)
 
-    def _settle(self, running: _Running, outcome: RoundOutcome | None) -> _Settled:
+    def _settle(self, running: _Running, outcome: RoundOutcome | ItemFailure) -> _Settled:
         verified_at = time.monotonic()
-        if outcome is None:
-            results = self._planner.abandon_round()
+        if isinstance(outcome, ItemFailure):
+            results = self._planner.abandon_round(outcome)
         else:
             seconds = verified_at - running.started_at
             results = self._planner.finish_round(running.round_, outcome, seconds, verified_at)
@@ -153,7 +147,7 @@ class Engine:
             self._deliver(settled.results)
         following_from = time.monotonic()
         self._planner.follow_up(following_from)
-        if settled is None or settled.outcome is None:
+        if settled is None or isinstance(settled.outcome, ItemFailure):
             return
         running = settled.running
         self._report(

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
 from verifier.engine.engine import RoundReport
 from verifier.rounds.planner import StreamResult
+from verifier.target.round import ItemFailure
 
 _ROUND_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025),
@@ -61,6 +62,14 @@ class Metrics:
         self._finished = Counter(
             "goodspeed_streams_finished", "Streams by end", ["reason"], registry=self.registry
         )
+        self._failures = Counter(
+            "goodspeed_item_failures",
+            "Streams that ended because their part of a round failed",
+            ["cause"],
+            registry=self.registry,
+        )
+        for failure in ItemFailure:
+            self._failures.labels(failure.name.lower())  # shown as 0 before the first
         self._resumed = Counter(
             "goodspeed_streams_resumed",
             "Streams that their boards came back to",
@@ -91,6 +100,8 @@ class Metrics:
             counts.num_drafts += 1
             counts.num_drafted += settled.num_tested
             counts.num_accepted += settled.num_accepted
+        if result.failure is not None:
+            self._failures.labels(result.failure.name.lower()).inc()
         if result.stream.finish is not None:
             reason = "error" if result.failure else result.stream.finish.reason
             self._finished.labels(reason).inc()

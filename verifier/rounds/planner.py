@@ -29,7 +29,7 @@ from verifier.scheduling.schedule import (
 from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
-from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
 
 
 class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,10 +49,10 @@ class StreamResult(msgspec.Struct, frozen=True):
 
     stream: Stream
     settled: Settled
-    failure: str | None = None  # the stream ended with an error instead
+    failure: ItemFailure | None = None  # the stream ended with an error instead
 
     @classmethod
-    def ended(cls, stream: Stream, failure: str | None = None) -> StreamResult:
+    def ended(cls, stream: Stream, failure: ItemFailure | None = None) -> StreamResult:
         """The result of a stream that ends without another token."""
         return cls(stream, Settled(stream.position, 0, (), 0), failure)
 
@@ -177,6 +177,8 @@ class RoundPlanner:
         results = [result for result in settled if result is not None]
         parts = [(result.stream, result.settled) for result in results]
         open_streams = self.admission.open_streams()
+        if outcome.num_reruns:  # its time teaches nothing about rounds
+            round_seconds = self.curve.round_seconds(round_.num_tokens, round_.context_tokens)
         self._lessons.keep(round_, open_streams, parts, round_seconds, now)
         self._release_finished(results)
         self._park_all(running)
@@ -193,14 +195,14 @@ class RoundPlanner:
         if self._running:
             self._next_plan = self._plan(now)
 
-    def abandon_round(self) -> list[StreamResult]:
+    def abandon_round(self, failure: ItemFailure = ItemFailure.EXCEPTION) -> list[StreamResult]:
         """The target failed: every stream of the running round ends with an error."""
         running, self._running = self._running, ()
         results = []
         for stream in running:
             stream.end("cancelled")
             if stream.place is not Place.DISCARDING:
-                results.append(StreamResult.ended(stream, "the target model failed"))
+                results.append(StreamResult.ended(stream, failure))
             stream.move(Move.END)
             self._release(stream, is_reusable=False)
         return results

@@ -5,13 +5,22 @@ Frozen values, made by the planner, run by a `TargetModel`, settled by the plann
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 
-NON_FINITE_LOGITS = "the target model gave logits that are not finite"
+
+class ItemFailure(StrEnum):
+    """Why a stream's part of a round failed, as the sentence that its client reads."""
+
+    NON_FINITE_LOGITS = "the target model gave logits that are not finite"
+    OUT_OF_MEMORY = "the target model ran out of memory"
+    EXCEPTION = "the target model failed"  # the log has the traceback
+    DEVICE_LOST = "the target model lost its device"
 
 
 class DraftCheck(msgspec.Struct, frozen=True):
@@ -70,7 +79,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class ItemOutcome(msgspec.Struct, frozen=True):
-    """What the target made of one item with `draft_check`."""
+    """What the target made of one item: of its `draft_check`, or that it failed."""
 
     num_accepted: int
     token_id: (
@@ -79,12 +88,13 @@ class ItemOutcome(msgspec.Struct, frozen=True):
     accept_probs: tuple[
         float, ...
     ] = ()  # min(1, target/draft) of every draft token, in `rejection`
-    failure: str | None = None  # the stream must end: one sentence (non-finite logits)
+    failure: ItemFailure | None = None  # the stream must end
 
 
 class RoundOutcome(msgspec.Struct, frozen=True):
-    """Answers to a round: one entry for each item, None for items without `draft_check`."""
+    """Answers to a round: one entry for each item, None for one that has nothing to tell."""
 
     items: tuple[ItemOutcome | None, ...]
     forward_seconds: float  # the model alone
     sampling_seconds: float
+    num_reruns: int = 0  # parts of it that were run again, after it had failed as a whole

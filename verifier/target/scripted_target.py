@@ -12,9 +12,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.speculation.sampling import dense_probabilities
+from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
-from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.round import (
+    DraftCheck,
+    ItemFailure,
+    ItemOutcome,
+    Round,
+    RoundItem,
+    RoundOutcome,
+)
 
 
 class ScriptedLogits(Protocol):
@@ -68,7 +75,10 @@ class ScriptedTarget:
         self._cache[slots[item.num_cached_tokens :]] = item.token_ids
         if item.draft_check is None:
             return None
-        verified = self._check(self._cache[slots].tolist(), item.draft_check)
+        try:
+            verified = self._check(self._cache[slots].tolist(), item.draft_check)
+        except NotADistribution:
+            return ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
         return ItemOutcome(verified.num_accepted, verified.token_id, verified.accept_probs)
 
     def _check(self, tokens: list[int], check: DraftCheck) -> Verification:

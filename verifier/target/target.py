@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from shared.errors import ModelError
 from verifier.target.round import Round, RoundOutcome
+
+
+class OutOfMemory(ModelError):
+    """There is no memory for a round of this size."""
+
+
+class DeviceLost(ModelError):
+    """The device that the target runs on does not work any more."""
 
 
 class TargetModel(Protocol):
@@ -35,7 +44,13 @@ class TargetModel(Protocol):
         ...
 
     def run(self, round_: Round) -> RoundOutcome:
-        """Run one round; blocks of the tables are written, nothing is kept about streams."""
+        """Run one round; blocks of the tables are written, nothing is kept about streams.
+
+        Raises:
+            DeviceLost: no round will ever run again.
+            OutOfMemory: a smaller round may run.
+            Exception: any other, of some item; parts of the round may be run again.
+        """
         ...
 
 

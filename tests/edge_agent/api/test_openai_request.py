@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +120,30 @@ def test_text_parts_are_joined_by_line_feeds() -> None:
 def test_a_developer_message_is_a_system_message() -> None:
     (message,) = chat(messages=[{"role": "developer", "content": "x"}]).messages
     assert "system" == message.role
+
+
+@pytest.mark.parametrize(
+    ("name", "edges", "beyond"),
+    [
+        ("temperature", [0, -0.0, 5e-324, 2.9e-39, 100], [-5e-324, math.nextafter(100, 101)]),
+        ("top_p", [5e-324, 1e-40, math.nextafter(1, 0), 1], [0, -0.0, math.nextafter(1, 2)]),
+        ("top_k", [0, 1, 1 << 24], [-1, (1 << 24) + 1]),
+    ],
+)
+def test_a_client_may_ask_for_what_the_protocol_may_carry(
+    name: str, edges: list[float], beyond: list[float]
+) -> None:
+    fields = SamplingParameters.__struct_fields__
+    for value in edges:
+        sampling = read_completion_request({"prompt": "x", name: value}).generation.sampling
+        carried = msgspec.msgpack.decode(msgspec.msgpack.encode(sampling), type=SamplingParameters)
+        assert value == getattr(carried, name)
+    for value in [*beyond, math.nan, math.inf]:
+        with pytest.raises(RequestRefused) as refusal:
+            read_completion_request({"prompt": "x", name: value})
+        assert name == refusal.value.field
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert([value if field == name else 1 for field in fields], SamplingParameters)
 
 
 @pytest.mark.parametrize(

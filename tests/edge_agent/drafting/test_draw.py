@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,19 @@ from edge_agent.drafting.draw import (
 )
 from shared.errors import ModelError
 from shared.protocol.draft_path import DraftToken
+from shared.protocol.messages import AcceptanceMode
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from shared.speculation.scripted_model import ScriptedModel
 from shared.speculation.sparse_row import quantise
 from shared.speculation.verification import draw, draw_dense
+from tests.support.models.sampling_rounds import (
+    EDGE_TEMPERATURES,
+    EDGE_TOP_K,
+    EDGE_TOP_P,
+    ROW_KINDS,
+    edge_rows,
+)
 
 MODEL = ScriptedModel(200, seed=5)
 SMALL_MODEL = ScriptedModel(MAX_COUPLED_ENTRIES, seed=5)  # no token of it is left out
@@ -177,6 +186,22 @@ def test_logits_that_are_no_numbers_are_an_error_of_the_model(
     logits[17] = bad
     with pytest.raises(ModelError, match="not finite"):
         draw_token(spec(sampling=sampling), logits)
+
+
+@pytest.mark.parametrize("mode", ["coupled", "rejection"])
+@pytest.mark.parametrize("kind", ROW_KINDS)
+def test_every_legal_request_draws_a_possible_token_from_every_sound_row(
+    mode: AcceptanceMode, kind: str
+) -> None:
+    random = np.random.default_rng(5)
+    for temperature, top_p, top_k in product(EDGE_TEMPERATURES, EDGE_TOP_P, {*EDGE_TOP_K}):
+        (logits,) = edge_rows(kind, (1, 70), random)
+        sampling = SamplingParameters(temperature, top_k, top_p)
+        token = draw_token(spec(mode=mode, sampling=sampling, vocab_size=70), logits)
+        assert token is not None
+        assert logits[token.token_id] > -np.inf
+        if sampling.is_greedy or top_k == 1:
+            assert np.argmax(logits) == token.token_id
 
 
 def test_tokens_may_be_ruled_out() -> None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from shared.speculation.sampling import (
     GREEDY,
+    LOWEST_TEMPERATURE,
+    NotADistribution,
     SamplingParameters,
     dense_probabilities,
     probabilities,
@@ -107,11 +109,50 @@ def test_top_p_counts_the_mass_after_top_k() -> None:
     assert [1] == token_ids.tolist()
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1e-200, 5e-324])
-def test_a_tiny_temperature_leaves_the_ties_of_the_largest(temperature: float) -> None:
+def test_a_small_temperature_leaves_the_ties_of_the_largest() -> None:
     logits = np.array([3.0, -1e3, 5.0, 5.0])
-    token_ids, probs = probabilities(logits, SamplingParameters(temperature=temperature))
-    assert ([2, 3], [0.5, 0.5]) == (token_ids.tolist(), probs.tolist())
+    for temperature in (1e-3, LOWEST_TEMPERATURE):
+        token_ids, probs = probabilities(logits, SamplingParameters(temperature=temperature))
+        assert ([2, 3], [0.5, 0.5]) == (token_ids.tolist(), probs.tolist())
+
+
+@pytest.mark.parametrize(
+    "temperature", [math.nextafter(LOWEST_TEMPERATURE, 0), 2.9e-39, 1e-200, 5e-324, 0.0, -0.0]
+)
+def test_a_temperature_below_the_lowest_is_greedy(temperature: float) -> None:
+    sampling = SamplingParameters(temperature=temperature)
+    assert sampling.is_greedy
+    token_ids, probs = probabilities(np.array([3.0, -1e3, 5.0, 5.0]), sampling)
+    assert ([2], [1.0]) == (token_ids.tolist(), probs.tolist())
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingParameters(), SamplingParameters(1, 2, 0.5)])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_logits_without_a_finite_largest_one_are_no_distribution(
+    broken: float, sampling: SamplingParameters
+) -> None:
+    logits = np.full(9, -math.inf)
+    logits[4] = broken
+    if math.isnan(broken):
+        logits[2] = 1.0  # one NaN is enough
+    with pytest.raises(NotADistribution):
+        probabilities(logits, sampling)
+
+
+@pytest.mark.parametrize("sampling", [SamplingParameters(100), SamplingParameters(1e-5, 3, 0.9)])
+def test_the_hugest_logits_are_a_distribution(sampling: SamplingParameters) -> None:
+    largest = np.finfo(np.float32).max
+    logits = np.array([largest, -largest, largest, -math.inf], dtype=np.float32)
+    token_ids, probs = probabilities(logits, sampling)
+    assert ([0, 2], [0.5, 0.5]) == (token_ids.tolist(), probs.tolist())
+
+
+@pytest.mark.parametrize("num_tied", [3, 7, 10, 1000, 49_152])
+def test_top_p_of_ties_keeps_as_many_as_reach_it_exactly(num_tied: int) -> None:
+    for num_kept in {1, num_tied // 3, num_tied // 2, num_tied - 1}:
+        sampling = SamplingParameters(top_p=num_kept / num_tied)
+        token_ids, _ = probabilities(np.zeros(num_tied), sampling)
+        assert list(range(num_kept)) == token_ids.tolist()
 
 
 def test_masked_and_underflowing_tokens_do_not_survive() -> None:

@@ -13,7 +13,14 @@ from shared.speculation.noise import Domain, uniform
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from tests.support.models.replay_target import GUESS_ID, OTHER_ID, AcceptanceScript, ReplayTarget
-from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.round import (
+    DraftCheck,
+    ItemFailure,
+    ItemOutcome,
+    Round,
+    RoundItem,
+    RoundOutcome,
+)
 
 RATE = 0.8
 NUM_POSITIONS = 4000
@@ -133,5 +140,5 @@ def test_in_rejection_the_board_is_as_good_as_the_rate_says() -> None:
 
 
 def test_a_failure_of_the_target_stays_one() -> None:
-    failed = ItemOutcome(0, None, failure="the target made non-finite logits")
+    failed = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
     assert failed == outcome_of(check(2, position_with(2)), failed)

@@ -30,6 +30,7 @@ NAMES = {
     "goodspeed_rejected_messages",
     "goodspeed_streams_finished",
     "goodspeed_streams_resumed",
+    "goodspeed_item_failures",
     "goodspeed_kept_streams",
     "goodspeed_num_requests_running",
     "goodspeed_num_requests_waiting",
@@ -175,7 +176,7 @@ def test_the_page_after_a_day() -> None:
     assert 0 < estimates[0]
 
     labels = {pair for _, pairs in samples(after) for pair in pairs if pair[0] != "le"}
-    names = {"device", "phase", "direction", "reason", "state", "tokens", "position"}
+    names = {"cause", "device", "phase", "direction", "reason", "state", "tokens", "position"}
     assert names == {name for name, _ in labels}
     assert set(DEVICES) == {text for name, text in labels if name == "device"}
     assert "secret" not in during + after

@@ -30,7 +30,7 @@ from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.planner import RoundPlanner
 from verifier.streams.place import Place
 from verifier.streams.stream import Stream
-from verifier.target.round import ItemOutcome, Round, RoundOutcome
+from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 
 
@@ -457,7 +457,7 @@ def test_nobody_starts_with_what_a_failed_stream_has_read() -> None:
     planner.add(bad)
     play(planner)
     round_ = start(planner)
-    failure = RoundOutcome((ItemOutcome(0, None, failure="not finite"),), 0.1, 0.0)
+    failure = RoundOutcome((ItemOutcome(0, None, failure=ItemFailure.EXCEPTION),), 0.1, 0.0)
     planner.finish_round(round_, failure, 0.1, 0.1)
     planner.add(next_turn(bad, 2, 51))
     assert {2: 7} == served(start(planner))

@@ -27,7 +27,7 @@ from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.schedule import NO_PLAN
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
-from verifier.target.round import ItemOutcome, Round, RoundOutcome
+from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundOutcome
 
 
 def drafting(planner: RoundPlanner, *streams: Stream) -> None:
@@ -506,16 +506,34 @@ def test_a_stream_may_be_discarded_from_the_queue() -> None:
     assert (None, {}) == (planner.start_round(0.0), planner.queue)
 
 
+def test_the_time_of_a_round_that_was_run_again_in_parts_teaches_nothing() -> None:
+    def learned(num_reruns: int, seconds: float) -> float:
+        planner = make_planner()
+        add(planner, make_stream(1))
+        outcome = RoundOutcome((ItemOutcome(0, 40),), 0.1, 0.0, num_reruns)
+        round_ = start(planner)
+        expected = planner.curve.round_seconds(round_.num_tokens, round_.context_tokens)
+        planner.finish_round(round_, outcome, seconds, seconds)
+        planner.follow_up(seconds)
+        after = planner.curve.round_seconds(round_.num_tokens, round_.context_tokens)
+        return after - expected
+
+    assert 0.0 == pytest.approx(learned(2, 50.0), abs=1e-9)
+    assert learned(0, 50.0) > 1e-3
+
+
 def test_a_stream_that_fails_takes_no_other_with_it() -> None:
     planner = make_planner()
     bad, good = make_stream(1), make_stream(2)
     add(planner, bad, good)
     round_ = start(planner)
     outcome = RoundOutcome(
-        (ItemOutcome(0, None, failure="not finite"), ItemOutcome(0, 40)), 0.1, 0.0
+        (ItemOutcome(0, None, failure=ItemFailure.EXCEPTION), ItemOutcome(0, 40)), 0.1, 0.0
     )
     results = planner.finish_round(round_, outcome, 0.1, 0.1)
-    assert [("not finite", 0), (None, 1)] == [(r.failure, r.stream.position) for r in results]
+    assert [(ItemFailure.EXCEPTION, 0), (None, 1)] == [
+        (r.failure, r.stream.position) for r in results
+    ]
     assert [2] == list(planner.streams)
 
 

@@ -17,6 +17,7 @@ from shared.speculation.sampling import GREEDY
 from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
+from verifier.torch_target.forward.failures import named_failures
 
 
 class TorchTarget:
@@ -48,7 +49,7 @@ class TorchTarget:
         """Run one round."""
         started_at = time.perf_counter()
         checks = [item.draft_check for item in round_.items if item.draft_check is not None]
-        with torch.inference_mode(), self._forward.on_device():
+        with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
             of_checks, sampling_seconds = self._forward.sample(logits, checks)
         outcomes = iter(of_checks)

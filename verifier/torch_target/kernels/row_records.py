@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
-from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 
 
 class Record(NamedTuple):
@@ -93,7 +93,7 @@ def _outcome(
     check: DraftCheck, token_ids: list[int], accept_probs: list[float], survives: list[bool]
 ) -> ItemOutcome:
     if BROKEN_ROW in token_ids:
-        return ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
+        return ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
     drafts = check.draft_token_ids
     probs: tuple[float, ...] = ()
     if check.is_tested:

@@ -114,7 +114,7 @@ def _sample(
         tl.store(result + _TOKEN_ID, most_likely.to(tl.float64))
     else:
         temperature = tl.load(record + _TEMPERATURE).to(tl.float64, bitcast=True)
-        scale = (1.0 / tl.maximum(temperature, 1e-37)).to(tl.float32) * _LOG2_E
+        scale = (1.0 / temperature).to(tl.float32) * _LOG2_E
         top_k = tl.load(record + _TOP_K).to(tl.int32)
         top_p = tl.load(record + _TOP_P).to(tl.float64, bitcast=True)
         is_test = tl.load(record + _DRAFT_TOKEN_ID) >= 0

@@ -95,8 +95,8 @@ def _cut_by_rank(rows: LogitRows, cut: _Cut) -> TruncatedRows:
     token_ids, weights = _most_likely_first(rows, cut, token_ids, logits)
     ranks = torch.arange(weights.shape[1], device=weights.device)
     weights = weights.masked_fill(ranks >= cut.top_k[:, None], 0)
-    probs = weights / weights.sum(1, keepdim=True)
-    return TruncatedRows(cut.row_numbers, token_ids, _nucleus(probs, cut.top_p))
+    enough = cut.top_p * weights.sum(1)
+    return TruncatedRows(cut.row_numbers, token_ids, _nucleus(weights, enough))
 
 
 def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
@@ -106,14 +106,14 @@ def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
         thresholds = largest + cut.temperatures * torch.log(totals * level)
         token_ids, logits = rows.reaching(cut.row_numbers, thresholds)
         token_ids, weights = _most_likely_first(rows, cut, token_ids, logits)
-        probs = weights / totals[:, None]
+        enough = cut.top_p * totals
         if level == 0:
             is_enough = torch.ones_like(totals, dtype=torch.bool)
         else:
-            is_enough = probs.sum(1) >= cut.top_p
+            is_enough = weights.sum(1) >= enough
         decided = is_enough.nonzero()[:, 0]
         if len(decided):
-            kept_probs = _nucleus(probs[decided], cut.top_p[decided])
+            kept_probs = _nucleus(weights[decided], enough[decided])
             yield TruncatedRows(cut.row_numbers[decided], token_ids[decided], kept_probs)
         if len(decided) == len(is_enough):
             return
@@ -129,8 +129,11 @@ def _most_likely_first(
     return token_ids.gather(1, order), rows.weights(cut.row_numbers, logits, cut.temperatures)
 
 
-def _nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
-    """The smallest prefix of rows [n, k], most likely first, that holds top_p, normalised."""
-    mass_before = probs.cumsum(1) - probs
-    kept = probs.masked_fill(mass_before >= top_p[:, None], 0)
+def _nucleus(weights: Tensor, enough: Tensor) -> Tensor:
+    """The smallest prefix of rows [n, k], most likely first, that weighs enough [n], normalised.
+
+    Weights of ties with the largest are 1, so that their sums are exact, as the reference's are.
+    """
+    weight_before = weights.cumsum(1) - weights
+    kept = weights.masked_fill(weight_before >= enough[:, None], 0)
     return kept / kept.sum(1, keepdim=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shared.speculation.noise import Domain
-from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.torch_target.sampling.distributions import Draw, SampledRow, TargetDistributions
 from verifier.torch_target.sampling.logit_rows import LogitRows
 
@@ -39,7 +39,7 @@ def verify_rows(logits: Tensor, checks: Sequence[DraftCheck]) -> list[ItemOutcom
     token_ids = _most_likely(rows, [span for span in sound if span.is_greedy])
     token_ids |= zip((draw.row_number for draw in draws), distributions.draw(draws), strict=True)
     outcomes = {span: _outcome(span, tests.get(span), token_ids) for span in sound}
-    broken = ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
+    broken = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
     return [outcomes.get(span, broken) for span in spans]
 
 

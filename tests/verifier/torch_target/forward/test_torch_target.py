@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from shared.speculation.sampling import GREEDY
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.rounds.blocks import BlockPool
-from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome, Round, RoundItem
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, Round, RoundItem
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.layers.packed_linear import PackedLinear, can_pack
@@ -184,8 +184,23 @@ def test_a_broken_stream_fails_alone() -> None:
     items = (RoundItem(0, (5,), 0, (0,), check()), RoundItem(1, (1, 2), 0, (1,), check()))
     broken, sound = target.run(Round(items)).items
     assert broken is not None
-    assert NON_FINITE_LOGITS == broken.failure
+    assert ItemFailure.NON_FINITE_LOGITS == broken.failure
     assert ItemOutcome(0, expected) == sound
+
+
+def test_running_a_round_again_in_parts_changes_nothing() -> None:
+    """The next round reads the same keys and values as if the first had run once."""
+    prompt = RoundItem(0, (1, 2, 3, 4, 5), 0, (3, 2), None)
+    drafted = RoundItem(1, (9, 8, 7), 0, (1,), check((8, 7)))
+    following = Round(
+        (RoundItem(0, (6,), 5, (3, 2), check()), RoundItem(1, (6,), 3, (1,), check()))
+    )
+    once, again = torch_target(tiny_llama()), torch_target(tiny_llama())
+    expected = once.run(Round((prompt, drafted))).items
+    again.run(Round((prompt, drafted)))
+    parts = [again.run(Round((item,))).items[0] for item in (prompt, drafted)]
+    assert expected == tuple(parts)
+    torch.testing.assert_close(once.logits(following), again.logits(following))
 
 
 @pytest.mark.skipif(not can_pack(torch.float32), reason="torch without oneDNN")

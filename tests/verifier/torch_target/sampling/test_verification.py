@@ -14,23 +14,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from shared.protocol.messages import AcceptanceMode
-from shared.speculation.noise import Domain
-from shared.speculation.sampling import (
-    GREEDY,
-    SamplingParameters,
-    dense_probabilities,
-    probabilities,
-)
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow, quantise
-from shared.speculation.verification import draw, verify_coupled, verify_rejection
+from tests.support.models.sampling_rounds import Logits, drafted, needed_rows, reference
 from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
-from verifier.target.round import NON_FINITE_LOGITS, DraftCheck, ItemOutcome
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.torch_target.sampling.verification import verify_rows
-
-Logits = NDArray[np.float32]
 
 # What the interpreter computes for lanes that a kernel leaves unused.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -65,22 +56,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def reference(logits: Logits, check: DraftCheck) -> ItemOutcome:
-    probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
-    if check.mode == "coupled":
-        made = verify_coupled(probs, check.draft_token_ids, check.seed, check.position)
-    else:
-        made = verify_rejection(
-            probs,
-            check.draft_token_ids,
-            check.rows,
-            check.seed,
-            check.position,
-            draws_bonus=check.draws_bonus,
-        )
-    return ItemOutcome(made.num_accepted, made.token_id, made.accept_probs)
-
-
 def rounded(outcome: ItemOutcome) -> ItemOutcome:
     """With accept probabilities compared to five digits."""
     accept_probs = tuple(pytest.approx(prob, abs=1e-5) for prob in outcome.accept_probs)
@@ -88,32 +63,7 @@ def rounded(outcome: ItemOutcome) -> ItemOutcome:
 
 
 def verified(logits: Sequence[Logits], checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
-    needed = [rows[: check.num_logit_rows] for rows, check in zip(logits, checks, strict=True)]
-    return verify_rows(torch.from_numpy(np.concatenate(needed)), checks)
-
-
-def drafted(
-    logits: Logits,
-    mode: AcceptanceMode,
-    sampling: SamplingParameters,
-    seed: int,
-    draws_bonus: bool,
-    random: np.random.Generator,
-) -> DraftCheck:
-    """A board's draft from somewhat different logits: one token less than there are rows."""
-    position = int(random.integers(0, 1 << 20))
-    token_ids, rows = [], []
-    for i, row in enumerate(logits[:-1]):
-        noise = random.normal(scale=0.5, size=row.shape).astype(np.float32)
-        survivors, probs = probabilities(row + noise, sampling)
-        if mode == "rejection":
-            rows.append(quantise(survivors, probs, 32))
-            survivors, probs = rows[-1].token_ids.astype(np.intp), rows[-1].probs
-        domain = Domain.DRAFT if mode == "rejection" else Domain.COUPLED
-        token_ids.append(draw(survivors, probs, seed, position + i, domain))
-    return DraftCheck(
-        tuple(token_ids), tuple(rows), mode, sampling, seed, position, draws_bonus=draws_bonus
-    )
+    return verify_rows(torch.from_numpy(needed_rows(logits, checks)), checks)
 
 
 samplings = st.builds(
@@ -232,7 +182,7 @@ def test_a_row_that_is_not_finite_fails_its_item_alone(
     checks = [drafted(rows, "coupled", sampling, 5, True, random) for rows in logits]
     sound = verified(logits, checks)
     logits[1][1, 321] = broken
-    failed = ItemOutcome(0, None, failure=NON_FINITE_LOGITS)
+    failed = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
     assert [sound[0], failed, sound[2]] == verified(logits, checks)
 
 

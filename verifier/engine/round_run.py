@@ -1,0 +1,85 @@
+"""One round in the engine thread; where the target fails, the round without the guilty items.
+
+This module must never know what a stream is, nor settle anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from verifier.rounds.bisection import Bisection
+from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundOutcome
+from verifier.target.target import DeviceLost, OutOfMemory, TargetModel
+
+logger = logging.getLogger(__name__)
+
+# How long further parts of a failed round may be started: so many times what it took, or so long.
+RERUN_FACTOR = 4.0
+LEAST_RERUN_SECONDS = 2.0
+
+
+def run_round(target: TargetModel, round_: Round) -> RoundOutcome | ItemFailure:
+    """Run a round, without the items that make it fail; a failure where no item could be run."""
+    started_at = time.monotonic()
+    outcome = _attempt(target, round_, logging.ERROR)
+    if isinstance(outcome, RoundOutcome) or outcome is ItemFailure.DEVICE_LOST:
+        return outcome
+    now = time.monotonic()
+    return _without_guilty(
+        target, round_, outcome, now + max(RERUN_FACTOR * (now - started_at), LEAST_RERUN_SECONDS)
+    )
+
+
+def _without_guilty(
+    target: TargetModel, round_: Round, failure: ItemFailure, deadline: float
+) -> RoundOutcome | ItemFailure:
+    search = Bisection(len(round_.items))
+    answers: list[ItemOutcome | None] = [_failed(failure) for _ in round_.items]
+    outcomes: list[RoundOutcome] = []
+    num_reruns = 0
+    while (part := search.next_part) is not None and time.monotonic() < deadline:
+        items = round_.items[part.start : part.stop]
+        outcome = _attempt(target, Round(items), logging.DEBUG)
+        num_reruns += 1
+        if outcome is ItemFailure.DEVICE_LOST:
+            return outcome
+        if isinstance(outcome, RoundOutcome):
+            answers[part.start : part.stop] = outcome.items
+            outcomes.append(outcome)
+        else:
+            answers[part.start : part.stop] = [_failed(outcome) for _ in part]
+        search.tell(has_failed=not isinstance(outcome, RoundOutcome))
+    if not outcomes:
+        return failure
+    logger.error(
+        "of the %d items of the round %d failed alone and %d with others, in %d re-runs",
+        *(len(round_.items), len(search.guilty), len(search.undecided), num_reruns),
+    )
+    forward_seconds = sum(outcome.forward_seconds for outcome in outcomes)
+    sampling_seconds = sum(outcome.sampling_seconds for outcome in outcomes)
+    return RoundOutcome(tuple(answers), forward_seconds, sampling_seconds, num_reruns)
+
+
+def _attempt(target: TargetModel, round_: Round, level: int) -> RoundOutcome | ItemFailure:
+    # Only the cause is kept: the traceback holds the memory that the round had taken.
+    try:
+        return target.run(round_)
+    except Exception as error:
+        sentence = "the target model failed in a round of %d tokens"
+        logger.log(level, sentence, round_.num_tokens, exc_info=True)
+        return _cause(error)
+
+
+def _failed(failure: ItemFailure) -> ItemOutcome:
+    return ItemOutcome(0, None, failure=failure)
+
+
+def _cause(error: Exception) -> ItemFailure:
+    match error:
+        case DeviceLost():
+            return ItemFailure.DEVICE_LOST
+        case OutOfMemory() | MemoryError():
+            return ItemFailure.OUT_OF_MEMORY
+        case _:
+            return ItemFailure.EXCEPTION
