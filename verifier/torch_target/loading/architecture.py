@@ -37,8 +37,6 @@ def _obstacles(config: Any) -> Iterator[str]:
         yield "it has an encoder"
     if getattr(config, "use_bidirectional_attention", False):
         yield "its attention is not causal"
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        yield "its attention scores are soft-capped"
     if getattr(config, "num_kv_shared_layers", 0):
         yield "its layers share keys and values"
     for rope_type in sorted(_rope_types(getattr(config, "rope_parameters", None) or {})):
