@@ -18,6 +18,7 @@ from shared.errors import ModelError
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.forward.weights import move_weights
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_reading import reading_once
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
@@ -66,7 +67,7 @@ def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
     context_tokens = min(settings.context_tokens, int(config.max_position_embeddings))
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)
-        model.to(device=device, dtype=dtype)
+        move_weights(model, device, dtype)
         target = place_target(
             model,
             _cache_shape(model, settings, device, dtype, context_tokens),
