@@ -37,10 +37,6 @@ from verifier.torch_target.loading.placement import place_target
             Gemma3TextConfig(use_bidirectional_attention=True),
             "gemma3_text cannot be served: its attention is not causal",
         ),
-        (
-            LlamaConfig(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}),
-            "llama cannot be served: its rotations of the type dynamic depend on the batch",
-        ),
     ],
 )
 def test_what_a_configuration_tells_is_refused_by_name(config: Any, obstacle: str) -> None:
