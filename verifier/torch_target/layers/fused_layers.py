@@ -27,8 +27,8 @@ _ROTARY_NAME = "apply_rotary_pos_emb"
 _DTYPES = (torch.bfloat16, torch.float16)
 
 
-def fuse_layers(model: nn.Module, product: Product = linear) -> None:
-    """Replace what the kernels do as well; a log line names what stays slower, and why.
+def fuse_layers(model: nn.Module, product: Product = linear) -> list[str]:
+    """Replace what the kernels do as well; the parts that stay slower are named, and logged.
 
     `product` is used for all products that are merged.
     """
@@ -49,6 +49,7 @@ def fuse_layers(model: nn.Module, product: Product = linear) -> None:
     if slow:
         name = type(model).__name__
         logger.warning("%s keeps its own %s, which are slower", name, " and ".join(slow))
+    return slow
 
 
 def _merge_attention(module: nn.Module, product: Product) -> bool:
