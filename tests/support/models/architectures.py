@@ -83,6 +83,10 @@ _LONG_ROPE = {
     ),
 }
 
+_OWN_ATTENTION = (
+    "only 0 of 2 layers of tiny keep keys and values with transformers' attention interface"
+)
+
 ARCHITECTURES = (
     Architecture("Llama", "llama", "Llama 2, TinyLlama, Vicuna, Yi, DeepSeek-R1-Distill-Llama"),
     Architecture(
@@ -260,17 +264,15 @@ ARCHITECTURES = (
         "falcon",
         "Falcon 7B / 40B",
         {"num_key_value_heads": None},
-        refusal="only 0 of 2 layers",
+        refusal=_OWN_ATTENTION,
     ),
-    Architecture(
-        "BLOOM", "bloom", "BLOOM", {"num_key_value_heads": None}, refusal="only 0 of 2 layers"
-    ),
+    Architecture("BLOOM", "bloom", "BLOOM", {"num_key_value_heads": None}, refusal=_OWN_ATTENTION),
     Architecture(
         "MPT",
         "mpt",
         "MPT-7B / 30B",
         {"d_model": 64, "n_heads": 4, "n_layers": 2, "num_key_value_heads": None},
-        refusal="only 0 of 2 layers",
+        refusal=_OWN_ATTENTION,
     ),
     Architecture(
         "Gemma 3n", "gemma3n_text", "Gemma 3n E2B / E4B", refusal="its layers share keys and values"

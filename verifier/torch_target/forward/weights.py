@@ -17,6 +17,6 @@ def move_weights(model: nn.Module, device: torch.device, dtype: torch.dtype) -> 
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
     ]
-    model.to(device=device, dtype=dtype)  # type: ignore[call-overload]
+    model.to(device=device, dtype=dtype)
     for module, name, buffer in own:
         setattr(module, name, buffer.to(device))

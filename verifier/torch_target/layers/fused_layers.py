@@ -112,7 +112,10 @@ def _fuse_rotary(model: nn.Module) -> bool:
     query, key = query.bfloat16(), key.bfloat16()
     angles = torch.randn(1, 5, 32, device=device).repeat(1, 1, 2)
     cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
-    expected = stock(query, key, cos, sin)
+    try:
+        expected = stock(query, key, cos, sin)
+    except (RuntimeError, TypeError):  # it wants angles of another shape, such as gpt-oss
+        return False
     fused = rotary(query, key, cos, sin)
     if not all(is_close(ours, theirs) for ours, theirs in zip(fused, expected, strict=True)):
         return False
