@@ -13,8 +13,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GptOssConfig,
+    GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen3Config,
@@ -38,7 +42,7 @@ SAMPLINGS = (GREEDY, SamplingParameters(0.8, 0, 0.95), SamplingParameters(1.0, 2
 
 
 def main() -> None:
-    """Compare outcomes for three architectures, then time SmolLM2-135M's shape."""
+    """Compare outcomes for five architectures, then time SmolLM2-135M's shape."""
     print(torch.cuda.get_device_name(0), torch.__version__)
     shape = {
         "vocab_size": VOCAB_SIZE,
@@ -54,6 +58,10 @@ def main() -> None:
     layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
     gemma = {**shape, "sliding_window": 24, "layer_types": layer_types}
     _compare("Gemma-3", Gemma3ForCausalLM(Gemma3TextConfig(**gemma)))
+    capped = {**shape, "sliding_window": 24, "attn_logit_softcapping": 2.0}
+    _compare("Gemma-2", Gemma2ForCausalLM(Gemma2Config(**capped)))
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 24}
+    _compare("gpt-oss", GptOssForCausalLM(GptOssConfig(**shape, **experts)))
     smollm = LlamaConfig(
         vocab_size=49152,
         hidden_size=576,

@@ -26,6 +26,7 @@ from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.kernels.attention import paged_attention
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
+from verifier.torch_target.kernels.score_rule import ScoreRule
 from verifier.torch_target.loading.placement import place_target
 
 SHAPES = ((64, 4), (32, 4), (8, 4), (1, 8))  # streams × query tokens (drafts and one)
@@ -225,7 +226,7 @@ def attention(bandwidth: float) -> None:
 
     def layers() -> None:
         for keys, values in caches:
-            paged_attention(query, keys, values, layout, None, 128**-0.5)
+            paged_attention(query, keys, values, layout, ScoreRule(128**-0.5))
 
     ms = graph_ms(layers) / len(caches)
     bound = 1e3 * 2 * 2 * 64 * 4096 * heads.num_kv_heads * 128 / bandwidth

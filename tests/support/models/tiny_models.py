@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GptOssConfig,
+    GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -52,3 +58,43 @@ def tiny_gemma3(head_dim: int = 8) -> PreTrainedModel:
         final_logit_softcapping=20.0,
     )
     return Gemma3ForCausalLM(config).eval()
+
+
+def tiny_gemma2(head_dim: int = 8) -> PreTrainedModel:
+    """Soft-capped scores of attention."""
+    torch.manual_seed(3)
+    config = Gemma2Config(
+        **{**_SHAPE, "head_dim": head_dim},
+        sliding_window=6,
+        query_pre_attn_scalar=8,
+        attn_logit_softcapping=2.0,
+    )
+    return Gemma2ForCausalLM(config).eval()
+
+
+def tiny_gpt_oss(head_dim: int = 8) -> PreTrainedModel:
+    """Attention sinks, and experts."""
+    torch.manual_seed(4)
+    config = GptOssConfig(
+        **{**_SHAPE, "head_dim": head_dim},
+        sliding_window=6,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    )
+    return GptOssForCausalLM(config).eval()
+
+
+def tiny_deepseek(head_dim: int = 8) -> PreTrainedModel:
+    """Keys that are longer than values."""
+    torch.manual_seed(5)
+    config = DeepseekV3Config(
+        **{**_SHAPE, "num_key_value_heads": 4, "head_dim": 8},
+        q_lora_rank=None,
+        kv_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=head_dim,
+        v_head_dim=head_dim,
+        first_k_dense_replace=3,
+    )
+    return DeepseekV3ForCausalLM(config).eval()

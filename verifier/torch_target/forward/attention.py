@@ -16,13 +16,12 @@ from transformers import AttentionInterface
 from shared.errors import ModelError
 from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 _ATTENTION_NAME = "goodspeed"
 
 # What an architecture may ask of its attention and ours does not do.
 _UNSUPPORTED = {
-    "softcap": "soft-capped scores",
-    "s_aux": "attention sinks",
     "position_bias": "a position bias",
 }
 
@@ -46,8 +45,7 @@ class RoundAttention(Protocol):
         query: Tensor,  # [1, num_heads, num_tokens, head_size]
         key: Tensor,  # [1, num_kv_heads, num_tokens, head_size]
         value: Tensor,
-        window: int | None,
-        scale: float | None,  # of scores; None: by the size of a head
+        rule: ScoreRule,
     ) -> Tensor:
         """Store keys and values, then attend; the output is [1, num_tokens, num_heads, size]."""
         ...
@@ -79,6 +77,8 @@ def attend_round(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     round_attention: RoundAttention | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
@@ -94,7 +94,13 @@ def attend_round(
         raise ModelError(f"layer {layer} of the target does not hand the round on to its attention")
     window = sliding_window or None  # some say 0 for none
     _check(layer, HeadShape(query.shape[1], key.shape[1]), window, round_attention, others)
-    return round_attention.attend(layer, query, key, value, window, scaling), None
+    rule = ScoreRule(
+        scale=query.shape[3] ** -0.5 if scaling is None else scaling,
+        window=window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    return round_attention.attend(layer, query, key, value, rule), None
 
 
 # No mask function is registered for the name: transformers then builds no mask at all, where even a

@@ -16,6 +16,7 @@ from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
 from verifier.torch_target.forward.ragged_attention import RaggedAttention
 from verifier.torch_target.forward.ragged_layout import RaggedLayout
 from verifier.torch_target.forward.round_inputs import RoundInputs
+from verifier.torch_target.forward.weights import move_weights
 from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
 from verifier.torch_target.kernels.paged_layout import positions_of
 from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
@@ -38,7 +39,8 @@ class CpuForward:
         self._block_tokens = cache_shape.block_tokens
         self._like = torch.empty(0, dtype=dtype)
         self._cache = BlockCache(cache_shape.num_slots)
-        self._model = model.to(device="cpu", dtype=dtype).eval()
+        self._model = model.eval()
+        move_weights(self._model, torch.device("cpu"), dtype)
         if can_pack(dtype):
             pack_linears(self._model)
         use_round_attention(self._model)

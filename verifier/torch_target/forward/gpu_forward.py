@@ -18,6 +18,7 @@ from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
 from verifier.torch_target.forward.cuda_graphs import GraphRunner
 from verifier.torch_target.forward.paged_attention import PagedAttention
 from verifier.torch_target.forward.round_inputs import RoundInputs
+from verifier.torch_target.forward.weights import move_weights
 from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
 from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
 from verifier.torch_target.layers.fused_layers import fuse_layers
@@ -50,7 +51,8 @@ class GpuForward:
         if not is_batch_invariant:
             self._num_cores = torch.cuda.get_device_properties(device).multi_processor_count
         self._cache = BlockCache(cache_shape.num_slots)
-        self._model = model.to(device=device, dtype=dtype).eval()
+        self._model = model.eval()
+        move_weights(self._model, device, dtype)
         use_round_attention(self._model)
         with self.on_device():
             if is_batch_invariant:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.kernels.attention import paged_attention
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.layers import store
 from verifier.torch_target.kernels.paged_layout import PagedLayout
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,12 @@ class PagedAttention:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        window: int | None,
-        scale: float | None,
+        rule: ScoreRule,
     ) -> Tensor:
+        value_size = value.shape[3]
+        if value_size < key.shape[3]:  # the kernels know one size
+            value = pad(value, (0, key.shape[3] - value_size))
         keys, values = self.cache.of_layer(layer, key, value)
         store(key, value, keys, values, self.layout.slots)
-        scale = query.shape[3] ** -0.5 if scale is None else scale
-        return paged_attention(query[0], keys, values, self.layout, window, scale)[None]
+        output = paged_attention(query[0], keys, values, self.layout, rule)
+        return output[None, :, :, :value_size]

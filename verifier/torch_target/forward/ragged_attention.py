@@ -15,7 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.forward.ragged_layout import RaggedLayout, StreamView
+from verifier.torch_target.forward.written_out_attention import written_out_attention
 from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,13 @@ class RaggedAttention:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        window: int | None,
-        scale: float | None,
+        rule: ScoreRule,
     ) -> Tensor:
         keys, values = self.cache.of_layer(layer, key, value)
         keys.index_copy_(0, self.layout.slots, key[0].transpose(0, 1))
         values.index_copy_(0, self.layout.slots, value[0].transpose(0, 1))
-        views = self.layout.views[window]
-        return _attend_streams(query, keys, values, self.layout, views, scale)
+        views = self.layout.views[rule.window]
+        return _attend_streams(query, keys, values, self.layout, views, rule)
 
 
 def _attend_streams(
@@ -55,7 +56,7 @@ def _attend_streams(
     values: Tensor,
     layout: RaggedLayout,
     views: Sequence[StreamView],
-    scale: float | None,
+    rule: ScoreRule,
 ) -> Tensor:
     """One scaled-dot-product attention for each stream: [1, num_tokens, num_heads, head_size]."""
     keys, values = keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
@@ -63,7 +64,7 @@ def _attend_streams(
     if layout.fold is not None:
         rows = rows.index_select(0, layout.fold)
     outputs = [
-        _attend(stream_rows, keys, values, view, layout.heads, scale)
+        _attend(stream_rows, keys, values, view, layout.heads, rule)
         for stream_rows, view in zip(torch.split(rows, layout.num_query_rows), views, strict=True)
     ]
     output = torch.cat(outputs)
@@ -78,7 +79,7 @@ def _attend(
     values: Tensor,
     view: StreamView,
     heads: HeadShape,
-    scale: float | None,
+    rule: ScoreRule,
 ) -> Tensor:
     """One stream's output rows [query rows, head_size] in the order of its query rows."""
     if view.is_folded:
@@ -90,13 +91,16 @@ def _attend(
         value = values.narrow(2, view.first_slot, view.num_keys)
     else:
         key, value = keys.index_select(2, view.slots), values.index_select(2, view.slots)
+    if rule.softcap is not None or rule.sinks is not None:
+        output = written_out_attention(query, key, value, view, rule)
+        return output.transpose(1, 2).reshape(-1, output.shape[3])
     output = scaled_dot_product_attention(
         query,
         key,
         value,
         attn_mask=view.mask,
         is_causal=view.is_causal,
-        scale=scale,
+        scale=rule.scale,
         enable_gqa=not view.is_folded and heads.num_heads != heads.num_kv_heads,
     )
     return output.transpose(1, 2).reshape(-1, output.shape[3])

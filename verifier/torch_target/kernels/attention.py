@@ -23,9 +23,14 @@ from verifier.torch_target.kernels.paged_layout import (
     WORK_COLUMNS,
     PagedLayout,
 )
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 # Of the 227 KiB that a program may have on an H100; queries and scores want the rest.
 _PIPELINE_BYTES = 144 * 1024
+
+# Weights are powers of 2, which is what the hardware has.
+_LOG2_E = math.log2(math.e)
+_LOG2_E_CONSTANT = tl.constexpr(_LOG2_E)
 
 # Parts of a tile that the second kernel reads in one go.
 _COMBINED_AT_ONCE = 16
@@ -53,8 +58,7 @@ def paged_attention(
     keys: Tensor,
     values: Tensor,
     layout: PagedLayout,
-    window: int | None,
-    scale: float,
+    rule: ScoreRule,
 ) -> Tensor:
     """Output [num_tokens, num_heads, head_size] of queries [num_heads, num_tokens, head_size].
 
@@ -62,7 +66,7 @@ def paged_attention(
     ones are stored already.
     """
     num_heads, num_tokens, head_size = query.shape
-    work = layout.works[window]
+    work = layout.works[rule.window]
     output = query.new_empty(num_tokens, num_heads, head_size)
     padded_size = triton.next_power_of_2(head_size)
     rows = layout.rows_per_tile
@@ -76,23 +80,27 @@ def paged_attention(
         "HEAD_SIZE": head_size,
         "PADDED_SIZE": padded_size,
         "ROWS": rows,
+        "HAS_SINKS": rule.sinks is not None,
     }
+    sinks = query if rule.sinks is None else rule.sinks  # some pointer, which is not read then
     _attend[(len(work.work), num_kv_heads)](
         query,
         keys,
         values,
         output,
         partials,
+        sinks,
         work.work,
         layout.block_tables,
         layout.block_tables.stride(0),
         query.stride(0),
         query.stride(1),
-        scale * math.log2(math.e),
+        rule.scale * _LOG2_E,
         **shape,
         BLOCK_TOKENS=layout.block_tokens,
         STEP=STEP_KEYS,
-        WINDOW=window or 0,
+        WINDOW=rule.window or 0,
+        LOG2_CAP=(rule.softcap or 0.0) * _LOG2_E,
         PRECISION="ieee" if query.dtype is torch.float32 else "tf32",
         num_warps=4,
         num_stages=_num_stages(padded_size, query.element_size()),
@@ -102,6 +110,7 @@ def paged_attention(
         _combine[(len(work.tiles), num_kv_heads, rows)](
             partials,
             output,
+            sinks,
             work.tiles,
             **shape,
             PARTS=_COMBINED_AT_ONCE,
@@ -124,6 +133,7 @@ def _attend(
     values: tl.tensor,
     output: tl.tensor,
     partials: tl.tensor,
+    sinks: tl.tensor,
     work: tl.tensor,
     block_tables: tl.tensor,
     table_stride: tl.tensor,
@@ -135,20 +145,22 @@ def _attend(
     HEAD_SIZE: tl.constexpr,
     PADDED_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     STEP: tl.constexpr,
     WINDOW: tl.constexpr,
+    LOG2_CAP: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
-    head = tl.program_id(1)
-    mine = work + tl.program_id(0) * _PART_SIZE
+    head, mine = tl.program_id(1), work + tl.program_id(0) * _PART_SIZE
     first_token, num_tokens = tl.load(mine + _PART_FIRST_TOKEN), tl.load(mine + _PART_NUM_TOKENS)
     rows = tl.load(mine + _PART_FIRST_ROW) + tl.arange(0, ROWS)
     context_tokens = tl.load(mine + _PART_CONTEXT_TOKENS)
     table = block_tables + tl.load(mine + _PART_STREAM).to(tl.int64) * table_stride
     part = tl.load(mine + _PART_NUMBER)
     first_key, end_key = tl.load(mine + _PART_FIRST_KEY), tl.load(mine + _PART_END_KEY)
+    num_counted = tl.where(part < 0, num_tokens, 0)  # else `_combine` counts the sinks, once
     wait_for_former(IS_DEPENDENT)
     token = rows // NUM_MEMBERS
     is_row = token < num_tokens
@@ -160,19 +172,17 @@ def _attend(
     is_query = is_row[:, None] & is_column[None, :]
     offsets = query_head * query_head_stride + packed_token * query_token_stride
     q = tl.load(query + offsets[:, None] + column[None, :], mask=is_query, other=0.0)
-    highest = tl.full([ROWS], -float("inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
+    highest, total = _before_keys(sinks + query_head, token < num_counted, ROWS, HAS_SINKS)
     sums = tl.zeros([ROWS, PADDED_SIZE], tl.float32)
     for start in range(first_key, end_key, STEP):
         key = start + tl.arange(0, STEP)
         is_key = key < context_tokens
-        block = tl.load(table + key // BLOCK_TOKENS, mask=is_key, other=0).to(tl.int64)
-        slot = block * BLOCK_TOKENS + key % BLOCK_TOKENS
+        slot = _slots(table, key, is_key, BLOCK_TOKENS)
         key_offsets = (slot * NUM_KV_HEADS + head) * HEAD_SIZE
         is_read = is_key[:, None] & is_column[None, :]
         k = tl.load(keys + key_offsets[:, None] + column[None, :], mask=is_read, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * log2_scale
-        scores = _hidden(scores, key[None, :], position[:, None], WINDOW)
+        scores = _hidden(_capped(scores, LOG2_CAP), key[None, :], position[:, None], WINDOW)
         new_highest = tl.maximum(highest, tl.max(scores, 1))
         shift = tl.where(new_highest == -float("inf"), 0.0, new_highest)
         weights, decay = tl.exp2(scores - shift[:, None]), tl.exp2(highest - shift)
@@ -204,6 +214,42 @@ def _store_part(
 
 
 @kernel
+def _before_keys(
+    pointers: tl.tensor, is_counted: tl.tensor, ROWS: tl.constexpr, HAS_SINKS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:
+    """Largest score and total weight of rows that have read no key: those of a sink that counts."""
+    highest, total = tl.full([ROWS], -float("inf"), tl.float32), tl.zeros([ROWS], tl.float32)
+    if HAS_SINKS:
+        highest = _sink_scores(pointers, is_counted)
+        total = tl.where(is_counted, 1.0, 0.0)
+    return highest, total
+
+
+@kernel
+def _slots(
+    table: tl.tensor, key: tl.tensor, is_key: tl.tensor, BLOCK_TOKENS: tl.constexpr
+) -> tl.tensor:
+    """Where keys are in the cache, by the block table of their stream."""
+    block = tl.load(table + key // BLOCK_TOKENS, mask=is_key, other=0).to(tl.int64)
+    return block * BLOCK_TOKENS + key % BLOCK_TOKENS
+
+
+@kernel
+def _sink_scores(pointers: tl.tensor, is_wanted: tl.tensor) -> tl.tensor:
+    """Scores of attention sinks, to the base of 2 as all scores; -inf where they do not count."""
+    sinks = tl.load(pointers, mask=is_wanted, other=-float("inf"))
+    return sinks.to(tl.float32) * _LOG2_E_CONSTANT
+
+
+@kernel
+def _capped(scores: tl.tensor, CAP: tl.constexpr) -> tl.tensor:
+    """Scores as CAP × tanh(scores / CAP); ±CAP where the exponential is infinite or 0."""
+    if CAP > 0:
+        scores = CAP * (1.0 - 2.0 / (1.0 + tl.exp(scores * (2.0 / CAP))))
+    return scores
+
+
+@kernel
 def _hidden(
     scores: tl.tensor, key: tl.tensor, position: tl.tensor, WINDOW: tl.constexpr
 ) -> tl.tensor:
@@ -218,12 +264,14 @@ def _hidden(
 def _combine(
     partials: tl.tensor,
     output: tl.tensor,
+    sinks: tl.tensor,
     tiles: tl.tensor,
     NUM_MEMBERS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     PADDED_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
     PARTS: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
@@ -238,8 +286,12 @@ def _combine(
     wait_for_former(IS_DEPENDENT)
     if token < num_tokens:
         column = tl.arange(0, PADDED_SIZE)
+        query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS
         highest = -float("inf")
         total = 0.0
+        if HAS_SINKS:
+            highest = _sink_scores(sinks + query_head, token < num_tokens)
+            total = 1.0
         sums = tl.zeros([PADDED_SIZE], tl.float32)
         for start in range(first_part, end_part, PARTS):
             part = start + tl.arange(0, PARTS)
@@ -260,7 +312,6 @@ def _combine(
             sums = sums * decay + tl.sum(part_sums * weights[:, None], 0)
             total = total * decay + tl.sum(totals * weights, 0)
             highest = new_highest
-        query_head = head * NUM_MEMBERS + tile_row % NUM_MEMBERS
         packed_token = (tl.load(mine + _TILE_FIRST_TOKEN) + token).to(tl.int64)
         packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
         combined = (sums / total).to(output.dtype.element_ty)

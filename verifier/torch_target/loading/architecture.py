@@ -7,14 +7,12 @@ refuses when the model first runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from shared.errors import ModelError
 
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
-# Rotations that depend on the longest sequence of the batch, which is another stream's business.
-_BATCH_ROPE_TYPES = frozenset({"dynamic", "longrope"})
 
 
 def check_architecture(config: Any) -> None:
@@ -37,19 +35,5 @@ def _obstacles(config: Any) -> Iterator[str]:
         yield "it has an encoder"
     if getattr(config, "use_bidirectional_attention", False):
         yield "its attention is not causal"
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        yield "its attention scores are soft-capped"
     if getattr(config, "num_kv_shared_layers", 0):
         yield "its layers share keys and values"
-    for rope_type in sorted(_rope_types(getattr(config, "rope_parameters", None) or {})):
-        if rope_type in _BATCH_ROPE_TYPES:
-            yield f"its rotations of the type {rope_type} depend on the batch"
-
-
-def _rope_types(parameters: Mapping[str, Any]) -> set[str]:
-    """Of all layers, or of each kind of layer."""
-    rope_types = {parameters["rope_type"]} if "rope_type" in parameters else set()
-    for value in parameters.values():
-        if isinstance(value, Mapping):
-            rope_types |= _rope_types(value)
-    return rope_types

@@ -143,6 +143,8 @@ def target_shape(model: Any, dtype: torch.dtype) -> TargetShape:
 
 
 def head_size(config: Any) -> int:
-    """Size of an attention head, by a model's text configuration."""
+    """Size of the keys of an attention head, by a model's text configuration."""
+    if getattr(config, "qk_nope_head_dim", None):  # of latent attention; head_dim is a part of it
+        return int(config.qk_nope_head_dim + config.qk_rope_head_dim)
     size = getattr(config, "head_dim", None)
     return int(size or config.hidden_size // config.num_attention_heads)

@@ -10,6 +10,7 @@ from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.cpu_forward import CpuForward
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.loading.rotations import fix_rotations
 
 
 def place_target(
@@ -30,6 +31,7 @@ def place_target(
         ModelError: not all layers keep keys and values in our cache; or a model on a GPU cannot be
             made independent of the batch.
     """
+    fix_rotations(model, cache_shape.context_tokens)
     forward = _forward(model, cache_shape, device, dtype, is_batch_invariant)
     return TorchTarget(forward, model.config.get_text_config(), cache_shape, model_name)
 

@@ -15,6 +15,7 @@ from shared.speculation.sampling import SamplingParameters
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.forward.weights import move_weights
 from verifier.torch_target.loading.architecture import check_architecture
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, vocabulary_of
 from verifier.torch_target.loading.kv_memory import cache_tokens_of_cpu, check_cache_tokens
@@ -91,7 +92,7 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         model, tokenizer = read_model(files, config, dtype)
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)
-        model.to(device=device, dtype=dtype)
+        move_weights(model, device, dtype)
         target = place_target(
             model,
             _cache_shape(model, settings, device, dtype, context_tokens),

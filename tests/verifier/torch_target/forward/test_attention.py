@@ -26,10 +26,8 @@ def test_what_is_not_supported_is_refused_by_name() -> None:
     layout = RaggedLayout.of([item], 4, HeadShape(2, 1), [None], torch.zeros(0))
     query, key = torch.zeros(1, 2, 1, 8), torch.zeros(1, 1, 1, 8)
     round_ = {"round_attention": RaggedAttention(layout, BlockCache(4))}
-    with pytest.raises(ModelError, match="layer 0 of the target uses soft-capped scores"):
-        attend_round(Layer(), query, key, key, None, softcap=50.0, **round_)
-    with pytest.raises(ModelError, match="uses attention sinks"):
-        attend_round(Layer(), query, key, key, None, s_aux=query, **round_)
+    with pytest.raises(ModelError, match="layer 0 of the target uses a position bias"):
+        attend_round(Layer(), query, key, key, None, position_bias=query, **round_)
     with pytest.raises(ModelError, match="is not causal"):
         attend_round(Layer(), query, key, key, None, is_causal=False, **round_)
     with pytest.raises(ModelError, match="has 2 query and 2 key heads, not 2 and 1"):

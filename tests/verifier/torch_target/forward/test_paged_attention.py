@@ -12,7 +12,13 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.speculation.sampling import GREEDY
-from tests.support.models.tiny_models import tiny_gemma3, tiny_llama
+from tests.support.models.tiny_models import (
+    tiny_deepseek,
+    tiny_gemma2,
+    tiny_gemma3,
+    tiny_gpt_oss,
+    tiny_llama,
+)
 from tests.support.models.triton_kernels import DEVICE, import_triton
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.attention import model_logits, use_round_attention
@@ -43,7 +49,9 @@ ROUNDS = (
 )
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma3])
+@pytest.mark.parametrize(
+    "make", [tiny_llama, tiny_gemma3, tiny_gemma2, tiny_gpt_oss, tiny_deepseek]
+)
 @torch.inference_mode()
 def test_kernels_and_torch_agree_on_a_whole_model(make: Callable[[int], PreTrainedModel]) -> None:
     on_cpu = CpuForward(make(HEAD_DIM), SHAPE, torch.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +15,7 @@ from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.forward.ragged_attention import RaggedAttention
 from verifier.torch_target.forward.ragged_layout import RaggedLayout
 from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 BLOCK_TOKENS = 4
 HEAD_SIZE = 8
@@ -45,18 +45,24 @@ def rounds(draw: st.DrawFn) -> list[RoundItem]:
 
 
 def dense_attention(
-    query: Tensor, key: Tensor, value: Tensor, num_cached: int, window: int | None
+    query: Tensor, key: Tensor, value: Tensor, num_cached: int, rule: ScoreRule
 ) -> Tensor:
     """The definition, in float32: [num_heads, num_new, head_size]."""
     num_members = query.shape[0] // key.shape[0]
     key, value = (tensor.repeat_interleave(num_members, 0) for tensor in (key, value))
-    scores = query @ key.transpose(1, 2) / math.sqrt(HEAD_SIZE)
+    scores = query @ key.transpose(1, 2) * rule.scale
+    if rule.softcap is not None:
+        scores = rule.softcap * torch.tanh(scores / rule.softcap)
     queries = torch.arange(num_cached, key.shape[1])[:, None]
     keys = torch.arange(key.shape[1])
     is_hidden = keys > queries
-    if window is not None:
-        is_hidden |= keys <= queries - window
-    return torch.softmax(scores.masked_fill(is_hidden, -torch.inf), -1) @ value
+    if rule.window is not None:
+        is_hidden |= keys <= queries - rule.window
+    weights = torch.exp(scores.masked_fill(is_hidden, -torch.inf))
+    total = weights.sum(-1, keepdim=True)
+    if rule.sinks is not None:
+        total = total + torch.exp(rule.sinks)[:, None, None]
+    return weights / total @ value
 
 
 def packed_heads(num_heads: int, num_tokens: int, generator: torch.Generator) -> Tensor:
@@ -84,12 +90,21 @@ def stream_parts(items: list[RoundItem]) -> Iterator[tuple[RoundItem, slice]]:
     rounds(),
     st.sampled_from([HeadShape(4, 2), HeadShape(3, 3), HeadShape(6, 1)]),
     st.sampled_from([None, 1, 5, 16]),
+    st.sampled_from([None, 0.7]),
+    st.booleans(),
     st.integers(0, 2**31),
 )
 def test_every_stream_sees_what_it_would_see_alone(
-    items: list[RoundItem], heads: HeadShape, window: int | None, seed: int
+    items: list[RoundItem],
+    heads: HeadShape,
+    window: int | None,
+    softcap: float | None,
+    has_sinks: bool,
+    seed: int,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
+    sinks = torch.randn(heads.num_heads, generator=generator) if has_sinks else None
+    rule = ScoreRule(HEAD_SIZE**-0.5, window, softcap, sinks)
     cache = BlockCache(num_slots=sum(len(item.block_table) for item in items) * BLOCK_TOKENS)
     old = {item.stream: slots_of(item)[: item.num_cached_tokens] for item in items}
     old_keys = {
@@ -106,12 +121,12 @@ def test_every_stream_sees_what_it_would_see_alone(
     key = packed_heads(heads.num_kv_heads, num_tokens, generator)
     value = packed_heads(heads.num_kv_heads, num_tokens, generator)
     layout = RaggedLayout.of(items, BLOCK_TOKENS, heads, [None, window], LIKE)
-    output = RaggedAttention(layout, cache).attend(0, query, key, value, window, None)
+    output = RaggedAttention(layout, cache).attend(0, query, key, value, rule)
 
     for item, part in stream_parts(items):
         keys = torch.cat([old_keys[item.stream][0], key[0, :, part]], 1)
         values = torch.cat([-old_keys[item.stream][0], value[0, :, part]], 1)
-        expected = dense_attention(query[0, :, part], keys, values, item.num_cached_tokens, window)
+        expected = dense_attention(query[0, :, part], keys, values, item.num_cached_tokens, rule)
         torch.testing.assert_close(output[0, part].transpose(0, 1), expected, rtol=1e-5, atol=2e-6)
 
 

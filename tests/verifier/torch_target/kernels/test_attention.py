@@ -15,6 +15,7 @@ from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_t
 from verifier.target.round import RoundItem
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 import_triton()
 
@@ -52,19 +53,24 @@ def random_round(chance: random.Random) -> tuple[list[RoundItem], int]:
 
 
 def dense_attention(
-    query: Tensor, key: Tensor, value: Tensor, num_cached: int, window: int | None, scale: float
+    query: Tensor, key: Tensor, value: Tensor, num_cached: int, rule: ScoreRule
 ) -> Tensor:
     """The definition, in float32: [num_new, num_heads, head_size]."""
     num_members = query.shape[0] // key.shape[1]
     key, value = (t.float().repeat_interleave(num_members, 1).transpose(0, 1) for t in (key, value))
-    scores = query.float() @ key.transpose(1, 2) * scale
+    scores = query.float() @ key.transpose(1, 2) * rule.scale
+    if rule.softcap is not None:
+        scores = rule.softcap * torch.tanh(scores / rule.softcap)
     queries = torch.arange(num_cached, key.shape[1], device=DEVICE)[:, None]
     keys = torch.arange(key.shape[1], device=DEVICE)
     is_hidden = keys > queries
-    if window is not None:
-        is_hidden |= keys <= queries - window
-    weights = torch.softmax(scores.masked_fill(is_hidden, -torch.inf), -1)
-    return (weights @ value).transpose(0, 1)
+    if rule.window is not None:
+        is_hidden |= keys <= queries - rule.window
+    weights = torch.exp(scores.masked_fill(is_hidden, -torch.inf))
+    total = weights.sum(-1, keepdim=True)
+    if rule.sinks is not None:
+        total = total + torch.exp(rule.sinks.float())[:, None, None]
+    return (weights / total @ value).transpose(0, 1)
 
 
 def slots_of(item: RoundItem) -> Tensor:
@@ -75,28 +81,42 @@ def slots_of(item: RoundItem) -> Tensor:
 
 # Every value meets the others somewhere; each line is compiled anew, which takes seconds.
 CASES = [
-    (torch.bfloat16, 64, HeadShape(9, 3), None),
-    (torch.bfloat16, 128, HeadShape(32, 8), None),
-    (torch.bfloat16, 128, HeadShape(32, 8), 512),
-    (torch.bfloat16, 80, HeadShape(8, 8), 37),
-    (torch.bfloat16, 256, HeadShape(4, 1), 512),
-    (torch.float16, 96, HeadShape(9, 3), None),
-    (torch.float16, 128, HeadShape(8, 8), 1),
-    (torch.float16, 256, HeadShape(8, 4), None),
-    (torch.float32, 64, HeadShape(9, 3), None),
-    (torch.float32, 96, HeadShape(32, 8), 37),
-    (torch.float32, 256, HeadShape(4, 1), 512),
+    (torch.bfloat16, 64, HeadShape(9, 3), None, None, False),
+    (torch.bfloat16, 128, HeadShape(32, 8), None, None, False),
+    (torch.bfloat16, 128, HeadShape(32, 8), 512, None, False),
+    (torch.bfloat16, 80, HeadShape(8, 8), 37, None, False),
+    (torch.bfloat16, 256, HeadShape(4, 1), 512, None, False),
+    (torch.float16, 96, HeadShape(9, 3), None, None, False),
+    (torch.float16, 128, HeadShape(8, 8), 1, None, False),
+    (torch.float16, 256, HeadShape(8, 4), None, None, False),
+    (torch.float32, 64, HeadShape(9, 3), None, None, False),
+    (torch.float32, 96, HeadShape(32, 8), 37, None, False),
+    (torch.float32, 256, HeadShape(4, 1), 512, None, False),
+    (torch.bfloat16, 256, HeadShape(8, 4), 512, 50.0, False),
+    (torch.bfloat16, 64, HeadShape(32, 4), 128, None, True),
+    (torch.float16, 64, HeadShape(8, 1), None, None, True),
+    (torch.float32, 64, HeadShape(9, 3), None, 0.7, True),
+    (torch.float32, 32, HeadShape(4, 4), 37, 0.7, True),
 ]
 
 
-@pytest.mark.parametrize(("dtype", "head_size", "heads", "window"), CASES)
+@pytest.mark.parametrize(("dtype", "head_size", "heads", "window", "softcap", "has_sinks"), CASES)
 def test_the_kernel_equals_dense_attention(
-    dtype: torch.dtype, head_size: int, heads: HeadShape, window: int | None
+    dtype: torch.dtype,
+    head_size: int,
+    heads: HeadShape,
+    window: int | None,
+    softcap: float | None,
+    has_sinks: bool,
 ) -> None:
     if IS_INTERPRETED and dtype is torch.bfloat16:
         pytest.skip("Triton's interpreter multiplies the bits of bfloat16 as integers")
     chance = random.Random(f"{dtype} {head_size} {heads} {window}")
     generator = torch.Generator(DEVICE).manual_seed(chance.getrandbits(60))
+    sinks = None
+    if has_sinks:
+        sinks = torch.randn(heads.num_heads, dtype=dtype, device=DEVICE, generator=generator)
+    rule = ScoreRule(head_size**-0.5, window, softcap, sinks)
     for _ in range(NUM_ROUNDS):
         items, num_slots = random_round(chance)
         num_tokens = sum(len(item.token_ids) for item in items)
@@ -109,14 +129,13 @@ def test_the_kernel_equals_dense_attention(
         layout = PagedLayout.of(
             items, positions_of(items), BLOCK_TOKENS, heads, [window], num_cores
         ).to(DEVICE)
-        scale = head_size**-0.5
-        output = paged_attention(query, keys, values, layout, window, scale)
+        output = paged_attention(query, keys, values, layout, rule)
         start = 0
         for item in items:
             end = start + len(item.token_ids)
             seen = slots_of(item)
             expected = dense_attention(
-                query[:, start:end], keys[seen], values[seen], item.num_cached_tokens, window, scale
+                query[:, start:end], keys[seen], values[seen], item.num_cached_tokens, rule
             )
             torch.testing.assert_close(
                 output[start:end].float(), expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]

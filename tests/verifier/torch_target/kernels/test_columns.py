@@ -19,6 +19,7 @@ from tests.support.models.triton_kernels import DEVICE, import_triton
 from verifier.target.round import DraftCheck, ItemOutcome, RoundItem
 from verifier.torch_target.kernels import paged_layout, row_records
 from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.score_rule import ScoreRule
 
 import_triton()
 
@@ -102,7 +103,7 @@ def attended_by(kernels: Any, columns_of_work: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
     keys, values = torch.randn(2, 26 * 16, 1, size, generator=generator).to(DEVICE)
     query = torch.randn(4, 2, size, generator=generator).transpose(0, 1).to(DEVICE)
-    output: torch.Tensor = kernels.paged_attention(query, keys, values, layout, None, 0.25)
+    output: torch.Tensor = kernels.paged_attention(query, keys, values, layout, ScoreRule(0.25))
     return output
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.errors import ModelError
-from tests.support.models.tiny_models import tiny_gemma3, tiny_llama, tiny_qwen3
+from tests.support.models.tiny_models import tiny_deepseek, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.model_memory import (
     cache_tokens,
@@ -67,6 +67,10 @@ def test_a_head_has_the_size_that_is_configured_or_its_part_of_the_whole() -> No
     assert 8 == head_size(config)
     config.head_dim = None
     assert 8 == head_size(config)
+
+
+def test_a_head_of_latent_attention_has_a_part_with_rotations_and_one_without() -> None:
+    assert 8 + 16 == head_size(tiny_deepseek(16).config)
 
 
 def test_a_cache_on_a_cpu_does_not_ask_what_is_free() -> None:
