@@ -18,6 +18,7 @@ from shared.protocol.messages import (
     AcceptanceMode,
     ChatMessage,
     FinishReason,
+    TemplateOptions,
 )
 from shared.speculation.sampling import SamplingParameters
 
@@ -34,6 +35,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     acceptance_mode: AcceptanceMode | None = None
     draft_length: int | None = None  # None: the policy decides; 0: speculation off
+    template: TemplateOptions = TemplateOptions()  # how `messages` become a prompt
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
 
 

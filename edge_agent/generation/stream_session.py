@@ -14,6 +14,7 @@ from edge_agent.generation.generation import GenerationRequest, new_stream_id
 from shared.errors import GoodspeedError, ModelError, RemoteProtocolError
 from shared.protocol.messages import (
     MAX_POSITION,
+    PLAIN_TEMPLATE,
     Draft,
     Error,
     Open,
@@ -87,6 +88,7 @@ class StreamSession:
             max_tokens=request.max_tokens,
             acceptance_mode=stream.mode if is_known else request.acceptance_mode,
             draft_length=request.draft_length,
+            template=PLAIN_TEMPLATE if is_known else request.template,
         )
 
     def record_sent(

@@ -26,6 +26,7 @@ MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_CHAT_MESSAGES = 1024
+MAX_TEMPLATE_BYTES = 16 * 1024  # of a client's arguments for the chat template
 MAX_NAME_LENGTH = 200
 MAX_SENTENCE_LENGTH = 2000
 MAX_POSITION = 1 << 24
@@ -62,6 +63,17 @@ class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     content: str
 
 
+class TemplateOptions(msgspec.Struct, frozen=True, array_like=True):
+    """How the chat template is to render the messages of an Open."""
+
+    arguments: Annotated[str, Meta(max_length=MAX_TEMPLATE_BYTES)] = ""  # a JSON object, or nothing
+    add_generation_prompt: bool = True  # open the assistant's next turn
+    continue_final_message: bool = False  # the answer goes on where the last message ends
+
+
+PLAIN_TEMPLATE = TemplateOptions()
+
+
 class Hello(Message, frozen=True, array_like=True, tag=1):
     """First message of a connection: who drafts, with which vocabulary and how fast."""
 
@@ -94,6 +106,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     acceptance_mode: AcceptanceMode | None = None  # None: the verifier chooses
     draft_length: DraftLength | None = None  # None: the policy chooses; 0: no speculation
+    template: TemplateOptions = TemplateOptions()
 
 
 class Resume(Message, frozen=True, array_like=True, tag=8):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 
@@ -211,7 +212,8 @@ class VerifierService:
             return self._token_ids(message.prompt)
         if message.messages:
             turns = [(turn.role, turn.content) for turn in message.messages]
-            return tuple(await device.in_thread(self.tokenizer.encode_chat, turns))
+            encode_chat = partial(self.tokenizer.encode_chat, options=message.template)
+            return tuple(await device.in_thread(encode_chat, turns))
         return tuple(await device.in_thread(self.tokenizer.encode_text, message.text))
 
     def _token_ids(self, packed: bytes) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ FIELDS_OF_VERSION_2 = {
     2: (
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
-        " acceptance_mode draft_length",
+        " acceptance_mode draft_length template",
     ),
     8: ("Resume", "channel stream_id position"),
     3: ("Ready", "channel"),

@@ -77,7 +77,9 @@ def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
         )
     return PlacedTarget(
         target,
-        HuggingFaceTokenizer(tokenizer, target.vocab_size, _end_ids(model), vocabulary),
+        HuggingFaceTokenizer(
+            tokenizer, target.vocab_size, _end_ids(model), vocabulary, settings.template
+        ),
         hardware=hardware_name(device),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",

@@ -1,0 +1,1 @@
+"""From turns to a prompt's token ids, by a template that is not trusted."""
