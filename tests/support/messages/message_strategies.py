@@ -28,6 +28,7 @@ from shared.protocol.messages import (
     Ready,
     Resume,
     Status,
+    TemplateOptions,
     Verdict,
     Welcome,
 )
@@ -87,6 +88,12 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         max_tokens=st.none() | st.integers(1, MAX_POSITION),
         acceptance_mode=st.none() | modes,
         draft_length=st.none() | draft_lengths,
+        template=st.builds(
+            TemplateOptions,
+            arguments=st.text(max_size=30),
+            add_generation_prompt=st.booleans(),
+            continue_final_message=st.booleans(),
+        ),
     ),
     Resume: st.builds(Resume, channel=channels, stream_id=numbers_of_63_bits, position=positions),
     Ready: st.builds(Ready, channel=channels),
