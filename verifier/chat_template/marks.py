@@ -8,7 +8,7 @@ tokens of the mark itself are taken out at the end. Pure: knows no template and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -77,18 +77,21 @@ def without_marks(
     spans: Sequence[tuple[int, int]],
     text: str,
     mark: str,
-    token_bytes: Sequence[bytes],
+    token_bytes: Mapping[int, bytes],
 ) -> list[int] | None:
     """The tokens of a text without those of its marks; None: a token holds more than its mark.
 
-    `spans` says from which to which character of `text` each token reaches.
+    `spans` says from which to which character of `text` each token reaches. Ids without bytes
+    stand for any character.
     """
     kept: list[int] = []
     taken: dict[int, bytes] = {}
     for token_id, (start, stop) in zip(token_ids, spans, strict=True):
-        if stop - start == 1 and text[start] == mark:
-            taken[start] = taken.get(start, b"") + token_bytes[token_id]
-        else:
+        if mark not in text[start:stop]:
             kept.append(token_id)
-    is_whole = len(taken) == text.count(mark) and {mark.encode()} >= set(taken.values())
-    return kept if is_whole else None
+        elif stop - start > 1:
+            return None
+        elif token_id in token_bytes:
+            # A space before the mark is in no span, but among the bytes.
+            taken[start] = taken.get(start, b"") + token_bytes[token_id]
+    return kept if {mark.encode()} >= set(taken.values()) else None

@@ -22,11 +22,13 @@ class OwnTokenizer:
     ) -> None:
         """`own_ids`: the model's ids of tokens that the tokenizer has by other ones."""
         self._tokenizer = tokenizer
-        self._token_bytes = token_bytes
+        self._vocab_size = len(token_bytes)
         self._own_ids = own_ids
         unknown_id = tokenizer.unk_token_id
+        unknown_id = own_ids.get(unknown_id, unknown_id)
         # A character that the vocabulary lacks becomes the unknown one, which says nothing.
-        self.forgeable_ids = special_ids - {own_ids.get(unknown_id, unknown_id)}
+        self.forgeable_ids = special_ids - {unknown_id}
+        self._known_bytes = {i: text for i, text in enumerate(token_bytes) if i != unknown_id}
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of a plain prompt, with those that the tokenizer sets around it.
@@ -43,16 +45,16 @@ class OwnTokenizer:
         if not self._tokenizer.is_fast:  # it does not tell where in the text a token stands
             return None
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        token_ids = self._within(encoded["input_ids"])
-        return without_marks(token_ids, encoded["offset_mapping"], text, mark, self._token_bytes)
+        spans = encoded["offset_mapping"]
+        kept = without_marks(encoded["input_ids"], spans, text, mark, self._known_bytes)
+        return None if kept is None else self._within(kept)
 
     def _within(self, token_ids: Iterable[int]) -> list[int]:
         """The ids as the model knows them."""
-        vocab_size = len(self._token_bytes)
         known = [self._own_ids.get(token_id, token_id) for token_id in token_ids]
-        if (largest := max(known, default=0)) >= vocab_size:
+        if (largest := max(known, default=0)) >= self._vocab_size:
             raise RequestRefused(
                 f"the target's tokenizer makes token id {largest} of it, "
-                f"and the model has {vocab_size}"
+                f"and the model has {self._vocab_size}"
             )
         return known
