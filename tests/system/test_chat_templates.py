@@ -30,12 +30,13 @@ TEMPLATE = (
 
 def tiny() -> HuggingFaceTokenizer:
     """A letter is a token, and so are the signs around a turn."""
-    letters = {letter: i for i, letter in enumerate("?Ġabcdefghijklmnopqrstuvwxyz<|>", start=1)}
-    tokenizer = Tokenizer(BPE(letters, [], unk_token="?"))
+    signs = "~Ġabcdefghijklmnopqrstuvwxyz<|>" + "ó°Ģ"  # the last are the bytes of a mark
+    letters = {letter: i for i, letter in enumerate(signs)}
+    tokenizer = Tokenizer(BPE(letters, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|", "|>"])
-    source = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?")
+    source = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     source.chat_template = TEMPLATE
     return HuggingFaceTokenizer(source, VOCAB_SIZE)
 
