@@ -7,9 +7,9 @@ environment variable; `shared.config.sections` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -69,6 +69,14 @@ class TargetSection(Section, frozen=True):
         str,
         Meta(min_length=1, description="a known name, a GGUF file or a safetensors directory"),
     ] = "smollm2-135m-instruct"
+    chat_template: Annotated[
+        str,
+        Meta(description="a Jinja file, or the name of one that the model brings; empty: its own"),
+    ] = ""
+    chat_template_kwargs: Annotated[
+        Mapping[str, Any],
+        Meta(description="arguments for it, such as { enable_thinking = false }; clients' win"),
+    ] = {}
     device: Annotated[
         str,
         Meta(

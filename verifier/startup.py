@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
@@ -38,7 +40,7 @@ from verifier.server.metrics_page import OperatorAccess
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
-from verifier.target.target_settings import TargetSettings
+from verifier.target.target_settings import TargetSettings, TemplateSettings
 
 Tell = Callable[[str], None]
 
@@ -116,6 +118,9 @@ def target_settings(config: VerifierConfig) -> TargetSettings:
         block_tokens=section.block_tokens,
         max_round_tokens=config.rounds.max_round_tokens,
         memory_fraction=section.memory_fraction,
+        template=TemplateSettings(
+            section.chat_template, msgspec.to_builtins(section.chat_template_kwargs)
+        ),
     )
 
 

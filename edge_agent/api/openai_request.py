@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_agent.api.json_fields import kind_of, read_field, shown
+from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
 from shared.errors import RequestRefused
 from shared.protocol.messages import (
@@ -21,10 +22,12 @@ from shared.protocol.messages import (
     MAX_POSITION,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
+    PLAIN_TEMPLATE,
     AcceptanceMode,
     ChatMessage,
     DraftLength,
     Seed,
+    TemplateOptions,
 )
 from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
 from shared.speculation.sampling import SamplingField, SamplingParameters
@@ -54,6 +57,7 @@ _NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
     "min_p": (0,),
     "logit_bias": ({},),
     "modalities": (["text"],),
+    "chat_template": (),  # a program; only the operator of the verifier says which one runs
     "audio": (),
     "grammar": ("",),
     "json_schema": ({},),
@@ -84,7 +88,11 @@ def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
         RequestRefused: a field is missing, of a wrong type, out of range or not supported.
     """
     return _client_request(
-        fields, messages=_messages(fields), max_tokens=_max_tokens(fields), text=""
+        fields,
+        messages=_messages(fields),
+        max_tokens=_max_tokens(fields),
+        text="",
+        template=read_template_options(fields),
     )
 
 
@@ -93,7 +101,13 @@ def read_completion_request(fields: Mapping[str, Any]) -> ClientRequest:
     max_tokens = _max_tokens(fields)
     if max_tokens is None:
         max_tokens = DEFAULT_COMPLETION_TOKENS
-    return _client_request(fields, messages=(), max_tokens=max_tokens, text=_prompt(fields))
+    return _client_request(
+        fields,
+        messages=(),
+        max_tokens=max_tokens,
+        text=_prompt(fields),
+        template=PLAIN_TEMPLATE,
+    )
 
 
 def _client_request(
@@ -102,6 +116,7 @@ def _client_request(
     messages: tuple[ChatMessage, ...],
     text: str,
     max_tokens: int | None,
+    template: TemplateOptions,
 ) -> ClientRequest:
     _refuse_unsupported(fields)
     stream_options: dict[str, Any] = read_field(fields, "stream_options", dict[str, Any], {})
@@ -113,6 +128,7 @@ def _client_request(
         seed=read_field(fields, "seed", Seed),
         stop=_stop(fields),
         max_tokens=max_tokens,
+        template=template,
         **_extension(fields),
     )
     includes_usage = read_field(

@@ -18,6 +18,7 @@ from shared.protocol.messages import (
     AcceptanceMode,
     ChatMessage,
     FinishReason,
+    TemplateOptions,
 )
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
@@ -35,6 +36,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     acceptance_mode: AcceptanceMode | None = None
     draft_length: int | None = None  # None: the policy decides; 0: speculation off
     left_open: tuple[SamplingField, ...] = ()  # of sampling: the target's own defaults hold
+    template: TemplateOptions = TemplateOptions()  # how `messages` become a prompt
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
 
 

@@ -14,6 +14,7 @@ from edge_agent.generation.generation import GenerationRequest, new_stream_id
 from shared.errors import GoodspeedError, ModelError, RemoteProtocolError
 from shared.protocol.messages import (
     MAX_POSITION,
+    PLAIN_TEMPLATE,
     Draft,
     Error,
     Open,
@@ -91,6 +92,7 @@ class StreamSession:
             acceptance_mode=stream.mode if stream.is_started else request.acceptance_mode,
             draft_length=request.draft_length,
             left_open=request.left_open,
+            template=PLAIN_TEMPLATE if stream.is_started else request.template,
         )
 
     def record_sent(

@@ -7,6 +7,7 @@ show a secret.
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
@@ -16,7 +17,7 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo
 
 from shared.config.layers import ConfigFile, Origin, Problem, Setting, read_layers
-from shared.config.words import did_you_mean, is_secret, requirement, shown
+from shared.config.words import did_you_mean, is_secret, is_table, requirement, shown
 from shared.errors import ConfigError
 
 _DEFAULT = Origin(layer=-1, line=0, name="default")
@@ -139,7 +140,18 @@ def _load_section(
 
 def _convert(setting: Setting, field: FieldInfo) -> object:
     strict = not setting.is_text
+    if is_table(field.type) and isinstance(setting.value, str):
+        return _table_of(setting.value)
     return msgspec.convert(setting.value, field.type, strict=strict, dec_hook=_to_path)
+
+
+def _table_of(text: str) -> object:
+    """What stands behind `key =` in TOML, from the environment or the command line."""
+    try:
+        table = tomllib.loads(f"table = {text}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise msgspec.ValidationError(str(error)) from error
+    return msgspec.convert(table, dict[str, object])
 
 
 def _to_path(target_type: type, value: object) -> Path:

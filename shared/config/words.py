@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def is_secret(field_type: object) -> bool:
     return any(SECRET.items() <= extra.items() for extra in _extras(inspect.type_info(field_type)))
 
 
+def is_table(field_type: object) -> bool:
+    """Whether this setting has keys of its own, which are not known here."""
+    kind = inspect.type_info(field_type)
+    inner = kind.type if isinstance(kind, inspect.Metadata) else kind
+    return isinstance(inner, inspect.DictType)
+
+
 def description(field_type: object) -> str:
     """What this setting is for, as `Meta(description=...)` says."""
     kind = inspect.type_info(field_type)
@@ -46,6 +54,11 @@ def shown(value: object) -> str:
     """A value as it would stand in TOML."""
     if isinstance(value, (str, Path)):
         return json.dumps(str(value), ensure_ascii=False)
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_key(key)} = {shown(item)}" for key, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
     return json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
 
 
@@ -55,6 +68,10 @@ def did_you_mean(
     """The known name that is most like `name`, if any is."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=smallest_likeness)
     return matches[0] if matches else None
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
 
 
 def _describe(kind: inspect.Type, value: object) -> str:
@@ -80,6 +97,8 @@ def _describe(kind: inspect.Type, value: object) -> str:
             return " or ".join(_describe(member, value) for member in members)
         case inspect.StrType():
             return "text in quotes" if not isinstance(value, str) else "a longer text"
+        case inspect.DictType():
+            return "a table, such as { key = 1 }"
         case inspect.CustomType():
             return "a path in quotes"
         case _:

@@ -29,6 +29,7 @@ MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_CHAT_MESSAGES = 1024
+MAX_TEMPLATE_BYTES = 16 * 1024  # of a client's arguments for the chat template
 MAX_NAME_LENGTH = 200
 MAX_SENTENCE_LENGTH = 2000
 MAX_POSITION = 1 << 24
@@ -63,6 +64,17 @@ class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
 
     role: Annotated[str, Meta(max_length=32)]
     content: str
+
+
+class TemplateOptions(msgspec.Struct, frozen=True, array_like=True):
+    """How the chat template is to render the messages of an Open."""
+
+    arguments: Annotated[str, Meta(max_length=MAX_TEMPLATE_BYTES)] = ""  # a JSON object, or nothing
+    add_generation_prompt: bool = True  # open the assistant's next turn
+    continue_final_message: bool = False  # the answer goes on where the last message ends
+
+
+PLAIN_TEMPLATE = TemplateOptions()
 
 
 class Hello(Message, frozen=True, array_like=True, tag=1):
@@ -103,6 +115,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     # Of `sampling`: what the client is silent about, so that the target's own defaults hold, which
     # `Opened.sampling` tells; one that does not know them takes the values above.
     left_open: Annotated[tuple[SamplingField, ...], Meta(max_length=3)] = ()
+    template: TemplateOptions = TemplateOptions()
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):

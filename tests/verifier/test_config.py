@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from shared.config.layers import ConfigFile, read_config_files
-from shared.config.rendering import example_toml
+from shared.config.rendering import effective_toml, example_toml
 from shared.config.sections import load_config
 from shared.config.words import description
 from shared.errors import ConfigError
@@ -52,6 +52,22 @@ def test_a_target_runs_on_a_processor_or_one_gpu(device: str) -> None:
 def test_another_place_is_refused(device: str) -> None:
     (problem,) = problems_of(f'target.device = "{device}"')
     assert problem.endswith("must be auto, cpu, cuda or cuda:N")
+
+
+def test_arguments_of_the_chat_template_are_a_table_or_stand_in_one_line() -> None:
+    expected = {"enable_thinking": False}
+    table = "[target.chat_template_kwargs]\nenable_thinking = false"
+    assert expected == load(table).target.chat_template_kwargs
+    line = {"GOODSPEED__TARGET__CHAT_TEMPLATE_KWARGS": "{ enable_thinking = false }"}
+    loaded = load_config(VerifierConfig, environment=line)
+    assert expected == loaded.config.target.chat_template_kwargs
+    assert "chat_template_kwargs = { enable_thinking = false }" in effective_toml(loaded)
+
+
+@pytest.mark.parametrize("text", ["1", "'{ a'", "[]"])
+def test_other_arguments_of_the_chat_template_are_refused(text: str) -> None:
+    (problem,) = problems_of(f"target.chat_template_kwargs = {text}")
+    assert problem.endswith("must be a table, such as { key = 1 }")
 
 
 @pytest.mark.parametrize(("text", "budget"), [("'auto'", "auto"), ("0", 0), ("64", 64)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
@@ -94,7 +95,8 @@ class NewStreams:
             return self.token_ids(message.prompt)
         if message.messages:
             turns = [(turn.role, turn.content) for turn in message.messages]
-            return tuple(await device.in_thread(tokenizer.encode_chat, turns))
+            encode_chat = partial(tokenizer.encode_chat, options=message.template)
+            return tuple(await device.in_thread(encode_chat, turns))
         return tuple(await device.in_thread(tokenizer.encode_text, message.text))
 
     def _request(

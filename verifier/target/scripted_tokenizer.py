@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
 from shared.speculation.scripted_model import SCRIPTED_END_ID, scripted_token_bytes
 
 
@@ -19,6 +20,8 @@ class ScriptedTokenizer:
         """One ordinary token for each character."""
         return [1 + ord(character) % (len(self.token_bytes) - 1) for character in text]
 
-    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
+    ) -> list[int]:
         """The contents of all turns."""
         return self.encode_text("".join(content for _, content in messages))

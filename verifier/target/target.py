@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from shared.errors import ModelError
+from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
 from verifier.target.round import Round, RoundOutcome
 
 
@@ -72,10 +73,20 @@ class Tokenizer(Protocol):
         """Ids that end an output."""
         ...
 
-    def encode_text(self, text: str) -> list[int]: ...
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a plain prompt.
 
-    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """Token ids of (role, content) turns and the opening of the assistant's next one.
+        A name of a special token in it becomes that token: who asks for a completion writes what
+        a template would write.
+        """
+        ...
+
+    def encode_chat(
+        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
+    ) -> list[int]:
+        """Token ids of (role, content) turns, as the options say.
+
+        No text of a turn becomes a control token.
 
         Raises:
             RequestRefused: the model has no chat template, or the template refuses the turns.

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from verifier.target.precision import Precision, Quantisation
+
+
+class TemplateSettings(msgspec.Struct, frozen=True):
+    """What the operator says about the chat template."""
+
+    source: str = ""  # a file, the name of one that the model brings, or nothing: the model's own
+    arguments: Mapping[str, object] = {}  # values of JSON, for all chats
+
+
+MODELS_OWN_TEMPLATE = TemplateSettings()
 
 
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,3 +33,4 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
     block_tokens: int
     max_round_tokens: int
     memory_fraction: float  # of what weights and the largest round leave free on a GPU
+    template: TemplateSettings = MODELS_OWN_TEMPLATE

@@ -47,7 +47,7 @@ def test_a_type_says_what_its_values_must_be(field_type: object, value: object, 
 
 def test_a_type_that_no_setting_has_is_our_mistake() -> None:
     with pytest.raises(TypeError, match="no words"):
-        requirement(dict[str, int], 1)
+        requirement(set[int], 1)
 
 
 def test_a_secret_is_known_behind_none_and_notes() -> None:

@@ -32,7 +32,7 @@ FIELDS_OF_VERSION_2 = {
     2: (
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
-        " acceptance_mode draft_length num_prompt_tokens goes_on left_open",
+        " acceptance_mode draft_length num_prompt_tokens goes_on left_open template",
     ),
     9: ("OpenPart", "channel number messages text prompt committed goes_on"),
     8: ("Resume", "channel stream_id position"),

@@ -30,6 +30,7 @@ from shared.protocol.messages import (
     Ready,
     Resume,
     Status,
+    TemplateOptions,
     Verdict,
     Welcome,
 )
@@ -91,6 +92,12 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         draft_length=st.none() | draft_lengths,
         num_prompt_tokens=numbers_of_63_bits,
         goes_on=st.booleans(),
+        template=st.builds(
+            TemplateOptions,
+            arguments=st.text(max_size=30),
+            add_generation_prompt=st.booleans(),
+            continue_final_message=st.booleans(),
+        ),
     ),
     OpenPart: st.builds(
         OpenPart,

@@ -104,7 +104,7 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
     ends = end_ids(model, files.gguf)
     return PlacedTarget(
         target,
-        HuggingFaceTokenizer(tokenizer, target.vocab_size, ends, vocabulary),
+        HuggingFaceTokenizer(tokenizer, target.vocab_size, ends, vocabulary, settings.template),
         hardware=hardware_name(device),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from shared.errors import RequestRefused
+from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
+from verifier.chat_template.chat_encoder import ChatEncoder, ChatTemplate, ControlNames
+from verifier.chat_template.chosen_template import chosen_template
+from verifier.target.target_settings import MODELS_OWN_TEMPLATE, TemplateSettings
 from verifier.torch_target.loading.decoder_names import name_reader
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary
+from verifier.torch_target.loading.own_tokenizer import OwnTokenizer
 from verifier.torch_target.loading.token_names import plain_bytes, sentencepiece_bytes
 
 # Tokens that end a turn in the chat formats around; only those that a vocabulary holds count.
@@ -26,15 +29,16 @@ class HuggingFaceTokenizer:
         vocab_size: int,
         end_ids: Iterable[int] = (),
         file_vocabulary: GgufVocabulary | None = None,
+        template: TemplateSettings = MODELS_OWN_TEMPLATE,
     ) -> None:
         """`vocab_size` is the model's, `end_ids` those that its settings name besides.
 
         Where the tokenizer was made from a GGUF file, `file_vocabulary` is what that says itself.
 
         Raises:
-            ModelError: the tokenizer does not say which bytes its tokens are.
+            ModelError: the tokenizer does not say which bytes its tokens are, or the template of
+                the settings is not there.
         """
-        self._tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
         special_ids = {i for i, token in added.items() if token.special}
         vocabulary = tokenizer.get_vocab()
@@ -46,39 +50,45 @@ class HuggingFaceTokenizer:
         # Padding has no bytes, and what is named beyond the model's size is not the model's.
         self.token_bytes: tuple[bytes, ...] = tuple(found.get(i, b"") for i in range(vocab_size))
         self.special_ids = frozenset(i for i in special_ids if i < vocab_size)
-        self._own_ids = _own_ids(vocabulary, self.token_bytes)
+        own_ids = _own_ids(vocabulary, self.token_bytes)
         ends = {tokenizer.eos_token_id, *end_ids}
         ends |= {vocabulary[name] for name in _END_OF_TURN if name in vocabulary}
-        named = (self._own_ids.get(i, i) for i in ends if i is not None)
+        named = (own_ids.get(i, i) for i in ends if i is not None)
         self.end_ids = frozenset(i for i in named if i < vocab_size)
+        self._own = OwnTokenizer(tokenizer, self.token_bytes, own_ids, self.special_ids)
+        self._chats = self._chat_encoder(tokenizer, template)
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of a plain prompt."""
-        return self._within(self._tokenizer(text)["input_ids"])
+        """See `verifier.target.target.Tokenizer.encode_text`."""
+        return self._own.encode_text(text)
 
-    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
+    ) -> list[int]:
         """See `verifier.target.target.Tokenizer.encode_chat`."""
-        if self._tokenizer.chat_template is None:
-            raise RequestRefused("the target model has no chat template", "messages")
-        turns = [{"role": role, "content": content} for role, content in messages]
-        try:
-            token_ids: Any = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except jinja2.TemplateError as error:
-            raise RequestRefused(f"the chat template refuses it: {error}", "messages") from error
-        return self._within(token_ids)
-
-    def _within(self, token_ids: Iterable[int]) -> list[int]:
-        """The ids as the model knows them."""
-        vocab_size = len(self.token_bytes)
-        known = [self._own_ids.get(token_id, token_id) for token_id in token_ids]
-        if (largest := max(known, default=0)) >= vocab_size:
+        if self._chats is None:
             raise RequestRefused(
-                f"the target's tokenizer makes token id {largest} of it, "
-                f"and the model has {vocab_size}"
+                "the target model has no chat template; target.chat_template in the verifier's "
+                "settings gives it one",
+                "messages",
             )
-        return known
+        return self._chats.encode(messages, options)
+
+    def _chat_encoder(
+        self, tokenizer: PreTrainedTokenizerBase, settings: TemplateSettings
+    ) -> ChatEncoder | None:
+        text = chosen_template(settings, tokenizer.chat_template)
+        if text is None:
+            return None
+        added = tokenizer.added_tokens_decoder.values()
+        special = {token.content for token in added if token.special}
+        special |= {self.token_bytes[i].decode(errors="ignore") for i in self.special_ids}
+        visible = {token.content for token in added} - special
+        return ChatEncoder(
+            ChatTemplate(text, settings.arguments, tokenizer.special_tokens_map),
+            ControlNames(frozenset(special), frozenset(visible)),
+            self._own,
+        )
 
 
 def _token_bytes(
