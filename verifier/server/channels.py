@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from shared.errors import RemoteProtocolError, RequestRefused
@@ -234,7 +235,8 @@ class Channels:
             case Ready():
                 stream.board_is_ready = True
             case Draft():
-                now = asyncio.get_running_loop().time()
+                # The clock of rounds: a loop's own may stand still while it takes what has come.
+                now = time.monotonic()
                 take_draft(stream, message, self._service.target.vocab_size, now)
             case Cancel():
                 self._service.cancel(stream)

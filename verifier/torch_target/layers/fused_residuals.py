@@ -70,8 +70,7 @@ def fuse_residuals(layer: nn.Module, perceptrons: Mapping[nn.Module, GatedPercep
     output = getattr(layer.get_submodule("self_attn"), "o_proj", None)
     if perceptron is None or not _is_plain(perceptron.down) or not _is_plain(output):
         return False
-    down = perceptron.down
-    if not _has_common_form(layer, down.weight if isinstance(down, nn.Linear) else down.like):
+    if not _has_common_form(layer, perceptron.down):
         return False
     layer.forward = PreNormLayer(layer, perceptron)
     return True
@@ -83,9 +82,12 @@ def _is_plain(module: nn.Module | None) -> bool:
     return type(module) is nn.Linear and module.bias is None
 
 
-def _has_common_form(layer: Any, like: Tensor) -> bool:
-    """Whether the layer adds and norms as it should, around an attention that only halves."""
-    x = sample_input(like, layer.input_layernorm.weight.shape[0])
+def _has_common_form(layer: Any, down: nn.Linear | WeightOnlyLinear) -> bool:
+    """Whether the layer adds and norms as it should, around an attention that only halves.
+
+    `down` is the last projection of its perceptron.
+    """
+    x = sample_input(down.weight if isinstance(down, nn.Linear) else down.like, down.out_features)
     attention = layer.self_attn.forward
     layer.self_attn.forward = _halved
     try:

@@ -79,7 +79,8 @@ def _check_gpu_has_room(
     model: Any, dtype: torch.dtype, quantisation: Quantisation, device: torch.device
 ) -> tuple[int, int]:
     """Bytes that are needed, and that are free."""
-    check_head_size(head_size(model.config.get_text_config()))
+    for head_size in sorted(head_sizes(model.config.get_text_config())):
+        check_head_size(head_size)
     needed_bytes, free_bytes = weight_bytes(model, dtype, quantisation), free_gpu_bytes(device)
     check_weights_fit(needed_bytes, free_bytes)
     return needed_bytes, free_bytes
@@ -131,7 +132,7 @@ def target_shape(model: Any, dtype: torch.dtype) -> TargetShape:
         if hasattr(getattr(module, name, None), "out_features")
     ]
     num_kv_heads = HeadShape.of(config).num_kv_heads
-    by_config = 2 * config.num_hidden_layers * num_kv_heads * head_size(config)
+    by_config = 2 * config.num_hidden_layers * num_kv_heads * max(head_sizes(config))
     hidden_size = int(config.hidden_size)
     return TargetShape(
         vocab_size=int(config.vocab_size),
@@ -142,9 +143,12 @@ def target_shape(model: Any, dtype: torch.dtype) -> TargetShape:
     )
 
 
-def head_size(config: Any) -> int:
-    """Size of the keys of an attention head, by a model's text configuration."""
+def head_sizes(config: Any) -> set[int]:
+    """Sizes of the keys of attention heads, by a model's text configuration; layers may differ."""
+    if getattr(config, "is_heterogeneous", False):
+        return {size for layer in config.per_layer_config for size in head_sizes(layer)}
     if getattr(config, "qk_nope_head_dim", None):  # of latent attention; head_dim is a part of it
-        return int(config.qk_nope_head_dim + config.qk_rope_head_dim)
-    size = getattr(config, "head_dim", None)
-    return int(size or config.hidden_size // config.num_attention_heads)
+        return {int(config.qk_nope_head_dim + config.qk_rope_head_dim)}
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    # Of Gemma 4's layers that see all, where transformers has no configurations of layers yet.
+    return {int(size), int(getattr(config, "global_head_dim", None) or size)}

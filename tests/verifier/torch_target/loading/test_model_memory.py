@@ -10,12 +10,14 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.errors import ModelError
+from tests.support.models.architectures import ARCHITECTURES
+from tests.support.models.tiny_checkpoint import tiny_model
 from tests.support.models.tiny_models import tiny_deepseek, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.model_memory import (
     cache_tokens,
     gpu_has_room,
-    head_size,
+    head_sizes,
     target_shape,
     weight_bytes,
 )
@@ -64,13 +66,18 @@ def test_weights_take_a_byte_where_they_are_quantised() -> None:
 
 def test_a_head_has_the_size_that_is_configured_or_its_part_of_the_whole() -> None:
     config = tiny_llama().config
-    assert 8 == head_size(config)
+    assert {8} == head_sizes(config)
     config.head_dim = None
-    assert 8 == head_size(config)
+    assert {8} == head_sizes(config)
 
 
 def test_a_head_of_latent_attention_has_a_part_with_rotations_and_one_without() -> None:
-    assert 8 + 16 == head_size(tiny_deepseek(16).config)
+    assert {8 + 16} == head_sizes(tiny_deepseek(16).config)
+
+
+def test_heads_of_layers_may_differ_in_size() -> None:
+    (gemma4,) = [a for a in ARCHITECTURES if a.name == "Gemma 4"]
+    assert {16, 32} == head_sizes(tiny_model(gemma4).config)
 
 
 def test_a_cache_on_a_cpu_does_not_ask_what_is_free() -> None:
