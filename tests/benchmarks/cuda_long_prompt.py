@@ -35,8 +35,10 @@ from verifier.policies import FixedPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream import Stream
+from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.kv_memory import TargetShape
+from verifier.torch_target.loading.placement import place_target
 
 NUM_OTHERS = 16
 OTHERS_CONTEXT = 128
@@ -79,13 +81,15 @@ def play(model: PreTrainedModel, num_tokens: int, size: GridSize) -> int:
     context_tokens = max(num_tokens, OTHERS_OUTPUT) + 1024
     cache_tokens = context_tokens + NUM_OTHERS * (OTHERS_CONTEXT + OTHERS_OUTPUT + BLOCK_TOKENS)
     device = model.device
-    target = TorchTarget(
+    target = place_target(
         model,
+        CacheShape(
+            num_blocks=cache_tokens // BLOCK_TOKENS,
+            block_tokens=BLOCK_TOKENS,
+            context_tokens=context_tokens,
+        ),
         device=device,
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-        num_blocks=cache_tokens // BLOCK_TOKENS,
-        block_tokens=BLOCK_TOKENS,
-        context_tokens=context_tokens,
         model_name="random",
     )
     most = RoundsSection().max_round_tokens

@@ -62,6 +62,7 @@ class GraphRunner:
         self._max_blocks = max_blocks
         self._captured: OrderedDict[RoundShape, _Captured] = OrderedDict()
         self._fastest: dict[RoundShape, RoundShape] = {}  # of the captured ones that can run it
+        self._can_capture = True
         self._pool = torch.cuda.graph_pool_handle()
         self._logits: Tensor | None = None  # of the latest round
 
@@ -76,14 +77,17 @@ class GraphRunner:
 
     def _filled(self, inputs: RoundInputs, layout: PagedLayout) -> _Captured | None:
         """A graph that is ready to run the round, or None where it had better run without one."""
-        if len(inputs.token_ids) > MAX_GRAPH_TOKENS:
+        if len(inputs.token_ids) > MAX_GRAPH_TOKENS or not self._can_capture:
             return None
         shape = RoundShape.of(inputs, layout)
         fastest = self._fastest_for(shape)
         if fastest is None:
             if layout.most_tokens > _MAX_CAPTURED_LENGTH:
                 return None
-            self._captured[shape] = self._capture(shape, layout)
+            captured = self._capture(shape, layout)
+            if captured is None:
+                return None
+            self._captured[shape] = captured
             if len(self._captured) > MAX_GRAPHS:
                 self._captured.popitem(last=False)
             self._fastest.clear()
@@ -105,7 +109,11 @@ class GraphRunner:
             self._fastest[shape] = min(able, key=lambda other: self._captured[other].seconds)
         return self._fastest[shape]
 
-    def _capture(self, shape: RoundShape, layout: PagedLayout) -> _Captured:
+    def _capture(self, shape: RoundShape, layout: PagedLayout) -> _Captured | None:
+        """None, now and for good, where the model does what a graph cannot hold.
+
+        Mixtures of experts whose products wait for how many tokens each expert has are such.
+        """
         static = StaticInputs(
             shape, layout, self._device, max_blocks=self._max_blocks, spare_slot=self._spare_slot
         )
@@ -118,10 +126,19 @@ class GraphRunner:
             self._logits = logits.new_empty(MAX_GRAPH_TOKENS, logits.shape[1])
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            # One place for all graphs, or each would keep as many rows to itself.
-            logits = self._forward(static.inputs, static.layout)
-            self._logits[: shape.num_tokens].copy_(logits)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                # One place for all graphs, or each would keep as many rows to itself.
+                logits = self._forward(static.inputs, static.layout)
+                self._logits[: shape.num_tokens].copy_(logits)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # it has just run without a graph
+            torch.cuda.synchronize(self._device)  # raises where the device is lost
+            self._can_capture = False
+            sentence = "rounds run without CUDA graphs, which is slower: %s"
+            logger.warning(sentence, str(error).partition("\n")[0])
+            return None
         logger.debug("captured a round of %d tokens", shape.num_tokens)
         return _Captured(graph, static, _replay_seconds(graph))
 
