@@ -21,11 +21,11 @@ from tests.support.models.packaged_tokenizers import (
     llama_3_tokenizer,
     qwen_tokenizer,
 )
+from tests.support.models.target_loading import load_on_cpu
 from tests.support.models.vocabularies import shipped_names, shipped_vocabulary
 from verifier.server.greeting import ConnectionRefused, check_hello
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
-from verifier.torch_target.loading.target_loading import load_target
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
 ACCEPTED = (
@@ -53,7 +53,7 @@ OF_NO_TARGET = {"bert-bge": "is of the kind bert; a target can have gpt2, llama,
 # Vocabularies that are read, of models that transformers cannot read from a GGUF file.
 UNREADABLE_MODELS = {
     "baichuan": "GGUF model with architecture baichuan is not supported",
-    "bert-bge": "GGUF model with architecture bert is not supported",
+    "bert-bge": "is of the kind bert; a target can have",
     "command-r": "GGUF model with architecture command-r is not supported",
     "gpt-neox": "GGUF model with architecture gptneox is not supported",
     "mpt": "GGUF model with architecture mpt is not supported",
@@ -71,7 +71,12 @@ def refusal(draft: tuple[bytes, ...], target: tuple[bytes, ...]) -> str | None:
     """What the operator of a board reads, or None where it is welcome."""
     tokenizer = ScriptedTokenizer(2)
     tokenizer.token_bytes = target
-    hello = Hello(PROTOCOL_VERSION, draft_model="small", fingerprint=fingerprint(draft))
+    hello = Hello(
+        PROTOCOL_VERSION,
+        draft_model="small",
+        vocab_size=len(draft),
+        fingerprint=fingerprint(draft),
+    )
     try:
         check_hello(hello, fingerprint(target), tokenizer, "large")
     except ConnectionRefused as refused:
@@ -108,7 +113,7 @@ def test_a_kind_of_vocabulary_that_no_target_has_is_one_sentence(name: str) -> N
 )
 def test_a_model_that_cannot_be_read_is_refused_with_its_reason(name: str) -> None:
     with pytest.raises(ModelError, match=UNREADABLE_MODELS[name]):
-        load_target(shipped_vocabulary(name))
+        load_on_cpu(shipped_vocabulary(name))
 
 
 def packaged(name: str, directory: Path, vocab_size: int) -> tuple[bytes, ...]:
@@ -197,8 +202,10 @@ def test_a_vocabulary_that_differs_is_refused_at_the_first_differing_id(name: st
     draft = tuple(change(list(on_board("llama-bpe"))))
     here, there = ((v[first_id] if first_id < len(v) else b"") for v in (draft, target))
     assert here != there
+    sizes = (len(draft), len(target))
+    counts = "" if sizes[0] == sizes[1] else " ({} tokens, {} there)".format(*sizes)
     assert (
-        "draft model small has another vocabulary than large: "
+        f"draft model small has another vocabulary than large{counts}: "
         f"token id {first_id} is {here!r} here and {there!r} there"
     ) == refusal(draft, target)
 

@@ -47,5 +47,10 @@ class Device:
         """
         await self.thread.acquire()
         working = asyncio.get_running_loop().run_in_executor(None, work, asked)
-        working.add_done_callback(lambda _: self.thread.release())
+        working.add_done_callback(self._leave_thread)
         return await asyncio.shield(working)
+
+    def _leave_thread(self, working: asyncio.Future[_Result]) -> None:
+        self.thread.release()
+        if not working.cancelled():
+            working.exception()  # that of a stream which was dropped is no bug to log
