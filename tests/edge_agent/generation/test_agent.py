@@ -535,9 +535,13 @@ def test_what_keeps_the_verifier_away_is_said_once_until_it_is_something_else(
         async with serving(accept) as url:
             agent = Agent(board(), DRAFT_SETTINGS, url=url, token="t")
             running = asyncio.create_task(agent.run())
-            await eventually(lambda: len(caplog.records) >= 6)
+            await eventually(lambda: len(levels()) >= 6)
             running.cancel()
             await asyncio.wait([running])
+
+    def levels() -> list[int]:
+        name = "edge_agent.generation.agent"
+        return [record.levelno for record in caplog.records if record.name == name]
 
     asyncio.run(run())
     assert [
@@ -547,7 +551,7 @@ def test_what_keeps_the_verifier_away_is_said_once_until_it_is_something_else(
         logging.WARNING,
         logging.DEBUG,
         logging.DEBUG,
-    ] == [record.levelno for record in caplog.records[:6]]
+    ] == levels()[:6]
 
 
 def test_a_refused_vocabulary_is_final_until_another_verifier_comes(
