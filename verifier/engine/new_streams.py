@@ -44,16 +44,15 @@ class NewStreams:
         """The stream of a whole Open, behind the tokens that its board has.
 
         Where that may take long it is done in a thread. How long is up to the client: stop strings
-        make an automaton, and every committed token is read again. Raises as `make`, `token_ids`
-        and `commit_again`.
+        make an automaton, and every committed token is read again. Raises as `make_arriving`,
+        `token_ids` and `commit_again`.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
         number, estimates = self._next_numbered(device)
 
         def begin(committed: tuple[int, ...]) -> Stream:
-            text = ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
-            stream = Stream(number, device.name, request, text, device.estimates, estimates)
+            stream = _stream(number, device, request, estimates, tokenizer)
             commit_again(stream, committed)
             return stream
 
@@ -77,16 +76,10 @@ class NewStreams:
         """
         request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
         number, estimates = self._next_numbered(device)
-        return Stream(
-            number=number,
-            device=device.name,
-            request=request,
-            text=ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop),
-            device_estimates=device.estimates,
-            estimates=estimates,
-            is_arriving=message.goes_on,
-            num_missing_tokens=max(message.num_prompt_tokens - len(prompt_ids), 0),
-        )
+        stream = _stream(number, device, request, estimates, tokenizer)
+        stream.is_arriving = message.goes_on
+        stream.num_missing_tokens = max(message.num_prompt_tokens - len(prompt_ids), 0)
+        return stream
 
     async def _prompt_ids(
         self, device: Device, message: Open, tokenizer: Tokenizer
@@ -130,6 +123,17 @@ class NewStreams:
             RemoteProtocolError: they are malformed, or outside the vocabulary.
         """
         return tuple(unpack_token_ids(packed, self._vocab_size).tolist())
+
+
+def _stream(
+    number: int,
+    device: Device,
+    request: StreamRequest,
+    estimates: StreamEstimates,
+    tokenizer: Tokenizer,
+) -> Stream:
+    text = ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
+    return Stream(number, device.name, request, text, device.estimates, estimates)
 
 
 def commit_again(stream: Stream, committed: tuple[int, ...]) -> None:
