@@ -12,11 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from shared.errors import GoodspeedError
 from shared.speculation.sampling import GREEDY
-from tests.support.models.architectures import ARCHITECTURES, VOCAB_SIZE, Architecture
+from tests.support.models.architecture_texts import generated, prompts_of
+from tests.support.models.architectures import ARCHITECTURES, Architecture
 from tests.support.models.drafted_streams import DraftedStreams
 from tests.support.models.target_loading import load_on_cpu
 from tests.support.models.tiny_checkpoint import tiny_model, write_checkpoint
@@ -51,14 +50,10 @@ def _same_tokens(
     architecture: Architecture, model: Any, directory: Path, dtype: str
 ) -> tuple[int, int]:
     write_checkpoint(model, directory)
-    generator = torch.Generator().manual_seed(7)
-    prompts = [
-        torch.randint(2, VOCAB_SIZE, (length,), generator=generator).tolist()
-        for length in architecture.prompt_lengths
-    ]
+    prompts = prompts_of(architecture)
     room = architecture.context_tokens - max(architecture.prompt_lengths) - 1
     num_tokens = min(NUM_TOKENS, room)
-    expected = [_generated(model, prompt, num_tokens) for prompt in prompts]
+    expected = [generated(model, prompt, num_tokens) for prompt in prompts]
     placed = load_on_cpu(
         directory,
         device="cuda",
@@ -70,19 +65,6 @@ def _same_tokens(
     texts = streams.run(8)
     pairs = zip(texts, expected, strict=True)
     return sum(_num_same(ours, theirs) for ours, theirs in pairs), num_tokens * len(prompts)
-
-
-def _generated(model: Any, prompt: list[int], num_tokens: int) -> list[int]:
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=num_tokens,
-        eos_token_id=None,
-    )
-    tokens: list[int] = output[0, len(prompt) :].tolist()
-    return tokens
 
 
 def _num_same(ours: list[int], theirs: list[int]) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from shared.errors import ModelError
 from shared.speculation.sampling import GREEDY
-from tests.support.models.architectures import ARCHITECTURES, VOCAB_SIZE, Architecture
+from tests.support.models.architecture_texts import generated, prompts_of
+from tests.support.models.architectures import ARCHITECTURES, Architecture
 from tests.support.models.drafted_streams import DraftedStreams
 from tests.support.models.target_loading import load_on_cpu
 from tests.support.models.tiny_checkpoint import tiny_config, tiny_model, write_checkpoint
@@ -35,25 +35,6 @@ def one_thread() -> Iterator[None]:
 
 def by_name(architecture: Architecture) -> str:
     return architecture.name
-
-
-def prompts_of(architecture: Architecture) -> list[list[int]]:
-    generator = torch.Generator().manual_seed(7)
-    return [
-        torch.randint(2, VOCAB_SIZE, (length,), generator=generator).tolist()
-        for length in architecture.prompt_lengths
-    ]
-
-
-def generated(model: Any, prompt: list[int], num_tokens: int) -> list[int]:
-    """Greedy text by transformers alone: its own attention, cache and loop."""
-    ids = torch.tensor([prompt])
-    mask = torch.ones_like(ids)
-    output = model.generate(
-        ids, attention_mask=mask, do_sample=False, max_new_tokens=num_tokens, eos_token_id=None
-    )
-    tokens: list[int] = output[0, len(prompt) :].tolist()
-    return tokens
 
 
 @pytest.mark.parametrize("architecture", SERVED, ids=by_name)
