@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -22,8 +21,9 @@ from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.content_encoding import decoded
 from edge_agent.api.errors import errors_in_openai_shape, failure_of, internal_failure
 from edge_agent.api.event_stream import ClientGone, EventStream
-from edge_agent.api.json_fields import read_json_object
-from edge_agent.api.openai_request import ClientRequest, read_chat_request, read_completion_request
+from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
+from edge_agent.api.large_body_reader import BodyKind
+from edge_agent.api.openai_request import ClientRequest
 from edge_agent.api.openai_response import (
     DONE,
     Envelope,
@@ -53,10 +53,9 @@ logger = logging.getLogger(__name__)
 # The longest prompt, and a quarter as much for what JSON adds. Whether its tokens fit the context
 # is the verifier's to say.
 MAX_BODY_BYTES = MAX_PROMPT_BYTES * 5 // 4
-# Requests and chat sockets; each takes up to 1 MiB while its body comes, but for a few.
+# Requests and chat sockets; each takes up to 256 KiB while its body comes, but for a few.
 MAX_REQUESTS_IN_HAND = 128
-SMALL_BODY_BYTES = 1 << 20
-MAX_LARGE_BODIES = 4  # that come at once: the others wait for their turn
+MAX_LARGE_BODIES = 4  # that come or are read at once: the others wait for their turn
 # A browser opens six to a host.
 MAX_IDLE_CONNECTIONS = 128
 SHUTDOWN_SECONDS = 2.0  # for answers that are on their way
@@ -92,8 +91,9 @@ def build_app(
             guard(api_token, allowed_hosts),
         ],
     )
-    endpoints = _Endpoints(generator, model_id, api_token, patience)
-    chat_sockets = ChatSockets(generator)
+    reader = BodyReader()
+    endpoints = _Endpoints(generator, model_id, api_token, patience, reader)
+    chat_sockets = ChatSockets(generator, reader)
     app.router.add_get(HEALTH_PATH, endpoints.health)
     app.router.add_get("/v1/models", endpoints.models)
     app.router.add_post("/v1/chat/completions", endpoints.chat_completion)
@@ -130,11 +130,13 @@ class _Endpoints:
         model_id: str | None,
         api_token: str | None,
         patience: Patience,
+        reader: BodyReader,
     ) -> None:
         self._generator = generator
         self._api_token = api_token
         self._model_id = model_id
         self._patience = patience
+        self._reader = reader
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     async def health(self, request: web.Request) -> web.Response:
@@ -151,24 +153,26 @@ class _Endpoints:
         return web.json_response(model_list(self._model()))
 
     async def chat_completion(self, request: web.Request) -> web.StreamResponse:
-        asked = read_chat_request(await self._read_json(request))
+        asked = await self._read(request, "chat")
         return await self._answer(request, asked, self._envelope("chatcmpl", is_chat=True))
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
-        asked = read_completion_request(await self._read_json(request))
+        asked = await self._read(request, "completion")
         return await self._answer(request, asked, self._envelope("cmpl", is_chat=False))
 
-    async def _read_json(self, request: web.Request) -> dict[str, Any]:
+    async def _read(self, request: web.Request, kind: BodyKind) -> ClientRequest:
         size = request.content_length
         if size is not None and size > MAX_BODY_BYTES:
             raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
+        if size is not None and size <= SHORT_BODY_BYTES and not _is_compressed(request):
+            return await self._reader.read(await self._body(request), kind)
+        async with self._large_bodies:
+            return await self._reader.read(await self._body(request), kind)
+
+    async def _body(self, request: web.Request) -> bytes:
         try:
             async with asyncio.timeout(self._patience.body_seconds):
-                if size is not None and size <= SMALL_BODY_BYTES and not _is_compressed(request):
-                    body = await request.read()
-                else:
-                    async with self._large_bodies:
-                        body = await request.read()
+                body = await request.read()
         except TimeoutError:
             raise web.HTTPRequestTimeout(
                 text=f"the body did not arrive within {self._patience.body_seconds:g} s",
@@ -179,7 +183,7 @@ class _Endpoints:
                 text="the body is not what its headers say", headers={hdrs.CONNECTION: "close"}
             ) from None
         encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
-        return read_json_object(await decoded(body, encoding, MAX_BODY_BYTES))
+        return await decoded(body, encoding, MAX_BODY_BYTES)
 
     async def _answer(
         self, request: web.Request, asked: ClientRequest, envelope: Envelope

@@ -18,6 +18,7 @@ from msgspec import Meta
 from edge_agent.api.access import CHAT_SUBPROTOCOL
 from edge_agent.api.json_fields import read_field, read_json_object, shown
 from edge_agent.api.kept_answers import Answer, End, KeptAnswers
+from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
 from edge_agent.api.openai_request import read_chat_request
 from edge_agent.generation.chat_messages import (
     MAX_CLIENT_MESSAGE_BYTES,
@@ -39,7 +40,8 @@ HEARTBEAT_SECONDS = 20.0  # a client that reads nothing for 1.5 × this is dropp
 class ChatSockets:
     """All open chat sockets of one agent."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, reader: BodyReader) -> None:
+        self._reader = reader
         self._answers = KeptAnswers(generator)
         self._open: set[web.WebSocketResponse] = set()
 
@@ -55,7 +57,7 @@ class ChatSockets:
         await socket.prepare(request)
         self._open.add(socket)
         try:
-            await _Conversation(socket, self._answers).run()
+            await _Conversation(socket, self._answers, self._reader).run()
             await socket.close(drain=False)
         finally:
             self._open.discard(socket)
@@ -71,8 +73,11 @@ class ChatSockets:
 class _Conversation:
     """One socket's generations."""
 
-    def __init__(self, socket: web.WebSocketResponse, answers: KeptAnswers) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, answers: KeptAnswers, reader: BodyReader
+    ) -> None:
         self._socket = socket
+        self._reader = reader
         self._answers = answers
         self._answer: Answer | None = None  # None once its end is on its way
         self._reading: asyncio.Task[None] | None = None
@@ -99,12 +104,16 @@ class _Conversation:
 
     async def _receive(self, text: str) -> None:
         try:
+            if len(text) > SHORT_BODY_BYTES:
+                self._check_free()
+                asked = await self._reader.read(text.encode(), "chat socket")
+                self._read(self._answers.begin(asked.generation))
+                return
             fields = read_json_object(text)
             match fields.get("type"):
                 case "generate":
                     self._check_free()
-                    request = read_chat_request(fields).generation
-                    self._read(self._answers.begin(request))
+                    self._read(self._answers.begin(read_chat_request(fields).generation))
                 case "resume":
                     self._check_free()
                     self._resume(fields)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import random
 import time
@@ -18,6 +19,8 @@ import msgspec
 import pytest
 
 from edge_agent.api.app import MAX_BODY_BYTES
+from edge_agent.api.large_body import SHORT_BODY_BYTES
+from edge_agent.generation.chat_messages import MAX_CLIENT_MESSAGE_BYTES
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.protocol.messages import (
@@ -224,42 +227,58 @@ def test_no_page_of_metrics_holds_the_verifier_up() -> None:
 # --- the agent ------------------------------------------------------------------------------------
 
 
-# Of what no prompt is long enough for; larger bodies come a few at once, see docs/security.md.
-PLAIN_BODY_BYTES = 640 * 1024
+SIZES = (SHORT_BODY_BYTES, MAX_BODY_BYTES)  # the most that the loop reads itself, and the most
 
 
-def filled(start: bytes, part: bytes, end: bytes) -> bytes:
-    """As long a body as any but a long prompt's may be."""
-    return start + part * ((PLAIN_BODY_BYTES - len(start) - len(end)) // len(part)) + end
+def filled(size: int, start: bytes, part: bytes, end: bytes) -> bytes:
+    return start + part * ((size - len(start) - len(end)) // len(part)) + end
+
+
+def with_keys(size: int, start: bytes, end: bytes) -> bytes:
+    keys = b",".join(b'"%x":[]' % i for i in range(size // 12))
+    return start + keys + end
 
 
 ASKED = b'{"messages":[{"role":"user","content":"x"}],'
-KEYS = b",".join(b'"%x":[]' % i for i in range(PLAIN_BODY_BYTES // 11))
 TURN = {"role": "user", "content": "y" * 190}
-BODIES = {
-    "empty lists": filled(b'{"messages":[[]', b",[]", b"]}"),
-    "empty objects": filled(b'{"messages":[{}', b",{}", b"]}"),
-    "numbers": filled(b'{"messages":[1', b",1", b"]}"),
-    "long numbers": filled(b'{"messages":[1', b"," + b"9" * 4000, b"]}"),
-    "fractions": filled(b'{"messages":[1', b",1.12345678901234567", b"]}"),
-    "strings": filled(b'{"messages":["a"', b',"bc"', b"]}"),
-    "escapes": filled(b'{"messages":[{"role":"user","content":"', b"\\u00e9", b'"}]}'),
-    "brackets": filled(b'{"messages":', b"[", b""),
-    "keys": b'{"messages":[{"role":"user","content":"x"}],' + KEYS + b"}",
-    "keys of goodspeed": ASKED + b'"goodspeed":{' + KEYS + b"}}",
-    "keys of options": ASKED + b'"stream_options":{' + KEYS + b"}}",
-    "text parts": filled(
-        b'{"messages":[{"role":"user","content":[{"type":"text","text":"a"}',
-        b',{"type":"text","text":"a"}',
-        b"]}]}",
-    ),
+
+
+def bodies(size: int) -> dict[str, bytes]:
+    """The dearest of each kind with so many bytes."""
+    return {
+        "empty lists": filled(size, b'{"messages":[[]', b",[]", b"]}"),
+        "empty objects": filled(size, b'{"messages":[{}', b",{}", b"]}"),
+        "numbers": filled(size, b'{"messages":[1', b",1", b"]}"),
+        "long numbers": filled(size, b'{"messages":[1', b"," + b"9" * 4000, b"]}"),
+        "fractions": filled(size, b'{"messages":[1', b",1.12345678901234567", b"]}"),
+        "strings": filled(size, b'{"messages":["a"', b',"bc"', b"]}"),
+        "a text": filled(size, b'{"messages":[{"role":"user","content":"', b"abcdefg ", b'"}]}'),
+        "escapes": filled(size, b'{"messages":[{"role":"user","content":"', b"\\u00e9", b'"}]}'),
+        "brackets": filled(size, b'{"messages":', b"[", b""),
+        "keys": with_keys(size, ASKED, b"}"),
+        "keys of goodspeed": with_keys(size, ASKED + b'"goodspeed":{', b"}}"),
+        "keys of options": with_keys(size, ASKED + b'"stream_options":{', b"}}"),
+        "text parts": filled(
+            size,
+            b'{"messages":[{"role":"user","content":[{"type":"text","text":"a"}',
+            b',{"type":"text","text":"a"}',
+            b"]}]}",
+        ),
+        "stop numbers": filled(size, ASKED + b'"stop":[1', b",1", b"]}"),
+        "tools": filled(size, ASKED + b'"tools":[{}', b",{}", b"]}"),
+        "unknown": filled(size, ASKED + b'"x":[{"a":1}', b',{"a":1}', b"]}"),
+    }
+
+
+OF_ONE_SIZE = {
     "messages": json.dumps({"messages": [TURN] * MAX_CHAT_MESSAGES}).encode(),
-    "stop numbers": filled(ASKED + b'"stop":[1', b",1", b"]}"),
     "stop strings": json.dumps(
         {"messages": [TURN], "stop": stop_strings("one last byte each")}
     ).encode(),
-    "tools": filled(ASKED + b'"tools":[{}', b",{}", b"]}"),
-    "unknown": filled(ASKED + b'"x":[{"a":1}', b',{"a":1}', b"]}"),
+}
+BODIES = {
+    **{f"{name}, {size}": body for size in SIZES for name, body in bodies(size).items()},
+    **OF_ONE_SIZE,
 }
 
 
@@ -271,8 +290,28 @@ def test_no_body_holds_the_agent_up(name: str) -> None:
             aiohttp.ClientSession(url) as http,
         ):
             watch.restart()
-            async with http.post("/v1/chat/completions", data=BODIES[name]) as response:
+            async with http.post("/v1/chat/completions", data=io.BytesIO(BODIES[name])) as response:
                 assert response.status in (200, 400)
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+@pytest.mark.parametrize("name", ["a text", "keys", "empty objects"])
+def test_no_chat_message_holds_the_agent_up(name: str) -> None:
+    text = (
+        bodies(MAX_CLIENT_MESSAGE_BYTES - 100)[name].decode().replace("{", '{"type":"generate",', 1)
+    )
+
+    async def scenario(watch: LoopWatch) -> None:
+        async with (
+            serving(ScriptedGenerator([TextPiece("a", "target")])) as url,
+            aiohttp.ClientSession(url) as http,
+            http.ws_connect("/v1/chat/socket") as socket,
+        ):
+            watch.restart()
+            await socket.send_str(text)
+            assert (await socket.receive_json())["type"] in ("started", "error")
 
     seconds, what = least_of_a_few(scenario)
     assert seconds < LIMIT_SECONDS, what
