@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from tests.support.models.target_loading import load_on_cpu
 from verifier.target.target import TargetModel, Tokenizer
 
 NUM_TOKENS = 96
+SOME = 5  # prompts of every run; all of them with `make test-all`
 LONGEST_WINDOW = 16
 
 pytestmark = pytest.mark.timeout(1800)  # three drafts x 16 prompts x 96 tokens on two cores
@@ -34,15 +36,17 @@ def target() -> tuple[TargetModel, Tokenizer]:
 
 
 @pytest.fixture(scope="module")
-def expected(target: tuple[TargetModel, Tokenizer]) -> list[list[int]]:
-    """What transformers' own `generate` makes of each prompt."""
-    _, tokenizer = target
+def reference() -> Any:
     path = real_model(TARGET)
-    model = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     )
+
+
+def generated(model: Any, tokenizer: Tokenizer, asked: Sequence[Prompt]) -> list[list[int]]:
+    """What transformers' own `generate` makes of each prompt."""
     texts = []
-    for prompt in prompts():
+    for prompt in asked:
         prompt_ids = tokenizer.encode_chat([("user", prompt.text)])
         output = model.generate(
             torch.tensor([prompt_ids]),
@@ -64,18 +68,27 @@ def drafters() -> Iterator[list[Drafter]]:
         drafter.close()
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [prompts()[:SOME], pytest.param(prompts(), marks=pytest.mark.slow)],
+    ids=["some", "all"],
+)
 def test_greedy_text_equals_transformers_and_the_target_alone_with_every_draft_and_window(
-    target: tuple[TargetModel, Tokenizer], expected: list[list[int]], drafters: list[Drafter]
+    target: tuple[TargetModel, Tokenizer],
+    reference: Any,
+    drafters: list[Drafter],
+    asked: Sequence[Prompt],
 ) -> None:
-    """One batch of 64 streams: each prompt with three drafts at windows 0 to 16, and alone."""
-    outputs = asyncio.run(_generate_all(target, drafters))
-    for i, prompt in enumerate(prompts()):
+    """One batch of all streams: each prompt with three drafts at windows 0 to 16, and alone."""
+    expected = generated(reference, target[1], asked)
+    outputs = asyncio.run(_generate_all(target, drafters, asked))
+    for i, prompt in enumerate(asked):
         for arm in range(len(drafters) + 1):
             assert expected[i] == outputs[i, arm], f"{prompt.id}, arm {arm}"
 
 
 async def _generate_all(
-    target: tuple[TargetModel, Tokenizer], drafters: list[Drafter]
+    target: tuple[TargetModel, Tokenizer], drafters: list[Drafter], asked: Sequence[Prompt]
 ) -> dict[tuple[int, int], list[int]]:
     """Output ids by (prompt, arm); the last arm has speculation off."""
     settings = round_settings(max_draft_length=16, max_window=33, budget_tokens=512)
@@ -97,7 +110,7 @@ async def _generate_all(
             (i, arm): group.create_task(
                 run(agents[arm % 3], prompt, next(draft_lengths) if arm < 3 else 0)
             )
-            for i, prompt in enumerate(prompts())
+            for i, prompt in enumerate(asked)
             for arm in range(len(agents) + 1)
         }
     return {key: task.result() for key, task in tasks.items()}
