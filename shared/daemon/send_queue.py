@@ -25,6 +25,11 @@ class SendQueue:
         self._is_ended = False
         self._is_filled = asyncio.Event()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether what is put next is the next to be sent."""
+        return not (self._messages or self._parts or self._is_ended)
+
     def put(self, packed: bytes) -> None:
         """Queue a message.
 

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_rounds(rounds, settings)
     _print_processors(
         [after - before for after, before in zip(cpu_after, cpu_before, strict=True)],
-        rounds.count,
+        rounds,
         60 * settings.minutes,
     )
     _print_memory(samples)
@@ -157,6 +157,7 @@ class Rounds:
 
     count: float
     tokens: float
+    streams: float  # parts of all streams in all rounds
     seconds: Mapping[str, float]  # by phase
     at_most: Mapping[
         str, Mapping[float, float]
@@ -167,6 +168,7 @@ class Rounds:
         return Rounds(
             self.count - before.count,
             self.tokens - before.tokens,
+            self.streams - before.streams,
             _less(self.seconds, before.seconds),
             {
                 phase: _less(now, before.at_most.get(phase, {}))
@@ -194,7 +196,7 @@ def rounds_of(page: str) -> Rounds:
     """The rounds on a page of metrics."""
     seconds: dict[str, float] = {}
     at_most: defaultdict[str, dict[float, float]] = defaultdict(dict)
-    count = tokens = 0.0
+    count = tokens = streams = 0.0
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             phase = sample.labels.get("phase", "")
@@ -206,7 +208,9 @@ def rounds_of(page: str) -> Rounds:
                 tokens = sample.value
             elif sample.name == "goodspeed_batch_tokens_count":
                 count = sample.value
-    return Rounds(count, tokens, seconds, at_most)
+            elif sample.name == "goodspeed_batch_streams_sum":
+                streams = sample.value
+    return Rounds(count, tokens, streams, seconds, at_most)
 
 
 def _rounds(verifier: ServingProgram) -> Rounds:
@@ -257,18 +261,23 @@ def _print_rounds(rounds: Rounds, settings: Settings) -> None:
     print(f"{settings.boards} boards, {settings.minutes:g} minutes, {rounds.count:.0f} rounds")
     print(f"round overhead p50 {p50:.1f} · p90 {p90:.1f} · p99 {p99:.1f} ms")
     print(f"aim p99 ≤ {1000 * AIM_SECONDS:.0f} ms: {verdict}")
-    print(f"tokens/round {rounds.tokens / rounds.count:.1f}")
+    streams = rounds.streams / rounds.count
+    print(f"tokens/round {rounds.tokens / rounds.count:.1f}, streams/round {streams:.1f}")
     phases = [f"{phase} {1000 * rounds.seconds[phase] / rounds.count:.2f}" for phase in PHASES]
     print(f"mean ms/round: {' · '.join(phases)}")
     slowest = [f"{phase} {1000 * rounds.quantile(phase, 0.99):.1f}" for phase in PHASES]
     print(f"p99 ms/round: {' · '.join(slowest)}")
 
 
-def _print_processors(cpu_seconds: Sequence[float], num_rounds: float, seconds: float) -> None:
+def _print_processors(cpu_seconds: Sequence[float], rounds: Rounds, seconds: float) -> None:
     """What both processes took; a fleet that takes a whole core measures itself."""
     for name, used in zip(("verifier", "fleet"), cpu_seconds, strict=True):
-        per_round = 1000 * used / num_rounds
-        print(f"processor of the {name}: {per_round:.1f} ms/round, {used / seconds:.0%} of a core")
+        per_round = 1000 * used / rounds.count
+        per_stream = 1e6 * used / rounds.streams
+        print(
+            f"processor of the {name}: {per_round:.1f} ms/round, {used / seconds:.0%} of a core, "
+            f"{per_stream:.1f} µs for each stream and round"
+        )
 
 
 def _print_memory(samples: Sequence[Sample]) -> None:

@@ -51,6 +51,12 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
             registry=self.registry,
         )
+        self._batch_streams = Histogram(
+            "goodspeed_batch_streams",
+            "Streams with a part in a round",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+            registry=self.registry,
+        )
         self._of_device: defaultdict[str, _DeviceCounts] = defaultdict(_DeviceCounts)
         self.registry.register(_DeviceCounters(self._of_device))
         self._rejected = Counter(
@@ -91,6 +97,7 @@ class Metrics:
         for phase, seconds in phases.items():
             self._round_seconds.labels(phase).observe(seconds)
         self._batch_tokens.observe(report.round_.num_tokens)
+        self._batch_streams.observe(len(report.round_.items))
 
     def observe_result(self, result: StreamResult) -> None:
         """One stream's part of a round."""

@@ -92,6 +92,7 @@ class DeviceConnection:
         opened_bytes = MAX_ID_BYTES * service.limits.context_tokens
         self._outgoing = Outgoing(
             socket,
+            transport,
             usage,
             usage.limits.queued_bytes(opened_bytes),
             lambda num_bytes: service.metrics.sent(device.name, num_bytes),

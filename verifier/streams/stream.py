@@ -36,6 +36,7 @@ class Stream:
     place: Place = Place.NEW
     is_arriving: bool = False  # its Open goes on: what is here is read, but no token follows
     num_missing_tokens: int = 0  # of the prompt, that are on their way
+    num_tokens: int = field(init=False)  # prompt and committed output tokens that are here
     output_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
@@ -53,6 +54,9 @@ class Stream:
     granted_base: int = -1  # of the path that has a window; -1: none
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
     probe: ProbeClock = field(default_factory=ProbeClock)
+
+    def __post_init__(self) -> None:
+        self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
 
     def move(self, move: Move) -> None:
         """Something happened to it that changes where it stands."""
@@ -105,11 +109,6 @@ class Stream:
     def position(self) -> int:
         """Committed output tokens."""
         return len(self.output_ids)
-
-    @property
-    def num_tokens(self) -> int:
-        """Prompt and committed output tokens that are here."""
-        return len(self.request.prompt_ids) + len(self.output_ids)
 
     @property
     def most_tokens(self) -> int:
@@ -248,6 +247,7 @@ class Stream:
         if len(token_ids) > num_missing:
             raise RemoteProtocolError(f"{len(token_ids)} tokens came for {num_missing} of a prompt")
         self.num_missing_tokens -= len(token_ids)
+        self.num_tokens += len(token_ids)
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
@@ -308,6 +308,7 @@ class Stream:
         end_ids, most = request.end_ids, request.max_output_tokens
         for num_kept, token_id in enumerate(token_ids, start=1):
             output_ids.append(token_id)
+            self.num_tokens += 1
             text.push(token_id)
             if token_id in end_ids or text.is_stopped or len(output_ids) >= most:
                 self.end(self._reason_to_finish(token_id))

@@ -54,6 +54,13 @@ class WiredSocket:
         self.is_closed = True
         self.feed(_CLOSED)
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        """All that was sent was read."""
+        return 0
+
     def get_protocol(self) -> None:
         """No gate."""
 

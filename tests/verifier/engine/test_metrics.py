@@ -25,6 +25,7 @@ NAMES = {
     *(name.removesuffix("_total") for name in COUNTERS),
     "goodspeed_round_seconds",
     "goodspeed_round_seconds_estimate",
+    "goodspeed_batch_streams",
     "goodspeed_batch_tokens",
     "goodspeed_wire_bytes",
     "goodspeed_rejected_messages",

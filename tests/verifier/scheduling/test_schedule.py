@@ -54,8 +54,7 @@ def settings(
 def ready(number: int = 1, *, position: int = 0, **changes: Any) -> Stream:
     """A stream whose board can draft."""
     stream = make_stream(number, **({"max_output_tokens": 100} | changes))
-    stream.output_ids = [20] * position
-    stream.path = DraftPath(base=position, position=position, end=position)
+    stream.take_up_again((20,) * position)
     stream.board_is_ready = True
     return stream
 

@@ -29,8 +29,7 @@ from verifier.target.round import ItemOutcome
 def running(position: int = 3, window: int = 8, **request: object) -> Stream:
     """A stream that has said 20, 21, … and whose board was just granted a window at time 0."""
     stream = make_stream(**request)  # type: ignore[arg-type]
-    stream.output_ids = [20 + i for i in range(position)]
-    stream.path = DraftPath(base=position, position=position, end=position)
+    stream.take_up_again(tuple(range(20, 20 + position)))
     stream.num_cached_tokens = stream.num_tokens - 1
     stream.board_is_ready = True
     stream.grant(min(window, 4), window, now=0.0)
