@@ -6,8 +6,7 @@ This module must never let another exception than RemoteProtocolError out of `de
 from __future__ import annotations
 
 import functools
-from types import UnionType
-from typing import cast
+from typing import TypeVar, cast
 
 import msgpack
 import msgspec
@@ -20,8 +19,21 @@ from shared.protocol.messages import (
     VerifierMessage,
 )
 
+Envelope = TypeVar("Envelope", bound=msgspec.Struct)
+
 # The longest reason to report: a refused value is part of it, and it must fit into an Error.
 _MAX_REASON_LENGTH = 200
+_ROOT = " - at `$.message`"  # where msgspec finds fault with the message as a whole
+
+
+class _FromAgent(msgspec.Struct):
+    """msgspec remembers what a struct's fields may be; a union it would look through each time."""
+
+    message: AgentMessage
+
+
+class _FromVerifier(msgspec.Struct):
+    message: VerifierMessage
 
 
 def _refuse_extension(code: int, _: bytes) -> None:
@@ -76,15 +88,15 @@ def decode_from_agent(packed: bytes) -> AgentMessage:
     Raises:
         RemoteProtocolError: too long, not MessagePack, an unknown type, or a field out of range.
     """
-    return cast(AgentMessage, _decode(packed, AgentMessage))
+    return _decode(packed, _FromAgent).message
 
 
 def decode_from_verifier(packed: bytes) -> VerifierMessage:
     """The verifier's message; raises like `decode_from_agent`."""
-    return cast(VerifierMessage, _decode(packed, VerifierMessage))
+    return _decode(packed, _FromVerifier).message
 
 
-def _decode(packed: bytes, message_type: UnionType) -> object:
+def _decode(packed: bytes, envelope: type[Envelope]) -> Envelope:
     if len(packed) > MAX_MESSAGE_BYTES:
         raise RemoteProtocolError(f"message of {len(packed)} bytes exceeds {MAX_MESSAGE_BYTES}")
     try:
@@ -93,9 +105,10 @@ def _decode(packed: bytes, message_type: UnionType) -> object:
         reason = _shortened(str(error) or type(error).__name__)
         raise RemoteProtocolError(f"message is not valid MessagePack: {reason}") from error
     try:
-        return msgspec.convert(fields, message_type, builtin_types=(bytes,))
+        return msgspec.convert({"message": fields}, envelope, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise RemoteProtocolError(f"message is not allowed: {_shortened(str(error))}") from error
+        reason = "`$".join(str(error).removesuffix(_ROOT).rsplit("`$.message", 1))
+        raise RemoteProtocolError(f"message is not allowed: {_shortened(reason)}") from error
 
 
 def _shortened(reason: str) -> str:
