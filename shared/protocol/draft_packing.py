@@ -59,12 +59,13 @@ def unpack_draft(message: Draft, vocab_size: int, num_known: int = 0) -> Extensi
     for i, row in enumerate(rows, start=first):
         if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
             raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
-    last = len(token_ids) - 1
-    tokens = tuple(
-        DraftToken(token_id, rows[i - first] if i >= first else None, i == last)
-        for i, token_id in enumerate(token_ids)
-    )
-    return Extension(message.base, message.position, tokens)
+    rows_of_tokens = [*([None] * first), *rows]
+    tokens = [
+        DraftToken(token_id, row) for token_id, row in zip(token_ids, rows_of_tokens, strict=False)
+    ]
+    if tokens:
+        tokens[-1] = DraftToken(tokens[-1].token_id, tokens[-1].row, ends_chunk=True)
+    return Extension(message.base, message.position, tuple(tokens))
 
 
 def pack_rows(rows: tuple[SparseRow, ...]) -> bytes:
