@@ -229,4 +229,4 @@ def _read_or_measure_curve(config: VerifierConfig, loaded: LoadedTarget, tell: T
         f"measuring {grid.num_rounds} rounds of the target; "
         "`goodspeed-verifier profile` measures more of them, once"
     )
-    return CostCurve.from_samples(measure_curve(loaded.target, grid), loaded.subject)
+    return measure_curve(loaded.target, grid, loaded.subject)

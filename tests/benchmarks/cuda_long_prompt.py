@@ -22,7 +22,6 @@ from tests.support.ends.long_prompt import percentile
 from tests.support.ends.planning import make_stream
 from tests.support.models.tiny_models import tiny_llama
 from verifier.config import RoundsSection
-from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.measurement import (
     QUICK_ON_CPU,
     QUICK_ON_GPU,
@@ -95,7 +94,7 @@ def play(model: PreTrainedModel, num_tokens: int, size: GridSize) -> int:
     most = RoundsSection().max_round_tokens
     for round_ in warm_up_rounds(target, most) if device.type == "cuda" else []:
         target.run(round_)
-    curve = CostCurve.from_samples(measure_curve(target, CurveGrid.of(target, most, size)))
+    curve = measure_curve(target, CurveGrid.of(target, most, size))
     blocks = BlockPool(target.num_blocks, target.block_tokens)
     planner = RoundPlanner(make_round_settings(), FixedPolicy(0), curve, blocks)
     for number in range(NUM_OTHERS):

@@ -82,7 +82,7 @@ def main() -> None:
     _say("measuring the rounds")
     size = QUICK_ON_CPU if options.tiny else QUICK_ON_GPU  # what the verifier does at its start
     grid = CurveGrid.of(target, RoundsSection().max_round_tokens, size)
-    curve = CostCurve.from_samples(measure_curve(target, grid))
+    curve = measure_curve(target, grid)
     print(f"| {' | '.join(COLUMNS)} |")
     print("|" + "---|" * len(COLUMNS))
     for num_streams in options.streams:

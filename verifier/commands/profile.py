@@ -15,7 +15,6 @@ from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.files import replace_file
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.config import VerifierConfig
-from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.files import curve_path
 from verifier.cost_curve.measurement import WHOLE_ON_CPU, WHOLE_ON_GPU, CurveGrid, measure_curve
 from verifier.cost_curve.table import budget_table, curve_table
@@ -62,10 +61,9 @@ def _profile(config: VerifierConfig, output: Path | None) -> None:
     max_tokens = config.rounds.max_round_tokens
     size = WHOLE_ON_GPU if loaded.is_on_gpu else WHOLE_ON_CPU
     grid = CurveGrid.of(loaded.target, max_tokens, size)
-    with _progress(grid) as advance:
-        samples = measure_curve(loaded.target, grid, advance)
     subject = loaded.subject
-    curve = CostCurve.from_samples(samples, subject)
+    with _progress(grid) as advance:
+        curve = measure_curve(loaded.target, grid, subject, advance)
     context_tokens = min(_STREAM_CONTEXT_TOKENS, loaded.target.context_tokens)
     quantised = "" if subject.quantisation == "none" else f", {subject.quantisation} weights"
     click.echo(f"{subject.model} on {subject.device}, {subject.dtype}{quantised}\n")

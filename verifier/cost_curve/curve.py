@@ -1,4 +1,6 @@
-"""How long a round takes: T(tokens, context), measured once, kept current, shared as a file.
+"""How long a round takes, measured once, kept current, shared as a file.
+
+T(tokens, context), and what the chunks of prompts add to it (`look_back`).
 
 The engine measures the grid and reports rounds; the planner, the policies and the simulator ask.
 This module must never measure anything itself, nor open a file.
@@ -17,6 +19,8 @@ import numpy as np
 
 from shared.errors import ModelError
 from shared.speculation.goodput import FloatArray, IntArray
+from verifier.cost_curve.grid_lines import along, isotonic, nearness, segment
+from verifier.cost_curve.look_back import Chunk, ChunkSample, LookBack, LookBackGrid
 
 # Grid lines per axis; a file with more is not one of ours.
 MAX_GRID_LINES = 256
@@ -67,6 +71,8 @@ class CostGrid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Context lengths summed over the streams of a round, ascending."""
     round_seconds: tuple[tuple[float, ...], ...]
     """One row per context, one entry per number of tokens, never falling along a row."""
+    look_back: LookBackGrid | None
+    """What chunks of prompts add; none: nothing, made up or too little room to measure it."""
     subject: CurveSubject | None = None
     """What was measured; none: made up, for a test or a simulation."""
 
@@ -77,7 +83,7 @@ class CostCurve:
     More tokens never cost less, whatever is observed.
     """
 
-    __slots__ = ("_contexts", "_rows", "_tokens", "subject")
+    __slots__ = ("_contexts", "_look_back", "_rows", "_tokens", "subject")
 
     def __init__(self, grid: CostGrid) -> None:
         """Raises: `ModelError` if the grid is not well formed."""
@@ -85,14 +91,19 @@ class CostCurve:
         self._tokens = grid.num_tokens
         self._contexts = grid.context_tokens
         self._rows = [list(row) for row in grid.round_seconds]
+        self._look_back = None if grid.look_back is None else LookBack(grid.look_back)
         self.subject = grid.subject
 
     @classmethod
     def from_samples(
-        cls, samples: Iterable[CostSample], subject: CurveSubject | None = None
+        cls,
+        samples: Iterable[CostSample],
+        subject: CurveSubject | None = None,
+        chunk_samples: Sequence[ChunkSample] = (),
     ) -> CostCurve:
         """Build the curve from measured rounds that cover a full grid; repeats give their median.
 
+        `chunk_samples`, if any, cover a full grid of their own.
         Raises: `ModelError` if a grid point is missing or a time is not above 0.
         """
         cells: dict[tuple[int, int], list[float]] = {}
@@ -113,9 +124,16 @@ class CostCurve:
         if not (np.isfinite(measured).all() and (measured > 0.0).all()):
             raise ModelError("measured round seconds must be finite and above 0")
         # Isotonic regression keeps order, so the second pass does not undo the first.
-        by_context = [_isotonic(column) for column in measured.T.tolist()]
-        rows = [_isotonic(row) for row in zip(*by_context, strict=True)]
-        return cls(CostGrid(tuple(tokens), tuple(contexts), tuple(map(tuple, rows)), subject))
+        by_context = [isotonic(column) for column in measured.T.tolist()]
+        rows = [isotonic(row) for row in zip(*by_context, strict=True)]
+        grid = CostGrid(tuple(tokens), tuple(contexts), tuple(map(tuple, rows)), None, subject)
+        curve = cls(grid)
+        if chunk_samples:
+            curve._look_back = LookBack.from_samples(
+                (chunk, seconds - curve.round_seconds(chunk.num_tokens, sum(chunk)))
+                for chunk, seconds in chunk_samples
+            )
+        return curve
 
     @classmethod
     def from_json(cls, content: bytes, subject: CurveSubject | None = None) -> CostCurve:
@@ -137,7 +155,10 @@ class CostCurve:
     def to_json(self) -> bytes:
         """The curve as it is now, for `from_json`."""
         rows = tuple(tuple(row) for row in self._rows)
-        return msgspec.json.encode(CostGrid(self._tokens, self._contexts, rows, self.subject))
+        look_back = None if self._look_back is None else self._look_back.grid
+        return msgspec.json.encode(
+            CostGrid(self._tokens, self._contexts, rows, look_back, self.subject)
+        )
 
     @property
     def num_tokens(self) -> tuple[int, ...]:
@@ -149,25 +170,31 @@ class CostCurve:
         """The grid's contexts, ascending."""
         return self._contexts
 
-    def round_seconds(self, num_tokens: int, context_tokens: float) -> float:
-        """The expected seconds of a round."""
-        context_index, context_fraction = _segment(self._contexts, context_tokens)
+    def round_seconds(
+        self, num_tokens: int, context_tokens: float, chunks: Sequence[Chunk] = ()
+    ) -> float:
+        """The expected seconds of a round; its tokens and its context are also those of chunks."""
+        seconds = self._seconds_without_chunks(num_tokens, context_tokens)
+        return seconds if self._look_back is None else seconds + self._look_back.seconds(chunks)
+
+    def _seconds_without_chunks(self, num_tokens: int, context_tokens: float) -> float:
+        context_index, context_fraction = segment(self._contexts, context_tokens)
         upper_index = min(context_index + 1, len(self._contexts) - 1)
-        token_index, token_fraction = _segment(self._tokens, num_tokens)
+        token_index, token_fraction = segment(self._tokens, num_tokens)
         # Tokens may draw together as the context grows; above the grid they would cross.
         before = highest = 0.0
         for lower, upper in zip(
             self._rows[context_index][: token_index + 2], self._rows[upper_index], strict=False
         ):
             before = highest
-            highest = max(highest, _along(lower, upper, context_fraction))
-        return _along(before, highest, token_fraction)
+            highest = max(highest, along(lower, upper, context_fraction))
+        return along(before, highest, token_fraction)
 
     def rounds_seconds(self, num_tokens: IntArray, context_tokens: float) -> FloatArray:
         """`round_seconds` of many token counts at one context."""
-        index, fraction = _segment(self._contexts, context_tokens)
+        index, fraction = segment(self._contexts, context_tokens)
         lower, upper = self._rows[index], self._rows[min(index + 1, len(self._rows) - 1)]
-        row = [_along(before, after, fraction) for before, after in zip(lower, upper, strict=True)]
+        row = [along(before, after, fraction) for before, after in zip(lower, upper, strict=True)]
         row = list(accumulate(row, max))  # they may cross above the grid
         slope = (row[-1] - row[-2]) / (self._tokens[-1] - self._tokens[-2])
         beyond = np.maximum(num_tokens - self._tokens[-1], 0)
@@ -195,61 +222,36 @@ class CostCurve:
             key=lambda drafts: self.round_seconds(num_tokens + drafts, context_tokens),
         )
 
-    def observe(self, num_tokens: int, context_tokens: float, seconds: float) -> None:
-        """Move the curve towards a round that took `seconds`: the nearest cells most, all a bit."""
-        expected = self.round_seconds(num_tokens, context_tokens)
+    def observe(
+        self,
+        num_tokens: int,
+        context_tokens: float,
+        seconds: float,
+        chunks: Sequence[Chunk] = (),
+    ) -> None:
+        """Move the curve towards a round that took `seconds`: the nearest cells most, all a bit.
+
+        One table learns from a round, or what is wrong in one would be put right in the other:
+        beside a long prompt every round has a chunk, and none would show the mistake.
+        """
+        expected = self.round_seconds(num_tokens, context_tokens, chunks)
         log_error = math.log(max(seconds, MIN_ROUND_SECONDS) / expected)
         step = OBSERVE_SMOOTHING * min(max(log_error, -MAX_LOG_STEP), MAX_LOG_STEP)
-        nearness = np.outer(
-            _nearness(self._contexts, context_tokens), _nearness(self._tokens, num_tokens)
+        look_back = self._look_back
+        if look_back is not None and look_back.is_taught_by(chunks, expected, seconds):
+            look_back.observe(chunks, expected * math.expm1(step))
+            return
+        near = np.outer(
+            nearness(self._contexts, context_tokens), nearness(self._tokens, num_tokens)
         )
-        nearness /= np.square(nearness).sum()  # so that the round itself moves by a whole step
-        moved = np.array(self._rows) * np.exp(step * (SHARED_PART + (1.0 - SHARED_PART) * nearness))
+        near /= np.square(near).sum()  # so that the round itself moves by a whole step
+        moved = np.array(self._rows) * np.exp(step * (SHARED_PART + (1.0 - SHARED_PART) * near))
         # Where a moved cell passes a neighbour, the newer measurement wins and pushes it along.
         if step >= 0.0:
             moved = np.maximum.accumulate(moved, axis=1)
         else:
             moved = np.minimum.accumulate(moved[:, ::-1], axis=1)[:, ::-1]
         self._rows = moved.tolist()
-
-
-def _along(lower: float, upper: float, fraction: float) -> float:
-    """Interpolate; after the second point a falling line goes on level instead."""
-    inside = min(fraction, 1.0)
-    slope = upper - lower
-    return lower + slope * inside + max(slope, 0.0) * (fraction - inside)
-
-
-def _segment(lines: Sequence[int], value: float) -> tuple[int, float]:
-    """The grid line to start from and how far along to the next, above 1 beyond the last."""
-    if len(lines) == 1:
-        return 0, 0.0
-    index = min(max(bisect_right(lines, value) - 1, 0), len(lines) - 2)
-    return index, max((value - lines[index]) / (lines[index + 1] - lines[index]), 0.0)
-
-
-def _nearness(lines: Sequence[int], value: float) -> FloatArray:
-    """The interpolation weights of all grid lines; they sum to 1."""
-    index, fraction = _segment(lines, value)
-    weights = np.zeros(len(lines))
-    weights[index] = 1.0
-    if len(lines) > 1:
-        weights[index + 1] = min(fraction, 1.0)
-        weights[index] -= weights[index + 1]
-    return weights
-
-
-def _isotonic(values: Sequence[float]) -> list[float]:
-    """The non-decreasing sequence nearest in squares (pool adjacent violators)."""
-    pools: list[tuple[float, int]] = []  # mean, number of values
-    for value in values:
-        mean, count = value, 1
-        while pools and pools[-1][0] > mean:
-            earlier_mean, earlier_count = pools.pop()
-            mean = (earlier_mean * earlier_count + mean * count) / (earlier_count + count)
-            count += earlier_count
-        pools.append((mean, count))
-    return [mean for mean, count in pools for _ in range(count)]
 
 
 def _check_grid(grid: CostGrid) -> None:

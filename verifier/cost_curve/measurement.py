@@ -10,7 +10,8 @@ from itertools import product
 import msgspec
 
 from shared.speculation.sampling import GREEDY
-from verifier.cost_curve.curve import CostSample
+from verifier.cost_curve.curve import CostCurve, CostSample, CurveSubject
+from verifier.cost_curve.look_back import STREAM_TOKENS, Chunk, ChunkSample
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.target.target import TargetModel
 
@@ -19,9 +20,8 @@ from verifier.target.target import TargetModel
 _STEP_TOKENS = 64
 _FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS = 128, 1024
 
-# A round of many tokens holds many streams: this many tokens of each, or fewer where the context
-# is more than so many streams can have.
-_STREAM_TOKENS = 8
+# Chunks look back so far that each takes long; they are few, and need no more repeats.
+_CHUNK_REPEATS = 2
 
 
 class GridSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +32,13 @@ class GridSize(msgspec.Struct, frozen=True, kw_only=True):
     max_context_tokens: int
     num_contexts: int
     num_repeats: int
+    chunk_tokens: tuple[int, ...]  # of prompts, both sides of 64: see below
+    chunk_depths: tuple[int, ...]  # as far as streams go; 0: nothing is looked back on there
     has_steps: bool = False  # time grows in steps (`_STEP_TOKENS`), up to `_MOST_STEPPED_TOKENS`
 
 
+# A chunk of more than 64 tokens is another thing: on a GPU no graph is captured for it, on a CPU
+# its query heads are not folded.
 # At every start without a saved curve: a few seconds. Longer rounds are mostly prompts, and the
 # curve goes on linearly there; a GPU has steps up to the longest round of CUDA graphs.
 QUICK_ON_CPU = GridSize(
@@ -43,6 +47,8 @@ QUICK_ON_CPU = GridSize(
     max_context_tokens=1024,
     num_contexts=2,
     num_repeats=3,
+    chunk_tokens=(16, 64, 80),
+    chunk_depths=(2048,),
 )
 QUICK_ON_GPU = GridSize(
     max_tokens=1024,
@@ -50,6 +56,8 @@ QUICK_ON_GPU = GridSize(
     max_context_tokens=131072,
     num_contexts=2,
     num_repeats=3,
+    chunk_tokens=(16, 64, 80, 256),
+    chunk_depths=(0, 1024, 16384, 131072),
     has_steps=True,
 )
 # For `goodspeed-verifier profile`.
@@ -59,6 +67,8 @@ WHOLE_ON_CPU = GridSize(
     max_context_tokens=8192,
     num_contexts=3,
     num_repeats=5,
+    chunk_tokens=(16, 64, 80, 256),
+    chunk_depths=(0, 1024, 8192),
 )
 WHOLE_ON_GPU = GridSize(
     max_tokens=1 << 20,
@@ -66,16 +76,19 @@ WHOLE_ON_GPU = GridSize(
     max_context_tokens=1 << 30,
     num_contexts=5,
     num_repeats=10,
+    chunk_tokens=(16, 32, 64, 80, 128, 256, 512),
+    chunk_depths=(0, 1024, 4096, 16384, 65536, 131072, 1 << 20),
     has_steps=True,
 )
 
 
 class CurveGrid(msgspec.Struct, frozen=True):
-    """Which rounds to measure: every number of tokens with every context."""
+    """Which rounds to measure: every number of tokens with every context, and chunks of prompts."""
 
     num_tokens: tuple[int, ...]
     context_tokens: tuple[int, ...]
     num_repeats: int
+    chunks: tuple[Chunk, ...] = ()
 
     @classmethod
     def of(cls, target: TargetModel, max_round_tokens: int, size: GridSize) -> CurveGrid:
@@ -92,40 +105,66 @@ class CurveGrid(msgspec.Struct, frozen=True):
             num_tokens=tuple(sorted(counts)),
             context_tokens=_space_out(size.min_context_tokens, max_context, size.num_contexts),
             num_repeats=size.num_repeats,
+            chunks=_chunks(min(target.context_tokens, cache_tokens), max_round_tokens, size),
         )
 
     @property
     def num_rounds(self) -> int:
         """Rounds that are run: every point once to warm up, then as often as it is repeated."""
-        return len(self.num_tokens) * len(self.context_tokens) * (1 + self.num_repeats)
+        num_points = len(self.num_tokens) * len(self.context_tokens)
+        return num_points * (1 + self.num_repeats) + len(self.chunks) * (1 + _CHUNK_REPEATS)
 
 
 def measure_curve(
     target: TargetModel,
     grid: CurveGrid,
+    subject: CurveSubject | None = None,
     advance: Callable[[], None] = lambda: None,
-) -> list[CostSample]:
-    """Round seconds on the whole grid; `advance` is called after each of its rounds.
+) -> CostCurve:
+    """The curve of all rounds of the grid; `advance` is called after each of them.
 
     Uses the target's cache from block 0 on: call it before the first stream.
     """
-    rounds = {
-        point: _make_measured_round(target, *point)
-        for point in product(grid.num_tokens, grid.context_tokens)
-    }
-    fastest = dict.fromkeys(rounds, math.inf)
-    # The whole grid again and again, so that a disturbance of a second spoils one repeat of many
+    samples = measure_rounds(target, grid, advance)
+    return CostCurve.from_samples(samples, subject, measure_chunks(target, grid, advance))
+
+
+def measure_rounds(
+    target: TargetModel, grid: CurveGrid, advance: Callable[[], None] = lambda: None
+) -> list[CostSample]:
+    """Seconds of rounds whose streams have a few tokens each."""
+    points = list(product(grid.num_tokens, grid.context_tokens))
+    rounds = [_make_measured_round(target, *point) for point in points]
+    fastest = _fastest(target, rounds, grid.num_repeats, advance)
+    return [(*point, seconds) for point, seconds in zip(points, fastest, strict=True)]
+
+
+def measure_chunks(
+    target: TargetModel, grid: CurveGrid, advance: Callable[[], None] = lambda: None
+) -> list[ChunkSample]:
+    """Seconds of rounds of nothing but a chunk."""
+    rounds = [_make_up_chunk(target, chunk) for chunk in grid.chunks]
+    fastest = _fastest(target, rounds, _CHUNK_REPEATS, advance)
+    return list(zip(grid.chunks, fastest, strict=True))
+
+
+def _fastest(
+    target: TargetModel, rounds: Sequence[Round], num_repeats: int, advance: Callable[[], None]
+) -> list[float]:
+    """The least seconds of each round."""
+    fastest = [math.inf] * len(rounds)
+    # All of them again and again, so that a disturbance of a second spoils one repeat of many
     # points and not all repeats of one.
-    for number in range(1 + grid.num_repeats):
-        for point, round_ in rounds.items():
+    for number in range(1 + num_repeats):
+        for i, round_ in enumerate(rounds):
             started_at = time.monotonic()
             target.run(round_)
             seconds = time.monotonic() - started_at
             if number:  # at first, things are allocated, compiled and captured
                 # Never the mean: what else the machine does only adds.
-                fastest[point] = min(fastest[point], seconds)
+                fastest[i] = min(fastest[i], seconds)
             advance()
-    return [(*point, seconds) for point, seconds in fastest.items()]
+    return fastest
 
 
 def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
@@ -158,10 +197,11 @@ def _lengths(num_tokens: int, num_streams: int, max_length: int) -> list[int]:
 def _make_measured_round(target: TargetModel, num_tokens: int, context_tokens: int) -> Round:
     """A round of so many tokens and context tokens over all its streams.
 
-    The context is cut to what so many tokens can have: one stream for each, at most.
+    A round of many tokens holds many streams: 8 tokens of each, or fewer where the context is more
+    than so many streams can have. It is cut to what one stream for each token can have.
     """
     num_streams = min(
-        max(-(-num_tokens // _STREAM_TOKENS), -(-context_tokens // target.context_tokens)),
+        max(-(-num_tokens // STREAM_TOKENS), -(-context_tokens // target.context_tokens)),
         num_tokens,
     )
     context_of_each = min(context_tokens // num_streams, target.context_tokens)
@@ -193,6 +233,24 @@ def _make_up_round(target: TargetModel, lengths: Sequence[int], context_of_each:
             )
             first_block += num_blocks
     return Round(tuple(items))
+
+
+def _make_up_chunk(target: TargetModel, chunk: Chunk) -> Round:
+    """The last chunk of a prompt: logits are made of one token, and nothing is drafted."""
+    num_blocks = -(-sum(chunk) // target.block_tokens)
+    check = DraftCheck((), (), "coupled", GREEDY, 0, 0, True)
+    token_ids = (0,) * chunk.num_tokens
+    return Round((RoundItem(0, token_ids, chunk.depth_tokens, tuple(range(num_blocks)), check),))
+
+
+def _chunks(stream_tokens: int, max_round_tokens: int, size: GridSize) -> tuple[Chunk, ...]:
+    """As deep as a stream of so many tokens is; none where too few fit to tell a slope."""
+    counts = [count for count in size.chunk_tokens if count <= min(max_round_tokens, stream_tokens)]
+    if len(counts) < 2:
+        return ()
+    deepest = stream_tokens - counts[-1]
+    depths = sorted({min(depth, deepest) for depth in size.chunk_depths})
+    return tuple(Chunk(*point) for point in product(counts, depths)) if depths[-1] else ()
 
 
 def _space_out(low: int, high: int, count: int) -> tuple[int, ...]:

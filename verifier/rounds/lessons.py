@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from verifier.cost_curve.curve import CostCurve
+from verifier.cost_curve.look_back import Chunk, chunks_of
 from verifier.streams.estimates import GoodputEstimate
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
@@ -19,6 +20,7 @@ from verifier.target.round import Round
 class _Lesson(msgspec.Struct, frozen=True):
     num_round_tokens: int
     num_context_tokens: int
+    chunks: tuple[Chunk, ...]
     round_seconds: float
     elapsed_seconds: float  # from the end of the round before
     goodputs: list[GoodputEstimate]  # of all open streams, with or without a part in the round
@@ -49,6 +51,7 @@ class Lessons:
         self._lesson = _Lesson(
             num_round_tokens=round_.num_tokens,
             num_context_tokens=round_.context_tokens,
+            chunks=chunks_of(round_),
             round_seconds=round_seconds,
             elapsed_seconds=elapsed,
             goodputs=[stream.device_estimates.goodput for stream in open_streams],
@@ -67,7 +70,10 @@ class Lessons:
         if lesson is None:
             return
         self._curve.observe(
-            lesson.num_round_tokens, lesson.num_context_tokens, lesson.round_seconds
+            lesson.num_round_tokens,
+            lesson.num_context_tokens,
+            lesson.round_seconds,
+            lesson.chunks,
         )
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
         for goodput, num_tokens in lesson.num_tokens:

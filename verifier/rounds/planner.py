@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from verifier.cost_curve.curve import CostCurve
+from verifier.cost_curve.look_back import chunks_of
 from verifier.policies import DraftLengthPolicy
 from verifier.rounds.admission import Admission, PrefixSharing
 from verifier.rounds.blocks import BlockPool
@@ -178,7 +179,9 @@ class RoundPlanner:
         parts = [(result.stream, result.settled) for result in results]
         open_streams = self.admission.open_streams()
         if outcome.num_reruns:  # its time teaches nothing about rounds
-            round_seconds = self.curve.round_seconds(round_.num_tokens, round_.context_tokens)
+            round_seconds = self.curve.round_seconds(
+                round_.num_tokens, round_.context_tokens, chunks_of(round_)
+            )
         self._lessons.keep(round_, open_streams, parts, round_seconds, now)
         self._release_finished(results)
         self._park_all(running)

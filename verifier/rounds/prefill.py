@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from verifier.cost_curve.curve import CostCurve
+from verifier.cost_curve.look_back import Chunk
 from verifier.streams.stream import Stream
 
 
@@ -29,10 +30,11 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
 def prompt_tokens(
     streams: Sequence[Stream], num_drafts: int, curve: CostCurve, limits: PrefillLimits
 ) -> int:
-    """How many prompt tokens the next round of these streams may hold, in their order.
+    """How many prompt tokens the next round of these streams may hold.
 
     T(with prompts) <= (1 + slowdown_limit) * T(without), T without being the round of all that are
-    past their prompts, with their drafts: `num_drafts` at most.
+    past their prompts, with their drafts: `num_drafts` at most. The further a prompt has been read,
+    the fewer: each of its tokens looks back on all that.
     """
     prompts = []
     num_others = num_live = context_tokens = 0
@@ -48,8 +50,9 @@ def prompt_tokens(
     num_tokens = num_others + min(num_live, num_drafts)
 
     def round_seconds(num_read: int) -> float:
-        read_context = _context_tokens(prompts, num_read)
-        return curve.round_seconds(num_tokens + num_read, context_tokens + read_context)
+        chunks = _chunks(prompts, num_read)
+        read_context = sum([sum(chunk) for chunk in chunks])
+        return curve.round_seconds(num_tokens + num_read, context_tokens + read_context, chunks)
 
     max_seconds = (1.0 + limits.slowdown_limit) * curve.round_seconds(num_tokens, context_tokens)
     least = min(limits.least_tokens, limits.chunk_tokens)
@@ -88,13 +91,11 @@ def _equal_parts(wishes: Mapping[str, int], num_tokens: int) -> dict[str, int]:
     return parts
 
 
-def _context_tokens(prompts: Sequence[Stream], num_read: int) -> int:
-    """Tokens that the last queries of these prompts see when they read `num_read` of them."""
-    context_tokens = 0
-    for stream in prompts:
-        if num_read == 0:
-            break
-        num_of_stream = min(stream.num_pending_tokens, num_read)
-        context_tokens += stream.num_cached_tokens + num_of_stream
-        num_read -= num_of_stream
-    return context_tokens
+def _chunks(prompts: Sequence[Stream], num_tokens: int) -> list[Chunk]:
+    """What each of these prompts that has a part reads of `num_tokens`."""
+    shares = prompt_shares(prompts, num_tokens)
+    return [
+        Chunk(num_read, stream.num_cached_tokens)
+        for stream in prompts
+        if (num_read := shares[stream.number])
+    ]

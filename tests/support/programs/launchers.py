@@ -27,7 +27,7 @@ from edge_agent.drafting.round_pace import RoundPace
 from shared.protocol.messages import Verdict
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, board
 from verifier.config import VerifierConfig
-from verifier.cost_curve.curve import CurveSubject
+from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.measurement import measure_curve
 from verifier.rounds.planner import StreamResult
 from verifier.startup import LoadedTarget, Tell
@@ -142,7 +142,9 @@ def _slowed(
 
 def _scripted_or(scripted: bool) -> Callable[..., Any]:
     """A verifier that starts in no time: its curve is known."""
-    return (lambda *_: _SCRIPTED_SAMPLES) if scripted else measure_curve
+    if not scripted:
+        return measure_curve
+    return lambda _target, _grid, subject: CostCurve.from_samples(_SCRIPTED_SAMPLES, subject)
 
 
 def _whole_or(whole_drafts: bool) -> Callable[[int, StreamResult], Verdict]:

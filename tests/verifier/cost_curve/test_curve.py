@@ -113,7 +113,7 @@ def test_below_the_grid_the_curve_is_level() -> None:
 
 def test_a_context_that_costs_less_when_longer_goes_on_level() -> None:
     curve = CostCurve.from_json(
-        b'{"num_tokens":[1,2],"context_tokens":[0,10],"round_seconds":[[0.2,0.4],[0.1,0.3]]}'
+        b'{"num_tokens":[1,2],"context_tokens":[0,10],"round_seconds":[[0.2,0.4],[0.1,0.3]],"look_back":null}'
     )
     assert 0.1 == pytest.approx(curve.round_seconds(1, 1_000))
 
@@ -242,7 +242,13 @@ def test_no_measurements_are_refused() -> None:
     ],
 )
 def test_malformed_files_are_model_errors(changes: dict[str, object], sentence: str) -> None:
-    content = {"num_tokens": [1, 8], "context_tokens": [0], "round_seconds": [[0.1, 0.2]]}
+    content = {
+        "num_tokens": [1, 8],
+        "context_tokens": [0],
+        "round_seconds": [[0.1, 0.2]],
+        "look_back": None,
+    }
+    CostCurve.from_json(json.dumps(content).encode())
     with pytest.raises(ModelError, match=sentence):
         CostCurve.from_json(json.dumps(content | changes).encode())
 
@@ -256,5 +262,5 @@ def test_any_bytes_are_a_curve_or_a_model_error(content: bytes) -> None:
 def test_numbers_too_large_for_a_float_are_a_model_error() -> None:
     with pytest.raises(ModelError):
         CostCurve.from_json(
-            b'{"num_tokens":[1,8],"context_tokens":[0],"round_seconds":[[0.1,1e999]]}'
+            b'{"num_tokens":[1,8],"context_tokens":[0],"round_seconds":[[0.1,1e999]],"look_back":null}'
         )

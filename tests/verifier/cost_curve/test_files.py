@@ -66,6 +66,19 @@ def test_a_curve_that_does_not_say_what_was_measured_is_not_used(
     assert "does not say what was measured" in caplog.text
 
 
+def test_a_file_from_before_chunks_were_measured_is_measured_again_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "curve.json"
+    content = msgspec.json.decode(CostCurve.from_samples(SAMPLES, SUBJECT).to_json())
+    del content["look_back"]
+    path.write_bytes(msgspec.json.encode(content))
+    assert read_curve(path, SUBJECT) is None
+    (line,) = caplog.messages
+    assert "look_back" in line
+    assert line.endswith("measuring again")
+
+
 def test_a_broken_file_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "curve.json"
     path.write_bytes(b'{"num_tok')

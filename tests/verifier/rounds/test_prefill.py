@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from tests.support.ends.planning import (
     start,
 )
 from verifier.cost_curve.curve import CostCurve, CostGrid
+from verifier.cost_curve.look_back import Chunk, LookBackGrid
 from verifier.rounds.prefill import PrefillLimits, prompt_shares, prompt_tokens
 from verifier.streams.stream import Stream
 
@@ -29,8 +32,11 @@ def limits(
     )
 
 
-def prompt(num_tokens: int = 1000, num_cached: int = 0) -> Stream:
-    stream = make_stream(prompt_ids=(11,) * num_tokens)
+stream_numbers = itertools.count(1)
+
+
+def prompt(num_tokens: int = 1000, num_cached: int = 0, device: str = "board") -> Stream:
+    stream = make_stream(next(stream_numbers), device=device, prompt_ids=(11,) * num_tokens)
     stream.num_cached_tokens = num_cached
     return stream
 
@@ -78,7 +84,7 @@ def test_the_round_without_a_prompt_has_the_drafts_of_those_who_wait() -> None:
 
 
 def test_what_a_prompt_has_read_already_makes_its_next_part_dearer() -> None:
-    curve = CostCurve(CostGrid((0, 100), (0, 1000), ((0.1, 0.2), (0.2, 0.3))))
+    curve = CostCurve(CostGrid((0, 100), (0, 1000), ((0.1, 0.2), (0.2, 0.3)), None))
     bounds = limits(slowdown_limit=1.0)
     one = decoding(num_tokens=10)  # 0.102 s
     new, long = prompt(), prompt(num_cached=400)
@@ -90,8 +96,32 @@ def test_what_a_prompt_has_read_already_makes_its_next_part_dearer() -> None:
     assert 40 == prompt_tokens([prompt(40), prompt(1000, 600), one], 64, curve, bounds)
 
 
+def test_a_prompt_is_read_in_ever_smaller_parts_the_further_it_is_read() -> None:
+    """A round may take 10 ms more: as many pairs of tokens as it takes 1 ns each, all in all."""
+    curve = CostCurve(
+        CostGrid(
+            (0, 100),
+            (0,),
+            ((0.01, 0.01),),
+            LookBackGrid((16, 64), (0, 1000), ((0.0, 0.0), (16e-6, 64e-6))),
+        )
+    )
+    sizes = {
+        depth: prompt_tokens(
+            [prompt(200_000, depth), decoding()],
+            64,
+            curve,
+            limits(chunk_tokens=512, least_tokens=16, slowdown_limit=1.0),
+        )
+        for depth in (0, 10_000, 20_000, 40_000, 80_000, 150_000)
+    }
+    assert {0: 512, 10_000: 512, 20_000: 496, 40_000: 240, 80_000: 112, 150_000: 64} == sizes
+    far = [prompt(2_000_000, 1_000_000), decoding()]
+    assert 16 == prompt_tokens(far, 64, curve, limits(least_tokens=16))  # it always gets on
+
+
 curves = st.builds(
-    lambda first, steps, context_step: CostCurve(
+    lambda first, steps, context_step, look_back: CostCurve(
         CostGrid(
             (1, 4, 16, 64, 256),
             (0, 500),
@@ -99,41 +129,49 @@ curves = st.builds(
                 tuple(first + context * context_step + sum(steps[:i]) for i in range(5))
                 for context in (0, 1)
             ),
+            LookBackGrid(
+                (16, 64),
+                (0, 200),
+                ((0.0, 0.0), (look_back, 4 * look_back)),
+            ),
         )
     ),
     first=st.floats(0.001, 0.1),
     steps=st.lists(st.floats(0.0, 0.1), min_size=4, max_size=4),
     context_step=st.floats(0.0, 0.1),
+    look_back=st.floats(0.0, 0.02),
 )
 
 
 @given(
     curve=curves,
-    prompts=st.lists(st.tuples(st.integers(2, 300), st.integers(0, 300)), min_size=1, max_size=3),
+    prompts=st.lists(
+        st.tuples(st.integers(2, 300), st.integers(0, 300), st.sampled_from("ab")),
+        min_size=1,
+        max_size=3,
+    ),
     lives=st.lists(st.integers(0, 5), min_size=1, max_size=4),
     slowdown_limit=st.floats(0.0, 3.0),
     chunk_tokens=st.integers(1, 200),
 )
 def test_it_is_the_largest_number_within_the_limit(
     curve: CostCurve,
-    prompts: list[tuple[int, int]],
+    prompts: list[tuple[int, int, str]],
     lives: list[int],
     slowdown_limit: float,
     chunk_tokens: int,
 ) -> None:
-    reading = [prompt(pending + cached, cached) for pending, cached in prompts]
+    reading = [prompt(pending + cached, cached, device) for pending, cached, device in prompts]
     others = [decoding(num_live) for num_live in lives]
     bounds = limits(chunk_tokens=chunk_tokens, slowdown_limit=slowdown_limit)
     num_read = prompt_tokens([*reading, *others], 8, curve, bounds)
 
     def seconds(num_read: int) -> float:
-        context_tokens = 16 * len(others)
         num_tokens = len(others) + min(sum(lives), 8) + num_read
-        for pending, cached in prompts:
-            if num_read > 0:
-                context_tokens += cached + min(pending, num_read)
-            num_read -= min(pending, num_read)
-        return curve.round_seconds(num_tokens, context_tokens)
+        shares = prompt_shares(reading, num_read)
+        chunks = [Chunk(shares[s.number], s.num_cached_tokens) for s in reading if shares[s.number]]
+        context_tokens = 16 * len(others) + sum(map(sum, chunks))
+        return curve.round_seconds(num_tokens, context_tokens, chunks)
 
     longest = (1 + slowdown_limit) * seconds(0)
     least = min(4, chunk_tokens)
@@ -167,6 +205,18 @@ def test_every_device_reads_an_equal_part_of_the_prompts(
     lengths: list[tuple[str, int]], num_tokens: int, expected: list[int]
 ) -> None:
     assert expected == list(prompt_shares(prompts(*lengths), num_tokens).values())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(2, 60)), min_size=1, max_size=8),
+    st.integers(0, 300),
+)
+def test_where_a_round_reads_more_no_prompt_reads_less(
+    lengths: list[tuple[str, int]], num_tokens: int
+) -> None:
+    """So that a round of more tokens takes no less, which is what the search rests on."""
+    fewer, more = (prompt_shares(prompts(*lengths), n) for n in (num_tokens, num_tokens + 1))
+    assert all(fewer[number] <= more[number] for number in fewer)
 
 
 def test_the_prompts_of_one_device_keep_no_other_waiting() -> None:
