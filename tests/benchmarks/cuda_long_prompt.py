@@ -15,11 +15,10 @@ import time
 import torch
 from transformers import PreTrainedModel
 
-from shared.protocol.text import ByteAssembler
 from tests.benchmarks.cuda_round import llama_shape
 from tests.support.ends.limits import make_round_settings
 from tests.support.ends.long_prompt import percentile
-from tests.support.ends.planning import make_stream
+from tests.support.ends.planned_prompt import Played, play_beside, prompt_stream
 from tests.support.models.tiny_models import tiny_llama
 from verifier.config import RoundsSection
 from verifier.cost_curve.measurement import (
@@ -33,22 +32,22 @@ from verifier.cost_curve.measurement import (
 from verifier.policies import FixedPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
-from verifier.streams.stream import Stream
 from verifier.torch_target.forward.block_cache import CacheShape
-from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.kv_memory import TargetShape
 from verifier.torch_target.loading.placement import place_target
 
 NUM_OTHERS = 16
 OTHERS_CONTEXT = 128
-OTHERS_OUTPUT = 6000
+OTHERS_OUTPUT = 9000  # 131,072 tokens in least chunks and the rounds before and after
+MOST_READING_SECONDS = 60.0
+NUM_DEPTHS = 8  # rows of the table
 BLOCK_TOKENS = 16
 
 
 def main() -> None:
-    """Print one line for the rounds and one for the memory."""
+    """Print what the rounds took, and one line for the memory."""
     if "--tiny" in sys.argv[1:]:
-        play(tiny_llama(context_tokens=16_384), 4096, QUICK_ON_CPU)
+        play(tiny_llama(context_tokens=65_536), 32_768, QUICK_ON_CPU)
         return
     print(torch.cuda.get_device_name(0), "torch", torch.__version__, flush=True)
     num_tokens = 131_072
@@ -94,54 +93,60 @@ def play(model: PreTrainedModel, num_tokens: int, size: GridSize) -> int:
     most = RoundsSection().max_round_tokens
     for round_ in warm_up_rounds(target, most) if device.type == "cuda" else []:
         target.run(round_)
-    curve = measure_curve(target, CurveGrid.of(target, most, size))
+    started_at = time.monotonic()
+    grid = CurveGrid.of(target, most, size)
+    curve = measure_curve(target, grid)
+    print(
+        f"measured {grid.num_rounds} rounds, {len(grid.chunks)} forms of chunks among them, in "
+        f"{time.monotonic() - started_at:.1f} s",
+        flush=True,
+    )
     blocks = BlockPool(target.num_blocks, target.block_tokens)
     planner = RoundPlanner(make_round_settings(), FixedPolicy(0), curve, blocks)
-    for number in range(NUM_OTHERS):
-        planner.add(_stream(number, OTHERS_CONTEXT, OTHERS_OUTPUT, target.vocab_size))
-    for _ in range(50):
-        _run_round(planner, target)
-    alone = [_run_round(planner, target) for _ in range(200)]
-    long = _stream(NUM_OTHERS, num_tokens, 1, target.vocab_size)
-    planner.add(long)
-    beside, started_at = [], time.monotonic()
-    while not long.output_ids:
-        beside.append(_run_round(planner, target))
-    seconds = time.monotonic() - started_at
-    p99_alone, p99_beside = (1e3 * percentile(rounds, 0.99) for rounds in (alone, beside))
-    print(
-        f"{num_tokens} tokens in {len(beside)} rounds, {seconds:.1f} s to the first token; p99 "
-        f"alone {p99_alone:.1f} ms, beside {p99_beside:.1f} ms, {p99_beside / p99_alone:.2f} "
-        f"times; medians {1e3 * percentile(alone, 0.5):.1f} and "
-        f"{1e3 * percentile(beside, 0.5):.1f} ms",
-        flush=True,
+    others = [
+        prompt_stream(number, OTHERS_CONTEXT, OTHERS_OUTPUT, target.vocab_size)
+        for number in range(NUM_OTHERS)
+    ]
+    long = prompt_stream(NUM_OTHERS, num_tokens, 1, target.vocab_size)
+    show(
+        play_beside(
+            planner, target, time.monotonic, others, [long], most_seconds=MOST_READING_SECONDS
+        ),
+        num_tokens,
     )
     return cache_tokens
 
 
-def _stream(number: int, num_tokens: int, num_output: int, vocab_size: int) -> Stream:
-    stream = make_stream(
-        number,
-        device=f"board-{number}",
-        prompt_ids=tuple((7 * i + number) % vocab_size for i in range(num_tokens)),
-        max_output_tokens=num_output,
-        end_ids=frozenset(),
-        draft_length=0,
+def show(played: Played, num_tokens: int) -> None:
+    """Print p99 with and without the prompt, tokens lost, and what chunks took by their depth."""
+    through = "whole" if played.is_read else f"NOT WHOLE within {MOST_READING_SECONDS:.0f} s"
+    seconds = [round_.seconds for round_ in played.beside]
+    print(
+        f"{num_tokens} tokens in {len(seconds)} rounds, {sum(seconds):.1f} s, {through}; "
+        f"{played.num_lost_tokens} tokens of others lost"
     )
-    stream.text = ByteAssembler([b"x"] * vocab_size, frozenset())
-    return stream
-
-
-def _run_round(planner: RoundPlanner, target: TorchTarget) -> float:
-    """Seconds of a whole round."""
-    started_at = time.monotonic()
-    round_ = planner.start_round(started_at)
-    assert round_ is not None
-    outcome = target.run(round_)
-    seconds = time.monotonic() - started_at
-    planner.finish_round(round_, outcome, seconds, time.monotonic())
-    planner.follow_up(time.monotonic())
-    return time.monotonic() - started_at
+    before, beside, after = (
+        f"{1e3 * percentile(rounds, 0.99):.1f} (median {1e3 * percentile(rounds, 0.5):.1f})"
+        for rounds in (played.seconds_before, seconds, played.seconds_after)
+    )
+    of_before = percentile(seconds, 0.99) / percentile(played.seconds_before, 0.99)
+    print(
+        f"p99 ms: alone before {before}, beside {beside}, alone after {after}; longest "
+        f"{1e3 * max(seconds):.1f}; {played.ratio:.2f} times that of rounds alone before and after "
+        f"(aim: <= 2.1), {of_before:.2f} times that of rounds before"
+    )
+    print("| depth | rounds | chunk | median ms | expected | p99 ms |\n|---|---|---|---|---|---|")
+    for part in range(NUM_DEPTHS):
+        lowest, end = (num_tokens * number // NUM_DEPTHS for number in (part, part + 1))
+        rounds = [round_ for round_ in played.beside if lowest <= round_.depth_tokens < end]
+        if rounds:
+            middle = sorted(rounds, key=lambda round_: round_.seconds)[len(rounds) // 2]
+            print(
+                f"| {lowest:,} | {len(rounds)} | {middle.chunk_tokens} "
+                f"| {1e3 * middle.seconds:.1f} | {1e3 * middle.expected_seconds:.1f} "
+                f"| {1e3 * percentile([round_.seconds for round_ in rounds], 0.99):.1f} |"
+            )
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from tests.support.ends.scripted import board, scripted_service, target_text
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_llama
 from verifier.engine.service import VerifierService
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
-from verifier.torch_target.forward.torch_target import TorchTarget
+from verifier.torch_target.forward.block_cache import CacheShape
+from verifier.torch_target.loading.placement import place_target
 
 LONG = "".join(random.Random(3).choices("abcdefghij", k=40_000))
 ASKED = GenerationRequest(messages=chat(LONG), sampling=GREEDY, seed=3, max_tokens=12)
@@ -114,13 +115,11 @@ def test_32k_tokens_on_a_cpu_make_the_models_own_text() -> None:
         )
     assembler = TextAssembler(tokenizer.token_bytes, tokenizer.special_ids)
     expected = "".join(assembler.push(token_id) for token_id in ids[0, num_tokens:].tolist())
-    target = TorchTarget(
+    target = place_target(
         tiny_llama(context_tokens=32_768),
+        CacheShape(num_blocks=2048, block_tokens=16, context_tokens=32_768),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        num_blocks=2048,
-        block_tokens=16,
-        context_tokens=32_768,
         model_name="tiny",
     )
 

@@ -49,8 +49,10 @@ def prompt_tokens(
         return limits.chunk_tokens
     num_tokens = num_others + min(num_live, num_drafts)
 
+    unread = _Unread(prompts)
+
     def round_seconds(num_read: int) -> float:
-        chunks = _chunks(prompts, num_read)
+        chunks = unread.chunks(num_read)
         read_context = sum([sum(chunk) for chunk in chunks])
         return curve.round_seconds(num_tokens + num_read, context_tokens + read_context, chunks)
 
@@ -67,15 +69,32 @@ def prompt_shares(streams: Sequence[Stream], num_tokens: int) -> dict[int, int]:
     Within a device first come, first served.
     """
     prompts = [stream for stream in streams if stream.reads_prompt]
-    unread: dict[str, int] = {}
-    for stream in prompts:
-        unread[stream.device] = unread.get(stream.device, 0) + stream.num_pending_tokens
-    left_to = _equal_parts(unread, num_tokens)
-    shares = {}
-    for stream in prompts:
-        shares[stream.number] = min(stream.num_pending_tokens, left_to[stream.device])
-        left_to[stream.device] -= shares[stream.number]
-    return shares
+    shares = _Unread(prompts).shares(num_tokens)
+    return dict(zip([stream.number for stream in prompts], shares, strict=True))
+
+
+class _Unread:
+    """What prompts have left to read, looked up once for all numbers that a search tries."""
+
+    def __init__(self, prompts: Sequence[Stream]) -> None:
+        self._parts = [(s.device, s.num_pending_tokens, s.num_cached_tokens) for s in prompts]
+        self._of_devices: dict[str, int] = {}
+        for device, num_pending, _ in self._parts:
+            self._of_devices[device] = self._of_devices.get(device, 0) + num_pending
+
+    def shares(self, num_tokens: int) -> list[int]:
+        left_to = _equal_parts(self._of_devices, num_tokens)
+        shares = []
+        for device, num_pending, _ in self._parts:
+            share = min(num_pending, left_to[device])
+            left_to[device] -= share
+            shares.append(share)
+        return shares
+
+    def chunks(self, num_tokens: int) -> list[Chunk]:
+        """The parts that are read of so many tokens."""
+        parts = zip(self._parts, self.shares(num_tokens), strict=True)
+        return [Chunk(share, num_cached) for (_, _, num_cached), share in parts if share]
 
 
 def _equal_parts(wishes: Mapping[str, int], num_tokens: int) -> dict[str, int]:
@@ -89,13 +108,3 @@ def _equal_parts(wishes: Mapping[str, int], num_tokens: int) -> dict[str, int]:
         parts[device] = min(wishes[device], -(-num_tokens // (len(by_wish) - i)))
         num_tokens -= parts[device]
     return parts
-
-
-def _chunks(prompts: Sequence[Stream], num_tokens: int) -> list[Chunk]:
-    """What each of these prompts that has a part reads of `num_tokens`."""
-    shares = prompt_shares(prompts, num_tokens)
-    return [
-        Chunk(num_read, stream.num_cached_tokens)
-        for stream in prompts
-        if (num_read := shares[stream.number])
-    ]

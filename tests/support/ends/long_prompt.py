@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,7 +18,9 @@ from tests.support.ends.loopback import make_service, running_verifier
 from tests.support.ends.raw_board import RawBoard, raw_board
 from tests.support.models.counting_target import VOCAB_SIZE, CountingTarget, next_token
 from verifier.cost_curve.curve import CostCurve
+from verifier.cost_curve.look_back import Chunk, chunks_of
 from verifier.engine.engine import RoundReport
+from verifier.target.round import Round
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 OTHERS_PROMPT = "a prompt"
@@ -42,20 +45,33 @@ async def beside_others(
     *,
     first_seconds: float = 0.010,
     seconds_per_token: float = 0.00002,
+    seconds_per_pair: float = 0.0,
+    knows_pairs: bool = True,
     alone_seconds: float = 3.0,
     is_given_by_ids: bool = False,
 ) -> Rounds:
     """Let `num_streams` of one device run, then a device come with the prompt.
 
-    Asserts that no stream lost a token. A round takes `first_seconds` and each token's share.
+    Asserts that no stream lost a token. A round takes `first_seconds`, each token's share, and that
+    of each pair of a chunk's token and one before the chunk, which the verifier's curve may know.
     """
 
-    def seconds(num_tokens: int) -> float:
-        return first_seconds + seconds_per_token * num_tokens
+    def seconds_of(num_tokens: int, chunks: Sequence[Chunk] = ()) -> float:
+        pairs = sum(chunk.num_tokens * chunk.depth_tokens for chunk in chunks)
+        return first_seconds + seconds_per_token * num_tokens + seconds_per_pair * pairs
+
+    def seconds(round_: Round) -> float:
+        return seconds_of(round_.num_tokens, chunks_of(round_))
 
     context = num_prompt_tokens + 4096
     target = CountingTarget(context, 2 * context + num_streams * 16_384, seconds)
-    curve = CostCurve.from_samples([(n, 64, seconds(n)) for n in (1, 1024)])
+    chunks = [Chunk(n, depth) for n in (16, 256) for depth in (1024, num_prompt_tokens)]
+    curve = CostCurve.from_samples(
+        [(n, 64, seconds_of(n)) for n in (1, 1024)],
+        chunk_samples=[(chunk, seconds_of(chunk.num_tokens, [chunk])) for chunk in chunks]
+        if knows_pairs
+        else (),
+    )
     service = make_service(
         target, ScriptedTokenizer(VOCAB_SIZE), make_round_settings(), curve=curve
     )

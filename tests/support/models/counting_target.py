@@ -25,7 +25,11 @@ class CountingTarget:
     """
 
     def __init__(
-        self, context_tokens: int, cache_tokens: int, seconds: Callable[[int], float]
+        self,
+        context_tokens: int,
+        cache_tokens: int,
+        seconds: Callable[[Round], float],
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.model_name = "counting"
         self.vocab_size = VOCAB_SIZE
@@ -33,12 +37,13 @@ class CountingTarget:
         self.num_blocks = cache_tokens // self.block_tokens
         self.context_tokens = context_tokens
         self._seconds = seconds
+        self._sleep = sleep
         self._num_read: dict[int, int] = {}
 
     def run(self, round_: Round) -> RoundOutcome:
         """Run one round; see `verifier.target.target.TargetModel.run`."""
-        seconds = self._seconds(round_.num_tokens)
-        time.sleep(seconds)
+        seconds = self._seconds(round_)
+        self._sleep(seconds)
         return RoundOutcome(tuple(self._run(item) for item in round_.items), seconds, 0.0)
 
     def _run(self, item: RoundItem) -> ItemOutcome | None:

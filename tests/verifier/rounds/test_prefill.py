@@ -116,6 +116,8 @@ def test_a_prompt_is_read_in_ever_smaller_parts_the_further_it_is_read() -> None
         for depth in (0, 10_000, 20_000, 40_000, 80_000, 150_000)
     }
     assert {0: 512, 10_000: 512, 20_000: 496, 40_000: 240, 80_000: 112, 150_000: 64} == sizes
+    alone = [prompt(200_000, 150_000)]
+    assert 512 == prompt_tokens(alone, 64, curve, limits(chunk_tokens=512))
     far = [prompt(2_000_000, 1_000_000), decoding()]
     assert 16 == prompt_tokens(far, 64, curve, limits(least_tokens=16))  # it always gets on
 
