@@ -32,8 +32,8 @@ from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.layers.fused_layers import fuse_layers
 from verifier.torch_target.loading.model_memory import cache_tokens
 from verifier.torch_target.loading.placement import place_target
-from verifier.torch_target.loading.quantisation import quantise, replace_linears
-from verifier.torch_target.loading.weight_products import product_maker
+from verifier.torch_target.precision.quantisation import quantise, replace_linears
+from verifier.torch_target.precision.weight_products import product_maker
 
 DEVICE = torch.device("cuda")
 SHAPES = ((1, 8), (8, 4), (16, 4), (64, 4))  # streams × query tokens (drafts and one)

@@ -13,19 +13,20 @@ import torch
 from shared.daemon.main_memory import free_main_memory
 from verifier.target.precision import Quantisation
 from verifier.torch_target.kernels.head_shape import HeadShape
-from verifier.torch_target.loading.gpu_limits import (
-    check_head_size,
-    check_weights_fit,
-    out_of_memory,
-)
+from verifier.torch_target.layers.checkpoint_weights import CheckpointLinear
 from verifier.torch_target.loading.kv_memory import (
     TargetShape,
     cache_tokens_of_cpu,
     cache_tokens_of_gpu,
     check_main_memory,
 )
-from verifier.torch_target.loading.quantisation import BITS_PER_WEIGHT, quantisable
-from verifier.torch_target.loading.torch_device import free_gpu_bytes
+from verifier.torch_target.precision.gpu_limits import (
+    check_head_size,
+    check_weights_fit,
+    out_of_memory,
+)
+from verifier.torch_target.precision.quantisation import BITS_PER_WEIGHT, quantisable
+from verifier.torch_target.precision.torch_device import free_gpu_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,12 @@ def weight_bytes(model: Any, dtype: torch.dtype, quantisation: Quantisation) -> 
         parameter.numel() * (small_bits if id(parameter) in small else 8.0 * dtype.itemsize)
         for parameter in model.parameters()
     )
-    return math.ceil(num_bits / 8)
+    kept_bytes = sum(
+        module.quantised.num_bytes
+        for module in model.modules()
+        if isinstance(module, CheckpointLinear)
+    )
+    return math.ceil(num_bits / 8) + kept_bytes
 
 
 def target_shape(model: Any, dtype: torch.dtype) -> TargetShape:

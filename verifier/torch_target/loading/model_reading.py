@@ -6,6 +6,7 @@ It must never serve a tensor that no file has, nor leave one out that a file has
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from verifier.torch_target.model_files.gguf_parts import (
 )
 from verifier.torch_target.model_files.rope_factors import ROPE_FACTORS, apply_rope_factors
 from verifier.torch_target.model_files.tensor_check import check_tensors, check_unexpected
+from verifier.torch_target.precision.checkpoint_layers import CheckpointLayers
 
 
 class ModelFiles(msgspec.Struct, frozen=True):
@@ -106,17 +108,21 @@ def outline(config: Any, dtype: torch.dtype) -> Any:
         return make(config, dtype=dtype, trust_remote_code=False)
 
 
-def read_model(files: ModelFiles, config: Any, dtype: torch.dtype) -> tuple[Any, Any]:
+def read_model(
+    files: ModelFiles, config: Any, dtype: torch.dtype, layers: CheckpointLayers | None = None
+) -> tuple[Any, Any]:
     """Model and tokenizer, in main memory; inside of `quiet_reading`.
+
+    `layers` reads a checkpoint of fewer bits.
 
     Raises:
         ModelError: the tensors of the files are not those of the model.
         Exception: whatever transformers raises.
     """
     tokenizer = AutoTokenizer.from_pretrained(**files.source)
-    load: Any = AutoModelForCausalLM.from_pretrained
+    of_transformers: Any = AutoModelForCausalLM.from_pretrained
+    load = functools.partial(of_transformers, **files.source) if layers is None else layers.load
     model, report = load(
-        **files.source,
         config=config,
         dtype=dtype,
         output_loading_info=True,

@@ -33,16 +33,20 @@ from verifier.torch_target.loading.model_reading import (
     read_model,
 )
 from verifier.torch_target.loading.placement import place_target
-from verifier.torch_target.loading.quantisation import check_can_quantise, quantise
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
-from verifier.torch_target.loading.torch_device import (
+from verifier.torch_target.model_files.end_ids import end_ids
+from verifier.torch_target.model_files.sampling_defaults import sampling_defaults
+from verifier.torch_target.precision.checkpoint_layers import (
+    checkpoint_layers,
+    use_own_products,
+)
+from verifier.torch_target.precision.quantisation import check_can_quantise, quantise
+from verifier.torch_target.precision.torch_device import (
     choose_device,
     choose_dtype,
     dtype_name,
     hardware_name,
 )
-from verifier.torch_target.model_files.end_ids import end_ids
-from verifier.torch_target.model_files.sampling_defaults import sampling_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +91,15 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         _check_vocabulary(files, vocabulary, text_config)
         context_tokens = _context_tokens(settings, text_config)
         plan = outline(config, dtype)
+        layers = None
+        if files.gguf is None:
+            layers = checkpoint_layers(path, config, plan, settings, device, dtype)
         cpu_cache_tokens = _cpu_cache_tokens(settings, context_tokens)
         check_before_reading(plan, dtype, settings.quantisation, device, cpu_cache_tokens)
-        model, tokenizer = read_model(files, config, dtype)
+        model, tokenizer = read_model(files, config, dtype, layers)
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)
+        use_own_products(model, device, dtype)
         move_weights(model, device, dtype)
         target = place_target(
             model,

@@ -9,7 +9,7 @@ at every call: a quarter of float32's memory, but no faster.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,35 +46,57 @@ def product_maker(kind: Quantisation, device: torch.device) -> MakeProduct:
 
 
 def _humming(kind: Quantisation, device: torch.device) -> MakeProduct:
-    from humming.layer import HummingLayer
+    import humming.layer  # noqa: F401 - missing packages are named before anything is loaded
 
     def make(linear: nn.Linear) -> Product:
-        weight, size = linear.weight.detach(), linear.in_features
+        weight = linear.weight.detach()
         schema: dict[str, Any] = {"dtype": kind}
         if kind == "int4":
-            if size % INT4_GROUP_WEIGHTS:
+            if linear.in_features % INT4_GROUP_WEIGHTS:
                 raise NotImplementedError(f"groups of {INT4_GROUP_WEIGHTS} weights do not fit")
             schema["group_size"] = INT4_GROUP_WEIGHTS
-        with torch.cuda.device(device):
-            layer = HummingLayer(
-                shape_n=linear.out_features,
-                shape_k=size,
-                weight_config=schema,
-                torch_dtype=weight.dtype,
-                has_bias=_bias_of(linear) is not None,
-            ).to(device)
-            layer.load_from_unquantized(weight.to(device))
-            if (bias := _bias_of(linear)) is not None:
-                layer.bias.data.copy_(bias)
-            layer.transform()
-
-        def multiply(x: Tensor) -> Tensor:
-            output: Tensor = layer(x.reshape(-1, size))
-            return output.view(*x.shape[:-1], -1)
-
-        return multiply
+        return humming_product(
+            schema,
+            lambda layer: layer.load_from_unquantized(weight.to(device)),
+            tuple(weight.shape),
+            _bias_of(linear),
+            device,
+            weight.dtype,
+        )
 
     return make
+
+
+def humming_product(
+    schema: dict[str, Any],
+    load: Callable[[Any], None],
+    shape: Sequence[int],
+    bias: Tensor | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Product:
+    """A product of humming; `load` fills its layer, `schema` says with which numbers."""
+    from humming.layer import HummingLayer
+
+    num_outputs, num_inputs = shape
+    with torch.cuda.device(device):
+        layer = HummingLayer(
+            shape_n=num_outputs,
+            shape_k=num_inputs,
+            weight_config=schema,
+            torch_dtype=dtype,
+            has_bias=bias is not None,
+        ).to(device)
+        load(layer)
+        if bias is not None:
+            layer.bias.data.copy_(bias)
+        layer.transform()
+
+    def multiply(x: Tensor) -> Tensor:
+        output: Tensor = layer(x.reshape(-1, num_inputs))
+        return output.view(*x.shape[:-1], -1)
+
+    return multiply
 
 
 def _eight_bit_floats(device: torch.device) -> MakeProduct:
@@ -85,21 +107,31 @@ def _eight_bit_floats(device: torch.device) -> MakeProduct:
         dtype, size = linear.weight.dtype, linear.in_features
         if size % 16 or linear.out_features % 16:
             raise NotImplementedError("the sizes are no multiples of 16")
-        weight, scales = quantise_rows(linear.weight.detach().to(device))
-        transposed, scales = weight.t(), scales.t()
+        values, scales = quantise_rows(linear.weight.detach().to(device))
         bias = _bias_of(linear)
-        bias = None if bias is None else bias.to(device)
-
-        def multiply(x: Tensor) -> Tensor:
-            rows, row_scales = quantise_rows(x.reshape(-1, size))
-            output = torch._scaled_mm(
-                rows, transposed, row_scales, scales, bias, out_dtype=dtype, use_fast_accum=True
-            )
-            return output.view(*x.shape[:-1], -1)
-
-        return multiply
+        return eight_bit_float_product(
+            values, scales, None if bias is None else bias.to(device), dtype
+        )
 
     return make
+
+
+def eight_bit_float_product(
+    values: Tensor, scales: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Product:
+    """With `values` [out, in] float8 and `scales` [out, 1] float32, all on one GPU."""
+    from verifier.torch_target.kernels.row_quantisation import quantise_rows
+
+    transposed, scales, size = values.t(), scales.t(), values.shape[1]
+
+    def multiply(x: Tensor) -> Tensor:
+        rows, row_scales = quantise_rows(x.reshape(-1, size))
+        output = torch._scaled_mm(
+            rows, transposed, row_scales, scales, bias, out_dtype=dtype, use_fast_accum=True
+        )
+        return output.view(*x.shape[:-1], -1)
+
+    return multiply
 
 
 def _torchao(kind: Quantisation, device: torch.device) -> MakeProduct:

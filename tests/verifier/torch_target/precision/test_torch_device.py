@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.errors import ModelError
-from verifier.torch_target.loading.torch_device import choose_device, choose_dtype, hardware_name
+from verifier.torch_target.precision.torch_device import choose_device, choose_dtype, hardware_name
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

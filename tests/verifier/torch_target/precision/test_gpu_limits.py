@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import ModelError
-from verifier.torch_target.loading.gpu_limits import (
+from verifier.torch_target.precision.gpu_limits import (
     Capability,
     check_gpu,
     check_head_size,

@@ -15,7 +15,7 @@ from shared.errors import ModelError
 from tests.support.models.tiny_models import tiny_llama, tiny_qwen3
 from verifier.target.precision import Quantisation
 from verifier.torch_target.layers.weight_only import MergedPart, WeightOnlyLinear, merged_of
-from verifier.torch_target.loading.quantisation import (
+from verifier.torch_target.precision.quantisation import (
     check_can_quantise,
     quantisable,
     quantise,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from verifier.torch_target.loading.gpu_limits import check_gpu, gpu_dtype
+from verifier.torch_target.precision.gpu_limits import check_gpu, gpu_dtype
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ must never choose whether to quantise, nor know a library.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -19,11 +19,12 @@ from shared.errors import ModelError
 from verifier.target.precision import Quantisation
 from verifier.torch_target.layers.merged_projections import MergedProduct, can_merge
 from verifier.torch_target.layers.weight_only import MergedPart, WeightOnlyLinear
-from verifier.torch_target.loading.gpu_limits import check_quantisation
-from verifier.torch_target.loading.torch_device import dtype_name
-from verifier.torch_target.loading.weight_products import (
+from verifier.torch_target.precision.gpu_limits import check_quantisation
+from verifier.torch_target.precision.torch_device import dtype_name
+from verifier.torch_target.precision.weight_products import (
     INT4_GROUP_WEIGHTS,
     MakeProduct,
+    Product,
     product_maker,
 )
 
@@ -87,7 +88,9 @@ def replace_linears(
     Raises:
         NotImplementedError: a layer is of odd sizes; the sentence names it.
     """
-    for names in _groups(linears, merges=merges):
+    for names in one_input_groups(
+        linears, lambda group: merges and can_merge(_all(linears, group))
+    ):
         layers = [linears[name] for name in names]
         try:
             replacements = _quantised(layers, make, device)
@@ -109,36 +112,50 @@ def quantisable(model: Any) -> dict[str, nn.Linear]:
     }
 
 
-def _groups(linears: dict[str, nn.Linear], *, merges: bool) -> Iterator[Sequence[str]]:
-    """Names of layers that become one product."""
+def one_input_groups(
+    names: Collection[str], can_merge_all: Callable[[Sequence[str]], bool]
+) -> Iterator[Sequence[str]]:
+    """All names once, those of layers that become one product together."""
     seen: set[str] = set()
-    for name in linears:
+    for name in names:
         if name in seen:
             continue
-        group = _siblings(name, linears) if merges else (name,)
-        seen.update(group)
-        yield group
+        group = _siblings(name)
+        is_whole = all(sibling in names for sibling in group) and can_merge_all(group)
+        chosen = group if is_whole else (name,)
+        seen.update(chosen)
+        yield chosen
 
 
-def _siblings(name: str, linears: dict[str, nn.Linear]) -> Sequence[str]:
+def _siblings(name: str) -> Sequence[str]:
     parent, dot, child = name.rpartition(".")
     for names in _OF_ONE_INPUT:
-        group = [f"{parent}{dot}{sibling}" for sibling in names]
-        if child in names and can_merge([linears.get(sibling) for sibling in group]):
-            return group
+        if child in names:
+            return [f"{parent}{dot}{sibling}" for sibling in names]
     return (name,)
+
+
+def _all(linears: Mapping[str, nn.Linear], names: Sequence[str]) -> list[nn.Module | None]:
+    return [linears[name] for name in names]
 
 
 def _quantised(
     layers: Sequence[nn.Linear], make: MakeProduct, device: torch.device
 ) -> Sequence[WeightOnlyLinear]:
     first = layers[0]
-    num_inputs, like = first.in_features, first.weight.new_empty(0, device=device)
-    if len(layers) == 1:
-        size = first.out_features
-        return [WeightOnlyLinear(make(first), num_inputs, size, like)]
     sizes = [layer.out_features for layer in layers]
-    merged = MergedProduct(sizes, make(_side_by_side(layers)))
+    like = first.weight.new_empty(0, device=device)  # before a library takes the weight over
+    product = make(first if len(layers) == 1 else _side_by_side(layers))
+    return layers_of_product(product, first.in_features, sizes, like)
+
+
+def layers_of_product(
+    product: Product, num_inputs: int, sizes: Sequence[int], like: torch.Tensor
+) -> Sequence[WeightOnlyLinear]:
+    """Layers of these numbers of outputs whose product is one."""
+    if len(sizes) == 1:
+        return [WeightOnlyLinear(product, num_inputs, sizes[0], like)]
+    merged = MergedProduct(sizes, product)
     return [MergedPart(merged, i, num_inputs, size, like) for i, size in enumerate(sizes)]
 
 
