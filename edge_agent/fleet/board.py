@@ -14,6 +14,7 @@ from random import Random
 import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.drafting.step import DraftStep
 from edge_agent.fleet.delayed_link import DelayedLink
 from edge_agent.fleet.draft_source import Guess
@@ -43,7 +44,7 @@ class FleetBoard:
         self._number = number
         self._token = token
         self._hello = hello
-        self._drafter = drafter
+        self._drafter = SharedVocabulary(drafter)
         self._guess = guess
         self._load = load
         self._tally = tally

@@ -58,7 +58,7 @@ class ActiveGeneration(StreamSession):
     ) -> None:
         super().__init__(request, settings, drafter.vocab_size, is_resumed=is_resumed)
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self._token_bytes = drafter.token_bytes
+        self._drafter = drafter
         self._special_ids: frozenset[int] = frozenset()  # the verifier tells
         self._text = self._assembler()
         self._started_at = now
@@ -111,7 +111,7 @@ class ActiveGeneration(StreamSession):
         super().break_off(error)
 
     def _assembler(self) -> TextAssembler:
-        return TextAssembler(self._token_bytes, self._special_ids, self.request.stop)
+        return TextAssembler(self._drafter.token_bytes, self._special_ids, self.request.stop)
 
     def _learn_request(self, message: Opened) -> None:
         super()._learn_request(message)

@@ -14,6 +14,7 @@ from contextlib import aclosing
 import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.drafting.loop import DraftingLoop
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.active_generation import ActiveGeneration
@@ -40,7 +41,7 @@ class Agent:
         token: str,
         draft_token_seconds: float = 0.0,
     ) -> None:
-        self._drafter = drafter
+        self._drafter = drafter = SharedVocabulary(drafter)
         self._settings = settings
         self._url = url
         hello = make_hello(

@@ -7,18 +7,26 @@ lost, and what came in.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 import aiohttp
+import msgspec
 
-from edge_agent.draft_model.drafter import Drafter
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.backoff import Backoff
-from edge_agent.link.link import Link
+from edge_agent.link.link import Link, OtherVocabulary
 from shared.errors import AuthRejected, HandshakeRejected, LinkError, RemoteProtocolError
+from shared.protocol.fingerprint import Difference, fingerprint, reconciled
 from shared.protocol.messages import Hello, VerifierMessage, Welcome
+
+logger = logging.getLogger(__name__)
+
+# One for each block of 1,024 ids that one end alone has: Qwen 2.5 and 3 take one.
+MAX_RECONCILIATIONS = 64
 
 LinkEnd = LinkError | RemoteProtocolError
 """Why there is no link."""
@@ -53,7 +61,7 @@ class LinkKeeper:
         url: str,
         token: str,
         hello: Hello,
-        drafter: Drafter,
+        drafter: SharedVocabulary,
         owner: LinkOwner,
         draw_jitter: Callable[[], float] = random.random,  # in [0, 1)
     ) -> None:
@@ -65,6 +73,7 @@ class LinkKeeper:
         self._draw_jitter = draw_jitter
         self._backoff = Backoff()
         self._is_linked = False
+        self._num_reconciliations = 0  # since the verifier last welcomed this board
 
     async def run(self, session: aiohttp.ClientSession) -> NoReturn:
         """Connect, and connect again after a while; ends when cancelled.
@@ -79,13 +88,42 @@ class LinkKeeper:
             try:
                 await link.run(session, self._url, self._token)
             except (LinkError, RemoteProtocolError) as error:
+                if isinstance(error, OtherVocabulary) and await self._reconcile(error.difference):
+                    continue
                 delay = self._count_failure(error, time.monotonic() - started_at)
                 self._owner.lose_link(error, delay)
             await asyncio.sleep(delay)
 
     def _take_link(self, link: Link, welcome: Welcome) -> None:
         self._is_linked = True
+        self._tell_vocabulary()
         self._owner.take_link(link, welcome)
+
+    async def _reconcile(self, difference: Difference) -> bool:
+        """Greet with what both vocabularies have; False: an id has two meanings."""
+        drafter = self._drafter
+        self._num_reconciliations += 1
+        token_bytes: Sequence[bytes] | None = None
+        if self._num_reconciliations <= MAX_RECONCILIATIONS:
+            token_bytes = await asyncio.to_thread(
+                reconciled, difference, drafter.token_bytes, drafter.own_token_bytes
+            )
+        is_possible = token_bytes is not None
+        if token_bytes is None:
+            self._num_reconciliations, token_bytes = 0, drafter.own_token_bytes
+        proof = await asyncio.to_thread(fingerprint, token_bytes)
+        drafter.take_vocabulary(token_bytes)
+        self._hello = msgspec.structs.replace(self._hello, fingerprint=proof)
+        return is_possible
+
+    def _tell_vocabulary(self) -> None:
+        drafter = self._drafter
+        if self._num_reconciliations:
+            logger.info(
+                "draft and target share %d ids; %d of the draft model are never drafted",
+                *(drafter.num_shared, drafter.num_lacked),
+            )
+        self._num_reconciliations = 0
 
     def _count_failure(self, error: LinkEnd, lived_seconds: float) -> float:
         """Seconds to the next attempt."""

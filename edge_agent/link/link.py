@@ -15,10 +15,11 @@ from typing import NoReturn
 import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from shared.daemon.send_queue import SendQueue, SendQueueFull
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
 from shared.protocol.codec import decode_from_verifier, encode
-from shared.protocol.fingerprint import explain, fingerprint
+from shared.protocol.fingerprint import Difference, explain, fingerprint
 from shared.protocol.messages import (
     MAX_63_BITS,
     MAX_MESSAGE_BYTES,
@@ -69,13 +70,21 @@ def make_hello(
     )
 
 
+class OtherVocabulary(HandshakeRejected):
+    """The verifier's vocabulary is not the one of the greeting; this is where."""
+
+    def __init__(self, sentence: str, difference: Difference) -> None:
+        super().__init__(sentence)
+        self.difference = difference
+
+
 class Link:
     """Drives one websocket to the verifier; `run` returns only by an exception."""
 
     def __init__(
         self,
         hello: Hello,
-        drafter: Drafter,
+        drafter: SharedVocabulary,
         receive: Callable[[VerifierMessage, int], None],
         welcome: Callable[[Link, Welcome], None],
     ) -> None:
@@ -217,8 +226,8 @@ class Link:
 
     def _refusal(self, error: Error) -> Exception:
         if error.code == ErrorCode.VOCABULARY and error.difference is not None:
-            explanation = explain(error.difference, self._drafter.token_bytes)
-            return HandshakeRejected(f"{error.sentence}: {explanation}")
+            explanation = explain(error.difference, self._drafter.own_token_bytes)
+            return OtherVocabulary(f"{error.sentence}: {explanation}", error.difference)
         if error.code == ErrorCode.VERSION:
             return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")
         if error.code == ErrorCode.TOKEN_IN_USE:

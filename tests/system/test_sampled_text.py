@@ -43,8 +43,9 @@ NUM_TOKENS = 50_000
 MANY_TOKENS = 200_000
 NUM_NGRAM_TOKENS = 30_000
 NUM_CUT_TOKENS = 30_000
+NUM_OVERLAPPING_TOKENS = 30_000
 NUM_BROKEN_TOKENS = 9_000
-# Thirty numbers are looked at.  Seeds are fixed, so the twelve of `coupled` never change; those of
+# Some forty numbers are looked at.  Seeds are fixed, so those of `coupled` never change; those of
 # `rejection` hang on timing, too, and raise a false alarm once in 5,000 runs.  The faults below
 # give less than 1e-20 (`rejection`) and 1e-10 with a small part of the tokens.
 SMALLEST_P = 1e-5
@@ -54,6 +55,8 @@ RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
     ("rejection", "n-grams", NUM_NGRAM_TOKENS),
     ("coupled", "n-grams", NUM_NGRAM_TOKENS),
     ("rejection", "links are cut", NUM_CUT_TOKENS),
+    ("rejection", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
+    ("coupled", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
     ("rejection", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
     ("rejection", "drafts are not tested", NUM_BROKEN_TOKENS),
     ("coupled", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
@@ -126,6 +129,16 @@ def test_text_follows_the_target_where_boards_look_up_what_came_before(
     assert report["num_tokens"] >= NUM_NGRAM_TOKENS
     num_accepted = report["num_accepted"]
     assert num_accepted > least_share * report["num_tokens"], "drafts had no part in the text"
+    assert min(p_values(report)) > SMALLEST_P, report
+
+
+@pytest.mark.parametrize("mode", ["rejection", "coupled"])
+def test_text_follows_the_target_where_drafts_have_fewer_or_more_ids(
+    reports: dict[tuple[str, str], Report], mode: str
+) -> None:
+    report = reports[mode, "vocabularies overlap"]
+    assert report["num_tokens"] >= NUM_OVERLAPPING_TOKENS
+    assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
     assert min(p_values(report)) > SMALLEST_P, report
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import edge_agent.fleet.fleet
 from edge_agent.draft_model.drafter import Drafter
-from edge_agent.draft_model.scripted_drafter import scripted_drafter
+from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.fleet.draft_source import Guess, echo_guess, scripted_guess
 from edge_agent.fleet.fleet import Fleet
 from edge_agent.fleet.tally import FleetReport, FleetTally
@@ -43,10 +43,8 @@ def load(**settings: object) -> FleetLoad:
     return FleetLoad(**(chosen | settings))  # type: ignore[arg-type]
 
 
-def scripted_boards(
-    vocab_size: int = VOCAB_SIZE, disagreement: float = 0.1
-) -> tuple[Drafter, Guess]:
-    model = ScriptedModel(vocab_size, MODEL_SEED, disagreement=disagreement)
+def scripted_boards(disagreement: float = 0.1) -> tuple[Drafter, Guess]:
+    model = ScriptedModel(VOCAB_SIZE, MODEL_SEED, disagreement=disagreement)
     return scripted_drafter(model), scripted_guess(model)
 
 
@@ -165,10 +163,11 @@ def test_a_first_board_without_a_token_ends_it() -> None:
 def test_another_vocabulary_ends_it() -> None:
     async def run() -> None:
         async with running_verifier(service(), names()) as verifier:
-            boards = scripted_boards(vocab_size=VOCAB_SIZE + 1)
-            await measured(
-                Fleet(verifier.url, tokens_of(verifier), *boards, load()), lambda tally: False
-            )
+            drafter, guess = scripted_boards()
+            assert isinstance(drafter, ScriptedDrafter)
+            drafter.token_bytes = (*drafter.token_bytes[:-1], b"other")
+            fleet = Fleet(verifier.url, tokens_of(verifier), drafter, guess, load())
+            await measured(fleet, lambda tally: False)
 
     with pytest.raises(HandshakeRejected, match="another vocabulary"):
         asyncio.run(run())

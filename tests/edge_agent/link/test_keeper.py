@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 import edge_agent.link.backoff
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.backoff import MAX_DELAY_SECONDS, REFUSED_DELAY_SECONDS
-from edge_agent.link.keeper import LinkEnd, LinkKeeper
-from edge_agent.link.link import Link
+from edge_agent.link.keeper import MAX_RECONCILIATIONS, LinkEnd, LinkKeeper
+from edge_agent.link.link import Link, OtherVocabulary
 from shared.errors import AuthRejected, LinkLost, RemoteProtocolError
+from shared.protocol.fingerprint import Difference, fingerprint, first_difference
 from shared.protocol.messages import (
     PROTOCOL_VERSION,
+    Error,
+    ErrorCode,
     GoingAway,
     Hello,
     Verdict,
     VerifierMessage,
     Welcome,
 )
-from tests.support.ends.fake_verifier import VerifierSide, fake_verifier, serving
+from tests.support.ends.fake_verifier import WELCOME, VerifierSide, fake_verifier, serving
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
 
-HELLO = Hello(protocol_version=PROTOCOL_VERSION)
+OWN = board().token_bytes
+HELLO = Hello(protocol_version=PROTOCOL_VERSION, fingerprint=fingerprint(OWN))
 VERDICT = Verdict(0, 0, 0, b"")
 NO_PORT = "ws://127.0.0.1:1"
 NO_JITTER, FULL_JITTER = 0.0, 1.0
@@ -63,7 +68,9 @@ class Owner:
 
 async def keep(url: str, owner: Owner, jitter: float = NO_JITTER) -> None:
     async with aiohttp.ClientSession() as session:
-        await LinkKeeper(url, "t", HELLO, board(), owner, lambda: jitter).run(session)
+        await LinkKeeper(url, "t", HELLO, SharedVocabulary(board()), owner, lambda: jitter).run(
+            session
+        )
 
 
 async def keep_until_enough(url: str, owner: Owner, jitter: float = NO_JITTER) -> Owner:
@@ -114,6 +121,66 @@ def test_a_verifier_that_breaks_the_protocol_is_tried_again() -> None:
         await verifier.socket.send_bytes(b"\xff")
 
     assert 2 * ["fake", RemoteProtocolError] == kept(serve, Owner(2)).told
+
+
+class Vocabularies:
+    """Verifiers that come one after the other, each as long as it has not welcomed the board."""
+
+    def __init__(self, *known: Sequence[bytes]) -> None:
+        self._known = list(known)
+        self.num_greetings = 0
+
+    async def serve(self, verifier: VerifierSide) -> None:
+        hello = await verifier.next_of(Hello)
+        self.num_greetings += 1
+        target = self._known[0]
+        difference = first_difference(fingerprint(target), hello.fingerprint, target)
+        if difference is None:
+            del self._known[0]
+            await verifier.send(WELCOME)
+            return
+        await verifier.send(Error(ErrorCode.VOCABULARY, "others", difference=difference))
+        await verifier.until_gone()
+
+
+def greeted(*known: Sequence[bytes], num_losses: int) -> tuple[Owner, int]:
+    verifiers, owner = Vocabularies(*known), Owner(num_losses)
+    kept(verifiers.serve, owner)
+    return owner, verifiers.num_greetings
+
+
+def test_ids_that_one_side_alone_has_are_agreed_on_at_once(short_delays: None) -> None:
+    owner, num_greetings = greeted(OWN[:50], num_losses=1)
+    assert (["fake", LinkLost], 2) == (owner.told, num_greetings)
+
+
+def test_a_verifier_with_other_ids_is_agreed_with_as_well(short_delays: None) -> None:
+    more = [*OWN, b"more", b"and more"]
+    owner, num_greetings = greeted(OWN[:50], more, OWN, num_losses=3)
+    assert (3 * ["fake", LinkLost], 2 + 2 + 2) == (owner.told, num_greetings)
+
+
+def test_a_real_difference_is_final_also_behind_other_verifiers(short_delays: None) -> None:
+    owner, _ = greeted(OWN[:50], [*OWN[:55], b"other"], num_losses=2)
+    assert ["fake", LinkLost, OtherVocabulary] == owner.told
+    assert f"token id 55 is {OWN[55]!r} here and b'other' there" in str(owner.errors[1])
+    assert owner.delays[1] > 60
+
+
+def test_greetings_have_an_end() -> None:
+    """A verifier that never has enough of differences is refused like any other."""
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.next_of(Hello)
+        nonlocal num_greetings
+        num_greetings += 1
+        difference = Difference(0, (*OWN, b"%d" % num_greetings))
+        await verifier.send(Error(ErrorCode.VOCABULARY, "others", difference=difference))
+        await verifier.until_gone()
+
+    num_greetings = 0
+    assert [OtherVocabulary] == kept(serve, Owner(1)).told
+    assert MAX_RECONCILIATIONS + 1 == num_greetings
 
 
 def test_it_waits_as_long_as_a_verifier_that_leaves_asks_for() -> None:

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link import link as link_module
-from edge_agent.link.link import Link, make_hello
+from edge_agent.link.link import Link, OtherVocabulary, make_hello
 from shared.errors import (
     AuthRejected,
     HandshakeRejected,
@@ -55,7 +56,7 @@ class Callbacks:
     def link(self) -> Link:
         return Link(
             HELLO,
-            board(),
+            SharedVocabulary(board()),
             lambda message, num_bytes: self.received.append((message, num_bytes)),
             lambda _, welcome: self.welcomes.append(welcome),
         )
@@ -208,7 +209,7 @@ VOCABULARY_ERROR = Error(
         ),
         (
             VOCABULARY_ERROR,
-            HandshakeRejected,
+            OtherVocabulary,
             "draft model small has another vocabulary than big: "
             "token id 0 is b'<|end|>' here and b'<s>' there",
         ),

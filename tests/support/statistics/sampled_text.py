@@ -67,10 +67,13 @@ FAULTS = (
     "none",
     "n-grams",
     "links are cut",
+    "vocabularies overlap",
     "unlikely drafts are discarded",
     "drafts are not tested",
 )
 CUT_EVERY_SECONDS = 0.15  # one of the links
+# Of the boards' drafts, where they are not the target's: shorter and longer ones.
+OVERLAPPING_SIZES = (11, 21, 13, 40)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ async def sample(
     *,
     is_barrier: bool = False,
     is_cut: bool = False,
+    is_overlapping: bool = False,
     ngram_tokens: int = 0,
 ) -> Tally:
     """Let all boards generate until there are `num_tokens` tokens."""
@@ -159,7 +163,7 @@ async def sample(
                 proxies.append(ChaosProxy(local(verifier.port), board.link, seed=i))
                 url = (await stack.enter_async_context(proxies[-1])).url
             drafter = scripted_drafter(
-                _model(board.disagreement),
+                _model(board.disagreement, OVERLAPPING_SIZES[i] if is_overlapping else VOCAB_SIZE),
                 num_slots=STREAMS_PER_BOARD,
                 seconds_per_token=board.seconds_per_token,
             )
@@ -232,7 +236,7 @@ def fault(name: str) -> Iterator[None]:
         with patch.object(DrafterChoice, "suggest", EagerChoice.suggest):
             yield
     else:
-        assert name in ("none", "links are cut"), name
+        assert name in ("none", "links are cut", "vocabularies overlap"), name
         with patch.object(backoff, "FIRST_DELAY_SECONDS", 0.02):
             yield
 
@@ -278,9 +282,9 @@ def _num_possible(target_probs: NDArray[np.float64], draft_token_ids: Sequence[i
     return len(draft_token_ids)
 
 
-def _model(disagreement: float) -> ScriptedModel:
+def _model(disagreement: float, vocab_size: int = VOCAB_SIZE) -> ScriptedModel:
     return ScriptedModel(
-        VOCAB_SIZE, MODEL_SEED, order=1, sharpness=SHARPNESS, disagreement=disagreement
+        vocab_size, MODEL_SEED, order=1, sharpness=SHARPNESS, disagreement=disagreement
     )
 
 
@@ -300,6 +304,7 @@ def main(mode: str, fault_name: str, num_tokens: int) -> None:
                 num_tokens,
                 is_barrier=is_barrier,
                 is_cut=fault_name == "links are cut",
+                is_overlapping=fault_name == "vocabularies overlap",
                 ngram_tokens=3 if fault_name == "n-grams" else 0,
             )
             tally = runner.run(sampling)
