@@ -137,3 +137,19 @@ def test_the_process_ends_when_the_verifier_was_killed() -> None:
     output, _ = process.communicate(job + b"\n", timeout=30)  # then the pipe is closed
     assert b'[{"text": "x"}]\n' == output
     assert 0 == process.returncode
+
+
+def test_a_chat_leaves_nothing_behind_for_the_next() -> None:
+    """The template is compiled once, for all of them."""
+    template = (
+        "{% set ns = namespace(n=0) %}{% set seen = joiner(',') %}{% for x in xs %}"
+        "{% set ns.n = ns.n + 1 %}{{ seen() }}{{ x }}{% endfor %}:{{ ns.n }}"
+        "{{ left | default('') }}{% set left = 'behind' %}"
+    )
+    sandbox = SandboxProcess()
+    jobs: list[list[dict[str, object]]] = [[{"xs": [1, 2]}, {"xs": [3]}], [{"xs": [1, 2]}]]
+    first, second = (sandbox.render(template, renders) for renders in jobs)
+    assert [Rendered("1,2:2"), Rendered("3:1")] == first
+    assert [Rendered("1,2:2")] == second
+    assert [Rendered("other")] == sandbox.render("other", [{}])
+    assert [Rendered("1,2:2")] == sandbox.render(template, jobs[1])
