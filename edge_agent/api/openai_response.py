@@ -149,6 +149,7 @@ def _extensions(finished: Finished) -> dict[str, Any]:
         "goodspeed": {
             "acceptance_mode": finished.acceptance_mode,
             "seed": finished.seed,
+            "sampling": msgspec.structs.asdict(finished.sampling),
             "finish_reason": finished.reason,
             "num_verdicts": timings.num_verdicts,
             "num_drafting_verdicts": timings.num_drafting_verdicts,

@@ -138,6 +138,7 @@ class ActiveGeneration(StreamSession):
                     seed=self.stream.seed,
                     acceptance_mode=self.stream.mode,
                     token_ids=tuple(self.stream.output_ids),
+                    sampling=self.stream.sampling,
                 )
             )
 

@@ -20,7 +20,7 @@ from shared.protocol.messages import (
     FinishReason,
     TemplateOptions,
 )
-from shared.speculation.sampling import SamplingField, SamplingParameters
+from shared.speculation.sampling import PLAIN_SAMPLING, SamplingField, SamplingParameters
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
@@ -77,6 +77,7 @@ class Finished(msgspec.Struct, frozen=True):
     seed: int
     acceptance_mode: AcceptanceMode
     token_ids: tuple[int, ...] = ()  # of the whole output, an end token included
+    sampling: SamplingParameters = PLAIN_SAMPLING  # in force: the request's, or the model's own
 
 
 class Generator(Protocol):

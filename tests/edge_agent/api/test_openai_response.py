@@ -18,6 +18,7 @@ from edge_agent.api.openai_response import (
 )
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from shared.protocol.messages import FinishReason
+from shared.speculation.sampling import SamplingParameters
 
 CHAT = Envelope("chatcmpl-1", 1000, "target", is_chat=True)
 COMPLETION = Envelope("cmpl-1", 1000, "target", is_chat=False)
@@ -62,7 +63,8 @@ LLAMA_SERVER_TIMINGS = {
 
 
 def finished(reason: FinishReason = "end", timings: Timings = TIMINGS) -> Finished:
-    return Finished(reason, timings, seed=7, acceptance_mode="coupled")
+    sampling = SamplingParameters(temperature=0.5, top_k=3)
+    return Finished(reason, timings, seed=7, acceptance_mode="coupled", sampling=sampling)
 
 
 def choice_of(answer: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def test_a_whole_chat_answer() -> None:
         "goodspeed": {
             "acceptance_mode": "coupled",
             "seed": 7,
+            "sampling": {"temperature": 0.5, "top_k": 3, "top_p": 1.0},
             "finish_reason": "end",
             "num_verdicts": 2,
             "num_drafting_verdicts": 2,

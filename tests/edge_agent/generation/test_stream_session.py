@@ -33,14 +33,17 @@ def request(
     )
 
 
-def text_of(asked: GenerationRequest, of_the_model: SamplingParameters) -> str:
-    """Through an agent and a verifier whose model has these defaults."""
+def text_of(
+    asked: GenerationRequest, of_the_model: SamplingParameters
+) -> tuple[str, SamplingParameters]:
+    """And the sampling in force: by an agent and a verifier whose model has these defaults."""
 
-    async def text() -> str:
+    async def text() -> tuple[str, SamplingParameters]:
         service = scripted_service()
         service.default_sampling = of_the_model
         async with running_verifier(service) as verifier, running_agent(verifier, board()) as agent:
-            return (await generate(agent, asked))[0]
+            text, finished = await generate(agent, asked)
+            return text, finished.sampling
 
     return asyncio.run(text())
 
@@ -53,19 +56,22 @@ def text_of(asked: GenerationRequest, of_the_model: SamplingParameters) -> str:
             request(SamplingParameters(temperature=1.0), ("top_k", "top_p")),
             SamplingParameters(temperature=1.0, top_k=5, top_p=0.9),
         ),
-        (request(SamplingParameters(temperature=0.0), ("top_k", "top_p")), SamplingParameters(0.0)),
+        (
+            request(SamplingParameters(temperature=0.0), ("top_k", "top_p")),
+            SamplingParameters(temperature=0.0, top_k=5, top_p=0.9),
+        ),
         (request(), PLAIN_SAMPLING),
     ],
 )
 def test_the_models_own_sampling_holds_where_the_request_is_silent(
     asked: GenerationRequest, expected: SamplingParameters
 ) -> None:
-    assert target_text(request(expected)) == text_of(asked, OF_THE_MODEL)
+    assert (target_text(request(expected)), expected) == text_of(asked, OF_THE_MODEL)
 
 
 def test_a_model_that_says_greedy_is_greedy() -> None:
     expected = target_text(request(SamplingParameters(0.0)))
-    assert expected == text_of(request(left_open=ALL), SamplingParameters(0.0))
+    assert expected == text_of(request(left_open=ALL), SamplingParameters(0.0))[0]
 
 
 def test_what_opened_tells_is_drafted_with_and_asked_for_when_the_stream_is_opened_again() -> None:
