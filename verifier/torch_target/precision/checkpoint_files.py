@@ -78,10 +78,9 @@ def read_checkpoint(
                 f"cannot load {directory} as a target: its {name} is {dtype}, and no scale "
                 "belongs to it"
             )
-    weights = {
-        name: read_weight(LayerTensors(layer, name, directory), scheme)
-        for name, layer in layers.items()
-    }
+    weights = {}
+    for name in list(layers):  # each is dropped as soon as it is unpacked: they are large
+        weights[name] = read_weight(LayerTensors(layers.pop(name), name, directory), scheme)
     return QuantisedCheckpoint(weights, tensors)
 
 
