@@ -2,20 +2,22 @@
 
 The bound is the model's merged matrix products by cuBLAS in one CUDA graph, plus the time to read
 the live keys and values once at the bandwidth of a reduction.  By hand, on a GPU:
-`python -m tests.benchmarks.cuda_round`.
+`python -m tests.benchmarks.cuda_round`, with `qwen3-14b` for that shape.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
@@ -30,25 +32,29 @@ from verifier.torch_target.kernels.score_rule import ScoreRule
 from verifier.torch_target.loading.placement import place_target
 
 SHAPES = ((64, 4), (32, 4), (8, 4), (1, 8))  # streams × query tokens (drafts and one)
+QWEN_SHAPES = ((48, 3), (16, 6), (4, 9))
 CONTEXT_TOKENS = 1024
 BLOCK_TOKENS = 16
 NUM_STREAMS = 64
 SAMPLED = SamplingParameters(0.8, 0, 0.95)
 
 
-def main() -> None:
+def main(name: str = "llama-3.1-8b") -> None:
     """Print the table of one GPU."""
-    print(torch.cuda.get_device_name(0), "torch", torch.__version__)
+    print(torch.cuda.get_device_name(0), "torch", torch.__version__, name)
     bandwidth = read_bandwidth()
     print(f"read bandwidth by a reduction: {bandwidth / 1e12:.2f} TB/s")
-    model = llama_shape()
+    if name == "qwen3-14b":
+        model, shapes = qwen3_shape(), QWEN_SHAPES
+    else:
+        model, shapes = llama_shape(), SHAPES
     config = model.config
     kv_bytes = 2 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
-    products = {shape: products_ms(model, shape[0] * shape[1]) for shape in SHAPES}
+    products = {shape: products_ms(model, shape[0] * shape[1]) for shape in shapes}
     target = place_target(
         model,
         CacheShape(
-            num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 8),
+            num_blocks=NUM_STREAMS * blocks_of(CONTEXT_TOKENS + 9),
             block_tokens=BLOCK_TOKENS,
             context_tokens=8192,
         ),
@@ -61,7 +67,7 @@ def main() -> None:
         "| step ms | over forward | sampling ms |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for shape in SHAPES:
+    for shape in shapes:
         num_streams, num_query = shape
         kv_ms = 1e3 * num_streams * (CONTEXT_TOKENS + num_query) * kv_bytes / bandwidth
         step_ms, sampling_ms = round_ms(target, *shape)
@@ -93,11 +99,35 @@ def llama_shape(num_layers: int = 32, context_tokens: int = 8192) -> LlamaForCau
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    model = model.to(torch.bfloat16).to_empty(device="cuda")
+    _fill(model)
+    model.model.rotary_emb = LlamaRotaryEmbedding(config).to("cuda")
+    return model
+
+
+def qwen3_shape() -> Qwen3ForCausalLM:
+    """Qwen3-14B's shape with random weights in bfloat16 on the GPU."""
+    config = Qwen3Config(
+        hidden_size=5120,
+        intermediate_size=17408,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151_936,
+        max_position_embeddings=8192,
+        tie_word_embeddings=False,
+    )
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(config)
+    _fill(model)
+    model.model.rotary_emb = Qwen3RotaryEmbedding(config).to("cuda")
+    return model
+
+
+def _fill(model: torch.nn.Module) -> None:
+    model.to(torch.bfloat16).to_empty(device="cuda")
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.02)
-    model.model.rotary_emb = LlamaRotaryEmbedding(config, device="cuda")
-    return model
 
 
 def round_ms(target: TorchTarget, num_streams: int, num_query: int) -> tuple[float, float]:
@@ -105,7 +135,7 @@ def round_ms(target: TorchTarget, num_streams: int, num_query: int) -> tuple[flo
 
     Half of the streams are coupled, half have draft distributions of 32 tokens.
     """
-    num_blocks = blocks_of(CONTEXT_TOKENS + 8)
+    num_blocks = blocks_of(CONTEXT_TOKENS + 9)
     items = tuple(
         RoundItem(
             i,
@@ -145,7 +175,7 @@ def replay_ms(target: TorchTarget) -> float:
     return timed_ms(captured.graph.replay)
 
 
-def products_ms(model: LlamaForCausalLM, num_tokens: int) -> float:
+def products_ms(model: LlamaForCausalLM | Qwen3ForCausalLM, num_tokens: int) -> float:
     """All matrix products of the model with merged projections, in one graph."""
     hidden, inner = model.config.hidden_size, model.config.intermediate_size
     layers = []
@@ -234,4 +264,4 @@ def attention(bandwidth: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
