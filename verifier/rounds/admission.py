@@ -135,13 +135,13 @@ class Admission:
             yield stream
 
     def held_blocks(self) -> dict[str, int]:
-        """What each device with a place holds of the cache, in blocks."""
-        return CacheShares(self.blocks, self.streams.values(), ()).num_held_blocks
+        """What each device with a place holds of the cache, in blocks; for any thread."""
+        return CacheShares(self.blocks, tuple(self.streams.values()), ()).num_held_blocks
 
     def waiting_seconds(self, now: float) -> dict[str, float]:
-        """For how long the streams of each device wait for room: the one that waits longest."""
+        """For how long the longest waiting stream of each device waits for room; for any thread."""
         longest: dict[str, float] = {}
-        for number, stream in self.queue.items():
+        for number, stream in tuple(self.queue.items()):
             seconds = now - self._queued_at.get(number, now)
             longest[stream.device] = max(longest.get(stream.device, 0.0), seconds)
         return longest

@@ -63,8 +63,9 @@ class BlockPool:
         return stream in self._tables
 
     def num_held_blocks(self, stream: int) -> int:
-        """Blocks that the stream has reserved, those that it shares included."""
-        return len(self._tables[stream].blocks)
+        """Blocks that the stream has reserved, those that it shares included; 0 without a place."""
+        table = self._tables.get(stream)
+        return 0 if table is None else len(table.blocks)
 
     def num_blocks_for(self, num_tokens: int) -> int:
         """Blocks that so many tokens of one stream take."""

@@ -239,7 +239,7 @@ class PortGauges(Collector):
         loop = device_counters(
             "device_loop_seconds", "Seconds of the event loop that the device's messages took"
         )
-        for device, seconds in self._shares.spent_seconds.items():
+        for device, seconds in tuple(self._shares.spent_seconds.items()):
             loop.add_metric([device], seconds)
         yield queued
         yield exceeded

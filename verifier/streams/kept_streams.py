@@ -84,7 +84,7 @@ class KeptStreams:
     @property
     def num_open(self) -> int:
         """Streams that may go on."""
-        return sum(kept.is_open for kept in self._kept.values())
+        return sum(kept.is_open for kept in tuple(self._kept.values()))  # for any thread
 
     @property
     def num_ended(self) -> int:
