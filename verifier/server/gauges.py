@@ -16,11 +16,14 @@ from prometheus_client.registry import Collector
 from shared.daemon.connection_gate import ConnectionGate
 from shared.speculation.fairness import jain_index
 from verifier.engine.device import Device
-from verifier.engine.metrics import device_counters
+from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
+from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import MAX_COUNTED_POSITIONS
+
+_STREAMS_AT_ONCE = 256  # some 0.2 ms
 
 # Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
 _ESTIMATED_TOKENS = (1, 8, 64, 256)
@@ -82,8 +85,8 @@ class PlannerGauges(Collector):
         yield from self._per_stream()
         yield from self._cache_shares()
 
-    def _all_devices(self) -> tuple[Device, ...]:
-        return tuple(self._devices.values())
+    def _all_devices(self) -> Iterator[Device]:
+        return unhurried(tuple(self._devices.values()), DEVICES_AT_ONCE)
 
     def _round_estimates(self) -> GaugeMetricFamily:
         """What slowdown_limit is applied to: compare it with goodspeed_round_seconds."""
@@ -177,7 +180,8 @@ class PlannerGauges(Collector):
         streams = _family("device_streams", "Open streams of the device")
         tokens = _family("device_context_tokens", "Tokens of prompts and outputs of its streams")
         sums: dict[str, tuple[int, int, int]] = {}
-        for stream in (*self._planner.streams.values(), *self._planner.queue.values()):
+        streams_now = (*self._planner.streams.values(), *self._planner.queue.values())
+        for stream in unhurried(streams_now, _STREAMS_AT_ONCE):
             length, count, context = sums.get(stream.device, (0, 0, 0))
             sums[stream.device] = (
                 length + stream.draft_length,
@@ -233,13 +237,14 @@ class PortGauges(Collector):
             "How often a device went beyond one of its limits",
             labels=["device"],
         )
-        for device, usage in tuple(self._usages.items()):
+        for device, usage in unhurried(tuple(self._usages.items()), DEVICES_AT_ONCE):
             queued.add_metric([device], usage.num_queued_bytes)
             exceeded.add_metric([device], usage.num_exceeded)
         loop = device_counters(
             "device_loop_seconds", "Seconds of the event loop that the device's messages took"
         )
-        for device, seconds in tuple(self._shares.spent_seconds.items()):
+        spent = tuple(self._shares.spent_seconds.items())
+        for device, seconds in unhurried(spent, DEVICES_AT_ONCE):
             loop.add_metric([device], seconds)
         yield queued
         yield exceeded

@@ -6,6 +6,7 @@ It shows every device, so it is the operator's. This module must never know what
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -52,6 +53,11 @@ class MetricsPage:
         async with self._making:
             if loop.time() >= self._until:
                 asked_at = loop.time()
-                self._page = await asyncio.to_thread(self._metrics.page)
-                self._until = asked_at + PAGE_REUSE * (loop.time() - asked_at)
+                self._page, seconds = await asyncio.to_thread(self._make)
+                self._until = asked_at + PAGE_REUSE * seconds
         return self._page
+
+    def _make(self) -> tuple[bytes, float]:
+        """The page, and how long the processor was busy with it."""
+        began_at = time.thread_time()
+        return self._metrics.page(), time.thread_time() - began_at
