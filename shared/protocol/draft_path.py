@@ -65,7 +65,9 @@ class DraftPath(msgspec.Struct, frozen=True):
             if token.token_id != token_id:
                 base = self.position + i + 1
                 return DraftPath(base=base, position=position, end=base)
-        return msgspec.structs.replace(self, position=position, live=self.live[len(token_ids) :])
+        # By hand here and in `extend`: `msgspec.structs.replace` takes four times as long.
+        live = self.live[len(token_ids) :]
+        return DraftPath(self.base, position, self.end, live, self.passed_at)
 
     def restart(self) -> DraftPath:
         """The path after a verdict without a window in `rejection`: nothing drafted so far counts.
@@ -115,11 +117,8 @@ class DraftPath(msgspec.Struct, frozen=True):
         for i, token in enumerate(draft.tokens[num_known:], start=num_known):
             position = draft.position + i
             if position >= self.position:
-                return msgspec.structs.replace(
-                    self,
-                    end=draft.position + len(draft.tokens),
-                    live=self.live + draft.tokens[i:],
-                )
+                end, live = draft.position + len(draft.tokens), self.live + draft.tokens[i:]
+                return DraftPath(self.base, self.position, end, live, self.passed_at)
             if token.token_id != committed[position]:
                 return DraftPath(base=position + 1, position=self.position, end=position + 1)
         return msgspec.structs.replace(self, end=max(self.end, draft.position + len(draft.tokens)))

@@ -61,7 +61,7 @@ def _draft_shares(parts: list[_Part], num_left: int) -> list[int]:
 def _num_testable(part: _Part) -> int:
     if not part.reads_all or not part.stream.path.live:
         return 0
-    return len(part.stream.testable(part.stream.request.max_output_tokens)[0])
+    return part.stream.num_testable
 
 
 def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
