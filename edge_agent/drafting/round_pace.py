@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from shared.speculation.smoothing import smoothed
+
 # Rounds differ by their tokens and their streams; a few verdicts follow that.
 _SMOOTHING = 0.2
 # The rest of the round that is running (half of it on average), the token's own, one that starts
@@ -39,8 +41,8 @@ class RoundPace:
         if self._last_verdict_at is not None:
             seconds_between = now - self._last_verdict_at
             off_by_seconds = abs(seconds_between - (self._verdict_seconds or seconds_between))
-            self._deviation_seconds = _smooth(self._deviation_seconds, off_by_seconds)
-            self._verdict_seconds = _smooth(self._verdict_seconds, seconds_between)
+            self._deviation_seconds = smoothed(self._deviation_seconds, off_by_seconds, _SMOOTHING)
+            self._verdict_seconds = smoothed(self._verdict_seconds, seconds_between, _SMOOTHING)
         self._last_verdict_at = now
 
     def pause(self) -> None:
@@ -49,7 +51,7 @@ class RoundPace:
 
     def observe_draft_token(self, seconds: float) -> None:
         """One draft token took this long."""
-        self._token_seconds = _smooth(self._token_seconds, seconds)
+        self._token_seconds = smoothed(self._token_seconds, seconds, _SMOOTHING)
 
     @property
     def drafts_at_stake(self) -> float:
@@ -74,7 +76,3 @@ class RoundPace:
         if seconds_left < 0:
             seconds_left %= self._verdict_seconds
         return seconds_left <= (self._token_seconds or 0.0)
-
-
-def _smooth(before: float | None, sample: float) -> float:
-    return sample if before is None else before + _SMOOTHING * (sample - before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from shared.speculation.smoothing import smoothed
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
 from verifier.streams.position_counts import PositionCounts
 from verifier.streams.window_counts import WindowCounts
@@ -93,7 +94,7 @@ class SpeedEstimate:
         """Take in one draft; an empty one says nothing."""
         if num_tokens:
             seconds = min(drafting_seconds / num_tokens, MAX_TOKEN_SECONDS)
-            self.draft_token_seconds = self._smoothed(self.draft_token_seconds, seconds)
+            self.draft_token_seconds = smoothed(self.draft_token_seconds, seconds, self._smoothing)
 
     def answer_seconds(self, num_tokens: int) -> float:
         """From a message to the arrival of so many draft tokens, as far as it is known."""
@@ -105,19 +106,16 @@ class SpeedEstimate:
         if self.round_trip_seconds is not None and self.draft_token_seconds is not None:
             expected_seconds = self.round_trip_seconds + num_tokens * self.draft_token_seconds
             is_punctual = seconds <= latest_arrival_seconds(expected_seconds)
-            self.punctuality = self._smoothed(self.punctuality, float(is_punctual))
+            self.punctuality = smoothed(self.punctuality, float(is_punctual), self._smoothing)
         self.observe_round_trip(max(seconds - drafting_seconds, 0.0))
 
     def observe_delay(self) -> None:
         """A draft that a stream waited for did not come in time."""
-        self.punctuality = self._smoothed(self.punctuality, 0.0)
+        self.punctuality = smoothed(self.punctuality, 0.0, self._smoothing)
 
     def observe_round_trip(self, seconds: float) -> None:
         """Take in one measured round trip."""
-        self.round_trip_seconds = self._smoothed(self.round_trip_seconds, seconds)
-
-    def _smoothed(self, before: float | None, sample: float) -> float:
-        return sample if before is None else before + self._smoothing * (sample - before)
+        self.round_trip_seconds = smoothed(self.round_trip_seconds, seconds, self._smoothing)
 
 
 @dataclass(slots=True)
