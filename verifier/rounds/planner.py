@@ -173,6 +173,10 @@ class RoundPlanner:
         self._lessons.learn()
         running, self._running = self._running, ()
         _move_all(running, Move.FINISH_ROUND)
+        if outcome.row_seconds:
+            for stream, seconds in zip(running, outcome.row_seconds, strict=True):
+                if seconds is not None:
+                    stream.estimates.observe_row(seconds)
         pairs = zip(round_.items, outcome.items, strict=True)
         settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]
@@ -284,6 +288,7 @@ class RoundPlanner:
         for stream in streams:
             grant = grant_draft(stream, plan, self.settings.schedule)
             stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
+            stream.draft_token_price = grant.token_price
 
     def _park_all(self, streams: Sequence[Stream]) -> None:
         """Park the streams whose boards were lost during the round, those that go on."""

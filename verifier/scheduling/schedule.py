@@ -18,6 +18,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.scheduling.budget import BudgetLimits, plan_budget
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
+from verifier.scheduling.row_price import affordable, draft_prices
 from verifier.scheduling.waiting import SMALLEST_PUNCTUALITY, lengths_worth_waiting_for
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
@@ -47,6 +48,7 @@ class Grant(NamedTuple):
     draft_length: int  # tokens that one Draft should hold
     window: int  # tokens beyond the committed position; draft-ahead is a window above the length
     awaited_seconds: float = 0.0  # how long the stream may sit out for a whole draft; 0: not at all
+    token_price: float = 1.0  # of a draft token, in tokens of the budget
 
 
 class StreamPlan(NamedTuple):
@@ -54,6 +56,7 @@ class StreamPlan(NamedTuple):
 
     length: int  # of its next draft, as the policy has it; 0: none
     awaited_length: int  # of the draft that it should sit out for where nothing of it is here
+    token_price: float = 1.0  # of a draft token, in tokens of the budget
 
 
 class DraftPlan(msgspec.Struct, frozen=True):
@@ -101,7 +104,9 @@ def plan_drafts(
     # Over a whole draft: from one token to the next a measured curve may jump either way.
     whole_draft_length = max(settings.max_draft_length, 1)
     drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
-    costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / whole_draft_length)
+    token_seconds = (drafted_seconds - round_seconds) / whole_draft_length
+    costs = _costs(streams, round_seconds, token_seconds)
+    prices = draft_prices(streams, token_seconds)
     can_draft = [stream.can_draft for stream in streams]
     longest_lengths = _max_lengths(
         streams, can_draft, costs, settings, now, grants_wishes=grants_wishes
@@ -117,12 +122,14 @@ def plan_drafts(
         num_other_tokens=num_beside,
     )
     wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
-    lengths = [wish or length for wish, length in zip(wishes, budget.draft_lengths, strict=True)]
+    shares_of_budget = zip(budget.draft_lengths, prices, strict=True)
+    paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
+    lengths = [wish or length for wish, length in zip(wishes, paid_for, strict=True)]
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
     plans = {
-        stream.number: StreamPlan(length, awaited_length)
-        for stream, can, length, awaited_length in zip(
-            streams, can_draft, lengths, awaited, strict=True
+        stream.number: StreamPlan(length, awaited_length, price)
+        for stream, can, length, awaited_length, price in zip(
+            streams, can_draft, lengths, awaited, prices, strict=True
         )
         if can
     }
@@ -139,7 +146,7 @@ def plan_drafts(
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
-    length, awaited_length = plan.streams.get(stream.number, NOTHING)
+    length, awaited_length, price = plan.streams.get(stream.number, NOTHING)
     if length == 0 or not stream.can_draft:
         return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
@@ -156,8 +163,8 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
         elif awaited_length and not num_live:
             awaited = min(awaited_length, window)
             seconds = stream.estimates.speed.answer_seconds(awaited)
-            return Grant(awaited, window, latest_arrival_seconds(seconds))
-    return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
+            return Grant(awaited, window, latest_arrival_seconds(seconds), price)
+    return Grant(min(length, window), window, 0.0, price) if window > 0 else NO_DRAFTS
 
 
 def _costs(streams: Sequence[Stream], round_seconds: float, token_seconds: float) -> DraftCosts:

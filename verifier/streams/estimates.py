@@ -120,12 +120,22 @@ class SpeedEstimate:
         return sample if before is None else before + self._smoothing * (sample - before)
 
 
+# How far one round moves what a row is thought to take.
+ROW_SMOOTHING = 0.2
+
+
 @dataclass(slots=True)
 class StreamEstimates:
-    """One stream's own acceptance, and its device's speed (shared, not copied)."""
+    """One stream's own acceptance and rows, and its device's speed (shared, not copied)."""
 
     acceptance: AcceptanceEstimate
     speed: SpeedEstimate
+    row_seconds: float = 0.0  # that sampling takes for one of its rows, smoothed
+
+    def observe_row(self, seconds: float) -> None:
+        """Take in what sampling took for each of its rows in a round that had some."""
+        before = self.row_seconds or seconds
+        self.row_seconds = before + ROW_SMOOTHING * (seconds - before)
 
 
 @dataclass(slots=True)

@@ -53,6 +53,7 @@ class Stream:
     path_granted_at: float = 0.0  # when the first window of the path was
     granted_base: int = -1  # of the path that has a window; -1: none
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
+    draft_token_price: float = 1.0  # in tokens of the budget
     probe: ProbeClock = field(default_factory=ProbeClock)
 
     def __post_init__(self) -> None:
