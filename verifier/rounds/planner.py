@@ -215,7 +215,9 @@ class RoundPlanner:
         return results
 
     def next_deadline(self) -> float | None:
-        """When the longest wait for a board ends, if any stream waits."""
+        """When the longest wait for a board ends, if any stream waits, or there is more to do."""
+        if self.admission.goes_on:
+            return 0.0
         return self.patience.next_deadline((*self.streams.values(), *self.queue.values()))
 
     def _room(self, streams: Sequence[Stream]) -> RoundRoom:

@@ -252,9 +252,9 @@ class Stream:
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
-        """Start from tokens that were committed before (the agent re-opened the stream)."""
-        num_kept = self._append(list(output_ids))
-        self.path = DraftPath.begin(num_kept)
+        """Go on behind these tokens too, committed before the agent re-opened the stream."""
+        self._append(list(output_ids))
+        self.path = DraftPath.begin(self.position)
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.
