@@ -48,7 +48,6 @@ class Grant(NamedTuple):
     draft_length: int  # tokens that one Draft should hold
     window: int  # tokens beyond the committed position; draft-ahead is a window above the length
     awaited_seconds: float = 0.0  # how long the stream may sit out for a whole draft; 0: not at all
-    token_price: float = 1.0  # of a draft token, in tokens of the budget
 
 
 class StreamPlan(NamedTuple):
@@ -56,7 +55,6 @@ class StreamPlan(NamedTuple):
 
     length: int  # of its next draft, as the policy has it; 0: none
     awaited_length: int  # of the draft that it should sit out for where nothing of it is here
-    token_price: float = 1.0  # of a draft token, in tokens of the budget
 
 
 class DraftPlan(msgspec.Struct, frozen=True):
@@ -66,6 +64,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
     num_streams: int  # with a token each in the round
     context_tokens: float  # of all of them
     round_seconds: float  # of that round, without drafts
+    token_seconds: float  # that a draft token adds to it
     streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
     devices: frozenset[str]  # of all streams in the round
 
@@ -77,7 +76,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
 
 NOTHING = StreamPlan(0, 0)
 NO_DRAFTS = Grant(0, 0)
-NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, MappingProxyType({}), frozenset())
+NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, 0.0, MappingProxyType({}), frozenset())
 
 
 def plan_drafts(
@@ -127,9 +126,9 @@ def plan_drafts(
     lengths = [wish or length for wish, length in zip(wishes, paid_for, strict=True)]
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
     plans = {
-        stream.number: StreamPlan(length, awaited_length, price)
-        for stream, can, length, awaited_length, price in zip(
-            streams, can_draft, lengths, awaited, prices, strict=True
+        stream.number: StreamPlan(length, awaited_length)
+        for stream, can, length, awaited_length in zip(
+            streams, can_draft, lengths, awaited, strict=True
         )
         if can
     }
@@ -138,6 +137,7 @@ def plan_drafts(
         num_streams=num_streams,
         context_tokens=context_tokens,
         round_seconds=round_seconds,
+        token_seconds=token_seconds,
         streams={**beside.streams, **plans},
         devices=devices,
     )
@@ -146,7 +146,7 @@ def plan_drafts(
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
-    length, awaited_length, price = plan.streams.get(stream.number, NOTHING)
+    length, awaited_length = plan.streams.get(stream.number, NOTHING)
     if length == 0 or not stream.can_draft:
         return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
@@ -163,8 +163,8 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
         elif awaited_length and not num_live:
             awaited = min(awaited_length, window)
             seconds = stream.estimates.speed.answer_seconds(awaited)
-            return Grant(awaited, window, latest_arrival_seconds(seconds), price)
-    return Grant(min(length, window), window, 0.0, price) if window > 0 else NO_DRAFTS
+            return Grant(awaited, window, latest_arrival_seconds(seconds))
+    return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
 
 
 def _costs(streams: Sequence[Stream], round_seconds: float, token_seconds: float) -> DraftCosts:

@@ -80,6 +80,19 @@ def test_a_stream_whose_rows_are_dear_gets_fewer_of_them_and_others_get_theirs(
     assert [num_tested] * len(rounds) == rounds
 
 
+def test_drafts_that_a_device_was_granted_alone_are_dear_from_when_another_one_comes() -> None:
+    planner = make_planner(
+        policy=FixedPolicy(16), num_blocks=1000, budget_tokens=16, max_draft_length=16
+    )
+    first, other = stream_of("bad", 0.003), stream_of("good", 0.0, 2)
+    add(planner, first)
+    outcome = RoundOutcome((ItemOutcome(0, 20),), 0.08, 0.01, row_seconds=(0.003,))
+    planner.finish_round(start(planner), outcome, 0.1, 0.1)
+    draft(first, *[31] * 16)
+    add(planner, other)
+    assert {1: 5, 2: 5} == served(start(planner, 0.2))  # 4 of its drafts, and the other's prompt
+
+
 def test_a_row_that_took_long_once_is_forgotten() -> None:
     stream = stream_of("board", 0.0)
     for seconds in (0.1, *[0.001] * 40):
