@@ -17,8 +17,8 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 
-from tests.support.attackers.attacker import ATTACKERS
-from tests.support.attackers.honest_board import Noticed, beside
+from tests.system.attackers.attacker import ATTACKERS
+from tests.system.attackers.honest_board import Noticed, beside
 from verifier.config import RoundsSection
 
 ALONE_EVERY = 6  # rows

@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from tests.support.attackers.honest_board import beside
+from tests.system.attackers.honest_board import beside
 
 SECONDS = 8.0  # a text takes 4 to 6
 

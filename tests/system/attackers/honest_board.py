@@ -20,11 +20,11 @@ from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from shared.speculation.verification import draw_dense
-from tests.support.attackers.core_waits import CoreWaits
-from tests.support.attackers.verifier import Access
 from tests.support.ends.raw_board import Closed, RawBoard, raw_board
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.programs.command import ROOT, environment
+from tests.system.attackers.core_waits import CoreWaits
+from tests.system.attackers.verifier import Access
 from verifier.config import RoundsSection
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -126,7 +126,7 @@ async def verifier_process(
 ) -> AsyncIterator[tuple[Access, CoreWaits]]:
     """A verifier that has run a round, and what its threads and this one wait for a core."""
     limit = str(prefill_slowdown_limit)
-    command = (sys.executable, "-m", "tests.support.attackers.verifier", limit)
+    command = (sys.executable, "-m", "tests.system.attackers.verifier", limit)
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=subprocess.PIPE,
@@ -155,7 +155,7 @@ async def attackers(access: Access, names: Sequence[str]) -> AsyncIterator[None]
     async with AsyncExitStack() as stack:
         for i, name in enumerate(names):
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.support.attackers.attacker", name, f"bad-{i}"),
+                *(sys.executable, "-m", "tests.system.attackers.attacker", name, f"bad-{i}"),
                 stdin=subprocess.PIPE,
                 cwd=ROOT,
                 env=environment(),

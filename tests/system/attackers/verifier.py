@@ -1,6 +1,6 @@
 """A verifier to be attacked, in a process of its own.
 
-`python -m tests.support.attackers.verifier LIMIT`: all settings are those of the program, but for
+`python -m tests.system.attackers.verifier LIMIT`: all settings are those of the program, but for
 `rounds.prefill_slowdown_limit`. The target is scripted: a round takes 20 ms, a token 0.2 ms more,
 a row of logits that is sampled flat another 1.5 ms, as on a CPU. Prints its port and tokens.
 """
@@ -13,9 +13,9 @@ import sys
 import msgspec
 import uvloop
 
-from tests.support.attackers.parent import end_with_parent
 from tests.support.ends.loopback import Verifier, make_service, running_verifier
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
+from tests.system.attackers.parent import end_with_parent
 from verifier.config import LimitsSection, RoundsSection, TargetSection
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.service import VerifierService

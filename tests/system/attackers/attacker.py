@@ -1,4 +1,4 @@
-"""One attacker in a process of its own: `python -m tests.support.attackers.attacker NAME DEVICE`.
+"""One attacker in a process of its own: `python -m tests.system.attackers.attacker NAME DEVICE`.
 
 Reads how to reach the verifier from standard input, and comes back whenever it is let go.
 """
@@ -12,10 +12,10 @@ from contextlib import suppress
 import msgspec
 import uvloop
 
-from tests.support.attackers.boards import BOARDS, LET_GO
-from tests.support.attackers.parent import end_with_parent
-from tests.support.attackers.strangers import STRANGERS
-from tests.support.attackers.verifier import Access
+from tests.system.attackers.boards import BOARDS, LET_GO
+from tests.system.attackers.parent import end_with_parent
+from tests.system.attackers.strangers import STRANGERS
+from tests.system.attackers.verifier import Access
 
 ATTACKERS = {**BOARDS, **STRANGERS}
 PAUSE_SECONDS = 0.05
