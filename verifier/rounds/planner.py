@@ -183,6 +183,7 @@ class RoundPlanner:
             for stream, seconds in zip(running, outcome.row_seconds, strict=True):
                 if seconds is not None:
                     stream.estimates.observe_row(seconds)
+                    stream.device_estimates.observe_row(seconds)
         pairs = zip(round_.items, outcome.items, strict=True)
         settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]

@@ -15,6 +15,7 @@ from tests.support.ends.planning import (
 from verifier.policies import FixedPolicy
 from verifier.rounds.planner import RoundPlanner
 from verifier.scheduling.row_price import affordable, draft_prices
+from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, RoundOutcome
 
@@ -91,6 +92,19 @@ def test_drafts_that_a_device_was_granted_alone_are_dear_from_when_another_one_c
     draft(first, *[31] * 16)
     add(planner, other)
     assert {1: 5, 2: 5} == served(start(planner, 0.2))  # 4 of its drafts, and the other's prompt
+
+
+def test_the_next_stream_of_a_device_is_taken_for_a_dear_one_until_it_shows_its_rows() -> None:
+    estimates = DeviceEstimates()
+    for seconds in (0.003, *[0.0] * 10):
+        estimates.observe_row(seconds)
+    stream = make_stream(device_estimates=estimates)
+    assert 0.0025 < stream.estimates.row_seconds < 0.003
+    stream.estimates.observe_row(0.0)
+    assert 0.0 == stream.estimates.row_seconds
+    for _ in range(700):
+        estimates.observe_row(0.0)
+    assert estimates.row_seconds < 0.0001
 
 
 def test_a_row_that_took_long_once_is_forgotten() -> None:
