@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from verifier.streams.stream import Stream
 
 
-def those_with_a_turn(streams: Sequence[Stream], spare_seconds: float) -> list[Stream]:
+def those_with_a_turn(
+    streams: Sequence[Stream], spare_seconds: float, chunk_tokens: int
+) -> list[Stream]:
     """Of each device as many as `spare_seconds` pay for, one at least, in the order given.
 
-    All, where there is one device.
+    All, where there is one device. A prompt of more than `chunk_tokens` has no row yet.
     """
     devices = {stream.device for stream in streams}
     if len(devices) < 2:
@@ -26,7 +28,8 @@ def those_with_a_turn(streams: Sequence[Stream], spare_seconds: float) -> list[S
     chosen = []
     for stream in streams:
         device = stream.device
-        dearness = 0.0 if stream.reads_prompt else stream.estimates.row_seconds - cheapest
+        has_row = stream.num_pending_tokens <= chunk_tokens and not stream.is_arriving
+        dearness = stream.estimates.row_seconds - cheapest if has_row else 0.0
         if dearness > 0.0:
             if dearness > left[device] and device in has_one:
                 continue

@@ -234,7 +234,8 @@ class RoundPlanner:
             stream.draft_token_price = price
         num_context_tokens = float(sum([stream.num_tokens for stream in streams]))
         seconds = self.curve.round_seconds(len(streams), num_context_tokens)
-        return those_with_a_turn(streams, self.settings.schedule.limits.slowdown_limit * seconds)
+        spare_seconds = self.settings.schedule.limits.slowdown_limit * seconds
+        return those_with_a_turn(streams, spare_seconds, self.settings.prefill_chunk_tokens)
 
     def _room(self, streams: Sequence[Stream]) -> RoundRoom:
         num_drafts = self._budget_tokens()

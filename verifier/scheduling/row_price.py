@@ -11,11 +11,15 @@ from collections.abc import Sequence
 
 from verifier.streams.stream import Stream
 
+# Below it rows differ by less than the curve is sure of, and whole tokens would be rounded away.
+SMALLEST_PRICE = 1.5
+
 
 def draft_prices(streams: Sequence[Stream], token_seconds: float) -> list[float]:
     """What a draft token of each stream costs, in tokens of the device with the cheapest rows.
 
-    1 for a device alone, whose rows lengthen its own rounds only, and where no time is known.
+    1 for a device alone, whose rows lengthen its own rounds only, where no time is known, and up to
+    `SMALLEST_PRICE`.
     """
     cheapest: dict[str, float] = {}
     for stream in streams:
@@ -25,9 +29,10 @@ def draft_prices(streams: Sequence[Stream], token_seconds: float) -> list[float]
         return [1.0] * len(streams)
     base_seconds = token_seconds + min(cheapest.values())
     # Two digits: whole tokens come out whole again.
-    return [round((token_seconds + s.estimates.row_seconds) / base_seconds, 2) for s in streams]
+    prices = [round((token_seconds + s.estimates.row_seconds) / base_seconds, 2) for s in streams]
+    return [price if price >= SMALLEST_PRICE else 1.0 for price in prices]
 
 
 def affordable(num_tokens: int, price: float) -> int:
-    """How many draft tokens so much of a budget pays for, to the nearest; of any one at least."""
-    return min(max(round(num_tokens / price), 1), num_tokens)
+    """How many draft tokens so much of a budget pays for."""
+    return int(num_tokens / price)

@@ -32,6 +32,7 @@ PROMPT, SEED, NUM_TOKENS = "a long story", 17, 200
 SAMPLINGS = (GREEDY, SamplingParameters(0.8))  # one stream each
 WARM_UP_ID = 1 << 40  # of a stream that is none of those watched
 START_SECONDS = 1.0  # until an attacker is at it
+ARRIVAL_SECONDS = 1.0  # in which rounds are still those of the attackers alone
 LOWEST_PRIORITY = 19
 
 
@@ -39,6 +40,7 @@ LOWEST_PRIORITY = 19
 class Noticed:
     """What the board noticed."""
 
+    counts_from: float
     seconds: list[float] = field(default_factory=list)  # between verdicts of a stream
     own_seconds: list[float] = field(default_factory=list)  # less the waits for a core in them
     num_ended: int = 0  # streams that did not come to their own end, and connections
@@ -70,9 +72,12 @@ TEXTS = tuple(expected(sampling) for sampling in SAMPLINGS)
 
 
 async def watch(access: Access, seconds: float, waits: CoreWaits) -> Noticed:
-    """Keep two streams open for so long, one after the other of each kind."""
-    noticed = Noticed()
-    until = time.monotonic() + seconds
+    """Keep two streams open for so long, one after the other of each kind.
+
+    Times count from when the board has been there for a second.
+    """
+    noticed = Noticed(counts_from=time.monotonic() + ARRIVAL_SECONDS)
+    until = noticed.counts_from + seconds
     while time.monotonic() < until:
         try:
             async with raw_board(access.verifier(), "good") as board:
@@ -107,7 +112,7 @@ async def _chat(board: RawBoard, until: float, noticed: Noticed, waits: CoreWait
             assert isinstance(message, Opened)
             continue
         channel, now, waited = message.channel, time.monotonic(), waits.seconds()
-        if channel in last:
+        if channel in last and last[channel][0] >= noticed.counts_from:
             seconds = now - last[channel][0]
             noticed.seconds.append(seconds)
             noticed.own_seconds.append(max(seconds - (waited - last[channel][1]), 0.0))
