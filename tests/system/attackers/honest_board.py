@@ -24,7 +24,7 @@ from tests.support.ends.raw_board import Closed, RawBoard, raw_board
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.programs.command import ROOT, environment
 from tests.system.attackers.core_waits import CoreWaits
-from tests.system.attackers.verifier import Access
+from tests.system.attackers.verifier import ROUND_SECONDS, Access
 from verifier.config import RoundsSection
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -51,6 +51,11 @@ class Noticed:
     def slow_milliseconds(self) -> float:
         """The 99th percentile between verdicts, as the board sees it."""
         return float(np.percentile(self.seconds, 99)) * 1e3
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether waits for a core hardly overlapped: no time less them is shorter than a round."""
+        return float(np.percentile(self.own_seconds, 10)) >= 0.95 * ROUND_SECONDS
 
     @property
     def own_milliseconds(self) -> float:
