@@ -7,7 +7,9 @@ verdicts of a stream and its ratio to that with nobody there, measured a few row
 the board sees it, once less what the threads of verifier and board waited for a core meanwhile.
 Attackers are processes of niceness 19, but on few cores they still delay a verifier that is ready
 to run, as any other program there does; that is not the verifier's doing, and the second ratio
-leaves it out. A row with a question mark was measured on a machine that was too busy to tell.
+leaves it out. It is a lower bound, for threads may wait at the same time, or while nothing waits
+for them, as the first one is an upper bound. A row with a question mark was measured on a machine
+that was too busy to tell.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ class Noticed:
 
     @property
     def is_clear(self) -> bool:
-        """Whether waits for a core hardly overlapped: no time less them is shorter than a round."""
-        return float(np.percentile(self.own_seconds, 10)) >= 0.95 * ROUND_SECONDS
+        """Whether waits for a core hardly overlapped: most times less them are a round at least."""
+        return float(np.median(self.own_seconds)) >= 0.98 * ROUND_SECONDS
 
     @property
     def own_milliseconds(self) -> float:
