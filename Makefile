@@ -50,7 +50,8 @@ bench: install models ## the benchmarks behind the README's numbers
 	done
 
 audit: install ## known faults of what is installed; asks the package index and its database
-	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; }
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; } \
+		|| { echo "pip-audit is not to be had here: nothing was looked at" >&2; exit 1; }
 	@$(AUDIT)/bin/pip-audit --progress-spinner off --skip-editable --format json --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 		| $(BIN)/python .ci/audit
 

@@ -18,6 +18,14 @@ FAULT = {"id": "CVE-2026-22815", "fix_versions": ["3.13.4"]}
 VULNERABLE = {"name": "aiohttp", "version": "3.13.3", "vulns": [FAULT]}
 
 
+def test_where_the_database_is_out_of_reach_the_audit_says_so_and_fails() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT], input="", capture_output=True, text=True, check=False
+    )
+    assert (1, "") == (done.returncode, done.stderr)
+    assert "the database of known faults is out of reach" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("dependencies", "code", "said"),
     [

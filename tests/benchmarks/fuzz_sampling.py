@@ -81,7 +81,8 @@ def main() -> None:
     while num_rounds < options.rounds and time.monotonic() - started_at < options.seconds:
         round_ = PoisonedRound.of(num_rounds, options.seed, options.items, options.vocab)
         try:
-            round_.check(meets_reference=num_rounds % options.reference_every == 0)
+            with torch.inference_mode():  # as a target runs
+                round_.check(meets_reference=num_rounds % options.reference_every == 0)
         except Exception as error:
             error.add_note(f"in round {num_rounds} of seed {options.seed}")
             raise

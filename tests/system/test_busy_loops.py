@@ -13,6 +13,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 import msgspec
@@ -36,12 +37,15 @@ from shared.protocol.messages import (
     Open,
     Opened,
     Resume,
+    Verdict,
 )
+from shared.protocol.prompt_parts import cut_open
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY
 from tests.support.ends.api_server import serving
+from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loop_watch import LoopWatch, watched_loops
-from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.loopback import Verifier, round_settings, running_verifier
 from tests.support.ends.raw_board import RawBoard, hello_to, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
@@ -203,6 +207,69 @@ def test_nothing_else_that_a_board_says_holds_the_verifier_up(
         async with running_verifier(service) as verifier:
             watch.restart()
             await say(verifier)
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+LONGEST_CONTEXT = 131_072
+NUM_LONG = 5  # streams that one device opens at once
+
+
+def verifier_with_a_long_context() -> AbstractAsyncContextManager[Verifier]:
+    """One that reads a whole prompt in a round; meanwhile there is time for much to come."""
+    settings = msgspec.structs.replace(round_settings(), prefill_chunk_tokens=LONGEST_CONTEXT)
+    limits = msgspec.structs.replace(settings.schedule.limits, max_round_tokens=2 * LONGEST_CONTEXT)
+    schedule = msgspec.structs.replace(settings.schedule, limits=limits)
+    settings = msgspec.structs.replace(settings, schedule=schedule, prefill_slowdown_limit=1e6)
+    service = scripted_service(
+        settings=settings,
+        context_tokens=LONGEST_CONTEXT,
+        num_blocks=(NUM_LONG + 1) * LONGEST_CONTEXT // 16,
+        delay_seconds=lambda num_tokens: 0.2,
+    )
+    limits = make_device_limits(context_tokens=None, prompt_bytes=4 * LONGEST_CONTEXT)
+    return running_verifier(service, device_limits=limits)
+
+
+async def send_long(board: RawBoard, channel: int, prompt: bytes, committed: bytes = b"") -> None:
+    asked = msgspec.structs.replace(
+        PLAIN, channel=channel, stream_id=channel, text="", prompt=prompt, committed=committed
+    )
+    for part in cut_open(msgspec.structs.replace(asked, max_tokens=LONGEST_CONTEXT)):
+        await board.send(part)
+
+
+@pytest.mark.parametrize("num_committed", [LONGEST_CONTEXT - 40, LONGEST_CONTEXT // 2])
+def test_no_open_in_parts_holds_the_verifier_up(num_committed: int) -> None:
+    prompt = pack_token_ids([40] * (LONGEST_CONTEXT - 20 - num_committed))
+    committed = pack_token_ids([41] * num_committed)
+
+    async def scenario(watch: LoopWatch) -> None:
+        async with verifier_with_a_long_context() as verifier, raw_board(verifier, "board") as on:
+            watch.restart()
+            await send_long(on, 0, prompt, committed)
+            await settled(on, 0)
+            await on.next_of(Verdict)
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+def test_no_prompts_that_the_cache_holds_hold_the_verifier_up() -> None:
+    """Each of their blocks has to be named to be found."""
+    prompt = pack_token_ids([40] * (LONGEST_CONTEXT - 20))
+
+    async def scenario(watch: LoopWatch) -> None:
+        async with verifier_with_a_long_context() as verifier, raw_board(verifier, "board") as on:
+            await send_long(on, 0, prompt)
+            await on.next_of(Verdict)
+            watch.restart()
+            for channel in range(1, NUM_LONG):
+                await send_long(on, channel, prompt)
+            told: set[int] = set()
+            while len(told) < NUM_LONG - 1:
+                told.add((await on.next_of(Verdict)).channel)
 
     seconds, what = least_of_a_few(scenario)
     assert seconds < LIMIT_SECONDS, what

@@ -137,15 +137,17 @@ def _stream(
 
 
 def commit_again(stream: Stream, committed: tuple[int, ...]) -> None:
-    """Begin behind what was committed before.
+    """Go on behind these tokens too, which were committed before.
 
     Raises:
-        RequestRefused: it goes beyond the end of the stream.
+        RequestRefused: they go beyond the end of the stream.
     """
-    stream.take_up_again(committed)
-    if stream.position < len(committed):
+    num_committed = stream.position + len(committed)
+    if stream.finish is None:
+        stream.take_up_again(committed)
+    if stream.position < num_committed:
         raise RequestRefused(
-            f"{len(committed)} committed tokens go beyond the end of the stream "
+            f"{num_committed} committed tokens go beyond the end of the stream "
             f"at {stream.position}",
             "committed",
         )

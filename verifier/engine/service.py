@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from shared.errors import RemoteProtocolError
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.messages import (
+    PART_BYTES,
     Error,
     ErrorCode,
     Open,
     Opened,
+    OpenPart,
     Resume,
 )
 from shared.protocol.prompt_parts import cut_opened
@@ -147,44 +149,56 @@ class VerifierService:
 
         None where it must be whole first: a text, whose last tokens and whose template hang on what
         follows (no tokenizer promises that a beginning keeps its tokens), an Open of a stream that
-        may be kept, and one with stop strings, which a thread reads. Go on with
-        `extend_stream`, then `complete_stream`; or `discard`.
+        may be kept, and one with stop strings or many committed tokens, which a thread reads. Go on
+        with `extend_stream`, then `complete_stream`; or `discard`.
 
         Raises:
-            RequestRefused: the prompt does not fit, as `open_stream` says it.
+            RequestRefused: the prompt or what is committed does not fit, as `open_stream` says it.
             RemoteProtocolError: token ids in the message are malformed.
         """
         is_kept = device.kept.find(message.stream_id, device.epoch) is not None
-        if not message.prompt or message.stop or is_kept:
+        is_long = len(message.committed) > PART_BYTES
+        if not message.prompt or message.stop or is_kept or is_long:
             return None
         prompt_ids = self._new_streams.token_ids(message.prompt)
         stream = self._new_streams.make_arriving(
             device, message, prompt_ids, self.tokenizer, self.limits, self.default_sampling
         )
+        self._commit_again(stream, message.committed)
         self._add(stream, device, outbox, message)
         return stream
 
-    def extend_stream(self, stream: Stream, prompt: bytes) -> None:
-        """More ids of a prompt came.
+    def extend_stream(self, stream: Stream, part: OpenPart) -> None:
+        """More ids came, of a prompt or of what was committed behind it.
 
         Raises:
-            RemoteProtocolError: they are malformed, or more than was said.
+            RemoteProtocolError: they are malformed, more than was said, or too many at once.
+            RequestRefused: more was committed than the stream can have.
         """
-        if prompt:
-            stream.add_prompt(self._new_streams.token_ids(prompt))
-            self._engine.wake()
+        if part.prompt:
+            stream.add_prompt(self._new_streams.token_ids(part.prompt))
+        self._commit_again(stream, part.committed)
+        self._engine.wake()
+
+    def _commit_again(self, stream: Stream, packed: bytes) -> None:
+        """With each part its own: all of them at once would hold the event loop up."""
+        if not packed:
+            return
+        if len(packed) > PART_BYTES:
+            raise RemoteProtocolError(f"{len(packed)} bytes of ids in a part exceed {PART_BYTES}")
+        if stream.num_missing_tokens:
+            raise RemoteProtocolError(f"the prompt lacks {stream.num_missing_tokens} tokens")
+        commit_again(stream, self._new_streams.token_ids(packed))
 
     def complete_stream(self, stream: Stream, outbox: Outbox, message: Open) -> None:
-        """All parts of an Open are here, and its prompt is the stream's.
+        """All parts of an Open are here, and their ids are the stream's.
 
         Raises:
-            RemoteProtocolError: the prompt is shorter than was said, or ids are malformed.
-            RequestRefused: more was committed than the stream can have.
+            RemoteProtocolError: the prompt is shorter than was said.
         """
         if stream.num_missing_tokens:
             raise RemoteProtocolError(f"the prompt lacks {stream.num_missing_tokens} tokens")
         stream.is_arriving = False
-        commit_again(stream, self._new_streams.token_ids(message.committed))
         self._tell_opened(outbox, opened_message(message, stream.request))
         self._engine.wake()
         if stream.finish is not None:  # it had ended with what was committed

@@ -42,6 +42,8 @@ from verifier.streams.stream import Stream
 
 # To hash 128,000 tokens takes 12 ms (one core, 2026-11), which is for nothing where none are found.
 _NAMES_AT_ONCE = 256
+# `admit` stands on the event loop, and many long prompts may wait at once.
+_TOKENS_NAMED_AT_ONCE = 1 << 16
 
 PrefixSharing = Literal["off", "device", "all"]
 
@@ -69,6 +71,7 @@ class Admission:
         self.streams: dict[int, Stream] = {}  # admitted, in that order
         self.queue: dict[int, Stream] = {}  # waiting for room, those who had a place before first
         self.parked: dict[int, Stream] = {}  # that no board asks for now, the longest parked first
+        self.goes_on = False  # `admit` has more to do and should be called again soon
         self.num_preemptions = 0
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
@@ -77,6 +80,7 @@ class Admission:
         self._reserved_output_tokens = reserved_output_tokens
         self._prefix_sharing = prefix_sharing
         self._names: dict[int, list[bytes]] = {}  # a root, then names of each stream's full blocks
+        self._num_tokens_to_name = 0  # at most, in this call of `admit`
 
     def add(self, stream: Stream) -> None:
         """Put a stream into the queue.
@@ -147,7 +151,11 @@ class Admission:
         return longest
 
     def admit(self, round_number: int, now: float) -> None:
-        """Let waiting streams start, as far as there is room or others must make some."""
+        """Let waiting streams start, as far as there is room or others must make some.
+
+        It may leave some of the work for the next call, and says so in `goes_on`.
+        """
+        self.goes_on, self._num_tokens_to_name = False, _TOKENS_NAMED_AT_ONCE
         if not self.queue:
             return
         for number in self.queue:
@@ -226,7 +234,11 @@ class Admission:
         num_tokens = self._tokens_ahead(stream)
         # The last token is always read: its logits are needed, and only full blocks are shared.
         num_full = (stream.num_tokens - 1) // self.blocks.block_tokens
-        shared = self.blocks.find(self._names_to_find(stream, num_full), num_tokens)
+        names = self._names_to_find(stream, num_full)
+        if names is None:
+            self.goes_on = True
+            return False
+        shared = self.blocks.find(names, num_tokens)
         while not self._is_reserved(stream, num_tokens, shared):
             if turn.is_beyond_share or (last := self._last(stream, shares, now)) is None:
                 return False
@@ -299,11 +311,16 @@ class Admission:
                 return True
         return False
 
-    def _names_to_find(self, stream: Stream, num_blocks: int) -> list[bytes]:
-        """Names of the stream's first blocks, as many as it may find."""
+    def _names_to_find(self, stream: Stream, num_blocks: int) -> list[bytes] | None:
+        """Names of the stream's first blocks, as many as it may find; None: not all are made."""
         names: list[bytes] = []
         for start in range(0, num_blocks, _NAMES_AT_ONCE):
-            names = self._block_names(stream, min(start + _NAMES_AT_ONCE, num_blocks))
+            end = min(start + _NAMES_AT_ONCE, num_blocks)
+            num_new = max(end + 1 - len(self._names[stream.number]), 0)
+            if num_new and self._num_tokens_to_name <= 0:
+                return None
+            self._num_tokens_to_name -= num_new * self.blocks.block_tokens
+            names = self._block_names(stream, end)
             if not self.blocks.has_named(names[-1]):
                 break
         return names

@@ -29,32 +29,38 @@ class _Part(msgspec.Struct, frozen=True):
     reads_all: bool  # so that logits are needed
     num_owed: int  # draft tokens that it cannot go on without
 
+    @property
+    def token_price(self) -> float:
+        return self.stream.draft_token_price
+
 
 def pack(streams: Sequence[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
     """Each stream's next tokens, prompts in chunks; then the drafts, first come, first served."""
     parts = _parts(streams, room)
     tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
-    drafts_left = room.num_drafts - sum(part.num_owed for part in parts)
+    drafts_left = room.num_drafts - sum(part.num_owed * part.token_price for part in parts)
     shares = _draft_shares(parts, min(tokens_left, drafts_left))
     return [_item(part, share, blocks) for part, share in zip(parts, shares, strict=True)]
 
 
-def _draft_shares(parts: list[_Part], num_left: int) -> list[int]:
+def _draft_shares(parts: list[_Part], left: float) -> list[int]:
     """How many drafts of each are tested beyond those that it is owed.
 
     First each board's own length, or a few boards that are far ahead would use the budget up, where
-    the first tokens of the others are worth more than their last ones; then the rest.
+    the first tokens of the others are worth more than their last ones; then the rest. A token takes
+    its price out of what is left.
     """
     live = [_num_testable(part) - part.num_owed for part in parts]
     shares = []
     for part, num_live in zip(parts, live, strict=True):
-        share = max(min(num_live, part.stream.draft_length - part.num_owed, num_left), 0)
+        num_paid = int(left / part.token_price)
+        share = max(min(num_live, part.stream.draft_length - part.num_owed, num_paid), 0)
         shares.append(share)
-        num_left -= share
-    for i, num_live in enumerate(live):
-        more = min(num_live - shares[i], num_left)
+        left -= share * part.token_price
+    for i, (part, num_live) in enumerate(zip(parts, live, strict=True)):
+        more = max(min(num_live - shares[i], int(left / part.token_price)), 0)
         shares[i] += more
-        num_left -= more
+        left -= more * part.token_price
     return shares
 
 

@@ -16,10 +16,12 @@ from verifier.cost_curve.look_back import chunks_of
 from verifier.policies import DraftLengthPolicy
 from verifier.rounds.admission import Admission, PrefixSharing
 from verifier.rounds.blocks import BlockPool
+from verifier.rounds.dear_rows import those_with_a_turn
 from verifier.rounds.lessons import Lessons
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
 from verifier.rounds.prefill import PrefillLimits, prompt_tokens
+from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.schedule import (
     NO_PLAN,
     DraftPlan,
@@ -82,6 +84,7 @@ class RoundPlanner:
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
         self._lessons = Lessons(curve)
+        self._rows_have_seconds = False  # whether the target says what rows take
         self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
 
@@ -154,6 +157,8 @@ class RoundPlanner:
         candidates = self.admission.secure(candidates, now)
         # Of those served last round all the same, those go first whose drafts had no room then.
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
+        if self._rows_have_seconds:
+            candidates = self._with_turns_and_prices(candidates)
         items = pack(candidates, self._room(candidates), self.blocks)
         if not items:
             return None
@@ -173,6 +178,12 @@ class RoundPlanner:
         self._lessons.learn()
         running, self._running = self._running, ()
         _move_all(running, Move.FINISH_ROUND)
+        if outcome.row_seconds:
+            self._rows_have_seconds = True
+            for stream, seconds in zip(running, outcome.row_seconds, strict=True):
+                if seconds is not None:
+                    stream.estimates.observe_row(seconds)
+                    stream.device_estimates.observe_row(seconds)
         pairs = zip(round_.items, outcome.items, strict=True)
         settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]
@@ -211,8 +222,20 @@ class RoundPlanner:
         return results
 
     def next_deadline(self) -> float | None:
-        """When the longest wait for a board ends, if any stream waits."""
+        """When the longest wait for a board ends, if any stream waits, or there is more to do."""
+        if self.admission.goes_on:
+            return 0.0
         return self.patience.next_deadline((*self.streams.values(), *self.queue.values()))
+
+    def _with_turns_and_prices(self, streams: Sequence[Stream]) -> list[Stream]:
+        """Those that take part now as far as their rows go, each with what its drafts cost."""
+        prices = draft_prices(streams, self.draft_plan.token_seconds)
+        for stream, price in zip(streams, prices, strict=True):
+            stream.draft_token_price = price
+        num_context_tokens = float(sum([stream.num_tokens for stream in streams]))
+        seconds = self.curve.round_seconds(len(streams), num_context_tokens)
+        spare_seconds = self.settings.schedule.limits.slowdown_limit * seconds
+        return those_with_a_turn(streams, spare_seconds, self.settings.prefill_chunk_tokens)
 
     def _room(self, streams: Sequence[Stream]) -> RoundRoom:
         num_drafts = self._budget_tokens()

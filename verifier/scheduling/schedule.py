@@ -18,6 +18,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftLengthPolicy, StreamShare
 from verifier.scheduling.budget import BudgetLimits, plan_budget
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
+from verifier.scheduling.row_price import affordable, draft_prices
 from verifier.scheduling.waiting import SMALLEST_PUNCTUALITY, lengths_worth_waiting_for
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
@@ -63,6 +64,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
     num_streams: int  # with a token each in the round
     context_tokens: float  # of all of them
     round_seconds: float  # of that round, without drafts
+    token_seconds: float  # that a draft token adds to it
     streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
     devices: frozenset[str]  # of all streams in the round
 
@@ -74,7 +76,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
 
 NOTHING = StreamPlan(0, 0)
 NO_DRAFTS = Grant(0, 0)
-NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, MappingProxyType({}), frozenset())
+NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, 0.0, MappingProxyType({}), frozenset())
 
 
 def plan_drafts(
@@ -101,7 +103,9 @@ def plan_drafts(
     # Over a whole draft: from one token to the next a measured curve may jump either way.
     whole_draft_length = max(settings.max_draft_length, 1)
     drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
-    costs = _costs(streams, round_seconds, (drafted_seconds - round_seconds) / whole_draft_length)
+    token_seconds = (drafted_seconds - round_seconds) / whole_draft_length
+    costs = _costs(streams, round_seconds, token_seconds)
+    prices = draft_prices(streams, token_seconds)
     can_draft = [stream.can_draft for stream in streams]
     longest_lengths = _max_lengths(
         streams, can_draft, costs, settings, now, grants_wishes=grants_wishes
@@ -117,7 +121,9 @@ def plan_drafts(
         num_other_tokens=num_beside,
     )
     wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
-    lengths = [wish or length for wish, length in zip(wishes, budget.draft_lengths, strict=True)]
+    shares_of_budget = zip(budget.draft_lengths, prices, strict=True)
+    paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
+    lengths = [wish or length for wish, length in zip(wishes, paid_for, strict=True)]
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
     plans = {
         stream.number: StreamPlan(length, awaited_length)
@@ -131,6 +137,7 @@ def plan_drafts(
         num_streams=num_streams,
         context_tokens=context_tokens,
         round_seconds=round_seconds,
+        token_seconds=token_seconds,
         streams={**beside.streams, **plans},
         devices=devices,
     )

@@ -167,7 +167,7 @@ class Channels:
         assert channel.arriving is not None, "the table lets no other part through"
         whole = channel.arriving.take(part)
         if channel.stream is not None:
-            self._service.extend_stream(channel.stream, part.prompt)
+            self._service.extend_stream(channel.stream, part)
         if whole is None:
             return
         channel.stop_arriving()

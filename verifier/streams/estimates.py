@@ -118,12 +118,27 @@ class SpeedEstimate:
         self.round_trip_seconds = smoothed(self.round_trip_seconds, seconds, self._smoothing)
 
 
+# How far one round moves what a row is thought to take.
+ROW_SMOOTHING = 0.2
+# A device whose streams are short must not have each of them taken for a cheap one; what it once
+# asked for is half forgotten after 70 of its rows' rounds.
+DEAREST_ROW_FADING = 0.99
+
+
 @dataclass(slots=True)
 class StreamEstimates:
-    """One stream's own acceptance, and its device's speed (shared, not copied)."""
+    """One stream's own acceptance and rows, and its device's speed (shared, not copied)."""
 
     acceptance: AcceptanceEstimate
     speed: SpeedEstimate
+    row_seconds: float = 0.0  # that sampling takes for one of its rows, smoothed
+    has_rows: bool = False  # before that it is the device's word
+
+    def observe_row(self, seconds: float) -> None:
+        """Take in what sampling took for each of its rows in a round that had some."""
+        before = self.row_seconds if self.has_rows else seconds
+        self.row_seconds = before + ROW_SMOOTHING * (seconds - before)
+        self.has_rows = True
 
 
 @dataclass(slots=True)
@@ -135,7 +150,12 @@ class DeviceEstimates:
     speed: SpeedEstimate = field(default_factory=SpeedEstimate)
     windows: WindowCounts = field(default_factory=WindowCounts)
     positions: PositionCounts = field(default_factory=PositionCounts)
+    row_seconds: float = 0.0  # of its dearest rows lately
 
     def open_stream(self) -> StreamEstimates:
         """Estimates for a new stream that start from what the device has shown so far."""
-        return StreamEstimates(self.acceptance.copy(), self.speed)
+        return StreamEstimates(self.acceptance.copy(), self.speed, self.row_seconds)
+
+    def observe_row(self, seconds: float) -> None:
+        """A row of one of its streams took so long: what its next stream is taken for at first."""
+        self.row_seconds = max(seconds, self.row_seconds * DEAREST_ROW_FADING)

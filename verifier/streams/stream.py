@@ -53,6 +53,7 @@ class Stream:
     path_granted_at: float = 0.0  # when the first window of the path was
     granted_base: int = -1  # of the path that has a window; -1: none
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
+    draft_token_price: float = 1.0  # in tokens of the budget
     probe: ProbeClock = field(default_factory=ProbeClock)
 
     def __post_init__(self) -> None:
@@ -265,9 +266,9 @@ class Stream:
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
-        """Start from tokens that were committed before (the agent re-opened the stream)."""
-        num_kept = self._append(list(output_ids))
-        self.path = DraftPath.begin(num_kept)
+        """Go on behind these tokens too, committed before the agent re-opened the stream."""
+        self._append(list(output_ids))
+        self.path = DraftPath.begin(self.position)
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.

@@ -98,3 +98,6 @@ class RoundOutcome(msgspec.Struct, frozen=True):
     forward_seconds: float  # the model alone
     sampling_seconds: float
     num_reruns: int = 0  # parts of it that were run again, after it had failed as a whole
+    row_seconds: tuple[
+        float | None, ...
+    ] = ()  # for sampling a row of each item, None without one; empty where all cost the same

@@ -419,6 +419,30 @@ def test_streams_share_what_one_of_them_has_read() -> None:
     assert tables(round_)[1][10:] != tables(round_)[2][10:]
 
 
+def test_many_long_prompts_are_looked_for_in_several_calls_none_of_which_takes_long() -> None:
+    prompt_ids = tuple(range(100, 100 + 120_000))
+    planner = make_planner(
+        num_blocks=32_000,
+        block_tokens=16,
+        max_round_tokens=200_000,
+        prefill_chunk_tokens=200_000,
+        prefill_slowdown_limit=1e6,
+    )
+    planner.add(make_stream(1, prompt_ids=prompt_ids))
+    play(planner)
+    later = [make_stream(number, prompt_ids=prompt_ids) for number in (2, 3, 4)]
+    add(planner, *later)
+    num_calls = 1
+    planner.admission.admit(1, 0.2)
+    while planner.admission.goes_on:
+        assert 0.0 == planner.next_deadline(), "the engine comes back at once"
+        planner.admission.admit(1, 0.2)
+        num_calls += 1
+    assert 4 < num_calls < 8  # 65,536 tokens in each
+    assert [119_984] * 3 == [stream.num_cached_tokens for stream in later]
+    assert planner.next_deadline() is None
+
+
 @pytest.mark.parametrize(
     ("sharing", "device", "num_read"),
     [

@@ -168,10 +168,27 @@ def test_a_whole_prompt_whose_committed_tokens_still_come_says_nothing_yet() -> 
         await one.say(first)
         await eventually(lambda: one.num_read == 2)
         assert not one.token_ids
-        await one.say(OpenPart(0, 1, committed=pack_token_ids(whole_text[:2])))
+        await one.say(OpenPart(0, 1, committed=pack_token_ids(whole_text[:1]), goes_on=True))
+        await eventually(lambda: one.num_read == 3)
+        assert not one.token_ids
+        await one.say(OpenPart(0, 2, committed=pack_token_ids(whole_text[1:3])))
         await until_finished(one)
 
-    assert whole_text[2:] == talk(scenario).token_ids
+    assert whole_text[3:] == talk(scenario).token_ids
+
+
+def test_more_committed_tokens_than_the_stream_can_have_are_refused_with_their_part() -> None:
+    first = Open(0, 7, prompt=pack_token_ids([1]), sampling=GREEDY, max_tokens=5, goes_on=True)
+
+    async def scenario(one: Talk) -> None:
+        parts = [OpenPart(0, i, committed=pack_token_ids([9] * 4), goes_on=True) for i in (1, 2)]
+        await one.say(first, *parts)
+        sentence = "8 committed tokens go beyond the end of the stream at 5"
+        assert [Error(ErrorCode.REQUEST, sentence, 0, "committed")] == one.errors
+        await one.say(Open(1, 8, text="x", max_tokens=1))
+        await until_finished(one)
+
+    talk(scenario)
 
 
 def test_the_last_part_may_come_while_all_before_it_was_read() -> None:
@@ -200,6 +217,14 @@ def test_the_last_part_may_come_while_all_before_it_was_read() -> None:
         (
             OpenPart(0, 1, prompt=pack_token_ids([999]), goes_on=True),
             Error("protocol", "token id 999 is outside the vocabulary of 64", 0),
+        ),
+        (
+            OpenPart(0, 1, committed=pack_token_ids([1]), goes_on=True),
+            Error("protocol", "the prompt lacks 19078 tokens", 0),
+        ),
+        (
+            OpenPart(0, 1, committed=pack_token_ids([1] * 20_000), goes_on=True),
+            Error("protocol", f"40000 bytes of ids in a part exceed {PART_BYTES}", 0),
         ),
     ],
 )

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier.target.round import DraftCheck, ItemOutcome, Round
+from verifier.target.round import DraftCheck, Round
 from verifier.torch_target.forward.attention import model_logits, use_round_attention
 from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
+from verifier.torch_target.forward.device_forward import Sampled
 from verifier.torch_target.forward.ragged_attention import RaggedAttention
 from verifier.torch_target.forward.ragged_layout import RaggedLayout
 from verifier.torch_target.forward.round_inputs import RoundInputs
@@ -20,7 +21,7 @@ from verifier.torch_target.forward.weights import move_weights
 from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
 from verifier.torch_target.kernels.paged_layout import positions_of
 from verifier.torch_target.layers.packed_linear import can_pack, pack_linears
-from verifier.torch_target.sampling.verification import verify_rows
+from verifier.torch_target.sampling.verification import verify_and_time_rows
 
 
 class CpuForward:
@@ -59,9 +60,7 @@ class CpuForward:
         inputs = RoundInputs.of(round_, positions_of(round_.items))
         return model_logits(self._model, inputs, RaggedAttention(layout, self._cache))
 
-    def sample(
-        self, logits: Tensor, draft_checks: Sequence[DraftCheck]
-    ) -> tuple[list[ItemOutcome], float]:
+    def sample(self, logits: Tensor, draft_checks: Sequence[DraftCheck]) -> Sampled:
         started_at = time.perf_counter()
-        outcomes = verify_rows(logits, draft_checks)
-        return outcomes, time.perf_counter() - started_at
+        outcomes, row_seconds = verify_and_time_rows(logits, draft_checks)
+        return Sampled(outcomes, time.perf_counter() - started_at, row_seconds)

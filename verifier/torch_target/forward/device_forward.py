@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from verifier.target.round import DraftCheck, ItemOutcome, Round
+
+
+class Sampled(NamedTuple):
+    """What the rows of a round became, one entry for each check."""
+
+    outcomes: list[ItemOutcome]
+    seconds: float  # that they took together once the logits were there
+    row_seconds: tuple[float, ...] = ()  # for a row of each; empty where all cost about the same
 
 
 class DeviceForward(Protocol):
@@ -36,11 +44,6 @@ class DeviceForward(Protocol):
         """
         ...
 
-    def sample(
-        self, logits: Tensor, draft_checks: Sequence[DraftCheck]
-    ) -> tuple[list[ItemOutcome], float]:
-        """Outcomes of checks whose rows stand one after the other; the logits are spent.
-
-        Also returns the seconds that they took once the logits were there.
-        """
+    def sample(self, logits: Tensor, draft_checks: Sequence[DraftCheck]) -> Sampled:
+        """Outcomes of checks whose rows stand one after the other; the logits are spent."""
         ...

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier.target.round import DraftCheck, ItemOutcome, Round
+from verifier.target.round import DraftCheck, Round
 from verifier.torch_target.forward.attention import model_logits, use_round_attention
 from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
 from verifier.torch_target.forward.cuda_graphs import GraphRunner
+from verifier.torch_target.forward.device_forward import Sampled
 from verifier.torch_target.forward.paged_attention import PagedAttention
 from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.forward.weights import move_weights
@@ -83,10 +84,8 @@ class GpuForward:
             return self._forward(inputs.to(self._device), layout.to(self._device))
         return self._graphs.logits(inputs, layout)
 
-    def sample(
-        self, logits: Tensor, draft_checks: Sequence[DraftCheck]
-    ) -> tuple[list[ItemOutcome], float]:
-        return verify_rows_on_gpu(logits, draft_checks)
+    def sample(self, logits: Tensor, draft_checks: Sequence[DraftCheck]) -> Sampled:
+        return Sampled(*verify_rows_on_gpu(logits, draft_checks))
 
     def _forward(self, inputs: RoundInputs, layout: PagedLayout) -> Tensor:
         return model_logits(self._model, inputs, PagedAttention(layout, self._cache))

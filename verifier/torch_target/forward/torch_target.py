@@ -51,11 +51,16 @@ class TorchTarget:
         checks = [item.draft_check for item in round_.items if item.draft_check is not None]
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
-            of_checks, sampling_seconds = self._forward.sample(logits, checks)
-        outcomes = iter(of_checks)
+            sampled = self._forward.sample(logits, checks)
+        outcomes = iter(sampled.outcomes)
         items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
         seconds = time.perf_counter() - started_at
-        return RoundOutcome(items, seconds - sampling_seconds, sampling_seconds)
+        row_seconds: tuple[float | None, ...] = ()
+        if sampled.row_seconds:
+            of_checks = iter(sampled.row_seconds)
+            row_seconds = tuple(next(of_checks) if i.draft_check else None for i in round_.items)
+        forward_seconds = seconds - sampled.seconds
+        return RoundOutcome(items, forward_seconds, sampled.seconds, row_seconds=row_seconds)
 
     def logits(self, round_: Round) -> Tensor:
         """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""

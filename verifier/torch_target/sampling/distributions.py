@@ -6,7 +6,8 @@ plain numbers about rows of the round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,8 +22,9 @@ from shared.speculation.verification import SMALLEST_RESIDUAL_MASS
 from verifier.torch_target.sampling.exponential_race import DraftRows, TargetRows
 from verifier.torch_target.sampling.logit_rows import LogitRows
 from verifier.torch_target.sampling.noise import noise_keys, uniforms
+from verifier.torch_target.sampling.row_ends import RowEnds
 from verifier.torch_target.sampling.truncated_rows import truncate
-from verifier.torch_target.sampling.whole_rows import WholeRows
+from verifier.torch_target.sampling.wide_rows import WideRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,13 @@ class TargetDistributions:
 
     def __init__(self, rows: LogitRows, sampled: Sequence[SampledRow], vocab_size: int) -> None:
         self._device = rows.logits.device
-        self._groups = list(_groups(rows, sampled, vocab_size))
+        self._groups: list[TargetRows] = []
+        self._seconds: list[float] = []  # that each group took until now
+        started_at = time.perf_counter()
+        for group_rows in _groups(rows, sampled, vocab_size):
+            self._groups.append(group_rows)
+            self._seconds.append(time.perf_counter() - started_at)
+            started_at = time.perf_counter()
         self._places = {
             number: (group, index)
             for group, target_rows in enumerate(self._groups)
@@ -82,6 +90,15 @@ class TargetDistributions:
                 token_ids[i] = token_id
         return token_ids
 
+    def seconds_of(self, row_numbers: Collection[int]) -> float:
+        """What one of these rows took, on average; nothing, where it is not sampled.
+
+        Rows of a group are cut and drawn in the same way, and together, so they share its time.
+        """
+        groups = [self._places[number][0] for number in row_numbers if number in self._places]
+        seconds = sum(self._seconds[i] / len(self._groups[i].row_numbers) for i in groups)
+        return seconds / max(len(row_numbers), 1)
+
     def _by_group(
         self, row_numbers: Sequence[int]
     ) -> Iterator[tuple[TargetRows, list[int], Tensor]]:
@@ -90,7 +107,9 @@ class TargetDistributions:
             indices = [i for i, row in enumerate(row_numbers) if self._places[row][0] == number]
             if indices:
                 group_index = [self._places[row_numbers[i]][1] for i in indices]
+                started_at = time.perf_counter()
                 yield rows, indices, torch.tensor(group_index, device=self._device)
+                self._seconds[number] += time.perf_counter() - started_at
 
     def _drafts(self, rows: TargetRows, index: Tensor, draws: Sequence[Draw]) -> DraftRows | None:
         drafts = {i: draw.draft for i, draw in enumerate(draws) if draw.draft is not None}
@@ -130,7 +149,7 @@ def _groups(
             totals = (
                 rows.totals(numbers, temperatures) if needs_probs else torch.ones_like(temperatures)
             )
-            yield WholeRows(rows, numbers, temperatures, totals)
+            yield WideRows(rows, numbers, temperatures, RowEnds.none(totals))
 
 
 def _effective(sampling: SamplingParameters, vocab_size: int) -> SamplingParameters:

@@ -82,8 +82,17 @@ class LogitRows:
             chunk = rows[start : start + _CHUNK_ROWS]
             scaled = self.logits[chunk].sub_(self.row_max[chunk, None])
             scaled.mul_(inverse[start : start + _CHUNK_ROWS]).exp_()
-            sums.append(scaled.sum(1, dtype=torch.float64))
+            sums.append(row_sums(scaled))
         return torch.cat(sums) if sums else temperatures.new_empty(0)
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """Sums [num_rows] float64 of rows of whole blocks of float32, those of a block in float32.
+
+    To 4e-7 of sums of positive numbers; sums of ones are exact. Torch would widen all of the array
+    first, which took half of the time that a round's peaked rows took.
+    """
+    return values.view(*_block_shape(values)).sum(2).sum(1, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True)

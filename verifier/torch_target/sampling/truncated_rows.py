@@ -1,6 +1,7 @@
-"""Rows cut by top-k or top-p: the few tokens that survive, found without sorting the vocabulary.
+"""Rows cut by top-k or top-p: the tokens that survive, found without sorting the vocabulary.
 
-The rules are those of `shared.speculation.sampling.probabilities`.
+Few of them are a list, many are a row with an end. The rules are those of
+`shared.speculation.sampling.probabilities`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from torch import Tensor
 
 from shared.speculation.sampling import SamplingParameters
 from verifier.torch_target.kernels.row_records import TOP_P_OFF
-from verifier.torch_target.sampling.exponential_race import DraftRows, first_to_arrive
+from verifier.torch_target.sampling.exponential_race import DraftRows, TargetRows, first_to_arrive
 from verifier.torch_target.sampling.logit_rows import LogitRows
+from verifier.torch_target.sampling.row_ends import row_ends
+from verifier.torch_target.sampling.wide_rows import WideRows
 
 # Least probability of a candidate for top-p: at first one that 0.95 of a text model's rows can do
-# with, then one for flat rows, then all tokens.
-_TOP_P_LEVELS = (1e-3, 1e-4, 1e-5, 0.0)
+# with, then one for flatter rows; what needs more tokens is cut where it stands.
+_TOP_P_LEVELS = (1e-3, 1e-4)
+
+# Of a top-k; a longer list costs more than a look at all of the row.
+_LONGEST_LIST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +77,25 @@ class _Cut:
 
 def truncate(
     rows: LogitRows, row_numbers: Sequence[int], samplings: Sequence[SamplingParameters]
-) -> Iterator[TruncatedRows]:
+) -> Iterator[TargetRows]:
     """What survives in rows of which each has a top-k or a top-p, in groups of any order."""
     pairs = list(zip(row_numbers, samplings, strict=True))
-    by_rank = [pair for pair in pairs if pair[1].top_k > 0]
+    most = min(_LONGEST_LIST, rows.block_max.shape[1])
+    short = [pair for pair in pairs if 0 < pair[1].top_k <= most]
+    long = [pair for pair in pairs if pair[1].top_k > most]
     by_mass = [pair for pair in pairs if pair[1].top_k == 0]
-    if by_rank:
-        yield _cut_by_rank(rows, _Cut.of(by_rank, rows.logits.device))
+    if short:
+        yield _cut_by_rank(rows, _Cut.of(short, rows.logits.device))
+    if long:
+        yield _cut_wide(rows, _Cut.of(long, rows.logits.device), has_rank=True)
     if by_mass:
         yield from _cut_by_mass(rows, _Cut.of(by_mass, rows.logits.device))
 
 
 def _cut_by_rank(rows: LogitRows, cut: _Cut) -> TruncatedRows:
     # At least k tokens reach the k-th largest of the block maxima.
-    num_blocks = rows.block_max.shape[1]
     descending = rows.block_max[cut.row_numbers].sort(dim=1, descending=True).values
-    rank = cut.top_k.clamp(max=num_blocks) - 1
-    thresholds = descending.gather(1, rank[:, None])[:, 0]
-    for wide in (cut.top_k > num_blocks).nonzero()[:, 0]:
-        logits = rows.logits[cut.row_numbers[wide]]
-        thresholds[wide] = logits.kthvalue(len(logits) + 1 - int(cut.top_k[wide])).values
+    thresholds = descending.gather(1, cut.top_k[:, None] - 1)[:, 0]
     token_ids, logits = rows.reaching(cut.row_numbers, thresholds)
     token_ids, weights = _most_likely_first(rows, cut, token_ids, logits)
     ranks = torch.arange(weights.shape[1], device=weights.device)
@@ -99,7 +104,7 @@ def _cut_by_rank(rows: LogitRows, cut: _Cut) -> TruncatedRows:
     return TruncatedRows(cut.row_numbers, token_ids, _nucleus(weights, enough))
 
 
-def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
+def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TargetRows]:
     totals = rows.totals(cut.row_numbers, cut.temperatures)
     for level in _TOP_P_LEVELS:
         largest = rows.row_max[cut.row_numbers].to(torch.float64)
@@ -107,10 +112,7 @@ def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
         token_ids, logits = rows.reaching(cut.row_numbers, thresholds)
         token_ids, weights = _most_likely_first(rows, cut, token_ids, logits)
         enough = cut.top_p * totals
-        if level == 0:
-            is_enough = torch.ones_like(totals, dtype=torch.bool)
-        else:
-            is_enough = weights.sum(1) >= enough
+        is_enough = weights.sum(1) >= enough
         decided = is_enough.nonzero()[:, 0]
         if len(decided):
             kept_probs = _nucleus(weights[decided], enough[decided])
@@ -119,6 +121,13 @@ def _cut_by_mass(rows: LogitRows, cut: _Cut) -> Iterator[TruncatedRows]:
             return
         undecided = (~is_enough).nonzero()[:, 0]
         cut, totals = cut[undecided], totals[undecided]
+    yield _cut_wide(rows, cut, has_rank=False)
+
+
+def _cut_wide(rows: LogitRows, cut: _Cut, *, has_rank: bool) -> WideRows:
+    top_k = cut.top_k if has_rank else None
+    ends = row_ends(rows, cut.row_numbers, cut.temperatures, cut.top_p, top_k)
+    return WideRows(rows, cut.row_numbers, cut.temperatures, ends)
 
 
 def _most_likely_first(

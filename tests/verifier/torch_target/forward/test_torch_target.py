@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shared.speculation.sampling import GREEDY
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.rounds.blocks import BlockPool
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, Round, RoundItem
@@ -173,6 +174,20 @@ def test_outcomes_stand_with_the_items_that_asked() -> None:
     )
     outcomes = target.run(Round(items)).items
     assert (ItemOutcome(0, first), None, ItemOutcome(0, second)) == outcomes
+
+
+def test_a_round_says_what_a_row_of_each_item_took_to_sample() -> None:
+    flat = msgspec.structs.replace(check(), sampling=SamplingParameters(100.0, 0, 0.99999))
+    items = (
+        RoundItem(0, (1, 2), 0, (0,), check()),
+        RoundItem(1, (9, 9, 9), 0, (1,), None),
+        RoundItem(2, (4,), 0, (2,), flat),
+    )
+    outcome = torch_target(tiny_llama()).run(Round(items))
+    greedy, unsampled, sampled = outcome.row_seconds
+    assert (0.0, None) == (greedy, unsampled)
+    assert sampled is not None
+    assert 0.0 < sampled <= outcome.sampling_seconds
 
 
 def test_a_broken_stream_fails_alone() -> None:

@@ -199,6 +199,52 @@ def test_tokens_that_the_model_rules_out_are_never_drawn() -> None:
         assert {7, 70} == drawn
 
 
+@pytest.mark.parametrize("step", [0.0, 0.0625, 4.0])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParameters(100.0, 0, 0.99999),
+        SamplingParameters(100.0, 0, 0.5),
+        SamplingParameters(100.0, 100_000, 0.9),
+        SamplingParameters(100.0, 5_000),
+        SamplingParameters(1.0, 0, 0.99999),
+        SamplingParameters(100.0),
+    ],
+)
+def test_rows_that_keep_many_tokens_of_a_large_vocabulary_meet_the_reference(
+    sampling: SamplingParameters, step: float, implementation: str
+) -> None:
+    """With ties as in bfloat16 (`step` apart), so many at last that most of a row is one."""
+    if implementation == "triton" and IS_INTERPRETED:
+        pytest.skip("takes minutes in Triton's interpreter")
+    random = np.random.default_rng(11)
+    logits = [3 * random.normal(size=(3, 151_936)) for _ in range(2)]
+    rows = [np.rint(part / step) * step if step else part for part in logits]
+    rows = [part.astype(np.float32) for part in rows]
+    checks = [
+        drafted(part, "rejection" if i % 2 else "coupled", sampling, i, True, random)
+        for i, part in enumerate(rows)
+    ]
+    expected = [rounded(reference(part, check)) for part, check in zip(rows, checks, strict=True)]
+    assert expected == verified(rows, checks)
+
+
+def test_a_draft_of_the_likeliest_tokens_of_a_flat_row_leaves_the_others() -> None:
+    """Each of them takes one of the tokens out that race first."""
+    random = np.random.default_rng(12)
+    logits = random.normal(size=(2, 8_192)).astype(np.float32)
+    likeliest = np.argsort(-logits[0])[:64].astype(np.uint32)
+    row = SparseRow(likeliest, np.full(64, 1023, dtype=np.uint16))
+    draft = int(likeliest[0])
+    checks = [
+        DraftCheck((draft,), (row,), "rejection", sampling, seed, 0, draws_bonus=True)
+        for seed in range(3)
+        for sampling in (SamplingParameters(100.0), SamplingParameters(100.0, 0, 0.99))
+    ]
+    expected = [rounded(reference(logits, check)) for check in checks]
+    assert expected == verified([logits] * len(checks), checks)
+
+
 def test_no_checks_give_no_outcomes() -> None:
     assert [] == verify_rows(torch.zeros(0, 50), [])
 

@@ -1,0 +1,65 @@
+"""Streams whose rows take long to sample take turns; other devices' streams are in every round."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.support.ends.planning import add, make_planner, make_stream, served, start
+from verifier.rounds.dear_rows import those_with_a_turn
+from verifier.streams.stream import Stream
+from verifier.target.round import ItemOutcome, RoundOutcome
+
+NUM_DEAR, NUM_ROUNDS = 8, 40
+CHUNK_TOKENS = 4
+
+
+def stream_of(number: int, device: str, row_seconds: float) -> Stream:
+    stream = make_stream(number, device=device, max_output_tokens=100)
+    stream.num_cached_tokens = 4  # its prompt is read
+    stream.estimates.row_seconds = row_seconds
+    return stream
+
+
+def numbers(streams: list[Stream]) -> list[int]:
+    return [stream.number for stream in streams]
+
+
+def test_of_each_device_as_many_have_a_turn_as_the_time_pays_for() -> None:
+    streams = [stream_of(i, "bad", 0.003) for i in range(4)]
+    streams += [stream_of(10 + i, "worse", 0.02) for i in range(3)]
+    streams += [stream_of(20 + i, "good", 0.001) for i in range(3)]
+    # 2 and 19 ms beyond the cheapest; one of each device at least.
+    assert [0, 1, 10, 20, 21, 22] == numbers(those_with_a_turn(streams, 0.005, CHUNK_TOKENS))
+
+
+def test_a_device_alone_and_devices_alike_are_all_in_the_round() -> None:
+    alone = [stream_of(i, "bad", 0.003 * i) for i in range(5)]
+    alike = [stream_of(i, f"board-{i % 2}", 0.003) for i in range(5)]
+    assert alone == those_with_a_turn(alone, 0.0, CHUNK_TOKENS)
+    assert alike == those_with_a_turn(alike, 0.0, CHUNK_TOKENS)
+
+
+def test_a_prompt_is_read_however_dear_the_rows_of_its_device_are_but_for_its_end() -> None:
+    long, ending = stream_of(3, "bad", 0.02), stream_of(4, "bad", 0.02)
+    long.num_cached_tokens, ending.num_cached_tokens = 0, 1  # of five tokens
+    streams = [stream_of(1, "bad", 0.02), long, ending, stream_of(5, "good", 0.0)]
+    assert [1, 3, 5] == numbers(those_with_a_turn(streams, 0.0, CHUNK_TOKENS))
+
+
+def test_dear_streams_take_turns_and_all_get_on() -> None:
+    planner = make_planner(num_blocks=1000)
+    streams = [make_stream(i, device="bad", max_output_tokens=100) for i in range(NUM_DEAR)]
+    streams.append(make_stream(99, device="good", max_output_tokens=100))
+    add(planner, *streams)
+    turns: Counter[int] = Counter()
+    for number in range(NUM_ROUNDS + 1):
+        round_ = start(planner, float(number))
+        seconds = tuple(0.0 if item.stream == 99 else 0.003 for item in round_.items)
+        items = tuple(ItemOutcome(0, 20) for _ in round_.items)
+        outcome = RoundOutcome(items, 0.08, 0.01, row_seconds=seconds)
+        planner.finish_round(round_, outcome, 0.1, number + 0.1)
+        if number:
+            turns.update(served(round_))
+    # Rounds take 0.1 s, so 5 ms pay for one row of 3 ms.
+    assert NUM_ROUNDS == turns.pop(99)
+    assert dict.fromkeys(range(NUM_DEAR), NUM_ROUNDS // NUM_DEAR) == turns
