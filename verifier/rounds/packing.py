@@ -11,6 +11,7 @@ import msgspec
 
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.prefill import prompt_shares
+from verifier.streams.drafts_to_test import draft_check, drafts_to_test, num_drafts_to_test
 from verifier.streams.stream import Stream
 from verifier.target.round import RoundItem
 
@@ -67,7 +68,7 @@ def _draft_shares(parts: list[_Part], left: float) -> list[int]:
 def _num_testable(part: _Part) -> int:
     if not part.reads_all or not part.stream.path.live:
         return 0
-    return part.stream.num_testable
+    return num_drafts_to_test(part.stream)
 
 
 def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
@@ -101,7 +102,7 @@ def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
         num_reserved = blocks.num_reserved_tokens(stream.number)
         num_free = num_reserved - num_cached - part.num_read
         max_drafts = min(part.num_owed + num_shared, num_free)
-        check = stream.draft_check(*stream.testable(max_drafts))
+        check = draft_check(stream, *drafts_to_test(stream, max_drafts))
         token_ids += check.draft_token_ids
     return RoundItem(
         stream=stream.number,

@@ -136,8 +136,8 @@ class StreamEstimates:
 
     def observe_row(self, seconds: float) -> None:
         """Take in what sampling took for each of its rows in a round that had some."""
-        before = self.row_seconds if self.has_rows else seconds
-        self.row_seconds = before + ROW_SMOOTHING * (seconds - before)
+        before = self.row_seconds if self.has_rows else None
+        self.row_seconds = smoothed(before, seconds, ROW_SMOOTHING)
         self.has_rows = True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_path import DraftPath, DraftToken, Extension
+from shared.protocol.draft_path import DraftPath, Extension
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
@@ -177,53 +177,6 @@ class Stream:
         if start >= num_prompt:
             return tuple(self.output_ids[start - num_prompt : end - num_prompt])
         return prompt_ids[start:end] + tuple(self.output_ids[: max(end - num_prompt, 0)])
-
-    @property
-    def num_testable(self) -> int:
-        """Live tokens that a round could test now."""
-        if self.request.mode == "coupled":
-            return min(len(self.path.live), self._testable_room)
-        return len(self.testable(self.request.max_output_tokens)[0])
-
-    @property
-    def _testable_room(self) -> int:
-        """Draft tokens that fit, with the target's own token behind them."""
-        return max(self.request.max_output_tokens - self.position - 1, 0)
-
-    def testable(self, most: int) -> tuple[tuple[DraftToken, ...], bool]:
-        """The live tokens to test in a round, `most` at most, and whether a bonus may follow.
-
-        In `rejection` at most the rest of one chunk, and a guess of the bonus token is not tested.
-        """
-        room = self._testable_room
-        most = min(most, room)
-        if self.request.mode == "coupled":
-            return self.path.live[:most], True
-        num_whole = 0
-        for token in self.path.live:
-            if token.row is None:
-                break
-            num_whole += 1
-            if token.ends_chunk:
-                break
-        num_tested = min(num_whole, most)
-        # A chunk cut by the end of the stream would commit its last token without a test.
-        return self.path.live[:num_tested], num_tested in (num_whole, room)
-
-    def draft_check(self, tested: tuple[DraftToken, ...], draws_bonus: bool) -> DraftCheck:
-        """What the target is to check for this stream."""
-        request = self.request
-        # Lists first: for a few elements a generator costs more than what it makes.
-        rows = [token.row for token in tested if token.row is not None] if tested else ()
-        return DraftCheck(
-            draft_token_ids=tuple([token.token_id for token in tested]),
-            rows=tuple(rows),
-            mode=request.mode,
-            sampling=request.sampling,
-            seed=request.seed,
-            position=len(self.output_ids),
-            draws_bonus=draws_bonus,
-        )
 
     def settle(self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome) -> Settled:
         """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""

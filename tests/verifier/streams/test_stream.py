@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_path import DraftPath, DraftToken, Extension
+from shared.protocol.draft_path import DraftPath, Extension
 from shared.protocol.messages import AcceptanceMode, Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from tests.support.ends.planning import (
     END_ID,
-    ROW,
     TOKEN_BYTES,
     chunk,
     draft,
@@ -21,6 +20,7 @@ from tests.support.ends.planning import (
     send,
 )
 from verifier.streams.acceptance_estimate import INITIAL_ACCEPTANCE_RATE
+from verifier.streams.drafts_to_test import draft_check, drafts_to_test
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome
@@ -42,10 +42,10 @@ def word(token_id: int) -> str:
 
 def settle(stream: Stream, num_accepted: int, token_id: int | None, most: int = 64) -> Settled:
     """Let a round test up to `most` live tokens with this outcome."""
-    tested, draws_bonus = stream.testable(most)
-    draft_check = stream.draft_check(tested, draws_bonus)
-    accept_probs = (0.5,) * len(draft_check.rows)
-    return stream.settle(1, draft_check, ItemOutcome(num_accepted, token_id, accept_probs))
+    tested, draws_bonus = drafts_to_test(stream, most)
+    check = draft_check(stream, tested, draws_bonus)
+    accept_probs = (0.5,) * len(check.rows)
+    return stream.settle(1, check, ItemOutcome(num_accepted, token_id, accept_probs))
 
 
 # --- drafts ---------------------------------------------------------------------------------------
@@ -227,60 +227,6 @@ def test_tokens_follow_those_in_the_cache(num_cached: int, num_tokens: int) -> N
     assert expected == stream.tokens_from_cache_on(num_tokens)
 
 
-G, R, E = DraftToken(30), DraftToken(31, ROW), DraftToken(32, ROW, ends_chunk=True)
-
-
-@pytest.mark.parametrize(
-    ("mode", "live", "most", "num_tested", "draws_bonus"),
-    [
-        ("coupled", (), 9, 0, True),
-        ("coupled", (G, G, G), 9, 3, True),
-        ("coupled", (G, G, G), 2, 2, True),
-        ("coupled", (G, G, G), 0, 0, True),
-        ("rejection", (), 9, 0, True),
-        ("rejection", (R, R, E), 9, 3, True),
-        ("rejection", (R, R, E), 2, 2, False),
-        ("rejection", (R, R, E), 3, 3, True),
-        ("rejection", (R, R, E), 0, 0, False),
-        ("rejection", (E, G, R, E), 9, 1, True),  # the bonus comes before the next chunk
-        ("rejection", (E, R, E), 9, 1, True),  # even if its guess was left out
-        ("rejection", (G, R, E), 9, 0, True),  # a guess is compared, not tested
-    ],
-)
-def test_what_is_tested(
-    mode: AcceptanceMode,
-    live: tuple[DraftToken, ...],
-    most: int,
-    num_tested: int,
-    draws_bonus: bool,
-) -> None:
-    stream = running(mode=mode)
-    stream.path = DraftPath(base=3, position=3, end=3 + len(live), live=live)
-    assert (live[:num_tested], draws_bonus) == stream.testable(most)
-
-
-def test_drafts_leave_room_for_the_targets_last_token() -> None:
-    stream = running(position=17, window=8)
-    draft(stream, 31, 32, 33, 34)
-    tested, draws_bonus = stream.testable(64)
-    assert (2, True) == (len(tested), draws_bonus)
-
-
-def test_what_the_target_is_asked() -> None:
-    stream = running(mode="rejection", position=3)
-    draft(stream, 31, 32)
-    draft_check = stream.draft_check(*stream.testable(1))
-    assert ((31,), (ROW,), "rejection", 7, 3, False) == (
-        draft_check.draft_token_ids,
-        draft_check.rows,
-        draft_check.mode,
-        draft_check.seed,
-        draft_check.position,
-        draft_check.draws_bonus,
-    )
-    assert stream.request.sampling == draft_check.sampling
-
-
 # --- what a round did -----------------------------------------------------------------------------
 
 
@@ -297,9 +243,9 @@ def test_accepted_tokens_and_the_targets_own_are_committed() -> None:
 def test_drafts_that_came_during_the_round_stay_live_behind_a_bonus_that_fits() -> None:
     stream = running(position=3)
     draft(stream, 31, 32)
-    tested = stream.testable(64)
+    tested = drafts_to_test(stream, 64)
     draft(stream, 33, 34)
-    stream.settle(1, stream.draft_check(*tested), ItemOutcome(2, 33))
+    stream.settle(1, draft_check(stream, *tested), ItemOutcome(2, 33))
     assert ([34], 1) == (live_ids(stream), stream.num_pending_tokens)
 
 
@@ -314,8 +260,8 @@ def test_after_a_cut_chunk_the_last_accepted_token_is_read_again() -> None:
 
 def test_a_prompt_counts_as_read_with_its_first_token() -> None:
     stream = make_stream()
-    draft_check = stream.draft_check(*stream.testable(64))
-    stream.settle(5, draft_check, ItemOutcome(0, 40))
+    check = draft_check(stream, *drafts_to_test(stream, 64))
+    stream.settle(5, check, ItemOutcome(0, 40))
     assert (5, 1) == (stream.num_cached_tokens, stream.num_pending_tokens)
 
 
@@ -515,14 +461,12 @@ def test_what_a_board_is_told_makes_a_whole(
     """Whatever it had heard of before, in the middle of a round: no gap and no repetition."""
     stream = running(position=3, mode=mode)
     draft(stream, 31, 32, 33)
-    tested, draws_bonus = stream.testable(64)
-    draft_check = stream.draft_check(tested, draws_bonus)
+    tested, draws_bonus = drafts_to_test(stream, 64)
+    check = draft_check(stream, tested, draws_bonus)
     heard = [20, 21, 22][:num_known]
     heard += stream.attach(num_known, draft_context_tokens=1000)
     assert 3 == len(heard)
-    settled = stream.settle(
-        1, draft_check, ItemOutcome(accepted, 40, (0.5,) * len(draft_check.rows))
-    )
+    settled = stream.settle(1, check, ItemOutcome(accepted, 40, (0.5,) * len(check.rows)))
     assert (3, 0) == (settled.position, settled.num_accepted)
     heard += settled.own_token_ids
     assert stream.output_ids == heard
