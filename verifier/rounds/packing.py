@@ -30,16 +30,13 @@ class _Part(msgspec.Struct, frozen=True):
     reads_all: bool  # so that logits are needed
     num_owed: int  # draft tokens that it cannot go on without
 
-    @property
-    def token_price(self) -> float:
-        return self.stream.draft_token_price
-
 
 def pack(streams: Sequence[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
     """Each stream's next tokens, prompts in chunks; then the drafts, first come, first served."""
     parts = _parts(streams, room)
-    tokens_left = room.num_tokens - sum(part.num_read + part.num_owed for part in parts)
-    drafts_left = room.num_drafts - sum(part.num_owed * part.token_price for part in parts)
+    tokens_left = room.num_tokens - sum([part.num_read + part.num_owed for part in parts])
+    owed = sum([part.num_owed * part.stream.draft_token_price for part in parts if part.num_owed])
+    drafts_left = room.num_drafts - owed
     shares = _draft_shares(parts, min(tokens_left, drafts_left))
     return [_item(part, share, blocks) for part, share in zip(parts, shares, strict=True)]
 
@@ -51,17 +48,18 @@ def _draft_shares(parts: list[_Part], left: float) -> list[int]:
     the first tokens of the others are worth more than their last ones; then the rest. A token takes
     its price out of what is left.
     """
-    live = [_num_testable(part) - part.num_owed for part in parts]
-    shares = []
-    for part, num_live in zip(parts, live, strict=True):
-        num_paid = int(left / part.token_price)
-        share = max(min(num_live, part.stream.draft_length - part.num_owed, num_paid), 0)
-        shares.append(share)
-        left -= share * part.token_price
-    for i, (part, num_live) in enumerate(zip(parts, live, strict=True)):
-        more = max(min(num_live - shares[i], int(left / part.token_price)), 0)
-        shares[i] += more
-        left -= more * part.token_price
+    wanted = [_num_testable(part) - part.num_owed for part in parts]
+    shares = [0] * len(parts)
+    for is_own_length in (True, False):
+        for i, part in enumerate(parts):
+            num_wanted = wanted[i] - shares[i]
+            if is_own_length:
+                num_wanted = min(num_wanted, part.stream.draft_length - part.num_owed)
+            if num_wanted > 0:
+                price = part.stream.draft_token_price
+                num_paid = min(num_wanted, max(int(left / price), 0))
+                shares[i] += num_paid
+                left -= num_paid * price
     return shares
 
 

@@ -21,15 +21,17 @@ def draft_prices(streams: Sequence[Stream], token_seconds: float) -> list[float]
     1 for a device alone, whose rows lengthen its own rounds only, where no time is known, and up to
     `SMALLEST_PRICE`.
     """
+    seconds = [stream.estimates.row_seconds for stream in streams]
+    if not seconds or max(seconds) == min(seconds):
+        return [1.0] * len(streams)
     cheapest: dict[str, float] = {}
-    for stream in streams:
-        row_seconds = stream.estimates.row_seconds
+    for stream, row_seconds in zip(streams, seconds, strict=True):
         cheapest[stream.device] = min(cheapest.get(stream.device, row_seconds), row_seconds)
     if len(cheapest) < 2 or token_seconds <= 0.0:
         return [1.0] * len(streams)
     base_seconds = token_seconds + min(cheapest.values())
     # Two digits: whole tokens come out whole again.
-    prices = [round((token_seconds + s.estimates.row_seconds) / base_seconds, 2) for s in streams]
+    prices = [round((token_seconds + row_seconds) / base_seconds, 2) for row_seconds in seconds]
     return [price if price >= SMALLEST_PRICE else 1.0 for price in prices]
 
 
