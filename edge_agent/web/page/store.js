@@ -1,0 +1,65 @@
+// Where conversations are kept: in this browser (IndexedDB), nowhere else.
+
+const DATABASE = "goodspeed-chat";
+const STORE = "conversations";
+
+export class ConversationStore {
+  #database = null;
+  #unsaved = new Map(); // what a browser that stores nothing keeps until the page is closed
+
+  async open() {
+    try {
+      const opening = indexedDB.open(DATABASE, 1);
+      opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "id" });
+      this.#database = await result(opening);
+    } catch {
+      this.#database = null; // a private window, or no room
+    }
+    return this;
+  }
+
+  get keepsThem() {
+    return this.#database !== null;
+  }
+
+  async save(conversation) {
+    this.#unsaved.set(conversation.id, conversation);
+    if (!this.#database) return;
+    try {
+      await result(this.#store("readwrite").put(conversation));
+      this.#unsaved.delete(conversation.id);
+    } catch {
+      // No room: it stays in memory.
+    }
+  }
+
+  async load(id) {
+    if (this.#unsaved.has(id) || !this.#database) return this.#unsaved.get(id) ?? null;
+    return (await result(this.#store("readonly").get(id))) ?? null;
+  }
+
+  async remove(id) {
+    this.#unsaved.delete(id);
+    if (this.#database) await result(this.#store("readwrite").delete(id));
+  }
+
+  // Id, title and time of the last change of all, the newest first.
+  async list() {
+    const stored = this.#database ? await result(this.#store("readonly").getAll()) : [];
+    const byId = new Map([...stored, ...this.#unsaved.values()].map((one) => [one.id, one]));
+    return [...byId.values()]
+      .map(({ id, title, changed }) => ({ id, title, changed }))
+      .sort((one, other) => other.changed - one.changed);
+  }
+
+  #store(mode) {
+    return this.#database.transaction(STORE, mode).objectStore(STORE);
+  }
+}
+
+function result(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
