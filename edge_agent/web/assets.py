@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 
 PAGE_PATH: Final = "/"
-PREFIX: Final = "/web/"
 _FOLDER = "page"
 _PAGE = "page.html"
 _CONTENT_TYPES = {
@@ -26,6 +25,7 @@ _CONTENT_TYPES = {
 }
 # Where the page names its modules, so that a browser asks for all of them at once.
 _MODULES = b"<!-- modules -->"
+_UNVERSIONED = b'"/web/'
 
 
 class Asset(msgspec.Struct, frozen=True):
@@ -34,30 +34,37 @@ class Asset(msgspec.Struct, frozen=True):
     body: bytes
     content_type: str
     etag: str  # of these bytes
+    is_for_good: bool  # whether its path will never have other bytes
 
 
 @cache
 def read_assets() -> Mapping[str, Asset]:
-    """All of them by their path on the board; read once."""
+    """All of them by their path on the board; read once.
+
+    Paths of the page's parts hold a digest of all of them: a browser that has them need not ask.
+    """
     bodies = {
         entry.name: entry.read_bytes()
         for entry in files("edge_agent.web").joinpath(_FOLDER).iterdir()
         if PurePath(entry.name).suffix in _CONTENT_TYPES
     }
-    bodies[_PAGE] = bodies[_PAGE].replace(_MODULES, _preloads(sorted(bodies)))
-    return {_path(name): _asset(name, body) for name, body in bodies.items()}
-
-
-def _path(name: str) -> str:
-    return PAGE_PATH if name == _PAGE else PREFIX + name
+    prefix = f"/web/{_digest(b''.join(bodies[name] for name in sorted(bodies)))}/"
+    page = bodies.pop(_PAGE).replace(_MODULES, _preloads(sorted(bodies)))
+    page = page.replace(_UNVERSIONED, f'"{prefix}'.encode())
+    parts = {prefix + name: _asset(name, body) for name, body in bodies.items()}
+    return {PAGE_PATH: _asset(_PAGE, page), **parts}
 
 
 def _asset(name: str, body: bytes) -> Asset:
     content_type = _CONTENT_TYPES[PurePath(name).suffix]
-    return Asset(body, content_type, hashlib.sha256(body).hexdigest()[:32])
+    return Asset(body, content_type, _digest(body), is_for_good=name != _PAGE)
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
 
 
 def _preloads(names: list[str]) -> bytes:
     modules = [name for name in names if name.endswith(".js")]
-    lines = [f'<link rel="modulepreload" href="{PREFIX}{name}">' for name in modules]
+    lines = [f'<link rel="modulepreload" href="/web/{name}">' for name in modules]
     return "\n".join(lines).encode()

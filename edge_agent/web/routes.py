@@ -31,9 +31,10 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # A browser asks each time whether its copy is the newest: 304 and no bytes, if it is.
-    "Cache-Control": "no-cache",
 }
+# Of the page, a browser asks each time whether its copy is the newest: 304 and no bytes, if it is.
+_EACH_TIME = "no-cache"
+_NEVER_AGAIN = "public, max-age=31536000, immutable"
 
 
 def add_page(router: web.UrlDispatcher) -> None:
@@ -56,6 +57,7 @@ def _handler(asset: Asset) -> Handler:
                 headers=_HEADERS,
             )
         response.headers[hdrs.ETAG] = f'"{asset.etag}"'
+        response.headers[hdrs.CACHE_CONTROL] = _NEVER_AGAIN if asset.is_for_good else _EACH_TIME
         return response
 
     return serve

@@ -126,7 +126,7 @@ class Page {
       {
         turn: this.transcript.turn(node),
         live: this.live,
-        save: (changed) => this.#save(changed),
+        save: (changed) => this.#keep(changed),
         say: (words) => this.announcer.say(words),
         settled: (block) => this.announcer.say(block.textContent),
         ended: (answering, error) => this.#end(answering, error),
@@ -152,9 +152,14 @@ class Page {
     document.title = this.conversation.title ? `${this.conversation.title} · goodspeed` : "goodspeed";
   }
 
-  #save(conversation) {
+  async #save(conversation) {
+    await this.#keep(conversation);
+    await this.#listConversations();
+  }
+
+  async #keep(conversation) {
     if (!Object.keys(conversation.nodes).length || this.#removedIds.has(conversation.id)) return;
-    this.store.save(conversation).then(() => this.#listConversations());
+    await this.store.save(conversation);
   }
 
   async #listConversations() {

@@ -19,6 +19,7 @@ export class RoundStrip {
   #canvas;
   #bars = [];
   #timings = null;
+  #colours = [];
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -27,6 +28,9 @@ export class RoundStrip {
   clear() {
     this.#bars = [];
     this.#timings = null;
+    // Once for each answer: to read a style makes a browser work out all of them.
+    const style = getComputedStyle(this.#canvas);
+    this.#colours = ["--accepted-bar", "--own-bar"].map((name) => style.getPropertyValue(name));
     this.#draw();
   }
 
@@ -48,8 +52,7 @@ export class RoundStrip {
       this.#canvas.height = height * scale;
     }
     const context = this.#canvas.getContext("2d");
-    const style = getComputedStyle(this.#canvas);
-    const [accepted, own] = ["--accepted-bar", "--own-bar"].map((name) => style.getPropertyValue(name));
+    const [accepted, own] = this.#colours;
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
     this.#bars.forEach((bar, i) => {

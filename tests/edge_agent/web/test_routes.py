@@ -28,6 +28,11 @@ async def browsing(**options: Any) -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
+def part(name: str) -> str:
+    (path,) = (path for path in read_assets() if path.endswith(f"/{name}"))
+    return path
+
+
 async def read_all(http: aiohttp.ClientSession) -> dict[str, aiohttp.ClientResponse]:
     responses = {}
     for path in read_assets():
@@ -64,47 +69,60 @@ def test_every_part_binds_the_browser() -> None:
                     "frame-ancestors 'none'",
                 } <= set(policy)
                 assert "nosniff" == response.headers["X-Content-Type-Options"]
-                assert "no-cache" == response.headers["Cache-Control"]
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
-    ("path", "content_type"),
+    ("name", "content_type"),
     [
-        ("/", "text/html"),
-        ("/web/main.js", "text/javascript"),
-        ("/web/style.css", "text/css"),
-        ("/web/icon.svg", "image/svg+xml"),
+        ("main.js", "text/javascript"),
+        ("style.css", "text/css"),
+        ("icon.svg", "image/svg+xml"),
     ],
 )
-def test_parts_have_their_type(path: str, content_type: str) -> None:
+def test_parts_have_their_type(name: str, content_type: str) -> None:
     async def scenario() -> str:
-        async with browsing() as http, http.get(path) as response:
+        async with browsing() as http, http.get(part(name)) as response:
             return response.content_type
 
     assert content_type == asyncio.run(scenario())
 
 
+def test_only_the_page_is_asked_for_again() -> None:
+    """The others have paths that change with them."""
+
+    async def scenario() -> dict[str, str]:
+        async with browsing() as http:
+            responses = await read_all(http)
+            return {path: one.headers["Cache-Control"] for path, one in responses.items()}
+
+    kept = asyncio.run(scenario())
+    assert "no-cache" == kept.pop("/")
+    assert {"public, max-age=31536000, immutable"} == set(kept.values())
+    assert all(re.match(r"/web/[0-9a-f]{16}/\w+\.(js|css|svg)\Z", path) for path in kept)
+
+
 def test_what_a_browser_has_already_is_not_sent_again() -> None:
     async def scenario() -> None:
         async with browsing() as http:
-            async with http.get("/web/main.js") as response:
+            async with http.get(part("main.js")) as response:
                 etag = response.headers["ETag"]
             known = {"If-None-Match": f'"another", {etag}'}
-            async with http.get("/web/main.js", headers=known) as response:
+            async with http.get(part("main.js"), headers=known) as response:
                 assert (304, b"", etag) == (
                     response.status,
                     await response.read(),
                     response.headers["ETag"],
                 )
-            async with http.get("/web/main.js", headers={"If-None-Match": '"another"'}) as response:
+            other = {"If-None-Match": '"another"'}
+            async with http.get(part("main.js"), headers=other) as response:
                 assert 200 == response.status
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("path", ["/web/", "/web/page.html", "/web/nothing.js", "/web/../app.py"])
+@pytest.mark.parametrize("path", ["/web/", "/page.html", "/web/main.js", "/web/../app.py"])
 def test_nothing_else_is_served(path: str) -> None:
     async def scenario() -> int:
         async with browsing() as http, http.get(path) as response:
@@ -116,7 +134,7 @@ def test_nothing_else_is_served(path: str) -> None:
 def test_the_page_names_only_what_is_served() -> None:
     page = read_assets()["/"].body.decode()
     named = set(re.findall(r'(?:href|src)="(/[^"]+)"', page))
-    assert {"/web/main.js", "/web/style.css"} < named
+    assert {part("main.js"), part("style.css")} < named
     assert set() == named - set(read_assets())
     assert "<script>" not in page
     assert " style=" not in page
@@ -125,7 +143,7 @@ def test_the_page_names_only_what_is_served() -> None:
 def test_modules_import_only_what_is_served() -> None:
     for path, asset in read_assets().items():
         for name in re.findall(r'from "\./([^"]+)"', asset.body.decode()):
-            assert f"/web/{name}" in read_assets(), path
+            assert part(name) in read_assets(), path
 
 
 def test_no_module_reads_html() -> None:
@@ -139,7 +157,7 @@ def test_no_module_reads_html() -> None:
 def test_the_page_needs_no_key_and_what_it_asks_for_does() -> None:
     async def scenario() -> None:
         async with browsing(api_token=KEY) as http:
-            for path in ("/", "/web/main.js"):
+            for path in ("/", part("main.js")):
                 async with http.get(path) as response:
                     assert 200 == response.status
             async with http.get("/v1/models") as response:
