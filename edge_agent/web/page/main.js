@@ -43,13 +43,20 @@ class Page {
   async start() {
     setUpAppearance();
     this.#setUpButtons();
-    await this.store.open();
-    byId("not-kept").hidden = this.store.keepsThem;
-    await this.#open(localStorage.getItem(CURRENT));
+    const lastId = localStorage.getItem(CURRENT);
+    this.#show();
     this.composer.focus();
+    performance.mark("usable"); // what is stored may take a moment longer
+    await Promise.all([this.meetBoard(), this.#restore(lastId)]);
+  }
+
+  // Show the conversation that was shown last, unless a new one has begun meanwhile.
+  async #restore(id) {
+    const stored = id && (await this.store.load(id));
+    if (stored && !shownNodes(this.conversation).length) await this.#open(id);
+    else await this.#listConversations();
+    byId("not-kept").hidden = await this.store.keepsThem();
     document.documentElement.dataset.ready = "yes";
-    performance.mark("usable");
-    await this.meetBoard();
   }
 
   // Who the board is; asks for the key where one is wanted, and looks again while it is away.
@@ -92,7 +99,6 @@ class Page {
   }
 
   async open(id) {
-    document.body.classList.remove("nav-open");
     await this.#open(id);
     this.composer.focus();
   }
@@ -110,7 +116,6 @@ class Page {
     const isRunning = this.answering && this.answering.conversation.id === id;
     const stored = isRunning ? this.answering.conversation : id && (await this.store.load(id));
     this.conversation = stored || newConversation(newId(), Date.now(), { ...settings });
-    localStorage.setItem(CURRENT, this.conversation.id);
     this.#show();
     const { pending, nodes } = this.conversation;
     if (pending && !this.answering && nodes[pending.node]) this.#run(nodes[pending.node]).resume(pending.id);
@@ -146,6 +151,7 @@ class Page {
   }
 
   #show() {
+    localStorage.setItem(CURRENT, this.conversation.id);
     this.transcript.show(this.conversation, this.answering?.node.id);
     this.composer.show(this.answering !== null);
     byId("welcome").hidden = shownNodes(this.conversation).length > 0;
@@ -169,6 +175,7 @@ class Page {
   #showBoard(words, isWell) {
     setText(byId("board"), words);
     byId("board").classList.toggle("away", !isWell);
+    byId("forget-key").hidden = currentKey() === null;
   }
 
   #lookAgain() {
@@ -198,13 +205,28 @@ class Page {
         this.#save(this.conversation);
       }),
     );
-    when("nav-toggle", () => {
-      const isOpen = document.body.classList.toggle("nav-open");
+    this.#setUpNavigation();
+  }
+
+  // On a narrow screen the conversations are a drawer.
+  #setUpNavigation() {
+    const show = (isOpen) => {
+      document.body.classList.toggle("nav-open", isOpen);
       byId("nav-toggle").setAttribute("aria-expanded", String(isOpen));
-      if (isOpen) byId("new").focus();
+    };
+    const isOpen = () => document.body.classList.contains("nav-open");
+    byId("nav-toggle").addEventListener("click", () => {
+      show(!isOpen());
+      if (isOpen()) byId("new").focus();
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") document.body.classList.remove("nav-open");
+      if (event.key !== "Escape" || !isOpen()) return;
+      show(false);
+      byId("nav-toggle").focus();
+    });
+    document.addEventListener("click", (event) => {
+      const isElsewhere = !event.target.closest("#nav, #nav-toggle");
+      if (isOpen() && (isElsewhere || event.target.closest("#new, .open"))) show(false);
     });
   }
 }
