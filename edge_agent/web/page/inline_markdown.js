@@ -1,6 +1,8 @@
 // Markdown inside a paragraph, as nodes over ranges of the source; pure, and never HTML.
 // Every `text` node shows its range of the source as it stands.
 
+import { safeAddress, trimmedAddress } from "./address.js";
+
 const MAX_SPAN = 1000; // characters between the marks of a span; makes a long paragraph linear
 const MAX_DEPTH = 6;
 const SPECIAL = /[\\`*_~[!<\n]|https?:\/\//g;
@@ -9,21 +11,10 @@ const WORD = /[\p{L}\p{N}_]/u;
 const BARE_LINK = /https?:\/\/[^\s<>"`]+/y;
 const ANGLE_LINK = /<((?:https?:\/\/|mailto:)[^\s<>]+)>/y;
 const LINK_END = /\(\s*((?:[^\s()\\]|\\.|\([^\s()]*\))+)(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/y;
-const SAFE_PROTOCOLS = ["http:", "https:", "mailto:"];
 
 // `segments` are ranges of the source that make up the paragraph.
 export function parseInline(source, segments) {
   return new Inline(source, segments).parseAll();
-}
-
-// The address where a link may lead there, else null.
-export function safeAddress(text) {
-  try {
-    const url = new URL(text);
-    return SAFE_PROTOCOLS.includes(url.protocol) ? url.href : null;
-  } catch {
-    return null;
-  }
 }
 
 class Inline {
@@ -253,15 +244,5 @@ class Inline {
       position -= end - start;
     }
     return this.segments.at(-1)[1];
-  }
-}
-
-// A sentence's full stop or a bracket around an address is no part of it.
-function trimmedAddress(address) {
-  for (;;) {
-    const last = address.at(-1);
-    const isOpen = last === ")" && !address.includes("(");
-    if (!isOpen && !/[.,;:!?'*_~\]]/.test(last)) return address;
-    address = address.slice(0, -1);
   }
 }

@@ -9,6 +9,7 @@ import { WrongKey, fetchModel } from "./board.js";
 import { Composer } from "./composer.js";
 import { addNode, chooseVersion, newConversation, shownNodes } from "./conversation.js";
 import { ConversationList } from "./conversation_list.js";
+import { setUpDrawer } from "./drawer.js";
 import { byId, setText } from "./element.js";
 import { asJson, asMarkdown, download, fileName } from "./export.js";
 import { LiveLine } from "./live_line.js";
@@ -22,6 +23,7 @@ const CURRENT = "goodspeed-conversation"; // its id, in this browser
 class Page {
   conversation = newConversation(newId(), Date.now());
   answering = null;
+  #lookingAgain;
   #removedIds = new Set(); // an answer that is being stopped may still want to be saved
   store = new ConversationStore();
   announcer = new Announcer(byId("announcements"));
@@ -179,7 +181,8 @@ class Page {
   }
 
   #lookAgain() {
-    setTimeout(() => this.meetBoard(), LOOK_AGAIN_SECONDS * 1000);
+    clearTimeout(this.#lookingAgain);
+    this.#lookingAgain = setTimeout(() => this.meetBoard(), LOOK_AGAIN_SECONDS * 1000);
   }
 
   async #askForKey() {
@@ -205,29 +208,7 @@ class Page {
         this.#save(this.conversation);
       }),
     );
-    this.#setUpNavigation();
-  }
-
-  // On a narrow screen the conversations are a drawer.
-  #setUpNavigation() {
-    const show = (isOpen) => {
-      document.body.classList.toggle("nav-open", isOpen);
-      byId("nav-toggle").setAttribute("aria-expanded", String(isOpen));
-    };
-    const isOpen = () => document.body.classList.contains("nav-open");
-    byId("nav-toggle").addEventListener("click", () => {
-      show(!isOpen());
-      if (isOpen()) byId("new").focus();
-    });
-    document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !isOpen()) return;
-      show(false);
-      byId("nav-toggle").focus();
-    });
-    document.addEventListener("click", (event) => {
-      const isElsewhere = !event.target.closest("#nav, #nav-toggle");
-      if (isOpen() && (isElsewhere || event.target.closest("#new, .open"))) show(false);
-    });
+    setUpDrawer();
   }
 }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { numSettled, parseBlocks } from "../../../edge_agent/web/page/block_markdown.js";
-import { safeAddress } from "../../../edge_agent/web/page/inline_markdown.js";
+import { safeAddress } from "../../../edge_agent/web/page/address.js";
 
 // "type=key(children)", text in quotes.
 function tree(source) {
