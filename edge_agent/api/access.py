@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge_agent.api.openai_response import error_object
+from edge_agent.web.assets import read_assets
 from shared.config.secrets import is_same_secret
 from shared.daemon.connection_gate import gated_connection_of
 from shared.daemon.http_server import HEALTH_PATH, bearer_token
@@ -52,6 +53,8 @@ def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middle
 
     Without a token no proxy is let in either: what it passes on may be from anywhere.
     """
+    # The page holds no secret, and asks its reader for the token.
+    open_paths = frozenset({HEALTH_PATH, *read_assets()})
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -67,7 +70,7 @@ def guard(api_token: str | None, allowed_hosts: frozenset[str] | None) -> Middle
             return _refusal(403, "through a proxy this board needs api.token_file", "proxy")
         if api_token is None or bears_token(request.headers, api_token):
             _welcome(request)
-        elif request.path != HEALTH_PATH:
+        elif request.path not in open_paths:
             _mistrust(request)
             response = _refusal(401, "the API token is missing or wrong", "invalid_api_key")
             response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"

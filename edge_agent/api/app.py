@@ -1,4 +1,4 @@
-"""The HTTP side of a board: OpenAI's endpoints, the chat socket, and a health check.
+"""The HTTP side of a board: OpenAI's endpoints, the chat socket and page, and a health check.
 
 It must never know how text is generated (`edge_agent.generation` does), and it never puts prompts
 or answers into a log.
@@ -42,6 +42,7 @@ from edge_agent.generation.generation import (
     TextPiece,
     start_generation,
 )
+from edge_agent.web.routes import add_page
 from shared.daemon.http_server import HEALTH_PATH, HttpServer, in_hand, start_http_server
 from shared.daemon.local_requests import LOOPBACK_HOSTS
 from shared.daemon.strangers import StrangerLimits
@@ -99,6 +100,7 @@ def build_app(
     app.router.add_post("/v1/chat/completions", endpoints.chat_completion)
     app.router.add_post("/v1/completions", endpoints.completion)
     app.router.add_get("/v1/chat/socket", chat_sockets.serve)
+    add_page(app.router)
     app.on_shutdown.append(chat_sockets.close_all)
     return app
 

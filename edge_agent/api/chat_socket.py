@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from msgspec import Meta
 
 from edge_agent.api.access import CHAT_SUBPROTOCOL
@@ -70,6 +70,11 @@ class ChatSockets:
         await self._answers.stop_all()
 
 
+def _is_goodbye(message: WSMessage) -> bool:
+    """Whether the client will not come back; a browser that loads its page again says 1001."""
+    return message.type is WSMsgType.CLOSE and message.data != WSCloseCode.GOING_AWAY
+
+
 class _Conversation:
     """One socket's generations."""
 
@@ -94,7 +99,7 @@ class _Conversation:
                 # One message for each turn of the event loop, however many a client sends at once.
                 await asyncio.sleep(0)
                 message = await self._socket.receive()
-            is_over = message.type is WSMsgType.CLOSE or isinstance(message.data, WebSocketError)
+            is_over = _is_goodbye(message) or isinstance(message.data, WebSocketError)
         finally:
             await self._end(is_over=is_over)
 

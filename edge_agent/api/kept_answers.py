@@ -50,6 +50,7 @@ class Answer:
         self.expiry: asyncio.TimerHandle | None = None  # while no client reads
         self._is_resumed = is_resumed
         self._texts: list[Text] = []
+        self._num_told = 0  # texts up to the last one with figures
         self._end: End | None = None
         self._reader: object = None
         self._news = asyncio.Event()
@@ -113,9 +114,17 @@ class Answer:
                     # Most of a resumed answer was not made in the time that was measured.
                     timings = None if self._is_resumed else event.timings
                     return ChatFinished(event.reason, timings, event.seed, event.acceptance_mode)
-                self._texts.append(Text(event.text, event.origin))
-                self._news.set()
+                self._keep(Text(event.text, event.origin, event.reason, event.so_far))
         raise LocalProtocolError("the generation ended without a finish")
+
+    def _keep(self, text: Text) -> None:
+        if text.so_far is not None:
+            if self._num_told:  # only the newest figures are kept: all would be most of an answer
+                told = self._texts[self._num_told - 1]
+                self._texts[self._num_told - 1] = msgspec.structs.replace(told, so_far=None)
+            self._num_told = len(self._texts) + 1
+        self._texts.append(text)
+        self._news.set()
 
 
 class KeptAnswers:

@@ -44,7 +44,8 @@ async def _serve(
     server = await serve(make_app(agent, clients_token), sockets, limits)
     try:
         host, port = sockets[0].getsockname()[:2]
-        logger.info("drafting with %s, serving http://%s:%d", drafter.model_name, host, port)
+        drafts_with = drafter.model_name
+        logger.info("drafting with %s, chat page and API at http://%s:%d", drafts_with, host, port)
         await first_of(agent=agent.run(), signal=stop_at_signals().wait())
     finally:
         await server.stop()

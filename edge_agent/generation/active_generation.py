@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
+
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.verdict import Committed
@@ -12,7 +14,7 @@ from edge_agent.generation.counts import Counts
 from edge_agent.generation.generation import (
     Finished,
     GenerationRequest,
-    TextOrigin,
+    OwnReason,
     TextPiece,
     Timings,
 )
@@ -126,11 +128,14 @@ class ActiveGeneration(StreamSession):
     def _tell(self, message: Verdict, committed: Committed, now: float) -> None:
         if committed.output_ids and self._first_token_at is None:
             self._first_token_at = now
-        for i, token_id in enumerate(committed.output_ids):
-            origin: TextOrigin = "accepted" if i < committed.num_accepted else "target"
-            self._emit(self._text.push(token_id), origin)
+        pieces = [
+            _piece(self._text.push(token_id), i, committed)
+            for i, token_id in enumerate(committed.output_ids)
+        ]
         if message.finish is not None:
-            self._emit(self._text.cut(message.finish.text_bytes), "target")
+            pieces.append(TextPiece(self._text.cut(message.finish.text_bytes), "target"))
+        self._emit([piece for piece in pieces if piece.text], now)
+        if message.finish is not None:
             self.events.put_nowait(
                 Finished(
                     reason=message.finish.reason,
@@ -142,9 +147,12 @@ class ActiveGeneration(StreamSession):
                 )
             )
 
-    def _emit(self, text: str, origin: TextOrigin) -> None:
-        if text:
-            self.events.put_nowait(TextPiece(text, origin))
+    def _emit(self, pieces: list[TextPiece], now: float) -> None:
+        """Queue the text of one round, its last piece with the figures."""
+        for piece in pieces[:-1]:
+            self.events.put_nowait(piece)
+        for piece in pieces[-1:]:
+            self.events.put_nowait(msgspec.structs.replace(piece, so_far=self._timings(now)))
 
     def _timings(self, now: float) -> Timings:
         first_token_at = self._first_token_at if self._first_token_at is not None else now
@@ -163,7 +171,20 @@ class ActiveGeneration(StreamSession):
             wire_bytes=counts.wire_bytes,
             survived_tokens=counts.survived_tokens,
             rejections=counts.rejections,
+            round_trip_seconds=self.stream.pace.round_trip_seconds or None,
         )
+
+
+def _piece(text: str, index: int, committed: Committed) -> TextPiece:
+    """The text of one token of a verdict, and how it came to be."""
+    if index < committed.num_accepted:
+        return TextPiece(text, "accepted")
+    reason: OwnReason = "alone"
+    if committed.num_dead and index == committed.num_survived:
+        reason = "rejection"
+    elif committed.num_accepted and index == committed.num_accepted:
+        reason = "bonus"
+    return TextPiece(text, "target", reason)
 
 
 def _client_error(error: Error) -> GoodspeedError:

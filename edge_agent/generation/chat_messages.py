@@ -7,14 +7,15 @@ and then by exactly one `finished`, or one `error` whose `is_generating` is fals
 A client whose socket broke in the middle of an answer opens another one within a minute and sends
 `{"type": "resume", "id": …, "num_characters": …}` with the id of `started` and the number of
 characters (Unicode code points) that it has of the answer: it gets the rest, as if nothing had
-happened. Closing a socket properly, with a close frame, ends the answer.
+happened. Closing a socket properly, with a close frame, ends the answer; but for code 1001, with
+which browsers leave a page that they may be about to load again.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from edge_agent.generation.generation import TextOrigin, Timings
+from edge_agent.generation.generation import OwnReason, TextOrigin, Timings
 from shared.protocol.messages import AcceptanceMode, FinishReason
 
 # 128,000 tokens of English take a third of it.
@@ -27,11 +28,16 @@ class Started(msgspec.Struct, frozen=True, tag_field="type", tag="started"):
     id: str  # a number of 63 bits, too large for JavaScript's own
 
 
-class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
-    """A piece of the answer."""
+class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text", omit_defaults=True):
+    """A piece of the answer, as `edge_agent.generation.generation.TextPiece` explains it.
+
+    `so_far` comes with the last piece of a round, but not with every one: the newest counts.
+    """
 
     text: str
     origin: TextOrigin
+    reason: OwnReason | None = None
+    so_far: Timings | None = None
 
 
 class ChatFinished(msgspec.Struct, frozen=True, tag_field="type", tag="finished"):

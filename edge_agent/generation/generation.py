@@ -44,11 +44,9 @@ TextOrigin = Literal["accepted", "target"]
 """Drafted on this board and accepted, or the target's own."""
 
 
-class TextPiece(msgspec.Struct, frozen=True):
-    """Text that became final, never empty."""
-
-    text: str
-    origin: TextOrigin
+OwnReason = Literal["rejection", "bonus", "alone"]
+"""Why the target wrote a token itself: the board's draft had another one there; the whole draft was
+accepted, and the same round gave one more; or there was no draft for this place in time."""
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -67,6 +65,16 @@ class Timings(msgspec.Struct, frozen=True):
     wire_bytes: int  # of drafts and verdicts: websocket payloads and frame headers
     survived_tokens: int  # draft tokens equal to what was committed there, in time or late
     rejections: int  # draft tokens that were the first of their path to differ
+    round_trip_seconds: float | None = None  # board to verifier and back, when the link was made
+
+
+class TextPiece(msgspec.Struct, frozen=True):
+    """Text that became final, never empty."""
+
+    text: str
+    origin: TextOrigin
+    reason: OwnReason | None = None  # of the target's own, where it is known
+    so_far: Timings | None = None  # with the last piece of a round: the generation until now
 
 
 class Finished(msgspec.Struct, frozen=True):

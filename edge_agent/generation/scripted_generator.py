@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
 from shared.errors import GoodspeedError
 from shared.protocol.messages import FinishReason
@@ -83,7 +85,7 @@ def _before_stop(text: str, piece: TextPiece, stop: tuple[str, ...]) -> TextPiec
     whole = text + piece.text
     ends = [at for string in stop if (at := whole.find(string)) >= 0]
     kept = whole[len(text) : min(ends)] if ends else piece.text
-    return TextPiece(kept, piece.origin)
+    return msgspec.structs.replace(piece, text=kept)
 
 
 def _finished(

@@ -145,7 +145,7 @@ def test_a_signal_ends_a_running_agent_well(
     model: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     with started(run_arguments(model), tmp_path) as program:
-        serving = program.line_with("serving http://127.0.0.1:")
+        serving = program.line_with("API at http://127.0.0.1:")
         program.line_with("cannot reach the verifier at ws://127.0.0.1:1")
         assert (503, True) == completion_from(int(serving.rpartition(":")[2]))
         code, seconds = program.end(number)

@@ -138,7 +138,7 @@ def test_a_streamed_completion_ends_with_done() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/responses", 404),
         ("GET", CHAT_PATH, 405),

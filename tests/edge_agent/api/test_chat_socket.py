@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from edge_agent.api import kept_answers
 from edge_agent.generation.chat_messages import MAX_CLIENT_MESSAGE_BYTES
-from edge_agent.generation.generation import TextPiece
+from edge_agent.generation.generation import TextPiece, Timings
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from shared.errors import RequestRefused, VerifierAway
 from shared.protocol.messages import ChatMessage
@@ -24,6 +25,7 @@ from tests.support.network.chaos_proxy import ChaosProxy, local
 PATH = "/v1/chat/socket"
 GENERATE = {"type": "generate", "messages": [{"role": "user", "content": "hi"}]}
 CANCEL = {"type": "cancel"}
+TIMINGS = Timings(5, 0, 4, 3, 2, 1, 2, 2, 0.2, 0.5, 48, 2, 1)
 TEXTS = [{"type": "text", "text": piece.text, "origin": piece.origin} for piece in HELLO]
 
 
@@ -149,15 +151,55 @@ def test_a_late_or_idle_cancel_is_ignored() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("code", [1000, 1001])
-def test_leaving_cancels_the_generation(code: int) -> None:
+def test_leaving_cancels_the_generation() -> None:
     async def scenario() -> None:
         async with chatting([asyncio.Event()]) as (socket, generator):
             await socket.send_json(GENERATE)
             await generator.was_asked.wait()
-            await socket.close(code=code)
+            await socket.close(code=1000)
             async with asyncio.timeout(5):
                 await generator.was_cancelled.wait()
+
+    asyncio.run(scenario())
+
+
+def test_a_page_that_is_loaded_again_finds_its_answer() -> None:
+    """Browsers leave with code 1001, whether they come back or not."""
+
+    async def scenario() -> None:
+        gate = asyncio.Event()
+        generator = ScriptedGenerator([HELLO[0], gate, *HELLO[1:]])
+        async with serving(generator) as url, aiohttp.ClientSession(url) as http:
+            async with http.ws_connect(PATH) as socket:
+                answer_id = await begin(socket)
+                await socket.receive_json(timeout=5)
+                await socket.close(code=1001)
+            gate.set()
+            async with http.ws_connect(PATH) as socket:
+                await socket.send_json({"type": "resume", "id": answer_id})
+                *texts, finished = await answer(socket)
+                assert (TEXTS, "end") == (texts, finished["reason"])
+
+    asyncio.run(scenario())
+
+
+def test_why_a_token_is_the_targets_own_is_told_and_of_the_figures_the_newest() -> None:
+    async def scenario() -> None:
+        early, late = (TIMINGS, msgspec.structs.replace(TIMINGS, output_tokens=9))
+        script = [
+            TextPiece("a", "target", "alone", early),
+            TextPiece("b", "accepted"),
+            TextPiece("c", "target", "bonus", late),
+        ]
+        async with chatting(script) as (socket, _):
+            await socket.send_json(GENERATE)
+            *texts, _finished = await answer(socket)
+            assert [
+                {"type": "text", "text": "a", "origin": "target", "reason": "alone"},
+                {"type": "text", "text": "b", "origin": "accepted"},
+                {"type": "text", "text": "c", "origin": "target", "reason": "bonus"},
+            ] == [{k: v for k, v in text.items() if k != "so_far"} for text in texts]
+            assert 9 == texts[-1]["so_far"]["output_tokens"]
 
     asyncio.run(scenario())
 

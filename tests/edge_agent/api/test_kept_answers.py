@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_agent.api.kept_answers import Answer, KeptAnswers
 from edge_agent.generation.chat_messages import ChatError, ChatFinished, Text
-from edge_agent.generation.generation import GenerationRequest, TextPiece
+from edge_agent.generation.generation import GenerationRequest, TextPiece, Timings
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from tests.support.ends.waiting import eventually
 
@@ -57,6 +57,22 @@ def test_however_often_a_reader_is_cut_off_it_gets_the_whole_text(
         return known
 
     assert "".join(pieces) == asyncio.run(scenario())
+
+
+def test_of_the_figures_a_late_reader_gets_the_newest() -> None:
+    async def scenario() -> None:
+        told = [Timings(5, 0, n, 0, 0, 0, n, 0, 0.2, 0.5, 48, 0, 0) for n in range(3)]
+        script = [TextPiece("ab", "target", "alone", timings) for timings in told]
+        generator = ScriptedGenerator([*script, TextPiece("c", "accepted")])
+        answers = KeptAnswers(generator)
+        answer = answers.begin(REQUEST)
+        await eventually(lambda: bool(generator.requests) and generator.num_running == 0)
+        texts = [text async for text in answer.read(object(), 1) if isinstance(text, Text)]
+        assert ["b", "ab", "ab", "c"] == [text.text for text in texts]
+        assert [None, None, told[2], None] == [text.so_far for text in texts]
+        await answers.stop_all()
+
+    asyncio.run(scenario())
 
 
 def test_an_answer_runs_without_a_reader() -> None:

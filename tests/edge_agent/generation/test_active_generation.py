@@ -85,8 +85,16 @@ def draft(generation: ActiveGeneration, *token_ids: int) -> None:
             generation.record_sent(message, 25, now=0.0)
 
 
-def events(generation: ActiveGeneration) -> list[Event]:
+def all_events(generation: ActiveGeneration) -> list[Event]:
     return [generation.events.get_nowait() for _ in range(generation.events.qsize())]
+
+
+def events(generation: ActiveGeneration) -> list[Event]:
+    """Without the figures that come with the pieces."""
+    return [
+        msgspec.structs.replace(event, so_far=None) if isinstance(event, TextPiece) else event
+        for event in all_events(generation)
+    ]
 
 
 def timings(generation: ActiveGeneration) -> Timings:
@@ -160,19 +168,64 @@ def test_text_comes_as_it_is_committed_with_its_origin() -> None:
     draft(generation, 31, 32)
     verdict(generation, 40, accepted=2)
     assert [
-        TextPiece(WORDS[20], "target"),
+        TextPiece(WORDS[20], "target", "alone"),
         TextPiece(WORDS[31], "accepted"),
         TextPiece(WORDS[32], "accepted"),
-        TextPiece(WORDS[40], "target"),
+        TextPiece(WORDS[40], "target", "bonus"),
     ] == events(generation)
     assert StreamState.RUNNING is generation.state
+
+
+def test_the_targets_own_tokens_say_why_they_are_its_own() -> None:
+    generation = opened(make_generation())
+    verdict(generation, 20)
+    draft(generation, 31, 32)
+    verdict(generation, 41, 42, accepted=1)
+    verdict(generation, 43)
+    assert [
+        TextPiece(WORDS[20], "target", "alone"),
+        TextPiece(WORDS[31], "accepted"),
+        TextPiece(WORDS[41], "target", "rejection"),
+        TextPiece(WORDS[42], "target", "alone"),
+        TextPiece(WORDS[43], "target", "alone"),
+    ] == events(generation)
+
+
+def test_a_draft_that_came_too_late_made_no_token() -> None:
+    generation = opened(make_generation())
+    verdict(generation, 20)
+    draft(generation, 31, 32)
+    verdict(generation, 31)
+    assert [TextPiece(WORDS[31], "target", "alone")] == events(generation)[1:]
+
+
+def test_the_last_piece_of_a_round_brings_the_figures_so_far() -> None:
+    generation = opened(make_generation())
+    generation.stream.pace.round_trip_seconds = 0.25
+    verdict(generation, 20, now=12.0)
+    draft(generation, 31, 32)
+    verdict(generation, 40, accepted=2, now=12.5)
+    first, *others, last = all_events(generation)
+    assert [None, None] == [piece.so_far for piece in others if isinstance(piece, TextPiece)]
+    told = [piece.so_far for piece in (first, last) if isinstance(piece, TextPiece)]
+    assert [(1, 0, 1, 2.0, 0.25), (4, 2, 2, 2.5, 0.25)] == [
+        (
+            timings.output_tokens,
+            timings.accepted_tokens,
+            timings.num_verdicts,
+            timings.total_seconds,
+            timings.round_trip_seconds,
+        )
+        for timings in told
+        if timings is not None
+    ]
 
 
 def test_the_last_event_says_how_it_ended() -> None:
     generation = opened(make_generation())
     verdict(generation, 20, reason="length")
     piece, finished = events(generation)
-    assert TextPiece(WORDS[20], "target") == piece
+    assert TextPiece(WORDS[20], "target", "alone") == piece
     assert isinstance(finished, Finished)
     assert ("length", 77, "coupled", (20,)) == (
         finished.reason,
@@ -188,7 +241,7 @@ def test_what_may_begin_a_stop_string_is_held_back_until_it_is_certain() -> None
     verdict(generation, 20)
     assert [] == events(generation)
     verdict(generation, 21)
-    assert [TextPiece(WORDS[20] + WORDS[21], "target")] == events(generation)
+    assert [TextPiece(WORDS[20] + WORDS[21], "target", "alone")] == events(generation)
 
 
 def test_what_was_held_back_comes_with_the_end_as_far_as_it_counts() -> None:
@@ -202,7 +255,7 @@ def test_nothing_of_a_stop_string_is_given_out() -> None:
     verdict(generation, 20)
     verdict(generation, 21, reason="stop", text_bytes=len(WORDS[20]))
     piece, finished = events(generation)
-    assert TextPiece(WORDS[20], "target") == piece
+    assert TextPiece(WORDS[20], "target", "alone") == piece
     assert isinstance(finished, Finished)
 
 
@@ -212,7 +265,7 @@ def test_text_goes_on_over_a_lost_link() -> None:
     opened(generation)
     verdict(generation, 21)
     verdict(generation, 22)
-    assert [TextPiece("".join(WORDS[20:23]), "target")] == events(generation)
+    assert [TextPiece("".join(WORDS[20:23]), "target", "alone")] == events(generation)
 
 
 def test_a_refused_request_names_its_field() -> None:
@@ -385,7 +438,7 @@ def test_a_resumed_generation_begins_with_all_that_was_said() -> None:
     verdict(generation, 20, 21, 22)
     verdict(generation, 23, reason="length")
     *pieces, finished = events(generation)
-    assert [TextPiece(WORDS[i], "target") for i in (20, 21, 22, 23)] == pieces
+    assert [TextPiece(WORDS[i], "target", "alone") for i in (20, 21, 22, 23)] == pieces
     assert isinstance(finished, Finished)
     assert (20, 21, 22, 23) == finished.token_ids
 
@@ -394,7 +447,9 @@ def test_it_learns_from_the_verifier_what_had_been_asked() -> None:
     generation = resumed(stop=(WORDS[21] + "!",), sampling=GREEDY, max_tokens=9, draft_length=0)
     assert (GREEDY, False) == (generation.stream.sampling, generation.stream.drafts)
     verdict(generation, 20, 21)
-    assert [TextPiece(WORDS[20], "target")] == events(generation)  # the other may be a stop string
+    assert [TextPiece(WORDS[20], "target", "alone")] == events(
+        generation
+    )  # the other may be a stop string
     message = generation.open_message(3)
     assert isinstance(message, Open)
     assert (7, PROMPT_BYTES, pack_token_ids([20, 21]), (WORDS[21] + "!",), 9, 0, 77) == (

@@ -120,6 +120,30 @@ def test_pieces_and_counts_of_a_generation_fit_together() -> None:
     assert 0 < timings.wire_bytes < 50 * 60
 
 
+def test_figures_come_with_the_text_and_end_as_the_last_ones() -> None:
+    """Over a real socket, with a round trip that was measured there."""
+
+    async def events() -> list[object]:
+        service = scripted_service(delay_seconds=lambda _: 0.003)
+        async with (
+            running_verifier(service) as verifier,
+            running_agent(verifier, board(0.3)) as agent,
+            aclosing(agent.generate(HELLO)) as generation,  # type: ignore[type-var]
+        ):
+            return [event async for event in generation]
+
+    *events_before, finished = asyncio.run(events())
+    pieces = [event for event in events_before if isinstance(event, TextPiece)]
+    figures = [piece.so_far for piece in pieces if piece.so_far is not None]
+    assert finished.timings == figures[-1]  # type: ignore[attr-defined]
+    counts = [(timings.output_tokens, timings.num_verdicts) for timings in figures]
+    assert sorted(set(counts)) == counts
+    assert all(0.0 < (timings.round_trip_seconds or 0.0) < 5.0 for timings in figures)
+    reasons = [piece.reason for piece in pieces if piece.origin == "target"]
+    assert {"rejection", "alone"} <= set(reasons) <= {"rejection", "bonus", "alone"}
+    assert figures[-1].rejections >= reasons.count("rejection") > 0
+
+
 def test_without_speculation_nothing_is_drafted() -> None:
     async def timings() -> tuple[int, int]:
         service = scripted_service()
