@@ -6,9 +6,10 @@ Pure but for reading these files. This module must never know a request.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import PurePath
 from typing import Final
 
@@ -43,16 +44,22 @@ def read_assets() -> Mapping[str, Asset]:
 
     Paths of the page's parts hold a digest of all of them: a browser that has them need not ask.
     """
-    bodies = {
-        entry.name: entry.read_bytes()
-        for entry in files("edge_agent.web").joinpath(_FOLDER).iterdir()
-        if PurePath(entry.name).suffix in _CONTENT_TYPES
-    }
+    bodies = dict(_bodies(files("edge_agent.web").joinpath(_FOLDER)))
     prefix = f"/web/{_digest(b''.join(bodies[name] for name in sorted(bodies)))}/"
     page = bodies.pop(_PAGE).replace(_MODULES, _preloads(sorted(bodies)))
     page = page.replace(_UNVERSIONED, f'"{prefix}'.encode())
     parts = {prefix + name: _asset(name, body) for name, body in bodies.items()}
     return {PAGE_PATH: _asset(_PAGE, page), **parts}
+
+
+def _bodies(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
+    """The files of a folder and of those in it, by their path."""
+    for entry in folder.iterdir():
+        name = above + entry.name
+        if entry.is_dir():
+            yield from _bodies(entry, f"{name}/")
+        elif PurePath(name).suffix in _CONTENT_TYPES:
+            yield name, entry.read_bytes()
 
 
 def _asset(name: str, body: bytes) -> Asset:

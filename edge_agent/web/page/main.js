@@ -2,20 +2,20 @@
 
 import { askForKey, currentKey, forgetKey } from "./access_key.js";
 import { Announcer } from "./announcer.js";
-import { openSocket } from "./answer_link.js";
-import { Answering } from "./answering.js";
+import { openSocket } from "./answer/answer_link.js";
+import { Answering } from "./answer/answering.js";
 import { setUpAppearance } from "./appearance.js";
 import { WrongKey, fetchModel } from "./board.js";
 import { Composer } from "./composer.js";
-import { addNode, chooseVersion, newConversation, shownNodes } from "./conversation.js";
-import { ConversationList } from "./conversation_list.js";
+import { addNode, chooseVersion, newConversation, shownNodes } from "./conversation/conversation.js";
+import { ConversationList } from "./conversation/conversation_list.js";
 import { setUpDrawer } from "./drawer.js";
 import { byId, setText } from "./element.js";
-import { asJson, asMarkdown, download, fileName } from "./export.js";
-import { LiveLine } from "./live_line.js";
+import { asJson, asMarkdown, download, fileName } from "./conversation/export.js";
+import { LiveLine } from "./answer/live_line.js";
 import { editSettings } from "./settings_dialog.js";
-import { ConversationStore } from "./store.js";
-import { Transcript } from "./transcript.js";
+import { ConversationStore } from "./conversation/store.js";
+import { Transcript } from "./conversation/transcript.js";
 
 const LOOK_AGAIN_SECONDS = 5; // for a board or a verifier that is away
 const CURRENT = "goodspeed-conversation"; // its id, in this browser

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { AnswerLink, countCharacters } from "../../../edge_agent/web/page/answer_link.js";
+import { AnswerLink, countCharacters } from "../../../edge_agent/web/page/answer/answer_link.js";
 
 class FakeSocket {
   readyState = 0;

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addNode, chooseVersion, newConversation, requestFields, shownNodes, versions } from "../../../edge_agent/web/page/conversation.js";
-import { asJson, asMarkdown, fileName } from "../../../edge_agent/web/page/export.js";
+import { addNode, chooseVersion, newConversation, requestFields, shownNodes, versions } from "../../../edge_agent/web/page/conversation/conversation.js";
+import { asJson, asMarkdown, fileName } from "../../../edge_agent/web/page/conversation/export.js";
 import { readSettings } from "../../../edge_agent/web/page/settings_dialog.js";
 
 function chat() {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { shownFigures, summary } from "../../../edge_agent/web/page/figures.js";
-import { FrameBatch } from "../../../edge_agent/web/page/frame_batch.js";
-import { ACCEPTED, ALONE, BONUS, OWN, REJECTION, appendRun, cutRuns, describeCounts, kindOf } from "../../../edge_agent/web/page/origin.js";
-import { roundsBetween } from "../../../edge_agent/web/page/round_strip.js";
+import { shownFigures, summary } from "../../../edge_agent/web/page/answer/figures.js";
+import { FrameBatch } from "../../../edge_agent/web/page/answer/frame_batch.js";
+import { ACCEPTED, ALONE, BONUS, OWN, REJECTION, appendRun, cutRuns, describeCounts, kindOf } from "../../../edge_agent/web/page/answer/origin.js";
+import { roundsBetween } from "../../../edge_agent/web/page/answer/round_strip.js";
 
 test("what comes between two frames is painted once", () => {
   const painted = [];

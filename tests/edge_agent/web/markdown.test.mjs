@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { numSettled, parseBlocks } from "../../../edge_agent/web/page/block_markdown.js";
-import { safeAddress } from "../../../edge_agent/web/page/address.js";
+import { numSettled, parseBlocks } from "../../../edge_agent/web/page/markdown/block_markdown.js";
+import { safeAddress } from "../../../edge_agent/web/page/markdown/address.js";
 
 // "type=key(children)", text in quotes.
 function tree(source) {

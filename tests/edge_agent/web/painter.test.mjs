@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ACCEPTED, BONUS, REJECTION } from "../../../edge_agent/web/page/origin.js";
-import { Painter } from "../../../edge_agent/web/page/painter.js";
+import { ACCEPTED, BONUS, REJECTION } from "../../../edge_agent/web/page/answer/origin.js";
+import { Painter } from "../../../edge_agent/web/page/answer/painter.js";
 import { elementsOf, plain, shown, useDocument } from "./document.mjs";
 
 const TEXT = `# Head

@@ -100,7 +100,7 @@ def test_only_the_page_is_asked_for_again() -> None:
     kept = asyncio.run(scenario())
     assert "no-cache" == kept.pop("/")
     assert {"public, max-age=31536000, immutable"} == set(kept.values())
-    assert all(re.match(r"/web/[0-9a-f]{16}/\w+\.(js|css|svg)\Z", path) for path in kept)
+    assert all(re.match(r"/web/[0-9a-f]{16}/[\w/]+\.(js|css|svg)\Z", path) for path in kept)
 
 
 def test_what_a_browser_has_already_is_not_sent_again() -> None:

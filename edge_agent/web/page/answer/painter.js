@@ -1,7 +1,7 @@
 // Paints an answer as it grows: markdown, each piece with its origin. What stands is never painted
 // again: settled blocks are left alone, and of the last block only its end changes.
 
-import { numSettled, parseBlocks } from "./block_markdown.js";
+import { numSettled, parseBlocks } from "../markdown/block_markdown.js";
 import { KINDS, appendRun, cutRuns } from "./origin.js";
 
 const TAGS = {

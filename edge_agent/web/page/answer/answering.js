@@ -1,7 +1,7 @@
 // One answer being written: from the chat socket into its message, onto the screen, into the store.
 
 import { AnswerLink } from "./answer_link.js";
-import { requestFields } from "./conversation.js";
+import { requestFields } from "../conversation/conversation.js";
 import { FrameBatch } from "./frame_batch.js";
 import { kindOf } from "./origin.js";
 

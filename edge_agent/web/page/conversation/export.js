@@ -1,8 +1,8 @@
 // A conversation as a file: JSON with all versions of all messages, or Markdown of what is shown.
 
 import { shownNodes } from "./conversation.js";
-import { summary } from "./figures.js";
-import { describeCounts } from "./origin.js";
+import { summary } from "../answer/figures.js";
+import { describeCounts } from "../answer/origin.js";
 
 export function asJson(conversation) {
   const { pending: _, ...kept } = conversation;

@@ -1,9 +1,9 @@
 // One message on the screen. Buttons carry `data-action`; the transcript listens.
 
-import { element, setText } from "./element.js";
-import { summary } from "./figures.js";
-import { KINDS, describeCounts } from "./origin.js";
-import { Painter } from "./painter.js";
+import { element, setText } from "../element.js";
+import { summary } from "../answer/figures.js";
+import { KINDS, describeCounts } from "../answer/origin.js";
+import { Painter } from "../answer/painter.js";
 
 const ENDS = {
   length: "Cut at the token limit.",
