@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, cast
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -61,6 +62,36 @@ async def first_of(**running: Coroutine[Any, Any, object]) -> str:
         if not task.cancelled():
             task.result()
     return first
+
+
+async def in_daemon_thread(work: Callable[[], _Result]) -> _Result:
+    """What `work` gives, computed beside the loop; a program that ends does not wait for it.
+
+    Raises:
+        BaseException: what `work` raises.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if outcome.done():  # cancelled
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(cast(_Result, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="goodspeed-loading", daemon=True).start()
+    return await outcome
 
 
 @contextmanager

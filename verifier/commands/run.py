@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +15,7 @@ from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, run_loop, stop_at_signals
+from shared.daemon.notify import ServiceManager, service_manager
 from verifier.config import VerifierConfig
 from verifier.server.device_tokens import read_tokens
 
@@ -34,7 +37,7 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
         sockets = listen(config.server.host, config.server.port)
         for listening in sockets:
             stack.enter_context(listening)
-        run_loop(_serve(config, tokens, metrics_token, sockets))
+        run_loop(_serve(config, tokens, metrics_token, sockets, service_manager(os.environ)))
 
 
 async def _serve(
@@ -42,19 +45,31 @@ async def _serve(
     tokens: Mapping[str, str],
     metrics_token: str | None,
     sockets: Sequence[socket.socket],
+    manager: ServiceManager,
 ) -> None:
+    from shared.daemon.loading import Loading
+    from shared.daemon.watchdog import report
+    from verifier.server.status_line import StatusLine
     from verifier.startup import load_service, make_server, save_curve
 
-    service = load_service(config, lambda sentence: logger.info("%s", sentence))
+    loading = Loading(manager)
+    service = await loading.run(lambda: load_service(config, loading.tell))
     stop = stop_at_signals()
     server = make_server(config, service, tokens, metrics_token)
+    status = StatusLine(service, asyncio.get_running_loop().time())
     try:
         await server.start(sockets)
         address = f"ws://{config.server.host}:{sockets[0].getsockname()[1]}"
         devices = "1 device" if len(tokens) == 1 else f"{len(tokens)} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
-        await first_of(rounds=server.wait(), signal=stop.wait())
+        manager.ready(f"serving {service.target.model_name} for {devices}")
+        await first_of(
+            rounds=server.wait(),
+            signal=stop.wait(),
+            report=report(manager, status.read, lambda: service.round_started_at),
+        )
     finally:
+        manager.stopping()
         await server.stop()
         save_curve(config, service)
     logger.info("stopped")
