@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 @settings_options(VerifierConfig)
 def run(loaded: Loaded[VerifierConfig]) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
-    from shared.daemon.http_server import listen  # only here: others do not wait for aiohttp
+    # Only here: other commands do not wait for aiohttp.
+    from shared.daemon.http_server import inherited_sockets, listen
 
     config = loaded.config
     set_up_logging(config.log.level)
@@ -34,7 +35,7 @@ def run(loaded: Loaded[VerifierConfig]) -> None:
     metrics_file = config.server.metrics_token_file
     metrics_token = None if metrics_file is None else read_key_file(metrics_file)
     with contextlib.ExitStack() as stack:
-        sockets = listen(config.server.host, config.server.port)
+        sockets = inherited_sockets(os.environ) or listen(config.server.host, config.server.port)
         for listening in sockets:
             stack.enter_context(listening)
         run_loop(_serve(config, tokens, metrics_token, sockets, service_manager(os.environ)))
