@@ -8,7 +8,7 @@ from edge_agent.commands.chat import chat
 from edge_agent.commands.fleet import fleet
 from edge_agent.commands.model import model
 from edge_agent.commands.run import run
-from edge_agent.config import AgentConfig
+from edge_agent.commands.settings import SETTINGS
 from shared.daemon.command_line import FriendlyGroup, config_commands
 
 _FIRST_STEPS = """\b
@@ -35,4 +35,4 @@ main.add_command(run)
 main.add_command(chat)
 main.add_command(fleet)
 main.add_command(model)
-main.add_command(config_commands(AgentConfig))
+main.add_command(config_commands(SETTINGS))

@@ -7,8 +7,8 @@ import click
 from shared.daemon.command_line import FriendlyGroup, config_commands
 from verifier.commands.profile import profile
 from verifier.commands.run import run
+from verifier.commands.settings import SETTINGS
 from verifier.commands.token import token
-from verifier.config import VerifierConfig
 
 _FIRST_STEPS = """\b
 First steps:
@@ -32,4 +32,4 @@ def main() -> None:
 main.add_command(run)
 main.add_command(profile)
 main.add_command(token)
-main.add_command(config_commands(VerifierConfig))
+main.add_command(config_commands(SETTINGS))

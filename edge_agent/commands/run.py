@@ -7,6 +7,7 @@ import os
 
 import click
 
+from edge_agent.commands.settings import SETTINGS
 from edge_agent.config import AgentConfig
 from edge_agent.startup import load_drafter, make_agent, make_app, read_api_token, read_device_token
 from shared.config.sections import Loaded
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@settings_options(AgentConfig)
+@settings_options(SETTINGS)
 def run(loaded: Loaded[AgentConfig]) -> None:
     """Load the draft model, connect to the verifier, serve until SIGINT or SIGTERM."""
     config = loaded.config

@@ -16,6 +16,7 @@ from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, run_loop, stop_at_signals
 from shared.daemon.notify import ServiceManager, service_manager
+from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.server.device_tokens import read_tokens
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@settings_options(VerifierConfig)
+@settings_options(SETTINGS)
 def run(loaded: Loaded[VerifierConfig]) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
