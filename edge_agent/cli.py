@@ -6,6 +6,7 @@ import click
 
 from edge_agent.commands.chat import chat
 from edge_agent.commands.fleet import fleet
+from edge_agent.commands.init import init
 from edge_agent.commands.model import model
 from edge_agent.commands.run import run
 from edge_agent.commands.settings import SETTINGS
@@ -13,8 +14,9 @@ from shared.daemon.command_line import FriendlyGroup, config_commands
 
 _FIRST_STEPS = """\b
 First steps:
-  goodspeed-agent model pull smollm2-135m-instruct
-  goodspeed-agent run --set verifier.url=ws://HOST:8443 --set verifier.token_file=token
+  goodspeed-agent init --verifier ws://HOST:8443 --token -   # settings, token, what is next
+  goodspeed-agent model pull
+  goodspeed-agent run
   goodspeed-agent chat
   goodspeed-agent run --set draft.model= …     # without a model: n-grams draft alone
   goodspeed-agent config init > agent.toml     # every setting explained
@@ -31,6 +33,7 @@ def main() -> None:
     """Draft on this board, let a verifier check, serve chats and an OpenAI API."""
 
 
+main.add_command(init)
 main.add_command(run)
 main.add_command(chat)
 main.add_command(fleet)
