@@ -126,7 +126,7 @@ def test_it_installs_once_and_leaves_nothing_but_data(
         text=True,
         check=True,
     )
-    assert "shared/config/profiles/" in shown.stdout
+    assert "/profiles/" in shown.stdout
     unit = tmp_path / "etc/systemd/system/goodspeed-agent.service"
     assert (ROOT / "devices/systemd/goodspeed-agent.service").read_text() == unit.read_text()
 

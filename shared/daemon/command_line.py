@@ -79,9 +79,12 @@ class SettingsSource(Generic[ConfigT]):
 
 
 def settings_options(
-    source: SettingsSource[ConfigT],
+    source: SettingsSource[ConfigT], *, reloads: bool = False
 ) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
-    """Add --config and --set to a command; it gets the loaded settings as `loaded`."""
+    """Add --config and --set to a command; it gets the loaded settings as `loaded`.
+
+    `reloads`: and as `reload` what loads them again.
+    """
 
     def decorate(command: Callable[..., _Result]) -> Callable[..., _Result]:
         @click.option(
@@ -101,6 +104,8 @@ def settings_options(
         def with_settings(
             config: Path | None, assignments: tuple[str, ...], **others: object
         ) -> _Result:
+            if reloads:
+                others["reload"] = functools.partial(source.load, config, assignments)
             return command(loaded=source.load(config, assignments), **others)
 
         return with_settings
@@ -147,6 +152,11 @@ def set_up_logging(level: str) -> None:
     handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
     handler.addFilter(TracebackLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def set_log_level(level: str) -> None:
+    """Show what is of this level or above from now on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def _sentence(error: GoodspeedError | OSError) -> str:

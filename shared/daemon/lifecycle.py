@@ -1,5 +1,7 @@
 """How long a program runs: until a signal, or until one of the things that it runs ends by itself.
 
+SIGHUP lets it read its settings again: all of them that may change, or none.
+
 It must never know what the program is for.
 """
 
@@ -7,11 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
+
+from shared.daemon.notify import ServiceManager
+from shared.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,6 +48,39 @@ def stop_at_signals() -> asyncio.Event:
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+def reload_at_signal(
+    manager: ServiceManager, apply: Callable[[], Iterable[str]], status: Callable[[], str]
+) -> None:
+    """Call `apply` at every SIGHUP from now on, for the running loop.
+
+    It reads the settings and gives the keys that changed but wait for the next start; on a
+    ConfigError nothing has changed. On a terminal SIGHUP says that the terminal is gone: there it
+    ends the program as ever.
+    """
+    if not manager.is_there and sys.stderr.isatty():
+        return
+
+    def reload() -> None:
+        manager.reloading()
+        _apply(apply)
+        manager.ready(status())
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def _apply(apply: Callable[[], Iterable[str]]) -> None:
+    try:
+        waiting = tuple(apply())
+    except ConfigError as error:
+        for problem in error.problems:
+            logger.error("%s", problem)
+        logger.error("settings stay as they were: %d wrong", len(error.problems))
+        return
+    for key in waiting:
+        logger.warning("%s has changed: that takes effect at the next start", key)
+    logger.info("settings were read again")
 
 
 async def first_of(**running: Coroutine[Any, Any, object]) -> str:

@@ -72,3 +72,23 @@ def test_an_agent_without_a_model_says_to_whom_it_is_connected(
     agent.start()
     manager.next_with("READY", "1")
     manager.next_with("STATUS", f"connected to scripted at {url}, 0 streams, drafting from n-grams")
+
+
+def test_a_reload_is_told_to_the_manager(programs: Programs, manager: NotifySocket) -> None:
+    programs.token_file("kitchen")
+    verifier = programs.verifier(SCRIPTED_VERIFIER, environment=manager.settings())
+    verifier.start()
+    manager.next_with("READY", "1")
+    verifier.send(signal.SIGHUP)
+    assert int(manager.next_with("RELOADING", "1")["MONOTONIC_USEC"])
+    assert manager.next_with("READY", "1")["STATUS"].startswith("scripted: 0 boards")
+    verifier.line_with("settings were read again")
+
+
+def test_a_target_that_loads_tells_of_itself(programs: Programs, manager: NotifySocket) -> None:
+    programs.token_file("kitchen")
+    launcher = (*SCRIPTED_VERIFIER, "--load-seconds=1")
+    verifier = programs.verifier(launcher, environment=manager.settings())
+    verifier.start()
+    manager.next_with("STATUS", "starting")
+    manager.next_with("READY", "1")
