@@ -201,7 +201,9 @@ install_units() {
         run install -m 644 "$HERE/systemd/$NAME.service.d/10-jetson.conf" \
             "$UNITS/$NAME.service.d/10-jetson.conf"
     fi
-    run ln -sfn "/opt/goodspeed/bin/$NAME" "$ROOT/usr/local/bin/$NAME"
+    for program in goodspeed-agent goodspeed-verifier; do # a verifier's model is pulled, too
+        run ln -sfn "/opt/goodspeed/bin/$program" "$ROOT/usr/local/bin/$program"
+    done
     if [ -n "$ROOT" ]; then
         run mkdir -p "$ROOT/etc/goodspeed" "$ROOT/var/lib/goodspeed/models"
         return
@@ -263,11 +265,13 @@ uninstall() {
     if has_systemd && [ -e "$UNITS/$NAME.service" ]; then
         run systemctl disable --now "$NAME"
     fi
-    run rm -rf "$UNITS/$NAME.service" "$UNITS/$NAME.service.d" "$UNITS/$NAME.socket" \
-        "$ROOT/usr/local/bin/$NAME"
-    if [ ! -e "$UNITS/goodspeed-agent.service" ] && [ ! -e "$UNITS/goodspeed-verifier.service" ]; then
+    run rm -rf "$UNITS/$NAME.service" "$UNITS/$NAME.service.d" "$UNITS/$NAME.socket"
+    other=agent
+    if [ "$PROGRAM" = agent ]; then other=verifier; fi
+    if [ ! -e "$UNITS/goodspeed-$other.service" ]; then
         run rm -rf "$CURRENT" "$RELEASES" "$ROOT/etc/sysusers.d/goodspeed.conf" \
-            "$ROOT/etc/tmpfiles.d/goodspeed.conf"
+            "$ROOT/etc/tmpfiles.d/goodspeed.conf" "$ROOT/usr/local/bin/goodspeed-agent" \
+            "$ROOT/usr/local/bin/goodspeed-verifier"
     fi
     if has_systemd; then run systemctl daemon-reload; fi
     say "$NAME is gone; settings are in $ROOT/etc/goodspeed and models in $ROOT/var/lib/goodspeed"

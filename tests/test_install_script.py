@@ -137,6 +137,9 @@ def test_it_installs_once_and_leaves_nothing_but_data(
     assert children_seconds() - cpu_before < 5, "ten seconds on half a core"
     assert before == below(tmp_path)
 
+    tried = install("agent", "--root", tmp_path, "--uninstall", "--dry-run")
+    assert f"would run: rm -rf {tmp_path}/opt/goodspeed " in tried.stdout
+    assert before == below(tmp_path)
     assert 0 == install("agent", "--root", tmp_path, "--uninstall").returncode
     left = {path for path in below(tmp_path) if (tmp_path / path).is_file()}
     assert {"etc/goodspeed/agent.toml"} == left

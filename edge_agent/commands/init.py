@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -66,7 +67,8 @@ def init(url: str, token_source: str | None, directory: Path, replace: bool, dry
     click.echo(_board_sentence())
     for sentence in write_first_files(files, is_dry_run=dry_run):
         click.echo(sentence)
-    click.echo(f"next: {_next_command(settings, profiles)}")
+    for command in _next_commands(settings, profiles):
+        click.echo(f"next: {command}")
 
 
 def _settings(url: str, token_file: Path) -> str:
@@ -102,7 +104,7 @@ def _board_sentence() -> str:
     return f"board: {board.device_tree or board.machine}, {board.num_cores} cores, {profile}"
 
 
-def _next_command(settings: FirstFile, profiles: tuple[ConfigFile, ...]) -> str:
+def _next_commands(settings: FirstFile, profiles: tuple[ConfigFile, ...]) -> Iterator[str]:
     files = [ConfigFile("init", settings.content)]
     if settings.path.exists():
         files = list(read_config_files(settings.path))
@@ -111,5 +113,5 @@ def _next_command(settings: FirstFile, profiles: tuple[ConfigFile, ...]) -> str:
         if model:
             locate(model, default_cache_dir(os.environ))
     except ModelError:
-        return pull_command(model)
-    return start_command("goodspeed-agent", settings.path)
+        yield pull_command(model)
+    yield start_command("goodspeed-agent", settings.path)

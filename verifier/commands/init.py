@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from shared.config.model_files import cached_path, default_cache_dir, pull_command
 from shared.config.sections import load_config
 from shared.config.words import shown
 from shared.daemon.first_files import (
@@ -70,7 +73,8 @@ def init(
     click.echo(
         "note: the port has no TLS: keep it in the boards' network, or behind a proxy with TLS"
     )
-    click.echo(f"next: {_next_command(settings.path, tokens_file)}")
+    for command in _next_commands(model, settings.path, tokens_file):
+        click.echo(f"next: {command}")
 
 
 def _settings(model: str, host: str, tokens_file: Path, state_directory: Path) -> str:
@@ -90,9 +94,11 @@ def _settings(model: str, host: str, tokens_file: Path, state_directory: Path) -
     )
 
 
-def _next_command(settings: Path, tokens_file: Path) -> str:
-    if tokens_file.exists() and read_tokens(tokens_file):
-        return start_command("goodspeed-verifier", settings)
-    default = VerifierConfig().server.tokens_file
-    option = "" if tokens_file == default else f" --tokens-file {tokens_file}"
-    return f"goodspeed-verifier token add BOARD{option}"
+def _next_commands(model: str, settings: Path, tokens_file: Path) -> Iterator[str]:
+    if "/" not in model and not cached_path(default_cache_dir(os.environ), model).exists():
+        yield pull_command(model)
+    if not tokens_file.exists() or not read_tokens(tokens_file):
+        default = VerifierConfig().server.tokens_file
+        option = "" if tokens_file == default else f" --tokens-file {tokens_file}"
+        yield f"goodspeed-verifier token add BOARD{option}"
+    yield start_command("goodspeed-verifier", settings)

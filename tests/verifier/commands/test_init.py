@@ -32,13 +32,24 @@ def test_it_writes_settings_and_an_empty_file_of_tokens(etc: Path) -> None:
     assert f'model = "/srv/model"  # {etc}/verifier.toml:9\n' in shown.stdout
 
 
-def test_the_next_command_is_that_which_helps(etc: Path) -> None:
-    tokens = etc / "credentials" / "tokens"
-    said = init(etc).stdout.splitlines()[-1]
-    assert f"next: goodspeed-verifier token add BOARD --tokens-file {tokens}" == said
+def next_commands(result: Result) -> list[str]:
+    told = result.stdout.splitlines()
+    return [line.removeprefix("next: ") for line in told if line.startswith("next: ")]
+
+
+def test_the_next_commands_are_those_that_are_missing(
+    etc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOODSPEED_MODEL_DIR", str(tmp_path))
+    tokens, start = etc / "credentials/tokens", f"goodspeed-verifier run --config {etc}/verifier"
+    assert [
+        "goodspeed-agent model pull smollm2-135m-instruct",
+        f"goodspeed-verifier token add BOARD --tokens-file {tokens}",
+        f"{start}.toml",
+    ] == next_commands(init(etc))
+    (tmp_path / "smollm2-135m-instruct.gguf").touch()
     CliRunner().invoke(main, ["token", "add", "kitchen", "--tokens-file", str(tokens)])
-    again = init(etc)
-    assert f"next: goodspeed-verifier run --config {etc}/verifier.toml\n" in again.stdout
+    assert [f"{start}.toml"] == next_commands(init(etc))
     assert {"kitchen"} == read_tokens(tokens).keys()
 
 
