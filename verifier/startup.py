@@ -6,6 +6,7 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
+
+# They warn at every start of builds that this program does not use.
+_TALKATIVE = ("torchao", "torch.utils._pytree")
 
 Tell = Callable[[str], None]
 Advance = Callable[[float], None]
@@ -97,6 +101,8 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.torch_target.loading.target_loading import load_target
 

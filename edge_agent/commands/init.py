@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from edge_agent.config import AgentConfig
 from edge_agent.models.presets import locate
-from shared.config.boards import find_board, profile_names, read_profiles
+from shared.config.boards import find_board, read_profiles
 from shared.config.layers import ConfigFile, read_config_files
 from shared.config.model_files import default_cache_dir, pull_command
 from shared.config.secrets import TOKEN_PATTERN, read_secret_file
@@ -64,7 +64,7 @@ def init(url: str, token_source: str | None, directory: Path, replace: bool, dry
     elif not token_file.exists():
         raise ConfigError(("--token: must be given; `goodspeed-verifier token add` makes one",))
     check_replaceable(files, replaces=replace)
-    click.echo(_board_sentence())
+    click.echo(_board_sentence(profiles))
     for sentence in write_first_files(files, is_dry_run=dry_run):
         click.echo(sentence)
     for command in _next_commands(settings, profiles):
@@ -97,9 +97,9 @@ def _read_token(source: str) -> str:
     return token
 
 
-def _board_sentence() -> str:
+def _board_sentence(profiles: Sequence[ConfigFile]) -> str:
     board = find_board()
-    names = profile_names(board)
+    names = [Path(profile.name).stem for profile in profiles]
     profile = f"profile {' + '.join(names)}" if names else "no profile"
     return f"board: {board.device_tree or board.machine}, {board.num_cores} cores, {profile}"
 

@@ -58,6 +58,12 @@ def test_it_writes_settings_that_all_may_read_and_a_token_that_none_but_its_owne
     assert "all settings are right\n" == checked.stdout
 
 
+def test_it_says_which_board_it_found(etc: Path) -> None:
+    first = init(etc).stdout.splitlines()[0]
+    assert first.startswith("board: ")
+    assert first.endswith(", profile pi4")
+
+
 def test_it_says_what_is_next(etc: Path, models: Path) -> None:
     assert "next: goodspeed-agent model pull smollm2-135m-instruct-q4_0\n" in init(etc).stdout
     models.mkdir()
