@@ -6,15 +6,17 @@ import click
 
 from edge_agent.commands.chat import chat
 from edge_agent.commands.fleet import fleet
+from edge_agent.commands.init import init
 from edge_agent.commands.model import model
 from edge_agent.commands.run import run
-from edge_agent.config import AgentConfig
+from edge_agent.commands.settings import SETTINGS
 from shared.daemon.command_line import FriendlyGroup, config_commands
 
 _FIRST_STEPS = """\b
 First steps:
-  goodspeed-agent model pull smollm2-135m-instruct
-  goodspeed-agent run --set verifier.url=ws://HOST:8443 --set verifier.token_file=token
+  goodspeed-agent init --verifier ws://HOST:8443 --token -   # settings, token, what is next
+  goodspeed-agent model pull
+  goodspeed-agent run
   goodspeed-agent chat
   goodspeed-agent run --set draft.model= …     # without a model: n-grams draft alone
   goodspeed-agent config init > agent.toml     # every setting explained
@@ -31,8 +33,9 @@ def main() -> None:
     """Draft on this board, let a verifier check, serve chats and an OpenAI API."""
 
 
+main.add_command(init)
 main.add_command(run)
 main.add_command(chat)
 main.add_command(fleet)
 main.add_command(model)
-main.add_command(config_commands(AgentConfig))
+main.add_command(config_commands(SETTINGS))

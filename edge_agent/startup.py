@@ -131,7 +131,7 @@ def read_device_token(config: AgentConfig) -> str:
     section = config.verifier
     if section.token is not None:
         return section.token
-    path = section.token_file or _credential("token")
+    path = _credential("token") or section.token_file
     if path is None:
         raise ConfigError(
             ("verifier.token_file: must be set; `goodspeed-verifier token add` makes a token",)

@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     MODEL = "model"
     REPLACED = "replaced"
     TOKEN_IN_USE = "token_in_use"  # by another agent, which stays
+    REVOKED = "revoked"  # the device's token is not known any more
     UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
     OTHER = "other"  # of a later version; never sent
 
@@ -73,6 +74,14 @@ class LinkError(GoodspeedError):
 
 class LinkLost(LinkError):
     """The connection ended or could not be made; trying again may help."""
+
+
+class VerifierLoading(LinkLost):
+    """The verifier is there and loads its model; it answers as soon as that is done."""
+
+    def __init__(self, percent: str, retry_after_seconds: float | None = None) -> None:
+        progress = f" ({percent} %)" if percent.isdecimal() and len(percent) <= 3 else ""
+        super().__init__(f"the verifier is loading its model{progress}", retry_after_seconds)
 
 
 class AuthRejected(LinkError):

@@ -104,6 +104,12 @@ def test_the_wheel_carries_no_model(wheel_names: list[str]) -> None:
     assert [] == [name for name in wheel_names if name.endswith((".gguf", ".safetensors"))]
 
 
+def test_the_wheel_has_the_settings_of_every_board(wheel_names: list[str]) -> None:
+    names = {path.name for path in (ROOT / "devices" / "profiles").iterdir()}
+    assert names
+    assert {f"shared/config/profiles/{name}" for name in names} <= set(wheel_names)
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_dependency_brings_a_second_package_of_this_name(package: str) -> None:
     assert set(packages_distributions().get(package, ())) <= {"goodspeed"}

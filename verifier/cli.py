@@ -5,15 +5,17 @@ from __future__ import annotations
 import click
 
 from shared.daemon.command_line import FriendlyGroup, config_commands
+from verifier.commands.init import init
 from verifier.commands.profile import profile
 from verifier.commands.run import run
+from verifier.commands.settings import SETTINGS
 from verifier.commands.token import token
-from verifier.config import VerifierConfig
 
 _FIRST_STEPS = """\b
 First steps:
-  goodspeed-verifier token add kitchen --tokens-file tokens   # prints the board's token
-  goodspeed-verifier run --set server.tokens_file=tokens
+  goodspeed-verifier init                           # settings, a file of tokens, what is next
+  goodspeed-verifier token add kitchen              # prints the board's token
+  goodspeed-verifier run
   goodspeed-verifier profile                        # how fast the target is here
   goodspeed-verifier config init > verifier.toml    # every setting explained
 """
@@ -29,7 +31,8 @@ def main() -> None:
     """Check the draft tokens of many boards with one target model."""
 
 
+main.add_command(init)
 main.add_command(run)
 main.add_command(profile)
 main.add_command(token)
-main.add_command(config_commands(VerifierConfig))
+main.add_command(config_commands(SETTINGS))

@@ -5,6 +5,8 @@ The only place that knows every part of the verifier.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,13 +38,18 @@ from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
+from verifier.server.loading_port import LoadingPort
 from verifier.server.metrics_page import OperatorAccess
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
 
+# They warn at every start of builds that this program does not use.
+_TALKATIVE = ("torchao", "torch.utils._pytree")
+
 Tell = Callable[[str], None]
+Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,12 @@ class LoadedTarget:
     sampling: SamplingParameters = PLAIN_SAMPLING  # what the model says of itself
 
 
-def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
+def load_service(
+    config: VerifierConfig, tell: Tell, advance: Advance = lambda fraction: None
+) -> VerifierService:
     """Load the target and measure it; `tell` gets a sentence before each step that takes long.
+
+    `advance` gets how much of that step is done, from 0 to 1, where it is known.
 
     Raises:
         ModelError: the target cannot be loaded; the sentence says why.
@@ -66,9 +77,10 @@ def load_service(config: VerifierConfig, tell: Tell) -> VerifierService:
     if loaded.is_on_gpu:
         rounds = warm_up_rounds(loaded.target, config.rounds.max_round_tokens)
         tell(f"warming up with {len(rounds)} rounds")
-        for round_ in rounds:
+        for number, round_ in enumerate(rounds, start=1):
             loaded.target.run(round_)
-    curve = _read_or_measure_curve(config, loaded, tell)
+            advance(number / len(rounds))
+    curve = _read_or_measure_curve(config, loaded, tell, advance)
     sampling = loaded.sampling
     if config.target.generation_defaults == "none":
         sampling = PLAIN_SAMPLING
@@ -89,6 +101,8 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.torch_target.loading.target_loading import load_target
 
@@ -168,11 +182,26 @@ def make_server(
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
         device_limits=device_limits(config.limits, service.limits.context_tokens),
-        operator_access=OperatorAccess(
-            token=metrics_token, on_loopback=config.server.metrics_on_loopback
-        ),
+        operator_access=operator_access(config, metrics_token),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
     )
+
+
+def make_loading_port(
+    config: VerifierConfig, tokens: Mapping[str, str], percent: Callable[[], int | None]
+) -> LoadingPort:
+    """The port while there is no service."""
+    return LoadingPort(
+        tokens,
+        percent,
+        max_connections=config.server.max_connections,
+        stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+    )
+
+
+def operator_access(config: VerifierConfig, metrics_token: str | None) -> OperatorAccess:
+    """Who may see metrics."""
+    return OperatorAccess(token=metrics_token, on_loopback=config.server.metrics_on_loopback)
 
 
 def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
@@ -216,7 +245,9 @@ def save_curve(config: VerifierConfig, service: VerifierService) -> None:
         replace_file(path, service.planner.curve.to_json(), mode=0o644)
 
 
-def _read_or_measure_curve(config: VerifierConfig, loaded: LoadedTarget, tell: Tell) -> CostCurve:
+def _read_or_measure_curve(
+    config: VerifierConfig, loaded: LoadedTarget, tell: Tell, advance: Advance
+) -> CostCurve:
     """The saved curve of this target, or a new one of a few seconds."""
     directory = config.state.directory
     if directory is not None:
@@ -229,4 +260,7 @@ def _read_or_measure_curve(config: VerifierConfig, loaded: LoadedTarget, tell: T
         f"measuring {grid.num_rounds} rounds of the target; "
         "`goodspeed-verifier profile` measures more of them, once"
     )
-    return measure_curve(loaded.target, grid, loaded.subject)
+    done = itertools.count(1)
+    return measure_curve(
+        loaded.target, grid, loaded.subject, lambda: advance(next(done) / grid.num_rounds)
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from edge_agent.commands.settings import SETTINGS
 from edge_agent.models.presets import DEFAULT_MODEL, PRESETS, locate, resolve
 from edge_agent.models.progress import progress_on
 from edge_agent.models.pull import pull
@@ -28,9 +29,13 @@ def model() -> None:
 
 
 @model.command(name="pull")
-@click.argument("name", default=DEFAULT_MODEL)
+@click.argument("name", default="")
 def pull_command(name: str) -> None:
-    """Download or make the model NAME, unless it is there and intact."""
+    """Download or make the model NAME, unless it is there and intact.
+
+    By default that which the settings of this board name (draft.model).
+    """
+    name = name or SETTINGS.load(None, ()).config.draft.model or DEFAULT_MODEL
     with progress_on(sys.stderr) as progress:
         path = pull(name, _cache_dir(), progress)
     click.echo(f"{path} {_megabytes(path)}")

@@ -65,6 +65,8 @@ class DraftingLoop:
         self._slots: list[AgentStream | None] = [None] * drafter.num_slots
         self._waiting: list[AgentStream] = []
         self._running: list[_Job] = []  # what the draft model computes
+        self.computing_since: float | None = None  # by time.monotonic(); None: it waits
+        self.draft_token_seconds = 0.0  # of the latest that the model drew alone; 0: none yet
         self._failing_slots: set[int] = set()
         self._rates = drafter_rates()  # of all streams so far
         self._work = asyncio.Event()
@@ -111,10 +113,11 @@ class DraftingLoop:
                         await self._work.wait()
                         self._work.clear()
                         continue
-                    started_at = time.monotonic()
+                    self.computing_since = started_at = time.monotonic()
                     self._running = jobs
                     results = await loop.run_in_executor(thread, self._compute, jobs)
                     self._running = []
+                    self.computing_since = None
                     now = time.monotonic()
                     self._settle(jobs, results, now - started_at, now)
             finally:
@@ -180,6 +183,8 @@ class DraftingLoop:
                 case _Drawn():
                     self._failing_slots.discard(slot)
                     drafts = stream.record_step(step, result.token, seconds, now)
+                    if result.token is not None and len(step.token_ids) == 1:
+                        self.draft_token_seconds = seconds
                 case _Lost(num_held):
                     drafts = stream.restart_feeding(num_held)
                 case _Failed():

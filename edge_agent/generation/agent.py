@@ -55,6 +55,7 @@ class Agent:
             f"not connected to the verifier at {url} yet"
         )
         self._drafting = DraftingLoop(drafter, self._channels.send)
+        self._drafting.draft_token_seconds = draft_token_seconds
         self._target_model: str | None = None
         self._trouble: type[GoodspeedError] | None = None  # why there is no link, as was said
         self._is_stopped = False
@@ -64,6 +65,21 @@ class Agent:
     def target_model(self) -> str | None:
         """The target's name, None while there is no verifier."""
         return self._target_model
+
+    @property
+    def computing_since(self) -> float | None:
+        """When the draft model began what it computes, by time.monotonic(); None: it waits."""
+        return self._drafting.computing_since
+
+    @property
+    def status(self) -> str:
+        """One line for the operator: connected to what, or why not; how fast it drafts."""
+        if self._target_model is None:
+            return self._channels.lost_because
+        num_streams, seconds = self._channels.num_streams, self._drafting.draft_token_seconds
+        streams = "1 stream" if num_streams == 1 else f"{num_streams} streams"
+        speed = f"drafting {1 / seconds:.1f} tokens/s" if seconds else "drafting from n-grams"
+        return f"connected to {one_line(self._target_model)} at {self._url}, {streams}, {speed}"
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """Pieces of text, then Finished; see `edge_agent.generation.generation.Generator`."""

@@ -13,6 +13,9 @@ MAX_DELAY_SECONDS = 30.0
 # While a client is in the middle of an answer, a verifier that cannot be reached is looked for this
 # often at least: it may be starting again, and should not be waited for longer than that takes.
 AWAITED_DELAY_SECONDS = 0.5
+# A verifier that loads holds what boards ask until it is ready, and sends them here again. So long
+# at most: a thousand boards must not come in the same instant.
+LOADING_DELAY_SECONDS = 0.2
 # A token that was refused will hardly be accepted soon; an operator has to act first.
 REFUSED_DELAY_SECONDS = 60.0
 # An agent of another version or vocabulary is not accepted before an operator has changed a model
@@ -44,13 +47,19 @@ class Backoff:
         is_refused: bool = False,
         is_final: bool = False,
         is_awaited: bool = False,
+        is_loading: bool = False,
     ) -> float:
         """Count a failure and give the wait before the next attempt; `jitter` in [0, 1).
 
         What the verifier asked for (`retry_after_seconds`) is a minimum. `is_refused`: it does not
         know the token. `is_final`: it refuses this agent, whatever the token. `is_awaited`: it
-        could not be reached, and a client waits for it.
+        could not be reached, and a client waits for it. `is_loading`: it will be ready soon, which
+        is no failure.
         """
+        if is_loading:
+            return min(retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS) + (
+                jitter * LOADING_DELAY_SECONDS
+            )
         if is_final:
             return (1 + jitter) / 2 * FINAL_DELAY_SECONDS
         longest = FIRST_DELAY_SECONDS * 2.0**self._num_failures

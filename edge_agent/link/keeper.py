@@ -19,7 +19,13 @@ import msgspec
 from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.backoff import Backoff
 from edge_agent.link.link import Link, OtherVocabulary
-from shared.errors import AuthRejected, HandshakeRejected, LinkError, RemoteProtocolError
+from shared.errors import (
+    AuthRejected,
+    HandshakeRejected,
+    LinkError,
+    RemoteProtocolError,
+    VerifierLoading,
+)
 from shared.protocol.fingerprint import Difference, fingerprint, reconciled
 from shared.protocol.messages import Hello, VerifierMessage, Welcome
 
@@ -135,4 +141,5 @@ class LinkKeeper:
             is_refused=isinstance(error, AuthRejected),
             is_final=isinstance(error, HandshakeRejected),
             is_awaited=self._owner.awaits_link and not self._is_linked,
+            is_loading=isinstance(error, VerifierLoading),
         )

@@ -17,7 +17,13 @@ import aiohttp
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from shared.daemon.send_queue import SendQueue, SendQueueFull
-from shared.errors import AuthRejected, HandshakeRejected, LinkLost, RemoteProtocolError
+from shared.errors import (
+    AuthRejected,
+    HandshakeRejected,
+    LinkLost,
+    RemoteProtocolError,
+    VerifierLoading,
+)
 from shared.protocol.codec import decode_from_verifier, encode
 from shared.protocol.fingerprint import Difference, explain, fingerprint
 from shared.protocol.messages import (
@@ -38,6 +44,7 @@ from shared.protocol.session import AGENT_CONNECTION, ConnectionState, next_stat
 from shared.protocol.transport import (
     BOARD_FRAME_HEADER_BYTES,
     DEVICE_PATH,
+    LOADING_HEADER,
     MAX_QUEUED_MESSAGES,
     SEND_TIMEOUT_SECONDS,
     VERIFIER_FRAME_HEADER_BYTES,
@@ -258,6 +265,8 @@ def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:
         return AuthRejected("the verifier does not accept this device's token")
     retry_after = error.headers.get("Retry-After", "") if error.headers else ""
     seconds = float(retry_after) if retry_after.isdigit() else None
+    if error.headers and LOADING_HEADER in error.headers:
+        return VerifierLoading(error.headers[LOADING_HEADER], seconds)
     return LinkLost(f"the verifier answered {error.status}", seconds)
 
 

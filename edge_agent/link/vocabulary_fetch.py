@@ -17,8 +17,8 @@ import aiohttp
 from edge_agent.link.backoff import Backoff
 from shared.daemon.files import replace_file
 from shared.daemon.peer_text import one_line
-from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError
-from shared.protocol.transport import VOCABULARY_PATH
+from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError, VerifierLoading
+from shared.protocol.transport import LOADING_HEADER, VOCABULARY_PATH
 from shared.protocol.vocabulary import (
     MAX_VOCABULARY_BYTES,
     unpack_vocabulary,
@@ -50,7 +50,11 @@ async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, 
             if known:
                 logger.warning("%s; using the vocabulary of the last time", one_line(error))
                 return unpack_vocabulary(known)
-            delay = backoff.delay_seconds(random.random(), error.retry_after_seconds)
+            delay = backoff.delay_seconds(
+                random.random(),
+                error.retry_after_seconds,
+                is_loading=isinstance(error, VerifierLoading),
+            )
             level = logging.DEBUG if is_told else logging.WARNING
             sentence = one_line(error)
             logger.log(level, "no vocabulary yet: %s; trying again in %.1f s", sentence, delay)
@@ -104,6 +108,8 @@ async def _body(answer: aiohttp.ClientResponse, url: str, known: bytes) -> bytes
                 if len(packed) > MAX_VOCABULARY_BYTES:
                     raise RemoteProtocolError(f"vocabulary exceeds {MAX_VOCABULARY_BYTES} bytes")
             return bytes(packed)
+        case 503 if LOADING_HEADER in answer.headers:
+            raise VerifierLoading(answer.headers[LOADING_HEADER])
         case status:
             raise LinkLost(f"the verifier answered {status}")
 

@@ -67,7 +67,7 @@ def read_config_files(path: Path) -> tuple[ConfigFile, ...]:
         ConfigError: one of them cannot be read.
     """
     drop_ins = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
-    return tuple(_read_config_file(file) for file in (path, *drop_ins))
+    return tuple(read_config_file(file) for file in (path, *drop_ins))
 
 
 def read_layers(
@@ -80,7 +80,12 @@ def read_layers(
     yield from _read_overrides(overrides, len(files) + 1)
 
 
-def _read_config_file(path: Path) -> ConfigFile:
+def read_config_file(path: Path) -> ConfigFile:
+    """One file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         mode = path.stat().st_mode

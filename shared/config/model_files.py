@@ -6,16 +6,25 @@ the same file. This module must never write or fetch anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from shared.errors import ModelError
 
+# devices/systemd/tmpfiles.d makes it.
+INSTALLED_MODELS = Path("/var/lib/goodspeed/models")
 
-def default_cache_dir(environment: Mapping[str, str]) -> Path:
-    """$GOODSPEED_MODEL_DIR, $XDG_CACHE_HOME/goodspeed/models or that in ~/.cache."""
+
+def default_cache_dir(environment: Mapping[str, str], installed: Path = INSTALLED_MODELS) -> Path:
+    """$GOODSPEED_MODEL_DIR, that of the services, $XDG_CACHE_HOME/goodspeed/models, or ~/.cache.
+
+    `installed`: where services look; for all who may write there, as root may.
+    """
     if chosen := environment.get("GOODSPEED_MODEL_DIR"):
         return Path(chosen)
+    if os.access(installed, os.W_OK):
+        return installed
     if cache_home := environment.get("XDG_CACHE_HOME"):
         return Path(cache_home) / "goodspeed" / "models"
     return Path.home() / ".cache" / "goodspeed" / "models"

@@ -85,6 +85,17 @@ def load_config(
     return Loaded(config=config_type(**sections), origins=origins)
 
 
+def changed_keys(before: msgspec.Struct, after: msgspec.Struct) -> list[str]:
+    """Every "section.key" whose value differs between two configurations of one program."""
+    return [
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(before)
+        for field in msgspec.structs.fields(section.type)
+        if getattr(getattr(before, section.name), field.name)
+        != getattr(getattr(after, section.name), field.name)
+    ]
+
+
 def config_report(error: ConfigError) -> str:
     """What a person reads before the program ends with exit code 78."""
     count = len(error.problems)

@@ -11,15 +11,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
-import msgspec
 
-from shared.config.layers import read_config_files
-from shared.config.rendering import effective_toml, example_toml
+from shared.config.layers import ConfigFile, read_config_files
+from shared.config.rendering import effective_toml, example_toml, json_schema
 from shared.config.sections import ConfigT, Loaded, config_report, load_config
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from shared.daemon.peer_text import LogFormatter, terminal_text
@@ -49,16 +48,50 @@ class FriendlyGroup(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
 
 
+class SettingsSource(Generic[ConfigT]):
+    """Where a program's settings come from, lowest layer first.
+
+    The board's profile, a file with those beside it, the environment, the command line.
+    """
+
+    def __init__(
+        self,
+        config_type: type[ConfigT],
+        default_file: Path,
+        read_profiles: Callable[[], tuple[ConfigFile, ...]] = tuple,
+    ) -> None:
+        """`default_file`: read where no other is named, if it is there."""
+        self.config_type = config_type
+        self.default_file = default_file
+        self._read_profiles = read_profiles
+
+    def load(self, file: Path | None, assignments: Sequence[str]) -> Loaded[ConfigT]:
+        """The settings in force.
+
+        Raises:
+            ConfigError: with every problem of every layer.
+        """
+        if file is None and self.default_file.exists():
+            file = self.default_file
+        files = self._read_profiles() + (() if file is None else read_config_files(file))
+        overrides = dict(_assignment(text) for text in assignments)
+        return load_config(self.config_type, files, os.environ, overrides)
+
+
 def settings_options(
-    config_type: type[ConfigT],
+    source: SettingsSource[ConfigT], *, reloads: bool = False
 ) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
-    """Add --config and --set to a command; it gets the loaded settings as `loaded`."""
+    """Add --config and --set to a command; it gets the loaded settings as `loaded`.
+
+    `reloads`: and as `reload` what loads them again.
+    """
 
     def decorate(command: Callable[..., _Result]) -> Callable[..., _Result]:
         @click.option(
             "--config",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="TOML file; FILE.d/*.toml beside it is read, too.",
+            help="TOML file; FILE.d/*.toml beside it is read, too. "
+            f"By default {source.default_file}, if it is there.",
         )
         @click.option(
             "--set",
@@ -71,18 +104,17 @@ def settings_options(
         def with_settings(
             config: Path | None, assignments: tuple[str, ...], **others: object
         ) -> _Result:
-            files = () if config is None else read_config_files(config)
-            overrides = dict(_assignment(text) for text in assignments)
-            loaded = load_config(config_type, files, os.environ, overrides)
-            return command(loaded=loaded, **others)
+            if reloads:
+                others["reload"] = functools.partial(source.load, config, assignments)
+            return command(loaded=source.load(config, assignments), **others)
 
         return with_settings
 
     return decorate
 
 
-def config_commands(config_type: type[msgspec.Struct]) -> click.Group:
-    """The `config` group: init, check, show."""
+def config_commands(source: SettingsSource[ConfigT]) -> click.Group:
+    """The `config` group: init, check, show, schema."""
 
     @click.group()
     def config() -> None:
@@ -91,19 +123,25 @@ def config_commands(config_type: type[msgspec.Struct]) -> click.Group:
     @config.command()
     def init() -> None:
         """Print a file with every setting, its default and what it is for."""
-        click.echo(example_toml(config_type), nl=False)
+        click.echo(example_toml(source.config_type), nl=False)
 
     @config.command()
-    @settings_options(config_type)
-    def check(loaded: Loaded[msgspec.Struct]) -> None:
+    @settings_options(source)
+    def check(loaded: Loaded[ConfigT]) -> None:
         """Read all settings and report every problem at once (exit code 78)."""
         click.echo("all settings are right")
 
     @config.command()
-    @settings_options(config_type)
-    def show(loaded: Loaded[msgspec.Struct]) -> None:
+    @click.option("--origin/--no-origin", default=True, help="Say where each comes from.")
+    @settings_options(source)
+    def show(loaded: Loaded[ConfigT], origin: bool) -> None:
         """Print every setting in force and where it comes from; secrets are covered."""
-        click.echo(effective_toml(loaded), nl=False)
+        click.echo(effective_toml(loaded, with_origins=origin), nl=False)
+
+    @config.command()
+    def schema() -> None:
+        """Print a JSON Schema of the file, for editors that check while you type."""
+        click.echo(json.dumps(json_schema(source.config_type), indent=2, ensure_ascii=False))
 
     return config
 
@@ -114,6 +152,11 @@ def set_up_logging(level: str) -> None:
     handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
     handler.addFilter(TracebackLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def set_log_level(level: str) -> None:
+    """Show what is of this level or above from now on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def _sentence(error: GoodspeedError | OSError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -31,6 +32,8 @@ BACKLOG = 1024
 REQUEST_SECONDS = 15.0
 # While the other end reads nothing of what waits for it.
 STALL_SECONDS = 30.0
+# The first file descriptor behind the standard ones.
+FIRST_INHERITED = 3
 # Asked by what watches over the program, and answered however much there is to do.
 HEALTH_PATH = "/healthz"
 
@@ -52,6 +55,18 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
             opened.close()
         raise
     return tuple(listening)
+
+
+def inherited_sockets(environment: Mapping[str, str]) -> tuple[socket.socket, ...]:
+    """The listening sockets that a service manager opened for this process (sd_listen_fds(3))."""
+    num_sockets = environment.get("LISTEN_FDS", "")
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not num_sockets.isdecimal():
+        return ()
+    last = FIRST_INHERITED + int(num_sockets)
+    inherited = tuple(socket.socket(fileno=number) for number in range(FIRST_INHERITED, last))
+    for listening in inherited:
+        listening.set_inheritable(False)
+    return inherited
 
 
 class HttpServer:

@@ -1,5 +1,7 @@
 """How long a program runs: until a signal, or until one of the things that it runs ends by itself.
 
+SIGHUP lets it read its settings again: all of them that may change, or none.
+
 It must never know what the program is for.
 """
 
@@ -7,10 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, cast
+
+from shared.daemon.notify import ServiceManager
+from shared.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -40,6 +50,39 @@ def stop_at_signals() -> asyncio.Event:
     return stop
 
 
+def reload_at_signal(
+    manager: ServiceManager, apply: Callable[[], Iterable[str]], status: Callable[[], str]
+) -> None:
+    """Call `apply` at every SIGHUP from now on, for the running loop.
+
+    It reads the settings and gives the keys that changed but wait for the next start; on a
+    ConfigError nothing has changed. On a terminal SIGHUP says that the terminal is gone: there it
+    ends the program as ever.
+    """
+    if not manager.is_there and sys.stderr.isatty():
+        return
+
+    def reload() -> None:
+        manager.reloading()
+        _apply(apply)
+        manager.ready(status())
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def _apply(apply: Callable[[], Iterable[str]]) -> None:
+    try:
+        waiting = tuple(apply())
+    except ConfigError as error:
+        for problem in error.problems:
+            logger.error("%s", problem)
+        logger.error("settings stay as they were: %d wrong", len(error.problems))
+        return
+    for key in waiting:
+        logger.warning("%s has changed: that takes effect at the next start", key)
+    logger.info("settings were read again")
+
+
 async def first_of(**running: Coroutine[Any, Any, object]) -> str:
     """Run them side by side until one ends, and return its name; the others are cancelled.
 
@@ -61,6 +104,36 @@ async def first_of(**running: Coroutine[Any, Any, object]) -> str:
         if not task.cancelled():
             task.result()
     return first
+
+
+async def in_daemon_thread(work: Callable[[], _Result]) -> _Result:
+    """What `work` gives, computed beside the loop; a program that ends does not wait for it.
+
+    Raises:
+        BaseException: what `work` raises.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if outcome.done():  # cancelled
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(cast(_Result, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="goodspeed-loading", daemon=True).start()
+    return await outcome
 
 
 @contextmanager

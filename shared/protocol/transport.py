@@ -7,6 +7,8 @@ from __future__ import annotations
 
 DEVICE_PATH = "/v1/device"
 VOCABULARY_PATH = "/v1/vocabulary"
+# On a 503 of a verifier that loads its model: how much of it is done in per cent, or empty.
+LOADING_HEADER = "X-Goodspeed-Loading"
 
 # Messages that wait to be sent: a peer that reads nothing for this many is cut off. One round is
 # one message a stream.

@@ -79,7 +79,7 @@ class GreedyTable:
 def main(round_seconds: str, profile: str, *arguments: str) -> None:
     """Run the verifier's command line."""
 
-    def load(config: VerifierConfig, tell: object) -> VerifierService:
+    def load(config: VerifierConfig, *_: object) -> VerifierService:
         seconds = float(round_seconds)
         num_blocks = -(-CACHE_TOKENS // config.target.block_tokens)
         longest = seconds + 8192 * SECONDS_PER_TOKEN

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from shared.protocol.messages import Error, ErrorCode
 from tests.support.ends.loopback import Verifier, make_server
 from tests.support.ends.raw_board import raw_board
 from tests.support.ends.scripted import scripted_service
@@ -28,7 +29,7 @@ SCRIPTED = """
 import sys
 import verifier.startup
 from tests.support.ends.scripted import scripted_service
-verifier.startup.load_service = lambda config, tell: scripted_service()
+verifier.startup.load_service = lambda *_: scripted_service()
 verifier.startup.save_curve = lambda config, service: None
 from verifier.cli import main
 main(sys.argv[1:])
@@ -249,3 +250,47 @@ def test_the_version_is_that_of_the_package() -> None:
     result = invoke("--version")
     assert 0 == result.exit_code
     assert result.stdout.endswith(f"version {version('goodspeed')}\n")
+
+
+# --- reload ---------------------------------------------------------------------------------------
+
+
+def test_a_hangup_lets_a_verifier_forget_a_revoked_token(tmp_path: Path) -> None:
+    file, token = with_token(tmp_path)
+    option = ("--tokens-file", file)
+
+    async def scene(port: int, program: Program) -> Error:
+        service = scripted_service()
+        server = make_server(service, {})
+        verifier = Verifier(service, server, port, {"kitchen": token})
+        async with raw_board(verifier, "kitchen") as board:
+            invoke("token", "revoke", "kitchen", *option)
+            program.send(signal.SIGHUP)
+            error = await board.error()
+            await board.ended()
+        return error
+
+    with started(["-c", SCRIPTED, *run_arguments(file)], tmp_path) as program:
+        port = int(program.line_with("serving").split("ws://127.0.0.1:")[1].split()[0])
+        error = asyncio.run(scene(port, program))
+        program.line_with("settings were read again")
+    assert Error(ErrorCode.REVOKED, "this device's token was revoked") == error
+
+
+def test_a_reload_that_is_wrong_changes_nothing_and_says_why(tmp_path: Path) -> None:
+    tokens, _ = with_token(tmp_path)
+    settings = tmp_path / "verifier.toml"
+    settings.write_text(f'[server]\nport = 0\ntokens_file = "{tokens}"\n')
+    arguments = ["-c", SCRIPTED, "run", "--config", str(settings)]
+    with started(arguments, tmp_path) as program:
+        program.line_with("serving")
+        settings.write_text(settings.read_text() + 'heartbeat_seconds = 2\n[log]\nlevel = "loud"\n')
+        program.send(signal.SIGHUP)
+        assert f"{settings}:6: log.level = " in program.line_with("log.level")
+        program.line_with("settings stay as they were: 1 wrong")
+        settings.write_text(settings.read_text().replace("loud", "debug"))
+        program.send(signal.SIGHUP)
+        line = program.line_with("server.heartbeat_seconds has changed")
+        assert line.endswith("that takes effect at the next start")
+        program.line_with("settings were read again")
+        assert 0 == program.end(signal.SIGTERM)[0]

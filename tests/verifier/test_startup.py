@@ -13,6 +13,7 @@ from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import FLAT_CURVE
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
+from tests.support.programs.command import run
 from verifier import startup
 from verifier.config import (
     LimitsSection,
@@ -176,3 +177,22 @@ def test_no_default_refuses_a_prompt_that_the_context_holds(
 )
 def test_only_the_settings_have_defaults(limits: type[msgspec.Struct]) -> None:
     assert [] == [field.name for field in msgspec.structs.fields(limits) if not field.required]
+
+
+# --- what is said at a start ----------------------------------------------------------------------
+
+
+def test_libraries_warn_of_nothing_that_this_program_does_not_use(tmp_path: Path) -> None:
+    script = (
+        "from shared.daemon.command_line import set_up_logging\n"
+        "from verifier.config import TargetSection, VerifierConfig\n"
+        "from verifier.startup import load_configured_target\n"
+        "set_up_logging('info')\n"
+        f"config = VerifierConfig(target=TargetSection(model={str(tmp_path)!r}))\n"
+        "load_configured_target(config, lambda sentence: None)\n"
+    )
+    _, said, errors = run(["-c", script])
+    assert "" == said
+    before_the_error, _, _ = errors.partition("Traceback")
+    assert "ModelError" in errors
+    assert "" == before_the_error

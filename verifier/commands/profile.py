@@ -14,6 +14,7 @@ from shared.config.sections import Loaded
 from shared.daemon.command_line import set_up_logging, settings_options
 from shared.daemon.files import replace_file
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.cost_curve.files import curve_path
 from verifier.cost_curve.measurement import WHOLE_ON_CPU, WHOLE_ON_GPU, CurveGrid, measure_curve
@@ -36,7 +37,7 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where to save the curve; by default in state.directory, where `run` looks for it.",
 )
-@settings_options(VerifierConfig)
+@settings_options(SETTINGS)
 def profile(loaded: Loaded[VerifierConfig], output: Path | None) -> None:
     """Measure how long rounds of the target take, and save the curve for `run`.
 

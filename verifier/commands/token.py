@@ -53,7 +53,11 @@ def list_devices(tokens_file: Path) -> None:
 @click.argument("device")
 @_tokens_file
 def revoke(device: str, tokens_file: Path) -> None:
-    """Forget the token of DEVICE; a running verifier reads the file when it starts again."""
+    """Forget the token of DEVICE.
+
+    A running verifier reads the file again at SIGHUP (`systemctl reload goodspeed-verifier`), and
+    ends the connection of a device whose token is gone.
+    """
     digests = dict(read_tokens(tokens_file))
     if digests.pop(device, None) is None:
         raise ConfigError((f"{tokens_file}: no device {device}",))

@@ -80,6 +80,7 @@ class Engine:
         self._report = report
         self._work = asyncio.Event()
         self._is_stopping = False
+        self.round_started_at: float | None = None  # of the one in hand, by time.monotonic()
 
     def wake(self) -> None:
         """There may be work: a stream, a draft or a cancellation came in."""
@@ -118,7 +119,7 @@ class Engine:
         round_ = self._planner.start_round(started_at)
         if round_ is None:
             return None
-        planned_at = time.monotonic()
+        planned_at = self.round_started_at = time.monotonic()
         is_taken = threading.Event()
         outcome = asyncio.get_running_loop().run_in_executor(thread, self._verify, round_, is_taken)
         # Only one thread has the interpreter, and it keeps it for 5 ms unless it waits: the target
@@ -133,6 +134,7 @@ class Engine:
 
     def _settle(self, running: _Running, outcome: RoundOutcome | ItemFailure) -> _Settled:
         verified_at = time.monotonic()
+        self.round_started_at = None
         if isinstance(outcome, ItemFailure):
             results = self._planner.abandon_round(outcome)
         else:

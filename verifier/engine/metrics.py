@@ -134,6 +134,11 @@ class Metrics:
     def sent(self, device: str, num_bytes: int) -> None:
         self._of_device[device].bytes_sent += num_bytes + VERIFIER_FRAME_HEADER_BYTES
 
+    @property
+    def num_output_tokens(self) -> int:
+        """Of all devices since the start."""
+        return sum(counts.num_output for counts in self._of_device.values())
+
     def watch(self, collector: Collector) -> None:
         """Ask a collector of gauges at every scrape."""
         self.registry.register(collector)

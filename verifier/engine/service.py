@@ -85,6 +85,11 @@ class VerifierService:
         self._is_stopping = False
         self._engine = Engine(planner, target, self._deliver, self._report)
 
+    @property
+    def round_started_at(self) -> float | None:
+        """When the round in hand began, by time.monotonic(); None: the engine waits for work."""
+        return self._engine.round_started_at
+
     async def run(self) -> None:
         """Run rounds until `stop`."""
         self._is_stopping = False

@@ -141,6 +141,12 @@ class DeviceConnection:
         self.send(Error(ErrorCode.REPLACED, "a newer connection of this device took over"))
         self.close()
 
+    def revoke(self) -> None:
+        """End this connection and its streams because the device's token is not known any more."""
+        self._channels.discard_all()
+        self._reject(Error(ErrorCode.REVOKED, "this device's token was revoked"))
+        self.close()
+
     def close(self) -> None:
         """Write what is queued and end; `run` returns soon after."""
         self._incoming.stop()

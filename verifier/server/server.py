@@ -103,6 +103,16 @@ class VerifierServer:
         assert self._http is not None
         return self._http.gate
 
+    def replace_access(self, tokens: Mapping[str, str], access: OperatorAccess) -> None:
+        """Other tokens hold from now on; a device whose own is not among them is let go."""
+        before, self._tokens, self._operator_access = self._tokens, tokens, access
+        for connection, name in tuple(self._connections.items()):
+            if tokens.get(name) != before.get(name):
+                connection.revoke()
+        for name in before:
+            if tokens.get(name) != before[name] and name in self._service.devices:
+                self._service.discard_kept(self._service.device(name))
+
     async def wait(self) -> None:
         """Wait until the engine loop ends, and raise what ended it."""
         assert self._rounds is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ from shared.protocol.messages import AcceptanceMode, Draft, Opened, Ready, Verdi
 from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
+from tests.support.ends.waiting import eventually
 
 VOCAB_SIZE = 50
 MODEL = ScriptedModel(VOCAB_SIZE, seed=3)
@@ -458,3 +460,22 @@ def test_the_end_interrupts_a_step_that_takes_long() -> None:
         assert await asyncio.to_thread(board.drafter.started.wait, 10)
 
     with_board(FaultyDrafter(seconds_per_token=1000.0), scene)
+
+
+def test_who_watches_sees_since_when_the_model_computes_and_how_fast_it_drafts() -> None:
+    async def scene(board: Board) -> None:
+        stream = await board.open_to_draft()
+        await eventually(lambda: board.loop.computing_since is None)
+        board.drafter.started.clear()
+        board.drafter.gate.clear()
+        before = time.monotonic()
+        board.verdict(stream, 1)
+        assert await asyncio.to_thread(board.drafter.started.wait, 10)
+        assert board.loop.computing_since is not None
+        assert before <= board.loop.computing_since <= time.monotonic()
+        board.drafter.gate.set()
+        await board.next()
+        await eventually(lambda: board.loop.computing_since is None)
+        assert 0 < board.loop.draft_token_seconds < time.monotonic() - before
+
+    with_board(FaultyDrafter(), scene)

@@ -10,6 +10,7 @@ from edge_agent.link.backoff import (
     AWAITED_DELAY_SECONDS,
     FINAL_DELAY_SECONDS,
     FIRST_DELAY_SECONDS,
+    LOADING_DELAY_SECONDS,
     MAX_DELAY_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
     REFUSED_DELAY_SECONDS,
@@ -42,6 +43,14 @@ def test_a_delay_is_a_random_part_of_the_longest(jitter: float, num_failures: in
 def test_what_the_verifier_asks_for_is_a_minimum() -> None:
     assert 7.25 == Backoff().delay_seconds(0.5, 7.0)
     assert 7.0 == Backoff().delay_seconds(0.0, 7.0)
+
+
+def test_a_verifier_that_loads_is_asked_again_at_once_and_that_is_no_failure() -> None:
+    backoff = Backoff()
+    delays = {backoff.delay_seconds(0.5, is_loading=True) for _ in range(1000)}
+    assert {LOADING_DELAY_SECONDS / 2} == delays
+    assert 1.0 == backoff.delay_seconds(0.0, 1.0, is_loading=True)
+    assert FIRST_DELAY_SECONDS == backoff.delay_seconds(1.0)
 
 
 def test_a_refusal_waits_longest() -> None:

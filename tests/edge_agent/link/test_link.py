@@ -20,6 +20,7 @@ from shared.errors import (
     LinkLost,
     LocalProtocolError,
     RemoteProtocolError,
+    VerifierLoading,
 )
 from shared.protocol.fingerprint import Difference
 from shared.protocol.messages import (
@@ -136,6 +137,18 @@ def test_it_sends_the_token_as_bearer() -> None:
             LinkLost("the verifier answered 503"),
         ),
         (web.HTTPNotFound(), LinkLost("the verifier answered 404")),
+        (
+            web.HTTPServiceUnavailable(headers={"X-Goodspeed-Loading": "43"}),
+            VerifierLoading("43"),
+        ),
+        (
+            web.HTTPServiceUnavailable(headers={"X-Goodspeed-Loading": "", "Retry-After": "1"}),
+            VerifierLoading("", 1.0),
+        ),
+        (
+            web.HTTPServiceUnavailable(headers={"X-Goodspeed-Loading": "much"}),
+            VerifierLoading("much"),
+        ),
     ],
 )
 def test_an_answer_that_is_no_upgrade_says_what_to_do(
@@ -151,6 +164,21 @@ def test_an_answer_that_is_no_upgrade_says_what_to_do(
     ending = asyncio.run(run())
     assert (type(expected), str(expected)) == (type(ending), str(ending))
     assert vars(expected) == vars(ending)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("43", "the verifier is loading its model (43 %)"),
+        ("", "the verifier is loading its model"),
+        ("much", "the verifier is loading its model"),
+        ("9" * 99, "the verifier is loading its model"),
+    ],
+)
+def test_a_verifier_that_loads_is_told_of_with_a_percentage_that_is_one(
+    told: str, expected: str
+) -> None:
+    assert expected == str(VerifierLoading(told))
 
 
 def test_a_host_that_nobody_listens_on_cannot_be_reached() -> None:

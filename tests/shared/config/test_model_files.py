@@ -23,7 +23,12 @@ from shared.errors import ModelError
     ],
 )
 def test_the_directory_follows_the_environment(environment: dict[str, str], expected: Path) -> None:
-    assert expected == default_cache_dir(environment)
+    assert expected == default_cache_dir(environment, Path("/nowhere"))
+
+
+def test_where_services_look_is_for_those_who_may_write_there(tmp_path: Path) -> None:
+    assert tmp_path == default_cache_dir({"XDG_CACHE_HOME": "/x"}, tmp_path)
+    assert Path("/m") == default_cache_dir({"GOODSPEED_MODEL_DIR": "/m"}, tmp_path)
 
 
 @pytest.fixture

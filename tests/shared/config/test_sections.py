@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from edge_agent.config import AgentConfig
 from shared.config.layers import ConfigFile
-from shared.config.sections import Loaded, LogSection, Section, config_report, load_config
+from shared.config.sections import (
+    Loaded,
+    LogSection,
+    Section,
+    changed_keys,
+    config_report,
+    load_config,
+)
 from shared.config.words import SECRET, must_be
 from shared.errors import ConfigError
 
@@ -192,3 +200,10 @@ _values = st.one_of(
 )
 def test_any_value_gives_a_configuration_or_a_config_error(overrides: dict[str, object]) -> None:
     assert isinstance(outcome(overrides=overrides), Config | ConfigError)
+
+
+def test_what_differs_between_two_configurations_is_named() -> None:
+    before = load_config(AgentConfig).config
+    after = load_config(AgentConfig, overrides={"log.level": "debug", "api.port": 1}).config
+    assert [] == changed_keys(before, before)
+    assert ["api.port", "log.level"] == changed_keys(before, after)

@@ -9,13 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from edge_agent.config import AgentConfig
+from shared.config.layers import ConfigFile
 from shared.config.sections import Loaded
-from shared.daemon.command_line import settings_options
+from shared.daemon.command_line import SettingsSource, settings_options
+
+SETTINGS = SettingsSource(AgentConfig, Path("/nowhere/agent.toml"))
 
 
 @click.command()
 @click.option("--above", default="a")
-@settings_options(AgentConfig)
+@settings_options(SETTINGS)
 @click.option("--below", default="b")
 def show_level(loaded: Loaded[AgentConfig], above: str, below: str) -> None:
     """Say what was given."""
@@ -46,3 +49,22 @@ def test_settings_come_from_the_file_and_over_it_from_the_command_line(
     assert "error a 2\n" == invoke(
         *("--config", str(file), "--set", "log.level=error", "--below", "2")
     )
+
+
+def test_without_a_file_that_is_named_the_one_of_the_machine_is_read(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "agent.toml"
+    profile = ConfigFile("profile", '[log]\nlevel = "debug"\n[draft]\nthreads = 7\n')
+    source = SettingsSource(AgentConfig, file, lambda: (profile,))
+    assert "debug" == source.load(None, ()).config.log.level
+    file.write_text('[log]\nlevel = "error"\n')
+    loaded = source.load(None, ("draft.max_streams=9",))
+    assert ("error", 7, 9) == (
+        loaded.config.log.level,
+        loaded.config.draft.threads,
+        loaded.config.draft.max_streams,
+    )
+    other = tmp_path / "other.toml"
+    other.write_text("")
+    assert "debug" == source.load(other, ()).config.log.level

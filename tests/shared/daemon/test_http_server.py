@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import aiohttp
@@ -38,6 +40,34 @@ def test_who_connects_before_the_verifier_serves_is_served_when_it_does() -> Non
                 await server.stop()
 
     assert 200 == asyncio.run(ask_too_early())
+
+
+# What a service manager does: the socket is descriptor 3 of a process that it names.
+_SERVES_WHAT_IT_INHERITED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid() + int(sys.argv[2]))}
+from shared.daemon.http_server import inherited_sockets
+(listening,) = inherited_sockets(os.environ)
+assert not listening.get_inheritable()
+connection, _ = listening.accept()
+connection.sendall(b"served")
+"""
+
+
+@pytest.mark.parametrize("stranger", [0, 1])
+def test_a_port_that_the_service_manager_holds_is_served(stranger: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        number = held.fileno()
+        command = [sys.executable, "-c", _SERVES_WHAT_IT_INHERITED, str(number), str(stranger)]
+        with (
+            subprocess.Popen(command, pass_fds=[number], stderr=subprocess.DEVNULL) as program,
+            socket.create_connection(held.getsockname()) as caller,
+        ):
+            caller.settimeout(30)
+            is_served = not stranger
+            assert is_served == (program.wait(30) == 0)
+            assert not is_served or b"served" == caller.recv(100)
 
 
 def test_an_address_in_use_is_an_error_that_names_it() -> None:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +18,15 @@ from shared.daemon.lifecycle import (
     COLLECTION_THRESHOLDS,
     STOP_SIGNALS,
     first_of,
+    in_daemon_thread,
     rare_collections,
+    reload_at_signal,
     run_loop,
     stop_at_signals,
 )
+from shared.daemon.notify import service_manager
+from shared.errors import ConfigError
+from tests.support.programs.notify_socket import NotifySocket
 
 
 class Endless:
@@ -134,3 +141,66 @@ def test_an_error_restores_the_search_for_garbage() -> None:
     with suppress(ValueError), rare_collections():
         raise ValueError
     assert before == gc.get_threshold()
+
+
+# --- SIGHUP ---------------------------------------------------------------------------------------
+
+
+def hang_up(apply: Callable[[], Iterable[str]], directory: Path) -> list[dict[str, str]]:
+    """What the manager is told when a program that reloads so gets a SIGHUP."""
+
+    async def run(listener: NotifySocket) -> list[dict[str, str]]:
+        reload_at_signal(service_manager(listener.settings()), apply, lambda: "well")
+        os.kill(os.getpid(), signal.SIGHUP)
+        said: list[dict[str, str]] = []
+        while not any("READY" in one for one in said):
+            await asyncio.sleep(0.01)
+            said += listener.read_all()
+        return said
+
+    with NotifySocket(str(directory / "notify")) as listener:
+        return asyncio.run(run(listener))
+
+
+def test_a_hangup_reads_the_settings_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    reloading, ready = hang_up(lambda: ["server.port"], tmp_path)
+    assert "1" == reloading["RELOADING"]
+    assert {"READY": "1", "STATUS": "well"} == ready
+    assert "server.port has changed: that takes effect at the next start" in caplog.text
+    assert "settings were read again" in caplog.text
+
+
+def test_settings_that_are_wrong_end_no_program(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def apply() -> list[str]:
+        raise ConfigError(("a.toml:1: no", "a.toml:2: no"))
+
+    assert "1" == hang_up(apply, tmp_path)[-1]["READY"]
+    assert "a.toml:2: no" in caplog.text
+    assert "settings stay as they were: 2 wrong" in caplog.text
+
+
+# --- work beside the loop -------------------------------------------------------------------------
+
+
+def test_the_loop_goes_on_while_a_thread_works() -> None:
+    async def run() -> int:
+        asked = threading.Event()
+        working = asyncio.create_task(in_daemon_thread(lambda: asked.wait(10) and 7))
+        await asyncio.sleep(0)
+        asked.set()
+        return await working
+
+    assert 7 == asyncio.run(run())
+
+
+def test_what_a_thread_raises_is_raised_where_it_is_awaited() -> None:
+    def fail() -> None:
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        asyncio.run(in_daemon_thread(fail))

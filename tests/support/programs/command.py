@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 30.0
+_OF_A_SERVICE_MANAGER = {"JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 LAUNCHERS = (sys.executable, "-m", "tests.support.programs.launchers")
 
 
@@ -29,7 +30,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("GOODSPEED__") and name != "JOURNAL_STREAM"
+        if not name.startswith("GOODSPEED__") and name not in _OF_A_SERVICE_MANAGER
     }
     return kept | dict(extra or {})
 

@@ -77,13 +77,23 @@ def main() -> None:
 @click.option(
     "--round-ms", type=click.FloatRange(0), default=0, help="What a round takes, at least."
 )
+@click.option("--load-seconds", type=click.FloatRange(0), default=0, help="Until it is ready.")
 @click.option("--whole-drafts", is_flag=True, help="Coupled drafts of the granted length, too.")
 @_arguments
 def _verifier(
-    scripted: bool, round_ms: float, whole_drafts: bool, arguments: tuple[str, ...]
+    scripted: bool,
+    round_ms: float,
+    load_seconds: float,
+    whole_drafts: bool,
+    arguments: tuple[str, ...],
 ) -> None:
     """Run `goodspeed-verifier`."""
-    load = _load_scripted if scripted else verifier.startup.load_configured_target
+    load_target = _load_scripted if scripted else verifier.startup.load_configured_target
+
+    def load(config: VerifierConfig, tell: Tell) -> LoadedTarget:
+        time.sleep(load_seconds)
+        return load_target(config, tell)
+
     with (
         patch.object(verifier.startup, "load_configured_target", _slowed(load, round_ms / 1e3)),
         patch.object(verifier.startup, "measure_curve", _scripted_or(scripted)),
@@ -144,7 +154,9 @@ def _scripted_or(scripted: bool) -> Callable[..., Any]:
     """A verifier that starts in no time: its curve is known."""
     if not scripted:
         return measure_curve
-    return lambda _target, _grid, subject: CostCurve.from_samples(_SCRIPTED_SAMPLES, subject)
+    return lambda _target, _grid, subject, _advance: CostCurve.from_samples(
+        _SCRIPTED_SAMPLES, subject
+    )
 
 
 def _whole_or(whole_drafts: bool) -> Callable[[int, StreamResult], Verdict]:

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,12 +48,15 @@ class Program:
         *,
         output: Path | None = None,
         cores: set[int] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
+        """`settings`: more of the environment."""
         self.name = name
         self.log = log
         self._command = list(command)
         self._output = output or Path(os.devnull)
         self._cores = cores
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._is_asked_to_stop = False
         self._num_lines_read = 0
@@ -87,7 +90,7 @@ class Program:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env=environment(),
+                env=environment(self._settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,

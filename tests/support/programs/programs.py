@@ -41,6 +41,7 @@ class Programs:
         launcher: Sequence[str] = VERIFIER,
         settings: Mapping[str, object] | None = None,
         cores: set[int] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> ServingProgram:
         """A verifier that is not started yet; it will know the devices of `token_file`."""
         port = free_port()
@@ -51,7 +52,7 @@ class Programs:
             "rounds.prefix_sharing": "off",  # or a prompt that comes again would be read by then
             **(settings or {}),
         }
-        return self._program(launcher, own, port, {"status": "ok"}, "verifier", cores)
+        return self._program(launcher, own, port, {"status": "ok"}, "verifier", cores, environment)
 
     def agent(
         self,
@@ -60,6 +61,7 @@ class Programs:
         launcher: Sequence[str] = AGENT,
         settings: Mapping[str, object] | None = None,
         cores: set[int] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> ServingProgram:
         """An agent that is not started yet."""
         port = free_port()
@@ -71,7 +73,7 @@ class Programs:
         }
         ready = {"status": "ok", "verifier_connected": True}
         name = token_file.name.removeprefix("token-")
-        return self._program(launcher, own, port, ready, name, cores)
+        return self._program(launcher, own, port, ready, name, cores, environment)
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +106,7 @@ class Programs:
         ready: Mapping[str, object],
         name: str,
         cores: set[int] | None,
+        environment: Mapping[str, str] | None,
     ) -> ServingProgram:
         given = (f"--set={key}={json.dumps(value)}" for key, value in settings.items())
         made = ServingProgram(
@@ -113,6 +116,7 @@ class Programs:
             port=port,
             ready=ready,
             cores=cores,
+            settings=environment,
         )
         self._made.append(made)
         return made

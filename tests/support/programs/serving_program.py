@@ -23,8 +23,9 @@ class ServingProgram(Program):
         port: int,
         ready: Mapping[str, object],
         cores: set[int] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(name, command, log, cores=cores)
+        super().__init__(name, command, log, cores=cores, settings=settings)
         self.port = port
         self._ready = ready
 

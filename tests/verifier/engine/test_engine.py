@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -143,6 +144,26 @@ def test_the_event_loop_goes_on_during_a_round() -> None:
         assert [] == parts.delivered
         parts.target.gate.set()
         await eventually(lambda: len(parts.delivered) == 4)
+        parts.engine.stop()
+        await running
+
+    asyncio.run(run())
+
+
+def test_who_watches_sees_since_when_a_round_is_in_hand() -> None:
+    async def run() -> None:
+        parts = Parts()
+        running = asyncio.create_task(parts.engine.run())
+        assert parts.engine.round_started_at is None
+        before = time.monotonic()
+        await parts.open(max_tokens=1)
+        await eventually(lambda: len(parts.target.rounds) == 1)
+        started_at = parts.engine.round_started_at
+        assert started_at is not None
+        assert before <= started_at <= time.monotonic()
+        parts.target.gate.set()
+        await eventually(lambda: len(parts.delivered) == 1)
+        assert parts.engine.round_started_at is None
         parts.engine.stop()
         await running
 

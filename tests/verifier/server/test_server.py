@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.daemon.http_server import listen
+from shared.protocol.messages import Error, ErrorCode
 from shared.protocol.transport import VOCABULARY_PATH
 from shared.protocol.vocabulary import unpack_vocabulary
 from tests.support.ends.limits import make_device_limits
@@ -325,3 +326,52 @@ def test_what_a_device_asks_over_http_counts_as_messages_of_it() -> None:
             return found
 
     assert [200, 200, 503, 503, 503, 200] == asyncio.run(statuses())
+
+
+# --- other tokens ---------------------------------------------------------------------------------
+
+
+def test_a_device_whose_token_is_gone_or_another_is_let_go_and_no_other() -> None:
+    async def scene() -> tuple[Error, str]:
+        async with serving() as verifier:
+            known = {name: new_token(name, bytes(range(32)))[1].split()[1] for name in DEVICES}
+            async with raw_board(verifier, "kitchen") as kitchen, raw_board(verifier, "garage"):
+                await kitchen.open(max_tokens=4000)
+                garage_token = {"garage": known["garage"]}
+                verifier.server.replace_access(garage_token, OperatorAccess(on_loopback=True))
+                error = await kitchen.error()
+                await kitchen.ended()
+                await eventually(lambda: not verifier.service.planner.streams)
+                _, health, _ = await get(verifier, "/healthz")
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
+                async with raw_board(verifier, "kitchen"):
+                    pass
+        return error, health
+
+    error, health = asyncio.run(scene())
+    assert Error(ErrorCode.REVOKED, "this device's token was revoked") == error
+    assert '"devices": 1, "streams": 0' in health
+
+
+def test_streams_that_were_kept_for_a_revoked_device_are_given_up() -> None:
+    async def scene() -> None:
+        async with serving() as verifier:
+            async with raw_board(verifier, "kitchen") as board:
+                await board.open(max_tokens=4000)
+            await eventually(lambda: bool(verifier.service.device("kitchen").kept.next_expiry))
+            verifier.server.replace_access({}, OperatorAccess())
+            assert verifier.service.device("kitchen").kept.next_expiry is None
+            await eventually(lambda: not verifier.service.planner.streams)
+
+    asyncio.run(scene())
+
+
+def test_metrics_are_open_to_the_token_of_the_latest_reload() -> None:
+    async def scene() -> list[int]:
+        async with serving(operator_access=OperatorAccess(on_loopback=False)) as verifier:
+            before, _, _ = await get(verifier, "/metrics", Authorization="Bearer new")
+            verifier.server.replace_access({}, OperatorAccess(token="new", on_loopback=False))
+            after, _, _ = await get(verifier, "/metrics", Authorization="Bearer new")
+            return [before, after]
+
+    assert [401, 200] == asyncio.run(scene())

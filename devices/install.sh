@@ -1,0 +1,292 @@
+#!/bin/sh
+# Puts goodspeed's agent (on a board) or verifier (on a server) into /opt/goodspeed, with its
+# systemd unit. A second call does nothing, one with other sources upgrades; what was there before
+# comes back when the new one does not start. Settings are for `goodspeed-agent init` and
+# `goodspeed-verifier init`.
+set -eu
+
+HERE=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+TREE=$(dirname -- "$HERE")
+
+usage() {
+    cat <<'USAGE'
+usage: install.sh agent|verifier [options]
+
+  --offline DIR    take wheels from DIR and nothing from an index; a goodspeed-*.whl must be there
+  --python PYTHON  the interpreter, 3.11 or newer (by default the newest that is found)
+  --root DIR       install below DIR, to try it out; no user is made, no service started
+  --rollback       go back to what was installed before
+  --uninstall      remove program and unit; settings, tokens and models stay
+  --dry-run        say what would be done, and do nothing
+  -h, --help       show this
+
+TORCH=torch==2.13.0 in the environment chooses what a verifier gets as torch.
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 2
+}
+
+# Runs a command, or says that it would.
+run() {
+    if [ "$DRY_RUN" = yes ]; then
+        say "would run: $*"
+    else
+        "$@"
+    fi
+}
+
+parse() {
+    PROGRAM='' OFFLINE='' PYTHON='' ROOT='' DRY_RUN=no TASK=install
+    while [ $# -gt 0 ]; do
+        case $1 in
+            agent | verifier)
+                [ -z "$PROGRAM" ] || fail "one of agent and verifier at a time"
+                PROGRAM=$1
+                ;;
+            --offline | --python | --root)
+                [ $# -gt 1 ] || fail "$1 needs a value"
+                case $1 in
+                    --offline) OFFLINE=$2 ;;
+                    --python) PYTHON=$2 ;;
+                    --root) ROOT=${2%/} ;;
+                esac
+                shift
+                ;;
+            --rollback) TASK=rollback ;;
+            --uninstall) TASK=uninstall ;;
+            --dry-run) DRY_RUN=yes ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *) fail "unknown: $1 (install.sh --help)" ;;
+        esac
+        shift
+    done
+    [ -n "$PROGRAM" ] || fail "say agent or verifier (install.sh --help)"
+    NAME=goodspeed-$PROGRAM
+    CURRENT=$ROOT/opt/goodspeed
+    RELEASES=$ROOT/opt/goodspeed-releases
+    UNITS=$ROOT/etc/systemd/system
+}
+
+has_systemd() { [ -z "$ROOT" ] && [ -d /run/systemd/system ]; }
+
+is_python() {
+    "$1" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+    if [ -n "$PYTHON" ]; then
+        is_python "$PYTHON" || fail "$PYTHON is no Python 3.11 or newer with venv"
+        return
+    fi
+    for PYTHON in python3.13 python3.12 python3.11 python3; do
+        is_python "$PYTHON" && return
+    done
+    fail "no Python 3.11 or newer with venv: apt install python3-venv, or where the system is" \
+        "older: uv python install 3.12, then --python \"\$(uv python find 3.12)\""
+}
+
+# The wheel of goodspeed in the directory of wheels, or the tree that this script lies in.
+find_source() {
+    if [ -n "$OFFLINE" ]; then
+        [ -d "$OFFLINE" ] || fail "$OFFLINE is no directory"
+        for SOURCE in "$OFFLINE"/goodspeed-*.whl; do
+            [ -f "$SOURCE" ] && return
+        done
+        fail "$OFFLINE has no goodspeed-*.whl: python3 -m pip wheel -w $OFFLINE '${TREE}[$PROGRAM]'"
+    fi
+    SOURCE=$TREE
+    [ -f "$SOURCE/pyproject.toml" ] || fail "run it from a copy of goodspeed, or give --offline DIR"
+    if [ "$PROGRAM" = agent ] && ! command -v cc >/dev/null && [ "$DRY_RUN" = no ]; then
+        fail "llama.cpp is compiled, and there is no compiler: apt install build-essential"
+    fi
+}
+
+# Both programs share one environment: an upgrade of one keeps the other.
+choose_extras() {
+    EXTRAS=$PROGRAM
+    for other in agent verifier; do
+        if [ "$other" != "$PROGRAM" ] && [ -e "$UNITS/goodspeed-$other.service" ]; then
+            EXTRAS=$EXTRAS,$other
+        fi
+    done
+}
+
+# One line that changes whenever another thing would be installed.
+stamp() {
+    {
+        say "$EXTRAS" "$("$PYTHON" -V)" "${TORCH:-}"
+        if [ -f "$SOURCE" ]; then
+            cksum <"$SOURCE"
+        else
+            cd "$SOURCE"
+            find edge_agent verifier shared devices pyproject.toml -type f ! -name '*.pyc' |
+                LC_ALL=C sort | xargs cksum
+        fi
+    } | cksum | cut -d ' ' -f 1
+}
+
+install_release() {
+    STAMP=$(stamp)
+    RELEASE=$RELEASES/$STAMP
+    if [ "$(readlink "$CURRENT" 2>/dev/null)" = "${RELEASE#"$ROOT"}" ] &&
+        [ -x "$RELEASE/bin/$NAME" ]; then
+        say "$NAME is up to date"
+        return
+    fi
+    say "installing $NAME with $("$PYTHON" -V)"
+    if [ ! -x "$RELEASE/bin/$NAME" ]; then
+        build_release
+    fi
+    PREVIOUS=$(readlink "$CURRENT" 2>/dev/null || true)
+    switch_to "${RELEASE#"$ROOT"}"
+    if [ -n "$PREVIOUS" ]; then
+        run ln -sfn "$PREVIOUS" "$RELEASES/previous"
+    fi
+    UPGRADED=yes
+}
+
+# In a directory of its own: one that is not whole is never looked at.
+build_release() {
+    run rm -rf "$RELEASE"
+    run mkdir -p "$RELEASES"
+    run "$PYTHON" -m venv "$RELEASE"
+    if [ "$DRY_RUN" = no ]; then
+        trap 'rm -rf "$RELEASE"' EXIT
+        trap 'exit 130' INT TERM
+    fi
+    pip() {
+        run "$RELEASE/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --progress-bar off "$@"
+    }
+    CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF}
+    export CMAKE_ARGS
+    memory_kb=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+    if [ "${memory_kb:-0}" -lt 4500000 ]; then # a compiler takes up to 1.5 GB
+        CMAKE_BUILD_PARALLEL_LEVEL=2
+        export CMAKE_BUILD_PARALLEL_LEVEL
+    fi
+    if [ -n "$OFFLINE" ]; then
+        pip --no-index --find-links "$OFFLINE" "${SOURCE}[$EXTRAS]"
+    else
+        if [ -n "${TORCH:-}" ]; then pip "$TORCH"; fi
+        pip "${SOURCE}[$EXTRAS]"
+    fi
+    run "$RELEASE/bin/$NAME" --version
+    trap - EXIT INT TERM
+}
+
+# In one step: the link shows the old release or the new one.
+switch_to() {
+    run ln -sfn "$1" "$CURRENT.new"
+    run mv -T "$CURRENT.new" "$CURRENT"
+}
+
+install_units() {
+    run mkdir -p "$UNITS" "$ROOT/etc/sysusers.d" "$ROOT/etc/tmpfiles.d" "$ROOT/usr/local/bin"
+    run install -m 644 "$HERE/systemd/$NAME.service" "$UNITS/$NAME.service"
+    run install -m 644 "$HERE/systemd/sysusers.d/goodspeed.conf" "$ROOT/etc/sysusers.d/goodspeed.conf"
+    run install -m 644 "$HERE/systemd/tmpfiles.d/goodspeed.conf" "$ROOT/etc/tmpfiles.d/goodspeed.conf"
+    if [ "$PROGRAM" = verifier ]; then
+        run install -m 644 "$HERE/systemd/$NAME.socket" "$UNITS/$NAME.socket"
+    elif grep -qa Jetson "$ROOT/proc/device-tree/model" 2>/dev/null; then
+        run mkdir -p "$UNITS/$NAME.service.d"
+        run install -m 644 "$HERE/systemd/$NAME.service.d/10-jetson.conf" \
+            "$UNITS/$NAME.service.d/10-jetson.conf"
+    fi
+    for program in goodspeed-agent goodspeed-verifier; do # a verifier's model is pulled, too
+        run ln -sfn "/opt/goodspeed/bin/$program" "$ROOT/usr/local/bin/$program"
+    done
+    if [ -n "$ROOT" ]; then
+        run mkdir -p "$ROOT/etc/goodspeed" "$ROOT/var/lib/goodspeed/models"
+        return
+    fi
+    run systemd-sysusers /etc/sysusers.d/goodspeed.conf
+    run systemd-tmpfiles --create /etc/tmpfiles.d/goodspeed.conf
+    if has_systemd; then run systemctl daemon-reload; fi
+}
+
+# A service that ran goes on with what is new, or else with what was there before.
+restart_service() {
+    if ! has_systemd || ! systemctl is-active --quiet "$NAME"; then return; fi
+    if run systemctl restart "$NAME"; then return; fi
+    if [ -z "$PREVIOUS" ]; then fail "$NAME does not start: journalctl -u $NAME"; fi
+    switch_to "$PREVIOUS"
+    run systemctl restart "$NAME" || true
+    fail "the new $NAME does not start (journalctl -u $NAME); the one before is back"
+}
+
+# Of what is installed, only the release that runs and the one before are kept.
+remove_old_releases() {
+    for release in "$RELEASES"/*; do
+        case ${release#"$ROOT"} in
+            "$(readlink "$CURRENT" || true)" | "$(readlink "$RELEASES/previous" || true)") ;;
+            */previous | */\*) ;;
+            *) run rm -rf "$release" ;;
+        esac
+    done
+}
+
+install_program() {
+    find_python
+    find_source
+    choose_extras
+    PREVIOUS='' UPGRADED=no
+    install_release
+    install_units
+    if [ "$UPGRADED" = yes ]; then restart_service; fi
+    remove_old_releases
+    if [ -e "$ROOT/etc/goodspeed/$PROGRAM.toml" ]; then return; fi
+    if [ "$PROGRAM" = agent ]; then
+        say "next: goodspeed-agent init --verifier ws://HOST:8443 --token -"
+    else
+        say "next: goodspeed-verifier init"
+    fi
+}
+
+rollback() {
+    PREVIOUS=$(readlink "$RELEASES/previous" 2>/dev/null || true)
+    if [ -z "$PREVIOUS" ]; then fail "nothing was installed before"; fi
+    NOW=$(readlink "$CURRENT")
+    switch_to "$PREVIOUS"
+    run ln -sfn "$NOW" "$RELEASES/previous"
+    if has_systemd && systemctl is-active --quiet "$NAME"; then run systemctl restart "$NAME"; fi
+    say "$NAME is what it was before"
+}
+
+uninstall() {
+    if has_systemd && [ -e "$UNITS/$NAME.service" ]; then
+        run systemctl disable --now "$NAME"
+    fi
+    run rm -rf "$UNITS/$NAME.service" "$UNITS/$NAME.service.d" "$UNITS/$NAME.socket"
+    other=agent
+    if [ "$PROGRAM" = agent ]; then other=verifier; fi
+    if [ ! -e "$UNITS/goodspeed-$other.service" ]; then
+        run rm -rf "$CURRENT" "$RELEASES" "$ROOT/etc/sysusers.d/goodspeed.conf" \
+            "$ROOT/etc/tmpfiles.d/goodspeed.conf" "$ROOT/usr/local/bin/goodspeed-agent" \
+            "$ROOT/usr/local/bin/goodspeed-verifier"
+    fi
+    if has_systemd; then run systemctl daemon-reload; fi
+    say "$NAME is gone; settings are in $ROOT/etc/goodspeed and models in $ROOT/var/lib/goodspeed"
+}
+
+main() {
+    parse "$@"
+    if [ "$DRY_RUN" = no ] && [ -z "$ROOT" ] && [ "$(id -u)" != 0 ]; then
+        fail "run this as root, for example with sudo"
+    fi
+    case $TASK in
+        install) install_program ;;
+        rollback) rollback ;;
+        uninstall) uninstall ;;
+    esac
+}
+
+main "$@"

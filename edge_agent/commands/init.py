@@ -1,0 +1,117 @@
+"""`goodspeed-agent init`: the settings and the token of this board, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from edge_agent.config import AgentConfig
+from edge_agent.models.presets import locate
+from shared.config.boards import find_board, read_profiles
+from shared.config.layers import ConfigFile, read_config_files
+from shared.config.model_files import default_cache_dir, pull_command
+from shared.config.secrets import TOKEN_PATTERN, read_secret_file
+from shared.config.sections import load_config
+from shared.config.words import shown
+from shared.daemon.first_files import (
+    FirstFile,
+    check_replaceable,
+    start_command,
+    write_first_files,
+)
+from shared.errors import ConfigError, ModelError
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-agent init --verifier wss://gpu1.example.org --token -
+  goodspeed-agent init --verifier ws://192.168.1.10:8443 --token - --dry-run
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--verifier", "url", required=True, help="Where it listens: ws:// or wss://.")
+@click.option(
+    "--token",
+    "token_source",
+    metavar="-|FILE",
+    help="Where this board's token is read from; - is standard input. May be left out where the "
+    "board has one.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/etc/goodspeed"),
+    show_default=True,
+    help="Where settings and token go.",
+)
+@click.option("--replace", is_flag=True, help="Write files anew that hold something else.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+def init(url: str, token_source: str | None, directory: Path, replace: bool, dry_run: bool) -> None:
+    """Write the settings and the token of this board; a second call changes nothing."""
+    token_file = directory / "credentials" / "token"
+    settings = FirstFile(directory / "agent.toml", _settings(url, token_file), mode=0o644)
+    profiles = read_profiles(os.environ)
+    load_config(AgentConfig, profiles, overrides={"verifier.url": url})
+    files = [settings]
+    if token_source is not None:
+        token = _read_token(token_source)
+        files.append(FirstFile(token_file, f"{token}\n", mode=0o600, is_secret=True))
+    elif not token_file.exists():
+        raise ConfigError(("--token: must be given; `goodspeed-verifier token add` makes one",))
+    check_replaceable(files, replaces=replace)
+    click.echo(_board_sentence(profiles))
+    for sentence in write_first_files(files, is_dry_run=dry_run):
+        click.echo(sentence)
+    for command in _next_commands(settings, profiles):
+        click.echo(f"next: {command}")
+
+
+def _settings(url: str, token_file: Path) -> str:
+    return (
+        "# Written by `goodspeed-agent init`; `goodspeed-agent config init` explains every key.\n"
+        "\n"
+        "[verifier]\n"
+        f"url = {shown(url)}\n"
+        f"token_file = {shown(token_file)}\n"
+    )
+
+
+def _read_token(source: str) -> str:
+    if source.startswith("gsd_"):
+        sentence = "other users see the command line; give --token - and the token on its input"
+        raise ConfigError((f"--token: {sentence}",))
+    if source != "-":
+        token = read_secret_file(Path(source))
+    elif sys.stdin.isatty():
+        token = click.prompt("token", hide_input=True, err=True).strip()
+    else:
+        token = sys.stdin.readline().strip()
+    if not re.match(TOKEN_PATTERN, token):
+        sentence = "must be a token as `goodspeed-verifier token add` prints it, gsd_…"
+        raise ConfigError((f"--token {source}: {sentence}",))
+    return token
+
+
+def _board_sentence(profiles: Sequence[ConfigFile]) -> str:
+    board = find_board()
+    names = [Path(profile.name).stem for profile in profiles]
+    profile = f"profile {' + '.join(names)}" if names else "no profile"
+    return f"board: {board.device_tree or board.machine}, {board.num_cores} cores, {profile}"
+
+
+def _next_commands(settings: FirstFile, profiles: tuple[ConfigFile, ...]) -> Iterator[str]:
+    files = [ConfigFile("init", settings.content)]
+    if settings.path.exists():
+        files = list(read_config_files(settings.path))
+    model = load_config(AgentConfig, [*profiles, *files], os.environ).config.draft.model
+    try:
+        if model:
+            locate(model, default_cache_dir(os.environ))
+    except ModelError:
+        yield pull_command(model)
+    yield start_command("goodspeed-agent", settings.path)

@@ -1,0 +1,146 @@
+"""The systemd units: correct, hardened, and about programs and paths that are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import edge_agent.cli
+import verifier.cli
+from shared.config.model_files import INSTALLED_MODELS
+from tests.support.models.tiny_gguf import write_tiny_llama
+from tests.support.programs.command import ROOT, environment
+
+UNITS = ROOT / "devices" / "systemd"
+PROGRAMS: dict[str, click.Group] = {
+    "goodspeed-agent": edge_agent.cli.main,
+    "goodspeed-verifier": verifier.cli.main,
+}
+JETSON = "10-jetson.conf"
+EXPOSURE = re.compile(r"Overall exposure level for \S+: ([\d.]+)")
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+def analyze(*arguments: object) -> tuple[int, str]:
+    words = ["systemd-analyze", *(str(argument) for argument in arguments)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def copied(name: str, directory: Path, *drop_ins: str) -> Path:
+    """The unit with these drop-ins alone; its programs need not be installed."""
+    text = (UNITS / name).read_text()
+    (directory / name).write_text(re.sub(r"^Exec(\w+)=.*", r"Exec\1=/bin/true", text, flags=re.M))
+    for drop_in in drop_ins:
+        (directory / f"{name}.d").mkdir(exist_ok=True)
+        effective = drop_in.removesuffix(".example")
+        shutil.copy(UNITS / f"{name}.d" / drop_in, directory / f"{name}.d" / effective)
+    return directory / name
+
+
+CASES = [
+    ("goodspeed-agent.service", (), 1.5),
+    ("goodspeed-agent.service", (JETSON,), 2.0),
+    ("goodspeed-verifier.service", (), 2.0),
+    ("goodspeed-verifier.service", ("20-devices.conf.example",), 2.0),
+]
+
+
+@needs_systemd
+@pytest.mark.parametrize(("name", "drop_ins", "limit"), CASES)
+def test_a_unit_is_correct_and_little_exposed(
+    tmp_path: Path, name: str, drop_ins: tuple[str, ...], limit: float
+) -> None:
+    unit = copied(name, tmp_path, *drop_ins)
+    assert (0, "") == analyze("verify", "--man=no", "--recursive-errors=no", unit)
+    _, said = analyze("security", "--offline=true", "--no-pager", unit)
+    exposure = EXPOSURE.search(said)
+    assert exposure is not None, said
+    assert float(exposure[1]) <= limit
+
+
+@needs_systemd
+def test_the_socket_is_correct(tmp_path: Path) -> None:
+    copied("goodspeed-verifier.service", tmp_path)
+    unit = copied("goodspeed-verifier.socket", tmp_path)
+    assert (0, "") == analyze("verify", "--man=no", "--recursive-errors=no", unit)
+
+
+@needs_systemd
+@pytest.mark.parametrize("wrong", ["ProtectSystm=strict", "WatchdogSec=often"])
+def test_a_unit_that_is_wrong_is_noticed(tmp_path: Path, wrong: str) -> None:
+    unit = copied("goodspeed-agent.service", tmp_path)
+    unit.write_text(unit.read_text().replace("[Service]", f"[Service]\n{wrong}"))
+    _, said = analyze("verify", "--man=no", "--recursive-errors=no", unit)
+    assert said
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_what_a_unit_starts_is_a_program_of_ours_with_options_that_it_knows(program: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (UNITS / f"{program}.service").read_text()
+    (line,) = re.findall(r"^ExecStart=(.*)", text, re.MULTILINE)
+    path, command, *options = shlex.split(line)
+    assert f"/opt/goodspeed/bin/{program}" == path
+    assert program in project["scripts"]
+    known = PROGRAMS[program].commands[command]
+    known.make_parser(click.Context(known)).parse_args(options)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_unit_sets_what_the_programs_read(program: str) -> None:
+    text = (UNITS / f"{program}.service").read_text()
+    assert f"GOODSPEED_MODEL_DIR={INSTALLED_MODELS}" in text
+    assert f"d {INSTALLED_MODELS} " in (UNITS / "tmpfiles.d" / "goodspeed.conf").read_text()
+    assert "Type=notify\n" in text
+    assert "RestartPreventExitStatus=78\n" in text
+
+
+# The agent's unit forbids memory that is written and executed; PR_SET_MDWE is how Linux says it.
+_COMPUTES_WITHOUT_WRITABLE_CODE = """
+import ctypes, pathlib, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):
+    sys.exit(77)
+import mmap
+try:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC | mmap.PROT_READ)
+    sys.exit("memory may be written and executed")
+except PermissionError:
+    pass
+import aiohttp, msgspec, uvloop
+from edge_agent.draft_model.drafter import Forward
+from edge_agent.draft_model.llama_drafter import LlamaDrafter
+drafter = LlamaDrafter(
+    pathlib.Path(sys.argv[1]), num_slots=1, context_tokens=128, threads=1, batch_threads=1,
+    gpu_layers=0,
+)
+assert drafter.forward([Forward(0, (1, 2, 3))])[0] is not None
+drafter.close()
+"""
+
+
+def test_a_draft_model_runs_where_no_memory_is_written_and_executed(tmp_path: Path) -> None:
+    model = tmp_path / "tiny.gguf"
+    write_tiny_llama(model)
+    ended = subprocess.run(
+        [sys.executable, "-c", _COMPUTES_WITHOUT_WRITABLE_CODE, str(model)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if ended.returncode == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert 0 == ended.returncode, ended.stderr
