@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.ends.loopback import Verifier, make_server
+from tests.support.ends.raw_board import raw_board
+from tests.support.ends.scripted import scripted_service
 from tests.support.programs.command import LAUNCHERS
 from tests.support.programs.notify_socket import NotifySocket
 from tests.support.programs.programs import Programs
@@ -92,3 +96,29 @@ def test_a_target_that_loads_tells_of_itself(programs: Programs, manager: Notify
     verifier.start()
     manager.next_with("STATUS", "starting")
     manager.next_with("READY", "1")
+
+
+def test_a_round_that_hangs_ends_the_pings_though_the_loop_goes_on(
+    programs: Programs, manager: NotifySocket
+) -> None:
+    token_file = programs.token_file("kitchen")
+    verifier = programs.verifier(
+        (*SCRIPTED_VERIFIER, "--round-ms=60000"), environment=manager.settings(WATCHDOG_SECONDS)
+    )
+    verifier.start()
+    manager.next_with("WATCHDOG", "1")
+    token = token_file.read_text()
+
+    async def hang() -> None:
+        service = scripted_service()
+        known = Verifier(service, make_server(service, {}), verifier.port, {"kitchen": token})
+        async with raw_board(known, "kitchen") as board:
+            await board.open()
+            verifier.line_with("what is computed takes over 0.6 s: no more pings")
+            manager.read_all()
+            await asyncio.sleep(2 * WATCHDOG_SECONDS)
+
+    asyncio.run(hang())
+    assert not [said for said in manager.read_all() if "WATCHDOG" in said]
+    assert verifier.is_ready, "the loop goes on"
+    verifier.kill()
