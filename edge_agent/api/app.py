@@ -23,7 +23,6 @@ from edge_agent.api.errors import errors_in_openai_shape, failure_of, internal_f
 from edge_agent.api.event_stream import ClientGone, EventStream
 from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
 from edge_agent.api.large_body_reader import BodyKind
-from edge_agent.api.openai_request import ClientRequest
 from edge_agent.api.openai_response import (
     DONE,
     Envelope,
@@ -35,6 +34,8 @@ from edge_agent.api.openai_response import (
     text_chunk,
     whole_answer,
 )
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.requests.request_fields import ignored_header
 from edge_agent.generation.generation import (
     Events,
     Finished,
@@ -190,10 +191,13 @@ class _Endpoints:
     async def _answer(
         self, request: web.Request, asked: ClientRequest, envelope: Envelope
     ) -> web.StreamResponse:
+        headers = ignored_header(asked.ignored)
         async with start_generation(self._generator, asked.generation) as events:
             if not asked.is_streamed:
-                return await _answer_whole(events, envelope)
-            async with EventStream(request, self._patience.keepalive_seconds) as stream:
+                response = await _answer_whole(events, envelope)
+                response.headers.update(headers)
+                return response
+            async with EventStream(request, self._patience.keepalive_seconds, headers) as stream:
                 try:
                     await _answer_streamed(stream, events, envelope, asked.includes_usage)
                 except ClientGone as error:

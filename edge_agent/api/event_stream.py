@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 
 from aiohttp import hdrs, web
@@ -23,7 +24,9 @@ class EventStream:
     longer than `keepalive_seconds`: proxies and clients give up on a server that says nothing.
     """
 
-    def __init__(self, request: web.Request, keepalive_seconds: float) -> None:
+    def __init__(
+        self, request: web.Request, keepalive_seconds: float, headers: Mapping[str, str]
+    ) -> None:
         self._request = request
         self._keepalive_seconds = keepalive_seconds
         self._lock = asyncio.Lock()
@@ -33,6 +36,7 @@ class EventStream:
                 hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
                 hdrs.CACHE_CONTROL: "no-cache",
                 "X-Accel-Buffering": "no",  # nginx would collect the lines
+                **headers,
             }
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -55,6 +55,8 @@ def read_field(
     value = fields.get(name)
     if value is None:
         return default
+    if isinstance(value, float) and value.is_integer() and _wants_integer(kind):
+        value = int(value)  # clients of languages with one kind of number write 6.0
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -63,6 +65,10 @@ def read_field(
         else:
             reason = str(error)
         raise _refusal(parent + name, value, reason) from error
+
+
+def _wants_integer(kind: Any) -> bool:
+    return (get_args(kind)[0] if get_origin(kind) is Annotated else kind) is int
 
 
 def _refusal(name: str, value: Any, reason: str) -> RequestRefused:

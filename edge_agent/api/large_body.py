@@ -14,7 +14,7 @@ import sys
 import msgspec
 
 from edge_agent.api.large_body_reader import BodyKind, BodyRead, read_body
-from edge_agent.api.openai_request import ClientRequest
+from edge_agent.api.requests.client_request import ClientRequest
 from shared.errors import LocalProtocolError, RequestRefused
 
 # The most that the event loop reads itself: 5 ms of the dearest JSON on a PC.

@@ -13,11 +13,8 @@ from typing import Literal
 import msgspec
 
 from edge_agent.api.json_fields import read_json_object, shown
-from edge_agent.api.openai_request import (
-    ClientRequest,
-    read_chat_request,
-    read_completion_request,
-)
+from edge_agent.api.openai_request import read_chat_request, read_completion_request
+from edge_agent.api.requests.client_request import ClientRequest
 from shared.errors import RequestRefused
 
 BodyKind = Literal["chat", "completion", "chat socket"]

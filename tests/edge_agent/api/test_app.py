@@ -112,6 +112,18 @@ def test_a_chat_is_answered_with_mode_and_seed_in_the_headers() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_what_is_ignored_is_named_in_a_header(is_streamed: bool) -> None:
+    async def scenario() -> None:
+        body = {**CHAT, "stream": is_streamed, "magic": 1, "user": "x"}
+        async with asking() as (http, _), http.post(CHAT_PATH, json=body) as response:
+            assert (200, "magic") == (response.status, response.headers["X-Goodspeed-Ignored"])
+        async with asking() as (http, _), http.post(CHAT_PATH, json=CHAT) as response:
+            assert "X-Goodspeed-Ignored" not in response.headers
+
+    asyncio.run(scenario())
+
+
 def test_a_plain_prompt_is_completed() -> None:
     async def scenario() -> None:
         async with asking() as (http, generator):

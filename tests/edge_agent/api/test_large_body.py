@@ -11,7 +11,7 @@ import pytest
 from edge_agent.api import large_body
 from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
 from edge_agent.api.large_body_reader import BodyKind
-from edge_agent.api.openai_request import ClientRequest
+from edge_agent.api.requests.client_request import ClientRequest
 from shared.errors import LocalProtocolError, RequestRefused
 
 TURN = {"role": "user", "content": "hé 😀"}
