@@ -321,6 +321,8 @@ def bodies(size: int) -> dict[str, bytes]:
         "strings": filled(size, b'{"messages":["a"', b',"bc"', b"]}"),
         "a text": filled(size, b'{"messages":[{"role":"user","content":"', b"abcdefg ", b'"}]}'),
         "escapes": filled(size, b'{"messages":[{"role":"user","content":"', b"\\u00e9", b'"}]}'),
+        "half pairs": filled(size, b'{"messages":[{"role":"user","content":"', b"\\ud800", b'"}]}'),
+        "half a pair": filled(size, b'{"messages":[[]', b",[]", b',"\\ud800"]}'),
         "brackets": filled(size, b'{"messages":', b"[", b""),
         "keys": with_keys(size, ASKED, b"}"),
         "keys of goodspeed": with_keys(size, ASKED + b'"goodspeed":{', b"}}"),

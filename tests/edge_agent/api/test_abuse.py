@@ -184,7 +184,7 @@ def test_anything_else_is_refused(body: bytes | str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        rb'{"messages":[{"role":"user","content":"\ud800"}]}',
+        b'{"messages":[{"role":"user","content":"\xed\xa0\x80"}]}',
         b'{"messages":[{"role":"user","content":"x"}],"max_tokens":' + b"9" * 5000 + b"}",
         b'{"messages":[{"role":"user","content":"x"}],"temperature":1e999}',
         b'{"messages":[{"role":"user","content":"x"}],"seed":' + b"-" + b"9" * 4000 + b"}",
@@ -310,9 +310,9 @@ def test_a_flood_of_a_chat_socket_takes_one_turn_of_the_event_loop_for_each_mess
             num_turns += 1
             await asyncio.sleep(0)
 
-    def read(text: str) -> dict[str, Any]:
+    def read(body: bytes) -> dict[str, Any]:
         turns.append(num_turns)
-        return read_json_object(text)
+        return read_json_object(body)
 
     monkeypatch.setattr(chat_socket, "read_json_object", read)
 
