@@ -108,7 +108,14 @@ class RequestRefused(GoodspeedError):
 
 
 class TooManyStreams(GoodspeedError):
-    """The verifier runs as many streams of this device as it may; one must end first."""
+    """The verifier runs as many streams of this device as it may; one must end first.
+
+    `retry_after_seconds`: when that may be, as far as it can be told.
+    """
+
+    def __init__(self, sentence: str, retry_after_seconds: int | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(sentence)
 
 
 class ModelError(GoodspeedError):

@@ -1,4 +1,4 @@
-"""One server-sent event stream: headers with the first line, comments while nothing comes."""
+"""One streamed answer: headers with the first line, a sign of life while nothing comes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from aiohttp import hdrs, web
-
-from edge_agent.api.openai_response import KEEPALIVE
 
 SEND_SECONDS = 30.0  # a client that reads nothing for so long is dropped
 
@@ -25,15 +23,22 @@ class EventStream:
     """
 
     def __init__(
-        self, request: web.Request, keepalive_seconds: float, headers: Mapping[str, str]
+        self,
+        request: web.Request,
+        headers: Mapping[str, str],
+        *,
+        media_type: str,
+        keepalive: bytes | None,
+        keepalive_seconds: float,
     ) -> None:
         self._request = request
+        self._keepalive = keepalive  # None: the stream is silent until something comes
         self._keepalive_seconds = keepalive_seconds
         self._lock = asyncio.Lock()
         self._num_lines = 0
         self.response = web.StreamResponse(
             headers={
-                hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+                hdrs.CONTENT_TYPE: media_type,
                 hdrs.CACHE_CONTROL: "no-cache",
                 "X-Accel-Buffering": "no",  # nginx would collect the lines
                 **headers,
@@ -41,7 +46,7 @@ class EventStream:
         )
 
     async def __aenter__(self) -> EventStream:
-        self._keepalive = asyncio.create_task(self._keep_alive(), name="event stream keepalive")
+        self._living = asyncio.create_task(self._keep_alive(), name="event stream keepalive")
         return self
 
     async def __aexit__(
@@ -50,8 +55,8 @@ class EventStream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._keepalive.cancel()
-        await asyncio.wait({self._keepalive})
+        self._living.cancel()
+        await asyncio.wait({self._living})
 
     async def send(self, line: bytes) -> None:
         """Send one line, waiting for a client that reads slowly.
@@ -74,11 +79,11 @@ class EventStream:
                 raise ClientGone(str(error)) from error
 
     async def _keep_alive(self) -> None:
-        while True:
+        while self._keepalive is not None:
             num_lines = self._num_lines
             await asyncio.sleep(self._keepalive_seconds)
             if self._num_lines == num_lines:
                 try:
-                    await self.send(KEEPALIVE)
+                    await self.send(self._keepalive)
                 except ClientGone:
                     return  # the handler finds out by itself

@@ -14,6 +14,7 @@ from edge_agent.generation.figures import decode_seconds, decode_tokens_per_seco
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from shared.protocol.messages import FinishReason
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 KEEPALIVE = b": keepalive\n\n"  # a comment of the event stream; clients skip it
 DONE = b"data: [DONE]\n\n"
 
@@ -99,14 +100,12 @@ def answer_headers(finished: Finished) -> dict[str, str]:
 
 def model_list(model: str | None) -> dict[str, Any]:
     """The answer of `GET /v1/models`; empty while there is no verifier."""
-    models = [] if model is None else [model]
-    return {
-        "object": "list",
-        "data": [
-            {"id": name, "object": "model", "created": 0, "owned_by": "goodspeed"}
-            for name in models
-        ],
-    }
+    return {"object": "list", "data": [] if model is None else [model_object(model)]}
+
+
+def model_object(model: str) -> dict[str, Any]:
+    """The answer of `GET /v1/models/{id}`; when the model was made is not known here."""
+    return {"id": model, "object": "model", "created": 0, "owned_by": "goodspeed"}
 
 
 def error_object(

@@ -19,8 +19,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from edge_agent.api.app import MAX_BODY_BYTES
 from edge_agent.api.large_body import SHORT_BODY_BYTES
+from edge_agent.api.request_bodies import MAX_BODY_BYTES
 from edge_agent.generation.chat_messages import MAX_CLIENT_MESSAGE_BYTES
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator

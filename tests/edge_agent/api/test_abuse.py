@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from edge_agent.api import app, chat_socket
 from edge_agent.api.access import names_its_socket
-from edge_agent.api.app import MAX_BODY_BYTES, Patience
+from edge_agent.api.answering import Patience
 from edge_agent.api.json_fields import read_json_object
 from edge_agent.api.openai_request import read_chat_request, read_completion_request
+from edge_agent.api.request_bodies import MAX_BODY_BYTES
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.daemon import http_server
 from shared.daemon.connection_gate import GateLimits

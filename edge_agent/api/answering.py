@@ -1,0 +1,177 @@
+"""From a request to its answer, whole or streamed; the shapes of dialects are others' to say.
+
+It must never know a field or a word of a dialect.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from edge_agent.api.error_shapes import Failure
+from edge_agent.api.errors import failure_of, internal_failure
+from edge_agent.api.event_stream import ClientGone, EventStream
+from edge_agent.api.large_body_reader import BodyKind
+from edge_agent.api.openai_response import answer_headers
+from edge_agent.api.request_bodies import RequestBodies
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.requests.request_fields import ignored_header
+from edge_agent.generation.generation import (
+    Events,
+    Finished,
+    Generator,
+    TextPiece,
+    start_generation,
+)
+from shared.errors import GoodspeedError, LocalProtocolError
+
+logger = logging.getLogger(__name__)
+
+_UNKNOWN_MODEL = "goodspeed"  # an answer may begin while the verifier is on its way
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the API waits for whom."""
+
+    body_seconds: float = 10.0  # for a request's body; aiohttp itself would wait for ever
+    keepalive_seconds: float = 5.0  # of silence in an event stream, then a comment
+
+
+PATIENCE = Patience()
+
+
+class AnswerShape(Protocol):
+    """The form of one answer, which may be told in pieces; made anew for every request."""
+
+    @property
+    def media_type(self) -> str:
+        """Of a stream."""
+        ...
+
+    @property
+    def keepalive(self) -> bytes | None:
+        """What says in a stream that nothing has to be said; None: nothing may."""
+        ...
+
+    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+        """The JSON of an answer that is not streamed."""
+        ...
+
+    def opening(self) -> bytes:
+        """What comes before all text, with the first piece or the end."""
+        ...
+
+    def piece(self, piece: TextPiece) -> bytes:
+        """One piece of text."""
+        ...
+
+    def ending(self, finished: Finished) -> bytes:
+        """All that comes after the last piece."""
+        ...
+
+    def failing(self, failure: Failure) -> bytes:
+        """In place of an ending: the stream has begun, so that no status can tell."""
+        ...
+
+
+class Answering:
+    """What all endpoints of one agent share."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        bodies: RequestBodies,
+        patience: Patience,
+        model_id: str | None,
+    ) -> None:
+        self.generator = generator
+        self._bodies = bodies
+        self._patience = patience
+        self._model_id = model_id
+
+    @property
+    def model(self) -> str | None:
+        """The name of the target; None while there is no verifier."""
+        return self._model_id or self.generator.target_model
+
+    @property
+    def model_name(self) -> str:
+        """The name for an answer, which needs one."""
+        return self.model or _UNKNOWN_MODEL
+
+    async def read(self, request: web.Request, kind: BodyKind) -> ClientRequest:
+        """What the client asks for; raises as `RequestBodies.read`."""
+        return await self._bodies.read(request, kind)
+
+    async def answer(
+        self,
+        request: web.Request,
+        kind: BodyKind,
+        shape_of: Callable[[ClientRequest], AnswerShape],
+    ) -> web.StreamResponse:
+        """Read the body, generate, and tell it in a shape.
+
+        Raises:
+            GoodspeedError: it failed before a stream has begun.
+            HTTPException: the body does not come as it should.
+        """
+        asked = await self.read(request, kind)
+        shape = shape_of(asked)
+        headers = ignored_header(asked.ignored)
+        async with start_generation(self.generator, asked.generation) as events:
+            if not asked.is_streamed:
+                return await _answer_whole(events, shape, headers)
+            async with EventStream(
+                request,
+                headers,
+                media_type=shape.media_type,
+                keepalive=shape.keepalive,
+                keepalive_seconds=self._patience.keepalive_seconds,
+            ) as stream:
+                try:
+                    await _answer_streamed(stream, events, shape)
+                except ClientGone as error:
+                    logger.debug("the client is gone: %s", error)
+                return stream.response
+
+
+async def _answer_whole(
+    events: Events, shape: AnswerShape, headers: Mapping[str, str]
+) -> web.Response:
+    texts: list[str] = []
+    async for event in events:
+        if isinstance(event, Finished):
+            body = shape.whole("".join(texts), event)
+            return web.json_response(body, headers={**answer_headers(event), **headers})
+        texts.append(event.text)
+    raise LocalProtocolError("the generation ended without a finish")
+
+
+async def _answer_streamed(stream: EventStream, events: Events, shape: AnswerShape) -> None:
+    has_begun = False
+    try:
+        async for event in events:
+            lines = b"" if has_begun else shape.opening()
+            has_begun = True
+            is_over = isinstance(event, Finished)
+            lines += shape.ending(event) if isinstance(event, Finished) else shape.piece(event)
+            await stream.send(lines)
+            if is_over:
+                return
+        raise LocalProtocolError("the generation ended without a finish")
+    except GoodspeedError as error:
+        if not stream.response.prepared:
+            raise
+        await stream.send(shape.failing(failure_of(error)))
+    except ClientGone:
+        raise
+    except Exception:
+        if not stream.response.prepared:
+            raise
+        logger.exception("an answer failed half-way")
+        await stream.send(shape.failing(internal_failure()))

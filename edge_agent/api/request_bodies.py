@@ -1,0 +1,66 @@
+"""What a client asks for, from a request's body: within limits of size and time, and unpacked.
+
+This module must never look into a body; `edge_agent.api.large_body` has it read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import hdrs, web
+
+from edge_agent.api.content_encoding import decoded
+from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
+from edge_agent.api.large_body_reader import BodyKind
+from edge_agent.api.requests.client_request import ClientRequest
+from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
+
+# The longest prompt, and a quarter as much for what JSON adds. Whether its tokens fit the context
+# is the verifier's to say.
+MAX_BODY_BYTES = MAX_PROMPT_BYTES * 5 // 4
+MAX_LARGE_BODIES = 4  # that come or are read at once: the others wait for their turn
+
+
+class RequestBodies:
+    """Of one agent; a body that is longer in coming than `seconds` is a 408."""
+
+    def __init__(self, reader: BodyReader, seconds: float) -> None:
+        self._reader = reader
+        self._seconds = seconds
+        self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
+
+    async def read(self, request: web.Request, kind: BodyKind) -> ClientRequest:
+        """The request that its body is.
+
+        Raises:
+            RequestRefused: it is no JSON object, or one of its fields is refused.
+            HTTPException: it is too long, too slow, or not what its headers say.
+        """
+        size = request.content_length
+        if size is not None and size > MAX_BODY_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
+        if size is not None and size <= SHORT_BODY_BYTES and not _is_compressed(request):
+            return await self._reader.read(await self._body(request), kind)
+        async with self._large_bodies:
+            return await self._reader.read(await self._body(request), kind)
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(
+                text=f"the body did not arrive within {self._seconds:g} s",
+                headers={hdrs.CONNECTION: "close"},
+            ) from None
+        except web.RequestPayloadError:
+            raise web.HTTPBadRequest(
+                text="the body is not what its headers say", headers={hdrs.CONNECTION: "close"}
+            ) from None
+        encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+        return await decoded(body, encoding, MAX_BODY_BYTES)
+
+
+def _is_compressed(request: web.Request) -> bool:
+    """Whether a body is longer than its headers say."""
+    return hdrs.CONTENT_ENCODING in request.headers
