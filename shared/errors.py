@@ -107,6 +107,15 @@ class RequestRefused(GoodspeedError):
         super().__init__(sentence)
 
 
+class PromptTooLong(RequestRefused):
+    """A prompt of so many tokens, of which there may be so many; clients look for this one."""
+
+    def __init__(self, sentence: str, field: str | None, num_tokens: int, most_tokens: int) -> None:
+        self.num_tokens = num_tokens
+        self.most_tokens = most_tokens
+        super().__init__(sentence, field)
+
+
 class TooManyStreams(GoodspeedError):
     """The verifier runs as many streams of this device as it may; one must end first.
 

@@ -14,6 +14,13 @@ from edge_agent.api.openai_response import error_object
 
 Dialect = Literal["openai", "anthropic", "ollama"]
 
+# Programs that shorten a conversation by themselves look for these words.
+_OPENAI_TOO_LONG = (
+    "This model's maximum context length is {1} tokens for a prompt. However, your messages "
+    "resulted in {0} tokens. Please reduce the length of the messages."
+)
+_ANTHROPIC_TOO_LONG = "prompt is too long: {0} tokens > {1} maximum"
+
 _ANTHROPIC_KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
@@ -34,6 +41,7 @@ class Failure:
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    prompt_lengths: tuple[int, int] | None = None  # of one that is too long, and the most; tokens
 
 
 def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect:
@@ -50,11 +58,19 @@ def error_body(dialect: Dialect, failure: Failure) -> dict[str, Any]:
     """The JSON of the failure."""
     match dialect:
         case "openai":
-            return error_object(failure.sentence, failure.kind, failure.param, failure.code)
+            sentence = _in_words(failure, _OPENAI_TOO_LONG)
+            return error_object(sentence, failure.kind, failure.param, failure.code)
         case "anthropic":
             is_ours = failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR
             kind = "api_error" if is_ours else "invalid_request_error"
             kind = _ANTHROPIC_KINDS.get(failure.status, kind)
-            return {"type": "error", "error": {"type": kind, "message": failure.sentence}}
+            sentence = _in_words(failure, _ANTHROPIC_TOO_LONG)
+            return {"type": "error", "error": {"type": kind, "message": sentence}}
         case "ollama":
             return {"error": failure.sentence}
+
+
+def _in_words(failure: Failure, too_long: str) -> str:
+    if failure.prompt_lengths is None:
+        return failure.sentence
+    return too_long.format(*failure.prompt_lengths)

@@ -14,6 +14,7 @@ from shared.daemon.peer_text import one_line
 from shared.errors import (
     GoodspeedError,
     HandshakeRejected,
+    PromptTooLong,
     RequestRefused,
     TooManyStreams,
     VerifierAway,
@@ -30,6 +31,10 @@ def failure_of(error: GoodspeedError) -> Failure:
     """What a client gets for the error."""
     sentence = str(error)
     match error:
+        case PromptTooLong():
+            lengths = (error.num_tokens, error.most_tokens)
+            code, status = "context_length_exceeded", HTTPStatus.BAD_REQUEST
+            return Failure(status, sentence, param=error.field, code=code, prompt_lengths=lengths)
         case RequestRefused():
             return Failure(HTTPStatus.BAD_REQUEST, sentence, param=error.field)
         case TooManyStreams():

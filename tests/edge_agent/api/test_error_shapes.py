@@ -5,6 +5,8 @@ from http import HTTPStatus
 import pytest
 
 from edge_agent.api.error_shapes import Dialect, Failure, dialect_of, error_body
+from edge_agent.api.errors import failure_of
+from shared.errors import PromptTooLong
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,14 @@ def test_each_dialect_has_its_own_shape_of_the_same_failure() -> None:
 )
 def test_anthropics_types_follow_the_status(status: int, kind: str) -> None:
     assert kind == error_body("anthropic", Failure(HTTPStatus(status), "no"))["error"]["type"]
+
+
+def test_a_prompt_that_is_too_long_is_said_in_the_words_that_clients_look_for() -> None:
+    failure = failure_of(PromptTooLong("prompt of 9 tokens exceeds 7", "messages", 9, 7))
+    error = error_body("openai", failure)["error"]
+    assert ("context_length_exceeded", "messages") == (error["code"], error["param"])
+    assert error["message"].startswith("This model's maximum context length is 7 tokens")
+    assert "9 tokens" in error["message"]
+    message = error_body("anthropic", failure)["error"]["message"]
+    assert "prompt is too long: 9 tokens > 7 maximum" == message
+    assert {"error": "prompt of 9 tokens exceeds 7"} == error_body("ollama", failure)
