@@ -6,7 +6,7 @@ It must never know a field or a word of a dialect.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -108,20 +108,18 @@ class Answering:
         """What the client asks for; raises as `RequestBodies.read`."""
         return await self._bodies.read(request, kind)
 
+    async def read_short(self, request: web.Request, most_bytes: int) -> bytes:
+        """A body that the event loop reads itself; raises as `RequestBodies.read_short`."""
+        return await self._bodies.read_short(request, most_bytes)
+
     async def answer(
-        self,
-        request: web.Request,
-        kind: BodyKind,
-        shape_of: Callable[[ClientRequest], AnswerShape],
+        self, request: web.Request, asked: ClientRequest, shape: AnswerShape
     ) -> web.StreamResponse:
-        """Read the body, generate, and tell it in a shape.
+        """Generate what is asked for, and tell it in a shape.
 
         Raises:
             GoodspeedError: it failed before a stream has begun.
-            HTTPException: the body does not come as it should.
         """
-        asked = await self.read(request, kind)
-        shape = shape_of(asked)
         headers = ignored_header(asked.ignored)
         async with start_generation(self.generator, asked.generation) as events:
             if not asked.is_streamed:

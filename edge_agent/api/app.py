@@ -14,11 +14,14 @@ from aiohttp import web
 
 from edge_agent.api.access import OPEN_PATHS, Access, bears_token, guard, origin_signal
 from edge_agent.api.answering import PATIENCE, Answering, Patience
+from edge_agent.api.anthropic.message_routes import MessageEndpoints
 from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.errors import errors_in_the_clients_words
 from edge_agent.api.large_body import BodyReader
+from edge_agent.api.ollama.ollama_routes import OllamaEndpoints
 from edge_agent.api.openai_routes import OpenAIEndpoints
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, RequestBodies
+from edge_agent.api.responses.response_routes import ResponseEndpoints
 from edge_agent.generation.generation import Generator
 from edge_agent.web.routes import add_page
 from shared.daemon.http_server import HttpServer, in_hand, start_http_server
@@ -55,6 +58,9 @@ def build_app(
     for path in sorted(OPEN_PATHS):
         app.router.add_get(path, health.tell)
     OpenAIEndpoints(answering).add_to(app.router)
+    ResponseEndpoints(answering).add_to(app.router)
+    MessageEndpoints(answering).add_to(app.router)
+    OllamaEndpoints(answering).add_to(app.router)
     app.router.add_get("/v1/chat/socket", chat_sockets.serve)
     add_page(app.router)
     app.on_response_prepare.append(origin_signal(access))

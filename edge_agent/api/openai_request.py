@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.api.json_fields import kind_of, read_field, shown
+from edge_agent.api.json_fields import kind_of, read_field
 from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
@@ -25,9 +26,7 @@ from edge_agent.generation.generation import GenerationRequest
 from shared.errors import RequestRefused
 from shared.protocol.messages import (
     PLAIN_TEMPLATE,
-    AcceptanceMode,
     ChatMessage,
-    DraftLength,
     TemplateOptions,
 )
 
@@ -45,7 +44,6 @@ _CHAT = _GENERAL | {
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }
 _COMPLETION = _GENERAL | {"prompt"}
-_EXTENSION_TYPES: dict[str, Any] = {"acceptance_mode": AcceptanceMode, "draft_length": DraftLength}
 
 
 def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -93,7 +91,7 @@ def _client_request(
     includes_usage = read_field(
         stream_options, "include_usage", bool, False, parent="stream_options."
     )
-    choice = read_sampling(fields)
+    choice, extension = read_sampling(fields), read_extension(fields)
     generation = GenerationRequest(
         messages=messages,
         text=text,
@@ -103,24 +101,11 @@ def _client_request(
         stop=read_stop(fields),
         max_tokens=max_tokens,
         template=template,
-        **_extension(fields),
+        acceptance_mode=extension.acceptance_mode,
+        draft_length=extension.draft_length,
     )
     is_streamed = read_field(fields, "stream", bool, False)
     return ClientRequest(generation, is_streamed, includes_usage, ignored)
-
-
-def _extension(fields: Mapping[str, Any]) -> dict[str, Any]:
-    extension: dict[str, Any] = read_field(fields, "goodspeed", dict[str, Any], {})
-    for name in extension:
-        if name not in _EXTENSION_TYPES:  # a mistyped one would silently do nothing
-            known = ", ".join(_EXTENSION_TYPES)
-            sentence = f"unknown field {shown(name)} in goodspeed: it has {known}"
-            raise RequestRefused(sentence, "goodspeed")
-    return {
-        name: read_field(extension, name, kind, parent="goodspeed.")
-        for name, kind in _EXTENSION_TYPES.items()
-        if extension.get(name) is not None
-    }
 
 
 def _prompt(fields: Mapping[str, Any]) -> str:

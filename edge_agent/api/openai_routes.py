@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import web
 
 from edge_agent.api.answering import Answering
-from edge_agent.api.error_shapes import Failure, error_body
+from edge_agent.api.anthropic import message_answer
+from edge_agent.api.error_shapes import Failure, dialect_of, error_body
 from edge_agent.api.errors import refusal
 from edge_agent.api.json_fields import shown
 from edge_agent.api.large_body_reader import BodyKind
@@ -30,7 +31,6 @@ from edge_agent.api.openai_response import (
     text_chunk,
     whole_answer,
 )
-from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.generation.generation import Finished, TextPiece
 
 
@@ -74,8 +74,11 @@ class OpenAIEndpoints:
         router.add_post("/v1/chat/completions", self._chat_completion)
         router.add_post("/v1/completions", self._completion)
 
-    async def _models(self, _request: web.Request) -> web.Response:
-        return web.json_response(model_list(self._answering.model))
+    async def _models(self, request: web.Request) -> web.Response:
+        model = self._answering.model
+        if dialect_of(request.path, request.headers) == "anthropic":
+            return web.json_response(message_answer.model_page(model))
+        return web.json_response(model_list(model))
 
     async def _one_model(self, request: web.Request) -> web.Response:
         asked, model = request.match_info["id"], self._answering.model
@@ -84,6 +87,8 @@ class OpenAIEndpoints:
             sentence = f"this board serves {served}, not {shown(asked)}"
             failure = Failure(HTTPStatus.NOT_FOUND, sentence, code="model_not_found")
             return refusal(request, failure)
+        if dialect_of(request.path, request.headers) == "anthropic":
+            return web.json_response(message_answer.model_object(model))
         return web.json_response(model_object(model))
 
     async def _chat_completion(self, request: web.Request) -> web.StreamResponse:
@@ -97,10 +102,9 @@ class OpenAIEndpoints:
     async def _answer(
         self, request: web.Request, kind: BodyKind, envelope: Envelope
     ) -> web.StreamResponse:
-        def shape_of(asked: ClientRequest) -> OpenAIAnswer:
-            return OpenAIAnswer(envelope, includes_usage=asked.includes_usage)
-
-        return await self._answering.answer(request, kind, shape_of)
+        asked = await self._answering.read(request, kind)
+        shape = OpenAIAnswer(envelope, includes_usage=asked.includes_usage)
+        return await self._answering.answer(request, asked, shape)
 
     def _envelope(self, prefix: str, *, is_chat: bool) -> Envelope:
         response_id = f"{prefix}-{uuid.uuid4().hex}"

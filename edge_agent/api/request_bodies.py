@@ -44,7 +44,18 @@ class RequestBodies:
         async with self._large_bodies:
             return await self._reader.read(await self._body(request), kind)
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def read_short(self, request: web.Request, most_bytes: int) -> bytes:
+        """A body of no more than so many bytes, unpacked.
+
+        Raises:
+            HTTPException: it is longer, too slow, or not what its headers say.
+        """
+        size = request.content_length
+        if size is None or size > most_bytes:
+            raise web.HTTPRequestEntityTooLarge(most_bytes, size or most_bytes + 1)
+        return await self._body(request, most_bytes)
+
+    async def _body(self, request: web.Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
         try:
             async with asyncio.timeout(self._seconds):
                 body = await request.read()
@@ -58,7 +69,7 @@ class RequestBodies:
                 text="the body is not what its headers say", headers={hdrs.CONNECTION: "close"}
             ) from None
         encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
-        return await decoded(body, encoding, MAX_BODY_BYTES)
+        return await decoded(body, encoding, most_bytes)
 
 
 def _is_compressed(request: web.Request) -> bool:

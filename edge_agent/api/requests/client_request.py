@@ -14,3 +14,5 @@ class ClientRequest(msgspec.Struct, frozen=True):
     is_streamed: bool = False
     includes_usage: bool = False  # in a last chunk of its own, when streamed
     ignored: tuple[str, ...] = ()  # names of fields that are not followed
+    metadata: dict[str, str] = {}  # the client's own, for the answer to say again
+    keep_alive: bool | None = None  # the client asks only for the model to be there, or to go

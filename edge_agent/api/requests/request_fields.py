@@ -176,8 +176,12 @@ REFUSED: Mapping[str, Refused] = {
 }
 
 
-def ignored_fields(fields: Mapping[str, Any], honoured: Collection[str]) -> tuple[str, ...]:
+def ignored_fields(
+    fields: Mapping[str, Any], honoured: Collection[str], *, parent: str = ""
+) -> tuple[str, ...]:
     """The names of what is taken and not followed, for a request to an endpoint.
+
+    `parent` goes before every name.
 
     Raises:
         RequestRefused: a field would change the answer; the sentence says what to do.
@@ -187,12 +191,12 @@ def ignored_fields(fields: Mapping[str, Any], honoured: Collection[str]) -> tupl
         if name in honoured or name in HARMLESS or value is None:
             continue
         if name not in REFUSED:
-            ignored.append(name)
+            ignored.append(parent + name)
         elif not _asks_for_nothing(value, REFUSED[name].neutral):
             if name not in ("tools", "functions") or not _calls_none(fields):
-                sentence = f"{name} = {shown(value)}: not supported; {REFUSED[name].advice}"
-                raise RequestRefused(sentence, name)
-            ignored.append(name)
+                sentence = f"{parent}{name} = {shown(value)}: not supported; {REFUSED[name].advice}"
+                raise RequestRefused(sentence, parent + name)
+            ignored.append(parent + name)
     return tuple(ignored[: MAX_IGNORED_NAMES + 1])
 
 

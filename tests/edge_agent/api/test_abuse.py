@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
@@ -19,7 +19,8 @@ from edge_agent.api import app, chat_socket
 from edge_agent.api.access import names_its_socket
 from edge_agent.api.answering import Patience
 from edge_agent.api.json_fields import read_json_object
-from edge_agent.api.openai_request import read_chat_request, read_completion_request
+from edge_agent.api.large_body_reader import BodyKind, read_body
+from edge_agent.api.openai_request import read_chat_request
 from edge_agent.api.request_bodies import MAX_BODY_BYTES
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.daemon import http_server
@@ -150,6 +151,7 @@ scalars = (
 NAMES = (
     *("messages", "role", "content", "type", "text", "prompt", "stop", "n", "seed", "temperature"),
     *("top_p", "top_k", "max_tokens", "max_completion_tokens", "stream", "stream_options", "tools"),
+    *("input", "system", "instructions", "options", "metadata", "reasoning", "think", "raw"),
     *("include_usage", "goodspeed", "draft_length", "acceptance_mode", "response_format"),
 )
 names = st.sampled_from(NAMES)
@@ -172,8 +174,8 @@ def refusal_of(read: Callable[[], object]) -> str | None:
 @given(st.dictionaries(names, values, max_size=6))
 def test_any_json_is_a_request_or_refused_by_name(fields: dict[str, Any]) -> None:
     body = json.dumps(fields)
-    for read in (read_chat_request, read_completion_request):
-        sentence = refusal_of(lambda read=read: read(read_json_object(body)))
+    for kind in get_args(BodyKind):
+        sentence = refusal_of(lambda kind=kind: read_body(body, kind))
         assert sentence is None or 0 < len(sentence) < 500
 
 
