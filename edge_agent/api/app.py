@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from edge_agent.api.access import OPEN_PATHS, Access, bears_token, guard, origin_signal
-from edge_agent.api.answering import PATIENCE, Answering, Patience
+from edge_agent.api.answers.answering import PATIENCE, Answering, Patience
 from edge_agent.api.anthropic.message_routes import MessageEndpoints
 from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.errors import errors_in_the_clients_words
@@ -84,6 +84,7 @@ async def serve(
         max_idle_connections=MAX_IDLE_CONNECTIONS,
         shutdown_seconds=SHUTDOWN_SECONDS,
         cancels_handlers=True,
+        answers_half_closed=True,
         stranger_limits=stranger_limits,
     )
 

@@ -29,6 +29,7 @@ from edge_agent.generation.chat_messages import (
     Text,
 )
 from edge_agent.generation.generation import Generator
+from shared.daemon.connection_gate import gated_connection_of
 from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_63_BITS
 
@@ -54,6 +55,9 @@ class ChatSockets:
             heartbeat=HEARTBEAT_SECONDS,
             protocols=(CHAT_SUBPROTOCOL,),
         )
+        connection = gated_connection_of(request.transport)
+        if connection is not None:
+            connection.stays_half_closed = False  # who says no more here is gone
         await socket.prepare(request)
         self._open.add(socket)
         try:

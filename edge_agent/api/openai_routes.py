@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from edge_agent.api.answering import Answering
+from edge_agent.api.answers.answering import Answering
 from edge_agent.api.anthropic import message_answer
 from edge_agent.api.error_shapes import Failure, dialect_of, error_body
 from edge_agent.api.errors import refusal
@@ -35,7 +35,7 @@ from edge_agent.generation.generation import Finished, TextPiece
 
 
 class OpenAIAnswer:
-    """A chat completion or a plain one; see `edge_agent.api.answering.AnswerShape`."""
+    """A chat completion or a plain one; see `edge_agent.api.answers.answering.AnswerShape`."""
 
     media_type = EVENT_STREAM
     keepalive = KEEPALIVE

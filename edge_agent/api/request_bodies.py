@@ -6,6 +6,8 @@ This module must never look into a body; `edge_agent.api.large_body` has it read
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiohttp import hdrs, web
 
@@ -13,6 +15,7 @@ from edge_agent.api.content_encoding import decoded
 from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
 from edge_agent.api.large_body_reader import BodyKind
 from edge_agent.api.requests.client_request import ClientRequest
+from shared.daemon.connection_gate import gated_connection_of
 from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
 
 # The longest prompt, and a quarter as much for what JSON adds. Whether its tokens fit the context
@@ -58,7 +61,8 @@ class RequestBodies:
     async def _body(self, request: web.Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
         try:
             async with asyncio.timeout(self._seconds):
-                body = await request.read()
+                with _ends_half_closed(request):
+                    body = await request.read()
         except TimeoutError:
             raise web.HTTPRequestTimeout(
                 text=f"the body did not arrive within {self._seconds:g} s",
@@ -70,6 +74,28 @@ class RequestBodies:
             ) from None
         encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
         return await decoded(body, encoding, most_bytes)
+
+
+@contextmanager
+def _ends_half_closed(request: web.Request) -> Iterator[None]:
+    """While a body comes: of a client that says no more no more comes."""
+    connection = gated_connection_of(request.transport)
+
+    def end() -> None:
+        if not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("the client said no more"))
+            request.content.feed_eof()  # or the server would wait for the rest
+
+    if connection is None:
+        yield
+        return
+    connection.on_half_close = end
+    if connection.is_half_closed:
+        end()
+    try:
+        yield
+    finally:
+        connection.on_half_close = None
 
 
 def _is_compressed(request: web.Request) -> bool:

@@ -23,10 +23,10 @@ _NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
 
 
 class MessageAnswer:
-    """One message; see `edge_agent.api.answering.AnswerShape`."""
+    """One message; see `edge_agent.api.answers.answering.AnswerShape`."""
 
     media_type = EVENT_STREAM
-    keepalive: bytes | None
+    keepalive: bytes
 
     def __init__(self, message_id: str, model: str, stop: tuple[str, ...]) -> None:
         self._message_id = message_id

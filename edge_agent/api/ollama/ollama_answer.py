@@ -31,10 +31,10 @@ _DONE_REASONS: dict[FinishReason, str] = {
 
 
 class OllamaAnswer:
-    """One answer of a chat, or of `generate`; see `edge_agent.api.answering.AnswerShape`."""
+    """Of a chat, or of `generate`; see `edge_agent.api.answers.answering.AnswerShape`."""
 
     media_type = "application/x-ndjson"
-    keepalive = None  # Ollama's clients take every line for JSON
+    keepalive = b" "  # clients take every line for JSON, which may begin with one
 
     def __init__(self, model: str, created_at: datetime, *, is_chat: bool) -> None:
         self._head = {"model": model, "created_at": created_at.isoformat().replace("+00:00", "Z")}

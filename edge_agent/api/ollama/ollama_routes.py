@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from edge_agent.api.answering import Answering
+from edge_agent.api.answers.answering import Answering
 from edge_agent.api.error_shapes import Failure
 from edge_agent.api.errors import refusal
 from edge_agent.api.json_fields import read_field, read_json_object, shown

@@ -27,7 +27,7 @@ class ResponseNames:
 
 
 class ResponseAnswer:
-    """One response; see `edge_agent.api.answering.AnswerShape`. Its events are numbered."""
+    """One response; see `edge_agent.api.answers.answering.AnswerShape`. Its events are numbered."""
 
     media_type = EVENT_STREAM
     keepalive = KEEPALIVE

@@ -7,7 +7,7 @@ import uuid
 
 from aiohttp import web
 
-from edge_agent.api.answering import Answering
+from edge_agent.api.answers.answering import Answering
 from edge_agent.api.responses.response_answer import ResponseAnswer, ResponseNames
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge_agent.api.answering import Patience
+from edge_agent.api.answers.answering import Patience
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, MAX_LARGE_BODIES
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.queued_generator import QueuedGenerator

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from edge_agent.api.answers.event_stream import EventStream
+from edge_agent.api.answers.half_closed import ClientGone, HalfClosed, interim_response
 from edge_agent.api.error_shapes import Failure
 from edge_agent.api.errors import failure_of, internal_failure
-from edge_agent.api.event_stream import ClientGone, EventStream
 from edge_agent.api.large_body_reader import BodyKind
 from edge_agent.api.openai_response import answer_headers
 from edge_agent.api.request_bodies import RequestBodies
@@ -54,8 +55,8 @@ class AnswerShape(Protocol):
         ...
 
     @property
-    def keepalive(self) -> bytes | None:
-        """What says in a stream that nothing has to be said; None: nothing may."""
+    def keepalive(self) -> bytes:
+        """What says in a stream that there is nothing to say."""
         ...
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
@@ -123,7 +124,8 @@ class Answering:
         headers = ignored_header(asked.ignored)
         async with start_generation(self.generator, asked.generation) as events:
             if not asked.is_streamed:
-                return await _answer_whole(events, shape, headers)
+                async with HalfClosed(request, interim_response(request)):
+                    return await _answer_whole(events, shape, headers)
             async with EventStream(
                 request,
                 headers,
@@ -132,7 +134,8 @@ class Answering:
                 keepalive_seconds=self._patience.keepalive_seconds,
             ) as stream:
                 try:
-                    await _answer_streamed(stream, events, shape)
+                    async with HalfClosed(request, stream.show_life):
+                        await _answer_streamed(stream, events, shape)
                 except ClientGone as error:
                     logger.debug("the client is gone: %s", error)
                 return stream.response

@@ -8,11 +8,9 @@ from types import TracebackType
 
 from aiohttp import hdrs, web
 
+from edge_agent.api.answers.half_closed import ClientGone, interim_response
+
 SEND_SECONDS = 30.0  # a client that reads nothing for so long is dropped
-
-
-class ClientGone(Exception):
-    """The client left, or does not read any more."""
 
 
 class EventStream:
@@ -28,11 +26,12 @@ class EventStream:
         headers: Mapping[str, str],
         *,
         media_type: str,
-        keepalive: bytes | None,
+        keepalive: bytes,
         keepalive_seconds: float,
     ) -> None:
         self._request = request
-        self._keepalive = keepalive  # None: the stream is silent until something comes
+        self._keepalive = keepalive
+        self._show_life = interim_response(request)
         self._keepalive_seconds = keepalive_seconds
         self._lock = asyncio.Lock()
         self._num_lines = 0
@@ -78,8 +77,20 @@ class EventStream:
             except ConnectionError as error:
                 raise ClientGone(str(error)) from error
 
+    async def show_life(self) -> None:
+        """Say that there is nothing to say, so that a client that is gone shows itself.
+
+        Raises:
+            ClientGone: it is.
+        """
+        if self.response.prepared:
+            await self.send(self._keepalive)
+        else:
+            async with self._lock:
+                await self._show_life()
+
     async def _keep_alive(self) -> None:
-        while self._keepalive is not None:
+        while True:
             num_lines = self._num_lines
             await asyncio.sleep(self._keepalive_seconds)
             if self._num_lines == num_lines:
