@@ -95,7 +95,9 @@ def make_app(agent: Agent, section: ApiSection, clients_token: str | None) -> Ap
     from edge_agent.generation.waiting_line import LineLimits
 
     limits = LineLimits(max_requests=section.max_queued_requests, seconds=section.queue_timeout)
-    return build_app(QueuedGenerator(agent, limits), access_rules(section, clients_token))
+    generator = QueuedGenerator(agent, limits)
+    access = access_rules(section, clients_token)
+    return build_app(generator, access, place_of=generator.place_of)
 
 
 def access_rules(section: ApiSection, clients_token: str | None) -> Access:

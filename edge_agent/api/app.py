@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -23,6 +23,7 @@ from edge_agent.api.openai_routes import OpenAIEndpoints
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, RequestBodies
 from edge_agent.api.responses.response_routes import ResponseEndpoints
 from edge_agent.generation.generation import Generator
+from edge_agent.generation.waiting_line import Place
 from edge_agent.web.routes import add_page
 from shared.daemon.http_server import HttpServer, in_hand, start_http_server
 from shared.daemon.strangers import StrangerLimits
@@ -40,8 +41,12 @@ def build_app(
     *,
     model_id: str | None = None,
     patience: Patience = PATIENCE,
+    place_of: Callable[[int], Place | None] = lambda stream_id: None,
 ) -> web.Application:
-    """The application; `serve` lets clients in. `model_id` replaces the target's name."""
+    """The application; `serve` lets clients in. `model_id` replaces the target's name.
+
+    `place_of`: where a generation stands in line, if it does.
+    """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
         middlewares=[
@@ -52,7 +57,7 @@ def build_app(
     )
     reader = BodyReader()
     bodies = RequestBodies(reader, patience.body_seconds)
-    answering = Answering(generator, bodies, patience, model_id)
+    answering = Answering(generator, bodies, patience, model_id, place_of)
     health = _Health(generator, access.api_token)
     chat_sockets = ChatSockets(generator, reader)
     for path in sorted(OPEN_PATHS):

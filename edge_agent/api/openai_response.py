@@ -12,10 +12,10 @@ import msgspec
 
 from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
 from edge_agent.generation.generation import Finished, TextPiece, Timings
+from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
-KEEPALIVE = b": keepalive\n\n"  # a comment of the event stream; clients skip it
 DONE = b"data: [DONE]\n\n"
 
 # OpenAI has no word for a full context or a cancelled generation.
@@ -83,6 +83,14 @@ def last_chunks(
         chunks.append(envelope.wrap(kind, []) | {"usage": _usage(finished.timings)})
     chunks[-1] |= _extensions(finished)
     return chunks
+
+
+def keepalive_comment(place: Place | None) -> bytes:
+    """A comment of the event stream, which clients skip and people read."""
+    if place is None:
+        return b": keepalive\n\n"
+    seconds = "" if place.seconds is None else f", about {place.seconds} s"
+    return f": keepalive, {place.num_ahead} requests ahead{seconds}\n\n".encode()
 
 
 def event_line(value: dict[str, Any]) -> bytes:

@@ -21,10 +21,10 @@ from edge_agent.api.large_body_reader import BodyKind
 from edge_agent.api.openai_response import (
     DONE,
     EVENT_STREAM,
-    KEEPALIVE,
     Envelope,
     event_line,
     first_chunk,
+    keepalive_comment,
     last_chunks,
     model_list,
     model_object,
@@ -38,7 +38,7 @@ class OpenAIAnswer:
     """A chat completion or a plain one; see `edge_agent.api.answers.answering.AnswerShape`."""
 
     media_type = EVENT_STREAM
-    keepalive = KEEPALIVE
+    keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, envelope: Envelope, *, includes_usage: bool) -> None:
         self._envelope = envelope

@@ -17,7 +17,7 @@ from edge_agent.generation.generation import (
     Generator,
     TextPiece,
 )
-from edge_agent.generation.waiting_line import LineLimits, WaitingLine
+from edge_agent.generation.waiting_line import LineLimits, Place, WaitingLine
 from shared.errors import TooManyStreams
 
 
@@ -51,20 +51,29 @@ class QueuedGenerator:
             TooManyStreams: the line is too long, or it took too long.
         """
         num_characters = len(request.text) + sum(len(turn.content) for turn in request.messages)
-        return self._events(lambda: self._generator.generate(request), num_characters)
+        return self._events(
+            lambda: self._generator.generate(request), request.stream_id, num_characters
+        )
 
     def resume(self, stream_id: int) -> AsyncIterator[TextPiece | Finished]:
         """As the other's, once there is a place."""
-        return self._events(lambda: self._generator.resume(stream_id), 0)
+        return self._events(lambda: self._generator.resume(stream_id), stream_id, 0)
+
+    def place_of(self, stream_id: int) -> Place | None:
+        """Where in the line the generation of this name stands; None: it does not wait."""
+        return self._line.place_of(stream_id)
 
     async def _events(
-        self, begin: Callable[[], AsyncIterator[TextPiece | Finished]], num_characters: int
+        self,
+        begin: Callable[[], AsyncIterator[TextPiece | Finished]],
+        name: int | None,
+        num_characters: int,
     ) -> AsyncIterator[TextPiece | Finished]:
         loop = asyncio.get_running_loop()
         gives_up_at = loop.time() + self._seconds
         is_back = False
         while True:
-            entered_at = await self._line.enter(num_characters, gives_up_at, is_back=is_back)
+            entered_at = await self._line.enter(name, num_characters, gives_up_at, is_back=is_back)
             was_refused = has_begun = False
             try:
                 async with aclosing(cast(Events, begin())) as events:

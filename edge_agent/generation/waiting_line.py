@@ -30,6 +30,13 @@ class LineLimits(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 120.0
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where in the line a request stands."""
+
+    num_ahead: int  # requests that wait, too
+    seconds: int | None  # until it will run, as far as can be told
+
+
 class WaitingLine:
     """First come, first served; `capacity` says how many may run now, None: nothing is known."""
 
@@ -37,6 +44,7 @@ class WaitingLine:
         self._capacity = capacity
         self._limits = limits
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._names: dict[int, asyncio.Future[None]] = {}  # of those that have one
         self._num_characters = 0  # of those that wait
         self._num_running = 0
         self._closed_until = 0.0  # the verifier took fewer than it said it would
@@ -47,7 +55,19 @@ class WaitingLine:
     def num_waiting(self) -> int:
         return len(self._waiting)
 
-    async def enter(self, num_characters: int, gives_up_at: float, *, is_back: bool) -> float:
+    def place_of(self, name: int) -> Place | None:
+        """Where the request of this name stands; None: it does not wait, or has never come."""
+        turn = self._names.get(name)
+        if turn is None or turn not in self._waiting:
+            return None
+        num_ahead = self._waiting.index(turn)
+        if self._mean_seconds is None:
+            return Place(num_ahead, None)
+        return Place(num_ahead, self._seconds_for(num_ahead + 1))
+
+    async def enter(
+        self, name: int | None, num_characters: int, gives_up_at: float, *, is_back: bool
+    ) -> float:
         """Wait for a place, of which `leave` must be told; the loop's time when it was given.
 
         One that `is_back` had a place that was none, and stands before the others. It `gives_up_at`
@@ -60,7 +80,7 @@ class WaitingLine:
         if is_back or self._waiting or not self._has_room():
             if not is_back:
                 self._check_length(num_characters)
-            await self._wait(num_characters, gives_up_at, is_back=is_back)
+            await self._wait(name, num_characters, gives_up_at, is_back=is_back)
         else:
             self._num_running += 1
         return loop.time()
@@ -95,16 +115,21 @@ class WaitingLine:
         what = f"{num_ahead} requests wait for a place already (api.max_queued_requests = {most})"
         if num_ahead < most:
             what = f"the prompts of {num_ahead} requests that wait are too long for another one"
-        raise TooManyStreams(what, self._retry_seconds())
+        raise TooManyStreams(what, self._seconds_for(1))
 
-    def _retry_seconds(self) -> int:
-        """Until the line will be shorter by one, as far as can be told."""
+    def _seconds_for(self, num_places: int) -> int:
+        """Until the line will be shorter by so many, as far as can be told."""
         if self._mean_seconds is None:
             return _RETRY_SECONDS
-        return max(math.ceil(self._mean_seconds / max(self._capacity() or 1, 1)), 1)
+        capacity = max(self._capacity() or 1, 1)
+        return max(math.ceil(num_places * self._mean_seconds / capacity), 1)
 
-    async def _wait(self, num_characters: int, gives_up_at: float, *, is_back: bool) -> None:
+    async def _wait(
+        self, name: int | None, num_characters: int, gives_up_at: float, *, is_back: bool
+    ) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if name is not None:
+            self._names[name] = turn
         (self._waiting.appendleft if is_back else self._waiting.append)(turn)
         self._num_characters += num_characters
         self._look_again()
@@ -116,7 +141,7 @@ class WaitingLine:
                 return
             seconds = f"{self._limits.seconds:g}"
             sentence = f"no place was free within {seconds} s (api.queue_timeout)"
-            raise TooManyStreams(sentence, self._retry_seconds()) from None
+            raise TooManyStreams(sentence, self._seconds_for(1)) from None
         except asyncio.CancelledError:
             if self._gave_turn(turn):
                 self._num_running -= 1
@@ -124,6 +149,8 @@ class WaitingLine:
             raise
         finally:
             self._num_characters -= num_characters
+            if name is not None:
+                self._names.pop(name, None)
             if turn in self._waiting:
                 self._waiting.remove(turn)
             if not self._waiting and self._look is not None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import aiohttp
 
+from edge_agent.api.app import serve
+from edge_agent.config import ApiSection
 from edge_agent.generation.generation import GenerationRequest
-from edge_agent.generation.queued_generator import QueuedGenerator
-from edge_agent.generation.waiting_line import LineLimits
+from edge_agent.startup import make_app
+from shared.daemon.http_server import listen
 from shared.protocol.messages import ChatMessage
 from shared.speculation.sampling import GREEDY
-from tests.support.ends.api_server import serving
 from tests.support.ends.loopback import running_agent, running_verifier
 from tests.support.ends.scripted import board, scripted_service, target_text
 
@@ -56,13 +57,13 @@ def test_every_client_is_answered_with_the_targets_own_text_in_every_dialect() -
         service = scripted_service(max_streams_per_device=MAX_STREAMS)
         async with running_verifier(service) as verifier, running_agent(verifier, board()) as agent:
             assert MAX_STREAMS == agent.max_streams
-            generator = QueuedGenerator(agent, LineLimits())
+            sockets = listen("127.0.0.1", 0)
+            server = await serve(make_app(agent, ApiSection(), None), sockets)
+            url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
             connector = aiohttp.TCPConnector(limit=0)
-            async with (
-                serving(generator) as url,
-                aiohttp.ClientSession(url, connector=connector) as http,
-            ):
+            async with aiohttp.ClientSession(url, connector=connector) as http:
                 answers = await asyncio.gather(*(ask(http, i) for i in range(NUM_CLIENTS)))
+            await server.stop()
         expected = [(200, target_text(request_of(i))) for i in range(NUM_CLIENTS)]
         assert expected == answers
 

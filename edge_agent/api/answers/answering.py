@@ -6,10 +6,11 @@ It must never know a field or a word of a dialect.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
 from edge_agent.api.answers.event_stream import EventStream
@@ -26,8 +27,10 @@ from edge_agent.generation.generation import (
     Finished,
     Generator,
     TextPiece,
+    new_stream_id,
     start_generation,
 )
+from edge_agent.generation.waiting_line import Place
 from shared.errors import GoodspeedError, LocalProtocolError
 
 logger = logging.getLogger(__name__)
@@ -54,9 +57,8 @@ class AnswerShape(Protocol):
         """Of a stream."""
         ...
 
-    @property
-    def keepalive(self) -> bytes:
-        """What says in a stream that there is nothing to say."""
+    def keepalive(self, place: Place | None) -> bytes:
+        """What says in a stream that there is nothing to say, but perhaps a place in the line."""
         ...
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
@@ -89,8 +91,10 @@ class Answering:
         bodies: RequestBodies,
         patience: Patience,
         model_id: str | None,
+        place_of: Callable[[int], Place | None],
     ) -> None:
         self.generator = generator
+        self._place_of = place_of
         self._bodies = bodies
         self._patience = patience
         self._model_id = model_id
@@ -122,7 +126,9 @@ class Answering:
             GoodspeedError: it failed before a stream has begun.
         """
         headers = ignored_header(asked.ignored)
-        async with start_generation(self.generator, asked.generation) as events:
+        stream_id = new_stream_id()
+        named = msgspec.structs.replace(asked.generation, stream_id=stream_id)
+        async with start_generation(self.generator, named) as events:
             if not asked.is_streamed:
                 async with HalfClosed(request, interim_response(request)):
                     return await _answer_whole(events, shape, headers)
@@ -130,7 +136,7 @@ class Answering:
                 request,
                 headers,
                 media_type=shape.media_type,
-                keepalive=shape.keepalive,
+                keepalive=lambda: shape.keepalive(self._place_of(stream_id)),
                 keepalive_seconds=self._patience.keepalive_seconds,
             ) as stream:
                 try:

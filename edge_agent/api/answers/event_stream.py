@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from aiohttp import hdrs, web
@@ -26,7 +26,7 @@ class EventStream:
         headers: Mapping[str, str],
         *,
         media_type: str,
-        keepalive: bytes,
+        keepalive: Callable[[], bytes],
         keepalive_seconds: float,
     ) -> None:
         self._request = request
@@ -84,7 +84,7 @@ class EventStream:
             ClientGone: it is.
         """
         if self.response.prepared:
-            await self.send(self._keepalive)
+            await self.send(self._keepalive())
         else:
             async with self._lock:
                 await self._show_life()
@@ -95,6 +95,6 @@ class EventStream:
             await asyncio.sleep(self._keepalive_seconds)
             if self._num_lines == num_lines:
                 try:
-                    await self.send(self._keepalive)
+                    await self.send(self._keepalive())
                 except ClientGone:
                     return  # the handler finds out by itself

@@ -9,6 +9,7 @@ import msgspec
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.api.openai_response import EVENT_STREAM
 from edge_agent.generation.generation import Finished, TextPiece
+from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
 
 _STOP_REASONS: dict[FinishReason, str] = {
@@ -26,13 +27,14 @@ class MessageAnswer:
     """One message; see `edge_agent.api.answers.answering.AnswerShape`."""
 
     media_type = EVENT_STREAM
-    keepalive: bytes
 
     def __init__(self, message_id: str, model: str, stop: tuple[str, ...]) -> None:
         self._message_id = message_id
         self._model = model
         self._stop = stop
-        self.keepalive = _event("ping", {})
+
+    def keepalive(self, place: Place | None) -> bytes:
+        return _event("ping", {})
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
         content = [{"type": "text", "text": text}]

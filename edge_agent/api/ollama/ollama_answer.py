@@ -14,6 +14,7 @@ import msgspec
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.generation.figures import decode_seconds
 from edge_agent.generation.generation import Finished, TextPiece, Timings
+from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
 
 # What clients may rely on, in the words of ollama-python 0.6.3; what answers them follows.
@@ -34,11 +35,14 @@ class OllamaAnswer:
     """Of a chat, or of `generate`; see `edge_agent.api.answers.answering.AnswerShape`."""
 
     media_type = "application/x-ndjson"
-    keepalive = b" "  # clients take every line for JSON, which may begin with one
 
     def __init__(self, model: str, created_at: datetime, *, is_chat: bool) -> None:
         self._head = {"model": model, "created_at": created_at.isoformat().replace("+00:00", "Z")}
         self._is_chat = is_chat
+
+    def keepalive(self, place: Place | None) -> bytes:
+        """Clients take every line for JSON, which may begin with spaces."""
+        return b" "
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
         end = {"done_reason": _DONE_REASONS[finished.reason], **_durations(finished.timings)}

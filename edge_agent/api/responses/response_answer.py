@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edge_agent.api.error_shapes import Failure, error_body
-from edge_agent.api.openai_response import EVENT_STREAM, KEEPALIVE
+from edge_agent.api.openai_response import EVENT_STREAM, keepalive_comment
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 
@@ -30,7 +30,7 @@ class ResponseAnswer:
     """One response; see `edge_agent.api.answers.answering.AnswerShape`. Its events are numbered."""
 
     media_type = EVENT_STREAM
-    keepalive = KEEPALIVE
+    keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, names: ResponseNames, asked: ClientRequest) -> None:
         self._names = names

@@ -231,15 +231,24 @@ def test_comments_keep_a_request_alive_that_waits_in_line() -> None:
         generator = QueuedGenerator(ScriptedGenerator([go_on, *HELLO], max_streams=1), LineLimits())
         body = {**CHAT, "stream": True}
         async with (
-            serving(generator, patience=Patience(keepalive_seconds=0.01)) as url,
+            serving(
+                generator,
+                patience=Patience(keepalive_seconds=0.01),
+                place_of=generator.place_of,
+            ) as url,
             aiohttp.ClientSession(url) as http,
             http.post(CHAT_PATH, json=body) as first,
             http.post(CHAT_PATH, json=body) as second,
+            http.post(CHAT_PATH, json=body) as third,
         ):
-            for response in (second, first, second):
-                assert b": keepalive\n" in await response.content.readuntil(b"\n\n")
+            told = [await one.content.readuntil(b"\n\n") for one in (third, first, second)]
+            assert [
+                b": keepalive, 1 requests ahead\n\n",
+                b": keepalive\n\n",
+                b": keepalive, 0 requests ahead\n\n",
+            ] == told
             go_on.set()
-            for response in (first, second):
+            for response in (first, second, third):
                 assert "data: [DONE]" == (await lines_of(response))[-1]
 
     asyncio.run(scenario())

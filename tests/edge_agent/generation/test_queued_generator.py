@@ -15,7 +15,7 @@ from edge_agent.generation.generation import (
 )
 from edge_agent.generation.queued_generator import QueuedGenerator
 from edge_agent.generation.scripted_generator import ScriptedGenerator
-from edge_agent.generation.waiting_line import MAX_WAITING_CHARACTERS, LineLimits
+from edge_agent.generation.waiting_line import MAX_WAITING_CHARACTERS, LineLimits, Place
 from shared.errors import TooManyStreams, VerifierAway
 from shared.protocol.messages import ChatMessage
 from tests.support.ends.virtual_time import run_in_virtual_time
@@ -60,6 +60,27 @@ def test_beyond_the_line_a_request_is_told_when_to_come_back() -> None:
         *_, refused = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(refused, TooManyStreams)
         assert SECONDS_PER_ANSWER / 2 == refused.retry_after_seconds
+
+    run_in_virtual_time(scenario())
+
+
+def test_a_request_that_waits_has_a_place_and_soon_an_estimate() -> None:
+    async def scenario() -> None:
+        generator = QueuedGenerator(scripted(max_streams=2), LineLimits())
+
+        async def ask(name: int) -> None:
+            async with start_generation(generator, GenerationRequest(stream_id=name)) as events:
+                async for _ in events:
+                    pass
+
+        asked = [asyncio.create_task(ask(name)) for name in range(7)]
+        await asyncio.sleep(1)
+        places = [generator.place_of(name) for name in (0, 2, 4, 99)]
+        assert [None, Place(0, None), Place(2, None), None] == places
+        await asyncio.sleep(10)
+        assert [None, Place(0, 5), Place(2, 15)] == [generator.place_of(i) for i in (2, 4, 6)]
+        await asyncio.gather(*asked)
+        assert generator.place_of(6) is None
 
     run_in_virtual_time(scenario())
 

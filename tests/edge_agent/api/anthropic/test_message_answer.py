@@ -63,4 +63,4 @@ def test_a_stream_says_what_a_whole_message_says() -> None:
 
 
 def test_a_sign_of_life_is_an_event() -> None:
-    assert [{"type": "ping"}] == events_of(answer().keepalive)
+    assert [{"type": "ping"}] == events_of(answer().keepalive(None))
