@@ -20,6 +20,10 @@ from shared.config.sections import LogSection, Section
 from shared.config.words import SECRET, must_be
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
 
+# Case matters in neither, and browsers write them small.
+_HOST = r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*"
+_ORIGIN = rf"(null|https?://{_HOST}(:\d{{1,5}})?|{_HOST})"
+
 
 class VerifierSection(Section, frozen=True):
     """The verifier that this board drafts for."""
@@ -129,6 +133,37 @@ class ApiSection(Section, frozen=True):
         Path | None,
         Meta(description="file with the key that clients must send; none: no key is asked for"),
     ] = None
+    allowed_origins: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_ORIGIN}([ ,]+{_ORIGIN})*)?\Z",
+            extra=must_be("origins such as https://chat.example, or hosts such as *.local"),
+            description="pages of other sites that may use the board, with commas between them: "
+            "https://chat.example, or *.local for all pages of hosts there",
+        ),
+    ] = ""
+    allowed_hosts: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_HOST}([ ,]+{_HOST})*)?\Z",
+            extra=must_be("names of hosts, such as board.example or *.local"),
+            description="names under which clients may ask for the board, beside this machine's "
+            "own; empty: with a key any name",
+        ),
+    ] = ""
+    max_queued_requests: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="requests that wait while the verifier takes no more of this board; 0: "
+            "none waits",
+        ),
+    ] = 64
+    queue_timeout: Annotated[
+        float,
+        Meta(ge=0.0, le=3600.0, description="seconds that a request waits at most"),
+    ] = 120.0
 
     def unfit(self) -> Iterator[tuple[str, str]]:
         """No client on the network gets in without a key."""
@@ -143,6 +178,11 @@ class AgentConfig(msgspec.Struct, frozen=True):
     draft: DraftSection = DraftSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+
+
+def listed(names: str) -> frozenset[str]:
+    """The names in a setting that lists them."""
+    return frozenset(names.replace(",", " ").split())
 
 
 def _host(url: str) -> str | None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.config import AgentConfig, ApiSection, DraftSection
+from edge_agent.config import AgentConfig, ApiSection, DraftSection, listed
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
@@ -26,6 +26,7 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     from aiohttp.web import Application
 
+    from edge_agent.api.access import Access
     from edge_agent.generation.agent import Agent
 
 # Tokens drafted at start to tell the verifier how fast this board is.
@@ -87,13 +88,30 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
     )
 
 
-def make_app(agent: Agent, clients_token: str | None) -> Application:
-    """What clients of this board may ask; without a token only by a name of this machine."""
+def make_app(agent: Agent, section: ApiSection, clients_token: str | None) -> Application:
+    """What clients of this board may ask."""
     from edge_agent.api.app import build_app
+    from edge_agent.generation.queued_generator import QueuedGenerator
+    from edge_agent.generation.waiting_line import LineLimits
+
+    limits = LineLimits(max_requests=section.max_queued_requests, seconds=section.queue_timeout)
+    generator = QueuedGenerator(agent, limits)
+    access = access_rules(section, clients_token)
+    return build_app(generator, access, place_of=generator.place_of)
+
+
+def access_rules(section: ApiSection, clients_token: str | None) -> Access:
+    """Who may ask this board, and under which names."""
+    from edge_agent.api.access import Access
     from shared.daemon.local_requests import LOOPBACK_HOSTS
 
-    hosts = LOOPBACK_HOSTS if clients_token is None else None
-    return build_app(agent, api_token=clients_token, allowed_hosts=hosts)
+    hosts = listed(section.allowed_hosts)
+    is_any = clients_token is not None and not hosts
+    return Access(
+        clients_token,
+        allowed_hosts=None if is_any else LOOPBACK_HOSTS | hosts,
+        allowed_origins=listed(section.allowed_origins),
+    )
 
 
 def draft_settings(config: AgentConfig, drafter: Drafter) -> DraftSettings:

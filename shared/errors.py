@@ -107,8 +107,24 @@ class RequestRefused(GoodspeedError):
         super().__init__(sentence)
 
 
+class PromptTooLong(RequestRefused):
+    """A prompt of so many tokens, of which there may be so many; clients look for this one."""
+
+    def __init__(self, sentence: str, field: str | None, num_tokens: int, most_tokens: int) -> None:
+        self.num_tokens = num_tokens
+        self.most_tokens = most_tokens
+        super().__init__(sentence, field)
+
+
 class TooManyStreams(GoodspeedError):
-    """The verifier runs as many streams of this device as it may; one must end first."""
+    """The verifier runs as many streams of this device as it may; one must end first.
+
+    `retry_after_seconds`: when that may be, as far as it can be told.
+    """
+
+    def __init__(self, sentence: str, retry_after_seconds: int | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(sentence)
 
 
 class ModelError(GoodspeedError):

@@ -18,7 +18,7 @@ from msgspec import Meta
 from edge_agent.api.access import CHAT_SUBPROTOCOL
 from edge_agent.api.json_fields import read_field, read_json_object, shown
 from edge_agent.api.kept_answers import Answer, End, KeptAnswers
-from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
+from edge_agent.api.large_body import BodyReader, is_short
 from edge_agent.api.openai_request import read_chat_request
 from edge_agent.generation.chat_messages import (
     MAX_CLIENT_MESSAGE_BYTES,
@@ -29,6 +29,7 @@ from edge_agent.generation.chat_messages import (
     Text,
 )
 from edge_agent.generation.generation import Generator
+from shared.daemon.connection_gate import gated_connection_of
 from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_63_BITS
 
@@ -54,6 +55,9 @@ class ChatSockets:
             heartbeat=HEARTBEAT_SECONDS,
             protocols=(CHAT_SUBPROTOCOL,),
         )
+        connection = gated_connection_of(request.transport)
+        if connection is not None:
+            connection.stays_half_closed = False  # who says no more here is gone
         await socket.prepare(request)
         self._open.add(socket)
         try:
@@ -109,12 +113,13 @@ class _Conversation:
 
     async def _receive(self, text: str) -> None:
         try:
-            if len(text) > SHORT_BODY_BYTES:
+            body = text.encode()
+            if not is_short(body):
                 self._check_free()
-                asked = await self._reader.read(text.encode(), "chat socket")
+                asked = await self._reader.read(body, "chat socket")
                 self._read(self._answers.begin(asked.generation))
                 return
-            fields = read_json_object(text)
+            fields = read_json_object(body)
             match fields.get("type"):
                 case "generate":
                     self._check_free()

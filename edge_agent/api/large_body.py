@@ -13,8 +13,9 @@ import sys
 
 import msgspec
 
+from edge_agent.api.json_fields import is_slow_to_read
 from edge_agent.api.large_body_reader import BodyKind, BodyRead, read_body
-from edge_agent.api.openai_request import ClientRequest
+from edge_agent.api.requests.client_request import ClientRequest
 from shared.errors import LocalProtocolError, RequestRefused
 
 # The most that the event loop reads itself: 5 ms of the dearest JSON on a PC.
@@ -22,6 +23,11 @@ SHORT_BODY_BYTES = 256 * 1024
 MAX_PROCESSES = 4
 _ARGUMENTS = ["-m", "edge_agent.api.large_body_reader"]  # and the kind
 _SECONDS = 60.0  # its processor time is bounded too, by less
+
+
+def is_short(body: bytes) -> bool:
+    """Whether the event loop may read it itself."""
+    return len(body) <= SHORT_BODY_BYTES and not is_slow_to_read(body)
 
 
 class BodyReader:
@@ -37,7 +43,7 @@ class BodyReader:
             RequestRefused: it is no JSON object, or one of its fields is refused.
             LocalProtocolError: the process that was to read it failed.
         """
-        if len(body) <= SHORT_BODY_BYTES:
+        if is_short(body):
             return read_body(body, kind)
         async with self._processes:
             read = await asyncio.to_thread(_read_in_a_process, body, kind)

@@ -12,15 +12,17 @@ from typing import Literal
 
 import msgspec
 
+from edge_agent.api.anthropic.message_request import read_message_request
 from edge_agent.api.json_fields import read_json_object, shown
-from edge_agent.api.openai_request import (
-    ClientRequest,
-    read_chat_request,
-    read_completion_request,
-)
+from edge_agent.api.ollama.ollama_request import read_ollama_chat, read_ollama_generate
+from edge_agent.api.openai_request import read_chat_request, read_completion_request
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.responses.response_request import read_response_request
 from shared.errors import RequestRefused
 
-BodyKind = Literal["chat", "completion", "chat socket"]
+BodyKind = Literal[
+    "chat", "completion", "chat socket", "messages", "responses", "ollama chat", "ollama generate"
+]
 
 _MEMORY_BYTES = 1 << 30
 _CPU_SECONDS = 30
@@ -46,6 +48,14 @@ def read_body(body: bytes | str, kind: BodyKind) -> ClientRequest:
             return read_chat_request(fields)
         case "completion":
             return read_completion_request(fields)
+        case "messages":
+            return read_message_request(fields)
+        case "responses":
+            return read_response_request(fields)
+        case "ollama chat":
+            return read_ollama_chat(fields)
+        case "ollama generate":
+            return read_ollama_generate(fields)
         case "chat socket":
             if (other := fields.get("type")) != "generate":
                 sentence = f"type = {shown(other)}: so large a message must be of type generate"

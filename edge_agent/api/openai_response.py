@@ -12,9 +12,10 @@ import msgspec
 
 from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
 from edge_agent.generation.generation import Finished, TextPiece, Timings
+from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
 
-KEEPALIVE = b": keepalive\n\n"  # a comment of the event stream; clients skip it
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
 
 # OpenAI has no word for a full context or a cancelled generation.
@@ -84,6 +85,14 @@ def last_chunks(
     return chunks
 
 
+def keepalive_comment(place: Place | None) -> bytes:
+    """A comment of the event stream, which clients skip and people read."""
+    if place is None:
+        return b": keepalive\n\n"
+    seconds = "" if place.seconds is None else f", about {place.seconds} s"
+    return f": keepalive, {place.num_ahead} requests ahead{seconds}\n\n".encode()
+
+
 def event_line(value: dict[str, Any]) -> bytes:
     """The object as one event of the stream."""
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
@@ -99,14 +108,12 @@ def answer_headers(finished: Finished) -> dict[str, str]:
 
 def model_list(model: str | None) -> dict[str, Any]:
     """The answer of `GET /v1/models`; empty while there is no verifier."""
-    models = [] if model is None else [model]
-    return {
-        "object": "list",
-        "data": [
-            {"id": name, "object": "model", "created": 0, "owned_by": "goodspeed"}
-            for name in models
-        ],
-    }
+    return {"object": "list", "data": [] if model is None else [model_object(model)]}
+
+
+def model_object(model: str) -> dict[str, Any]:
+    """The answer of `GET /v1/models/{id}`; when the model was made is not known here."""
+    return {"id": model, "object": "model", "created": 0, "owned_by": "goodspeed"}
 
 
 def error_object(

@@ -51,7 +51,7 @@ async def _serve(
         sockets = listen(config.api.host, config.api.port)
         # Without a token none is a stranger.
         limits = None if clients_token is None else STRANGER_LIMITS
-        server = await serve(make_app(agent, clients_token), sockets, limits)
+        server = await serve(make_app(agent, config.api, clients_token), sockets, limits)
         try:
             stop = stop_at_signals()
             host, port = sockets[0].getsockname()[:2]

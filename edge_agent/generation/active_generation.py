@@ -23,6 +23,7 @@ from shared.daemon.peer_text import one_line
 from shared.errors import (
     GoodspeedError,
     ModelError,
+    PromptTooLong,
     RemoteProtocolError,
     RequestRefused,
     TooManyStreams,
@@ -188,8 +189,12 @@ def _piece(text: str, index: int, committed: Committed) -> TextPiece:
 
 
 def _client_error(error: Error) -> GoodspeedError:
+    field = error.field or None
+    if error.code == ErrorCode.REQUEST and error.prompt_tokens:
+        lengths = (error.prompt_tokens, error.most_prompt_tokens)
+        return PromptTooLong(error.sentence, field, *lengths)
     if error.code == ErrorCode.REQUEST:
-        return RequestRefused(error.sentence, error.field or None)
+        return RequestRefused(error.sentence, field)
     if error.code == ErrorCode.UNKNOWN_STREAM:
         return RequestRefused(error.sentence, "id")
     if error.code == ErrorCode.LIMIT:

@@ -81,6 +81,16 @@ class Agent:
         speed = f"drafting {1 / seconds:.1f} tokens/s" if seconds else "drafting from n-grams"
         return f"connected to {one_line(self._target_model)} at {self._url}, {streams}, {speed}"
 
+    @property
+    def max_streams(self) -> int | None:
+        """How many generations the verifier takes at once; None while there is none."""
+        return self._channels.terms.max_streams if self._channels.is_linked else None
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The most of a prompt and its answer; None while there is no verifier."""
+        return self._channels.terms.context_tokens if self._channels.is_linked else None
+
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """Pieces of text, then Finished; see `edge_agent.generation.generation.Generator`."""
         if not self._channels.is_linked:

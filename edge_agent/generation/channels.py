@@ -74,9 +74,10 @@ class VerifierTerms(NamedTuple):
     max_streams: int  # that it takes at once
     vocab_size: int  # of its target, padding too
     special_ids: frozenset[int]  # that make no text
+    context_tokens: int  # of a stream, prompt and output
 
 
-NO_TERMS = VerifierTerms(0, 0, frozenset())
+NO_TERMS = VerifierTerms(0, 0, frozenset(), 0)
 
 
 def read_terms(welcome: Welcome, num_known_ids: int) -> VerifierTerms:
@@ -86,7 +87,9 @@ def read_terms(welcome: Welcome, num_known_ids: int) -> VerifierTerms:
         RemoteProtocolError: the special ids are malformed.
     """
     special_ids = unpack_id_set(welcome.special_ids, num_known_ids)
-    return VerifierTerms(welcome.max_streams, welcome.vocab_size, special_ids)
+    return VerifierTerms(
+        welcome.max_streams, welcome.vocab_size, special_ids, welcome.context_tokens
+    )
 
 
 class Channels(Generic[StreamT]):
@@ -98,7 +101,7 @@ class Channels(Generic[StreamT]):
         self._streams: dict[int, StreamT] = {}  # by channel of this link
         self._parted: dict[StreamT, asyncio.TimerHandle] = {}  # when each is given up
         self._next_channel = 0
-        self._terms = NO_TERMS
+        self.terms = NO_TERMS  # of the last link
 
     @property
     def is_linked(self) -> bool:
@@ -126,7 +129,7 @@ class Channels(Generic[StreamT]):
 
     def attach(self, link: StreamLink, terms: VerifierTerms) -> None:
         """There is a link on these terms: what waited for it is opened again."""
-        self._link, self._next_channel, self._terms = link, 0, terms
+        self._link, self._next_channel, self.terms = link, 0, terms
         parted, self._parted = self._parted, {}
         for stream, giving_up in parted.items():
             giving_up.cancel()
@@ -202,12 +205,12 @@ class Channels(Generic[StreamT]):
 
     def _open(self, link: StreamLink, stream: StreamT) -> None:
         going_on = sum([not other.is_over for other in self._streams.values()])
-        if going_on >= self._terms.max_streams:
-            raise TooManyStreams(f"the device has {self._terms.max_streams} streams already")
+        if going_on >= self.terms.max_streams:
+            raise TooManyStreams(f"the device has {self.terms.max_streams} streams already")
         channel = self._next_channel
         self._next_channel += 1
         stream.stream.pace.round_trip_seconds = link.round_trip_seconds
-        stream.learn_vocabulary(self._terms.vocab_size, self._terms.special_ids)
+        stream.learn_vocabulary(self.terms.vocab_size, self.terms.special_ids)
         message = stream.open_message(channel)
         messages = [message] if isinstance(message, Resume) else cut_open(message)
         try:

@@ -96,6 +96,16 @@ class Generator(Protocol):
         """The target's name, None while there is no verifier."""
         ...
 
+    @property
+    def max_streams(self) -> int | None:
+        """How many generations run at once; None while there is no verifier."""
+        ...
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The most of a prompt and its answer; None while there is no verifier."""
+        ...
+
     def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """Pieces of text, then one Finished; closing the iterator cancels the generation.
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
-from shared.errors import GoodspeedError
+from shared.errors import GoodspeedError, TooManyStreams
 from shared.protocol.messages import FinishReason
 
 Step = TextPiece | asyncio.Event | GoodspeedError  # put out, wait for, raise
@@ -17,6 +17,7 @@ _SECONDS_TO_FIRST_TOKEN = 0.2
 _SECONDS_PER_TOKEN = 0.025
 _TOKENS_PER_ROUND = 4
 _WIRE_BYTES_PER_TOKEN = 12
+_CONTEXT_TOKENS = 4096
 _CHOSEN_SEED = 7  # when the request has none
 
 
@@ -33,9 +34,13 @@ class ScriptedGenerator:
         *,
         target_model: str | None = "scripted-target",
         seconds_per_piece: float = 0.0,
+        max_streams: int | None = None,
     ) -> None:
         self.script = tuple(script)
         self.target_model = target_model
+        self.max_streams = max_streams
+        self.context_tokens: int | None = None if target_model is None else _CONTEXT_TOKENS
+        self.most_running = 0
         self.requests: list[GenerationRequest] = []
         self.resumed: list[int] = []
         self.num_running = 0
@@ -51,7 +56,10 @@ class ScriptedGenerator:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         self.requests.append(request)
         self.was_asked.set()
+        if self.max_streams is not None and self.num_running >= self.max_streams:
+            raise TooManyStreams(f"the device has {self.max_streams} streams already")
         self.num_running += 1
+        self.most_running = max(self.most_running, self.num_running)
         pieces: list[TextPiece] = []
         reason: FinishReason = "end"
         try:

@@ -24,11 +24,16 @@ from shared.daemon.strangers import NOISE_COST, SILENCE_COST, WRONG_TOKEN_COST, 
 
 logger = logging.getLogger(__name__)
 
+# For a request that has just come to be in hand, after which nothing comes any more.
+HALF_CLOSED_SECONDS = 1.0
+
 
 class Transport(Protocol):
     """What a GatedConnection wants of its connection."""
 
     def abort(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
@@ -45,6 +50,7 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_idle: int  # connections without a request in hand
     idle_seconds: float  # until the whole head of a request is there
     stall_seconds: float  # while the other end reads nothing of what waits for it
+    answers_half_closed: bool = False  # who says no more may wait for an answer, not be gone
 
 
 class ConnectionGate:
@@ -127,8 +133,11 @@ class GatedConnection:
         "has_asked",
         "has_spoken",
         "is_deaf",
+        "is_half_closed",
         "on_bytes",
+        "on_half_close",
         "request_cost",
+        "stays_half_closed",
     )
 
     def __init__(self, gate: ConnectionGate) -> None:
@@ -138,6 +147,9 @@ class GatedConnection:
         self.has_asked = False  # at least one request came whole
         self.is_deaf = False  # what comes is thrown away
         self.on_bytes: Callable[[int], None] | None = None  # told how much has come
+        self.stays_half_closed = gate.limits.answers_half_closed  # until its answer is out
+        self.is_half_closed = False  # the other end says no more
+        self.on_half_close: Callable[[], None] | None = None
         self._gate = gate
         self._handler: Any = None
         self._transport: Transport | None = None
@@ -230,6 +242,13 @@ class GatedConnection:
     def eof_received(self) -> bool | None:
         if self._handler is None:
             return None
+        if self.stays_half_closed:
+            self.is_half_closed = True
+            self._handler.close()  # after the request in hand
+            self._gate.call_later(HALF_CLOSED_SECONDS, self._end_if_idle)
+            if self.on_half_close is not None:
+                self.on_half_close()
+            return True
         keeps_open: bool | None = self._handler.eof_received()
         return keeps_open
 
@@ -257,6 +276,10 @@ class GatedConnection:
         if strangers is not None and not self.has_asked:
             cost = NOISE_COST if self.has_spoken else SILENCE_COST
             strangers.charge(self.address, cost, self._gate.time())
+
+    def _end_if_idle(self) -> None:
+        if self._idle_timer is not None and self._transport is not None:
+            self._transport.close()
 
     def _enter_idle(self) -> None:
         limit = self._gate.limits.idle_seconds

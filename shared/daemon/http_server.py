@@ -99,14 +99,16 @@ async def start_http_server(
     max_idle_connections: int,
     shutdown_seconds: float,
     cancels_handlers: bool = False,
+    answers_half_closed: bool = False,
     stranger_limits: StrangerLimits | None = None,
 ) -> HttpServer:
     """Serve on listening sockets, which `HttpServer.stop` closes.
 
     `app` needs the middleware `in_hand`; bodies come as they are, compressed or not. More
     connections than `max_idle_connections` without a request make room for each other.
-    `cancels_handlers`: a client that leaves ends its request. `stranger_limits`: what connections
-    may ask for on which no handler said `welcome`.
+    `cancels_handlers`: a client that leaves ends its request. `answers_half_closed`: one that says
+    no more has its answer, and handlers find out whether it has left. `stranger_limits`: what
+    connections may ask for on which no handler said `welcome`.
     """
     logger.addFilter(is_our_error)
     runner = web.AppRunner(
@@ -126,6 +128,7 @@ async def start_http_server(
         max_idle=max_idle_connections,
         idle_seconds=REQUEST_SECONDS + 1,  # the HTTP server's own limit comes first, and says so
         stall_seconds=STALL_SECONDS,
+        answers_half_closed=answers_half_closed,
     )
     loop = asyncio.get_running_loop()
     strangers = None if stranger_limits is None else Strangers(stranger_limits)

@@ -23,12 +23,17 @@ _FORWARDING_PREFIX = "x-forwarded"  # -for, -host, -proto, -port, -server …
 
 
 def is_allowed_host(host_header: str, allowed_hosts: frozenset[str]) -> bool:
-    """Whether the header, without its port, is one of the hosts."""
+    """Whether the header, without its port, is one of the hosts; `*.local` stands for all in it."""
     try:
         host = urlsplit(f"//{host_header}").hostname
     except ValueError:
         return False
-    return host in allowed_hosts
+    if not host:
+        return False
+    return host in allowed_hosts or any(
+        name.startswith("*.") and host.endswith(name[1:]) and host != name[1:]
+        for name in allowed_hosts
+    )
 
 
 def is_forwarded(headers: Mapping[str, str]) -> bool:

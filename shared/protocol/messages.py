@@ -253,6 +253,9 @@ class Error(Message, frozen=True, array_like=True, tag=68):
     channel: Channel | None = None
     field: Name = ""  # REQUEST: the part of the request that is refused
     difference: Difference | None = None  # VOCABULARY: where the vocabularies differ
+    # REQUEST: of a prompt that is too long, and how long it may be; 0: it is not
+    prompt_tokens: Count = 0
+    most_prompt_tokens: Count = 0
 
 
 class GoingAway(Message, frozen=True, array_like=True, tag=69):

@@ -5,11 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, ApiSection, listed
+from edge_agent.startup import access_rules
 from shared.config.layers import ConfigFile, read_config_files
 from shared.config.rendering import example_toml
 from shared.config.sections import load_config
 from shared.config.words import description
+from shared.daemon.local_requests import LOOPBACK_HOSTS
 from shared.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "devices" / "agent.toml"
@@ -136,3 +138,39 @@ def test_one_token_is_no_n_gram() -> None:
     assert (f"agent.toml:1: draft.ngram_tokens = 1: {words}",) == problems_of(
         "draft.ngram_tokens = 1"
     )
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["", "https://chat.example", "null", "http://a.local:3000, https://b.example *.local", "desk"],
+)
+def test_origins_are_listed(origins: str) -> None:
+    names = origins.replace(",", " ").split()
+    assert set(names) == listed(load(f"api.allowed_origins = '{origins}'").api.allowed_origins)
+
+
+@pytest.mark.parametrize(
+    "origins", ["*", "https://*", "ftp://a.example", "https://a.example/", "https://A.example", ","]
+)
+def test_what_no_browser_says_is_no_origin(origins: str) -> None:
+    words = "must be origins such as https://chat.example, or hosts such as *.local"
+    key = "api.allowed_origins"
+    assert (f'agent.toml:1: {key} = "{origins}": {words}',) == problems_of(f"{key} = '{origins}'")
+
+
+@pytest.mark.parametrize("hosts", ["*", "http://a.example", "a.example:80", "[::1]"])
+def test_a_host_is_a_name_alone(hosts: str) -> None:
+    words = "must be names of hosts, such as board.example or *.local"
+    key = "api.allowed_hosts"
+    assert (f'agent.toml:1: {key} = "{hosts}": {words}',) == problems_of(f"{key} = '{hosts}'")
+
+
+def test_with_a_key_any_name_will_do_unless_names_are_listed() -> None:
+    assert access_rules(ApiSection(), "key").allowed_hosts is None
+    assert LOOPBACK_HOSTS == access_rules(ApiSection(), None).allowed_hosts
+    section = ApiSection(allowed_hosts="board.example, *.local")
+    for key in ("key", None):
+        assert access_rules(section, key).allowed_hosts == LOOPBACK_HOSTS | {
+            "board.example",
+            "*.local",
+        }

@@ -19,8 +19,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from edge_agent.api.app import MAX_BODY_BYTES
 from edge_agent.api.large_body import SHORT_BODY_BYTES
+from edge_agent.api.request_bodies import MAX_BODY_BYTES
 from edge_agent.generation.chat_messages import MAX_CLIENT_MESSAGE_BYTES
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator
@@ -321,6 +321,8 @@ def bodies(size: int) -> dict[str, bytes]:
         "strings": filled(size, b'{"messages":["a"', b',"bc"', b"]}"),
         "a text": filled(size, b'{"messages":[{"role":"user","content":"', b"abcdefg ", b'"}]}'),
         "escapes": filled(size, b'{"messages":[{"role":"user","content":"', b"\\u00e9", b'"}]}'),
+        "half pairs": filled(size, b'{"messages":[{"role":"user","content":"', b"\\ud800", b'"}]}'),
+        "half a pair": filled(size, b'{"messages":[[]', b",[]", b',"\\ud800"]}'),
         "brackets": filled(size, b'{"messages":', b"[", b""),
         "keys": with_keys(size, ASKED, b"}"),
         "keys of goodspeed": with_keys(size, ASKED + b'"goodspeed":{', b"}}"),
@@ -349,16 +351,63 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_no_body_holds_the_agent_up(name: str) -> None:
+PATHS = {
+    "/v1/chat/completions": b"messages",
+    "/v1/messages": b"messages",
+    "/v1/responses": b"input",
+    "/api/chat": b"messages",
+}
+# The dearest that each of the other endpoints reads in its own way; the rest is the same code.
+OF_OTHERS = ("text parts", "empty objects", "keys", "a text")
+ASKED_OF = [("/v1/chat/completions", name) for name in BODIES] + [
+    (path, f"{name}, {size}") for path in [*PATHS][1:] for name in OF_OTHERS for size in SIZES
+]
+
+
+async def post(path: str, body: bytes, watch: LoopWatch) -> None:
+    async with (
+        serving(ScriptedGenerator([TextPiece("a", "target")])) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        watch.restart()
+        async with http.post(path, data=io.BytesIO(body)) as response:
+            assert response.status in (200, 400, 413)
+            await response.read()
+
+
+@pytest.mark.parametrize(("path", "name"), ASKED_OF)
+def test_no_body_holds_the_agent_up(path: str, name: str) -> None:
+    body = BODIES[name].replace(b'"messages"', b'"%b"' % PATHS[path], 1)
+
     async def scenario(watch: LoopWatch) -> None:
-        async with (
-            serving(ScriptedGenerator([TextPiece("a", "target")])) as url,
-            aiohttp.ClientSession(url) as http,
-        ):
-            watch.restart()
-            async with http.post("/v1/chat/completions", data=io.BytesIO(BODIES[name])) as response:
-                assert response.status in (200, 400)
+        await post(path, body, watch)
+
+    seconds, what = least_of_a_few(scenario)
+    assert seconds < LIMIT_SECONDS, what
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("path", "start", "part", "end"),
+    [
+        ("/v1/messages", b'{"system":[{"type":"text","text":"a"}', b',{"type":"text","text":"a"}',
+         b'],"messages":[{"role":"user","content":"x"}]}'),
+        ("/v1/messages", b'{"output_config":{"a":1', b',"a":1', b'},"messages":[]}'),
+        ("/v1/responses", b'{"input":[{"role":"user","content":"x","type":"message"}',
+         b',{"role":"user","content":"x","type":"message"}', b"]}"),
+        ("/v1/responses", b'{"metadata":{"a":"b"', b',"a":"b"', b'},"input":"x"}'),
+        ("/v1/responses", b'{"input":"', b"\\u00e9", b'"}'),
+        ("/api/generate", b'{"prompt":"', b"\\u00e9", b'"}'),
+        ("/api/generate", b'{"options":{"stop":["a"', b',"a"', b']},"prompt":"x"}'),
+        ("/api/chat", b'{"messages":[{"role":"user","content":"x","images":["a"', b',"a"', b"]}]}"),
+        ("/api/show", b'{"model":"', b"x", b'"}'),
+    ],
+)  # fmt: skip
+def test_no_field_of_another_dialect_holds_the_agent_up(
+    path: str, start: bytes, part: bytes, end: bytes, size: int
+) -> None:
+    async def scenario(watch: LoopWatch) -> None:
+        await post(path, filled(size, start, part, end), watch)
 
     seconds, what = least_of_a_few(scenario)
     assert seconds < LIMIT_SECONDS, what

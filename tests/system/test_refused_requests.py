@@ -39,6 +39,8 @@ REFUSED: dict[str, tuple[Open, Error]] = {
             "prompt of 256 tokens exceeds 255 (target.context_tokens - 1)",
             0,
             "prompt",
+            prompt_tokens=256,
+            most_prompt_tokens=255,
         ),
     ),
     "prompt with an id outside the vocabulary": (

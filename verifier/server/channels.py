@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from shared.errors import RemoteProtocolError, RequestRefused
+from shared.errors import PromptTooLong, RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
     MAX_SENTENCE_LENGTH,
     Cancel,
@@ -126,7 +126,7 @@ class Channels:
             step()
         except RequestRefused as error:
             channel.discard(self._service)
-            self._refuse(number, ErrorCode.REQUEST, str(error), error.field)
+            self._refuse_request(number, error)
         except RemoteProtocolError as error:
             self._refusals.warn("device %s, channel %d: %s", self._device.name, number, error)
             channel.discard(self._service)
@@ -196,7 +196,7 @@ class Channels:
                 return  # it is over
             self._check_context(stream)
         except RequestRefused as error:
-            self._refuse(message.channel, ErrorCode.REQUEST, str(error), error.field)
+            self._refuse_request(message.channel, error)
             return
         except RemoteProtocolError as error:
             self._refuse(message.channel, error.code, str(error))
@@ -220,12 +220,24 @@ class Channels:
             self._service.discard(stream)
             raise
 
+    def _refuse_request(self, channel: int, error: RequestRefused) -> None:
+        lengths = (0, 0)
+        if isinstance(error, PromptTooLong):
+            lengths = (error.num_tokens, error.most_tokens)
+        self._refuse(channel, ErrorCode.REQUEST, str(error), error.field or "", lengths)
+
     def _refuse(
-        self, channel: int, code: ErrorCode, sentence: str, field: str | None = None
+        self,
+        channel: int,
+        code: ErrorCode,
+        sentence: str,
+        field: str = "",
+        prompt_lengths: tuple[int, int] = (0, 0),
     ) -> None:
         self.end(channel)
         self._refusals.count(code)
-        self._outbox.send(Error(code, sentence[:MAX_SENTENCE_LENGTH], channel, field or ""))
+        sentence = sentence[:MAX_SENTENCE_LENGTH]
+        self._outbox.send(Error(code, sentence, channel, field, None, *prompt_lengths))
 
     def _apply(self, message: Ready | Draft | Cancel, channel: Channel) -> None:
         stream = channel.stream

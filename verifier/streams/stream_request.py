@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.errors import RequestRefused
+from shared.errors import PromptTooLong, RequestRefused
 from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import SamplingParameters, filled_in
@@ -28,7 +28,7 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
         """A prompt of `num_tokens` fits, with one token of output.
 
         Raises:
-            RequestRefused: it does not; the sentence names the limit.
+            PromptTooLong: it does not; the sentence names the limit.
         """
         most, setting = min(
             (self.context_tokens - 1, "target.context_tokens - 1"),
@@ -36,7 +36,7 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
         )
         if num_tokens > most:
             sentence = f"prompt of {num_tokens} tokens exceeds {most} ({setting})"
-            raise RequestRefused(sentence, field)
+            raise PromptTooLong(sentence, field, num_tokens, most)
 
 
 def stream_request(

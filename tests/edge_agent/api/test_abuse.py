@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from edge_agent.api import app, chat_socket
 from edge_agent.api.access import names_its_socket
-from edge_agent.api.app import MAX_BODY_BYTES, Patience
+from edge_agent.api.answers.answering import Patience
 from edge_agent.api.json_fields import read_json_object
-from edge_agent.api.openai_request import read_chat_request, read_completion_request
+from edge_agent.api.large_body_reader import BodyKind, read_body
+from edge_agent.api.openai_request import read_chat_request
+from edge_agent.api.request_bodies import MAX_BODY_BYTES
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.daemon import http_server
 from shared.daemon.connection_gate import GateLimits
@@ -149,6 +151,7 @@ scalars = (
 NAMES = (
     *("messages", "role", "content", "type", "text", "prompt", "stop", "n", "seed", "temperature"),
     *("top_p", "top_k", "max_tokens", "max_completion_tokens", "stream", "stream_options", "tools"),
+    *("input", "system", "instructions", "options", "metadata", "reasoning", "think", "raw"),
     *("include_usage", "goodspeed", "draft_length", "acceptance_mode", "response_format"),
 )
 names = st.sampled_from(NAMES)
@@ -171,8 +174,8 @@ def refusal_of(read: Callable[[], object]) -> str | None:
 @given(st.dictionaries(names, values, max_size=6))
 def test_any_json_is_a_request_or_refused_by_name(fields: dict[str, Any]) -> None:
     body = json.dumps(fields)
-    for read in (read_chat_request, read_completion_request):
-        sentence = refusal_of(lambda read=read: read(read_json_object(body)))
+    for kind in get_args(BodyKind):
+        sentence = refusal_of(lambda kind=kind: read_body(body, kind))
         assert sentence is None or 0 < len(sentence) < 500
 
 
@@ -184,7 +187,7 @@ def test_anything_else_is_refused(body: bytes | str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        rb'{"messages":[{"role":"user","content":"\ud800"}]}',
+        b'{"messages":[{"role":"user","content":"\xed\xa0\x80"}]}',
         b'{"messages":[{"role":"user","content":"x"}],"max_tokens":' + b"9" * 5000 + b"}",
         b'{"messages":[{"role":"user","content":"x"}],"temperature":1e999}',
         b'{"messages":[{"role":"user","content":"x"}],"seed":' + b"-" + b"9" * 4000 + b"}",
@@ -310,9 +313,9 @@ def test_a_flood_of_a_chat_socket_takes_one_turn_of_the_event_loop_for_each_mess
             num_turns += 1
             await asyncio.sleep(0)
 
-    def read(text: str) -> dict[str, Any]:
+    def read(body: bytes) -> dict[str, Any]:
         turns.append(num_turns)
-        return read_json_object(text)
+        return read_json_object(body)
 
     monkeypatch.setattr(chat_socket, "read_json_object", read)
 

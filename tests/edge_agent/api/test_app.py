@@ -12,9 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge_agent.api.app import MAX_BODY_BYTES, MAX_LARGE_BODIES, Patience
+from edge_agent.api.answers.answering import Patience
+from edge_agent.api.request_bodies import MAX_BODY_BYTES, MAX_LARGE_BODIES
 from edge_agent.generation.generation import TextPiece
+from edge_agent.generation.queued_generator import QueuedGenerator
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
+from edge_agent.generation.waiting_line import LineLimits
 from shared.errors import (
     GoodspeedError,
     HandshakeRejected,
@@ -112,6 +115,18 @@ def test_a_chat_is_answered_with_mode_and_seed_in_the_headers() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_what_is_ignored_is_named_in_a_header(is_streamed: bool) -> None:
+    async def scenario() -> None:
+        body = {**CHAT, "stream": is_streamed, "magic": 1, "user": "x"}
+        async with asking() as (http, _), http.post(CHAT_PATH, json=body) as response:
+            assert (200, "magic") == (response.status, response.headers["X-Goodspeed-Ignored"])
+        async with asking() as (http, _), http.post(CHAT_PATH, json=CHAT) as response:
+            assert "X-Goodspeed-Ignored" not in response.headers
+
+    asyncio.run(scenario())
+
+
 def test_a_plain_prompt_is_completed() -> None:
     async def scenario() -> None:
         async with asking() as (http, generator):
@@ -140,7 +155,7 @@ def test_a_streamed_completion_ends_with_done() -> None:
     [
         ("GET", "/nothing", 404),
         ("GET", "/v1/nothing", 404),
-        ("POST", "/v1/responses", 404),
+        ("GET", "/v1/models/other", 404),
         ("GET", CHAT_PATH, 405),
         ("DELETE", "/v1/models", 405),
         ("GET", "/v1/chat/socket", 400),  # no upgrade
@@ -151,6 +166,90 @@ def test_everything_else_is_an_error_in_openais_shape(method: str, path: str, st
         async with asking() as (http, _), http.request(method, path) as response:
             error = (await response.json())["error"]
             assert (status, ["message", "type", "param", "code"]) == (response.status, list(error))
+
+    asyncio.run(scenario())
+
+
+def test_wrong_paths_and_methods_are_told_the_right_ones() -> None:
+    async def scenario() -> None:
+        async with asking() as (http, _):
+            _, body = await ask(http, CHAT, "/chat/completions")
+            sentence = "unknown URL (POST /chat/completions): did you mean /v1/chat/completions?"
+            assert sentence == body["error"]["message"]
+            async with http.get(CHAT_PATH) as response:
+                sentence = f"method GET is not allowed for {CHAT_PATH}; use POST"
+                assert sentence == (await response.json())["error"]["message"]
+                assert "POST" == response.headers["Allow"]
+
+    asyncio.run(scenario())
+
+
+def test_one_model_is_told_by_its_name() -> None:
+    async def scenario() -> None:
+        async with asking(target_model="org/target") as (http, _):
+            async with http.get("/v1/models/org/target") as response:
+                assert "org/target" == (await response.json())["id"]
+            async with http.get("/v1/models/gpt-5") as response:
+                error = (await response.json())["error"]
+                assert (404, "model_not_found") == (response.status, error["code"])
+                assert "this board serves org/target alone, not 'gpt-5'" == error["message"]
+
+    asyncio.run(scenario())
+
+
+def test_200_requests_at_once_are_answered_or_told_to_come_back() -> None:
+    """None is reset: neither its connection, nor its body, nor its place in line is lost."""
+
+    async def scenario() -> None:
+        verifier = ScriptedGenerator(HELLO, seconds_per_piece=0.002, max_streams=8)
+        generator = QueuedGenerator(verifier, LineLimits(max_requests=64))
+        connector = aiohttp.TCPConnector(limit=0)
+
+        async def post(http: aiohttp.ClientSession, number: int) -> int:
+            body = {**CHAT, "stream": number % 2 == 0}
+            async with http.post(CHAT_PATH, json=body) as response:
+                text = await response.text()
+                assert ("world" in text) is (200 == response.status)
+                assert ("Retry-After" in response.headers) is (429 == response.status)
+                return response.status
+
+        async with (
+            serving(generator) as url,
+            aiohttp.ClientSession(url, connector=connector) as http,
+        ):
+            statuses = await asyncio.gather(*(post(http, number) for number in range(200)))
+        assert {200, 429} == set(statuses)
+        assert 72 <= statuses.count(200)
+        assert 8 == verifier.most_running
+
+    asyncio.run(scenario())
+
+
+def test_comments_keep_a_request_alive_that_waits_in_line() -> None:
+    async def scenario() -> None:
+        go_on = asyncio.Event()
+        generator = QueuedGenerator(ScriptedGenerator([go_on, *HELLO], max_streams=1), LineLimits())
+        body = {**CHAT, "stream": True}
+        async with (
+            serving(
+                generator,
+                patience=Patience(keepalive_seconds=0.01),
+                place_of=generator.place_of,
+            ) as url,
+            aiohttp.ClientSession(url) as http,
+            http.post(CHAT_PATH, json=body) as first,
+            http.post(CHAT_PATH, json=body) as second,
+            http.post(CHAT_PATH, json=body) as third,
+        ):
+            told = [await one.content.readuntil(b"\n\n") for one in (third, first, second)]
+            assert [
+                b": keepalive, 1 requests ahead\n\n",
+                b": keepalive\n\n",
+                b": keepalive, 0 requests ahead\n\n",
+            ] == told
+            go_on.set()
+            for response in (first, second, third):
+                assert "data: [DONE]" == (await lines_of(response))[-1]
 
     asyncio.run(scenario())
 
@@ -363,11 +462,13 @@ def test_a_body_that_is_no_json_object_is_a_400(body: bytes) -> None:
     ("path", "headers", "status"),
     [
         ("/healthz", {}, 200),
+        ("/health", {}, 200),
         ("/v1/models", {}, 401),
         ("/v1/chat/socket", {}, 401),
         ("/nothing", {}, 401),
         ("/v1/models", {"Authorization": "Bearer wrong"}, 401),
         ("/v1/models", {"Authorization": "Bearer secret"}, 200),
+        ("/v1/models", {"X-Api-Key": "secret"}, 200),
     ],
 )
 def test_a_token_is_wanted_everywhere_but_for_health(

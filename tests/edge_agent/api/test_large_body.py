@@ -11,7 +11,7 @@ import pytest
 from edge_agent.api import large_body
 from edge_agent.api.large_body import SHORT_BODY_BYTES, BodyReader
 from edge_agent.api.large_body_reader import BodyKind
-from edge_agent.api.openai_request import ClientRequest
+from edge_agent.api.requests.client_request import ClientRequest
 from shared.errors import LocalProtocolError, RequestRefused
 
 TURN = {"role": "user", "content": "hé 😀"}
@@ -28,6 +28,10 @@ KINDS: dict[BodyKind, dict[str, Any]] = {
     },
     "completion": {"prompt": "hé 😀", "seed": 2**63 - 1, "top_p": 0.5},
     "chat socket": {"type": "generate", "messages": [TURN]},
+    "messages": {"messages": [TURN], "system": "brief", "stop_sequences": ["x"], "magic": 1},
+    "responses": {"input": [TURN], "metadata": {"a": "b"}, "temperature": 1},
+    "ollama chat": {"messages": [TURN], "options": {"seed": 3, "num_ctx": 5}},
+    "ollama generate": {"prompt": "hé 😀", "raw": True},
 }
 
 
@@ -43,7 +47,7 @@ def packed(fields: dict[str, Any], *, long: bool) -> bytes:
 def test_a_long_body_says_what_a_short_one_says(kind: BodyKind) -> None:
     short = read(packed(KINDS[kind], long=False), kind)
     assert short == read(packed(KINDS[kind], long=True), kind)
-    assert "hé 😀" == (short.generation.text or short.generation.messages[0].content)
+    assert "hé 😀" == (short.generation.text or short.generation.messages[-1].content)
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -54,6 +58,10 @@ def test_a_long_body_says_what_a_short_one_says(kind: BodyKind) -> None:
         ("chat", {"messages": [{"role": "king"}]}, "messages[0].role"),
         ("completion", {"prompt": 5}, "prompt"),
         ("chat socket", {"type": "resume", "id": "5"}, "type"),
+        ("messages", {"messages": [TURN], "tools": [{}]}, "tools"),
+        ("responses", {"input": 5}, "input"),
+        ("ollama chat", {"messages": [TURN], "options": {"top_k": "x"}}, "options.top_k"),
+        ("ollama generate", {"prompt": "x", "suffix": "y"}, "suffix"),
     ],
 )
 def test_a_refusal_names_its_field(

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from edge_agent.api.openai_request import (
     DEFAULT_COMPLETION_TOKENS,
-    MAX_PROMPT_BYTES,
-    MAX_TEXT_PARTS,
-    ClientRequest,
     read_chat_request,
     read_completion_request,
 )
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.requests.message_fields import MAX_TEXT_PARTS
 from edge_agent.generation.generation import GenerationRequest
 from shared.errors import RequestRefused
 from shared.protocol.codec import encode
@@ -27,7 +26,7 @@ from shared.protocol.messages import (
     ChatMessage,
     Open,
 )
-from shared.protocol.prompt_parts import MAX_PARTS, cut_open
+from shared.protocol.prompt_parts import MAX_PARTS, MAX_PROMPT_BYTES, cut_open
 from shared.speculation.sampling import SamplingParameters
 
 TEXT_PART = {"type": "text", "text": "x"}
@@ -98,8 +97,48 @@ def test_null_is_the_same_as_a_missing_field() -> None:
     assert chat() == chat(**dict.fromkeys(KNOWN_FIELDS))
 
 
-def test_unknown_fields_are_ignored() -> None:
-    assert chat() == chat(store=False, metadata={"a": "b"}, safety_identifier="x")
+def test_unknown_fields_are_taken_and_named_and_harmless_ones_are_taken() -> None:
+    fields = {"messages": [{**USER, "name": "Ann"}], "metadata": {"a": "b"}, "magic": 1, "x": None}
+    asked = read_chat_request(fields)
+    assert (chat(), ("magic", "messages.name")) == (asked.generation, asked.ignored)
+
+
+@pytest.mark.parametrize(
+    ("off", "plain"),
+    [
+        ({"seed": -1}, {}),
+        ({"seed": -1.0}, {}),
+        ({"max_tokens": -1}, {}),
+        ({"n_predict": -1}, {}),
+        ({"stop": ""}, {}),
+        ({"stop": []}, {}),
+        ({"stop": ["", "x"]}, {"stop": "x"}),
+        ({"top_k": -1}, {"top_k": 0}),
+        ({"top_p": 0}, {"top_k": 1, "top_p": 1}),
+        ({"top_p": 0.0, "top_k": 40}, {"top_k": 1, "top_p": 1}),
+        ({"max_tokens": 6.0, "seed": 3.0, "top_k": 2.0}, {"max_tokens": 6, "seed": 3, "top_k": 2}),
+        ({"n_predict": 5}, {"max_tokens": 5}),
+        ({"max_tokens": None, "n_predict": 5}, {"max_tokens": 5}),
+    ],
+)
+def test_every_dialects_word_for_nothing_is_understood(
+    off: dict[str, Any], plain: dict[str, Any]
+) -> None:
+    assert chat(**plain) == chat(**off)
+
+
+def test_a_completion_without_end_is_one_that_was_asked_for() -> None:
+    assert read_completion_request({"prompt": "x", "max_tokens": -1}).generation.max_tokens is None
+
+
+def test_an_assistant_that_said_nothing_may_say_so_by_null() -> None:
+    silent = {"role": "assistant", "content": None, "refusal": None, "tool_calls": []}
+    assert ChatMessage("assistant", "") == chat(messages=[USER, silent]).messages[1]
+
+
+def test_tools_that_none_may_call_are_named_and_not_refused() -> None:
+    asked = read_chat_request({"messages": [USER], "tools": [{}], "tool_choice": "none"})
+    assert (chat(), ("tools",)) == (asked.generation, asked.ignored)
 
 
 def test_one_stop_string_needs_no_list() -> None:
@@ -126,8 +165,8 @@ def test_a_developer_message_is_a_system_message() -> None:
     ("name", "edges", "beyond"),
     [
         ("temperature", [0, -0.0, 5e-324, 2.9e-39, 100], [-5e-324, math.nextafter(100, 101)]),
-        ("top_p", [5e-324, 1e-40, math.nextafter(1, 0), 1], [0, -0.0, math.nextafter(1, 2)]),
-        ("top_k", [0, 1, 1 << 24], [-1, (1 << 24) + 1]),
+        ("top_p", [5e-324, 1e-40, math.nextafter(1, 0), 1], [-5e-324, math.nextafter(1, 2)]),
+        ("top_k", [0, 1, 1 << 24], [-2, (1 << 24) + 1]),
     ],
 )
 def test_a_client_may_ask_for_what_the_protocol_may_carry(
@@ -152,9 +191,9 @@ def test_a_client_may_ask_for_what_the_protocol_may_carry(
         ({"temperature": 101}, "temperature = 101: expected number <= 100.0"),
         ({"temperature": True}, "temperature = true: expected number, got boolean"),
         ({"temperature": "hot"}, "temperature = 'hot': expected number, got string"),
-        ({"top_p": 0}, "top_p = 0: expected number > 0.0"),
-        ({"top_k": -1}, "top_k = -1: expected integer >= 0"),
-        ({"seed": -1}, "seed = -1: expected integer >= 0"),
+        ({"top_p": -0.5}, "top_p = -0.5: expected number > 0.0"),
+        ({"top_k": -2}, "top_k = -2: expected integer >= 0"),
+        ({"seed": -2}, "seed = -2: expected integer >= 0"),
         ({"seed": 1.5}, "seed = 1.5: expected integer, got number"),
         (
             {"seed": 1 << 70},
@@ -163,27 +202,20 @@ def test_a_client_may_ask_for_what_the_protocol_may_carry(
         ({"max_tokens": 0}, "max_tokens = 0: expected integer >= 1"),
         ({"max_completion_tokens": 0}, "max_completion_tokens = 0: expected integer >= 1"),
         ({"stop": 5}, "stop = 5: expected array, got integer"),
-        ({"stop": ""}, f"stop string of 0 bytes: must have 1 to {MAX_STOP_BYTES}"),
-        ({"stop": "é" * 200}, f"stop string of 400 bytes: must have 1 to {MAX_STOP_BYTES}"),
+        ({"stop": "é" * 200}, f"stop string of 400 bytes: at most {MAX_STOP_BYTES}"),
         (
             {"stop": ["a"] * (MAX_STOP_STRINGS + 1)},
             f"stop = a list of {MAX_STOP_STRINGS + 1}: expected array of length <= 16",
         ),
         ({"stream": "yes"}, "stream = 'yes': expected boolean, got string"),
-        ({"n": 2}, "n = 2: not supported"),
-        ({"tools": [{}]}, "tools = a list of 1: not supported"),
-        ({"tool_choice": "required"}, "tool_choice = 'required': not supported"),
-        ({"functions": [{}]}, "functions = a list of 1: not supported"),
+        ({"n": 2}, "n = 2: not supported; send 1, and ask again for another answer"),
+        ({"n": True}, "n = true: not supported; send 1, and ask again for another answer"),
+        ({"min_p": 0.5}, "min_p = 0.5: not supported; send 0, or use top_p"),
         (
             {"response_format": {"type": "json_object"}},
-            "response_format = an object: not supported",
+            "response_format = an object: not supported; "
+            "only text is written: ask for JSON in the prompt",
         ),
-        ({"logprobs": True}, "logprobs = true: not supported"),
-        ({"top_logprobs": 3}, "top_logprobs = 3: not supported"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty = 0.5: not supported"),
-        ({"presence_penalty": -1}, "presence_penalty = -1: not supported"),
-        ({"logit_bias": {"5": 1}}, "logit_bias = an object: not supported"),
-        ({"modalities": ["text", "audio"]}, "modalities = a list of 2: not supported"),
         ({"goodspeed": 3}, "goodspeed = 3: expected object, got integer"),
         (
             {"goodspeed": {"draft_lenght": 3}},
@@ -237,6 +269,8 @@ def test_a_refusal_names_the_part_of_a_field(
         ([{"role": "tool", "content": "hi"}], "messages[0].role"),
         ([{"role": ["user"], "content": "hi"}], "messages[0].role"),
         ([{"role": "user"}], "messages[0].content"),
+        ([{"role": "user", "content": None}], "messages[0].content"),
+        ([{"role": "user", "content": "x", "images": ["aGk="]}], "messages[0].images"),
         ([{"role": "user", "content": []}], "messages[0].content"),
         ([{"role": "user", "content": ["hi"]}], "messages[0].content[0]"),
         (

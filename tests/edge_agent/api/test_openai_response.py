@@ -19,24 +19,10 @@ from edge_agent.api.openai_response import (
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from shared.protocol.messages import FinishReason
 from shared.speculation.sampling import SamplingParameters
+from tests.support.messages.timings import TIMINGS
 
 CHAT = Envelope("chatcmpl-1", 1000, "target", is_chat=True)
 COMPLETION = Envelope("cmpl-1", 1000, "target", is_chat=False)
-TIMINGS = Timings(
-    prompt_tokens=10,
-    cached_prefix_tokens=4,
-    output_tokens=5,
-    drafted_tokens=6,
-    accepted_tokens=3,
-    rejected_tokens=2,
-    num_verdicts=2,
-    num_drafting_verdicts=2,
-    seconds_to_first_token=0.5,
-    total_seconds=1.5,
-    wire_bytes=60,
-    survived_tokens=4,
-    rejections=1,
-)
 USAGE = {
     "prompt_tokens": 10,
     "completion_tokens": 5,

@@ -14,6 +14,7 @@ from edge_agent.generation.active_generation import ActiveGeneration, Event
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
 from shared.errors import (
     ModelError,
+    PromptTooLong,
     RemoteProtocolError,
     RequestRefused,
     TooManyStreams,
@@ -276,6 +277,18 @@ def test_a_refused_request_names_its_field() -> None:
     assert isinstance(error, RequestRefused)
     assert ("too long", "messages") == (str(error), error.field)
     assert StreamState.ENDED is generation.state
+
+
+def test_a_prompt_that_is_too_long_is_told_with_its_length() -> None:
+    generation = make_generation()
+    generation.open_message(2)
+    refused = Error(
+        ErrorCode.REQUEST, "too long", 2, "messages", prompt_tokens=9, most_prompt_tokens=7
+    )
+    generation.receive(refused, 20, 11.0)
+    (error,) = events(generation)
+    assert isinstance(error, PromptTooLong)
+    assert ("messages", 9, 7) == (error.field, error.num_tokens, error.most_tokens)
 
 
 def test_a_device_may_have_too_many_streams() -> None:

@@ -39,7 +39,7 @@ from tests.support.ends.waiting import eventually
 
 PROMPT = pack_token_ids([1, 2, 3])
 TOO_LONG = "too long"
-TERMS = VerifierTerms(max_streams=8, vocab_size=64, special_ids=frozenset())
+TERMS = VerifierTerms(max_streams=8, vocab_size=64, special_ids=frozenset(), context_tokens=512)
 
 
 class WrittenLink:

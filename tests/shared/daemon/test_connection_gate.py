@@ -55,6 +55,7 @@ class Wire:
     def __init__(self, address: str, connection: GatedConnection) -> None:
         self.address, self.connection = address, connection
         self.is_aborted = False
+        self.is_closed = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return (self.address, 1234) if name == "peername" else default
@@ -64,6 +65,9 @@ class Wire:
 
     def abort(self) -> None:
         self.is_aborted = True
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 class Handler:
@@ -82,6 +86,9 @@ class Handler:
         self.calls.append("eof")
         return True
 
+    def close(self) -> None:
+        self.calls.append("close")
+
     def pause_writing(self) -> None:
         self.calls.append("pause")
 
@@ -92,9 +99,16 @@ class Handler:
         self.calls.append(error)
 
 
-def make_door(max_idle: int = 100) -> tuple[ConnectionGate, Clock]:
+def make_door(
+    max_idle: int = 100, *, answers_half_closed: bool = False
+) -> tuple[ConnectionGate, Clock]:
     clock = Clock()
-    limits = GateLimits(max_idle=max_idle, idle_seconds=10.0, stall_seconds=30.0)
+    limits = GateLimits(
+        max_idle=max_idle,
+        idle_seconds=10.0,
+        stall_seconds=30.0,
+        answers_half_closed=answers_half_closed,
+    )
     return ConnectionGate(Handler, clock.call_later, clock.time, limits), clock
 
 
@@ -142,6 +156,29 @@ def test_a_request_in_hand_may_take_its_time() -> None:
     assert (1, 0) == (gate.num_idle, gate.num_in_hand)
     clock.advance(10.0)
     assert wire.is_aborted
+
+
+def test_who_says_no_more_has_an_answer_if_one_is_on_its_way() -> None:
+    gate, clock = make_door(answers_half_closed=True)
+    asks, idles = visit(gate), visit(gate)
+    told: list[str] = []
+    with asks.connection.in_hand():
+        asks.connection.on_half_close = lambda: told.append("half-closed")
+        for wire in (asks, idles):
+            assert wire.connection.eof_received() is True
+            assert wire.connection.is_half_closed
+        clock.advance(5.0)
+        assert (False, True) == (asks.is_closed, idles.is_closed)
+    assert ["half-closed"] == told
+    assert ["made", "close"] == asks.connection._handler.calls
+
+
+def test_a_connection_for_which_the_end_is_the_end_hands_it_on() -> None:
+    gate, _ = make_door(answers_half_closed=True)
+    wire = visit(gate)
+    wire.connection.stays_half_closed = False
+    wire.connection.eof_received()
+    assert ["made", "eof"] == wire.connection._handler.calls
 
 
 def test_a_connection_that_was_lost_during_its_request_is_not_counted_again() -> None:

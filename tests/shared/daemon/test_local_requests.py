@@ -58,3 +58,20 @@ def test_a_program_of_this_machine_asks_from_it_and_for_it(
     remote: str | None, host: str, is_here: bool
 ) -> None:
     assert is_here is is_local(remote, {"Host": host, "Accept": "*/*"})
+
+
+@pytest.mark.parametrize(
+    ("host", "is_allowed"),
+    [
+        ("desk.local", True),
+        ("a.desk.local:8090", True),
+        ("local", False),
+        (".local", False),
+        ("desk.local.evil", False),
+        ("evillocal", False),
+        ("board.example:80", True),
+        ("a.board.example", False),
+    ],
+)
+def test_a_star_stands_for_every_name_before_it(host: str, is_allowed: bool) -> None:
+    assert is_allowed is is_allowed_host(host, frozenset({"*.local", "board.example"}))

@@ -55,7 +55,10 @@ FIELDS_OF_VERSION_2 = {
         "channel position num_accepted tokens window draft_length finish cached_prefix_tokens",
     ),
     70: ("PromptPart", "channel offset tokens"),
-    68: ("Error", "code sentence channel field difference"),
+    68: (
+        "Error",
+        "code sentence channel field difference prompt_tokens most_prompt_tokens",
+    ),
     69: ("GoingAway", "retry_after_seconds"),
 }
 PARTS_OF_VERSION_1 = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from edge_agent.api.access import Access
 from edge_agent.api.app import build_app, serve
 from edge_agent.generation.generation import Generator, TextPiece
 from shared.daemon.http_server import listen
@@ -19,9 +21,11 @@ HELLO = (
 
 @asynccontextmanager
 async def serving(generator: Generator, **options: Any) -> AsyncIterator[str]:
-    """Serve with `build_app(generator, **options)`; the value is `http://127.0.0.1:port`."""
+    """Serve with these options of Access and `build_app`; the value is `http://127.0.0.1:port`."""
+    of_access = {field.name for field in dataclasses.fields(Access)} & options.keys()
+    access = Access(**{name: options.pop(name) for name in of_access})
     sockets = listen("127.0.0.1", 0)
-    server = await serve(build_app(generator, **{"api_token": None, **options}), sockets)
+    server = await serve(build_app(generator, access, **options), sockets)
     try:
         yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     finally:

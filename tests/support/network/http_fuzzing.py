@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from edge_agent.api.access import Access
 from edge_agent.api.app import build_app, serve
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.daemon.connection_gate import ConnectionGate
@@ -182,7 +183,7 @@ async def fuzz_agent_port(
         told(num_said)
 
     async with watched_log():
-        app = build_app(generator, api_token=KEY, allowed_hosts=None)
+        app = build_app(generator, Access(KEY, allowed_hosts=None))
         server = await serve(app, listen("127.0.0.1", 0), stranger_limits=None)
         try:
             mutations = HttpMutations(seed, AGENT_PATHS, KEY, CHAT)

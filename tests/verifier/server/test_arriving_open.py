@@ -242,7 +242,8 @@ def test_a_prompt_that_cannot_fit_is_refused_with_its_first_part() -> None:
     async def scenario(one: Talk) -> None:
         await one.say(*cut_open(Open(0, 7, prompt=pack_token_ids([1] * (1 << 16)))))
         sentence = "prompt of 65536 tokens exceeds 65535 (target.context_tokens - 1)"
-        assert [Error(ErrorCode.REQUEST, sentence, 0, "prompt")] == one.errors
+        expected = Error(ErrorCode.REQUEST, sentence, 0, "prompt", None, 65536, 65535)
+        assert [expected] == one.errors
 
     talk(scenario)
 

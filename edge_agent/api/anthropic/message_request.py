@@ -1,0 +1,69 @@
+"""From the JSON of Anthropic's Messages API to a GenerationRequest, or a refusal naming the field.
+
+This module must never put message text into an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_agent.api.json_fields import read_field
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages, read_text
+from edge_agent.api.requests.request_fields import ignored_fields
+from edge_agent.api.requests.sampling_fields import (
+    read_max_tokens,
+    read_sampling,
+    read_seed,
+    read_stop,
+)
+from edge_agent.api.template_fields import read_template_options
+from edge_agent.generation.generation import GenerationRequest
+from shared.protocol.messages import ChatMessage
+
+_HONOURED = frozenset(
+    {
+        *("messages", "system", "max_tokens", "stop_sequences", "stream", "output_config"),
+        *("temperature", "top_k", "top_p", "seed", "goodspeed", "chat_template_kwargs"),
+    }
+)
+
+
+def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
+    """The request of `POST /v1/messages`; where the assistant spoke last, its turn goes on.
+
+    Raises:
+        RequestRefused: a field is missing, of a wrong type, out of range or not supported.
+    """
+    turns = read_messages(fields)
+    system = fields.get("system")
+    text = read_text(system, "system") if system else ""
+    check_prompt_bytes("system", len(text.encode()))
+    output: dict[str, Any] = read_field(fields, "output_config", dict[str, Any], {})
+    template = read_template_options(
+        {
+            "chat_template_kwargs": fields.get("chat_template_kwargs"),
+            "reasoning_effort": output.get("effort"),
+            "continue_final_message": turns.messages[-1].role == "assistant",
+        }
+    )
+    choice, extension = read_sampling(fields), read_extension(fields)
+    generation = GenerationRequest(
+        messages=(ChatMessage("system", text), *turns.messages) if text else turns.messages,
+        sampling=choice.sampling,
+        left_open=choice.left_open,
+        seed=read_seed(fields),
+        stop=read_stop(fields, "stop_sequences"),
+        max_tokens=read_max_tokens(fields, "max_tokens"),
+        template=template,
+        acceptance_mode=extension.acceptance_mode,
+        draft_length=extension.draft_length,
+    )
+    ignored = (
+        *ignored_fields(fields, _HONOURED),
+        *ignored_fields(output, {"effort"}, parent="output_config."),
+        *turns.ignored,
+    )
+    return ClientRequest(generation, read_field(fields, "stream", bool, False), ignored=ignored)

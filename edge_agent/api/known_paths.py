@@ -1,0 +1,64 @@
+"""The right path for a wrong one: what a client most likely meant, by name. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+# What other servers call it, or what they do and this one does not.
+_ELSEWHERE = {
+    "/completion": "/v1/completions",
+    "/chat": "/v1/chat/completions",
+    "/v1/chat": "/v1/chat/completions",
+    "/generate": "/v1/completions",
+    "/v1/complete": "/v1/messages",
+    "/v1/engines": "/v1/models",
+    "/api/models": "/api/tags",
+    "/api/list": "/api/tags",
+}
+_NOT_THERE = {
+    "embed": "this server makes no embeddings",
+    "embeddings": "this server makes no embeddings",
+    "embedding": "this server makes no embeddings",
+    "rerank": "this server ranks nothing",
+    "images": "this server makes no images",
+    "audio": "this server makes and hears no sound",
+    "moderations": "this server judges nothing",
+    "tokenize": "only the verifier has the tokenizer",
+    "detokenize": "only the verifier has the tokenizer",
+    "count_tokens": "only the verifier has the tokenizer; usage tells what a prompt came to",
+    "pull": "the verifier's operator chooses the model",
+    "push": "the verifier's operator chooses the model",
+    "create": "the verifier's operator chooses the model",
+    "copy": "the verifier's operator chooses the model",
+    "delete": "the verifier's operator chooses the model",
+    "props": "/v1/models names the model",
+    "slots": "/health says how the board is",
+}
+_SMALLEST_LIKENESS = 0.7  # of difflib
+_LONGEST_CHARACTERS = 100  # of a path that is worth a look
+
+
+def hint_for(path: str, known: Collection[str]) -> str:
+    """What to say of a path that is not known; "" where nothing comes to mind."""
+    if len(path) > _LONGEST_CHARACTERS:
+        return ""
+    words = [word for word in path.lower().split("/") if word]
+    for word in words:
+        if word in _NOT_THERE:
+            return _NOT_THERE[word]
+    right = _right_path("/" + "/".join(words), known)
+    return "" if right is None else f"did you mean {right}?"
+
+
+def _right_path(path: str, known: Collection[str]) -> str | None:
+    if path in known:
+        return path  # but for a slash at its end, or for capitals
+    if path in _ELSEWHERE:
+        return _ELSEWHERE[path]
+    # A base URL with the version twice, or without one.
+    alike = [right for right in known if path.endswith(right) or right.endswith(path)]
+    if alike and path != "/":
+        return max(alike, key=len) if path.endswith(max(alike, key=len)) else min(alike, key=len)
+    matches = difflib.get_close_matches(path, known, n=1, cutoff=_SMALLEST_LIKENESS)
+    return matches[0] if matches else None

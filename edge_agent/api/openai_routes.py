@@ -1,0 +1,111 @@
+"""OpenAI's endpoints of chats, completions and models, and the shape of their answers.
+
+This module must never read a field of a request itself.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from edge_agent.api.answers.answering import Answering
+from edge_agent.api.anthropic import message_answer
+from edge_agent.api.error_shapes import Failure, dialect_of, error_body
+from edge_agent.api.errors import refusal
+from edge_agent.api.json_fields import shown
+from edge_agent.api.large_body_reader import BodyKind
+from edge_agent.api.openai_response import (
+    DONE,
+    EVENT_STREAM,
+    Envelope,
+    event_line,
+    first_chunk,
+    keepalive_comment,
+    last_chunks,
+    model_list,
+    model_object,
+    text_chunk,
+    whole_answer,
+)
+from edge_agent.generation.generation import Finished, TextPiece
+
+
+class OpenAIAnswer:
+    """A chat completion or a plain one; see `edge_agent.api.answers.answering.AnswerShape`."""
+
+    media_type = EVENT_STREAM
+    keepalive = staticmethod(keepalive_comment)
+
+    def __init__(self, envelope: Envelope, *, includes_usage: bool) -> None:
+        self._envelope = envelope
+        self._includes_usage = includes_usage
+
+    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+        return whole_answer(self._envelope, text, finished)
+
+    def opening(self) -> bytes:
+        return event_line(first_chunk(self._envelope)) if self._envelope.is_chat else b""
+
+    def piece(self, piece: TextPiece) -> bytes:
+        return event_line(text_chunk(self._envelope, piece))
+
+    def ending(self, finished: Finished) -> bytes:
+        chunks = last_chunks(self._envelope, finished, self._includes_usage)
+        return b"".join(event_line(chunk) for chunk in chunks) + DONE
+
+    def failing(self, failure: Failure) -> bytes:
+        return event_line(error_body("openai", failure)) + DONE
+
+
+class OpenAIEndpoints:
+    """Of one agent."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Serve them."""
+        router.add_get("/v1/models", self._models)
+        router.add_get("/v1/models/{id:.+}", self._one_model)
+        router.add_post("/v1/chat/completions", self._chat_completion)
+        router.add_post("/v1/completions", self._completion)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        model = self._answering.model
+        if dialect_of(request.path, request.headers) == "anthropic":
+            return web.json_response(message_answer.model_page(model))
+        return web.json_response(model_list(model))
+
+    async def _one_model(self, request: web.Request) -> web.Response:
+        asked, model = request.match_info["id"], self._answering.model
+        if asked != model:
+            served = "no model now" if model is None else f"{model} alone"
+            sentence = f"this board serves {served}, not {shown(asked)}"
+            failure = Failure(HTTPStatus.NOT_FOUND, sentence, code="model_not_found")
+            return refusal(request, failure)
+        if dialect_of(request.path, request.headers) == "anthropic":
+            return web.json_response(message_answer.model_object(model))
+        return web.json_response(model_object(model))
+
+    async def _chat_completion(self, request: web.Request) -> web.StreamResponse:
+        envelope = self._envelope("chatcmpl", is_chat=True)
+        return await self._answer(request, "chat", envelope)
+
+    async def _completion(self, request: web.Request) -> web.StreamResponse:
+        envelope = self._envelope("cmpl", is_chat=False)
+        return await self._answer(request, "completion", envelope)
+
+    async def _answer(
+        self, request: web.Request, kind: BodyKind, envelope: Envelope
+    ) -> web.StreamResponse:
+        asked = await self._answering.read(request, kind)
+        shape = OpenAIAnswer(envelope, includes_usage=asked.includes_usage)
+        return await self._answering.answer(request, asked, shape)
+
+    def _envelope(self, prefix: str, *, is_chat: bool) -> Envelope:
+        response_id = f"{prefix}-{uuid.uuid4().hex}"
+        return Envelope(response_id, int(time.time()), self._answering.model_name, is_chat)

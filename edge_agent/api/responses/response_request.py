@@ -1,0 +1,95 @@
+"""From the JSON of OpenAI's Responses API to a GenerationRequest, or a refusal naming the field.
+
+Text in, text out, and nothing is kept: the whole conversation is in every request. This module must
+never put message text into an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from edge_agent.api.json_fields import read_field, shown
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
+from edge_agent.api.requests.request_fields import ignored_fields
+from edge_agent.api.requests.sampling_fields import read_max_tokens, read_sampling, read_seed
+from edge_agent.api.template_fields import read_template_options
+from edge_agent.generation.generation import GenerationRequest
+from shared.errors import RequestRefused
+from shared.protocol.messages import ChatMessage
+
+_HONOURED = frozenset(
+    {
+        *("input", "instructions", "max_output_tokens", "stream", "text", "reasoning", "seed"),
+        *("temperature", "top_k", "top_p", "goodspeed", "chat_template_kwargs", "stream_options"),
+    }
+)
+_Metadata = Annotated[dict[str, str], Meta(max_length=16)]  # as many as OpenAI takes
+_KEPT = "nothing is kept here; send the text itself"
+
+
+def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
+    """The request of `POST /v1/responses`.
+
+    Raises:
+        RequestRefused: a field is missing, of a wrong type, out of range or not supported.
+    """
+    ignored = ignored_fields(fields, _HONOURED)
+    if fields.get("prompt") is not None:
+        raise RequestRefused(f"prompt = {shown(fields['prompt'])}: {_KEPT}", "prompt")
+    turns = _turns(fields)
+    instructions: str = read_field(fields, "instructions", str, "")
+    check_prompt_bytes("instructions", len(instructions.encode()))
+    opening = (ChatMessage("system", instructions),) if instructions else ()
+    text: dict[str, Any] = read_field(fields, "text", dict[str, Any], {})
+    if text.get("format") not in (None, {"type": "text"}):
+        sentence = "text.format: only text is written; ask for JSON in the input"
+        raise RequestRefused(sentence, "text.format")
+    reasoning: dict[str, Any] = read_field(fields, "reasoning", dict[str, Any], {})
+    template = read_template_options(
+        {
+            "chat_template_kwargs": fields.get("chat_template_kwargs"),
+            "reasoning_effort": reasoning.get("effort"),
+        }
+    )
+    choice, extension = read_sampling(fields), read_extension(fields)
+    generation = GenerationRequest(
+        messages=(*opening, *turns.messages),
+        sampling=choice.sampling,
+        left_open=choice.left_open,
+        seed=read_seed(fields),
+        max_tokens=read_max_tokens(fields, "max_output_tokens"),
+        template=template,
+        acceptance_mode=extension.acceptance_mode,
+        draft_length=extension.draft_length,
+    )
+    of_parts = (
+        *ignored_fields(text, {"format"}, parent="text."),
+        *ignored_fields(reasoning, {"effort"}, parent="reasoning."),
+    )
+    return ClientRequest(
+        generation,
+        read_field(fields, "stream", bool, False),
+        ignored=(*ignored, *of_parts, *turns.ignored),
+        metadata=read_field(fields, "metadata", _Metadata, {}),
+    )
+
+
+def _turns(fields: Mapping[str, Any]) -> Turns:
+    """A text alone is one turn of the user's."""
+    asked = fields.get("input")
+    if isinstance(asked, str):
+        check_prompt_bytes("input", len(asked.encode()))
+        return Turns((ChatMessage("user", asked),))
+    if isinstance(asked, list):
+        for i, item in enumerate(asked):
+            kind = item.get("type") if isinstance(item, dict) else None
+            if kind not in (None, "message"):
+                name = f"input[{i}].type"
+                sentence = f"{name} = {shown(kind)}: only messages are read, of text alone"
+                raise RequestRefused(sentence, name)
+    return read_messages(fields, "input")

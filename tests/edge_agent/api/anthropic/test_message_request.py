@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edge_agent.api.anthropic.message_request import read_message_request
+from edge_agent.generation.generation import GenerationRequest
+from shared.errors import RequestRefused
+from shared.protocol.messages import ChatMessage, TemplateOptions
+from shared.speculation.sampling import SamplingParameters
+
+USER = {"role": "user", "content": "hi"}
+
+
+def test_every_honoured_field_arrives() -> None:
+    block = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+    asked = read_message_request(
+        {
+            "model": "claude",
+            "max_tokens": 9,
+            "system": [block, {"type": "text", "text": "Be kind."}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+            "stop_sequences": ["END"],
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 40,
+            "stream": True,
+            "metadata": {"user_id": "x"},
+            "thinking": {"type": "disabled"},
+            "goodspeed": {"draft_length": 4},
+        }
+    )
+    expected = GenerationRequest(
+        messages=(ChatMessage("system", "Be brief.\nBe kind."), ChatMessage("user", "hi")),
+        sampling=SamplingParameters(0.5, 40, 0.9),
+        stop=("END",),
+        max_tokens=9,
+        draft_length=4,
+    )
+    assert (expected, True, ()) == (asked.generation, asked.is_streamed, asked.ignored)
+
+
+def test_where_the_assistant_spoke_last_its_turn_goes_on() -> None:
+    turns = [USER, {"role": "assistant", "content": "The answer is ("}]
+    template = read_message_request({"messages": turns}).generation.template
+    assert TemplateOptions("", False, True) == template
+
+
+def test_effort_is_the_templates_to_understand() -> None:
+    asked = read_message_request({"messages": [USER], "output_config": {"effort": "low"}})
+    assert '{"reasoning_effort":"low"}' == asked.generation.template.arguments
+
+
+def test_tools_that_none_may_call_are_named() -> None:
+    fields = {"messages": [USER], "tools": [{"name": "x"}], "tool_choice": {"type": "none"}}
+    assert ("tools",) == read_message_request(fields).ignored
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, None),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, None),
+        ({"system": 5}, "system"),
+        ({"system": [{"type": "image"}]}, "system[0].type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
+        ({"tools": [{"name": "x"}]}, "tools"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"stop_sequences": [5]}, "stop_sequences[0]"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
+        ({"output_config": {"effort": "huge"}}, "reasoning_effort"),
+        ({"container": "c"}, "container"),
+        ({"mcp_servers": [{}]}, "mcp_servers"),
+    ],
+)
+def test_what_is_not_done_is_refused_by_name(fields: dict[str, Any], field: str | None) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        read_message_request({"messages": [USER], **fields})
+    assert (field or "messages[0].content[0].type") == refused.value.field
