@@ -6,15 +6,14 @@ import os
 import resource
 import shutil
 import subprocess
-import sysconfig
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 
 from tests.support.programs.command import ROOT, environment
+from tests.support.programs.wheelhouse import build_wheel, dependencies_in
 
 SCRIPT = ROOT / "devices" / "install.sh"
 
@@ -44,19 +43,13 @@ def children_seconds() -> float:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("wheels")
-    list(WheelBuilder(str(ROOT)).build(directory=str(directory), versions=["standard"]))
-    return directory
+    return build_wheel(tmp_path_factory.mktemp("wheels")).parent
 
 
 @pytest.fixture(scope="module")
 def from_here(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment in which dependencies are those of the tests, and goodspeed is not there."""
-    directory = tmp_path_factory.mktemp("dependencies")
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if "goodspeed" not in path.name and path.suffix != ".pth" and path.name != "pip":
-            (directory / path.name).symlink_to(path)
-    return {"PYTHONPATH": str(directory), "PIP_NO_DEPS": "1"}
+    """The environment of an installation without a network."""
+    return dependencies_in(tmp_path_factory.mktemp("dependencies"))
 
 
 def test_it_is_posix_shell() -> None:
