@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMessage, WSMsgType
 
+from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.link import Link
 from shared.errors import LinkError, RemoteProtocolError
 from shared.protocol.codec import encode
@@ -74,7 +75,7 @@ def test_nothing_that_a_verifier_says_breaks_an_agent(seed: int) -> None:
 
 def test_a_link_ends_with_nothing_but_the_errors_that_the_agent_expects() -> None:
     mutations = Mutations(5, Hello(PROTOCOL_VERSION))
-    drafter = board()
+    drafter = SharedVocabulary(board())
     endings: Counter[str] = Counter()
 
     async def one_link(frames: list[bytes]) -> None:
