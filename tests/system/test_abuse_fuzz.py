@@ -98,7 +98,12 @@ def test_a_link_ends_with_nothing_but_the_errors_that_the_agent_expects() -> Non
             await one_link(frames)
 
     asyncio.run(many_links())
-    assert {"LinkLost", "RemoteProtocolError", "HandshakeRejected"} == set(endings)
+    assert {
+        "LinkLost",
+        "RemoteProtocolError",
+        "HandshakeRejected",
+        "OtherVocabulary",
+    } == set(endings)
 
 
 @pytest.mark.parametrize("broken_share", [0.0, 1.0])
