@@ -357,10 +357,14 @@ PATHS = {
     "/v1/responses": b"input",
     "/api/chat": b"messages",
 }
-# The dearest that each of the other endpoints reads in its own way; the rest is the same code.
+# The dearest that each of the other endpoints reads in its own way; the rest is the same code, and
+# so is all that a process of its own reads.
 OF_OTHERS = ("text parts", "empty objects", "keys", "a text")
 ASKED_OF = [("/v1/chat/completions", name) for name in BODIES] + [
-    (path, f"{name}, {size}") for path in [*PATHS][1:] for name in OF_OTHERS for size in SIZES
+    (path, f"{name}, {size}")
+    for path in [*PATHS][1:]
+    for size, names in zip(SIZES, (OF_OTHERS, OF_OTHERS[:1]), strict=True)
+    for name in names
 ]
 
 
@@ -386,7 +390,6 @@ def test_no_body_holds_the_agent_up(path: str, name: str) -> None:
     assert seconds < LIMIT_SECONDS, what
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("path", "start", "part", "end"),
     [
@@ -404,10 +407,10 @@ def test_no_body_holds_the_agent_up(path: str, name: str) -> None:
     ],
 )  # fmt: skip
 def test_no_field_of_another_dialect_holds_the_agent_up(
-    path: str, start: bytes, part: bytes, end: bytes, size: int
+    path: str, start: bytes, part: bytes, end: bytes
 ) -> None:
     async def scenario(watch: LoopWatch) -> None:
-        await post(path, filled(size, start, part, end), watch)
+        await post(path, filled(SHORT_BODY_BYTES, start, part, end), watch)
 
     seconds, what = least_of_a_few(scenario)
     assert seconds < LIMIT_SECONDS, what
