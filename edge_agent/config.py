@@ -125,7 +125,7 @@ class DraftSection(Section, frozen=True):
 
 
 class ApiSection(Section, frozen=True):
-    """The OpenAI-compatible API, the chat websocket and the web page on this board."""
+    """The APIs of OpenAI, Anthropic and Ollama, the chat websocket and the page on this board."""
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0: any that is free")] = 8090
