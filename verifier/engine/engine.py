@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from shared.daemon.lifecycle import rare_collections
+from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.round_run import run_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import ItemFailure, Round, RoundOutcome
@@ -78,6 +79,7 @@ class Engine:
         self._target = target
         self._deliver = deliver
         self._report = report
+        self.precedence = RoundPrecedence()
         self._work = asyncio.Event()
         self._is_stopping = False
         self.round_started_at: float | None = None  # of the one in hand, by time.monotonic()
@@ -113,10 +115,9 @@ class Engine:
         self._is_stopping = False
 
     def _start_round(self, thread: ThreadPoolExecutor) -> _Running | None:
-        if self._is_stopping:
-            return None
         started_at = time.monotonic()
-        round_ = self._planner.start_round(started_at)
+        round_ = None if self._is_stopping else self._planner.start_round(started_at)
+        self.precedence.give_up()  # before the target has the next one
         if round_ is None:
             return None
         planned_at = self.round_started_at = time.monotonic()
@@ -130,7 +131,9 @@ class Engine:
 
     def _verify(self, round_: Round, is_taken: threading.Event) -> RoundOutcome | ItemFailure:
         is_taken.set()
-        return run_round(self._target, round_)
+        outcome = run_round(self._target, round_)
+        self.precedence.claim()
+        return outcome
 
     def _settle(self, running: _Running, outcome: RoundOutcome | ItemFailure) -> _Settled:
         verified_at = time.monotonic()

@@ -29,6 +29,7 @@ from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
 from verifier.engine.new_streams import NewStreams, commit_again
+from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.verdicts import missed_verdicts, verdict_of
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
@@ -89,6 +90,11 @@ class VerifierService:
     def round_started_at(self) -> float | None:
         """When the round in hand began, by time.monotonic(); None: the engine waits for work."""
         return self._engine.round_started_at
+
+    @property
+    def precedence(self) -> RoundPrecedence:
+        """What messages give way to."""
+        return self._engine.precedence
 
     async def run(self) -> None:
         """Run rounds until `stop`."""

@@ -88,6 +88,7 @@ class DeviceConnection:
             usage,
             shares,
             lambda num_bytes: service.metrics.received(device.name, num_bytes),
+            service.precedence,
         )
         opened_bytes = MAX_ID_BYTES * service.limits.context_tokens
         self._outgoing = Outgoing(

@@ -15,6 +15,7 @@ from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import decode_from_agent
 from shared.protocol.messages import AgentMessage, Open, Resume
+from verifier.engine.round_precedence import RoundPrecedence
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.loop_shares import LoopShares
 
@@ -32,8 +33,10 @@ class Incoming:
         usage: DeviceUsage,
         shares: LoopShares,
         received: Callable[[int], None],
+        precedence: RoundPrecedence,
     ) -> None:
         self._device = device
+        self._precedence = precedence
         self._socket = socket
         self._shares = shares
         self._taken_at: float | None = None  # in processor time: when the latest frame was
@@ -63,6 +66,7 @@ class Incoming:
         while True:
             await self._turn()
             frame = await self._socket.receive()
+            await self._precedence.give_way()
             self._taken_at = time.thread_time()
             if self._is_stopped:
                 return None

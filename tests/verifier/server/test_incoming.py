@@ -12,6 +12,7 @@ from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
 from shared.protocol.messages import AgentMessage, Open, Ready, Resume
 from tests.support.ends.limits import make_device_limits
+from verifier.engine.round_precedence import RoundPrecedence
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.incoming import Incoming
 from verifier.server.loop_shares import LoopShares
@@ -53,7 +54,9 @@ def read(
     received: list[int] = []
 
     async def run() -> list[AgentMessage | None]:
-        incoming = Incoming("board", socket, usage, LoopShares(), received.append)
+        incoming = Incoming(
+            "board", socket, usage, LoopShares(), received.append, RoundPrecedence()
+        )
         return [await incoming.next() for _ in range(count)]
 
     return asyncio.run(run()), received
@@ -99,7 +102,8 @@ def test_once_it_is_stopped_nothing_is_read_or_counted() -> None:
 
     async def run() -> AgentMessage | None:
         socket: Any = Socket(WSMessage(WSMsgType.BINARY, b"\xc1", None))
-        incoming = Incoming("board", socket, usage, LoopShares(), lambda _: None)
+        precedence = RoundPrecedence()
+        incoming = Incoming("board", socket, usage, LoopShares(), lambda _: None, precedence)
         incoming.stop()
         incoming.count_bytes(1 << 60)
         return await incoming.next()
