@@ -14,26 +14,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.daemon.connection_gate import ConnectionGate
-from shared.speculation.fairness import jain_index
 from verifier.engine.device import Device
+from verifier.engine.fleet_fairness import fairness_of
 from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.loop_shares import LoopShares
-from verifier.streams.position_counts import MAX_COUNTED_POSITIONS
+from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
 _STREAMS_AT_ONCE = 256  # some 0.2 ms
 
 # Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
 _ESTIMATED_TOKENS = (1, 8, 64, 256)
-
-# How far drafts come is shown for each of the first positions, then for ever more of them at once:
-# few series, because each costs 5 us of the event loop (1,000 devices, 2 cores, 2026-11).
-_POSITIONS = (
-    *(range(position, position + 1) for position in range(4)),
-    *(range(4, 8), range(8, 16), range(16, 32), range(32, MAX_COUNTED_POSITIONS)),
-)
 
 
 class PlannerGauges(Collector):
@@ -74,9 +67,15 @@ class PlannerGauges(Collector):
             "Of those, tokens that were in the cache already",
             value=admission.num_prefix_hit_tokens,
         )
-        goodputs = [d.estimates.goodput.tokens_per_round for d in self._all_devices()]
-        if goodputs:
-            yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))
+        fairness = fairness_of(self._all_devices())
+        if fairness.jain_index is not None:
+            yield _gauge("jain_fairness_index", "Of goodput per device", fairness.jain_index)
+        if fairness.log_goodput is not None:
+            yield _gauge(
+                "log_goodput",
+                "Sum over devices of the natural logarithm of their tokens per second",
+                fairness.log_goodput,
+            )
         yield self._round_estimates()
         yield from self._per_device()
         yield from self._windows()
@@ -155,13 +154,10 @@ class PlannerGauges(Collector):
             "draft_tokens_accepted", "Of those, tokens that were accepted", "position"
         )
         for device in self._all_devices():
-            counts = device.estimates.positions
-            for family, bars in ((reached, counts.reached), (accepted, counts.accepted)):
-                for positions in _POSITIONS:
-                    if positions.start < len(bars):
-                        name = _name_of(positions)
-                        num_tokens = sum(bars[positions.start : positions.stop])
-                        family.add_metric([device.name, name], num_tokens)
+            of_device = device.estimates.positions.bars()
+            for family, bars in zip((reached, accepted), of_device, strict=True):
+                for positions, num_tokens in zip(SHOWN_POSITIONS, shown(bars), strict=False):
+                    family.add_metric([device.name, name_of(positions)], num_tokens)
         return reached, accepted
 
     def _kept_streams(self) -> GaugeMetricFamily:
@@ -249,10 +245,6 @@ class PortGauges(Collector):
         yield queued
         yield exceeded
         yield loop
-
-
-def _name_of(positions: range) -> str:
-    return f"{positions[0]}" if len(positions) == 1 else f"{positions[0]}-{positions[-1]}"
 
 
 def _family(name: str, text: str) -> GaugeMetricFamily:
