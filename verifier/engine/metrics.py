@@ -87,7 +87,10 @@ class Metrics:
             registry=self.registry,
         )
         self._finished = Counter(
-            "goodspeed_streams_finished", "Streams by end", ["reason"], registry=self.registry
+            "goodspeed_streams_finished",
+            "Streams that came to an end, by what ended them",
+            ["reason"],
+            registry=self.registry,
         )
         self._failures = Counter(
             "goodspeed_item_failures",
@@ -221,10 +224,16 @@ class _DeviceCounters(Collector):
         self._counts = counts
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        drafts = device_counters("spec_decode_num_drafts", "Drafts tested")
-        drafted = device_counters("spec_decode_num_draft_tokens", "Draft tokens tested")
-        accepted = device_counters("spec_decode_num_accepted_tokens", "Accepted tokens")
-        output = device_counters("goodput_tokens", "Output tokens")
+        drafts = device_counters("spec_decode_num_drafts", "Drafts that a round tested")
+        drafted = device_counters(
+            "spec_decode_num_draft_tokens", "Draft tokens that a round tested"
+        )
+        accepted = device_counters(
+            "spec_decode_num_accepted_tokens", "Draft tokens that the target accepted"
+        )
+        output = device_counters(
+            "goodput_tokens", "Tokens that were committed: accepted ones and the target's own"
+        )
         wire = device_counters("wire_bytes", "Websocket payloads and frame headers", "direction")
         for device, counts in unhurried(tuple(self._counts.items()), DEVICES_AT_ONCE):
             drafts.add_metric([device], counts.num_drafts)

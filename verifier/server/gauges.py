@@ -39,17 +39,23 @@ class PlannerGauges(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         planner = self._planner
         blocks = planner.blocks
-        yield _gauge("num_requests_running", "Open streams", len(planner.streams))
-        yield _gauge("num_requests_waiting", "Streams without room", len(planner.queue))
+        yield _gauge(
+            "num_requests_running", "Open streams with a place in the cache", len(planner.streams)
+        )
+        yield _gauge(
+            "num_requests_waiting", "Streams that wait for a place in the cache", len(planner.queue)
+        )
         yield _gauge(
             "batch_budget_tokens",
             "Draft tokens that a round may hold",
             planner.draft_plan.budget_tokens,
         )
         used = 1 - blocks.num_free_blocks / blocks.num_blocks
-        yield _gauge("kv_cache_usage_ratio", "Blocks in use", used)
+        yield _gauge("kv_cache_usage_ratio", "Part of the blocks of the cache that is in use", used)
         yield CounterMetricFamily(
-            "goodspeed_draft_timeouts", "Drafts never sent", value=planner.num_draft_timeouts
+            "goodspeed_draft_timeouts",
+            "Drafts that boards owed for too long",
+            value=planner.num_draft_timeouts,
         )
         admission = planner.admission
         yield CounterMetricFamily(
@@ -69,7 +75,11 @@ class PlannerGauges(Collector):
         )
         fairness = fairness_of(self._all_devices())
         if fairness.jain_index is not None:
-            yield _gauge("jain_fairness_index", "Of goodput per device", fairness.jain_index)
+            yield _gauge(
+                "jain_fairness_index",
+                "Fairness of tokens per round over devices: 1 if all are equal",
+                fairness.jain_index,
+            )
         if fairness.log_goodput is not None:
             yield _gauge(
                 "log_goodput",
@@ -103,8 +113,12 @@ class PlannerGauges(Collector):
 
     def _per_device(self) -> Iterable[GaugeMetricFamily]:
         up = _family("device_up", "Whether the device is connected")
-        acceptance = _family("acceptance_estimate", "Estimated acceptance rate")
-        speed = _family("device_draft_tokens_per_second", "Drafting speed")
+        acceptance = _family(
+            "acceptance_estimate", "How often the next draft token is believed to survive"
+        )
+        speed = _family(
+            "device_draft_tokens_per_second", "Draft tokens that the board makes in a second"
+        )
         rtt = _family("rtt_seconds", "Round trip between verifier and board")
         punctuality = _family("punctuality", "Part of the first drafts that came in time")
         goodput = _family("goodput_tokens_per_second", "Output tokens of late, waiting included")

@@ -69,7 +69,7 @@ test("bars are told in words", () => {
 });
 
 test("numbers have a unit and no more digits than they are worth", () => {
-  assert.deepEqual([milliseconds(0.00012), milliseconds(0.0042), milliseconds(0.25), milliseconds(null)], ["0.12 ms", "4.2 ms", "250 ms", "–"]);
+  assert.deepEqual([milliseconds(0.00012), milliseconds(0.0042), milliseconds(0.25), milliseconds(0), milliseconds(null)], ["0.12 ms", "4.2 ms", "250 ms", "0 ms", "–"]);
   assert.deepEqual([percent(0.004), percent(0), percent(0.756), percent(undefined)], ["<1 %", "0 %", "76 %", "–"]);
   assert.deepEqual([number(12345.678, 1), number(null)], ["12,345.7", "–"]);
   assert.deepEqual([seconds(3.14), seconds(600), seconds(null)], ["3.1 s", "10 min", "–"]);

@@ -10,7 +10,7 @@ export function number(value, digits = 0) {
 export function milliseconds(seconds) {
   if (seconds === null || seconds === undefined) return UNKNOWN;
   const value = seconds * 1000;
-  return `${number(value, value < 1 ? 2 : value < 10 ? 1 : 0)} ms`;
+  return `${number(value, value >= 10 || value === 0 ? 0 : value < 1 ? 2 : 1)} ms`;
 }
 
 export function percent(share) {
