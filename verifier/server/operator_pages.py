@@ -19,7 +19,7 @@ from shared.daemon.local_requests import is_local
 # that takes no more than 5 % of a core.
 PAGE_REUSE = 20
 # The dashboard is asked for every second by each who looks: 0.5 % of a core, however many devices
-# there are. With 1,000 of them it is made every 3 s (15 ms of a core, 2026-11).
+# there are. With 1,000 of them it is made every 3 to 5 s (17 to 26 ms of a core, 2026-11).
 DASHBOARD_REUSE = 200
 DASHBOARD_SECONDS = 0.9  # a page that asks every second gets news every time
 
@@ -52,6 +52,7 @@ class OperatorPage:
         self._reuse = reuse
         self._least_seconds = least_seconds
         self._page = b""
+        self.tag = ""  # of the last page, another for each
         self._until = 0.0
         self._making = asyncio.Lock()
 
@@ -62,6 +63,7 @@ class OperatorPage:
             if loop.time() >= self._until:
                 asked_at = loop.time()
                 self._page, seconds = await asyncio.to_thread(self._make)
+                self.tag = f"{asked_at:.6f}"
                 self._until = asked_at + max(self._reuse * seconds, self._least_seconds)
         return self._page
 

@@ -168,11 +168,15 @@ class VerifierServer:
 
     async def _dashboard_state(self, request: web.Request) -> web.Response:
         self._check_operator(request)
-        return web.Response(
-            body=await self._dashboard.read(),
-            content_type="application/json",
-            headers={**BINDING_HEADERS, "Cache-Control": "no-store"},
+        body, headers = (
+            await self._dashboard.read(),
+            {**BINDING_HEADERS, "Cache-Control": "no-store"},
         )
+        if any(known.value == self._dashboard.tag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        answer = web.Response(body=body, content_type="application/json", headers=headers)
+        answer.etag = self._dashboard.tag
+        return answer
 
     async def _vocabulary(self, request: web.Request) -> web.Response:
         """For boards without a model; one that has it already is told so."""

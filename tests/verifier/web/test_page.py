@@ -130,6 +130,21 @@ def test_all_who_ask_within_a_second_get_the_same_state() -> None:
     assert first + DASHBOARD_SECONDS <= second
 
 
+def test_a_state_that_the_page_has_is_not_sent_again() -> None:
+    async def scenario() -> list[tuple[int, bool]]:
+        async with watching() as (_, http):
+            async with http.get(STATE_PATH) as response:
+                tag = response.headers["ETag"]
+            found = []
+            for pause in (0.0, DASHBOARD_SECONDS):
+                await asyncio.sleep(pause)
+                async with http.get(STATE_PATH, headers={"If-None-Match": tag}) as response:
+                    found.append((response.status, bool(await response.read())))
+            return found
+
+    assert [(304, False), (200, True)] == asyncio.run(scenario())
+
+
 def test_a_state_that_takes_long_is_made_the_less_often() -> None:
     """So that its making takes 0.5 % of a core at most, however many devices there are."""
 

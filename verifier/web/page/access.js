@@ -16,13 +16,21 @@ export function forgetToken() {
   for (const storage of [sessionStorage, localStorage]) storage.removeItem(NAME);
 }
 
-export async function fetchState(token) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const signal = AbortSignal.timeout(PATIENCE_MILLISECONDS);
-  const response = await fetch("/dashboard/state", { headers, signal });
-  if (response.status === 401 || response.status === 403) throw new WrongToken();
-  if (!response.ok) throw new Error(`the verifier answers with status ${response.status}`);
-  return response.json();
+export class StateSource {
+  #tag = null; // of the state that came last
+
+  // The verifier's state; null where it has no newer one.
+  async fetch(token) {
+    const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(this.#tag && { "If-None-Match": this.#tag }) };
+    const signal = AbortSignal.timeout(PATIENCE_MILLISECONDS);
+    const response = await fetch("/dashboard/state", { headers, signal, cache: "no-store" });
+    if (response.status === 304) return null;
+    if (response.status === 401 || response.status === 403) throw new WrongToken();
+    if (!response.ok) throw new Error(`the verifier answers with status ${response.status}`);
+    const state = await response.json();
+    this.#tag = response.headers.get("ETag");
+    return state;
+  }
 }
 
 // Ask for the token; resolves when one was given.

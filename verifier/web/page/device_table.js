@@ -83,6 +83,7 @@ export class DeviceTable {
     for (const { key, value, text } of COLUMNS) setText(row.texts[key], text(device, value(device, state.cache.num_blocks)));
     row.texts.state.className = device.draft_length > 0 ? "drafts" : device.idle_cause ? `idle ${device.idle_cause}` : "soft";
     setAttribute(row.bars, "aria-label", positionsInWords(device, state.position_names));
+    setAttribute(row.bars, "visibility", device.reached.length ? "visible" : "hidden");
     setText(row.title, positionsInWords(device, state.position_names));
     row.rects.forEach((rect, i) => {
       const share = device.reached[i] ? device.accepted[i] / device.reached[i] : 0;

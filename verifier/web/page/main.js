@@ -1,6 +1,6 @@
 // The page: asks for the state every second while someone looks, and hands it to its parts.
 
-import { WrongToken, askForToken, currentToken, fetchState, forgetToken } from "./access.js";
+import { StateSource, WrongToken, askForToken, currentToken, forgetToken } from "./access.js";
 import { DeviceTable } from "./device_table.js";
 import { byId, setText } from "./element.js";
 import { Overview } from "./overview.js";
@@ -10,6 +10,7 @@ import { setUpTheme } from "./theme.js";
 const EVERY_MILLISECONDS = 1000;
 
 class Page {
+  #source = new StateSource();
   #recent = new Recent();
   #overview = new Overview();
   #table = new DeviceTable();
@@ -35,7 +36,7 @@ class Page {
     this.#isAsking = true;
     const begunAt = performance.now();
     try {
-      this.#show(await fetchState(currentToken()));
+      this.#show(await this.#source.fetch(currentToken()));
     } catch (error) {
       if (error instanceof WrongToken) await this.#askForToken();
       else this.#showAway(error);
@@ -46,11 +47,14 @@ class Page {
     this.#timer = setTimeout(() => this.#ask(), Math.max(EVERY_MILLISECONDS - (performance.now() - begunAt), 0));
   }
 
+  // Null: the state that is shown is the newest.
   #show(state) {
-    this.#recent.push(state);
-    this.#overview.show(state, this.#recent);
-    this.#table.show(state);
-    setText(byId("target"), state.target_model);
+    if (state) {
+      this.#recent.push(state);
+      this.#overview.show(state, this.#recent);
+      this.#table.show(state);
+      setText(byId("target"), state.target_model);
+    }
     byId("forget").hidden = currentToken() === null;
     this.#lastNews = new Date();
     this.#showLink("live", true);
