@@ -35,11 +35,15 @@ class ServerSection(Section, frozen=True):
     ] = Path("/etc/goodspeed/credentials/tokens")
     metrics_token_file: Annotated[
         Path | None,
-        Meta(description="file with the token that opens /metrics; none: no token does"),
+        Meta(
+            description="file with the token of /metrics and /dashboard; none: no token opens them"
+        ),
     ] = None
     metrics_on_loopback: Annotated[
         bool,
-        Meta(description="show /metrics to programs on this machine, but to no proxy"),
+        Meta(
+            description="show /metrics and /dashboard to programs on this machine, but to no proxy"
+        ),
     ] = True
     heartbeat_seconds: Annotated[
         float,

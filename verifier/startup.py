@@ -39,7 +39,7 @@ from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
-from verifier.server.metrics_page import OperatorAccess
+from verifier.server.operator_pages import OperatorAccess
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer

@@ -24,9 +24,10 @@ from edge_agent.api.request_bodies import MAX_BODY_BYTES, RequestBodies
 from edge_agent.api.responses.response_routes import ResponseEndpoints
 from edge_agent.generation.generation import Generator
 from edge_agent.generation.waiting_line import Place
-from edge_agent.web.routes import add_page
+from edge_agent.web.assets import read_assets
 from shared.daemon.http_server import HttpServer, in_hand, start_http_server
 from shared.daemon.strangers import StrangerLimits
+from shared.daemon.web_page import add_page
 
 # Requests and chat sockets; each takes up to 256 KiB while its body comes, but for a few.
 MAX_REQUESTS_IN_HAND = 256
@@ -67,7 +68,7 @@ def build_app(
     MessageEndpoints(answering).add_to(app.router)
     OllamaEndpoints(answering).add_to(app.router)
     app.router.add_get("/v1/chat/socket", chat_sockets.serve)
-    add_page(app.router)
+    add_page(app.router, read_assets())
     app.on_response_prepare.append(origin_signal(access))
     app.on_shutdown.append(chat_sockets.close_all)
     return app

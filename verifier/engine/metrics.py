@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -37,6 +38,19 @@ _ROUND_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025),
     *(0.035, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What was counted since the verifier started, over all devices; the page's own numbers."""
+
+    num_rounds: int
+    round_seconds: dict[str, float]  # of all rounds together, by phase
+    batch_tokens: float  # of all rounds
+    batch_streams: float
+    num_output_tokens: int
+    num_tested_tokens: int  # draft tokens
+    num_accepted_tokens: int
+    rejected: dict[str, float]  # messages, streams and connections, by reason
 
 
 class Metrics:
@@ -73,7 +87,10 @@ class Metrics:
             registry=self.registry,
         )
         self._finished = Counter(
-            "goodspeed_streams_finished", "Streams by end", ["reason"], registry=self.registry
+            "goodspeed_streams_finished",
+            "Streams that came to an end, by what ended them",
+            ["reason"],
+            registry=self.registry,
         )
         self._failures = Counter(
             "goodspeed_item_failures",
@@ -139,6 +156,21 @@ class Metrics:
         """Of all devices since the start."""
         return sum(counts.num_output for counts in self._of_device.values())
 
+    def totals(self) -> Totals:
+        """The counts of all devices together; for any thread."""
+        rounds = _sums(self._round_seconds, "phase")
+        counts = tuple(self._of_device.values())
+        return Totals(
+            num_rounds=int(_counted(self._batch_tokens)),
+            round_seconds=rounds,
+            batch_tokens=_sums(self._batch_tokens)[""],
+            batch_streams=_sums(self._batch_streams)[""],
+            num_output_tokens=sum([each.num_output for each in counts]),
+            num_tested_tokens=sum([each.num_drafted for each in counts]),
+            num_accepted_tokens=sum([each.num_accepted for each in counts]),
+            rejected=_sums(self._rejected, "reason", "_total"),
+        )
+
     def watch(self, collector: Collector) -> None:
         """Ask a collector of gauges at every scrape."""
         self.registry.register(collector)
@@ -146,6 +178,16 @@ class Metrics:
     def page(self) -> bytes:
         """The metrics in Prometheus' text format; in a thread: 1,000 devices take 0.3 s."""
         return generate_latest(_Unhurried(self.registry))
+
+
+def _sums(family: Collector, label: str = "", ending: str = "_sum") -> dict[str, float]:
+    """The samples of a family with this ending, by the label."""
+    samples = [sample for metric in family.collect() for sample in metric.samples]
+    return {s.labels.get(label, ""): s.value for s in samples if s.name.endswith(ending)}
+
+
+def _counted(family: Histogram) -> float:
+    return _sums(family, ending="_count")[""]
 
 
 class _Unhurried(Collector):
@@ -182,10 +224,16 @@ class _DeviceCounters(Collector):
         self._counts = counts
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        drafts = device_counters("spec_decode_num_drafts", "Drafts tested")
-        drafted = device_counters("spec_decode_num_draft_tokens", "Draft tokens tested")
-        accepted = device_counters("spec_decode_num_accepted_tokens", "Accepted tokens")
-        output = device_counters("goodput_tokens", "Output tokens")
+        drafts = device_counters("spec_decode_num_drafts", "Drafts that a round tested")
+        drafted = device_counters(
+            "spec_decode_num_draft_tokens", "Draft tokens that a round tested"
+        )
+        accepted = device_counters(
+            "spec_decode_num_accepted_tokens", "Draft tokens that the target accepted"
+        )
+        output = device_counters(
+            "goodput_tokens", "Tokens that were committed: accepted ones and the target's own"
+        )
         wire = device_counters("wire_bytes", "Websocket payloads and frame headers", "direction")
         for device, counts in unhurried(tuple(self._counts.items()), DEVICES_AT_ONCE):
             drafts.add_metric([device], counts.num_drafts)

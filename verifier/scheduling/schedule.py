@@ -104,7 +104,7 @@ def plan_drafts(
     whole_draft_length = max(settings.max_draft_length, 1)
     drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
     token_seconds = (drafted_seconds - round_seconds) / whole_draft_length
-    costs = _costs(streams, round_seconds, token_seconds)
+    costs = draft_costs(streams, round_seconds, token_seconds)
     prices = draft_prices(streams, token_seconds)
     can_draft = [stream.can_draft for stream in streams]
     longest_lengths = _max_lengths(
@@ -167,7 +167,10 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
     return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
 
 
-def _costs(streams: Sequence[Stream], round_seconds: float, token_seconds: float) -> DraftCosts:
+def draft_costs(
+    streams: Sequence[Stream], round_seconds: float, token_seconds: float
+) -> DraftCosts:
+    """What decides whether drafts of these streams pay, where a round takes so long."""
     figures = [
         (
             stream.estimates.acceptance.rate,

@@ -14,26 +14,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.daemon.connection_gate import ConnectionGate
-from shared.speculation.fairness import jain_index
 from verifier.engine.device import Device
+from verifier.engine.fleet_fairness import fairness_of
 from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.loop_shares import LoopShares
-from verifier.streams.position_counts import MAX_COUNTED_POSITIONS
+from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
 _STREAMS_AT_ONCE = 256  # some 0.2 ms
 
 # Rounds whose time is shown as the planner believes it: from one stream alone to many with drafts.
 _ESTIMATED_TOKENS = (1, 8, 64, 256)
-
-# How far drafts come is shown for each of the first positions, then for ever more of them at once:
-# few series, because each costs 5 us of the event loop (1,000 devices, 2 cores, 2026-11).
-_POSITIONS = (
-    *(range(position, position + 1) for position in range(4)),
-    *(range(4, 8), range(8, 16), range(16, 32), range(32, MAX_COUNTED_POSITIONS)),
-)
 
 
 class PlannerGauges(Collector):
@@ -46,17 +39,23 @@ class PlannerGauges(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         planner = self._planner
         blocks = planner.blocks
-        yield _gauge("num_requests_running", "Open streams", len(planner.streams))
-        yield _gauge("num_requests_waiting", "Streams without room", len(planner.queue))
+        yield _gauge(
+            "num_requests_running", "Open streams with a place in the cache", len(planner.streams)
+        )
+        yield _gauge(
+            "num_requests_waiting", "Streams that wait for a place in the cache", len(planner.queue)
+        )
         yield _gauge(
             "batch_budget_tokens",
             "Draft tokens that a round may hold",
             planner.draft_plan.budget_tokens,
         )
         used = 1 - blocks.num_free_blocks / blocks.num_blocks
-        yield _gauge("kv_cache_usage_ratio", "Blocks in use", used)
+        yield _gauge("kv_cache_usage_ratio", "Part of the blocks of the cache that is in use", used)
         yield CounterMetricFamily(
-            "goodspeed_draft_timeouts", "Drafts never sent", value=planner.num_draft_timeouts
+            "goodspeed_draft_timeouts",
+            "Drafts that boards owed for too long",
+            value=planner.num_draft_timeouts,
         )
         admission = planner.admission
         yield CounterMetricFamily(
@@ -74,9 +73,19 @@ class PlannerGauges(Collector):
             "Of those, tokens that were in the cache already",
             value=admission.num_prefix_hit_tokens,
         )
-        goodputs = [d.estimates.goodput.tokens_per_round for d in self._all_devices()]
-        if goodputs:
-            yield _gauge("jain_fairness_index", "Of goodput per device", jain_index(goodputs))
+        fairness = fairness_of(self._all_devices())
+        if fairness.jain_index is not None:
+            yield _gauge(
+                "jain_fairness_index",
+                "Fairness of tokens per round over devices: 1 if all are equal",
+                fairness.jain_index,
+            )
+        if fairness.log_goodput is not None:
+            yield _gauge(
+                "log_goodput",
+                "Sum over devices of the natural logarithm of their tokens per second",
+                fairness.log_goodput,
+            )
         yield self._round_estimates()
         yield from self._per_device()
         yield from self._windows()
@@ -104,8 +113,12 @@ class PlannerGauges(Collector):
 
     def _per_device(self) -> Iterable[GaugeMetricFamily]:
         up = _family("device_up", "Whether the device is connected")
-        acceptance = _family("acceptance_estimate", "Estimated acceptance rate")
-        speed = _family("device_draft_tokens_per_second", "Drafting speed")
+        acceptance = _family(
+            "acceptance_estimate", "How often the next draft token is believed to survive"
+        )
+        speed = _family(
+            "device_draft_tokens_per_second", "Draft tokens that the board makes in a second"
+        )
         rtt = _family("rtt_seconds", "Round trip between verifier and board")
         punctuality = _family("punctuality", "Part of the first drafts that came in time")
         goodput = _family("goodput_tokens_per_second", "Output tokens of late, waiting included")
@@ -155,13 +168,10 @@ class PlannerGauges(Collector):
             "draft_tokens_accepted", "Of those, tokens that were accepted", "position"
         )
         for device in self._all_devices():
-            counts = device.estimates.positions
-            for family, bars in ((reached, counts.reached), (accepted, counts.accepted)):
-                for positions in _POSITIONS:
-                    if positions.start < len(bars):
-                        name = _name_of(positions)
-                        num_tokens = sum(bars[positions.start : positions.stop])
-                        family.add_metric([device.name, name], num_tokens)
+            of_device = device.estimates.positions.bars()
+            for family, bars in zip((reached, accepted), of_device, strict=True):
+                for positions, num_tokens in zip(SHOWN_POSITIONS, shown(bars), strict=False):
+                    family.add_metric([device.name, name_of(positions)], num_tokens)
         return reached, accepted
 
     def _kept_streams(self) -> GaugeMetricFamily:
@@ -249,10 +259,6 @@ class PortGauges(Collector):
         yield queued
         yield exceeded
         yield loop
-
-
-def _name_of(positions: range) -> str:
-    return f"{positions[0]}" if len(positions) == 1 else f"{positions[0]}-{positions[-1]}"
 
 
 def _family(name: str, text: str) -> GaugeMetricFamily:

@@ -1,4 +1,4 @@
-"""The verifier's port: boards come in over one websocket each, people look at health and metrics.
+"""The verifier's port: boards come in over one websocket each, people look at how it goes.
 
 Shutdown order: no new connections or streams, say GoingAway, finish the round in hand, close.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from shared.daemon.http_server import (
     start_http_server,
 )
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
+from shared.daemon.web_page import BINDING_HEADERS, add_page
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
@@ -32,8 +34,16 @@ from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceU
 from verifier.server.device_tokens import device_of
 from verifier.server.gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
-from verifier.server.metrics_page import ON_LOOPBACK, MetricsPage, OperatorAccess
+from verifier.server.operator_pages import (
+    DASHBOARD_REUSE,
+    DASHBOARD_SECONDS,
+    ON_LOOPBACK,
+    OperatorAccess,
+    OperatorPage,
+)
 from verifier.target.target import Tokenizer
+from verifier.web.assets import STATE_PATH, read_assets
+from verifier.web.state_reading import encode_state
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +82,12 @@ class VerifierServer:
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._operator_access = operator_access
         self._stranger_limits = stranger_limits
-        self._metrics_page = MetricsPage(service.metrics)
+        self._metrics_page = OperatorPage(lambda: service.metrics.page())
+        self._dashboard = OperatorPage(
+            lambda: encode_state(service, time.monotonic()),
+            reuse=DASHBOARD_REUSE,
+            least_seconds=DASHBOARD_SECONDS,
+        )
         # Begun when the first board without a model asks.
         self._making_vocabulary: asyncio.Task[tuple[bytes, str]] | None = None
         self._http: HttpServer | None = None
@@ -83,6 +98,8 @@ class VerifierServer:
         app = web.Application(client_max_size=64 * 1024, middlewares=[in_hand()])
         app.router.add_get(HEALTH_PATH, self._health)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get(STATE_PATH, self._dashboard_state)
+        add_page(app.router, read_assets())
         app.router.add_get(VOCABULARY_PATH, self._vocabulary)
         app.router.add_get(DEVICE_PATH, self._device)
         self._http = await start_http_server(
@@ -143,16 +160,23 @@ class VerifierServer:
         return web.json_response(health)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if not self._is_operator(request):
-            if self._authenticate(request) is not None:
-                raise web.HTTPForbidden(text="metrics are of all devices, not for one of them\n")
-            raise web.HTTPUnauthorized(
-                text="metrics need the operator's token\n", headers=_CHALLENGE
-            )
+        self._check_operator(request)
         return web.Response(
             body=await self._metrics_page.read(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+    async def _dashboard_state(self, request: web.Request) -> web.Response:
+        self._check_operator(request)
+        body, headers = (
+            await self._dashboard.read(),
+            {**BINDING_HEADERS, "Cache-Control": "no-store"},
+        )
+        if any(known.value == self._dashboard.tag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        answer = web.Response(body=body, content_type="application/json", headers=headers)
+        answer.etag = self._dashboard.tag
+        return answer
 
     async def _vocabulary(self, request: web.Request) -> web.Response:
         """For boards without a model; one that has it already is told so."""
@@ -240,6 +264,13 @@ class VerifierServer:
         raise web.HTTPServiceUnavailable(
             text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
         )
+
+    def _check_operator(self, request: web.Request) -> None:
+        if self._is_operator(request):
+            return
+        if self._authenticate(request) is not None:
+            raise web.HTTPForbidden(text="metrics are of all devices, not for one of them\n")
+        raise web.HTTPUnauthorized(text="metrics need the operator's token\n", headers=_CHALLENGE)
 
     def _is_operator(self, request: web.Request) -> bool:
         is_operator = self._operator_access.is_open_to(request.remote, request.headers)

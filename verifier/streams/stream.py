@@ -50,7 +50,7 @@ class Stream:
     served_round: int = 0  # the last one that it took part in; the longest unserved goes first
     tested_round: int = 0  # the last one that held drafts of it
     waiting_since: float = 0.0  # when the latest window was granted
-    path_granted_at: float = 0.0  # when the first window of the path was
+    path_granted_at: float = 0.0  # when the first window of the path was; 0: none since it came
     granted_base: int = -1  # of the path that has a window; -1: none
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
     draft_token_price: float = 1.0  # in tokens of the budget
@@ -233,6 +233,7 @@ class Stream:
         self.draft_length = self.window = 0
         self.awaited_seconds = 0.0
         self.granted_end = self.position
+        self.granted_base, self.path_granted_at = -1, 0.0
         self.board_is_ready = False
         self.request = replace(self.request, draft_context_tokens=draft_context_tokens)
         return missing

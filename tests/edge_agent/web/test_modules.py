@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent
-FILES = sorted(FOLDER.glob("*.test.mjs"))
-NODE_SECONDS = 60
-_NODE = shutil.which("node")
+from tests.support.programs.node import NODE, run_node_tests
+
+FILES = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 
-@pytest.mark.skipif(_NODE is None, reason="there is no node on this machine")
+@pytest.mark.skipif(NODE is None, reason="there is no node on this machine")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_the_modules_hold_what_their_tests_say(file: Path) -> None:
-    assert _NODE is not None
-    ran = subprocess.run(
-        [_NODE, "--test", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=NODE_SECONDS,
-        check=False,
-    )
+    ran = run_node_tests(file)
     assert 0 == ran.returncode, ran.stdout + ran.stderr
 
 

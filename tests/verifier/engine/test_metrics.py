@@ -41,7 +41,7 @@ NAMES = {
     "goodspeed_preemptions",
     "goodspeed_prefix_cache_query_tokens",
     "goodspeed_prefix_cache_hit_tokens",
-    "goodspeed_jain_fairness_index",
+    *("goodspeed_jain_fairness_index", "goodspeed_log_goodput"),
     "goodspeed_device_up",
     "goodspeed_acceptance_estimate",
     "goodspeed_device_draft_tokens_per_second",

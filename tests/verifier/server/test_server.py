@@ -23,7 +23,7 @@ from tests.support.ends.raw_board import DEVICE_PATH, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
 from verifier.server.device_tokens import new_token
-from verifier.server.metrics_page import MetricsPage, OperatorAccess
+from verifier.server.operator_pages import OperatorAccess, OperatorPage
 from verifier.server.server import MAX_CONNECTIONS_PER_DEVICE
 
 DEVICES = ("kitchen", "garage")
@@ -138,7 +138,7 @@ def test_a_page_of_metrics_is_made_beside_the_loop_and_once_for_all_who_ask() ->
             return b"page"
 
         metrics.page = page  # type: ignore[method-assign]
-        shown = MetricsPage(metrics)
+        shown = OperatorPage(lambda: metrics.page())
         pages = await asyncio.gather(*(shown.read() for _ in range(5)))
         assert 1 == len(threads)
         return {threading.get_ident(), *threads}, set(pages)

@@ -1,0 +1,55 @@
+// The state of the verifier, and the operator's token: asked for once, kept for this tab, or in this
+// browser if its owner says so.
+
+import { byId } from "./element.js";
+
+const NAME = "goodspeed-metrics-token";
+const PATIENCE_MILLISECONDS = 10000;
+
+export class WrongToken extends Error {}
+
+export function currentToken() {
+  return sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
+}
+
+export function forgetToken() {
+  for (const storage of [sessionStorage, localStorage]) storage.removeItem(NAME);
+}
+
+export class StateSource {
+  #tag = null; // of the state that came last
+
+  // The verifier's state; null where it has no newer one.
+  async fetch(token) {
+    const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(this.#tag && { "If-None-Match": this.#tag }) };
+    const signal = AbortSignal.timeout(PATIENCE_MILLISECONDS);
+    const response = await fetch("/dashboard/state", { headers, signal, cache: "no-store" });
+    if (response.status === 304) return null;
+    if (response.status === 401 || response.status === 403) throw new WrongToken();
+    if (!response.ok) throw new Error(`the verifier answers with status ${response.status}`);
+    const state = await response.json();
+    this.#tag = response.headers.get("ETag");
+    return state;
+  }
+}
+
+// Ask for the token; resolves when one was given.
+export function askForToken(isWrong) {
+  const dialog = byId("token-dialog");
+  const form = dialog.querySelector("form");
+  byId("token-wrong").hidden = !isWrong;
+  if (!dialog.open) dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.oncancel = (event) => event.preventDefault(); // without it there is nothing to see
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const token = form.elements.token.value.trim();
+      if (!token) return;
+      forgetToken();
+      (form.elements.remember.checked ? localStorage : sessionStorage).setItem(NAME, token);
+      form.reset();
+      dialog.close();
+      resolve();
+    };
+  });
+}

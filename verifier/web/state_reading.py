@@ -1,0 +1,116 @@
+"""Reads the dashboard's state off the running verifier, in a thread and in short pieces.
+
+The event loop goes on meanwhile, so what is looked through is copied first, in one step, as for
+/metrics. This module must never change anything that it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import msgspec
+
+from verifier.engine.fleet_fairness import fairness_of
+from verifier.engine.metrics import DEVICES_AT_ONCE
+from verifier.engine.service import VerifierService
+from verifier.engine.unhurried import unhurried
+from verifier.rounds.planner import RoundPlanner
+from verifier.scheduling.no_drafts import reasons_for_no_drafts
+from verifier.streams.position_counts import SHOWN_POSITIONS, name_of
+from verifier.streams.stream import Stream
+from verifier.web.state import CacheState, DashboardState, DeviceState, DeviceSums, device_state
+
+_STREAMS_AT_ONCE = 256  # some 0.2 ms
+_REASONS_AT_ONCE = 64  # some 0.5 ms
+_NO_SUMS = DeviceSums()
+
+
+def read_state(service: VerifierService, now: float) -> DashboardState:
+    """The state at `now`; 1,000 devices take some 15 ms of a core."""
+    planner = service.planner
+    fairness = fairness_of(unhurried(tuple(service.devices.values()), 8 * DEVICES_AT_ONCE))
+    return DashboardState(
+        target_model=service.target.model_name,
+        at_seconds=now,
+        totals=service.metrics.totals(),
+        budget_tokens=planner.draft_plan.budget_tokens,
+        max_round_tokens=planner.settings.schedule.limits.max_round_tokens,
+        num_running=len(planner.streams),
+        num_waiting=len(planner.queue),
+        num_draft_timeouts=planner.num_draft_timeouts,
+        jain_index=fairness.jain_index,
+        log_goodput=fairness.log_goodput,
+        position_names=[name_of(positions) for positions in SHOWN_POSITIONS],
+        cache=_cache_state(planner),
+        devices=list(_device_states(service, now)),
+    )
+
+
+def encode_state(service: VerifierService, now: float) -> bytes:
+    """The same as JSON; no number in it is infinite."""
+    return msgspec.json.encode(read_state(service, now))
+
+
+def _cache_state(planner: RoundPlanner) -> CacheState:
+    blocks, admission = planner.blocks, planner.admission
+    return CacheState(
+        num_blocks=blocks.num_blocks,
+        num_free_blocks=blocks.num_free_blocks,
+        block_tokens=blocks.block_tokens,
+        num_preemptions=admission.num_preemptions,
+        prefix_query_tokens=admission.num_prefix_query_tokens,
+        prefix_hit_tokens=admission.num_prefix_hit_tokens,
+    )
+
+
+def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState]:
+    planner = service.planner
+    streams = (*planner.streams.values(), *planner.queue.values())
+    parked = tuple(planner.admission.parked.values())
+    sums = _sums(streams)
+    reasons = _reasons(planner, (*streams, *parked), sums)
+    held = planner.admission.held_blocks()
+    waiting = planner.admission.waiting_seconds(now)
+    for device in unhurried(tuple(service.devices.values()), DEVICES_AT_ONCE):
+        yield device_state(
+            device,
+            sums.get(device.name, _NO_SUMS),
+            cache_blocks=held.get(device.name, 0),
+            waiting_seconds=waiting.get(device.name),
+            idle=reasons.get(device.name),
+        )
+
+
+def _sums(streams: Sequence[Stream]) -> dict[str, DeviceSums]:
+    sums: dict[str, DeviceSums] = {}
+    for stream in unhurried(streams, _STREAMS_AT_ONCE):
+        of_device = sums.setdefault(stream.device, DeviceSums())
+        of_device.draft_length += stream.draft_length
+        of_device.window += stream.window
+        of_device.num_streams += 1
+        of_device.context_tokens += stream.num_tokens
+    return sums
+
+
+def _reasons(
+    planner: RoundPlanner, streams: Sequence[Stream], sums: dict[str, DeviceSums]
+) -> dict[str, tuple[str, str]]:
+    """Cause and sentence of each device that drafts nothing: those of its first stream."""
+    first: dict[str, Stream] = {}
+    for stream in streams:
+        if not sums.get(stream.device, _NO_SUMS).draft_length:
+            first.setdefault(stream.device, stream)
+    plan, settings = planner.draft_plan, planner.settings.schedule
+    found: dict[str, tuple[str, str]] = {}
+    for piece in unhurried(_pieces(first.values(), _REASONS_AT_ONCE), 1):
+        for stream, reason in zip(piece, reasons_for_no_drafts(piece, plan, settings), strict=True):
+            if reason is not None:
+                found[stream.device] = reason
+    return found
+
+
+def _pieces(streams: Iterable[Stream], num_at_once: int) -> Iterator[list[Stream]]:
+    rest = iter(streams)
+    while piece := list(islice(rest, num_at_once)):
+        yield piece
