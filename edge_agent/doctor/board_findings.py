@@ -86,7 +86,7 @@ def _temperature(heat: Heat) -> Finding:
         return warning(subject, f"the board was slowed down since it started{_now(at)}", _COOL)
     if heat.celsius is None:
         return ok(subject, "the board does not tell its temperature")
-    return ok(subject, f"{heat.celsius:.0f} °C after drafting")
+    return ok(subject, f"{heat.celsius:.0f} °C")
 
 
 def _now(at: str) -> str:

@@ -41,7 +41,7 @@ def test_memory(free_bytes: int | None, level: Level) -> None:
         (
             Heat(celsius=55, is_undervolted=False),
             ("ok", "has held"),
-            ("ok", "55 °C after drafting"),
+            ("ok", "55 °C"),
         ),
         (Heat(is_undervolted=True), ("problem", "too low right now"), ("ok", "does not tell")),
         (
