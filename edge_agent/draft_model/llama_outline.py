@@ -52,7 +52,8 @@ def _outline(model: llama_cpp.llama_model_p, path: Path) -> ModelOutline:
     quantisation = llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(model))
     return ModelOutline(
         architecture=metadata(model, "general.architecture"),
-        quantisation=quantisation.decode(errors="replace"),
+        # Where the file does not tell, llama.cpp goes by its tensors, and says so.
+        quantisation=quantisation.decode(errors="replace").removeprefix("(guessed) "),
         licence=metadata(model, "general.license") or None,
         file_bytes=sum(part.stat().st_size for part in model_parts(path)),
         cached_token_bytes=cached_token_bytes(model),
