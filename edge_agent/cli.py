@@ -1,10 +1,11 @@
-"""`goodspeed-agent`: run the agent, chat, get models, look at settings."""
+"""`goodspeed-agent`: run the agent, chat, examine the board, get models, settings."""
 
 from __future__ import annotations
 
 import click
 
 from edge_agent.commands.chat import chat
+from edge_agent.commands.doctor import doctor
 from edge_agent.commands.fleet import fleet
 from edge_agent.commands.init import init
 from edge_agent.commands.model import model
@@ -18,6 +19,7 @@ First steps:
   goodspeed-agent model pull
   goodspeed-agent run
   goodspeed-agent chat
+  goodspeed-agent doctor                       # is the board well, and does it pay?
   goodspeed-agent run --set draft.model= …     # without a model: n-grams draft alone
   goodspeed-agent config init > agent.toml     # every setting explained
 """
@@ -36,6 +38,7 @@ def main() -> None:
 main.add_command(init)
 main.add_command(run)
 main.add_command(chat)
+main.add_command(doctor)
 main.add_command(fleet)
 main.add_command(model)
 main.add_command(config_commands(SETTINGS))

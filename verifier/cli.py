@@ -1,10 +1,11 @@
-"""`goodspeed-verifier`: run the server, measure the target, make tokens for boards, settings."""
+"""`goodspeed-verifier`: run the server, examine it, measure the target, make tokens, settings."""
 
 from __future__ import annotations
 
 import click
 
 from shared.daemon.command_line import FriendlyGroup, config_commands
+from verifier.commands.doctor import doctor
 from verifier.commands.init import init
 from verifier.commands.profile import profile
 from verifier.commands.run import run
@@ -16,6 +17,7 @@ First steps:
   goodspeed-verifier init                           # settings, a file of tokens, what is next
   goodspeed-verifier token add kitchen              # prints the board's token
   goodspeed-verifier run
+  goodspeed-verifier doctor                         # is this machine ready?
   goodspeed-verifier profile                        # how fast the target is here
   goodspeed-verifier config init > verifier.toml    # every setting explained
 """
@@ -33,6 +35,7 @@ def main() -> None:
 
 main.add_command(init)
 main.add_command(run)
+main.add_command(doctor)
 main.add_command(profile)
 main.add_command(token)
 main.add_command(config_commands(SETTINGS))

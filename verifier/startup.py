@@ -101,8 +101,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush_libraries()
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     from verifier.torch_target.loading.target_loading import load_target
 
@@ -116,6 +115,12 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         batch_invariant=section.batch_invariant,
     )
     return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.sampling)
+
+
+def hush_libraries() -> None:
+    """Before the first import of torch: it warns of what no user of this program can change."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:

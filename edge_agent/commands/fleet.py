@@ -34,9 +34,7 @@ SPARE_FILES = 64
 
 _HOW_TO = """\b
 Every board needs a token of its own, and the verifier room for all of them:
-  for i in $(seq 100); do
-    goodspeed-verifier token add load-$i --tokens-file tokens
-  done > fleet-tokens; chmod 600 fleet-tokens
+  (umask 077; goodspeed-verifier token add load --count 100 --tokens-file tokens > fleet-tokens)
   goodspeed-verifier run --set server.tokens_file=tokens --set server.max_connections=150
 
 \b

@@ -26,7 +26,7 @@ def check_weight_memory(path: Path) -> None:
         ModelError: it does not, or a part is missing.
     """
     try:
-        num_bytes = sum(part.stat().st_size for part in _parts(path))
+        num_bytes = sum(part.stat().st_size for part in model_parts(path))
     except OSError as error:
         raise ModelError(
             f"cannot read the model file {error.filename}: {error.strerror}"
@@ -46,7 +46,7 @@ def check_cache_memory(model: llama_cpp.llama_model_p | None, num_tokens: int) -
         ModelError: they do not.
     """
     assert model is not None
-    num_bytes = num_tokens * _cached_token_bytes(model)
+    num_bytes = num_tokens * cached_token_bytes(model)
     free_bytes = free_main_memory()
     if free_bytes is None:
         return
@@ -59,7 +59,7 @@ def check_cache_memory(model: llama_cpp.llama_model_p | None, num_tokens: int) -
         )
 
 
-def _parts(path: Path) -> list[Path]:
+def model_parts(path: Path) -> list[Path]:
     """A split file has its other parts beside it; llama.cpp reads them by itself."""
     match = _PART_NAME.fullmatch(path.name)
     if match is None:
@@ -68,13 +68,13 @@ def _parts(path: Path) -> list[Path]:
     return [path.with_name(f"{match[1]}-{i + 1:05}-of-{count}.gguf") for i in range(int(count))]
 
 
-def _cached_token_bytes(model: llama_cpp.llama_model_p) -> int:
+def cached_token_bytes(model: llama_cpp.llama_model_p) -> int:
     """Of keys and values in all layers, as if all were full attention."""
     num_heads = max(1, llama_cpp.llama_model_n_head(model))
     head_size = llama_cpp.llama_model_n_embd(model) // num_heads
-    architecture = _metadata(model, "general.architecture")
+    architecture = metadata(model, "general.architecture")
     sizes = (
-        _metadata(model, f"{architecture}.attention.{part}_length") for part in ("key", "value")
+        metadata(model, f"{architecture}.attention.{part}_length") for part in ("key", "value")
     )
     head_values = sum(int(size) if size.isdigit() else head_size for size in sizes)
     num_kv_heads: int = llama_cpp.llama_model_n_head_kv(model)
@@ -82,7 +82,8 @@ def _cached_token_bytes(model: llama_cpp.llama_model_p) -> int:
     return _CACHED_VALUE_BYTES * num_layers * num_kv_heads * head_values
 
 
-def _metadata(model: llama_cpp.llama_model_p, key: str) -> str:
+def metadata(model: llama_cpp.llama_model_p, key: str) -> str:
+    """A short value of the model's metadata as text; empty where there is none."""
     value = ctypes.create_string_buffer(_MAX_VALUE_LENGTH)
     length = llama_cpp.llama_model_meta_val_str(model, key.encode(), value, _MAX_VALUE_LENGTH)
     return value.value.decode(errors="replace") if length >= 0 else ""

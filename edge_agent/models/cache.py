@@ -55,6 +55,18 @@ def install(finished: Path, path: Path, sha256: str) -> None:
     move_into_place(finished, path)
 
 
+def remove(path: Path) -> None:
+    """Delete a model, then its checksum: one without the other is never handed out."""
+    path.unlink()
+    _checksum_path(path).unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def cached_models(cache_dir: Path) -> list[Path]:
+    """All models that are there, known by name or not."""
+    return sorted(cache_dir.glob("*.gguf"))
+
+
 @contextmanager
 def work_dir(cache_dir: Path, on_wait: Callable[[], None]) -> Iterator[Path]:
     """Hold the cache alone, with a directory for unfinished files that vanishes in every case.

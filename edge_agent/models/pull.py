@@ -51,9 +51,11 @@ def requantise_with_llama(
     source: Path, destination: Path, file_type: str, on_tensor: Callable[[int], None]
 ) -> None:
     """Requantise in this process; llama.cpp is loaded only now."""
+    from edge_agent.draft_model.llama_outline import read_outline
     from edge_agent.draft_model.requantise import requantise
 
     requantise(source, destination, file_type, on_tensor)
+    read_outline(destination)  # no checksum is known of it yet: it must at least be whole
 
 
 def pull(

@@ -103,6 +103,23 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert device_of(kitchen.stdout.strip(), read_tokens(file)) is None
 
 
+def test_many_tokens_are_made_at_once(tmp_path: Path) -> None:
+    option = ("--tokens-file", tmp_path / "tokens")
+    made = invoke("token", "add", "load", "--count", "3", *option).stdout.split()
+    tokens = read_tokens(tmp_path / "tokens")
+    assert ["load-1", "load-2", "load-3"] == [device_of(token, tokens) for token in made]
+    assert "load-1\nload-2\nload-3\n" == invoke("token", "ls", *option).stdout
+
+
+def test_many_tokens_are_made_or_none_of_them(tmp_path: Path) -> None:
+    option = ("--tokens-file", tmp_path / "tokens")
+    invoke("token", "add", "load-2", *option)
+    result = invoke("token", "add", "load", "--count", "3", *option)
+    assert (78, "") == (result.exit_code, result.stdout)
+    assert "device load-2 has a token already" in result.stderr
+    assert "load-2\n" == invoke("token", "ls", *option).stdout
+
+
 def test_a_new_file_of_tokens_is_its_owners_alone_and_an_old_one_keeps_its_mode(
     tmp_path: Path,
 ) -> None:

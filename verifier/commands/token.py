@@ -14,6 +14,8 @@ from shared.errors import ConfigError
 from verifier.config import ServerSection
 from verifier.server.device_tokens import format_tokens, new_token, parse_tokens, read_tokens
 
+_MOST_AT_ONCE = 10_000
+
 _tokens_file = click.option(
     "--tokens-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -30,15 +32,28 @@ def token() -> None:
 
 @token.command()
 @click.argument("device")
+@click.option(
+    "--count",
+    type=click.IntRange(1, _MOST_AT_ONCE),
+    help="Make so many, for DEVICE-1, DEVICE-2 and so on; all of them or none.",
+)
 @_tokens_file
-def add(device: str, tokens_file: Path) -> None:
+def add(device: str, count: int | None, tokens_file: Path) -> None:
     """Make a token for DEVICE and print it; it is shown only this once."""
     digests = dict(read_tokens(tokens_file)) if tokens_file.exists() else {}
-    if device in digests:
-        raise ConfigError((f"{tokens_file}: device {device} has a token already; revoke it first",))
-    made_token, line = new_token(device, secrets.token_bytes(NUM_SECRET_BYTES))
-    _write(tokens_file, digests | dict(parse_tokens(line, "new token")))
-    click.echo(made_token)
+    devices = [device] if count is None else [f"{device}-{i}" for i in range(1, count + 1)]
+    problems = [
+        f"{tokens_file}: device {name} has a token already; revoke it first"
+        for name in devices
+        if name in digests
+    ]
+    if problems:
+        raise ConfigError(tuple(problems))
+    made = [new_token(name, secrets.token_bytes(NUM_SECRET_BYTES)) for name in devices]
+    lines = "\n".join(line for _, line in made)
+    _write(tokens_file, digests | dict(parse_tokens(lines, "new tokens")))
+    for made_token, _ in made:
+        click.echo(made_token)
 
 
 @token.command(name="ls")

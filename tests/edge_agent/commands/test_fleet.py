@@ -57,7 +57,7 @@ def fleet(file: Path, *more: str, url: str = NOBODY) -> Result:
 
 def test_help_says_how_to_make_tokens() -> None:
     text = invoke("--help").stdout
-    assert "goodspeed-verifier token add load-$i --tokens-file tokens" in text
+    assert "goodspeed-verifier token add load --count 100 --tokens-file tokens" in text
     assert "server.max_connections" in text
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
+import pytest
 from click.testing import CliRunner, Result
 
 from edge_agent.commands.model import model
+from edge_agent.models.cache import cached_models
 from edge_agent.models.presets import DEFAULT_MODEL
 from shared.errors import ModelError
 from tests.support.models.real_models import real_model
+from tests.support.models.tiny_gguf import write_tiny_llama
 
 
 def run(*arguments: str, cache_dir: Path | None = None) -> Result:
@@ -21,14 +25,85 @@ def test_ls_tells_what_can_be_pulled(tmp_path: Path) -> None:
     result = run("ls", cache_dir=tmp_path)
     assert [
         "smollm2-135m-instruct       Apache-2.0  not pulled (98 MB)",
-        "smollm2-135m-instruct-q4_0  Apache-2.0  not pulled (92 MB)",
         "smollm2-135m-instruct-q2_k  Apache-2.0  not pulled (88 MB)",
+        "smollm2-135m-instruct-q4_0  Apache-2.0  not pulled (92 MB)",
     ] == result.output.splitlines()
 
 
 def test_ls_tells_what_is_here() -> None:
     real_model()
-    assert "smollm2-135m-instruct       Apache-2.0  98 MB" == run("ls").output.splitlines()[0]
+    lines = run("ls").output.splitlines()
+    assert any(line.split() == [DEFAULT_MODEL, "Apache-2.0", "98", "MB", "Q4_1"] for line in lines)
+
+
+def licensed(writer: gguf.GGUFWriter) -> None:
+    writer.add_license("mit")
+
+
+def test_ls_tells_of_models_that_are_not_known_by_name(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "mine.gguf", edit=licensed)
+    write_tiny_llama(tmp_path / "other.gguf")
+    write_tiny_llama(tmp_path / "cut.gguf")
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "cut.gguf").read_bytes()[:-1])
+    lines = run("ls", cache_dir=tmp_path).output.splitlines()
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
+    assert "mit 0 MB all F32" == told["mine"]
+    assert "licence not told 0 MB all F32" == told["other"]
+    assert "licence not told 0 MB, not whole: model verify" == told["cut"]
+
+
+def test_rm_asks_first(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(b"GGUF")
+    environment = {"GOODSPEED_MODEL_DIR": str(tmp_path)}
+    refused = CliRunner(env=environment).invoke(model, ["rm", "mine"], input="n\n")
+    assert (0, "") == (refused.exit_code, refused.stdout)
+    assert path.exists()
+    agreed = CliRunner(env=environment).invoke(model, ["rm", "mine"], input="y\n")
+    assert f"deleted {path}\n" == agreed.stdout
+    assert not path.exists()
+
+
+def test_rm_takes_the_checksum_along(tmp_path: Path) -> None:
+    for name in ("mine.gguf", "mine.gguf.sha256", "other.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    assert 0 == run("rm", "--yes", "mine", cache_dir=tmp_path).exit_code
+    assert ["other.gguf"] == [path.name for path in cached_models(tmp_path)]
+    assert not (tmp_path / "mine.gguf.sha256").exists()
+
+
+@pytest.mark.parametrize("name", ["none", "../mine", "./mine"])
+def test_rm_deletes_nothing_but_models_of_the_cache(name: str, tmp_path: Path) -> None:
+    cache_dir = tmp_path / "cache"
+    cache_dir.mkdir()
+    (tmp_path / "mine.gguf").touch()
+    (cache_dir / "here.gguf").touch()
+    error = run("rm", "--yes", "here", name, cache_dir=cache_dir).exception
+    assert isinstance(error, ModelError)
+    assert str(error).endswith(": goodspeed-agent model ls")
+    assert (tmp_path / "mine.gguf").exists()
+    assert (cache_dir / "here.gguf").exists(), "all of them or none"
+
+
+def test_verify_of_a_model_without_a_checksum_looks_whether_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    write_tiny_llama(path)
+    result = run("verify", cache_dir=tmp_path)
+    assert f"ok {path} is whole; no sha256 of it is known\n" == result.output
+    path.write_bytes(path.read_bytes()[:-1])
+    error = run("verify", cache_dir=tmp_path).exception
+    assert isinstance(error, ModelError)
+    assert "is not whole" in str(error)
+
+
+def test_verify_names_every_model_that_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / f"{DEFAULT_MODEL}.gguf").write_bytes(b"GGUF damaged")
+    (tmp_path / "a.gguf").write_bytes(b"no model")
+    write_tiny_llama(tmp_path / "whole.gguf")
+    result = run("verify", cache_dir=tmp_path)
+    assert f"ok {tmp_path / 'whole.gguf'}" in result.output
+    assert "a.gguf is not a GGUF file; " in str(result.exception)
+    assert f"{DEFAULT_MODEL}.gguf is damaged" in str(result.exception)
 
 
 def test_path_prints_the_path_alone() -> None:

@@ -21,7 +21,7 @@ from edge_agent.models.presets import (
     resolve,
 )
 from edge_agent.models.pull import pull
-from shared.config.model_files import default_cache_dir
+from shared.config.model_files import cached_path, default_cache_dir
 from shared.errors import ModelError
 from tests.support.models.real_models import real_model
 
@@ -149,6 +149,22 @@ def test_a_requantised_model_brings_its_source_and_records_its_own_checksum(
     assert hashlib.sha256(half).hexdigest() == recorded_sha256(path)
     assert CONTENT == resolve("wren", birdhouse.cache_dir, BIRDS).read_bytes()
     assert ("requantising to Q2_K", 2) in birdhouse.progress.stages
+
+
+def test_a_made_model_that_is_cut_never_replaces_a_whole_one(
+    birdhouse: Birdhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = cached_path(birdhouse.cache_dir, "wren-small")
+    older.parent.mkdir()
+    older.write_bytes(b"the older one, without its checksum")
+    monkeypatch.setattr("edge_agent.draft_model.requantise.requantise", cut_in_half)
+    with pytest.raises(ModelError, match=r"is not (whole|a GGUF file)"):
+        pull(
+            *("wren-small", birdhouse.cache_dir, birdhouse.progress, birdhouse.index.download),
+            presets=BIRDS,
+        )
+    assert b"the older one, without its checksum" == older.read_bytes()
+    assert recorded_sha256(older) is None
 
 
 def test_an_intact_requantised_model_is_not_made_again(birdhouse: Birdhouse) -> None:

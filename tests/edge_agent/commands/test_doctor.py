@@ -1,0 +1,55 @@
+"""`goodspeed-agent doctor` as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge_agent.cli import main
+from tests.support.models.real_models import real_model
+from tests.support.programs.ports import free_port
+from tests.support.programs.programs import Programs
+
+
+def test_without_model_and_verifier_every_problem_is_a_sentence(tmp_path: Path) -> None:
+    options = [f"--set={s}" for s in ("verifier.url=ws://127.0.0.1:1", f"api.port={free_port()}")]
+    environment = {"GOODSPEED_MODEL_DIR": str(tmp_path)}
+    result = CliRunner(env=environment).invoke(main, ["doctor", "--json", *options])
+    assert 2 == result.exit_code
+    report = json.loads(result.stdout)
+    assert 2 == report["exit_code"]
+    problems = {f["subject"]: f for f in report["findings"] if f["level"] == "problem"}
+    assert {"model", "verifier"} == problems.keys()
+    assert "goodspeed-agent model pull smollm2-135m-instruct" == problems["model"]["remedy"]
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_settings_end_it_as_everywhere() -> None:
+    result = CliRunner().invoke(main, ["doctor", "--set", "draft.threads=-1"])
+    assert 78 == result.exit_code
+    assert "draft.threads = -1" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_real_model_at_a_real_verifier(tmp_path: Path) -> None:
+    real_model()
+    with Programs(tmp_path) as programs:
+        token_file = programs.token_file("kitchen")
+        verifier = programs.verifier()
+        verifier.start()
+        verifier.wait_until_ready()
+        settings = (
+            f"verifier.url=ws://127.0.0.1:{verifier.port}",
+            f"verifier.token_file={token_file}",
+            f"api.port={free_port()}",
+        )
+        options = [f"--set={setting}" for setting in settings]
+        result = CliRunner().invoke(main, ["doctor", "--json", *options])
+    found = {f["subject"]: f for f in json.loads(result.stdout)["findings"]}
+    assert result.exit_code < 2
+    assert "shares 49152 ids" in found["verifier"]["sentence"]
+    assert "tokens/s with drafts" in found["pays"]["sentence"]
+    assert "its sha256 is right" in found["model"]["sentence"]
