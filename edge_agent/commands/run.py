@@ -14,7 +14,7 @@ from edge_agent.startup import load_drafter, make_agent, make_app, read_api_toke
 from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
-from shared.daemon.notify import ServiceManager, service_manager
+from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ async def _serve(
 ) -> None:
     from edge_agent.api.app import serve  # only here: other commands do not wait for aiohttp
     from shared.daemon.http_server import listen
-    from shared.daemon.loading import Loading
-    from shared.daemon.watchdog import report
+    from shared.daemon.service_manager.loading import Loading
+    from shared.daemon.service_manager.watchdog import report
 
     model = config.draft.model
     loading = Loading(manager, f"loading {model}" if model else "waiting for the verifier")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
-from shared.daemon.notify import ServiceManager
+from shared.daemon.service_manager.notify import ServiceManager
 from shared.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
-from shared.daemon.notify import ServiceManager, service_manager
+from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.server.device_tokens import read_tokens
@@ -79,7 +79,7 @@ async def _serve(
     manager: ServiceManager,
     reload: Callable[[], Loaded[VerifierConfig]],
 ) -> None:
-    from shared.daemon.watchdog import report
+    from shared.daemon.service_manager.watchdog import report
     from verifier.server.status_line import StatusLine
     from verifier.startup import make_server, save_curve
 
@@ -114,7 +114,7 @@ async def _load(
     manager: ServiceManager,
 ) -> VerifierService:
     """The service; meanwhile the port says that it loads."""
-    from shared.daemon.loading import Loading
+    from shared.daemon.service_manager.loading import Loading
     from verifier.startup import load_service, make_loading_port
 
     loading = Loading(manager)

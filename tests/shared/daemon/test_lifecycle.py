@@ -24,7 +24,7 @@ from shared.daemon.lifecycle import (
     run_loop,
     stop_at_signals,
 )
-from shared.daemon.notify import service_manager
+from shared.daemon.service_manager.notify import service_manager
 from shared.errors import ConfigError
 from tests.support.programs.notify_socket import NotifySocket
 

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.daemon.notify import MAX_STATUS_CHARACTERS, ServiceManager, service_manager
+from shared.daemon.service_manager.notify import (
+    MAX_STATUS_CHARACTERS,
+    ServiceManager,
+    service_manager,
+)
 from tests.support.programs.notify_socket import NotifySocket
 
 

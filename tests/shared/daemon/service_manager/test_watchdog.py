@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from shared.daemon.notify import ServiceManager
-from shared.daemon.watchdog import STATUS_SECONDS, report
+from shared.daemon.service_manager.notify import ServiceManager
+from shared.daemon.service_manager.watchdog import STATUS_SECONDS, report
 
 WATCHDOG_SECONDS = 30.0
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from shared.daemon.notify import ServiceManager
+from shared.daemon.service_manager.notify import ServiceManager
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.daemon import loading
-from shared.daemon.loading import Loading
-from shared.daemon.notify import service_manager
+from shared.daemon.service_manager import loading
+from shared.daemon.service_manager.loading import Loading
+from shared.daemon.service_manager.notify import service_manager
 from shared.errors import ModelError
 from tests.support.programs.notify_socket import NotifySocket
 

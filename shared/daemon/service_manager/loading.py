@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from shared.daemon.lifecycle import in_daemon_thread
-from shared.daemon.notify import ServiceManager
+from shared.daemon.service_manager.notify import ServiceManager
 
 logger = logging.getLogger(__name__)
 
