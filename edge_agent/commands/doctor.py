@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -10,6 +11,7 @@ from edge_agent.commands.settings import SETTINGS
 from edge_agent.config import AgentConfig
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
+from shared.daemon.cpu_threads import limit_spinning
 from shared.doctor.report import Report
 
 _EXAMPLES = """\b
@@ -28,6 +30,7 @@ def doctor(loaded: Loaded[AgentConfig], as_json: bool) -> None:
     Takes less than a minute, changes nothing, and names for each thing that is wrong what mends it.
     Exit code 0: all is well; 1: warnings; 2: problems.
     """
+    limit_spinning(os.environ)  # as `run` does, before llama.cpp is loaded, or threads are slower
     from edge_agent.doctor.examination import Examination  # llama.cpp takes a second to load
 
     report = Report(sys.stdout, sys.stderr, as_json)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import aiohttp
+from yarl import URL
 
 from edge_agent.doctor.link_findings import Greeting
 from edge_agent.draft_model.drafter import Drafter
@@ -74,11 +75,12 @@ def _status(body: bytes) -> object:
 
 async def is_answering(host: str, port: int) -> bool:
     """Whether something answers like a program of goodspeed at this port of this machine."""
+    address = URL.build(scheme="http", host=host, port=port, path=HEALTH_PATH)
     timeout = aiohttp.ClientTimeout(total=2.0)
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"http://{host}:{port}{HEALTH_PATH}") as answer,
+            session.get(address) as answer,
         ):
             return _status(await answer.content.read(_MOST_ANSWER_BYTES)) is not None
     return False

@@ -19,7 +19,6 @@ from shared.speculation.goodput import expected_tokens
 # Below it a gain is noise.
 SMALLEST_GAIN = 1.1
 _LONGEST_DRAFT = 16
-_ROUNDS_WAITED = 1.5  # half of the one that is running when the draft arrives, and its own
 _STEPS = 40  # of halving: exact to far less than what is shown
 _FASTEST_TOKEN_SECONDS = 1e-3
 _BEST_RATE = 0.98
@@ -79,12 +78,15 @@ def _gain_ahead(measures: Measures) -> float:
 
 
 def _gain_of_waiting(measures: Measures) -> float:
-    """Of a board whose draft is waited for, at its best draft length."""
+    """Of a board whose draft is waited for, at its best draft length.
+
+    Nothing else runs meanwhile: a verifier with this stream alone sits out until the draft is here.
+    """
     return max(
         expected_tokens(measures.acceptance_rate, length)
         * measures.round_seconds
         / (
-            _ROUNDS_WAITED * measures.round_seconds
+            measures.round_seconds
             + measures.round_trip_seconds
             + length * measures.draft_token_seconds
         )

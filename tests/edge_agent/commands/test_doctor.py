@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,26 @@ def test_without_model_and_verifier_every_problem_is_a_sentence(tmp_path: Path) 
     assert {"model", "verifier"} == problems.keys()
     assert "goodspeed-agent model pull smollm2-135m-instruct" == problems["model"]["remedy"]
     assert "Traceback" not in result.stderr
+
+
+def test_llama_is_loaded_as_run_loads_it() -> None:
+    """Its threads read the limit when the library is loaded; without it two are slower than one."""
+    script = (
+        "import builtins, os, sys\n"
+        "real = builtins.__import__\n"
+        "def watch(name, *rest):\n"
+        "    if name == 'llama_cpp' and name not in sys.modules:\n"
+        "        print('GOMP_SPINCOUNT' in os.environ, file=sys.stderr)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = watch\n"
+        "from edge_agent.cli import main\n"
+        "main(['doctor', '--set', 'verifier.url=ws://127.0.0.1:1', '--set', 'draft.model=./none'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert "True" == ran.stderr.splitlines()[0]
 
 
 def test_wrong_settings_end_it_as_everywhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from edge_agent.config import AgentConfig, ApiSection, DraftSection, VerifierSec
 from edge_agent.doctor.examination import Budget, Examination
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.draft_model.llama_build import read_build
+from edge_agent.startup import load_drafter
 from shared.doctor.findings import Finding
 from tests.support.ends.loopback import running_verifier
 from tests.support.ends.scripted import board, scripted_service
@@ -37,9 +39,13 @@ def load_scripted(config: AgentConfig, _token: str) -> Drafter:
     return board(num_slots=config.draft.max_streams)
 
 
-def examine(config: AgentConfig, root: Path = Path("/none")) -> dict[str, Finding]:
+def examine(
+    config: AgentConfig,
+    root: Path = Path("/none"),
+    load: Callable[[AgentConfig, str], Drafter] = load_scripted,
+) -> dict[str, Finding]:
     """What is found, by its subject; each subject is there once."""
-    examination = Examination(config, lambda _: None, SHORT, root, load_scripted)
+    examination = Examination(config, lambda _: None, SHORT, root, load)
     found = list(examination.findings())
     assert len(found) == len({finding.subject for finding in found})
     assert all((finding.level == "ok") is (finding.remedy is None) for finding in found)
@@ -72,6 +78,23 @@ def test_a_board_that_is_well_and_pays(tmp_path: Path) -> None:
     assert "this board pays" in found["pays"].sentence
     problems = [finding for finding in found.values() if finding.level == "problem"]
     assert [] == problems
+
+
+def test_a_board_without_a_model_is_tried_with_n_grams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOODSPEED_MODEL_DIR", str(tmp_path))  # where the vocabulary is kept
+
+    async def without_model() -> dict[str, Finding]:
+        async with running_verifier(scripted_service()) as verifier:
+            settings = config(tmp_path, verifier.url, verifier.tokens["board"])
+            ngrams = msgspec.structs.replace(settings, draft=DraftSection(model=""))
+            return await asyncio.to_thread(examine, ngrams, load=load_drafter)
+
+    found = asyncio.run(without_model())
+    assert "n-grams alone" in found["model"].sentence
+    assert not {"memory", "threads"} & found.keys()
+    assert "tokens/s with drafts" in found["pays"].sentence
 
 
 def test_a_token_that_the_verifier_does_not_know(tmp_path: Path) -> None:
