@@ -24,6 +24,7 @@ from shared.daemon.http_server import (
 from shared.daemon.strangers import StrangerLimits
 from shared.protocol.transport import DEVICE_PATH, LOADING_HEADER, VOCABULARY_PATH
 from verifier.server.device_tokens import device_of
+from verifier.web.assets import PAGE_PATH, STATE_PATH
 
 # Less than boards wait for an answer.
 HOLD_SECONDS = 5.0
@@ -55,7 +56,8 @@ class LoadingPort:
         """Answer on listening sockets, which stay open for the verifier itself."""
         app = web.Application(client_max_size=1024, middlewares=[in_hand()])
         app.router.add_get(HEALTH_PATH, self._health)
-        app.router.add_get("/metrics", self._metrics)
+        for path in ("/metrics", PAGE_PATH, STATE_PATH):
+            app.router.add_get(path, self._metrics)
         app.router.add_get(VOCABULARY_PATH, self._device)
         app.router.add_get(DEVICE_PATH, self._device)
         self._http = await start_http_server(

@@ -95,12 +95,15 @@ def test_a_stranger_is_refused_as_ever_and_learns_nothing(token: str | None) -> 
     assert (401, "this verifier does not know the token\n", None) == asyncio.run(ask())
 
 
-def test_metrics_wait_for_the_target() -> None:
+@pytest.mark.parametrize("path", ["/metrics", "/dashboard", "/dashboard/state"])
+def test_metrics_and_the_dashboard_wait_for_the_target(path: str) -> None:
     async def ask() -> tuple[int, str, str | None]:
         async with loading() as (_, ask):
-            return await ask("/metrics")
+            return await ask(path)
 
-    assert 503 == asyncio.run(ask())[0]
+    status, words, _ = asyncio.run(ask())
+    assert 503 == status
+    assert words.startswith("the verifier is loading its model")
 
 
 def test_the_listening_sockets_stay_open() -> None:
