@@ -16,6 +16,7 @@ from shared.errors import (
     ConfigError,
     GoodspeedError,
     HandshakeRejected,
+    VerifierLoading,
 )
 
 # Drafts that come so much later than expected miss their round more often than not.
@@ -98,6 +99,8 @@ def refusal_finding(error: GoodspeedError, url: str) -> Finding:
                 "goodspeed-verifier token add NAME, on the verifier; its output goes to "
                 "verifier.token_file",
             )
+        case VerifierLoading():
+            return problem("verifier", sentence, "goodspeed-agent doctor again in a minute")
         case HandshakeRejected():
             return problem(
                 "verifier",

@@ -21,8 +21,9 @@ from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import CONNECT_TIMEOUT_SECONDS, Link, make_hello
 from shared.daemon.http_server import HEALTH_PATH
-from shared.errors import LinkLost, ProtocolError
+from shared.errors import LinkLost, ProtocolError, VerifierLoading
 from shared.protocol.messages import VerifierMessage, Welcome
+from shared.protocol.transport import LOADING_HEADER
 
 _MOST_ANSWER_BYTES = 4096
 # Those without a token may ask 20 times a second; a request that waited would be no measure.
@@ -33,7 +34,8 @@ async def measure_round_trips(url: str, num_samples: int) -> list[float]:
     """Seconds from question to answer, over one connection that is open already.
 
     Raises:
-        LinkLost: the verifier cannot be reached, or is not ready.
+        LinkLost: the verifier cannot be reached, or something else is there.
+        VerifierLoading: it is not ready yet.
     """
     address = "http" + url.removeprefix("ws").rstrip("/") + HEALTH_PATH
     samples = []
@@ -61,7 +63,7 @@ async def _ask(session: aiohttp.ClientSession, address: str, url: str) -> None:
     if answer.status == 200:
         return
     if answer.status == 503 and _status(body) == "loading":
-        raise LinkLost(f"the verifier at {url} is loading its model")
+        raise VerifierLoading(answer.headers.get(LOADING_HEADER, ""), None)
     raise LinkLost(f"what is at {url} answers {answer.status}, which no verifier does that is well")
 
 

@@ -21,6 +21,7 @@ from shared.errors import (
     HandshakeRejected,
     LinkLost,
     ModelError,
+    VerifierLoading,
 )
 
 URL = "ws://192.168.1.10:8443"
@@ -67,6 +68,7 @@ def test_a_welcome_says_how_much_of_the_vocabularies_is_shared() -> None:
         (ConfigError(("a: wrong", "b: wrong")), "token", "token add NAME, on the verifier"),
         (AuthRejected("unknown token"), "token", "its output goes to verifier.token_file"),
         (HandshakeRejected("id 5 differs"), "verifier", "model of the target's family"),
+        (VerifierLoading("43", None), "verifier", "again in a minute"),
         (LinkLost("no answer"), "verifier", f"that verifier.url = {URL} is its address"),
         (ModelError("hands out no vocabulary"), "verifier", "see that the verifier runs"),
     ],
