@@ -33,7 +33,7 @@ demo: install models ## a verifier and three boards on this machine, with real m
 	$(BIN)/python -m tests.demo
 
 test: lint models $(KERNELS) ## lint, then all tests but those marked slow; CI runs this
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations 20
 
 test-all: lint models $(KERNELS) ## lint, then all tests, those marked slow (over a minute) as well
 	$(BIN)/python -m pytest

@@ -57,14 +57,17 @@ MANY_BYTES = 250_000  # of one field: a message may have 256 KiB
 
 
 def least_of_a_few(scenario: Callable[[LoopWatch], Awaitable[None]]) -> tuple[float, str]:
-    """The longest callback of the best run."""
+    """The longest callback of the best run; one that is within the limit is good enough."""
 
     def run() -> tuple[float, str]:
         with watched_loops() as watch:
             asyncio.run(scenario(watch))  # type: ignore[arg-type]
         return watch.longest_seconds, watch.what
 
-    return min(run() for _ in range(NUM_TRIES))
+    runs: list[tuple[float, str]] = []
+    while len(runs) < NUM_TRIES and (not runs or min(runs)[0] >= LIMIT_SECONDS):
+        runs.append(run())
+    return min(runs)
 
 
 def test_the_watch_sees_a_callback_that_computes_and_none_that_waits() -> None:
