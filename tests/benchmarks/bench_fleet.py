@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log = verifier.lines
     _print_rounds(rounds, settings)
     _print_processors(
-        [after - before for after, before in zip(cpu_after, cpu_before, strict=True)],
+        [after.since(before) for after, before in zip(cpu_after, cpu_before, strict=True)],
         rounds,
         60 * settings.minutes,
     )
@@ -236,9 +236,21 @@ def _memory(pid: int) -> float:
     return pages * os.sysconf("SC_PAGESIZE") / MEGABYTE
 
 
-def _cpu_seconds(pid: int) -> float:
+@dataclass(frozen=True)
+class ProcessorSeconds:
+    """What a process took of the processor, and what of that in the kernel."""
+
+    whole: float
+    kernel: float
+
+    def since(self, before: ProcessorSeconds) -> ProcessorSeconds:
+        return ProcessorSeconds(self.whole - before.whole, self.kernel - before.kernel)
+
+
+def _cpu_seconds(pid: int) -> ProcessorSeconds:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    user, kernel = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:13])
+    return ProcessorSeconds(user + kernel, kernel)
 
 
 def slope(samples: Sequence[Sample]) -> tuple[float, float]:
@@ -269,14 +281,17 @@ def _print_rounds(rounds: Rounds, settings: Settings) -> None:
     print(f"p99 ms/round: {' · '.join(slowest)}")
 
 
-def _print_processors(cpu_seconds: Sequence[float], rounds: Rounds, seconds: float) -> None:
+def _print_processors(
+    cpu_seconds: Sequence[ProcessorSeconds], rounds: Rounds, seconds: float
+) -> None:
     """What both processes took; a fleet that takes a whole core measures itself."""
     for name, used in zip(("verifier", "fleet"), cpu_seconds, strict=True):
-        per_round = 1000 * used / rounds.count
-        per_stream = 1e6 * used / rounds.streams
+        per_round = 1000 * used.whole / rounds.count
+        of_core = used.whole / seconds
+        per_stream, in_kernel = (1e6 * s / rounds.streams for s in (used.whole, used.kernel))
         print(
-            f"processor of the {name}: {per_round:.1f} ms/round, {used / seconds:.0%} of a core, "
-            f"{per_stream:.1f} µs for each stream and round"
+            f"processor of the {name}: {per_round:.1f} ms/round, {of_core:.0%} of a core, "
+            f"{per_stream:.1f} µs for each stream and round, {in_kernel:.1f} of them in the kernel"
         )
 
 
