@@ -105,7 +105,7 @@ def _finished(
     return Finished(
         reason=reason,
         timings=Timings(
-            prompt_tokens=len(prompt.split()),
+            prompt_tokens=prompt.count(" ") + bool(prompt),  # of megabytes, too, at once
             cached_prefix_tokens=0,
             output_tokens=len(pieces),
             drafted_tokens=num_accepted + num_rounds,
