@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
 from verifier.torch_target.kernels.score_rule import ScoreRule
 from verifier.torch_target.loading.placement import place_target
+
+Model = TypeVar("Model", LlamaForCausalLM, Qwen3ForCausalLM)
 
 SHAPES = ((64, 4), (32, 4), (8, 4), (1, 8))  # streams × query tokens (drafts and one)
 QWEN_SHAPES = ((48, 3), (16, 6), (4, 9))
@@ -99,9 +102,7 @@ def llama_shape(num_layers: int = 32, context_tokens: int = 8192) -> LlamaForCau
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    _fill(model)
-    model.model.rotary_emb = LlamaRotaryEmbedding(config).to("cuda")
-    return model
+    return _filled(model, LlamaRotaryEmbedding(config))
 
 
 def qwen3_shape() -> Qwen3ForCausalLM:
@@ -119,15 +120,16 @@ def qwen3_shape() -> Qwen3ForCausalLM:
     )
     with torch.device("meta"):
         model = Qwen3ForCausalLM(config)
-    _fill(model)
-    model.model.rotary_emb = Qwen3RotaryEmbedding(config).to("cuda")
-    return model
+    return _filled(model, Qwen3RotaryEmbedding(config))
 
 
-def _fill(model: torch.nn.Module) -> None:
+def _filled(model: Model, rotations: torch.nn.Module) -> Model:
+    """The model on the GPU, with random weights and these rotations, which have none."""
     model.to(torch.bfloat16).to_empty(device="cuda")
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.02)
+    model.model.rotary_emb = rotations.to("cuda")
+    return model
 
 
 def round_ms(target: TorchTarget, num_streams: int, num_query: int) -> tuple[float, float]:

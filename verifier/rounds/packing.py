@@ -11,6 +11,7 @@ import msgspec
 
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.prefill import prompt_shares
+from verifier.scheduling.row_price import affordable
 from verifier.streams.drafts_to_test import draft_check, drafts_to_test, num_drafts_to_test
 from verifier.streams.stream import Stream
 from verifier.target.round import RoundItem
@@ -57,7 +58,7 @@ def _draft_shares(parts: list[_Part], left: float) -> list[int]:
                 num_wanted = min(num_wanted, part.stream.draft_length - part.num_owed)
             if num_wanted > 0:
                 price = part.stream.draft_token_price
-                num_paid = min(num_wanted, max(int(left / price), 0))
+                num_paid = min(num_wanted, max(affordable(left, price), 0))
                 shares[i] += num_paid
                 left -= num_paid * price
     return shares

@@ -35,6 +35,6 @@ def draft_prices(streams: Sequence[Stream], token_seconds: float) -> list[float]
     return [price if price >= SMALLEST_PRICE else 1.0 for price in prices]
 
 
-def affordable(num_tokens: int, price: float) -> int:
+def affordable(budget: float, price: float) -> int:
     """How many draft tokens so much of a budget pays for."""
-    return int(num_tokens / price)
+    return int(budget / price)
