@@ -19,7 +19,7 @@ import numpy as np
 
 from shared.errors import ModelError
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.cost_curve.grid_lines import along, isotonic, nearness, segment
+from verifier.cost_curve.grid_lines import along, check_lines, isotonic, nearness, segment
 from verifier.cost_curve.look_back import Chunk, ChunkSample, LookBack, LookBackGrid
 
 # Grid lines per axis; a file with more is not one of ours.
@@ -255,14 +255,8 @@ class CostCurve:
 
 
 def _check_grid(grid: CostGrid) -> None:
-    axes = (("token counts", grid.num_tokens, 2), ("contexts", grid.context_tokens, 1))
-    for name, lines, min_lines in axes:
-        if not min_lines <= len(lines) <= MAX_GRID_LINES:
-            raise ModelError(
-                f"cost curve has {len(lines)} {name}, not {min_lines} to {MAX_GRID_LINES}"
-            )
-        if lines[0] < 0 or any(after <= before for before, after in pairwise(lines)):
-            raise ModelError(f"{name} of a cost curve must ascend from 0 or more")
+    check_lines("token counts", grid.num_tokens, 2, MAX_GRID_LINES)
+    check_lines("contexts", grid.context_tokens, 1, MAX_GRID_LINES)
     if len(grid.round_seconds) != len(grid.context_tokens) or any(
         len(row) != len(grid.num_tokens) for row in grid.round_seconds
     ):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
+from shared.errors import ModelError
 from shared.speculation.goodput import FloatArray
 
 
@@ -50,3 +52,11 @@ def isotonic(values: Sequence[float]) -> list[float]:
             count += earlier_count
         pools.append((mean, count))
     return [mean for mean, count in pools for _ in range(count)]
+
+
+def check_lines(name: str, lines: Sequence[int], fewest: int, most: int) -> None:
+    """Raises: `ModelError` if a table's lines are too few, too many, or do not ascend."""
+    if not fewest <= len(lines) <= most:
+        raise ModelError(f"cost curve has {len(lines)} {name}, not {fewest} to {most}")
+    if lines[0] < 0 or any(after <= before for before, after in pairwise(lines)):
+        raise ModelError(f"{name} of a cost curve must ascend from 0 or more")

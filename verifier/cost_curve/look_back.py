@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from shared.errors import ModelError
-from verifier.cost_curve.grid_lines import along, isotonic, nearness, segment
+from verifier.cost_curve.grid_lines import along, check_lines, isotonic, nearness, segment
 from verifier.target.round import Round
 
 # More of one stream in a round is a chunk; rounds of the cost curve are measured with so many.
@@ -171,12 +171,8 @@ def _whole_steps(num_tokens: int) -> int:
 
 
 def _check_grid(grid: LookBackGrid) -> None:
-    axes = (("chunks", grid.num_tokens), ("depths", grid.depth_tokens))
-    for name, lines in axes:
-        if not 2 <= len(lines) <= MAX_LINES:
-            raise ModelError(f"cost curve has {len(lines)} {name}, not 2 to {MAX_LINES}")
-        if lines[0] < 0 or any(after <= before for before, after in pairwise(lines)):
-            raise ModelError(f"{name} of a cost curve must ascend from 0 or more")
+    check_lines("chunks", grid.num_tokens, 2, MAX_LINES)
+    check_lines("depths", grid.depth_tokens, 2, MAX_LINES)
     if len(grid.seconds) != len(grid.depth_tokens) or any(
         len(row) != len(grid.num_tokens) for row in grid.seconds
     ):
