@@ -29,7 +29,7 @@ from shared.daemon.http_server import HttpServer, in_hand, start_http_server
 from shared.daemon.strangers import StrangerLimits
 from shared.daemon.web_page import add_page
 
-# Requests and chat sockets; each takes up to 256 KiB while its body comes, but for a few.
+# Requests and chat sockets; each takes up to 64 KiB while its body comes, but for a few.
 MAX_REQUESTS_IN_HAND = 256
 # A browser opens six to a host. A program that asks for 200 answers at once gets them all.
 MAX_IDLE_CONNECTIONS = 256
