@@ -2,14 +2,18 @@
 #
 #   PYTHON   the interpreter that makes the virtual environment (3.11 or newer)
 #   TORCH    what to install as torch; "make test TORCH=torch" takes the newest, with CUDA
+#   WORKERS  test processes side by side, a core each; 0: all tests in one process
 
 PYTHON ?= python3
 # Installed before everything else: with a torch in place, the range in pyproject.toml adds no
 # CUDA build (several GB) on a machine that has no use for one.
 TORCH ?= torch==2.13.0
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay together: they share models that are dear to load.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off
 # A new stamp whenever pyproject.toml or TORCH changes; cksum is in POSIX, sha256sum is not.
 INSTALLED := $(VENV)/.installed-$(shell (cat pyproject.toml; echo '$(TORCH)') | cksum | cut -d ' ' -f 1)
@@ -33,10 +37,10 @@ demo: install models ## a verifier and three boards on this machine, with real m
 	$(BIN)/python -m tests.demo
 
 test: lint models $(KERNELS) ## lint, then all tests but those marked slow; CI runs this
-	$(BIN)/python -m pytest -m "not slow" --durations 20
+	$(PYTEST) -m "not slow"
 
 test-all: lint models $(KERNELS) ## lint, then all tests, those marked slow (over a minute) as well
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: install ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -205,7 +205,11 @@ REFUSED: list[tuple[str, Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "reason"), REFUSED, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason"),
+    REFUSED,
+    ids=lambda value: value[:60] if isinstance(value, str) else None,
+)
 def test_a_bad_checkpoint_is_one_sentence(
     name: str, spoil: Callable[[Path], None], reason: str, tmp_path: Path
 ) -> None:
