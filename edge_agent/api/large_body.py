@@ -18,7 +18,7 @@ from edge_agent.api.large_body_reader import BodyKind, BodyRead, read_body
 from edge_agent.api.requests.client_request import ClientRequest
 from shared.errors import LocalProtocolError, RequestRefused
 
-# The most that the event loop reads itself: 1.5 ms of the dearest JSON on a PC, 5 in a large process.
+# The most that the event loop reads itself: 1.5 ms of the dearest JSON on a PC, 5 on a full heap.
 SHORT_BODY_BYTES = 64 * 1024
 MAX_PROCESSES = 4
 _ARGUMENTS = ["-m", "edge_agent.api.large_body_reader"]  # and the kind
