@@ -56,6 +56,7 @@ MAX_DRAFT_LENGTH = 6
 # than a chunk that is here already, which is then cut.
 BUDGET_TOKENS = 256
 ROUND_SECONDS = 0.02  # boards need about half of it for their drafts
+NGRAM_ROUND_SECONDS = 0.04  # what is looked up counts only if it comes before its round
 SAMPLINGS = {
     "temperature": SamplingParameters(temperature=1.0),
     "top_p": SamplingParameters(temperature=0.9, top_p=0.85),
@@ -149,7 +150,7 @@ async def sample(
             max_draft_length=MAX_DRAFT_LENGTH, budget_tokens=BUDGET_TOKENS, is_barrier=is_barrier
         ),
         policy=RandomPolicy(np.random.default_rng(MODEL_SEED)),
-        delay_seconds=lambda _: ROUND_SECONDS,
+        delay_seconds=lambda _: NGRAM_ROUND_SECONDS if ngram_tokens else ROUND_SECONDS,
     )
     names = [f"board-{i}" for i in range(len(BOARDS))]
     tally = Tally()
