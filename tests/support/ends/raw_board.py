@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import aiohttp
@@ -58,11 +58,17 @@ class RawBoard:
             Closed: there is none.
         """
         async with asyncio.timeout(PATIENCE_SECONDS):
-            frame = await self.socket.receive()
+            frame = await self._frame()
         if frame.type is not aiohttp.WSMsgType.BINARY:
             raise Closed(f"{frame.type!r} {self.socket.close_code}")
         self.received.append(decode_from_verifier(frame.data))
         return self.received[-1]
+
+    async def _frame(self) -> aiohttp.WSMessage:
+        """The next frame; what came before the end can be read when pings are answered no more."""
+        while True:
+            with suppress(aiohttp.ClientConnectionResetError):
+                return await self.socket.receive()
 
     async def next_of(self, message_type: type[MessageT]) -> MessageT:
         """The next message of one type; others before it are only kept."""
