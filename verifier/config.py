@@ -140,6 +140,14 @@ class RoundsSection(Section, frozen=True):
         PolicyName,
         Meta(description="who gets the draft tokens of a round; goodspeed is the fair one"),
     ] = "goodspeed"
+    device_weights: Annotated[
+        Mapping[str, float],
+        Meta(description="of devices that count for more or less than 1, such as { kitchen = 2 }"),
+    ] = {}
+    device_max_draft_lengths: Annotated[
+        Mapping[str, int],
+        Meta(description="of devices that may have less than max_draft_length"),
+    ] = {}
     budget_tokens: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="draft tokens in one round; auto: as slowdown_limit allows"),
@@ -213,6 +221,10 @@ class RoundsSection(Section, frozen=True):
             yield "budget_tokens", limit
         if self.prefill_chunk_tokens > self.max_round_tokens:
             yield "prefill_chunk_tokens", limit
+        if not all(0.001 <= weight <= 1000.0 for weight in self.device_weights.values()):
+            yield "device_weights", "from 0.001 to 1000 for each device"
+        if not all(length >= 0 for length in self.device_max_draft_lengths.values()):
+            yield "device_max_draft_lengths", "at least 0 for each device"
 
 
 class LimitsSection(Section, frozen=True):

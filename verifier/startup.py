@@ -31,10 +31,9 @@ from verifier.cost_curve.measurement import (
 )
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
-from verifier.policies import policy_named
+from verifier.policies import BudgetLimits, policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
@@ -233,6 +232,8 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
             max_draft_length=rounds.max_draft_length,
             max_window=rounds.max_window,
             uses_guard=rounds.guard,
+            device_weights=rounds.device_weights,
+            device_caps=rounds.device_max_draft_lengths,
         ),
         prefill_chunk_tokens=rounds.prefill_chunk_tokens,
         prefill_slowdown_limit=rounds.prefill_slowdown_limit,
@@ -241,6 +242,24 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
         draft_timeout_seconds=rounds.draft_timeout_seconds,
         is_barrier=rounds.barrier,
     )
+
+
+def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:
+    """Let a running planner take over the policy, and what may change with it.
+
+    A policy that is in force already goes on with what it has learnt.
+    """
+    wanted = policy_named(rounds.policy)
+    policy = planner.policy if type(wanted) is type(planner.policy) else wanted
+    before, after = planner.settings.schedule, round_settings(rounds).schedule
+    schedule = msgspec.structs.replace(
+        before,
+        limits=msgspec.structs.replace(before.limits, slowdown_limit=after.limits.slowdown_limit),
+        uses_guard=after.uses_guard,
+        device_weights=after.device_weights,
+        device_caps=after.device_caps,
+    )
+    planner.replace_policy(policy, schedule)
 
 
 def save_curve(config: VerifierConfig, service: VerifierService) -> None:

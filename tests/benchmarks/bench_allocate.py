@@ -1,6 +1,6 @@
 """Times one allocation of the GoodSpeed policy: `python -m tests.benchmarks.bench_allocate`.
 
-The limits are 1 ms for 1,000 streams and 10 ms for 10,000, from a list of `StreamShare`s.
+The limits are 0.4 ms for 1,000 streams and 4 ms for 10,000.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from verifier.policies.draft_length_policy import StreamShare
-from verifier.policies.goodspeed import GoodspeedPolicy, allocate_arrays
+from verifier.policies.goodspeed import allocate_arrays
 
 NUM_CALLS = 300
 TOKENS_PER_STREAM = 4
@@ -31,28 +30,20 @@ def call_seconds(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print one table row per number of streams and form of the call."""
-    print(f"{'streams':>8} {'form':>8} {'median ms':>10} {'p99 ms':>8}")
+    """Print one table row per number of streams."""
+    print(f"{'streams':>8} {'median ms':>10} {'p99 ms':>8}")
     for num_streams in (8, 100, 1_000, 10_000):
         generator = np.random.default_rng(num_streams)
-        rates = generator.uniform(0.3, 0.97, num_streams)
-        goodputs = generator.uniform(1.0, 6.0, num_streams)
-        weights = np.ones(num_streams)
-        max_lengths = np.full(num_streams, MAX_LENGTH)
-        streams = [
-            StreamShare(acceptance_rate=rate, goodput=goodput, max_length=MAX_LENGTH)
-            for rate, goodput in zip(rates.tolist(), goodputs.tolist(), strict=True)
-        ]
-        budget_tokens = TOKENS_PER_STREAM * num_streams
-        forms: dict[str, Callable[[], object]] = {
-            "list": partial(GoodspeedPolicy().allocate, streams, budget_tokens),
-            "arrays": partial(
-                allocate_arrays, rates, goodputs, weights, max_lengths, budget_tokens
-            ),
-        }
-        for form, call in forms.items():
-            median, slow = call_seconds(call)
-            print(f"{num_streams:>8} {form:>8} {median * 1e3:>10.3f} {slow * 1e3:>8.3f}")
+        call = partial(
+            allocate_arrays,
+            generator.uniform(0.3, 0.97, num_streams),
+            generator.uniform(1.0, 6.0, num_streams),
+            np.ones(num_streams),
+            np.full(num_streams, MAX_LENGTH),
+            TOKENS_PER_STREAM * num_streams,
+        )
+        median, slow = call_seconds(call)
+        print(f"{num_streams:>8} {median * 1e3:>10.3f} {slow * 1e3:>8.3f}")
 
 
 if __name__ == "__main__":

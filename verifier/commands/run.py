@@ -36,6 +36,11 @@ RELOADED = frozenset(
         "server.tokens_file",
         "server.metrics_token_file",
         "server.metrics_on_loopback",
+        "rounds.policy",
+        "rounds.slowdown_limit",
+        "rounds.guard",
+        "rounds.device_weights",
+        "rounds.device_max_draft_lengths",
     }
 )
 
@@ -93,7 +98,7 @@ async def _serve(
         num_devices = len(access.tokens)
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
-        reload_at_signal(manager, lambda: _reload(server, config, reload), status.read)
+        reload_at_signal(manager, lambda: _reload(server, service, config, reload), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
         await first_of(
             rounds=server.wait(),
@@ -127,17 +132,21 @@ async def _load(
 
 
 def _reload(
-    server: VerifierServer, before: VerifierConfig, reload: Callable[[], Loaded[VerifierConfig]]
+    server: VerifierServer,
+    service: VerifierService,
+    before: VerifierConfig,
+    reload: Callable[[], Loaded[VerifierConfig]],
 ) -> list[str]:
     """Take over what may change; the keys that have changed besides.
 
     Raises:
         ConfigError: something is wrong, and nothing was taken over.
     """
-    from verifier.startup import operator_access
+    from verifier.startup import operator_access, replace_policy
 
     config = reload().config
     access = _read_access(config)
     set_log_level(config.log.level)
+    replace_policy(service.planner, config.rounds)
     server.replace_access(access.tokens, operator_access(config, access.metrics_token))
     return [key for key in changed_keys(before, config) if key not in RELOADED]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from shared.speculation.goodput import IntArray
 from tests.support.ends.limits import make_budget_limits, make_schedule_settings
 from tests.support.ends.planning import (
     add,
@@ -18,7 +20,7 @@ from tests.support.ends.planning import (
     start,
 )
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import DraftLengthPolicy, FixedPolicy
+from verifier.policies import BudgetedPolicy, DraftPolicy, FixedPolicy, OpenStreams
 from verifier.rounds.planner import RoundPlanner
 from verifier.scheduling.no_drafts import NoDrafts, reasons_for_no_drafts
 from verifier.scheduling.schedule import NO_PLAN, DraftPlan, grant_draft, plan_drafts
@@ -97,7 +99,7 @@ STEEP_CURVE = CostCurve.from_samples([(0, 16, 0.1), (100, 16, 1.1)])
 
 def granted(
     *streams: Stream,
-    policy: DraftLengthPolicy | None = None,
+    policy: DraftPolicy | None = None,
     curve: CostCurve | None = None,
     **limits: Any,
 ) -> tuple[DraftPlan, list[NoDrafts | None]]:
@@ -181,9 +183,9 @@ def test_without_the_guard_nothing_is_said_not_to_pay() -> None:
     ],
 )
 def test_a_budget_that_is_spent_is_named(budget_tokens: int, sentence: str) -> None:
-    class AllToTheFirst:
-        def allocate(self, streams: Any, budget_tokens: int) -> list[int]:
-            return [min(budget_tokens, 4), *[0] * (len(streams) - 1)]
+    class AllToTheFirst(BudgetedPolicy):
+        def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
+            return np.array([min(budget_tokens, 4), *[0] * (len(streams) - 1)])
 
     streams = [make_stream(number, device=f"{number}", max_output_tokens=100) for number in (1, 2)]
     for stream in streams:
