@@ -17,8 +17,10 @@ from msgspec import Meta
 from shared.config.sections import LogSection, Section
 from shared.config.words import must_be
 from shared.protocol.messages import MAX_DRAFT_TOKENS
-from verifier.policies import PolicyName
+from verifier.policies import BudgetLimits, PolicyName
 from verifier.rounds.admission import PrefixSharing
+from verifier.rounds.planner import RoundSettings
+from verifier.scheduling.schedule import ScheduleSettings
 from verifier.target.precision import GenerationDefaults, Precision, Quantisation
 
 _MAX_TOKENS = 1 << 20  # of one stream or prompt
@@ -291,3 +293,27 @@ class VerifierConfig(msgspec.Struct, frozen=True):
     limits: LimitsSection = LimitsSection()
     state: StateSection = StateSection()
     log: LogSection = LogSection()
+
+
+def round_settings(rounds: RoundsSection) -> RoundSettings:
+    """The planner's settings from the configuration's."""
+    return RoundSettings(
+        schedule=ScheduleSettings(
+            limits=BudgetLimits(
+                max_round_tokens=rounds.max_round_tokens,
+                budget_tokens=None if rounds.budget_tokens == "auto" else rounds.budget_tokens,
+                slowdown_limit=rounds.slowdown_limit,
+            ),
+            max_draft_length=rounds.max_draft_length,
+            max_window=rounds.max_window,
+            uses_guard=rounds.guard,
+            device_weights=rounds.device_weights,
+            device_caps=rounds.device_max_draft_lengths,
+        ),
+        prefill_chunk_tokens=rounds.prefill_chunk_tokens,
+        prefill_slowdown_limit=rounds.prefill_slowdown_limit,
+        reserved_output_tokens=rounds.reserved_output_tokens,
+        prefix_sharing=rounds.prefix_sharing,
+        draft_timeout_seconds=rounds.draft_timeout_seconds,
+        is_barrier=rounds.barrier,
+    )

@@ -19,7 +19,7 @@ from shared.daemon.files import replace_file
 from shared.daemon.strangers import StrangerLimits
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
-from verifier.config import LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import LimitsSection, RoundsSection, VerifierConfig, round_settings
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
@@ -31,10 +31,9 @@ from verifier.cost_curve.measurement import (
 )
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
-from verifier.policies import BudgetLimits, policy_named
+from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
@@ -217,30 +216,6 @@ def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
         context_tokens=None if context_tokens == "auto" else context_tokens,
         max_streams=limits.max_streams_per_device,
         prompt_bytes=longest_prompt_bytes(stream_tokens),
-    )
-
-
-def round_settings(rounds: RoundsSection) -> RoundSettings:
-    """The planner's settings from the configuration's."""
-    return RoundSettings(
-        schedule=ScheduleSettings(
-            limits=BudgetLimits(
-                max_round_tokens=rounds.max_round_tokens,
-                budget_tokens=None if rounds.budget_tokens == "auto" else rounds.budget_tokens,
-                slowdown_limit=rounds.slowdown_limit,
-            ),
-            max_draft_length=rounds.max_draft_length,
-            max_window=rounds.max_window,
-            uses_guard=rounds.guard,
-            device_weights=rounds.device_weights,
-            device_caps=rounds.device_max_draft_lengths,
-        ),
-        prefill_chunk_tokens=rounds.prefill_chunk_tokens,
-        prefill_slowdown_limit=rounds.prefill_slowdown_limit,
-        reserved_output_tokens=rounds.reserved_output_tokens,
-        prefix_sharing=rounds.prefix_sharing,
-        draft_timeout_seconds=rounds.draft_timeout_seconds,
-        is_barrier=rounds.barrier,
     )
 
 

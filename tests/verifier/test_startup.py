@@ -22,6 +22,7 @@ from verifier.config import (
     StateSection,
     TargetSection,
     VerifierConfig,
+    round_settings,
 )
 from verifier.cost_curve.curve import CurveSubject
 from verifier.policies import BudgetLimits, FixedPolicy, GreedyPolicy
@@ -34,7 +35,6 @@ from verifier.startup import (
     load_service,
     make_service,
     replace_policy,
-    round_settings,
     save_curve,
 )
 from verifier.streams.stream_request import ServiceLimits
