@@ -140,7 +140,7 @@ class RoundsSection(Section, frozen=True):
 
     policy: Annotated[
         PolicyName,
-        Meta(description="who gets the draft tokens of a round; goodspeed is the fair one"),
+        Meta(description="who gets the draft tokens of a round; goodspeed and rate are fair"),
     ] = "goodspeed"
     device_weights: Annotated[
         Mapping[str, float],

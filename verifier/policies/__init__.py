@@ -23,6 +23,7 @@ from verifier.policies.fixed import FixedPolicy
 from verifier.policies.goodspeed import GoodspeedPolicy
 from verifier.policies.greedy import GreedyPolicy
 from verifier.policies.random_split import RandomPolicy
+from verifier.policies.rate import RatePolicy
 
 __all__ = [
     "BudgetLimits",
@@ -37,13 +38,14 @@ __all__ = [
     "Outlook",
     "PolicyName",
     "RandomPolicy",
+    "RatePolicy",
     "RoundTimes",
     "affordable",
     "first_come",
     "policy_named",
 ]
 
-PolicyName = Literal["goodspeed", "fixed", "random", "greedy"]
+PolicyName = Literal["goodspeed", "rate", "fixed", "random", "greedy"]
 
 
 def policy_named(
@@ -53,6 +55,8 @@ def policy_named(
     match name:
         case "goodspeed":
             return GoodspeedPolicy()
+        case "rate":
+            return RatePolicy()
         case "fixed":
             return FixedPolicy(fixed_length)
         case "random":

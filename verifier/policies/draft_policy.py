@@ -104,6 +104,7 @@ class LiveDrafts(NamedTuple):
     num_testable: Sequence[int]
     own_lengths: Sequence[int]  # what each should have ready for a round
     prices: Sequence[float]  # of a token, in tokens of the budget
+    is_whole: Sequence[bool]  # a chunk: cut in two it costs the stream a token
     budget: float  # what the plan has left for them
     num_room: int  # tokens that the round has left
 

@@ -82,7 +82,8 @@ class Lessons:
             lesson.round_seconds,
             lesson.chunks,
         )
-        self._follow_pace(lesson.elapsed_seconds)
+        if not lesson.chunks or self.pace.mean_seconds is None:  # prompts lengthen rounds at times
+            self._follow_pace(lesson.elapsed_seconds)
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
         for goodput, num_tokens in lesson.num_tokens:
             tokens[goodput] += num_tokens

@@ -61,6 +61,7 @@ def _live_drafts(parts: list[_Part], room: RoundRoom, num_tokens: int) -> LiveDr
         num_testable=[_num_testable(part) - part.num_owed for part in parts],
         own_lengths=[part.stream.draft_length - part.num_owed for part in parts],
         prices=[part.stream.draft_token_price for part in parts],
+        is_whole=[part.stream.request.mode == "rejection" for part in parts],
         budget=room.num_drafts - owed,
         num_room=room.num_tokens - num_tokens,
     )

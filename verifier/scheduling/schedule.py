@@ -130,7 +130,10 @@ def plan_drafts(
     shares_of_budget = zip(made.lengths.tolist(), prices, strict=True)
     paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
     lengths = [wish or length for wish, length in zip(wishes, paid_for, strict=True)]
-    depths = [None] * len(streams) if made.depths is None else made.depths.tolist()
+    depths: list[int | None] = [None] * len(streams)
+    if made.depths is not None:
+        depths = made.depths.tolist()
+        _grant_probes(streams, can_draft, lengths, depths, now)
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
     plans = map(StreamPlan, lengths, awaited, depths)
     pairs = zip(streams, can_draft, plans, strict=True)
@@ -223,11 +226,36 @@ def _max_lengths(
         if not can:
             lengths.append(0)
         elif stream.request.draft_length is None:
-            chosen = _choose_length(stream, length, max_length, now)
-            lengths.append(min(chosen, settings.longest_of(stream.device)))
+            if costs is not None:
+                length = _choose_length(stream, length, max_length, now)
+            lengths.append(min(length, settings.longest_of(stream.device)))
         else:
             lengths.append(0 if grants_wishes else _asked_length(stream, settings))
     return lengths
+
+
+def _grant_probes(
+    streams: Sequence[Stream],
+    can_draft: Sequence[bool],
+    lengths: list[int],
+    depths: list[int | None],
+    now: float,
+) -> None:
+    """A few tokens now and then of boards whose drafts a policy refuses.
+
+    Where the stream does not wait for them they need not be tested: the target's own tokens show
+    what they are worth, and no stream is slower for it.
+    """
+    for i, stream in enumerate(streams):
+        if not can_draft[i] or stream.request.draft_length is not None:
+            continue
+        if lengths[i]:
+            stream.probe.restart()
+        elif stream.request.mode == "coupled":
+            depths[i] = stream.probe.grant_probe(now)
+        else:
+            wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH)
+            lengths[i] = stream.probe.grant_probe(now, wait_seconds)
 
 
 def _choose_length(stream: Stream, best_length: int, max_length: int, now: float) -> int:

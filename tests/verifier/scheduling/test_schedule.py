@@ -12,7 +12,13 @@ from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.speculation.goodput import IntArray
 from tests.support.ends.limits import make_budget_limits, make_schedule_settings
 from tests.support.ends.planning import make_curve, make_stream
-from verifier.policies import BudgetedPolicy, FixedPolicy, GoodspeedPolicy, OpenStreams
+from verifier.policies import (
+    BudgetedPolicy,
+    FixedPolicy,
+    GoodspeedPolicy,
+    OpenStreams,
+    RatePolicy,
+)
 from verifier.scheduling.draft_payoff import SMALLEST_SURVIVAL_ON_THE_WAY, worthwhile_depth
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -339,3 +345,43 @@ def test_streams_of_one_device_share_its_weight() -> None:
     plan_drafts(streams, policy, make_curve(), settings(), 0.0)
     assert policy.streams is not None
     assert [0.5, 0.5, 1.0] == policy.streams.shares.tolist()
+
+
+# --- a policy that weighs itself whether drafts pay -----------------------------------------------
+
+
+def hopeless(number: int, **changes: Any) -> Stream:
+    stream = ready(number, **changes)
+    for _ in range(50):
+        stream.estimates.acceptance.observe_counts(0, 1)
+    return stream
+
+
+def refused_grants(stream: Stream, now: float) -> tuple[int, int]:
+    others = [ready(number, device=f"{number}") for number in range(2, 6)]
+    limits = settings(budget_tokens=None)
+    plan = plan_drafts([stream, *others], RatePolicy(), make_curve(), limits, now)
+    grant = grant_draft(stream, plan, settings())
+    return grant.draft_length, grant.window
+
+
+def test_a_refused_board_drafts_a_little_now_and_then_that_no_round_pays_for() -> None:
+    stream = hopeless(1)
+    assert (0, 0) == refused_grants(stream, 0.0)
+    assert (0, PROBE_LENGTH) == refused_grants(stream, FIRST_PROBE_PAUSE_SECONDS)
+    assert (0, 0) == refused_grants(stream, FIRST_PROBE_PAUSE_SECONDS)
+
+
+def test_in_rejection_the_probe_of_a_refused_board_is_a_draft_to_be_tested() -> None:
+    stream = hopeless(1, mode="rejection")
+    assert (0, 0) == refused_grants(stream, 0.0)
+    length, window = refused_grants(stream, FIRST_PROBE_PAUSE_SECONDS)
+    assert PROBE_LENGTH == length <= window
+
+
+def test_a_window_goes_as_deep_as_the_policy_says() -> None:
+    stream = ready()
+    for _ in range(50):
+        stream.estimates.acceptance.observe_counts(4, 1)
+    plan = plan_drafts([stream], RatePolicy(), make_curve(), settings(budget_tokens=None), 0.0)
+    assert plan.streams[1].depth == grant_draft(stream, plan, settings()).window > 8

@@ -42,10 +42,12 @@ def counts(world: World) -> dict[str, list[float]]:
     [
         make_scenario(*MIXED, seed=1),
         make_scenario(*MIXED, seed=2, policy="greedy", slowdown_limit=1.0),
+        make_scenario(*MIXED, seed=5, policy="rate"),
+        make_scenario(*IN_REJECTION, seed=6, policy="rate"),
         make_scenario(*IN_REJECTION, seed=3),
         make_scenario(*AT_A_BARRIER, seed=4, barrier=True, budget_tokens=12, guard=False),
     ],
-    ids=["mixed", "greedy", "rejection", "barrier"],
+    ids=["mixed", "greedy", "rate", "rate-rejection", "rejection", "barrier"],
 )
 def test_simulator_and_engine_agree(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     simulated = counts(play(scenario))
