@@ -48,7 +48,12 @@ class RatePolicy:
 
     weighs_payoff: ClassVar[bool] = True
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, price_scale: float = 1.0, smallest_survival: float = SMALLEST_SURVIVAL
+    ) -> None:
+        """`price_scale`: for the search of a better price than the right one, in simulations."""
+        self._price_scale = price_scale
+        self._log_survival = math.log(smallest_survival)
         self._log_raise = 0.0
         self._num_rounds = 0
 
@@ -66,7 +71,7 @@ class RatePolicy:
         log_rates = np.log(rates)
         worthwhile = (np.log(np.clip(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
         lengths = np.clip(worthwhile, 1, np.maximum(streams.max_lengths, 1))
-        depths = np.maximum((math.log(SMALLEST_SURVIVAL) / log_rates).astype(np.int64), 1)
+        depths = np.maximum((self._log_survival / log_rates).astype(np.int64), 1)
         num_room = len(times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
         lengths = _within(np.where(pays, lengths, 0), budget_tokens)
@@ -100,7 +105,7 @@ class RatePolicy:
         last = len(times.seconds_with) - 1
         indices = np.minimum(np.ceil(before + costs), last).astype(np.int64)
         seconds = times.seconds_with[indices] - times.seconds_with[min(math.ceil(before), last)]
-        lost = math.exp(self._log_raise) * total_weight * seconds / _mean_seconds(times)
+        lost = self._scale * total_weight * seconds / _mean_seconds(times)
         net = np.concatenate([[0.0], gained - lost])
         num_best = int(net.argmax())
         chosen += np.bincount(best[:num_best] // longest, minlength=len(chosen))
@@ -112,7 +117,11 @@ class RatePolicy:
         if not len(growth):
             return math.inf
         slope = float((growth / np.arange(1, len(growth) + 1)).min())
-        return math.exp(self._log_raise) * total_weight * slope / _mean_seconds(times)
+        return self._scale * total_weight * slope / _mean_seconds(times)
+
+    @property
+    def _scale(self) -> float:
+        return self._price_scale * math.exp(self._log_raise)
 
     def _follow_limit(self, streams: OpenStreams, times: RoundTimes, limit: float) -> None:
         """Raise the price while the slowest device loses more than it may, and lower it again."""

@@ -20,6 +20,7 @@ from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.sim.board import CONTEXT_TOKENS, SimBoard
 from verifier.sim.clock import Clock, HeapClock
 from verifier.sim.fleet import FleetBoard, acceptance_of, fleet_of
+from verifier.sim.known_acceptance import KnownAcceptance
 from verifier.sim.link import Lane
 from verifier.sim.record import RunRecord
 from verifier.sim.round_model import RoundModel, planner_curve
@@ -48,14 +49,19 @@ class World:
         *,
         policy: DraftPolicy | None = None,
         drafts: bool = True,
+        knows_acceptance: bool = False,
         make_end: Callable[..., VerifierEnd] = VerifierEnd,
     ) -> None:
-        """`policy`: in place of the scenario's; not `drafts`: the target alone."""
+        """`policy`: in place of the scenario's; not `drafts`: the target alone.
+
+        `knows_acceptance`: estimates are the truth from the start, as an oracle's.
+        """
         self.scenario = scenario
         self.boards = fleet_of(scenario)
         self.record = RunRecord(len(self.boards), scenario.run.seconds, scenario.run.bin_seconds)
         self._clock = clock
         self._drafts = drafts
+        self._knows_acceptance = knows_acceptance
         self._num_opened = 0
         self._verifier = make_end(
             clock,
@@ -111,13 +117,16 @@ class World:
             draft_length=None if self._drafts else 0,
             draft_context_tokens=CONTEXT_TOKENS,
         )
+        estimates = device.estimates.open_stream()
+        if self._knows_acceptance:
+            estimates.acceptance = KnownAcceptance(device.board.acceptance)
         return Stream(
             number=number,
             device=device.board.name,
             request=request,
             text=ByteAssembler(_TOKEN_BYTES, frozenset({END_ID})),
             device_estimates=device.estimates,
-            estimates=device.estimates.open_stream(),
+            estimates=estimates,
         )
 
     def _deliver(self, results: list[StreamResult]) -> None:
@@ -261,11 +270,12 @@ def play(
     *,
     policy: DraftPolicy | None = None,
     drafts: bool = True,
+    knows_acceptance: bool = False,
     advance: Callable[[float], None] = lambda part: None,
 ) -> World:
     """Play a scenario to its end; `advance` gets the part that is done, now and then."""
     clock = HeapClock()
-    world = World(scenario, clock, policy=policy, drafts=drafts)
+    world = World(scenario, clock, policy=policy, drafts=drafts, knows_acceptance=knows_acceptance)
     for tick in range(1, NUM_TICKS + 1):
         clock.run(scenario.run.seconds * tick / NUM_TICKS)
         advance(tick / NUM_TICKS)
