@@ -30,14 +30,13 @@ from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import scripted_token_bytes
-from verifier.config import RoundsSection
+from verifier.config import RoundsSection, round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import verdict_of
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
-from verifier.startup import round_settings
 from verifier.streams.draft_arrival import take_draft
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
