@@ -88,19 +88,19 @@ class RatePolicy:
             chosen = _within(chosen, int(min(num_room, max(budget, 0.0))))
         num_room -= float(chosen.sum())
         budget -= float((chosen * prices).sum())
-        longest = int(num_testable.max())
-        depths = np.arange(1, longest + 1)
+        counts = np.where(live.is_whole, 0, num_testable)
+        stream_of = np.repeat(np.arange(len(counts)), counts)
+        depths = np.arange(1, len(stream_of) + 1) - (np.cumsum(counts) - counts)[stream_of]
         priorities = streams.weights / _goodputs(streams) / prices
-        gains = priorities[:, None] * believed_rates(streams)[:, None] ** depths
-        gains[(depths > num_testable[:, None]) | np.array(live.is_whole)[:, None]] = 0.0
-        flat = gains.ravel()
-        best = np.argsort(-flat, kind="stable")[: int((flat > 0.0).sum())]
-        costs = np.cumsum(prices[best // longest])
+        survival = believed_rates(streams)[stream_of] ** depths
+        gains = priorities[stream_of] * survival  # for each token's price
+        best = np.argsort(-gains, kind="stable")  # a stream's tokens stay in their order
+        costs = np.cumsum(prices[stream_of[best]])
         fitting = int(np.searchsorted(costs, min(num_room, budget), "right"))
         best, costs = best[:fitting], costs[:fitting]
         if not len(best):
             return chosen.tolist()  # type: ignore[no-any-return]
-        gained = np.cumsum(flat[best] * prices[best // longest])
+        gained = np.cumsum(gains[best] * prices[stream_of[best]])
         before = float(chosen @ prices)
         last = len(times.seconds_with) - 1
         indices = np.minimum(np.ceil(before + costs), last).astype(np.int64)
@@ -108,7 +108,7 @@ class RatePolicy:
         lost = self._scale * total_weight * seconds / _mean_seconds(times)
         net = np.concatenate([[0.0], gained - lost])
         num_best = int(net.argmax())
-        chosen += np.bincount(best[:num_best] // longest, minlength=len(chosen))
+        chosen += np.bincount(stream_of[best[:num_best]], minlength=len(chosen))
         return chosen.tolist()  # type: ignore[no-any-return]
 
     def _price(self, times: RoundTimes, total_weight: float) -> float:
