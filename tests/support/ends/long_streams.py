@@ -1,4 +1,4 @@
-"""A device with as many streams as it may have, each as long as the context, round by round."""
+"""A device with as many streams as it may have, each as long as the context."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class LongStreams:
     def __init__(self, verifier: Verifier, rounds: threading.Semaphore) -> None:
         self.verifier = verifier
         self._rounds = rounds
+
+    def cut_off(self) -> None:
+        """The link to every board is lost."""
+        for connection in tuple(self.verifier.server._connections):
+            connection.close()
 
     def let_go(self, num_rounds: int = 1000) -> None:
         """Let the target run so many rounds more."""
