@@ -178,6 +178,14 @@ class RoundsSection(Section, frozen=True):
             description="by how much prompts may lengthen a round of others; 1.0: twice as long",
         ),
     ] = 1.0
+    device_prefill_slowdown_limit: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="the same for prompts of one or two devices, but for a round in 400",
+        ),
+    ] = 0.15
     reserved_output_tokens: Annotated[
         int,
         Meta(

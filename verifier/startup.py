@@ -236,6 +236,7 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
         ),
         prefill_chunk_tokens=rounds.prefill_chunk_tokens,
         prefill_slowdown_limit=rounds.prefill_slowdown_limit,
+        device_prefill_slowdown_limit=rounds.device_prefill_slowdown_limit,
         reserved_output_tokens=rounds.reserved_output_tokens,
         prefix_sharing=rounds.prefix_sharing,
         draft_timeout_seconds=rounds.draft_timeout_seconds,

@@ -198,6 +198,7 @@ class Link:
             message = decode_from_verifier(frame.data)
             self._state = next_state(AGENT_CONNECTION, self._state, message)
             self._dispatch(message, len(frame.data) + VERIFIER_FRAME_HEADER_BYTES)
+            await asyncio.sleep(0)  # one frame in each turn of the loop, however many came at once
             frame = await websocket.receive()
         raise self._ending(frame)
 

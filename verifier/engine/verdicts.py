@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.messages import PART_BYTES, Finish, Verdict
-from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
+from shared.protocol.messages import Finish, Verdict
+from shared.protocol.token_ids import pack_token_ids
 from verifier.rounds.planner import StreamResult
 
-# Of an output that was committed while the board was gone, in one Verdict.
-_TOLD_TOKENS = PART_BYTES // MAX_ID_BYTES
+# Of an output that was committed while the board was gone, in one Verdict: the board makes text of
+# them and looks each up, 5 ms of its event loop on a PC's core.
+_TOLD_TOKENS = 2048
+# Where that makes more messages than these, they are longer: a board's queue takes 1,024.
+_MOST_VERDICTS = 64
 
 
 def missed_verdicts(
     channel: int, output_ids: Sequence[int], position: int, finish: Finish | None
 ) -> Iterator[Verdict]:
     """What a board is told that lacks the output from `position` on."""
-    while len(output_ids) - position > _TOLD_TOKENS:
-        told = output_ids[position : position + _TOLD_TOKENS]
+    num_told = max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS))
+    while len(output_ids) - position > num_told:
+        told = output_ids[position : position + num_told]
         yield Verdict(channel, position, 0, pack_token_ids(told))
-        position += _TOLD_TOKENS
+        position += num_told
     missing = output_ids[position:]
     if missing or finish is not None:
         yield Verdict(channel, position, 0, pack_token_ids(missing), finish=finish)

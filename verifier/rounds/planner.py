@@ -20,7 +20,8 @@ from verifier.rounds.dear_rows import those_with_a_turn
 from verifier.rounds.lessons import Lessons
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
-from verifier.rounds.prefill import PrefillLimits, prompt_tokens
+from verifier.rounds.prefill import PrefillLimits, prompt_room
+from verifier.rounds.prefill_turns import PrefillTurns
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -41,6 +42,7 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedule: ScheduleSettings
     prefill_chunk_tokens: int  # prompt tokens that one round may hold over all streams
     prefill_slowdown_limit: float  # by how much prompts may lengthen the round of others
+    device_prefill_slowdown_limit: float  # by how much those of one or two devices may
     reserved_output_tokens: int  # room for output that a stream starts with and asks for anew
     prefix_sharing: PrefixSharing
     draft_timeout_seconds: float
@@ -84,6 +86,7 @@ class RoundPlanner:
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
         self._lessons = Lessons(curve)
+        self._prefill_turns = PrefillTurns()
         self._rows_have_seconds = False  # whether the target says what rows take
         self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
@@ -159,12 +162,14 @@ class RoundPlanner:
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
         if self._rows_have_seconds:
             candidates = self._with_turns_and_prices(candidates)
-        items = pack(candidates, self._room(candidates), self.blocks)
+        room = self._room(candidates)
+        items = pack(candidates, room, self.blocks)
         if not items:
             return None
         self._running = tuple([self.streams[item.stream] for item in items])
         _move_all(self._running, Move.START_ROUND)
         self._num_rounds += 1
+        self._prefill_turns.take(room.prompts.turns, self._num_rounds)
         for item, stream in zip(items, self._running, strict=True):
             stream.served_round = self._num_rounds
             if item.draft_check is not None and item.draft_check.draft_token_ids:
@@ -243,10 +248,12 @@ class RoundPlanner:
             chunk_tokens=self.settings.prefill_chunk_tokens,
             least_tokens=self.blocks.block_tokens,
             slowdown_limit=self.settings.prefill_slowdown_limit,
+            device_slowdown_limit=self.settings.device_prefill_slowdown_limit,
         )
+        without_turn = self._prefill_turns.without(self._num_rounds + 1)
         return RoundRoom(
             num_tokens=self.settings.schedule.limits.max_round_tokens,
-            num_prompt_tokens=prompt_tokens(streams, num_drafts, self.curve, limits),
+            prompts=prompt_room(streams, num_drafts, self.curve, limits, without_turn),
             num_drafts=num_drafts,
         )
 

@@ -113,6 +113,15 @@ class KeptStreams:
         kept = self._kept.get(stream_id)
         return kept if kept is not None and kept.epoch < epoch else None
 
+    def summarise(self, stream_id: int) -> int:
+        """Keep the stream of this name in little room, if it has ended; the tokens it took."""
+        kept = self._kept.get(stream_id)
+        if kept is None or kept.is_open or not isinstance(kept.content, Stream):
+            return 0
+        num_tokens = kept.content.num_tokens
+        self._kept[stream_id] = msgspec.structs.replace(kept, content=summarise(kept.content))
+        return num_tokens
+
     def hand_over(self, kept: KeptStream) -> None:
         """A connection has the stream from now on."""
         del self._kept[kept.stream_id]
