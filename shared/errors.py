@@ -76,6 +76,10 @@ class LinkLost(LinkError):
     """The connection ended or could not be made; trying again may help."""
 
 
+class UntrustedVerifier(LinkLost):
+    """TLS was not agreed on: a certificate is not trusted, or one end speaks plain text."""
+
+
 class VerifierLoading(LinkLost):
     """The verifier is there and loads its model; it answers as soon as that is done."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -179,6 +180,7 @@ def make_server(
     service: VerifierService,
     tokens: Mapping[str, str],
     metrics_token: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> VerifierServer:
     """The port for the devices of these tokens, and for who has the token of metrics."""
     return VerifierServer(
@@ -189,11 +191,15 @@ def make_server(
         device_limits=device_limits(config.limits, service.limits.context_tokens),
         operator_access=operator_access(config, metrics_token),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        tls=tls,
     )
 
 
 def make_loading_port(
-    config: VerifierConfig, tokens: Mapping[str, str], percent: Callable[[], int | None]
+    config: VerifierConfig,
+    tokens: Mapping[str, str],
+    percent: Callable[[], int | None],
+    tls: ssl.SSLContext | None = None,
 ) -> LoadingPort:
     """The port while there is no service."""
     return LoadingPort(
@@ -201,6 +207,7 @@ def make_loading_port(
         percent,
         max_connections=config.server.max_connections,
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        tls=tls,
     )
 
 

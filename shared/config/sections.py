@@ -182,5 +182,6 @@ def _misfits(
 
 
 def _wrong_value(setting: Setting, field: FieldInfo, words: str) -> Problem:
-    value = "" if is_secret(field.type) else f" = {shown(setting.value)}"
+    is_shown = not is_secret(field.type) and setting.value is not None
+    value = f" = {shown(setting.value)}" if is_shown else ""
     return Problem(setting.origin, f"{setting.key}{value}: must be {words}")

@@ -18,6 +18,7 @@ from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
+from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.server.device_tokens import read_tokens
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+TLS_KEYS = frozenset({"server.certificate_file", "server.key_file", "server.client_ca_file"})
 # What a running verifier takes over at SIGHUP; all else waits for the next start.
 RELOADED = frozenset(
     {
@@ -36,6 +38,7 @@ RELOADED = frozenset(
         "server.tokens_file",
         "server.metrics_token_file",
         "server.metrics_on_loopback",
+        *TLS_KEYS,
     }
 )
 
@@ -45,6 +48,7 @@ class Access(msgspec.Struct, frozen=True):
 
     tokens: Mapping[str, str]  # device to hash
     metrics_token: str | None
+    tls: ServerTls | None
 
 
 @click.command()
@@ -65,10 +69,12 @@ def run(loaded: Loaded[VerifierConfig], reload: Callable[[], Loaded[VerifierConf
 
 
 def _read_access(config: VerifierConfig) -> Access:
-    metrics_file = config.server.metrics_token_file
+    server = config.server
+    metrics_file = server.metrics_token_file
     return Access(
-        tokens=read_tokens(config.server.tokens_file),
+        tokens=read_tokens(server.tokens_file),
         metrics_token=None if metrics_file is None else read_key_file(metrics_file),
+        tls=read_server_tls(server.certificate_file, server.key_file, server.client_ca_file),
     )
 
 
@@ -80,25 +86,29 @@ async def _serve(
     reload: Callable[[], Loaded[VerifierConfig]],
 ) -> None:
     from shared.daemon.service_manager.watchdog import report
+    from shared.daemon.tls.expiry import watch_expiry
     from verifier.server.status_line import StatusLine
     from verifier.startup import make_server, save_curve
 
-    service = await _load(config, access, sockets, manager)
+    shown = Shown(access.tls)
+    service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
-    server = make_server(config, service, access.tokens, access.metrics_token)
+    server = make_server(config, service, access.tokens, access.metrics_token, shown.context)
     status = StatusLine(service, asyncio.get_running_loop().time())
     try:
         await server.start(sockets)
-        address = f"ws://{config.server.host}:{sockets[0].getsockname()[1]}"
+        scheme = "ws" if access.tls is None else "wss"
+        address = f"{scheme}://{config.server.host}:{sockets[0].getsockname()[1]}"
         num_devices = len(access.tokens)
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
-        reload_at_signal(manager, lambda: _reload(server, config, reload), status.read)
+        reload_at_signal(manager, lambda: _reload(server, config, shown, reload), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
         await first_of(
             rounds=server.wait(),
             signal=stop.wait(),
             report=report(manager, status.read, lambda: service.round_started_at),
+            certificate=watch_expiry(lambda: shown.certificate),
         )
     finally:
         manager.stopping()
@@ -110,6 +120,7 @@ async def _serve(
 async def _load(
     config: VerifierConfig,
     access: Access,
+    shown: Shown,
     sockets: Sequence[socket.socket],
     manager: ServiceManager,
 ) -> VerifierService:
@@ -118,7 +129,7 @@ async def _load(
     from verifier.startup import load_service, make_loading_port
 
     loading = Loading(manager)
-    port = make_loading_port(config, access.tokens, lambda: loading.percent)
+    port = make_loading_port(config, access.tokens, lambda: loading.percent, shown.context)
     try:
         await port.start(sockets)
         return await loading.run(lambda: load_service(config, loading.tell, loading.advance))
@@ -127,7 +138,10 @@ async def _load(
 
 
 def _reload(
-    server: VerifierServer, before: VerifierConfig, reload: Callable[[], Loaded[VerifierConfig]]
+    server: VerifierServer,
+    before: VerifierConfig,
+    shown: Shown,
+    reload: Callable[[], Loaded[VerifierConfig]],
 ) -> list[str]:
     """Take over what may change; the keys that have changed besides.
 
@@ -140,4 +154,7 @@ def _reload(
     access = _read_access(config)
     set_log_level(config.log.level)
     server.replace_access(access.tokens, operator_access(config, access.metrics_token))
-    return [key for key in changed_keys(before, config) if key not in RELOADED]
+    taken_over = RELOADED
+    if not shown.take_over(access.tls, server):
+        taken_over -= TLS_KEYS
+    return [key for key in changed_keys(before, config) if key not in taken_over]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -71,6 +72,7 @@ class VerifierServer:
         device_limits: DeviceLimits,
         operator_access: OperatorAccess = ON_LOOPBACK,
         stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -82,6 +84,7 @@ class VerifierServer:
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._operator_access = operator_access
         self._stranger_limits = stranger_limits
+        self._tls = tls
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
         self._dashboard = OperatorPage(
             lambda: encode_state(service, time.monotonic()),
@@ -110,6 +113,7 @@ class VerifierServer:
             max_idle_connections=self._max_connections,
             shutdown_seconds=FAREWELL_SECONDS,
             stranger_limits=self._stranger_limits,
+            tls=self._tls,
         )
         self._service.metrics.watch(PortGauges(self.gate, self._usages, self._loop_shares))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
@@ -129,6 +133,11 @@ class VerifierServer:
         for name in before:
             if tokens.get(name) != before[name] and name in self._service.devices:
                 self._service.discard_kept(self._service.device(name))
+
+    def replace_tls(self, context: ssl.SSLContext) -> None:
+        """Show another certificate from now on; connections that are open stay."""
+        assert self._http is not None
+        self._http.replace_tls(context)
 
     async def wait(self) -> None:
         """Wait until the engine loop ends, and raise what ended it."""
