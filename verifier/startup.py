@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
 from shared.daemon.strangers import StrangerLimits
+from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
@@ -180,7 +180,7 @@ def make_server(
     service: VerifierService,
     tokens: Mapping[str, str],
     metrics_token: str | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: ServerTls | None = None,
 ) -> VerifierServer:
     """The port for the devices of these tokens, and for who has the token of metrics."""
     return VerifierServer(
@@ -199,7 +199,7 @@ def make_loading_port(
     config: VerifierConfig,
     tokens: Mapping[str, str],
     percent: Callable[[], int | None],
-    tls: ssl.SSLContext | None = None,
+    tls: ServerTls | None = None,
 ) -> LoadingPort:
     """The port while there is no service."""
     return LoadingPort(
@@ -207,7 +207,7 @@ def make_loading_port(
         percent,
         max_connections=config.server.max_connections,
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
-        tls=tls,
+        tls=None if tls is None else tls.context,
     )
 
 

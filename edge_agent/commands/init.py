@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -24,11 +24,13 @@ from shared.daemon.first_files import (
     start_command,
     write_first_files,
 )
+from shared.daemon.tls.certificate import read_certificate
 from shared.errors import ConfigError, ModelError
 
 _EXAMPLES = """\b
 Examples:
   goodspeed-agent init --verifier wss://gpu1.example.org --token -
+  goodspeed-agent init --verifier wss://gpu1.lan:8443 --ca ca.crt --token -
   goodspeed-agent init --verifier ws://192.168.1.10:8443 --token - --dry-run
 """
 
@@ -43,6 +45,13 @@ Examples:
     "board has one.",
 )
 @click.option(
+    "--ca",
+    "ca_source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of a verifier with its own authority: that one's certificate, ca.crt. It is copied.",
+)
+@click.option("--pin", help="In place of --ca: the verifier's key, sha256//…=.")
+@click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/etc/goodspeed"),
@@ -51,13 +60,28 @@ Examples:
 )
 @click.option("--replace", is_flag=True, help="Write files anew that hold something else.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def init(url: str, token_source: str | None, directory: Path, replace: bool, dry_run: bool) -> None:
+def init(
+    url: str,
+    token_source: str | None,
+    ca_source: Path | None,
+    pin: str | None,
+    directory: Path,
+    replace: bool,
+    dry_run: bool,
+) -> None:
     """Write the settings and the token of this board; a second call changes nothing."""
     token_file = directory / "credentials" / "token"
-    settings = FirstFile(directory / "agent.toml", _settings(url, token_file), mode=0o644)
+    ca_file = None if ca_source is None else directory / "ca.crt"
+    trust = {"ca_file": ca_file, "pin": pin}
+    settings = FirstFile(directory / "agent.toml", _settings(url, token_file, trust), mode=0o644)
     profiles = read_profiles(os.environ)
-    load_config(AgentConfig, profiles, overrides={"verifier.url": url})
+    wanted = {f"verifier.{name}": value for name, value in {"url": url, **trust}.items()}
+    load_config(AgentConfig, profiles, overrides=wanted)
     files = [settings]
+    if ca_source is not None and ca_file is not None:
+        read_certificate(ca_source)  # or a sentence
+        authority = ca_source.read_text(encoding="utf-8")
+        files.append(FirstFile(ca_file, authority, mode=0o644, is_shown=False))
     if token_source is not None:
         token = _read_token(token_source)
         files.append(FirstFile(token_file, f"{token}\n", mode=0o600, is_secret=True))
@@ -71,13 +95,15 @@ def init(url: str, token_source: str | None, directory: Path, replace: bool, dry
         click.echo(f"next: {command}")
 
 
-def _settings(url: str, token_file: Path) -> str:
+def _settings(url: str, token_file: Path, trust: Mapping[str, object]) -> str:
+    given = {name: value for name, value in trust.items() if value is not None}
     return (
         "# Written by `goodspeed-agent init`; `goodspeed-agent config init` explains every key.\n"
         "\n"
         "[verifier]\n"
         f"url = {shown(url)}\n"
         f"token_file = {shown(token_file)}\n"
+        + "".join(f"{name} = {shown(value)}\n" for name, value in given.items())
     )
 
 

@@ -132,6 +132,6 @@ def _reload(
     set_log_level(config.log.level)
     agent.replace_access(token, trust)
     taken_over = RELOADED
-    if not shown.take_over(api_tls, server):
+    if not shown.take_over(api_tls, lambda tls: server.replace_tls(tls.context)):
         taken_over -= TLS_KEYS
     return [key for key in changed_keys(before, config) if key not in taken_over]

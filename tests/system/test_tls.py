@@ -46,7 +46,7 @@ def test_an_answer_over_tls_is_the_one_in_plain_text(tmp_path: Path) -> None:
                 await running
 
     async def scene() -> tuple[str, str]:
-        async with running_verifier(scripted_service(), tls=tls.context) as verifier:
+        async with running_verifier(scripted_service(), tls=tls) as verifier:
             secret = await answer_of(agent_of(verifier, VerifierTrust(authority.file, None, *own)))
         async with running_verifier(scripted_service()) as verifier:
             token = verifier.tokens["board"]
@@ -64,7 +64,7 @@ def test_a_board_that_trusts_the_new_authority_comes_back_at_once(tmp_path: Path
     async def scene() -> str:
         tls = read_server_tls(*new.write())
         assert tls is not None
-        async with running_verifier(scripted_service(), tls=tls.context) as verifier:
+        async with running_verifier(scripted_service(), tls=tls) as verifier:
             agent = agent_of(verifier, VerifierTrust(old.file))
             running = asyncio.create_task(agent.run())
             try:

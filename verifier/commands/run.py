@@ -93,7 +93,7 @@ async def _serve(
     shown = Shown(access.tls)
     service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
-    server = make_server(config, service, access.tokens, access.metrics_token, shown.context)
+    server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
     status = StatusLine(service, asyncio.get_running_loop().time())
     try:
         await server.start(sockets)
@@ -129,7 +129,7 @@ async def _load(
     from verifier.startup import load_service, make_loading_port
 
     loading = Loading(manager)
-    port = make_loading_port(config, access.tokens, lambda: loading.percent, shown.context)
+    port = make_loading_port(config, access.tokens, lambda: loading.percent, shown.tls)
     try:
         await port.start(sockets)
         return await loading.run(lambda: load_service(config, loading.tell, loading.advance))
@@ -155,6 +155,6 @@ def _reload(
     set_log_level(config.log.level)
     server.replace_access(access.tokens, operator_access(config, access.metrics_token))
     taken_over = RELOADED
-    if not shown.take_over(access.tls, server):
+    if not shown.take_over(access.tls, server.replace_tls):
         taken_over -= TLS_KEYS
     return [key for key in changed_keys(before, config) if key not in taken_over]

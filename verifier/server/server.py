@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -24,6 +23,7 @@ from shared.daemon.http_server import (
     start_http_server,
 )
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
+from shared.daemon.tls.server_tls import ServerTls
 from shared.daemon.web_page import BINDING_HEADERS, add_page
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
@@ -72,7 +72,7 @@ class VerifierServer:
         device_limits: DeviceLimits,
         operator_access: OperatorAccess = ON_LOOPBACK,
         stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -113,9 +113,11 @@ class VerifierServer:
             max_idle_connections=self._max_connections,
             shutdown_seconds=FAREWELL_SECONDS,
             stranger_limits=self._stranger_limits,
-            tls=self._tls,
+            tls=None if self._tls is None else self._tls.context,
         )
-        self._service.metrics.watch(PortGauges(self.gate, self._usages, self._loop_shares))
+        self._service.metrics.watch(
+            PortGauges(self.gate, self._usages, self._loop_shares, lambda: self._expires_at)
+        )
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
 
     @property
@@ -134,10 +136,15 @@ class VerifierServer:
             if tokens.get(name) != before[name] and name in self._service.devices:
                 self._service.discard_kept(self._service.device(name))
 
-    def replace_tls(self, context: ssl.SSLContext) -> None:
+    def replace_tls(self, tls: ServerTls) -> None:
         """Show another certificate from now on; connections that are open stay."""
         assert self._http is not None
-        self._http.replace_tls(context)
+        self._tls = tls
+        self._http.replace_tls(tls.context)
+
+    @property
+    def _expires_at(self) -> float | None:
+        return None if self._tls is None else self._tls.certificate.not_after
 
     async def wait(self) -> None:
         """Wait until the engine loop ends, and raise what ended it."""

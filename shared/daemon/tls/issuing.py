@@ -43,19 +43,21 @@ def new_key() -> str:
     return pem.decode()
 
 
-def make_authority(name: str, now: float, days: int = AUTHORITY_DAYS) -> Issued:
+def make_authority(
+    name: str, now: float, days: int = AUTHORITY_DAYS, *, key: str | None = None
+) -> Issued:
     """An authority that signs for itself; it goes to those who are to trust it."""
     from cryptography import x509
 
-    key_text = new_key()
-    key = _read_key(key_text)
+    key_text = key or new_key()
+    signer = _read_key(key_text)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     builder = (
-        _builder(subject, subject, key, now, days)
+        _builder(subject, subject, signer, now, days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(is_authority=True), critical=True)
     )
-    return Issued(_signed(builder, key), key_text)
+    return Issued(_signed(builder, signer), key_text)
 
 
 def issue(
@@ -92,6 +94,21 @@ def issue(
         )
     )
     return Issued(_signed(builder, signer), key_text)
+
+
+def belongs_to(certificate: str, authority: Issued, key: str) -> bool:
+    """Whether the authority has signed the certificate, and the key is that of the certificate."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    found = x509.load_pem_x509_certificate(certificate.encode())
+    try:
+        found.verify_directly_issued_by(
+            x509.load_pem_x509_certificate(authority.certificate.encode())
+        )
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return bool(found.public_key() == _read_key(key).public_key())
 
 
 def _builder(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -22,14 +22,6 @@ class ServerTls(msgspec.Struct, frozen=True):
 
     context: ssl.SSLContext
     certificate: Certificate
-
-
-class Replaceable(Protocol):
-    """A port whose certificate may change while it is served."""
-
-    def replace_tls(self, context: ssl.SSLContext) -> None:
-        """Agree on TLS by this context from now on."""
-        ...
 
 
 class Shown:
@@ -48,11 +40,11 @@ class Shown:
         """None: plain text."""
         return None if self.tls is None else self.tls.context
 
-    def take_over(self, tls: ServerTls | None, port: Replaceable) -> bool:
+    def take_over(self, tls: ServerTls | None, show: Callable[[ServerTls], None]) -> bool:
         """Show another certificate; False: plain text does not become TLS, nor TLS plain text."""
         if tls is None or self.tls is None:
             return tls is self.tls
-        port.replace_tls(tls.context)
+        show(tls)
         self.tls = tls
         return True
 

@@ -16,7 +16,7 @@ from edge_agent.link.link import Link
 from edge_agent.link.verifier_trust import VerifierTrust, client_context
 from edge_agent.link.vocabulary_fetch import fetch_vocabulary
 from shared.daemon.tls.certificate import read_certificate
-from shared.daemon.tls.server_tls import read_server_tls
+from shared.daemon.tls.server_tls import ServerTls, read_server_tls
 from shared.errors import AuthRejected, ConfigError, LinkLost, UntrustedVerifier
 from shared.protocol.messages import PROTOCOL_VERSION, Hello
 from tests.support.ends.loopback import running_verifier
@@ -41,7 +41,7 @@ async def attempt(url: str, trust: VerifierTrust | None) -> str:
 
 
 def attempt_at(
-    context: ssl.SSLContext | None, trust: VerifierTrust | None, address: str = "wss://localhost"
+    context: ServerTls | None, trust: VerifierTrust | None, address: str = "wss://localhost"
 ) -> str:
     async def scene() -> str:
         async with running_verifier(scripted_service(), tls=context) as verifier:
@@ -51,17 +51,17 @@ def attempt_at(
     return asyncio.run(scene())
 
 
-def shown(files: tuple[Path, Path], client_ca: Path | None = None) -> ssl.SSLContext:
+def shown(files: tuple[Path, Path], client_ca: Path | None = None) -> ServerTls:
     tls = read_server_tls(*files, client_ca)
     assert tls is not None
-    return tls.context
+    return tls
 
 
-def unchecked(files: tuple[Path, Path]) -> ssl.SSLContext:
+def unchecked(files: tuple[Path, Path]) -> ServerTls:
     """A server that shows what ours would not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*files)
-    return context
+    return ServerTls(context, read_certificate(files[0]))
 
 
 LET_IN = "it was let in as far as its token"
@@ -78,52 +78,52 @@ def test_a_key_that_is_pinned_is_trusted_whoever_signed_it_and_whenever(tmp_path
     assert LET_IN == attempt_at(unchecked(files), trust)
 
 
-Case = Callable[[Path], tuple[ssl.SSLContext, VerifierTrust | None]]
+Case = Callable[[Path], tuple[ServerTls, VerifierTrust | None]]
 
 
-def expired(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def expired(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     authority = Authority(directory)
     return unchecked(authority.write(age_days=50, days=10)), VerifierTrust(authority.file)
 
 
-def not_yet_valid(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def not_yet_valid(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     authority = Authority(directory)
     return shown(authority.write(age_days=-50)), VerifierTrust(authority.file)
 
 
-def other_name(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def other_name(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     authority = Authority(directory)
     return shown(authority.write(names=("gpu1.lan",))), VerifierTrust(authority.file)
 
 
-def other_authority(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def other_authority(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     stranger = Authority(directory, "stranger")
     return shown(Authority(directory).write()), VerifierTrust(stranger.file)
 
 
-def unknown_authority(directory: Path) -> tuple[ssl.SSLContext, None]:
+def unknown_authority(directory: Path) -> tuple[ServerTls, None]:
     return shown(Authority(directory).write()), None
 
 
-def self_signed(directory: Path) -> tuple[ssl.SSLContext, None]:
+def self_signed(directory: Path) -> tuple[ServerTls, None]:
     authority = Authority(directory)
     key = directory / "authority.key"
     key.write_text(authority.key)
     return unchecked((authority.file, key)), None
 
 
-def other_key(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def other_key(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     authority = Authority(directory)
     pin = read_certificate(authority.write("other")[0]).pin
     return shown(authority.write()), VerifierTrust(authority.file, pin)
 
 
-def without_own(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def without_own(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     authority = Authority(directory)
     return shown(authority.write(), authority.file), VerifierTrust(authority.file)
 
 
-def own_of_other_authority(directory: Path) -> tuple[ssl.SSLContext, VerifierTrust]:
+def own_of_other_authority(directory: Path) -> tuple[ServerTls, VerifierTrust]:
     authority, stranger = Authority(directory), Authority(directory, "stranger")
     own = stranger.write("board", ("kitchen",), is_client=True)
     return shown(authority.write(), authority.file), VerifierTrust(authority.file, None, *own)

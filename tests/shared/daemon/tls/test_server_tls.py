@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.daemon.tls.server_tls import Shown, read_server_tls
+from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from shared.errors import ConfigError
 from tests.support.network.certificates import Authority
 
@@ -77,30 +76,19 @@ def test_authorities_of_clients_must_be_some(tmp_path: Path) -> None:
         read_server_tls(*files, tmp_path / "none.pem")
 
 
-class Port:
-    """Keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.contexts: list[ssl.SSLContext] = []
-
-    def replace_tls(self, context: ssl.SSLContext) -> None:
-        self.contexts.append(context)
-
-
 def test_plain_text_does_not_become_tls_while_it_is_served(tmp_path: Path) -> None:
-    authority, port = Authority(tmp_path), Port()
-    tls = read_server_tls(*authority.write())
-    assert Shown(None).take_over(None, port)
-    assert not Shown(None).take_over(tls, port)
-    assert not Shown(tls).take_over(None, port)
-    assert [] == port.contexts
+    shown: list[ServerTls] = []
+    tls = read_server_tls(*Authority(tmp_path).write())
+    assert Shown(None).take_over(None, shown.append)
+    assert not Shown(None).take_over(tls, shown.append)
+    assert not Shown(tls).take_over(None, shown.append)
+    assert [] == shown
 
 
 def test_another_certificate_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    authority, port = Authority(tmp_path), Port()
+    authority, told = Authority(tmp_path), list[ServerTls]()
     first, second = (read_server_tls(*authority.write(name)) for name in ("one", "two"))
     shown = Shown(first)
-    assert second is not None
-    assert shown.take_over(second, port)
-    assert [second.context] == port.contexts
-    assert shown.certificate == second.certificate
+    assert shown.take_over(second, told.append)
+    assert [second] == told
+    assert shown.certificate == told[0].certificate

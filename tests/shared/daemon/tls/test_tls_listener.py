@@ -38,7 +38,7 @@ def play(loop_factory: Any, authority: Authority, scene: Scene, **options: Any) 
     assert tls is not None
 
     async def with_verifier() -> None:
-        async with running_verifier(scripted_service(), tls=tls.context, **options) as verifier:
+        async with running_verifier(scripted_service(), tls=tls, **options) as verifier:
             await scene(verifier)
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -141,7 +141,7 @@ def test_another_certificate_is_shown_to_those_who_come_later(
         )
         tls = read_server_tls(*successor.write("new"))
         assert tls is not None
-        verifier.server.replace_tls(tls.context)
+        verifier.server.replace_tls(tls)
         assert 200 == await health(verifier.port, successor.file)
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await health(verifier.port, authority.file)
