@@ -89,7 +89,11 @@ class VerifierSection(Section, frozen=True):
         if host is None:
             yield "url", "ws:// or wss://, a host and perhaps a port from 1 to 65535"
         elif self.url.startswith("ws:") and not self.allow_insecure and not is_near(host):
-            yield "url", "wss:// for a host that is not on a private network"
+            yield (
+                "url",
+                "wss:// for a host that is not on a private network, unless "
+                "verifier.allow_insecure = true",
+            )
         if self.token is not None and self.token_file is not None:
             yield "token_file", "left out when verifier.token is set"
         yield from unpaired(self.certificate_file, self.key_file, "verifier")
