@@ -92,6 +92,16 @@ class AuthRejected(LinkError):
     """The verifier does not accept this device's token."""
 
 
+class TokenRevoked(AuthRejected):
+    """The verifier knew this device's token, and an operator revoked it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this device's token was revoked at the verifier; `goodspeed-verifier token add` there "
+            "makes another"
+        )
+
+
 class HandshakeRejected(LinkError):
     """The verifier refused this agent: version or vocabulary differ, or its token is in use.
 

@@ -38,6 +38,7 @@ from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
+from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
@@ -178,18 +179,18 @@ def make_service(
 def make_server(
     config: VerifierConfig,
     service: VerifierService,
-    tokens: Mapping[str, str],
+    tokens: TokenRoles,
     metrics_token: str | None = None,
     tls: ServerTls | None = None,
 ) -> VerifierServer:
-    """The port for the devices of these tokens, and for who has the token of metrics."""
+    """The port for those who have these tokens, or that of metrics."""
     return VerifierServer(
         service,
-        tokens,
+        tokens.of("board"),
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
         device_limits=device_limits(config.limits, service.limits.context_tokens),
-        operator_access=operator_access(config, metrics_token),
+        operator_access=operator_access(config, metrics_token, tokens),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
         tls=tls,
     )
@@ -211,9 +212,13 @@ def make_loading_port(
     )
 
 
-def operator_access(config: VerifierConfig, metrics_token: str | None) -> OperatorAccess:
+def operator_access(
+    config: VerifierConfig, metrics_token: str | None, tokens: TokenRoles = NO_TOKENS
+) -> OperatorAccess:
     """Who may see metrics."""
-    return OperatorAccess(token=metrics_token, on_loopback=config.server.metrics_on_loopback)
+    return OperatorAccess(
+        token=metrics_token, on_loopback=config.server.metrics_on_loopback, roles=tokens
+    )
 
 
 def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:

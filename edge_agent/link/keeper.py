@@ -26,6 +26,7 @@ from shared.errors import (
     HandshakeRejected,
     LinkError,
     RemoteProtocolError,
+    TokenRevoked,
     VerifierLoading,
 )
 from shared.protocol.fingerprint import Difference, fingerprint, reconciled
@@ -84,6 +85,7 @@ class LinkKeeper:
         self._has_news = asyncio.Event()  # another token or certificate, perhaps a better one
         self._backoff = Backoff()
         self._is_linked = False
+        self._was_revoked = False  # this token, as far as the verifier said
         self._num_reconciliations = 0  # since the verifier last welcomed this board
 
     async def run(self, session: aiohttp.ClientSession) -> NoReturn:
@@ -102,7 +104,9 @@ class LinkKeeper:
             except (LinkError, RemoteProtocolError) as error:
                 if isinstance(error, OtherVocabulary) and await self._reconcile(error.difference):
                     continue
+                error = self._remembered(error)
                 delay = self._count_failure(error, time.monotonic() - started_at)
+                self._is_linked = False
                 self._owner.lose_link(error, delay)
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -113,9 +117,18 @@ class LinkKeeper:
         if not self._is_linked:
             self._has_news.set()
         self._token, self._tls = token, tls
+        self._was_revoked = False
+
+    def _remembered(self, error: LinkEnd) -> LinkEnd:
+        """Of a token that was revoked the verifier says later that it does not know it."""
+        self._was_revoked = isinstance(error, TokenRevoked) or (
+            self._was_revoked and isinstance(error, LinkError)
+        )
+        return TokenRevoked() if self._was_revoked and isinstance(error, AuthRejected) else error
 
     def _take_link(self, link: Link, welcome: Welcome) -> None:
         self._is_linked = True
+        self._was_revoked = False
         self._tell_vocabulary()
         self._owner.take_link(link, welcome)
 

@@ -24,6 +24,7 @@ from shared.errors import (
     HandshakeRejected,
     LinkLost,
     RemoteProtocolError,
+    TokenRevoked,
     VerifierLoading,
 )
 from shared.protocol.codec import decode_from_verifier, encode
@@ -155,7 +156,7 @@ class Link:
 
         Raises:
             LinkLost: it ended or could not be made.
-            AuthRejected: the token is not known there.
+            AuthRejected: the token is not known there, or not any more.
             HandshakeRejected: version or vocabulary differ, or another agent uses the token.
             RemoteProtocolError: the verifier broke the protocol.
         """
@@ -248,6 +249,8 @@ class Link:
             return OtherVocabulary(f"{error.sentence}: {explanation}", error.difference)
         if error.code == ErrorCode.VERSION:
             return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")
+        if error.code == ErrorCode.REVOKED:
+            return TokenRevoked()
         if error.code == ErrorCode.TOKEN_IN_USE:
             return HandshakeRejected(error.sentence)
         return LinkLost(f"the verifier ended the connection: {error.sentence}")

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,7 @@ from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
-from verifier.server.device_tokens import read_tokens
+from verifier.server.device_tokens import TokenRoles, read_token_roles
 
 if TYPE_CHECKING:
     from verifier.engine.service import VerifierService
@@ -46,9 +47,48 @@ RELOADED = frozenset(
 class Access(msgspec.Struct, frozen=True):
     """Who may do what, read from files."""
 
-    tokens: Mapping[str, str]  # device to hash
+    tokens: TokenRoles
     metrics_token: str | None
     tls: ServerTls | None
+
+
+class Doors:
+    """Who may do what at a running verifier's port; at SIGHUP all of it is read again."""
+
+    def __init__(
+        self, server: VerifierServer, shown: Shown, config: VerifierConfig, access: Access
+    ) -> None:
+        self._server = server
+        self._shown = shown
+        self._started_with = self._config = config
+        self._metrics_token = access.metrics_token
+
+    @property
+    def tokens_file(self) -> Path:
+        """Where tokens are read from now."""
+        return self._config.server.tokens_file
+
+    def replace_tokens(self, tokens: TokenRoles) -> None:
+        """Other tokens hold from now on; connections by tokens that are gone end."""
+        from verifier.startup import operator_access
+
+        access = operator_access(self._config, self._metrics_token, tokens)
+        self._server.replace_access(tokens.of("board"), access)
+
+    def reload(self, config: VerifierConfig) -> list[str]:
+        """Take over what may change; the keys that have changed besides.
+
+        Raises:
+            ConfigError: something is wrong, and nothing was taken over.
+        """
+        access = _read_access(config)
+        set_log_level(config.log.level)
+        self._config, self._metrics_token = config, access.metrics_token
+        self.replace_tokens(access.tokens)
+        taken_over = RELOADED
+        if not self._shown.take_over(access.tls, self._server.replace_tls):
+            taken_over -= TLS_KEYS
+        return [key for key in changed_keys(self._started_with, config) if key not in taken_over]
 
 
 @click.command()
@@ -72,7 +112,7 @@ def _read_access(config: VerifierConfig) -> Access:
     server = config.server
     metrics_file = server.metrics_token_file
     return Access(
-        tokens=read_tokens(server.tokens_file),
+        tokens=read_token_roles(server.tokens_file),
         metrics_token=None if metrics_file is None else read_key_file(metrics_file),
         tls=read_server_tls(server.certificate_file, server.key_file, server.client_ca_file),
     )
@@ -88,27 +128,30 @@ async def _serve(
     from shared.daemon.service_manager.watchdog import report
     from shared.daemon.tls.expiry import watch_expiry
     from verifier.server.status_line import StatusLine
+    from verifier.server.token_watch import watch_tokens
     from verifier.startup import make_server, save_curve
 
     shown = Shown(access.tls)
     service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
     server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
+    doors = Doors(server, shown, config, access)
     status = StatusLine(service, asyncio.get_running_loop().time())
     try:
         await server.start(sockets)
         scheme = "ws" if access.tls is None else "wss"
         address = f"{scheme}://{config.server.host}:{sockets[0].getsockname()[1]}"
-        num_devices = len(access.tokens)
+        num_devices = len(access.tokens.of("board"))
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
-        reload_at_signal(manager, lambda: _reload(server, config, shown, reload), status.read)
+        reload_at_signal(manager, lambda: doors.reload(reload().config), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
         await first_of(
             rounds=server.wait(),
             signal=stop.wait(),
             report=report(manager, status.read, lambda: service.round_started_at),
             certificate=watch_expiry(lambda: shown.certificate),
+            tokens=watch_tokens(lambda: doors.tokens_file, doors.replace_tokens),
         )
     finally:
         manager.stopping()
@@ -129,32 +172,9 @@ async def _load(
     from verifier.startup import load_service, make_loading_port
 
     loading = Loading(manager)
-    port = make_loading_port(config, access.tokens, lambda: loading.percent, shown.tls)
+    port = make_loading_port(config, access.tokens.of("board"), lambda: loading.percent, shown.tls)
     try:
         await port.start(sockets)
         return await loading.run(lambda: load_service(config, loading.tell, loading.advance))
     finally:
         await port.stop()
-
-
-def _reload(
-    server: VerifierServer,
-    before: VerifierConfig,
-    shown: Shown,
-    reload: Callable[[], Loaded[VerifierConfig]],
-) -> list[str]:
-    """Take over what may change; the keys that have changed besides.
-
-    Raises:
-        ConfigError: something is wrong, and nothing was taken over.
-    """
-    from verifier.startup import operator_access
-
-    config = reload().config
-    access = _read_access(config)
-    set_log_level(config.log.level)
-    server.replace_access(access.tokens, operator_access(config, access.metrics_token))
-    taken_over = RELOADED
-    if not shown.take_over(access.tls, server.replace_tls):
-        taken_over -= TLS_KEYS
-    return [key for key in changed_keys(before, config) if key not in taken_over]

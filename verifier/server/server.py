@@ -41,6 +41,7 @@ from verifier.server.operator_pages import (
     ON_LOOPBACK,
     OperatorAccess,
     OperatorPage,
+    Page,
 )
 from verifier.target.target import Tokenizer
 from verifier.web.assets import STATE_PATH, read_assets
@@ -169,21 +170,21 @@ class VerifierServer:
     async def _health(self, request: web.Request) -> web.Response:
         """All learn that it is well; how much there is to do, those who see metrics."""
         health: dict[str, str | int] = {"status": "ok"}
-        if self._is_operator(request):
+        if self._is_operator(request, "metrics"):
             health["target_model"] = self._service.target.model_name
             health["devices"] = len(self._connections)
             health["streams"] = len(self._service.planner.streams)
         return web.json_response(health)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        self._check_operator(request)
+        self._check_operator(request, "metrics")
         return web.Response(
             body=await self._metrics_page.read(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
     async def _dashboard_state(self, request: web.Request) -> web.Response:
-        self._check_operator(request)
+        self._check_operator(request, "dashboard")
         body, headers = (
             await self._dashboard.read(),
             {**BINDING_HEADERS, "Cache-Control": "no-store"},
@@ -281,15 +282,17 @@ class VerifierServer:
             text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
         )
 
-    def _check_operator(self, request: web.Request) -> None:
-        if self._is_operator(request):
+    def _check_operator(self, request: web.Request, page: Page) -> None:
+        if self._is_operator(request, page):
             return
+        if page == "dashboard" and self._is_operator(request, "metrics"):
+            raise web.HTTPForbidden(text="this token is for /metrics alone\n")
         if self._authenticate(request) is not None:
             raise web.HTTPForbidden(text="metrics are of all devices, not for one of them\n")
         raise web.HTTPUnauthorized(text="metrics need the operator's token\n", headers=_CHALLENGE)
 
-    def _is_operator(self, request: web.Request) -> bool:
-        is_operator = self._operator_access.is_open_to(request.remote, request.headers)
+    def _is_operator(self, request: web.Request, page: Page) -> bool:
+        is_operator = self._operator_access.is_open_to(request.remote, request.headers, page)
         if is_operator:
             _connection_of(request).welcome()
         return is_operator
