@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
@@ -22,10 +22,12 @@ from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
+from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
 from verifier.server.device_tokens import TokenRoles, read_token_roles
 
 if TYPE_CHECKING:
     from verifier.engine.service import VerifierService
+    from verifier.engine.terms_in_force import TermsInForce
     from verifier.server.server import VerifierServer
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Access(msgspec.Struct, frozen=True):
     tokens: TokenRoles
     metrics_token: str | None
     tls: ServerTls | None
+    terms: AllTerms  # of devices
 
 
 class Doors:
@@ -74,6 +77,14 @@ class Doors:
 
         access = operator_access(self._config, self._metrics_token, tokens)
         self._server.replace_access(tokens.of("board"), access)
+
+    def read_tokens(self, tokens_file: Path) -> None:
+        """Take over what the file holds now.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        self.replace_tokens(read_token_roles(tokens_file))
 
     def reload(self, config: VerifierConfig) -> list[str]:
         """Take over what may change; the keys that have changed besides.
@@ -109,12 +120,13 @@ def run(loaded: Loaded[VerifierConfig], reload: Callable[[], Loaded[VerifierConf
 
 
 def _read_access(config: VerifierConfig) -> Access:
-    server = config.server
+    server, directory = config.server, config.state.directory
     metrics_file = server.metrics_token_file
     return Access(
         tokens=read_token_roles(server.tokens_file),
         metrics_token=None if metrics_file is None else read_key_file(metrics_file),
         tls=read_server_tls(server.certificate_file, server.key_file, server.client_ca_file),
+        terms=NO_TERMS if directory is None else read_terms(directory / FILE_NAME),
     )
 
 
@@ -127,13 +139,16 @@ async def _serve(
 ) -> None:
     from shared.daemon.service_manager.watchdog import report
     from shared.daemon.tls.expiry import watch_expiry
+    from verifier.engine.terms_in_force import TermsInForce
+    from verifier.server.file_watch import watch_file
     from verifier.server.status_line import StatusLine
-    from verifier.server.token_watch import watch_tokens
     from verifier.startup import make_server, save_curve
 
     shown = Shown(access.tls)
     service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
+    terms = TermsInForce(service)
+    terms.take_over(access.terms)
     server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
     doors = Doors(server, shown, config, access)
     status = StatusLine(service, asyncio.get_running_loop().time())
@@ -151,13 +166,25 @@ async def _serve(
             signal=stop.wait(),
             report=report(manager, status.read, lambda: service.round_started_at),
             certificate=watch_expiry(lambda: shown.certificate),
-            tokens=watch_tokens(lambda: doors.tokens_file, doors.replace_tokens),
+            tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
+            devices=_watch_devices(config, terms),
         )
     finally:
         manager.stopping()
         await server.stop()
         save_curve(config, service)
     logger.info("stopped")
+
+
+async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoReturn:
+    """Take over what `goodspeed-verifier devices` sets; without a directory there is nothing."""
+    from verifier.server.file_watch import watch_file
+
+    directory = config.state.directory
+    if directory is None:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+    await watch_file(lambda: directory / FILE_NAME, lambda path: terms.take_over(read_terms(path)))
 
 
 async def _load(

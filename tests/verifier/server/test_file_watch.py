@@ -1,4 +1,4 @@
-"""The file of tokens is taken over when it changes, in virtual time."""
+"""A file is taken over when it changes, in virtual time: here that of tokens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from verifier.server.device_tokens import TokenRoles, new_token
-from verifier.server.token_watch import watch_tokens
+from verifier.server.device_tokens import new_token, read_tokens
+from verifier.server.file_watch import watch_file
 
 KITCHEN, GARAGE = (new_token(name, bytes(range(32)))[1] for name in ("kitchen", "garage"))
 
@@ -39,11 +39,11 @@ def taken_over(path: Path, steps: list[Callable[[], object]]) -> list[set[str]]:
         except StopIteration:
             raise Enough from None
 
-    def take(tokens: TokenRoles) -> None:
-        taken.append(set(tokens.of("board")))
+    def take(changed: Path) -> None:
+        taken.append(set(read_tokens(changed)))
 
     with pytest.raises(Enough):
-        asyncio.run(watch_tokens(lambda: path, take, sleep=sleep))
+        asyncio.run(watch_file(lambda: path, take, sleep=sleep))
     return taken
 
 
@@ -83,5 +83,5 @@ def test_a_file_that_is_wrong_or_gone_changes_nothing_and_is_told_of_once(
     with caplog.at_level(logging.ERROR):
         assert [{"garage"}] == taken_over(tokens, steps)
     wrong, gone = caplog.messages
-    assert f"{tokens}:1: must be a device name and 64 hex digits; the tokens stay" in wrong
-    assert f"{tokens}: cannot be read: No such file or directory; the tokens stay" in gone
+    assert f"{tokens}:1: must be a device name and 64 hex digits; all stays" in wrong
+    assert f"{tokens}: cannot be read: No such file or directory; all stays" in gone

@@ -1,4 +1,4 @@
-"""Taking over the file of tokens whenever it changes: what was revoked ends within a second.
+"""Taking over a file whenever it changes: tokens, and what an operator set for devices.
 
 A file that is wrong changes nothing, and is told of once.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from shared.errors import ConfigError
-from verifier.server.device_tokens import TokenRoles, read_token_roles
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +20,16 @@ WATCH_SECONDS = 1.0
 _Mark = tuple[int, int, int] | None
 
 
-async def watch_tokens(
+async def watch_file(
     path: Callable[[], Path],
-    take_over: Callable[[TokenRoles], None],
+    take_over: Callable[[Path], None],
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
-    """Hand on what the file holds after each change of it; ends when cancelled."""
+    """Call `take_over` after each change of the file; ends when cancelled.
+
+    It reads the file, and where that is wrong raises a ConfigError.
+    """
     known = (path(), _mark(path()))
     while True:
         await sleep(WATCH_SECONDS)
@@ -36,9 +38,9 @@ async def watch_tokens(
             continue
         known = current
         try:
-            take_over(read_token_roles(current[0]))
+            take_over(current[0])
         except ConfigError as error:
-            logger.error("%s; the tokens stay as they were", error.problems[0])
+            logger.error("%s; all stays as it was", error.problems[0])
 
 
 def _mark(path: Path) -> _Mark:
