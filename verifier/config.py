@@ -58,6 +58,10 @@ class ServerSection(Section, frozen=True):
             description="show /metrics and /dashboard to programs on this machine, but to no proxy"
         ),
     ] = True
+    advertise: Annotated[
+        bool,
+        Meta(description="tell the network by mDNS that a verifier is here; boards' init finds it"),
+    ] = False
     heartbeat_seconds: Annotated[
         float,
         Meta(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
@@ -36,7 +37,11 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--verifier", "url", required=True, help="Where it listens: ws:// or wss://.")
+@click.option(
+    "--verifier",
+    "given_url",
+    help="Where it listens: ws:// or wss://. Without it one is looked for on this network (mDNS).",
+)
 @click.option(
     "--token",
     "token_source",
@@ -61,7 +66,7 @@ Examples:
 @click.option("--replace", is_flag=True, help="Write files anew that hold something else.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def init(
-    url: str,
+    given_url: str | None,
     token_source: str | None,
     ca_source: Path | None,
     pin: str | None,
@@ -70,6 +75,7 @@ def init(
     dry_run: bool,
 ) -> None:
     """Write the settings and the token of this board; a second call changes nothing."""
+    url = given_url or _found_url()
     token_file = directory / "credentials" / "token"
     ca_file = None if ca_source is None else directory / "ca.crt"
     trust = {"ca_file": ca_file, "pin": pin}
@@ -93,6 +99,24 @@ def init(
         click.echo(sentence)
     for command in _next_commands(settings, profiles):
         click.echo(f"next: {command}")
+
+
+def _found_url() -> str:
+    """The verifier that this network has, if a person agrees to it: the token goes there."""
+    from shared.daemon.discovery import check_discovery, find_verifiers
+
+    check_discovery("without --verifier, init")
+    click.echo("looking for a verifier on this network …", err=True)
+    found = asyncio.run(find_verifiers())
+    for one in found:
+        click.echo(f"{one.host} says that a verifier is at {one.url}", err=True)
+        if sys.stdin.isatty() and click.confirm("use it?", err=True):
+            return one.url
+    if not found:
+        sentence = "none was found on this network (server.advertise = true makes one known)"
+    else:
+        sentence = f"a person has to agree to what was found; if it is yours: {found[0].url}"
+    raise ConfigError((f"--verifier: must be given: {sentence}",))
 
 
 def _settings(url: str, token_file: Path, trust: Mapping[str, object]) -> str:

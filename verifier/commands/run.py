@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,6 +18,7 @@ import msgspec
 from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
+from shared.daemon.discovery import advertised, check_discovery
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
@@ -112,6 +114,8 @@ def run(loaded: Loaded[VerifierConfig], reload: Callable[[], Loaded[VerifierConf
     config = loaded.config
     set_up_logging(config.log.level)
     access = _read_access(config)
+    if config.server.advertise:
+        check_discovery("server.advertise")
     with contextlib.ExitStack() as stack:
         sockets = inherited_sockets(os.environ) or listen(config.server.host, config.server.port)
         for listening in sockets:
@@ -161,19 +165,29 @@ async def _serve(
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
         reload_at_signal(manager, lambda: doors.reload(reload().config), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
-        await first_of(
-            rounds=server.wait(),
-            signal=stop.wait(),
-            report=report(manager, status.read, lambda: service.round_started_at),
-            certificate=watch_expiry(lambda: shown.certificate),
-            tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
-            devices=_watch_devices(config, terms),
-        )
+        port = sockets[0].getsockname()[1]
+        async with _advertised(config, port):
+            await first_of(
+                rounds=server.wait(),
+                signal=stop.wait(),
+                report=report(manager, status.read, lambda: service.round_started_at),
+                certificate=watch_expiry(lambda: shown.certificate),
+                tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
+                devices=_watch_devices(config, terms),
+            )
     finally:
         manager.stopping()
         await server.stop()
         save_curve(config, service)
     logger.info("stopped")
+
+
+def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManager[None]:
+    """The network knows of the verifier meanwhile, where that is wanted."""
+    server = config.server
+    if not server.advertise:
+        return contextlib.nullcontext()
+    return advertised(server.host, port, speaks_tls=server.certificate_file is not None)
 
 
 async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoReturn:
