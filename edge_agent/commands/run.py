@@ -20,9 +20,16 @@ from edge_agent.startup import (
     read_device_token,
     verifier_tls,
 )
-from shared.config.sections import Loaded, changed_keys
-from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
+from shared.config.secrets import device_name
+from shared.config.sections import Loaded, LogFormat, changed_keys
+from shared.daemon.command_line import (
+    log_format_option,
+    set_log_level,
+    set_up_logging,
+    settings_options,
+)
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
+from shared.daemon.log_output.fields import log_fields
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
 from shared.daemon.tls.server_tls import Shown, read_server_tls
@@ -47,16 +54,22 @@ RELOADED = TLS_KEYS | {
 
 
 @click.command()
+@log_format_option
 @settings_options(SETTINGS, reloads=True)
-def run(loaded: Loaded[AgentConfig], reload: Callable[[], Loaded[AgentConfig]]) -> None:
+def run(
+    loaded: Loaded[AgentConfig],
+    reload: Callable[[], Loaded[AgentConfig]],
+    log_format: LogFormat | None,
+) -> None:
     """Load the draft model, connect to the verifier, serve until SIGINT or SIGTERM."""
     config = loaded.config
-    set_up_logging(config.log.level)
+    set_up_logging(config.log.level, log_format or config.log.format)
     token = read_device_token(config)
     clients_token = read_api_token(config.api)
     verifier_tls(config.verifier)  # wrong files are found before the model is loaded
     shown = Shown(read_server_tls(config.api.certificate_file, config.api.key_file))
-    run_loop(_serve(config, token, clients_token, shown, service_manager(os.environ), reload))
+    with log_fields(device=device_name(token)):
+        run_loop(_serve(config, token, clients_token, shown, service_manager(os.environ), reload))
 
 
 async def _serve(

@@ -31,12 +31,19 @@ class Section(msgspec.Struct, frozen=True):
         return ()
 
 
+LogFormat = Literal["auto", "text", "json", "journal"]
+
+
 class LogSection(Section, frozen=True):
     """What goes to standard error."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="lowest level shown")
     ] = "info"
+    format: Annotated[
+        LogFormat,
+        Meta(description="auto: the journal with fields under systemd, else text; or one of them"),
+    ] = "auto"
 
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)

@@ -16,8 +16,13 @@ import click
 import msgspec
 
 from shared.config.secrets import read_key_file
-from shared.config.sections import Loaded, changed_keys
-from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
+from shared.config.sections import Loaded, LogFormat, changed_keys
+from shared.daemon.command_line import (
+    log_format_option,
+    set_log_level,
+    set_up_logging,
+    settings_options,
+)
 from shared.daemon.discovery import advertised, check_discovery
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
@@ -105,14 +110,19 @@ class Doors:
 
 
 @click.command()
+@log_format_option
 @settings_options(SETTINGS, reloads=True)
-def run(loaded: Loaded[VerifierConfig], reload: Callable[[], Loaded[VerifierConfig]]) -> None:
+def run(
+    loaded: Loaded[VerifierConfig],
+    reload: Callable[[], Loaded[VerifierConfig]],
+    log_format: LogFormat | None,
+) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
     from shared.daemon.http_server import inherited_sockets, listen
 
     config = loaded.config
-    set_up_logging(config.log.level)
+    set_up_logging(config.log.level, log_format or config.log.format)
     access = _read_access(config)
     if config.server.advertise:
         check_discovery("server.advertise")
