@@ -17,6 +17,7 @@ from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
 from shared.daemon.strangers import StrangerLimits
+from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
@@ -37,6 +38,7 @@ from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
+from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
@@ -177,23 +179,28 @@ def make_service(
 def make_server(
     config: VerifierConfig,
     service: VerifierService,
-    tokens: Mapping[str, str],
+    tokens: TokenRoles,
     metrics_token: str | None = None,
+    tls: ServerTls | None = None,
 ) -> VerifierServer:
-    """The port for the devices of these tokens, and for who has the token of metrics."""
+    """The port for those who have these tokens, or that of metrics."""
     return VerifierServer(
         service,
-        tokens,
+        tokens.of("board"),
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
         device_limits=device_limits(config.limits, service.limits.context_tokens),
-        operator_access=operator_access(config, metrics_token),
+        operator_access=operator_access(config, metrics_token, tokens),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        tls=tls,
     )
 
 
 def make_loading_port(
-    config: VerifierConfig, tokens: Mapping[str, str], percent: Callable[[], int | None]
+    config: VerifierConfig,
+    tokens: Mapping[str, str],
+    percent: Callable[[], int | None],
+    tls: ServerTls | None = None,
 ) -> LoadingPort:
     """The port while there is no service."""
     return LoadingPort(
@@ -201,12 +208,17 @@ def make_loading_port(
         percent,
         max_connections=config.server.max_connections,
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        tls=None if tls is None else tls.context,
     )
 
 
-def operator_access(config: VerifierConfig, metrics_token: str | None) -> OperatorAccess:
+def operator_access(
+    config: VerifierConfig, metrics_token: str | None, tokens: TokenRoles = NO_TOKENS
+) -> OperatorAccess:
     """Who may see metrics."""
-    return OperatorAccess(token=metrics_token, on_loopback=config.server.metrics_on_loopback)
+    return OperatorAccess(
+        token=metrics_token, on_loopback=config.server.metrics_on_loopback, roles=tokens
+    )
 
 
 def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:

@@ -19,6 +19,7 @@ from edge_agent.generation.generation import (
     Timings,
 )
 from edge_agent.generation.stream_session import StreamSession
+from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
 from shared.errors import (
     GoodspeedError,
@@ -110,7 +111,8 @@ class ActiveGeneration(StreamSession):
 
     def break_off(self, error: RemoteProtocolError) -> None:
         """End it: what the verifier said cannot be."""
-        logger.warning("a stream ends, the verifier broke the protocol: %s", one_line(error))
+        with log_fields(stream=self.stream.channel):
+            logger.warning("a stream ends, the verifier broke the protocol: %s", one_line(error))
         super().break_off(error)
 
     def _assembler(self) -> TextAssembler:

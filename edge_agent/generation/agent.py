@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -40,7 +41,9 @@ class Agent:
         url: str,
         token: str,
         draft_token_seconds: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`tls`: which verifier is trusted; None: those whom the system trusts."""
         self._drafter = drafter = SharedVocabulary(drafter)
         self._settings = settings
         self._url = url
@@ -50,7 +53,7 @@ class Agent:
             draft_token_seconds=draft_token_seconds,
             max_streams=drafter.num_slots,
         )
-        self._keeper = LinkKeeper(url, token, hello, drafter, self)
+        self._keeper = LinkKeeper(url, token, hello, drafter, self, tls=tls)
         self._channels: Channels[ActiveGeneration] = Channels(
             f"not connected to the verifier at {url} yet"
         )
@@ -158,6 +161,10 @@ class Agent:
         self._target_model = None
         self._channels.fail_all(VerifierAway("the agent is shutting down"))
         self._channels.detach("the agent is shutting down")
+
+    def replace_access(self, token: str, tls: ssl.SSLContext | None) -> None:
+        """Show another token, or trust another verifier, from the next connection on."""
+        self._keeper.replace_access(token, tls)
 
     @property
     def awaits_link(self) -> bool:

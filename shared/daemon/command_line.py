@@ -13,14 +13,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import click
 
 from shared.config.layers import ConfigFile, read_config_files
 from shared.config.rendering import effective_toml, example_toml, json_schema
-from shared.config.sections import ConfigT, Loaded, config_report, load_config
+from shared.config.sections import ConfigT, Loaded, LogFormat, config_report, load_config
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.log_output.journal import JournalHandler, takes_journal
+from shared.daemon.log_output.json_lines import JsonFormatter
 from shared.daemon.peer_text import LogFormatter, terminal_text
 from shared.daemon.traceback_limit import TracebackLimit
 from shared.errors import ConfigError, GoodspeedError
@@ -146,10 +148,28 @@ def config_commands(source: SettingsSource[ConfigT]) -> click.Group:
     return config
 
 
-def set_up_logging(level: str) -> None:
-    """Log to standard error; under systemd with priorities and without the time it adds itself."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
+def log_format_option(command: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Add --log-format, which goes before the setting."""
+    return click.option(
+        "--log-format",
+        type=click.Choice([name for name in get_args(LogFormat) if name != "auto"]),
+        help="Of the log on standard error, or in the journal with fields; in place of log.format.",
+    )(command)
+
+
+def set_up_logging(level: str, log_format: LogFormat = "auto") -> None:
+    """Log to standard error, or to the journal with fields.
+
+    Text under systemd has priorities, and not the time that it adds itself.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    is_there = takes_journal(os.environ)
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    elif log_format == "journal" or (log_format == "auto" and is_there):
+        handler = JournalHandler(sys.stderr, Path(sys.argv[0]).name)
+    else:
+        handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
     handler.addFilter(TracebackLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

@@ -7,7 +7,7 @@ what the next round need not wait for; call it while that runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -113,6 +113,16 @@ class RoundPlanner:
         num_context_tokens = sum(stream.num_tokens for stream in streams)
         return self.curve.round_seconds(len(streams) + 1, float(num_context_tokens))
 
+    def replace_device_terms(
+        self, paused: frozenset[str], weights: Mapping[str, float], caps: Mapping[str, int]
+    ) -> None:
+        """From the next plan on these devices wait, weigh so much, draft so much at most."""
+        self.patience.paused = paused
+        schedule = msgspec.structs.replace(
+            self.settings.schedule, device_weights=weights, device_caps=caps
+        )
+        self.settings = msgspec.structs.replace(self.settings, schedule=schedule)
+
     def add(self, stream: Stream) -> None:
         """Take a stream in; it starts when the cache has room for it.
 
@@ -154,8 +164,9 @@ class RoundPlanner:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
         self.admission.admit(self._num_rounds, now)
-        candidates = [s for s in self.streams.values() if not self.patience.waits(s, now)]
-        if self.settings.is_barrier and len(candidates) < len(self.streams):
+        active = [s for s in self.streams.values() if not self.patience.is_paused(s)]
+        candidates = [s for s in active if not self.patience.waits(s, now)]
+        if self.settings.is_barrier and len(candidates) < len(active):
             return None
         candidates = self.admission.secure(candidates, now)
         # Of those served last round all the same, those go first whose drafts had no room then.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from shared.daemon.connection_gate import gated_connection_of
+from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
@@ -160,6 +161,10 @@ class DeviceConnection:
 
     async def run(self) -> None:
         """Read until the board leaves, breaks the protocol or is cut off."""
+        with log_fields(device=self._device.name):
+            await self._run()
+
+    async def _run(self) -> None:
         writer = asyncio.create_task(self._write(), name=f"write-{self._device.name}")
         try:
             await self._read()

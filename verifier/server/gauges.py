@@ -8,7 +8,7 @@ metric.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -222,14 +222,27 @@ class PortGauges(Collector):
     """Of connections, and of what waits for the devices."""
 
     def __init__(
-        self, gate: ConnectionGate, usages: dict[str, DeviceUsage], shares: LoopShares
+        self,
+        gate: ConnectionGate,
+        usages: dict[str, DeviceUsage],
+        shares: LoopShares,
+        expires_at: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`expires_at`: of the port's certificate, in seconds since 1970; None: plain text."""
         self._gate = gate
         self._usages = usages
         self._shares = shares
+        self._expires_at = expires_at
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         yield _gauge("idle_connections", "Connections that ask for nothing", self._gate.num_idle)
+        expires_at = self._expires_at()
+        if expires_at is not None:
+            yield _gauge(
+                "certificate_expires_timestamp_seconds",
+                "When the port's certificate expires, in seconds since 1970; only with TLS",
+                expires_at,
+            )
         yield CounterMetricFamily(
             "goodspeed_connections_sent_away",
             "Connections that asked for nothing and made room for others",

@@ -105,7 +105,7 @@ def _page() -> str:
     limits = GateLimits(max_idle=4, idle_seconds=1.0, stall_seconds=1.0)
     never = threading.Timer(1.0, print)
     gate = ConnectionGate(object, lambda *_: never, lambda: 0.0, limits)
-    metrics.watch(PortGauges(gate, usages, shares))
+    metrics.watch(PortGauges(gate, usages, shares, lambda: 0.0))
     return metrics.page().decode()
 
 
