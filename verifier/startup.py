@@ -6,7 +6,6 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import msgspec
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
+from shared.daemon.heap import give_back_freed_memory, map_large_pieces
 from shared.daemon.strangers import StrangerLimits
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
@@ -44,9 +44,7 @@ from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
-
-# They warn at every start of builds that this program does not use.
-_TALKATIVE = ("torchao", "torch.utils._pytree")
+from verifier.torch_target.loading.lean_libraries import lean_imports
 
 Tell = Callable[[str], None]
 Advance = Callable[[float], None]
@@ -81,6 +79,7 @@ def load_service(
             loaded.target.run(round_)
             advance(number / len(rounds))
     curve = _read_or_measure_curve(config, loaded, tell, advance)
+    give_back_freed_memory()
     sampling = loaded.sampling
     if config.target.generation_defaults == "none":
         sampling = PLAIN_SAMPLING
@@ -101,9 +100,10 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
-    hush_libraries()
+    map_large_pieces()
     # Torch and transformers take seconds to import; commands that need neither do not wait.
-    from verifier.torch_target.loading.target_loading import load_target
+    with lean_imports(os.environ):
+        from verifier.torch_target.loading.target_loading import load_target
 
     tell(f"loading {section.model}")
     placed = load_target(path, target_settings(config))
@@ -115,12 +115,6 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         batch_invariant=section.batch_invariant,
     )
     return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.sampling)
-
-
-def hush_libraries() -> None:
-    """Before the first import of torch: it warns of what no user of this program can change."""
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:

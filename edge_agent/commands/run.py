@@ -13,6 +13,7 @@ from edge_agent.config import AgentConfig
 from edge_agent.startup import load_drafter, make_agent, make_app, read_api_token, read_device_token
 from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
+from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
@@ -65,6 +66,7 @@ async def _serve(
                 agent=agent.run(),
                 signal=stop.wait(),
                 report=report(manager, lambda: agent.status, lambda: agent.computing_since),
+                heap=keep_heap_small(),
             )
         finally:
             manager.stopping()

@@ -16,6 +16,7 @@ import msgspec
 from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
+from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from verifier.commands.settings import SETTINGS
@@ -99,6 +100,7 @@ async def _serve(
             rounds=server.wait(),
             signal=stop.wait(),
             report=report(manager, status.read, lambda: service.round_started_at),
+            heap=keep_heap_small(),
         )
     finally:
         manager.stopping()

@@ -16,7 +16,10 @@ from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.forward.weights import move_weights
+from verifier.torch_target.layers.packed_linear import can_pack
+from verifier.torch_target.layers.stored_embedding import can_store, store_embedding
 from verifier.torch_target.loading.architecture import check_architecture
+from verifier.torch_target.loading.embedding_rows import embedding_rows
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, vocabulary_of
 from verifier.torch_target.loading.kv_memory import cache_tokens_of_cpu, check_cache_tokens
 from verifier.torch_target.loading.model_memory import (
@@ -97,10 +100,12 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         cpu_cache_tokens = _cpu_cache_tokens(settings, context_tokens)
         check_before_reading(plan, dtype, settings.quantisation, device, cpu_cache_tokens)
         model, tokenizer = read_model(files, config, dtype, layers)
+        read_rows = embedding_rows(files) if device.type == "cpu" else None
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)
         use_own_products(model, device, dtype)
         move_weights(model, device, dtype)
+        shares_weight = can_pack(dtype) and can_store(model)
         target = place_target(
             model,
             _cache_shape(model, settings, device, dtype, context_tokens),
@@ -109,6 +114,8 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
             model_name=files.model_name,
             is_batch_invariant=settings.batch_invariant,
         )
+    if shares_weight and read_rows is not None:
+        store_embedding(model.get_input_embeddings(), read_rows)
     ends = end_ids(model, files.gguf)
     return PlacedTarget(
         target,
