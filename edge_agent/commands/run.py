@@ -29,6 +29,7 @@ def run(loaded: Loaded[AgentConfig], reload: Callable[[], Loaded[AgentConfig]]) 
     set_up_logging(config.log.level)
     token = read_device_token(config)
     clients_token = read_api_token(config.api)
+    logger.info(_first_step(config))  # before what takes long to import
     run_loop(_serve(config, token, clients_token, service_manager(os.environ), reload))
 
 
@@ -44,8 +45,7 @@ async def _serve(
     from shared.daemon.service_manager.loading import Loading
     from shared.daemon.service_manager.watchdog import report
 
-    model = config.draft.model
-    loading = Loading(manager, f"loading {model}" if model else "waiting for the verifier")
+    loading = Loading(manager, _first_step(config))
     drafter = await loading.run(lambda: load_drafter(config, token))
     try:
         agent = make_agent(config, drafter, token)
@@ -74,6 +74,11 @@ async def _serve(
     finally:
         drafter.close()
     logger.info("stopped")
+
+
+def _first_step(config: AgentConfig) -> str:
+    model = config.draft.model
+    return f"loading {model}" if model else "waiting for the verifier"
 
 
 def _reload(before: AgentConfig, reload: Callable[[], Loaded[AgentConfig]]) -> list[str]:
