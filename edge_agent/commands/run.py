@@ -15,6 +15,7 @@ from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
 from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
+from shared.daemon.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
 
@@ -60,6 +61,7 @@ async def _serve(
             logger.info(
                 "drafting with %s, chat page and API at http://%s:%d", drafts_with, host, port
             )
+            logger.info("memory: %s", resident_memory() or "not told by the kernel")
             reload_at_signal(manager, lambda: _reload(config, reload), lambda: agent.status)
             manager.ready(agent.status)
             await first_of(

@@ -18,6 +18,7 @@ from shared.config.sections import Loaded, changed_keys
 from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
 from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
+from shared.daemon.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
@@ -94,6 +95,7 @@ async def _serve(
         num_devices = len(access.tokens)
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
+        logger.info("memory: %s", resident_memory() or "not told by the kernel")
         reload_at_signal(manager, lambda: _reload(server, config, reload), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
         await first_of(

@@ -26,6 +26,8 @@ from verifier.torch_target.loading.model_memory import (
     cache_tokens,
     check_before_reading,
     gpu_has_room,
+    target_shape,
+    weight_bytes,
 )
 from verifier.torch_target.loading.model_reading import (
     ModelFiles,
@@ -106,9 +108,11 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         use_own_products(model, device, dtype)
         move_weights(model, device, dtype)
         shares_weight = can_pack(dtype) and can_store(model)
+        cache_shape = _cache_shape(model, settings, device, dtype, context_tokens)
+        _tell_memory(model, cache_shape, settings, dtype)
         target = place_target(
             model,
-            _cache_shape(model, settings, device, dtype, context_tokens),
+            cache_shape,
             device=device,
             dtype=dtype,
             model_name=files.model_name,
@@ -124,6 +128,17 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
         sampling=sampling_defaults(model, files.gguf),
+    )
+
+
+def _tell_memory(
+    model: Any, cache_shape: CacheShape, settings: TargetSettings, dtype: torch.dtype
+) -> None:
+    num_tokens = cache_shape.num_blocks * cache_shape.block_tokens
+    logger.info(
+        "memory: weights %.0f MB, key/value cache of %d tokens %.0f MB",
+        weight_bytes(model, dtype, settings.quantisation) / 1e6,
+        *(num_tokens, num_tokens * target_shape(model, dtype).cached_token_bytes / 1e6),
     )
 
 
