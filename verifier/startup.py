@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -19,7 +20,7 @@ from shared.daemon.heap import give_back_freed_memory, map_large_pieces
 from shared.daemon.strangers import StrangerLimits
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
-from verifier.config import LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import DraftsSection, LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
@@ -37,6 +38,7 @@ from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
+from verifier.server.draft_shelf import DraftShelf
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
@@ -183,7 +185,23 @@ def make_server(
         device_limits=device_limits(config.limits, service.limits.context_tokens),
         operator_access=operator_access(config, metrics_token),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        drafts=draft_shelf(config.drafts, service.tokenizer),
     )
+
+
+def draft_shelf(section: DraftsSection, tokenizer: Tokenizer) -> DraftShelf | None:
+    """What boards may pull; None: nothing."""
+    if section.directory is None:
+        return None
+
+    def check_fit(path: Path) -> None:
+        # Only here: it is in the wing that imports torch, which a scripted target does without.
+        from verifier.torch_target.loading.draft_fit import check_draft_fits
+
+        check_draft_fits(path, tokenizer.token_bytes)
+
+    rate = float(section.bytes_per_second)
+    return DraftShelf(section.directory, check_fit, bytes_per_second=rate)
 
 
 def make_loading_port(

@@ -143,7 +143,7 @@ def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
         port = other.getsockname()[1]
         code, _, errors = run(run_arguments(model, api__port=port))
     assert 2 == code
-    _, line = errors.splitlines()
+    *_, line = errors.splitlines()
     assert line.startswith("error: ")
     assert "Address already in use" in line
     assert str(port) in line

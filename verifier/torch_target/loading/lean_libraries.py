@@ -13,8 +13,8 @@ from pathlib import Path
 
 # oneDNN compiles code for each number of rows that a layer has seen, 0.2 to 0.7 MB each, and keeps
 # 1,024 of them; torch keeps as many of its own beside it. A round of a new size compiles five, in
-# 3 ms; 128 hold those of ordinary rounds (2 cores of an EPYC 9005, torch 2.13, 2026-11).
-KEPT_PRIMITIVES = 128
+# 3 ms; 96 hold those of ordinary rounds (2 cores of an EPYC 9005, torch 2.13, 2026-11).
+KEPT_PRIMITIVES = 96
 _CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 # transformers imports it for checkpoints in formats of its own: 2 s, and six lines of warnings.
