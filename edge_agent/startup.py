@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.board.health import read_health
 from edge_agent.config import AgentConfig, ApiSection, DraftSection, listed
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
@@ -85,6 +86,7 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
         url=config.verifier.url,
         token=token,
         draft_token_seconds=measure_draft_token_seconds(config, drafter),
+        read_health=read_health,
     )
 
 
