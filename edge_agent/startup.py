@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.board.health import read_health
 from edge_agent.config import (
     AgentConfig,
     ApiSection,
@@ -110,6 +111,7 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
         token=token,
         draft_token_seconds=measure_draft_token_seconds(config, drafter),
         tls=verifier_tls(config.verifier),
+        read_health=read_health,
     )
 
 

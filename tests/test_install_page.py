@@ -28,9 +28,12 @@ PROGRAMS: dict[str, click.Group] = {
 
 def parse(command: click.Command, words: list[str]) -> None:
     """Fails where a command or an option is not known."""
-    _, rest, _ = command.make_parser(click.Context(command)).parse_args(words)
+    context = click.Context(command)
+    _, rest, _ = command.make_parser(context).parse_args(words)
     if isinstance(command, click.Group) and rest:
-        parse(command.commands[rest[0]], rest[1:])
+        inner = command.get_command(context, rest[0])
+        assert inner is not None, f"{command.name} has no {rest[0]}"
+        parse(inner, rest[1:])
 
 
 def test_each_machine_takes_five_commands() -> None:

@@ -292,6 +292,19 @@ class LimitsSection(Section, frozen=True):
     ] = 120.0
 
 
+class DraftsSection(Section, frozen=True):
+    """Draft models for boards that reach no hub: `goodspeed-agent model pull` asks here."""
+
+    directory: Annotated[
+        Path | None,
+        Meta(description="GGUF files; those with the target's vocabulary are offered; none: none"),
+    ] = None
+    bytes_per_second: Annotated[
+        int,
+        Meta(ge=1 << 16, le=1 << 40, description="all downloads together, at most"),
+    ] = 20_000_000
+
+
 class StateSection(Section, frozen=True):
     """What is kept from one start to the next."""
 
@@ -308,5 +321,6 @@ class VerifierConfig(msgspec.Struct, frozen=True):
     target: TargetSection = TargetSection()
     rounds: RoundsSection = RoundsSection()
     limits: LimitsSection = LimitsSection()
+    drafts: DraftsSection = DraftsSection()
     state: StateSection = StateSection()
     log: LogSection = LogSection()

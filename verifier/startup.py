@@ -6,21 +6,22 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
+from shared.daemon.heap import give_back_freed_memory, map_large_pieces
 from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
-from verifier.config import LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import DraftsSection, LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
@@ -39,6 +40,7 @@ from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
+from verifier.server.draft_shelf import DraftShelf
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
@@ -46,9 +48,7 @@ from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
-
-# They warn at every start of builds that this program does not use.
-_TALKATIVE = ("torchao", "torch.utils._pytree")
+from verifier.torch_target.loading.lean_libraries import lean_imports
 
 Tell = Callable[[str], None]
 Advance = Callable[[float], None]
@@ -83,6 +83,7 @@ def load_service(
             loaded.target.run(round_)
             advance(number / len(rounds))
     curve = _read_or_measure_curve(config, loaded, tell, advance)
+    give_back_freed_memory()
     sampling = loaded.sampling
     if config.target.generation_defaults == "none":
         sampling = PLAIN_SAMPLING
@@ -103,9 +104,10 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
-    hush_libraries()
+    map_large_pieces()
     # Torch and transformers take seconds to import; commands that need neither do not wait.
-    from verifier.torch_target.loading.target_loading import load_target
+    with lean_imports(os.environ):
+        from verifier.torch_target.loading.target_loading import load_target
 
     tell(f"loading {section.model}")
     placed = load_target(path, target_settings(config))
@@ -117,12 +119,6 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         batch_invariant=section.batch_invariant,
     )
     return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.sampling)
-
-
-def hush_libraries() -> None:
-    """Before the first import of torch: it warns of what no user of this program can change."""
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:
@@ -193,7 +189,23 @@ def make_server(
         operator_access=operator_access(config, metrics_token, tokens),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
         tls=tls,
+        drafts=draft_shelf(config.drafts, service.tokenizer),
     )
+
+
+def draft_shelf(section: DraftsSection, tokenizer: Tokenizer) -> DraftShelf | None:
+    """What boards may pull; None: nothing."""
+    if section.directory is None:
+        return None
+
+    def check_fit(path: Path) -> None:
+        # Only here: it is in the wing that imports torch, which a scripted target does without.
+        from verifier.torch_target.loading.draft_fit import check_draft_fits
+
+        check_draft_fits(path, tokenizer.token_bytes)
+
+    rate = float(section.bytes_per_second)
+    return DraftShelf(section.directory, check_fit, bytes_per_second=rate)
 
 
 def make_loading_port(

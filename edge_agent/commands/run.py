@@ -28,8 +28,10 @@ from shared.daemon.command_line import (
     set_up_logging,
     settings_options,
 )
+from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.log_output.fields import log_fields
+from shared.daemon.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
 from shared.daemon.tls.server_tls import Shown, read_server_tls
@@ -66,6 +68,7 @@ def run(
     set_up_logging(config.log.level, log_format or config.log.format)
     token = read_device_token(config)
     clients_token = read_api_token(config.api)
+    logger.info(_first_step(config))  # before what takes long to import
     verifier_tls(config.verifier)  # wrong files are found before the model is loaded
     shown = Shown(read_server_tls(config.api.certificate_file, config.api.key_file))
     with log_fields(device=device_name(token)):
@@ -86,8 +89,7 @@ async def _serve(
     from shared.daemon.service_manager.watchdog import report
     from shared.daemon.tls.expiry import watch_expiry
 
-    model = config.draft.model
-    loading = Loading(manager, f"loading {model}" if model else "waiting for the verifier")
+    loading = Loading(manager, _first_step(config))
     drafter = await loading.run(lambda: load_drafter(config, token))
     try:
         agent = make_agent(config, drafter, token)
@@ -111,12 +113,14 @@ async def _serve(
                 lambda: _reload(agent, server, config, shown, reload),
                 lambda: agent.status,
             )
+            logger.info("memory: %s", resident_memory() or "not told by the kernel")
             manager.ready(agent.status)
             await first_of(
                 agent=agent.run(),
                 signal=stop.wait(),
                 report=report(manager, lambda: agent.status, lambda: agent.computing_since),
                 certificate=watch_expiry(lambda: shown.certificate),
+                heap=keep_heap_small(),
             )
         finally:
             manager.stopping()
@@ -124,6 +128,11 @@ async def _serve(
     finally:
         drafter.close()
     logger.info("stopped")
+
+
+def _first_step(config: AgentConfig) -> str:
+    model = config.draft.model
+    return f"loading {model}" if model else "waiting for the verifier"
 
 
 def _reload(

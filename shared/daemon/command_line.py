@@ -7,6 +7,7 @@ for everything else.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import logging
 import os
@@ -48,6 +49,31 @@ class FriendlyGroup(click.Group):
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
+
+
+class CommandModules(FriendlyGroup):
+    """A group whose commands are imported when they are called, or when help lists them.
+
+    Command `run` is `run` in the module `run` of a package, and so on. A board's program is ready
+    in half the time, and in half the memory, without the terminal chat's libraries.
+    """
+
+    def __init__(self, *, package: str, names: Sequence[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._package = package
+        self._names = tuple(names)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, as help lists them."""
+        return sorted(self._names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in self._names:
+            return None
+        module = importlib.import_module(f"{self._package}.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
 
 class SettingsSource(Generic[ConfigT]):

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
+from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
@@ -180,7 +181,8 @@ class Cancel(Message, frozen=True, array_like=True, tag=5):
 class Status(Message, frozen=True, array_like=True, tag=6):
     """How the board is doing."""
 
-    draft_microseconds: Microseconds
+    draft_microseconds: Microseconds  # for one token; 0: not measured
+    health: BoardHealth | None = None  # of its hardware
 
 
 class Goodbye(Message, frozen=True, array_like=True, tag=7):

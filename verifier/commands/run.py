@@ -24,7 +24,9 @@ from shared.daemon.command_line import (
     settings_options,
 )
 from shared.daemon.discovery import advertised, check_discovery
+from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
+from shared.daemon.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
@@ -173,6 +175,7 @@ async def _serve(
         num_devices = len(access.tokens.of("board"))
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
+        logger.info("memory: %s", resident_memory() or "not told by the kernel")
         reload_at_signal(manager, lambda: doors.reload(reload().config), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
         port = sockets[0].getsockname()[1]
@@ -184,6 +187,7 @@ async def _serve(
                 certificate=watch_expiry(lambda: shown.certificate),
                 tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
                 devices=_watch_devices(config, terms),
+                heap=keep_heap_small(),
             )
     finally:
         manager.stopping()

@@ -41,8 +41,9 @@ from verifier.doctor.target_findings import (
     target_finding,
 )
 from verifier.server.device_tokens import read_tokens
-from verifier.startup import hush_libraries, load_configured_target, target_settings
+from verifier.startup import load_configured_target, target_settings
 from verifier.target.target_need import TargetNeed
+from verifier.torch_target.loading.lean_libraries import lean_imports
 
 _NVIDIA_DRIVER = "proc/driver/nvidia/version"
 _ANSWER_SECONDS = 2.0
@@ -167,9 +168,9 @@ def survey(config: VerifierConfig) -> TargetNeed:
         ModelError: it cannot be loaded.
     """
     path = locate(config.target.model, default_cache_dir(os.environ))
-    hush_libraries()
     # Torch and transformers take seconds to import; what is found before them is shown at once.
-    from verifier.torch_target.loading.target_survey import survey_target
+    with lean_imports(os.environ):
+        from verifier.torch_target.loading.target_survey import survey_target
 
     return survey_target(path, target_settings(config))
 

@@ -230,10 +230,17 @@ class DeviceConnection:
             case OpenPart() | Ready() | Draft() | Cancel():
                 self._channels.receive(message)
             case Status():
-                self._device.estimates.speed.observe_drafting(1, message.draft_microseconds / 1e6)
+                self._take_status(message)
             case Goodbye():
                 self._channels.discard_all()
                 self._service.discard_kept(self._device)
+
+    def _take_status(self, status: Status) -> None:
+        if status.draft_microseconds:
+            seconds = status.draft_microseconds / 1e6
+            self._device.estimates.speed.observe_drafting(1, seconds)
+        if status.health is not None:
+            self._device.health = status.health
 
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service

@@ -20,6 +20,7 @@ from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
+from verifier.server.health_gauges import health_families
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
@@ -88,6 +89,7 @@ class PlannerGauges(Collector):
             )
         yield self._round_estimates()
         yield from self._per_device()
+        yield from health_families(self._all_devices())
         yield from self._windows()
         yield from self._positions()
         yield self._kept_streams()

@@ -26,6 +26,7 @@ from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.daemon.web_page import BINDING_HEADERS, add_page
 from shared.errors import RemoteProtocolError
+from shared.protocol.draft_offers import OFFERS_PATH, pack_offers
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
 from shared.protocol.vocabulary import pack_vocabulary, vocabulary_tag
@@ -33,6 +34,7 @@ from verifier.engine.service import VerifierService
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
+from verifier.server.draft_shelf import DraftShelf
 from verifier.server.gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.server.operator_pages import (
@@ -74,6 +76,7 @@ class VerifierServer:
         operator_access: OperatorAccess = ON_LOOPBACK,
         stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
         tls: ServerTls | None = None,
+        drafts: DraftShelf | None = None,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -86,6 +89,7 @@ class VerifierServer:
         self._operator_access = operator_access
         self._stranger_limits = stranger_limits
         self._tls = tls
+        self._drafts = drafts
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
         self._dashboard = OperatorPage(
             lambda: encode_state(service, time.monotonic()),
@@ -105,6 +109,8 @@ class VerifierServer:
         app.router.add_get(STATE_PATH, self._dashboard_state)
         add_page(app.router, read_assets())
         app.router.add_get(VOCABULARY_PATH, self._vocabulary)
+        app.router.add_get(OFFERS_PATH, self._offers)
+        app.router.add_get(f"{OFFERS_PATH}/{{name}}", self._draft)
         app.router.add_get(DEVICE_PATH, self._device)
         self._http = await start_http_server(
             app,
@@ -195,14 +201,25 @@ class VerifierServer:
         answer.etag = self._dashboard.tag
         return answer
 
+    async def _offers(self, request: web.Request) -> web.Response:
+        """The drafts that boards may pull from here."""
+        shelf = self._shelf(request)
+        body = pack_offers(await shelf.offers())
+        return web.Response(body=body, content_type="application/json")
+
+    async def _draft(self, request: web.Request) -> web.StreamResponse:
+        """One of them."""
+        return await self._shelf(request).send(request, request.match_info["name"])
+
+    def _shelf(self, request: web.Request) -> DraftShelf:
+        self._charge_device(request, "drafts need")
+        if self._drafts is None:
+            raise web.HTTPNotFound(text="this verifier offers no drafts (drafts.directory)\n")
+        return self._drafts
+
     async def _vocabulary(self, request: web.Request) -> web.Response:
         """For boards without a model; one that has it already is told so."""
-        name = self._authenticate(request)
-        if name is None:
-            raise web.HTTPUnauthorized(
-                text="the vocabulary needs a device's token\n", headers=_CHALLENGE
-            )
-        self._charge(name)
+        self._charge_device(request, "the vocabulary needs")
         packed, tag = await self._packed_vocabulary()
         if any(known.value == tag for known in request.if_none_match or ()):
             return web.Response(status=304)
@@ -268,6 +285,13 @@ class VerifierServer:
             self._turn_away(f"device {name} has {num_of_device} connections open already")
         if len(self._connections) >= self._max_connections:
             self._turn_away(f"{self._max_connections} connections are open already")
+
+    def _charge_device(self, request: web.Request, what_needs: str) -> None:
+        """Only a device may ask; each request is one of its messages."""
+        name = self._authenticate(request)
+        if name is None:
+            raise web.HTTPUnauthorized(text=f"{what_needs} a device's token\n", headers=_CHALLENGE)
+        self._charge(name)
 
     def _charge(self, name: str) -> None:
         """A request of a device costs it as much as many messages."""

@@ -39,7 +39,7 @@ FIELDS_OF_VERSION_2 = {
     3: ("Ready", "channel"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
     5: ("Cancel", "channel"),
-    6: ("Status", "draft_microseconds"),
+    6: ("Status", "draft_microseconds health"),
     7: ("Goodbye", ""),
     65: (
         "Welcome",

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.errors import ErrorCode
+from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
@@ -43,6 +44,7 @@ channels = st.integers(0, (1 << 32) - 1)
 positions = st.integers(0, MAX_POSITION)
 draft_lengths = st.integers(0, MAX_DRAFT_TOKENS)
 numbers_of_63_bits = st.integers(0, (1 << 63) - 1)
+_perhaps = st.none() | st.booleans()
 microseconds = st.integers(0, (1 << 40) - 1)
 modes = st.sampled_from(["rejection", "coupled"])
 samplings = st.builds(
@@ -121,7 +123,20 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         rows=packed,
     ),
     Cancel: st.builds(Cancel, channel=channels),
-    Status: st.builds(Status, draft_microseconds=microseconds),
+    Status: st.builds(
+        Status,
+        draft_microseconds=microseconds,
+        health=st.none()
+        | st.builds(
+            BoardHealth,
+            celsius=st.none() | st.integers(-100, 300),
+            free_megabytes=st.none() | st.integers(0, 1 << 31),
+            is_undervolted=_perhaps,
+            is_slowed=_perhaps,
+            was_undervolted=_perhaps,
+            was_slowed=_perhaps,
+        ),
+    ),
     Goodbye: st.builds(Goodbye),
     Welcome: st.builds(
         Welcome,
