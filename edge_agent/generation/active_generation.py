@@ -129,9 +129,11 @@ class ActiveGeneration(StreamSession):
     def _tell(self, message: Verdict, committed: Committed, now: float) -> None:
         if committed.output_ids and self._first_token_at is None:
             self._first_token_at = now
+        stop_ids = self.request.processors.stop_token_ids  # they end the text, and are none of it
         pieces = [
             _piece(self._text.push(token_id), i, committed)
             for i, token_id in enumerate(committed.output_ids)
+            if token_id not in stop_ids
         ]
         if message.finish is not None:
             pieces.append(TextPiece(self._text.cut(message.finish.text_bytes), "target"))

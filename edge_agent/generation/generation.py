@@ -20,6 +20,7 @@ from shared.protocol.messages import (
     FinishReason,
     TemplateOptions,
 )
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingField, SamplingParameters
 
 
@@ -37,6 +38,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     draft_length: int | None = None  # None: the policy decides; 0: speculation off
     left_open: tuple[SamplingField, ...] = ()  # of sampling: the target's own defaults hold
     template: TemplateOptions = TemplateOptions()  # how `messages` become a prompt
+    processors: LogitProcessors = NO_PROCESSORS
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
 
 

@@ -28,6 +28,8 @@ from shared.protocol.session import AGENT_STREAM, StreamState, next_state
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import filled_in
 
+_OLD_VERIFIER = "it does not follow penalties, biases and stop tokens: it may be an older one"
+
 
 class StreamSession:
     """Owned by its agent; `stream` decides what is drafted.
@@ -93,6 +95,7 @@ class StreamSession:
             draft_length=request.draft_length,
             left_open=request.left_open,
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
+            processors=request.processors,
         )
 
     def record_sent(
@@ -112,6 +115,8 @@ class StreamSession:
         if isinstance(message, Opened):
             if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
+            elif message.processors != self.request.processors:
+                raise RemoteProtocolError(_OLD_VERIFIER)
             elif self.request.left_open:
                 self._learn_sampling(message)
             self.stream.start(message, self.request.prompt_ids)
@@ -145,6 +150,7 @@ class StreamSession:
             stop=message.stop,
             max_tokens=message.max_tokens,
             draft_length=message.draft_length,
+            processors=message.processors,
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.fingerprint import Difference
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
 PROTOCOL_VERSION = 2
@@ -116,6 +117,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     # `Opened.sampling` tells; one that does not know them takes the values above.
     left_open: Annotated[tuple[SamplingField, ...], Meta(max_length=3)] = ()
     template: TemplateOptions = TemplateOptions()
+    processors: LogitProcessors = NO_PROCESSORS
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
@@ -215,6 +217,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     draft_length: DraftLength | None = None
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
+    processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):

@@ -12,6 +12,7 @@ import msgspec
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
+from verifier.target.processing import Processing, SeenTokens
 
 
 class ItemFailure(StrEnum):
@@ -33,6 +34,8 @@ class DraftCheck(msgspec.Struct, frozen=True):
     seed: int
     position: int  # output position of the first draft token
     draws_bonus: bool  # False: a chunk was cut in `rejection`; draw nothing after it
+    processing: Processing | None = None  # None: the target's rows are sampled as they are
+    seen: SeenTokens | None = None  # where penalties count what was written before
 
     @property
     def is_tested(self) -> bool:

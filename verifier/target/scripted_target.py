@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.speculation.logit_processors import processed
 from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
 from verifier.target.round import (
@@ -83,8 +84,12 @@ class ScriptedTarget:
 
     def _check(self, tokens: list[int], check: DraftCheck) -> Verification:
         num_drafted = len(check.draft_token_ids)
+        num_prompt = len(tokens) - num_drafted - check.position
         ends = range(len(tokens) - num_drafted, len(tokens) + 1)
-        logits = [self._model.logits(tokens[:end]) for end in ends]
+        logits = [
+            _processed(self._model.logits(tokens[:end]), tokens[:end], num_prompt, check)
+            for end in ends
+        ]
         probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
         if check.mode == "coupled":
             return verify_coupled(probs, check.draft_token_ids, check.seed, check.position)
@@ -96,3 +101,19 @@ class ScriptedTarget:
             check.position,
             draws_bonus=check.draws_bonus,
         )
+
+
+def _processed(
+    logits: NDArray[np.float32], tokens: Sequence[int], num_prompt: int, check: DraftCheck
+) -> NDArray[np.float32]:
+    """From the tokens themselves, so that miscounted ones show up as wrong text."""
+    if check.processing is None:
+        return logits
+    return processed(
+        logits,
+        check.processing.processors,
+        check.sampling,
+        prompt_ids=tokens[:num_prompt],
+        output_ids=tokens[num_prompt:],
+        end_ids=check.processing.end_ids,
+    )

@@ -35,6 +35,7 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.speculation.sampling import SamplingParameters
+from tests.support.models.processed_rows import legal_processors
 
 packed = st.binary(max_size=40)
 wire_integers = st.integers(-(1 << 63), (1 << 64) - 1)  # all that MessagePack has
@@ -98,6 +99,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
             add_generation_prompt=st.booleans(),
             continue_final_message=st.booleans(),
         ),
+        processors=legal_processors,
     ),
     OpenPart: st.builds(
         OpenPart,
@@ -145,6 +147,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         max_tokens=st.none() | st.integers(1, MAX_POSITION),
         draft_length=st.none() | draft_lengths,
         num_prompt_tokens=numbers_of_63_bits,
+        processors=legal_processors,
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
     Verdict: st.builds(

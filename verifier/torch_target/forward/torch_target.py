@@ -9,11 +9,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from shared.errors import ModelError
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY
+from verifier.target.processing import Processing
 from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
@@ -71,6 +74,10 @@ class TorchTarget:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""
         check = DraftCheck((), (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
         self.run(Round((RoundItem(0, (0,), 0, (0,), check),)))
+        # Processed rows are float32: on a GPU that is another kernel, which takes long to compile.
+        processing = Processing.of(LogitProcessors(logit_bias=((0, 1.0),)), frozenset())
+        processed = msgspec.structs.replace(check, processing=processing)
+        self.run(Round((RoundItem(0, (0,), 0, (0,), processed),)))
         cached_layers = self._forward.cached_layers
         if cached_layers != frozenset(range(num_layers)):
             raise ModelError(
