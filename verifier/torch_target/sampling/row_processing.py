@@ -52,14 +52,12 @@ class _Changes:
     added_at: NDArray[np.int64]  # flat places in the logits, distinct
     added: NDArray[np.float32]
     penalties: _Penalties | None
-    min_p_rows: NDArray[np.int64]
-    min_p_depths: NDArray[np.float32]
+    min_p: list[tuple[int, int, float]]  # first row, the one after the last, depth
 
     @classmethod
     def of(cls, asking: Sequence[tuple[DraftCheck, int]], vocab_size: int) -> _Changes:
         places, values = [], []
-        min_p_rows: list[int] = []
-        min_p_depths: list[float] = []
+        min_p: list[tuple[int, int, float]] = []
         for check, first_row in asking:
             assert check.processing is not None
             depth = min_p_depth(check.processing.processors, check.sampling)
@@ -69,15 +67,13 @@ class _Changes:
                     places.append(row_additions.token_ids + (first_row + i) * vocab_size)
                     values.append(row_additions.values)
             if depth < math.inf:
-                min_p_rows += range(first_row, first_row + check.num_logit_rows)
-                min_p_depths += [depth] * check.num_logit_rows
+                min_p.append((first_row, first_row + check.num_logit_rows, depth))
         penalised = [pair for pair in asking if pair[0].seen is not None]
         return cls(
             np.concatenate(places or [np.zeros(0, dtype=np.int64)]),
             np.concatenate(values or [np.zeros(0, dtype=np.float32)]),
             _Penalties.of(penalised, vocab_size) if penalised else None,
-            np.array(min_p_rows, dtype=np.int64),
-            np.array(min_p_depths, dtype=np.float32),
+            min_p,
         )
 
     def make(self, logits: Tensor, send: Send) -> None:
@@ -87,13 +83,11 @@ class _Changes:
             flat[places] = flat[places] + send(self.added)
         if self.penalties is not None:
             self.penalties.take(flat, logits.shape[1], send)
-        if len(self.min_p_rows):
-            rows, depths = send(self.min_p_rows), send(self.min_p_depths)
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                some = rows[start : start + _CHUNK_ROWS]
-                part = logits[some]
-                lowest = part.amax(1) - depths[start : start + _CHUNK_ROWS]
-                logits[some] = part.masked_fill_(part < lowest[:, None], -torch.inf)
+        for first, last, depth in self.min_p:
+            for start in range(first, last, _CHUNK_ROWS):
+                part = logits[start : min(start + _CHUNK_ROWS, last)]
+                lowest = part.amax(1, keepdim=True) - depth
+                part.masked_fill_(part < lowest, -torch.inf)
 
 
 @dataclass(frozen=True, slots=True)
