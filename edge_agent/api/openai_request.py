@@ -14,6 +14,7 @@ from edge_agent.api.json_fields import kind_of, read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages
+from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -36,7 +37,7 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *("goodspeed", *_MAX_TOKENS_NAMES),
+        *("goodspeed", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS),
     }
 )
 _CHAT = _GENERAL | {
@@ -100,6 +101,7 @@ def _client_request(
         seed=read_seed(fields),
         stop=read_stop(fields),
         max_tokens=max_tokens,
+        processors=read_processors(fields, max_tokens),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

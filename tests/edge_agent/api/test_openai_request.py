@@ -27,6 +27,7 @@ from shared.protocol.messages import (
     Open,
 )
 from shared.protocol.prompt_parts import MAX_PARTS, MAX_PROMPT_BYTES, cut_open
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import SamplingParameters
 
 TEXT_PART = {"type": "text", "text": "x"}
@@ -71,6 +72,7 @@ def test_every_honoured_field_arrives() -> None:
             "seed": 3,
             "stop": ["\n", "END"],
             "n": 1,
+            "frequency_penalty": 0.5,
             "user": "someone",
             "goodspeed": {"acceptance_mode": "coupled", "draft_length": 4},
         }
@@ -83,6 +85,7 @@ def test_every_honoured_field_arrives() -> None:
         max_tokens=12,
         acceptance_mode="coupled",
         draft_length=4,
+        processors=LogitProcessors(frequency_penalty=0.5),
     )
     assert ClientRequest(expected, is_streamed=True, includes_usage=True) == request
 
@@ -210,7 +213,7 @@ def test_a_client_may_ask_for_what_the_protocol_may_carry(
         ({"stream": "yes"}, "stream = 'yes': expected boolean, got string"),
         ({"n": 2}, "n = 2: not supported; send 1, and ask again for another answer"),
         ({"n": True}, "n = true: not supported; send 1, and ask again for another answer"),
-        ({"min_p": 0.5}, "min_p = 0.5: not supported; send 0, or use top_p"),
+        ({"top_a": 0.5}, "top_a = 0.5: not supported; send 0, or use top_p"),
         (
             {"response_format": {"type": "json_object"}},
             "response_format = an object: not supported; "
