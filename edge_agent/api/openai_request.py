@@ -13,6 +13,10 @@ from typing import Any
 from edge_agent.api.json_fields import kind_of, read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.logprob_fields import (
+    read_chat_logprobs,
+    read_completion_logprobs,
+)
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -42,9 +46,10 @@ _GENERAL = frozenset(
 )
 _CHAT = _GENERAL | {
     *("messages", "chat_template_kwargs", "reasoning_effort", "continue_final_message"),
+    *("logprobs", "top_logprobs"),
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }
-_COMPLETION = _GENERAL | {"prompt"}
+_COMPLETION = _GENERAL | {"prompt", "logprobs"}
 
 
 def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -58,6 +63,7 @@ def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
         fields,
         messages=turns.messages,
         max_tokens=read_max_tokens(fields, *_MAX_TOKENS_NAMES),
+        num_logprobs=read_chat_logprobs(fields),
         text="",
         template=read_template_options(fields),
         ignored=(*ignored_fields(fields, _CHAT), *turns.ignored),
@@ -73,6 +79,7 @@ def read_completion_request(fields: Mapping[str, Any]) -> ClientRequest:
         fields,
         messages=(),
         max_tokens=max_tokens,
+        num_logprobs=read_completion_logprobs(fields),
         text=_prompt(fields),
         template=PLAIN_TEMPLATE,
         ignored=ignored_fields(fields, _COMPLETION),
@@ -85,6 +92,7 @@ def _client_request(
     messages: tuple[ChatMessage, ...],
     text: str,
     max_tokens: int | None,
+    num_logprobs: int | None,
     template: TemplateOptions,
     ignored: tuple[str, ...],
 ) -> ClientRequest:
@@ -102,6 +110,7 @@ def _client_request(
         stop=read_stop(fields),
         max_tokens=max_tokens,
         processors=read_processors(fields, max_tokens),
+        num_logprobs=num_logprobs,
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from edge_agent.generation.waiting_line import Place
@@ -59,6 +60,10 @@ def whole_answer(envelope: Envelope, text: str, finished: Finished) -> dict[str,
     else:
         content = {"text": text}
     choice = _choice(content, _FINISH_REASONS[finished.reason])
+    if envelope.is_chat:
+        choice["logprobs"] = chat_logprobs(finished.logprobs)
+    else:
+        choice["logprobs"] = CompletionLogprobs().told(finished.logprobs)
     usage = {"usage": _usage(finished.timings)}
     return envelope.wrap(kind, [choice]) | usage | _extensions(finished)
 

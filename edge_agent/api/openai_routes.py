@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from edge_agent.api.answers.answering import Answering
+from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.api.anthropic import message_answer
 from edge_agent.api.error_shapes import Failure, dialect_of, error_body
 from edge_agent.api.errors import refusal
@@ -31,7 +33,7 @@ from edge_agent.api.openai_response import (
     text_chunk,
     whole_answer,
 )
-from edge_agent.generation.generation import Finished, TextPiece
+from edge_agent.generation.generation import Finished, ScoredToken, TextPiece
 
 
 class OpenAIAnswer:
@@ -43,6 +45,8 @@ class OpenAIAnswer:
     def __init__(self, envelope: Envelope, *, includes_usage: bool) -> None:
         self._envelope = envelope
         self._includes_usage = includes_usage
+        self._num_scored = 0  # tokens whose log-probabilities were told
+        self._completion_logprobs = CompletionLogprobs()
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
         return whole_answer(self._envelope, text, finished)
@@ -51,11 +55,23 @@ class OpenAIAnswer:
         return event_line(first_chunk(self._envelope)) if self._envelope.is_chat else b""
 
     def piece(self, piece: TextPiece) -> bytes:
-        return event_line(text_chunk(self._envelope, piece))
+        return event_line(self._with_logprobs(text_chunk(self._envelope, piece), piece.logprobs))
 
     def ending(self, finished: Finished) -> bytes:
         chunks = last_chunks(self._envelope, finished, self._includes_usage)
+        self._with_logprobs(chunks[0], finished.logprobs[self._num_scored :])
         return b"".join(event_line(chunk) for chunk in chunks) + DONE
+
+    def _with_logprobs(
+        self, chunk: dict[str, Any], tokens: Sequence[ScoredToken]
+    ) -> dict[str, Any]:
+        """The chunk with those of the tokens since the one before."""
+        if tokens:
+            self._num_scored += len(tokens)
+            is_chat, (choice,) = self._envelope.is_chat, chunk["choices"]
+            told = chat_logprobs if is_chat else self._completion_logprobs.told
+            choice["logprobs"] = told(tokens)
+        return chunk
 
     def failing(self, failure: Failure) -> bytes:
         return event_line(error_body("openai", failure)) + DONE

@@ -28,7 +28,7 @@ from shared.protocol.session import AGENT_STREAM, StreamState, next_state
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import filled_in
 
-_OLD_VERIFIER = "it does not follow penalties, biases and stop tokens: it may be an older one"
+_OLD_VERIFIER = "it does not follow all that was asked for: it may be an older one"
 
 
 class StreamSession:
@@ -96,6 +96,7 @@ class StreamSession:
             left_open=request.left_open,
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
             processors=request.processors,
+            num_logprobs=request.num_logprobs,
         )
 
     def record_sent(
@@ -115,7 +116,7 @@ class StreamSession:
         if isinstance(message, Opened):
             if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
-            elif message.processors != self.request.processors:
+            elif not _is_followed(self.request, message):
                 raise RemoteProtocolError(_OLD_VERIFIER)
             elif self.request.left_open:
                 self._learn_sampling(message)
@@ -151,6 +152,13 @@ class StreamSession:
             max_tokens=message.max_tokens,
             draft_length=message.draft_length,
             processors=message.processors,
+            num_logprobs=message.num_logprobs,
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0
+
+
+def _is_followed(request: GenerationRequest, told: Opened) -> bool:
+    """Whether the verifier knows what came into the protocol lately."""
+    asked = request.processors, request.num_logprobs
+    return asked == (told.processors, told.num_logprobs)

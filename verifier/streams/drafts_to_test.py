@@ -50,6 +50,7 @@ def draft_check(stream: Stream, tested: tuple[DraftToken, ...], draws_bonus: boo
         position=stream.position,
         draws_bonus=draws_bonus,
         processing=stream.processing,
+        num_logprobs=request.num_logprobs,
         seen=stream.census.seen(draft_token_ids) if stream.census is not None else None,
     )
 

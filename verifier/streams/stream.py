@@ -6,10 +6,12 @@ never read a clock or touch a socket or a model; the planner asks it and tells i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, Extension
+from shared.protocol.logprobs import UNKNOWN_LOGPROB, TokenLogprobs, pack_logprobs
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
@@ -41,6 +43,7 @@ class Stream:
     num_tokens: int = field(init=False)  # prompt and committed output tokens that are here
     output_ids: list[int] = field(default_factory=list)
     processing: Processing | None = field(init=False)  # of the rows of its checks
+    logprobs: bytearray = field(default_factory=bytearray)  # packed, of the output, where asked
     census: TokenCensus | None = field(init=False)  # where penalties look at what was written
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
@@ -193,6 +196,7 @@ class Stream:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
+        logprobs = self._keep_logprobs(outcome.logprobs[:num_kept])
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
@@ -214,6 +218,7 @@ class Stream:
             num_accepted=num_accepted,
             own_token_ids=tuple(kept[num_accepted:]),
             num_tested=len(check.draft_token_ids),
+            logprobs=logprobs,
         )
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:
@@ -232,8 +237,17 @@ class Stream:
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Go on behind these tokens too, committed before the agent re-opened the stream."""
-        self._append(list(output_ids))
+        num_kept = self._append(list(output_ids))
+        self._keep_logprobs((UNKNOWN_LOGPROB,) * num_kept)
         self.path = DraftPath.begin(self.position)
+
+    def _keep_logprobs(self, tokens: Sequence[TokenLogprobs]) -> bytes:
+        """What is told of the next output tokens, and again if their verdict gets lost."""
+        if self.request.num_logprobs is None:
+            return b""
+        packed = pack_logprobs(tokens, self.request.num_logprobs)
+        self.logprobs += packed
+        return packed
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.

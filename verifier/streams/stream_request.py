@@ -87,6 +87,7 @@ def stream_request(
         draft_context_tokens=draft_context_tokens,
         stop=message.stop,
         processors=message.processors,
+        num_logprobs=message.num_logprobs,
     )
 
 
@@ -122,6 +123,7 @@ def opened_message(
         cached_prefix_tokens=cached_prefix_tokens,
         sampling=request.sampling,
         processors=request.processors,
+        num_logprobs=request.num_logprobs,
     )
 
 
@@ -161,6 +163,7 @@ class StreamRequest:
     draft_context_tokens: int  # of the board's model; a path never reaches beyond
     stop: tuple[str, ...] = ()
     processors: LogitProcessors = NO_PROCESSORS
+    num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
 
     @property
     def processing(self) -> Processing | None:

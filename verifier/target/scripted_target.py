@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.protocol.logprobs import TokenLogprobs
 from shared.speculation.logit_processors import processed
 from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
@@ -80,7 +81,26 @@ class ScriptedTarget:
             verified = self._check(self._cache[slots].tolist(), item.draft_check)
         except NotADistribution:
             return ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
-        return ItemOutcome(verified.num_accepted, verified.token_id, verified.accept_probs)
+        tokens = self._cache[slots].tolist()
+        logprobs = self._logprobs(tokens, item.draft_check, verified)
+        return ItemOutcome(
+            verified.num_accepted, verified.token_id, verified.accept_probs, logprobs=logprobs
+        )
+
+    def _logprobs(
+        self, tokens: list[int], check: DraftCheck, verified: Verification
+    ) -> tuple[TokenLogprobs, ...]:
+        if check.num_logprobs is None:
+            return ()
+        start = len(tokens) - len(check.draft_token_ids)
+        output_ids = [*check.draft_token_ids[: verified.num_accepted]]
+        if verified.token_id is not None:
+            output_ids.append(verified.token_id)
+        rows = [self._model.logits(tokens[: start + i]) for i in range(len(output_ids))]
+        return tuple(
+            token_logprobs(row, token_id, check.num_logprobs)
+            for row, token_id in zip(rows, output_ids, strict=True)
+        )
 
     def _check(self, tokens: list[int], check: DraftCheck) -> Verification:
         num_drafted = len(check.draft_token_ids)
@@ -116,4 +136,15 @@ def _processed(
         prompt_ids=tokens[:num_prompt],
         output_ids=tokens[num_prompt:],
         end_ids=check.processing.end_ids,
+    )
+
+
+def token_logprobs(logits: NDArray[np.float32], token_id: int, num_others: int) -> TokenLogprobs:
+    """Of one token and the likeliest ones, in float64; ties go to the smaller id."""
+    scores = logits.astype(np.float64)
+    largest = scores.max()
+    logprobs = scores - largest - np.log(np.exp(scores - largest).sum())
+    likeliest = np.argsort(-logprobs, kind="stable")[:num_others].tolist()
+    return TokenLogprobs(
+        float(logprobs[token_id]), tuple((i, float(logprobs[i])) for i in likeliest)
     )

@@ -342,7 +342,7 @@ def test_other_prompts_are_refused(prompt: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("best_of", 2), ("echo", True), ("suffix", "x"), ("logprobs", 0)]
+    ("field", "value"), [("best_of", 2), ("echo", True), ("suffix", "x"), ("top_logprobs", 2)]
 )
 def test_what_a_completion_cannot_do_is_refused(field: str, value: object) -> None:
     with pytest.raises(RequestRefused) as refused:

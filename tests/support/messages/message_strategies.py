@@ -100,6 +100,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
             continue_final_message=st.booleans(),
         ),
         processors=legal_processors,
+        num_logprobs=st.none() | st.integers(0, 20),
     ),
     OpenPart: st.builds(
         OpenPart,
@@ -148,6 +149,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         draft_length=st.none() | draft_lengths,
         num_prompt_tokens=numbers_of_63_bits,
         processors=legal_processors,
+        num_logprobs=st.none() | st.integers(0, 20),
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
     Verdict: st.builds(
@@ -160,6 +162,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         draft_length=draft_lengths,
         finish=st.none() | finishes,
         cached_prefix_tokens=st.integers(0, 1 << 24),
+        logprobs=packed,
     ),
     Error: st.builds(
         Error,
