@@ -11,7 +11,7 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from edge_agent.generation.generation import GenerationRequest, new_stream_id
-from shared.errors import GoodspeedError, ModelError, RemoteProtocolError
+from shared.errors import GoodspeedError, ModelError, RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
     MAX_POSITION,
     PLAIN_TEMPLATE,
@@ -73,6 +73,10 @@ class StreamSession:
         self.state = StreamState.OPENING
         stream.reopen(channel)
         is_known = stream.prompt_ids is not None
+        largest = max(request.prompt_ids, default=0)
+        if not is_known and largest >= stream.vocab_size:
+            sentence = f"prompt names token {largest}, the target has {stream.vocab_size}"
+            raise RequestRefused(sentence, "prompt")
         if stream.is_started:
             # What earlier drafts came to has taught the verifier: none may be drawn again.
             stream.salt += 2 * MAX_POSITION
