@@ -21,6 +21,7 @@ from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.failures import named_failures
+from verifier.torch_target.sampling.token_logprobs import KeptRows
 
 
 class TorchTarget:
@@ -54,8 +55,9 @@ class TorchTarget:
         checks = [item.draft_check for item in round_.items if item.draft_check is not None]
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
+            kept = KeptRows(logits, checks)
             sampled = self._forward.sample(logits, checks)
-        outcomes = iter(sampled.outcomes)
+            outcomes = iter(kept.told(sampled.outcomes))
         items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
         seconds = time.perf_counter() - started_at
         row_seconds: tuple[float | None, ...] = ()

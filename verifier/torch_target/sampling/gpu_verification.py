@@ -19,7 +19,6 @@ from verifier.torch_target.kernels.launch import timing_event
 from verifier.torch_target.kernels.row_records import RowRecords, outcomes
 from verifier.torch_target.kernels.sampling import sample_rows
 from verifier.torch_target.sampling.row_processing import process_rows
-from verifier.torch_target.sampling.token_logprobs import KeptRows
 
 
 def verify_rows_on_gpu(
@@ -32,14 +31,13 @@ def verify_rows_on_gpu(
     """
     logits_done, results_done = timing_event(), timing_event()
     logits_done.record()
-    kept = KeptRows(logits, draft_checks)
     logits = process_rows(logits, draft_checks, partial(_sent, device=logits.device))
     rows = RowRecords.of(draft_checks, logits.shape[1])
     results = sample_rows(
         logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
     )
     results_done.record()
-    answers = kept.told(outcomes(draft_checks, results.cpu().numpy()))
+    answers = outcomes(draft_checks, results.cpu().numpy())
     results_done.synchronize()
     return answers, logits_done.elapsed_time(results_done) / 1e3
 

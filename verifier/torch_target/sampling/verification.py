@@ -20,7 +20,6 @@ from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.torch_target.sampling.distributions import Draw, SampledRow, TargetDistributions
 from verifier.torch_target.sampling.logit_rows import LogitRows
 from verifier.torch_target.sampling.row_processing import process_rows
-from verifier.torch_target.sampling.token_logprobs import KeptRows
 
 
 def verify_rows(logits: Tensor, checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
@@ -36,7 +35,6 @@ def verify_and_time_rows(
 ) -> tuple[list[ItemOutcome], tuple[float, ...]]:
     """`verify_rows`, and the seconds that a row of each check took beyond what every row takes."""
     started_at = time.perf_counter()
-    kept = KeptRows(logits, checks)
     logits = process_rows(logits, checks)
     processing_seconds = time.perf_counter() - started_at
     rows = LogitRows.of(logits)
@@ -63,7 +61,7 @@ def verify_and_time_rows(
         + (processing_seconds / num_processed if span.check.processing is not None else 0.0)
         for span in spans
     )
-    return kept.told([outcomes.get(span, broken) for span in spans]), row_seconds
+    return [outcomes.get(span, broken) for span in spans], row_seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 import torch
+from torch import Tensor
 
 from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.processed_rows import Written, processed_check
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_llama
-from verifier.target.round import DraftCheck, ItemFailure, Round, RoundItem
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, Round, RoundItem
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.placement import place_target
+from verifier.torch_target.sampling.token_logprobs import KeptRows
 from verifier.torch_target.sampling.verification import verify_rows
 
 PROMPT = (5, 6, 7, 8)
@@ -24,6 +28,14 @@ def check(drafts: tuple[int, ...], num_logprobs: int | None) -> DraftCheck:
     return DraftCheck(
         drafts, (), "coupled", GREEDY, 0, 0, draws_bonus=True, num_logprobs=num_logprobs
     )
+
+
+def told_by_a_target(logits: Tensor, checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
+    """As a target does it, with rows that are spent afterwards."""
+    kept = KeptRows(logits, checks)
+    outcomes = verify_rows(logits, checks)
+    logits.fill_(torch.nan)
+    return kept.told(outcomes)
 
 
 @pytest.mark.parametrize("num_logprobs", [0, 1, 20])
@@ -66,7 +78,7 @@ def test_they_are_of_the_rows_before_anything_was_done_to_them(
     asked = msgspec.structs.replace(asked, sampling=sampling)
     processors = LogitProcessors(1.0, 1.0, 1.5, ((4, 100.0),), min_p=0.9, ignore_eos=True)
     asked = processed_check(asked, processors, Written((1, 2), ()))
-    (outcome,) = verify_rows(logits, [asked])
+    (outcome,) = told_by_a_target(logits, [asked])
     assert outcome.num_accepted == 1  # what no row would have come to by itself
     token_ids = [*asked.draft_token_ids[: outcome.num_accepted], outcome.token_id]
     assert len(token_ids) == len(outcome.logprobs)
@@ -79,6 +91,6 @@ def test_they_are_of_the_rows_before_anything_was_done_to_them(
 def test_only_who_asks_is_told_and_a_broken_row_tells_nothing() -> None:
     logits = torch.zeros(3, VOCAB_SIZE)
     logits[2, 1] = torch.nan
-    outcomes = verify_rows(logits, [check((), None), check((), 2), check((), 2)])
+    outcomes = told_by_a_target(logits, [check((), None), check((), 2), check((), 2)])
     assert [0, 1, 0] == [len(outcome.logprobs) for outcome in outcomes]
     assert ItemFailure.NON_FINITE_LOGITS == outcomes[2].failure
