@@ -7,17 +7,22 @@ the target has behind all tokens before it, so its place in that distribution is
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import aiohttp
 import msgspec
 import numpy as np
+import openai
 import pytest
 from numpy.typing import NDArray
+from openai import AsyncOpenAI
 
 from edge_agent.generation.generation import Finished, GenerationRequest
 from shared.errors import RequestRefused
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors, processed
 from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
+from tests.support.ends.api_server import serving
 from tests.support.ends.loopback import (
     chat,
     generate,
@@ -176,6 +181,49 @@ def test_tokens_that_the_target_does_not_have_are_refused_by_name(
 
     error = asyncio.run(refused())
     assert (field, True) == (error.field, str(error).startswith(field))
+
+
+# --- clients --------------------------------------------------------------------------------------
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"frequency_penalty": 1e308}, "frequency_penalty"),
+    ({"presence_penalty": -2.5}, "presence_penalty"),
+    ({"extra_body": {"repetition_penalty": 0}}, "repetition_penalty"),
+    ({"extra_body": {"repeat_penalty": -1}}, "repeat_penalty"),
+    ({"logit_bias": {str(i): 1 for i in range(10_000)}}, "logit_bias"),
+    ({"logit_bias": {str(VOCAB_SIZE): 1}}, "logit_bias"),  # only the verifier knows
+    ({"extra_body": {"stop_token_ids": [VOCAB_SIZE]}}, "stop_token_ids"),
+    ({"extra_body": {"min_p": 2}}, "min_p"),
+]
+
+
+def test_hostile_values_are_refused_by_name_while_others_get_their_text() -> None:
+    fair = request(0, PENALTIES, SamplingParameters(0.9))
+    messages: Any = [{"role": "user", "content": "hi"}]
+
+    async def scenario() -> str:
+        async with (
+            running_verifier(scripted_service(delay_seconds=lambda _: 0.002)) as verifier,
+            running_agent(verifier, board(0.1)) as agent,
+            serving(agent) as url,
+            AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+        ):
+            answer = asyncio.create_task(generate(agent, fair))
+            for fields, param in HOSTILE:
+                with pytest.raises(openai.BadRequestError) as refused:
+                    await client.chat.completions.create(model="any", messages=messages, **fields)
+                assert param == refused.value.param
+                assert param in refused.value.message
+            for number in (b"NaN", b"Infinity"):
+                body = b'{"messages": [{"role": "user", "content": "x"}], "min_p": %s}' % number
+                async with (
+                    aiohttp.ClientSession() as session,
+                    session.post(f"{url}/v1/chat/completions", data=body) as response,
+                ):
+                    assert 400 == response.status
+            return (await answer)[0]
+
+    assert target_text(fair) == asyncio.run(scenario())
 
 
 # --- rejection ------------------------------------------------------------------------------------
