@@ -282,7 +282,8 @@ class VerifierService:
             self._tell_opened(outbox, resumed_message(message, request, num_cached))
         else:
             self._tell_opened(outbox, opened_message(message, request, num_cached))
-        for verdict in missed_verdicts(message.channel, kept.output_ids, position, finish):
+        told = (position, finish, bytes(kept.content.logprobs))
+        for verdict in missed_verdicts(message.channel, kept.output_ids, *told):
             outbox.send(verdict)
         stream = kept.content
         if not isinstance(stream, Stream) or finish is not None:

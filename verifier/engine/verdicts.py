@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.messages import Finish, Verdict
-from shared.protocol.token_ids import pack_token_ids
+from shared.protocol.messages import PART_BYTES, Finish, Verdict
+from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
 from verifier.rounds.planner import StreamResult
 
 # Of an output that was committed while the board was gone, in one Verdict: the board makes text of
@@ -16,17 +16,35 @@ _MOST_VERDICTS = 64
 
 
 def missed_verdicts(
-    channel: int, output_ids: Sequence[int], position: int, finish: Finish | None
+    channel: int,
+    output_ids: Sequence[int],
+    position: int,
+    finish: Finish | None,
+    logprobs: bytes = b"",
 ) -> Iterator[Verdict]:
-    """What a board is told that lacks the output from `position` on."""
-    num_told = max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS))
-    while len(output_ids) - position > num_told:
-        told = output_ids[position : position + num_told]
-        yield Verdict(channel, position, 0, pack_token_ids(told))
-        position += num_told
-    missing = output_ids[position:]
-    if missing or finish is not None:
-        yield Verdict(channel, position, 0, pack_token_ids(missing), finish=finish)
+    """What a board is told that lacks the output from `position` on.
+
+    `logprobs` are those of all the output, where it asked.
+    """
+    size = len(logprobs) // max(len(output_ids), 1)
+    most = PART_BYTES // (MAX_ID_BYTES + size)
+    num_told = min(max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS)), most)
+    while told := output_ids[position : position + num_told]:
+        end = position + len(told)
+        is_last = end == len(output_ids)
+        yield Verdict(
+            channel=channel,
+            position=position,
+            num_accepted=0,
+            tokens=pack_token_ids(told),
+            finish=finish if is_last else None,
+            logprobs=logprobs[position * size : end * size],
+        )
+        if is_last:
+            return
+        position = end
+    if finish is not None:
+        yield Verdict(channel, position, 0, b"", finish=finish)
 
 
 def verdict_of(channel: int, result: StreamResult) -> Verdict:
@@ -44,4 +62,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,
         cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
+        logprobs=settled.logprobs,
     )

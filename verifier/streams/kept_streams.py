@@ -26,6 +26,7 @@ class EndedStream(msgspec.Struct, frozen=True):
     output: bytes
     finish: Finish
     cached_prefix_tokens: int | None
+    logprobs: bytes = b""  # packed, of the output, where asked
 
 
 class KeptStream(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ def summarise(stream: Stream) -> EndedStream:
         output=pack_token_ids(stream.output_ids),
         finish=stream.finish,
         cached_prefix_tokens=stream.cached_prefix_tokens,
+        logprobs=bytes(stream.logprobs),
     )
 
 

@@ -36,6 +36,7 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.speculation.sampling import SamplingParameters
+from tests.support.models.processed_rows import legal_processors
 
 packed = st.binary(max_size=40)
 wire_integers = st.integers(-(1 << 63), (1 << 64) - 1)  # all that MessagePack has
@@ -100,6 +101,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
             add_generation_prompt=st.booleans(),
             continue_final_message=st.booleans(),
         ),
+        processors=legal_processors,
+        num_logprobs=st.none() | st.integers(0, 20),
     ),
     OpenPart: st.builds(
         OpenPart,
@@ -160,6 +163,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         max_tokens=st.none() | st.integers(1, MAX_POSITION),
         draft_length=st.none() | draft_lengths,
         num_prompt_tokens=numbers_of_63_bits,
+        processors=legal_processors,
+        num_logprobs=st.none() | st.integers(0, 20),
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
     Verdict: st.builds(
@@ -172,6 +177,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         draft_length=draft_lengths,
         finish=st.none() | finishes,
         cached_prefix_tokens=st.integers(0, 1 << 24),
+        logprobs=packed,
     ),
     Error: st.builds(
         Error,
