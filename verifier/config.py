@@ -15,12 +15,11 @@ import msgspec
 from msgspec import Meta
 
 from shared.config.sections import LogSection, Section
+from shared.config.tls_files import unpaired
 from shared.config.words import must_be
 from shared.protocol.messages import MAX_DRAFT_TOKENS
-from verifier.policies import BudgetLimits, PolicyName
+from verifier.policies import PolicyName
 from verifier.rounds.admission import PrefixSharing
-from verifier.rounds.planner import RoundSettings
-from verifier.scheduling.schedule import ScheduleSettings
 from verifier.target.precision import GenerationDefaults, Precision, Quantisation
 
 _MAX_TOKENS = 1 << 20  # of one stream or prompt
@@ -35,6 +34,18 @@ class ServerSection(Section, frozen=True):
         Path,
         Meta(description="devices and the hashes of their tokens; `goodspeed-verifier token add`"),
     ] = Path("/etc/goodspeed/credentials/tokens")
+    certificate_file: Annotated[
+        Path | None,
+        Meta(description="PEM file: the port speaks TLS and shows this; none: plain text"),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Meta(description="PEM file with its key, readable by its owner and group only"),
+    ] = None
+    client_ca_file: Annotated[
+        Path | None,
+        Meta(description="mutual TLS: PEM file with the authorities of all clients' certificates"),
+    ] = None
     metrics_token_file: Annotated[
         Path | None,
         Meta(
@@ -47,6 +58,10 @@ class ServerSection(Section, frozen=True):
             description="show /metrics and /dashboard to programs on this machine, but to no proxy"
         ),
     ] = True
+    advertise: Annotated[
+        bool,
+        Meta(description="tell the network by mDNS that a verifier is here; boards' init finds it"),
+    ] = False
     heartbeat_seconds: Annotated[
         float,
         Meta(
@@ -66,6 +81,12 @@ class ServerSection(Section, frozen=True):
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections, boards and others")
     ] = 256
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """TLS takes a certificate and its key."""
+        yield from unpaired(self.certificate_file, self.key_file, "server")
+        if self.client_ca_file is not None and self.certificate_file is None:
+            yield "client_ca_file", "left out as long as server.certificate_file is not set"
 
 
 class TargetSection(Section, frozen=True):
@@ -142,14 +163,6 @@ class RoundsSection(Section, frozen=True):
         PolicyName,
         Meta(description="who gets the draft tokens of a round; goodspeed and rate are fair"),
     ] = "goodspeed"
-    device_weights: Annotated[
-        Mapping[str, float],
-        Meta(description="of devices that count for more or less than 1, such as { kitchen = 2 }"),
-    ] = {}
-    device_max_draft_lengths: Annotated[
-        Mapping[str, int],
-        Meta(description="of devices that may have less than max_draft_length"),
-    ] = {}
     budget_tokens: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="draft tokens in one round; auto: as slowdown_limit allows"),
@@ -188,6 +201,14 @@ class RoundsSection(Section, frozen=True):
             description="by how much prompts may lengthen a round of others; 1.0: twice as long",
         ),
     ] = 1.0
+    device_prefill_slowdown_limit: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="the same for prompts of one or two devices, but for a round in 400",
+        ),
+    ] = 0.15
     reserved_output_tokens: Annotated[
         int,
         Meta(
@@ -223,10 +244,6 @@ class RoundsSection(Section, frozen=True):
             yield "budget_tokens", limit
         if self.prefill_chunk_tokens > self.max_round_tokens:
             yield "prefill_chunk_tokens", limit
-        if not all(0.001 <= weight <= 1000.0 for weight in self.device_weights.values()):
-            yield "device_weights", "from 0.001 to 1000 for each device"
-        if not all(length >= 0 for length in self.device_max_draft_lengths.values()):
-            yield "device_max_draft_lengths", "at least 0 for each device"
 
 
 class LimitsSection(Section, frozen=True):
@@ -275,6 +292,19 @@ class LimitsSection(Section, frozen=True):
     ] = 120.0
 
 
+class DraftsSection(Section, frozen=True):
+    """Draft models for boards that reach no hub: `goodspeed-agent model pull` asks here."""
+
+    directory: Annotated[
+        Path | None,
+        Meta(description="GGUF files; those with the target's vocabulary are offered; none: none"),
+    ] = None
+    bytes_per_second: Annotated[
+        int,
+        Meta(ge=1 << 16, le=1 << 40, description="all downloads together, at most"),
+    ] = 20_000_000
+
+
 class StateSection(Section, frozen=True):
     """What is kept from one start to the next."""
 
@@ -291,29 +321,6 @@ class VerifierConfig(msgspec.Struct, frozen=True):
     target: TargetSection = TargetSection()
     rounds: RoundsSection = RoundsSection()
     limits: LimitsSection = LimitsSection()
+    drafts: DraftsSection = DraftsSection()
     state: StateSection = StateSection()
     log: LogSection = LogSection()
-
-
-def round_settings(rounds: RoundsSection) -> RoundSettings:
-    """The planner's settings from the configuration's."""
-    return RoundSettings(
-        schedule=ScheduleSettings(
-            limits=BudgetLimits(
-                max_round_tokens=rounds.max_round_tokens,
-                budget_tokens=None if rounds.budget_tokens == "auto" else rounds.budget_tokens,
-                slowdown_limit=rounds.slowdown_limit,
-            ),
-            max_draft_length=rounds.max_draft_length,
-            max_window=rounds.max_window,
-            uses_guard=rounds.guard,
-            device_weights=rounds.device_weights,
-            device_caps=rounds.device_max_draft_lengths,
-        ),
-        prefill_chunk_tokens=rounds.prefill_chunk_tokens,
-        prefill_slowdown_limit=rounds.prefill_slowdown_limit,
-        reserved_output_tokens=rounds.reserved_output_tokens,
-        prefix_sharing=rounds.prefix_sharing,
-        draft_timeout_seconds=rounds.draft_timeout_seconds,
-        is_barrier=rounds.barrier,
-    )

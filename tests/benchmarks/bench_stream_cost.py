@@ -30,7 +30,8 @@ from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import scripted_token_bytes
-from verifier.config import RoundsSection, round_settings
+from verifier.config import RoundsSection
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import verdict_of

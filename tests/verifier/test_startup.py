@@ -22,8 +22,8 @@ from verifier.config import (
     StateSection,
     TargetSection,
     VerifierConfig,
-    round_settings,
 )
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CurveSubject
 from verifier.policies import BudgetLimits, FixedPolicy, GreedyPolicy
 from verifier.rounds.planner import RoundSettings
@@ -122,11 +122,14 @@ def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:
     rounds = RoundsSection(
         prefill_chunk_tokens=7,
         prefill_slowdown_limit=0.3,
+        device_prefill_slowdown_limit=0.2,
         reserved_output_tokens=9,
         prefix_sharing="all",
     )
     settings = round_settings(rounds)
-    assert (7, 0.3) == (settings.prefill_chunk_tokens, settings.prefill_slowdown_limit)
+    assert 7 == settings.prefill_chunk_tokens
+    assert 0.3 == settings.prefill_slowdown_limit
+    assert 0.2 == settings.device_prefill_slowdown_limit
     assert 9 == settings.reserved_output_tokens
     assert "all" == settings.prefix_sharing
 
@@ -206,8 +209,6 @@ def test_a_running_planner_takes_over_another_policy_and_what_goes_with_it() -> 
         policy="greedy",
         slowdown_limit=0.2,
         guard=False,
-        device_weights={"kitchen": 2.0},
-        device_max_draft_lengths={"attic": 1},
         max_draft_length=3,
         max_round_tokens=99,
         prefill_chunk_tokens=9,
@@ -216,8 +217,8 @@ def test_a_running_planner_takes_over_another_policy_and_what_goes_with_it() -> 
     schedule = planner.settings.schedule
     assert isinstance(planner.policy, GreedyPolicy)
     assert (0.2, 256) == (schedule.limits.slowdown_limit, schedule.limits.max_round_tokens)
-    assert ({"kitchen": 2.0}, False) == (schedule.device_weights, schedule.uses_guard)
-    assert [1, 8] == [schedule.longest_of(device) for device in ("attic", "kitchen")]
+    assert not schedule.uses_guard
+    assert 8 == schedule.max_draft_length, "a round was made for that"
 
 
 def test_a_policy_that_is_in_force_goes_on() -> None:

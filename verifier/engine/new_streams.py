@@ -44,8 +44,8 @@ class NewStreams:
         """The stream of a whole Open, behind the tokens that its board has.
 
         Where that may take long it is done in a thread. How long is up to the client: stop strings
-        make an automaton, and every committed token is read again. Raises as `make_arriving`,
-        `token_ids` and `commit_again`.
+        make an automaton, a repetition penalty counts the prompt, and every committed token is read
+        again. Raises as `make_arriving`, `token_ids` and `commit_again`.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
@@ -56,7 +56,7 @@ class NewStreams:
             commit_again(stream, committed)
             return stream
 
-        if request.stop or committed:
+        if request.stop or committed or request.processors.repetition_penalty != 1:
             return await device.in_thread(begin, committed)
         return begin(committed)
 
@@ -108,6 +108,7 @@ class NewStreams:
             seed=self._seeds.randint(0, MAX_63_BITS),
             end_ids=tokenizer.end_ids,
             draft_context_tokens=device.draft_context_tokens,
+            vocab_size=self._vocab_size,
             automatic_mode=self._automatic_mode(device),
             default_sampling=default_sampling,
         )

@@ -43,15 +43,14 @@ class FreeRuns:
         self._num_changes = np.zeros(self._num_parts, dtype=np.int64)
         self._known: OrderedDict[int, _Known] = OrderedDict()
 
-    def change(self, blocks: Sequence[int] | slice, costs: Sequence[int] | IntArray | int) -> None:
+    def change(self, blocks: Sequence[int] | IntArray | slice, costs: IntArray | int) -> None:
         """These blocks cost something else from now on."""
         self.costs[blocks] = costs
         if isinstance(blocks, slice):
             first, last = blocks.start, min(blocks.stop, len(self.costs)) - 1
             self._num_changes[first // PART_BLOCKS : last // PART_BLOCKS + 1] += 1
         elif len(blocks):
-            for part in {block // PART_BLOCKS for block in blocks}:
-                self._num_changes[part] += 1
+            self._num_changes[np.unique(np.asarray(blocks) // PART_BLOCKS)] += 1
 
     def cost_from(self, start: int, length: int) -> int:
         """What the run of so many blocks costs that begins at `start`; HELD beyond the end."""

@@ -11,7 +11,7 @@ import msgspec
 
 from verifier.policies import LiveDrafts, first_come
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.prefill import prompt_shares
+from verifier.rounds.prefill import PromptRoom, prompt_shares
 from verifier.streams.drafts_to_test import draft_check, drafts_to_test, num_drafts_to_test
 from verifier.streams.stream import Stream
 from verifier.target.round import RoundItem
@@ -21,7 +21,7 @@ class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
     """What one round may hold over all streams."""
 
     num_tokens: int
-    num_prompt_tokens: int
+    prompts: PromptRoom
     num_drafts: int
 
 
@@ -75,7 +75,7 @@ def _num_testable(part: _Part) -> int:
 
 def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
     tokens_left = room.num_tokens
-    shares = prompt_shares(streams, room.num_prompt_tokens)
+    shares = prompt_shares(streams, room.prompts)
     drafts_left = room.num_drafts
     parts = []
     for stream in streams:

@@ -12,7 +12,7 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import scripted_token_bytes
-from verifier.config import round_settings
+from verifier.configured_rounds import round_settings
 from verifier.engine.verdicts import verdict_of
 from verifier.policies import DraftPolicy, policy_named
 from verifier.rounds.blocks import BlockPool

@@ -40,14 +40,18 @@ def draft_check(stream: Stream, tested: tuple[DraftToken, ...], draws_bonus: boo
     request = stream.request
     # Lists first: for a few elements a generator costs more than what it makes.
     rows = [token.row for token in tested if token.row is not None] if tested else ()
+    draft_token_ids = tuple([token.token_id for token in tested])
     return DraftCheck(
-        draft_token_ids=tuple([token.token_id for token in tested]),
+        draft_token_ids=draft_token_ids,
         rows=tuple(rows),
         mode=request.mode,
         sampling=request.sampling,
         seed=request.seed,
         position=stream.position,
         draws_bonus=draws_bonus,
+        processing=stream.processing,
+        num_logprobs=request.num_logprobs,
+        seen=stream.census.seen(draft_token_ids) if stream.census is not None else None,
     )
 
 

@@ -12,3 +12,4 @@ class Settled(msgspec.Struct, frozen=True):
     num_accepted: int
     own_token_ids: tuple[int, ...]  # behind the accepted ones
     num_tested: int  # draft tokens
+    logprobs: bytes = b""  # packed, of the accepted and the own ones, where asked

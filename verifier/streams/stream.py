@@ -6,10 +6,12 @@ never read a clock or touch a socket or a model; the planner asks it and tells i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, Extension
+from shared.protocol.logprobs import UNKNOWN_LOGPROB, TokenLogprobs, pack_logprobs
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
@@ -17,6 +19,8 @@ from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.settled import Settled
 from verifier.streams.stream_request import StreamRequest
+from verifier.streams.token_census import TokenCensus
+from verifier.target.processing import Processing
 from verifier.target.round import DraftCheck, ItemOutcome
 
 # Ends that the text itself did not come to.
@@ -38,6 +42,9 @@ class Stream:
     num_missing_tokens: int = 0  # of the prompt, that are on their way
     num_tokens: int = field(init=False)  # prompt and committed output tokens that are here
     output_ids: list[int] = field(default_factory=list)
+    processing: Processing | None = field(init=False)  # of the rows of its checks
+    logprobs: bytearray = field(default_factory=bytearray)  # packed, of the output, where asked
+    census: TokenCensus | None = field(init=False)  # where penalties look at what was written
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
     path: DraftPath = field(default_factory=DraftPath)
@@ -58,6 +65,9 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
+        self.processing = self.request.processing
+        self.census = TokenCensus() if self.request.processors.has_penalties else None
+        self._count_prompt(self.request.prompt_ids)
 
     def move(self, move: Move) -> None:
         """Something happened to it that changes where it stands."""
@@ -186,6 +196,7 @@ class Stream:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
+        logprobs = self._keep_logprobs(outcome.logprobs[:num_kept])
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
@@ -207,6 +218,7 @@ class Stream:
             num_accepted=num_accepted,
             own_token_ids=tuple(kept[num_accepted:]),
             num_tested=len(check.draft_token_ids),
+            logprobs=logprobs,
         )
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:
@@ -217,11 +229,25 @@ class Stream:
         self.num_missing_tokens -= len(token_ids)
         self.num_tokens += len(token_ids)
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
+        self._count_prompt(token_ids)
+
+    def _count_prompt(self, token_ids: tuple[int, ...]) -> None:
+        if self.census is not None and self.request.processors.repetition_penalty != 1:
+            self.census.read(token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Go on behind these tokens too, committed before the agent re-opened the stream."""
-        self._append(list(output_ids))
+        num_kept = self._append(list(output_ids))
+        self._keep_logprobs((UNKNOWN_LOGPROB,) * num_kept)
         self.path = DraftPath.begin(self.position)
+
+    def _keep_logprobs(self, tokens: Sequence[TokenLogprobs]) -> bytes:
+        """What is told of the next output tokens, and again if their verdict gets lost."""
+        if self.request.num_logprobs is None:
+            return b""
+        packed = pack_logprobs(tokens, self.request.num_logprobs)
+        self.logprobs += packed
+        return packed
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.
@@ -275,9 +301,15 @@ class Stream:
         """Commit tokens until one of them ends the stream; returns how many were."""
         output_ids, text, request = self.output_ids, self.text, self.request
         end_ids, most = request.end_ids, request.max_output_tokens
+        stop_ids, census = request.processors.stop_token_ids, self.census
         for num_kept, token_id in enumerate(token_ids, start=1):
             output_ids.append(token_id)
             self.num_tokens += 1
+            if census is not None:
+                census.write(token_id)
+            if token_id in stop_ids:
+                self.end("stop")
+                return num_kept
             text.push(token_id)
             if token_id in end_ids or text.is_stopped or len(output_ids) >= most:
                 self.end(self._reason_to_finish(token_id))

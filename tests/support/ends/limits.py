@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from verifier.config import LimitsSection, RoundsSection, round_settings
+from verifier.config import LimitsSection, RoundsSection
+from verifier.configured_rounds import round_settings
 from verifier.policies import BudgetLimits
 from verifier.rounds.planner import RoundSettings
 from verifier.scheduling.schedule import ScheduleSettings

@@ -22,7 +22,8 @@ from shared.protocol.text import ByteAssembler
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import quantise
 from tests.support.models.replay_target import GUESS_ID
-from verifier.config import RoundsSection, round_settings
+from verifier.config import RoundsSection
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.engine import Engine, RoundReport
 from verifier.policies import policy_named

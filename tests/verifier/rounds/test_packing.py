@@ -19,6 +19,7 @@ from tests.support.ends.planning import (
 from verifier.policies import FixedPolicy, LiveDrafts
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.prefill import PromptRoom
 from verifier.streams.stream import Stream
 from verifier.target.round import Round
 
@@ -50,7 +51,7 @@ def test_a_board_that_is_far_ahead_takes_nothing_from_the_others(
     budget_tokens: int, tested: dict[int, int]
 ) -> None:
     planner = planner_with_drafts(6, 2, 5)
-    room = RoundRoom(num_tokens=100, num_prompt_tokens=10, num_drafts=budget_tokens)
+    room = RoundRoom(num_tokens=100, prompts=PromptRoom(10), num_drafts=budget_tokens)
     items = pack(planner.streams.values(), room, planner.blocks)
     assert {number: 1 + count for number, count in tested.items()} == served(Round(tuple(items)))
 
@@ -93,7 +94,7 @@ def test_the_policy_chooses_among_the_tokens_that_are_here() -> None:
         seen.append([*live.num_testable, num_tokens, live.num_room])
         return [0, 1, 5]
 
-    room = RoundRoom(num_tokens=100, num_prompt_tokens=10, num_drafts=20)
+    room = RoundRoom(num_tokens=100, prompts=PromptRoom(10), num_drafts=20)
     items = pack(list(planner.streams.values()), room, planner.blocks, choose)
     assert [[6, 2, 5, 3, 97]] == seen
     assert {1: 1, 2: 2, 3: 6} == served(Round(tuple(items)))
