@@ -13,6 +13,7 @@ from typing import Any
 from edge_agent.api.json_fields import kind_of, read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_grammar
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
@@ -36,7 +37,7 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *("goodspeed", *_MAX_TOKENS_NAMES),
+        *("goodspeed", *_MAX_TOKENS_NAMES, *GRAMMAR_FIELDS),
     }
 )
 _CHAT = _GENERAL | {
@@ -103,6 +104,7 @@ def _client_request(
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_grammar(fields),
     )
     is_streamed = read_field(fields, "stream", bool, False)
     return ClientRequest(generation, is_streamed, includes_usage, ignored)

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, cast
 
 import msgspec
 
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_63_BITS,
     AcceptanceMode,
@@ -38,6 +39,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     left_open: tuple[SamplingField, ...] = ()  # of sampling: the target's own defaults hold
     template: TemplateOptions = TemplateOptions()  # how `messages` become a prompt
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
+    grammar: Grammar | None = None  # what the text must be
 
 
 TextOrigin = Literal["accepted", "target"]

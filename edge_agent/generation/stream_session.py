@@ -93,6 +93,7 @@ class StreamSession:
             draft_length=request.draft_length,
             left_open=request.left_open,
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
+            grammar=request.grammar,
         )
 
     def record_sent(

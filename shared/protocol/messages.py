@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.fingerprint import Difference
+from shared.protocol.grammar import Grammar
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
 PROTOCOL_VERSION = 2
@@ -116,6 +117,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     # `Opened.sampling` tells; one that does not know them takes the values above.
     left_open: Annotated[tuple[SamplingField, ...], Meta(max_length=3)] = ()
     template: TemplateOptions = TemplateOptions()
+    grammar: Grammar | None = None  # what the output must be
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):

@@ -57,6 +57,8 @@ def stream_request(
     Raises:
         RequestRefused: the prompt does not fit, or a stop string is too long.
     """
+    if message.grammar is not None:
+        raise RequestRefused("this verifier does not constrain text yet", message.grammar.field)
     longest_stop = max((len(stop.encode()) for stop in message.stop), default=0)
     if longest_stop > MAX_STOP_BYTES:
         raise RequestRefused(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from shared.errors import ErrorCode
 from shared.protocol.fingerprint import Difference
+from shared.protocol.grammar import Grammar, GrammarKind
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
     MAX_NAME_LENGTH,
@@ -53,6 +54,12 @@ samplings = st.builds(
 )
 chat_messages = st.builds(ChatMessage, role=st.text(max_size=32), content=st.text(max_size=30))
 stop_strings = st.lists(st.text(min_size=1, max_size=20), max_size=MAX_STOP_STRINGS).map(tuple)
+grammars = st.builds(
+    Grammar,
+    kind=st.sampled_from(get_args(GrammarKind)),
+    text=st.text(max_size=30),
+    field=st.text(max_size=20),
+)
 finishes = st.builds(
     Finish,
     reason=st.sampled_from(["stop", "end", "length", "context", "cancelled"]),
@@ -98,6 +105,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
             add_generation_prompt=st.booleans(),
             continue_final_message=st.booleans(),
         ),
+        grammar=st.none() | grammars,
     ),
     OpenPart: st.builds(
         OpenPart,
