@@ -89,7 +89,9 @@ def load_service(
             f"where a request is silent, the model's own sampling holds: temperature "
             f"{sampling.temperature:g}, top_k {sampling.top_k}, top_p {sampling.top_p:g}"
         )
-    return make_service(config, loaded.target, loaded.tokenizer, curve, sampling)
+    service = make_service(config, loaded.target, loaded.tokenizer, curve, sampling)
+    service.grammars.prepare()
+    return service
 
 
 def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:

@@ -181,7 +181,9 @@ def _piece(text: str, index: int, committed: Committed) -> TextPiece:
     if index < committed.num_accepted:
         return TextPiece(text, "accepted")
     reason: OwnReason = "alone"
-    if committed.num_dead and index == committed.num_survived:
+    if index < committed.num_accepted + committed.num_forced:
+        reason = "forced"
+    elif committed.num_dead and index == committed.num_survived:
         reason = "rejection"
     elif committed.num_accepted and index == committed.num_accepted:
         reason = "bonus"

@@ -46,9 +46,10 @@ TextOrigin = Literal["accepted", "target"]
 """Drafted on this board and accepted, or the target's own."""
 
 
-OwnReason = Literal["rejection", "bonus", "alone"]
+OwnReason = Literal["rejection", "bonus", "alone", "forced"]
 """Why the target wrote a token itself: the board's draft had another one there; the whole draft was
-accepted, and the same round gave one more; or there was no draft for this place in time."""
+accepted, and the same round gave one more; there was no draft for this place in time; or a grammar
+leaves nothing else, so that the verifier itself had drafted it."""
 
 
 class Timings(msgspec.Struct, frozen=True):

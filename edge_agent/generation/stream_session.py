@@ -146,6 +146,7 @@ class StreamSession:
             stop=message.stop,
             max_tokens=message.max_tokens,
             draft_length=message.draft_length,
+            grammar=message.grammar,
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0

@@ -217,6 +217,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     draft_length: DraftLength | None = None
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
+    grammar: Grammar | None = None
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):
@@ -245,6 +246,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
     finish: Finish | None = None
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
+    num_forced: DraftLength = 0  # the first so many of `tokens` are what a grammar forced
 
 
 class Error(Message, frozen=True, array_like=True, tag=68):

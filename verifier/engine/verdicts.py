@@ -40,4 +40,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,
         cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
+        num_forced=settled.num_forced,
     )

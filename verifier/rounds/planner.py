@@ -29,6 +29,7 @@ from verifier.scheduling.schedule import (
     grant_draft,
     plan_drafts,
 )
+from verifier.streams.drafts_to_test import has_its_masks
 from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
@@ -151,7 +152,9 @@ class RoundPlanner:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
         self.admission.admit(self._num_rounds, now)
-        candidates = [s for s in self.streams.values() if not self.patience.waits(s, now)]
+        candidates = [
+            s for s in self.streams.values() if not self.patience.waits(s, now) and has_its_masks(s)
+        ]
         if self.settings.is_barrier and len(candidates) < len(self.streams):
             return None
         candidates = self.admission.secure(candidates, now)
@@ -271,7 +274,10 @@ class RoundPlanner:
             stream.num_cached_tokens += len(item.token_ids)
         else:
             num_read = len(item.token_ids) - len(item.draft_check.draft_token_ids)
-            settled = stream.settle(num_read, item.draft_check, outcome)
+            if outcome.is_late:
+                stream.wait_for_masks(num_read)
+            else:
+                settled = stream.settle(num_read, item.draft_check, outcome)
         self.admission.has_read(stream)
         if stream.is_cancelled and stream.finish is None:
             stream.end("cancelled")

@@ -18,6 +18,7 @@ from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.settled import Settled
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import DraftCheck, ItemOutcome
+from verifier.target.token_masks import StreamGrammar
 
 # Ends that the text itself did not come to.
 _CUTS: frozenset[FinishReason] = frozenset({"length", "context", "cancelled"})
@@ -55,6 +56,8 @@ class Stream:
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
     draft_token_price: float = 1.0  # in tokens of the budget
     probe: ProbeClock = field(default_factory=ProbeClock)
+    grammar: StreamGrammar | None = None  # that the output is held to
+    forced_ids: tuple[int, ...] = ()  # that are likely to be next, as the grammar forces the text
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
@@ -143,6 +146,8 @@ class Stream:
         """When it stops waiting for a draft that would make it faster; None: it does not wait."""
         if not self.awaited_seconds or self.path.live or not self.board_is_ready:
             return None
+        if self.forced_ids:
+            return None
         return self.waiting_since + self.awaited_seconds
 
     def waited_in_vain(self) -> None:
@@ -186,6 +191,8 @@ class Stream:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
+        self.forced_ids = outcome.forced_ids
+        num_drafted = len(check.draft_token_ids) - check.num_forced  # by the board
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
@@ -195,19 +202,25 @@ class Stream:
         else:
             self._learn_from_probs(check, outcome)
         if self.window:
-            num_tested = len(check.draft_token_ids)
+            num_tested = num_drafted
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
             hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
             windows = self.device_estimates.windows
             windows.count_round(before, self.path, num_tested, hidden_seconds)
         # A board that came back during the round knows nothing of what it had sent before.
-        num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
+        num_accepted = min(outcome.num_accepted, num_kept, num_drafted, len(before.live))
         return Settled(
             position=position,
             num_accepted=num_accepted,
             own_token_ids=tuple(kept[num_accepted:]),
-            num_tested=len(check.draft_token_ids),
+            num_tested=num_drafted,
+            num_forced=max(min(outcome.num_accepted, num_kept) - num_drafted, 0),
         )
+
+    def wait_for_masks(self, num_read_tokens: int) -> None:
+        """A round read its tokens, but nothing could be drawn: its last one is read again."""
+        num_cached = self.num_cached_tokens + num_read_tokens
+        self.num_cached_tokens = min(num_cached, self.num_tokens - 1)
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:
         """The next tokens of its prompt are here; RemoteProtocolError: more than was said."""
@@ -299,8 +312,8 @@ class Stream:
             self._observe_counts(min(len(before.live), num_committed), 0)
 
     def _learn_from_probs(self, check: DraftCheck, outcome: ItemOutcome) -> None:
-        num_drafted = len(check.draft_token_ids)
-        if not num_drafted:
+        num_drafted = len(outcome.accept_probs)  # of a check that was cut not all
+        if not num_drafted or check.num_forced:
             return
         for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
             acceptance.observe_probs(outcome.accept_probs)

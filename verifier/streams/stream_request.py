@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.errors import PromptTooLong, RequestRefused
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import SamplingParameters, filled_in
@@ -57,8 +58,6 @@ def stream_request(
     Raises:
         RequestRefused: the prompt does not fit, or a stop string is too long.
     """
-    if message.grammar is not None:
-        raise RequestRefused("this verifier does not constrain text yet", message.grammar.field)
     longest_stop = max((len(stop.encode()) for stop in message.stop), default=0)
     if longest_stop > MAX_STOP_BYTES:
         raise RequestRefused(
@@ -83,6 +82,7 @@ def stream_request(
         draft_length=message.draft_length,
         draft_context_tokens=draft_context_tokens,
         stop=message.stop,
+        grammar=message.grammar,
     )
 
 
@@ -108,6 +108,7 @@ def resumed_message(message: Resume, request: StreamRequest, cached_prefix_token
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,
         draft_length=request.draft_length,
+        grammar=request.grammar,
     )
 
 
@@ -136,3 +137,4 @@ class StreamRequest:
     draft_length: int | None  # None: the policy decides; 0: no speculation
     draft_context_tokens: int  # of the board's model; a path never reaches beyond
     stop: tuple[str, ...] = ()
+    grammar: Grammar | None = None  # None: any text

@@ -12,6 +12,7 @@ import msgspec
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
+from verifier.target.token_masks import TokenMasks
 
 
 class ItemFailure(StrEnum):
@@ -21,6 +22,7 @@ class ItemFailure(StrEnum):
     OUT_OF_MEMORY = "the target model ran out of memory"
     EXCEPTION = "the target model failed"  # the log has the traceback
     DEVICE_LOST = "the target model lost its device"
+    GRAMMAR = "the grammar needs more time or memory than a stream may use: simplify it"
 
 
 class DraftCheck(msgspec.Struct, frozen=True):
@@ -33,6 +35,8 @@ class DraftCheck(msgspec.Struct, frozen=True):
     seed: int
     position: int  # output position of the first draft token
     draws_bonus: bool  # False: a chunk was cut in `rejection`; draw nothing after it
+    masks: TokenMasks | None = None  # of its rows; None: no grammar, all tokens may come
+    num_forced: int = 0  # the last ones of the drafts: the verifier's own, of a grammar
 
     @property
     def is_tested(self) -> bool:
@@ -79,16 +83,23 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class ItemOutcome(msgspec.Struct, frozen=True):
-    """What the target made of one item: of its `draft_check`, or that it failed."""
+    """What the target made of one item: of its `draft_check`, or that it failed.
+
+    Without an accepted token or one of its own: masks were late, the check is to be made again.
+    """
 
     num_accepted: int
-    token_id: (
-        int | None
-    )  # recovered, bonus or drawn alone; None only when a bonus was not to be drawn
+    token_id: int | None  # recovered, bonus or drawn alone; None: it was not to be drawn
     accept_probs: tuple[
         float, ...
     ] = ()  # min(1, target/draft) of every draft token, in `rejection`
     failure: ItemFailure | None = None  # the stream must end
+    forced_ids: tuple[int, ...] = ()  # behind them, as a grammar forces the text; to be tested
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nothing could be drawn."""
+        return self.token_id is None and not self.num_accepted and self.failure is None
 
 
 class RoundOutcome(msgspec.Struct, frozen=True):

@@ -125,7 +125,7 @@ def _choice(value: object, name: str) -> Grammar | None:
 def _structured_outputs(value: object, name: str) -> Grammar | None:
     """The object in which vLLM gathers what were fields of their own."""
     asked = _object(value, name)
-    grammars = []
+    grammars: list[Grammar | None] = []
     for part, said in asked.items():
         if said is None or said is False:
             continue

@@ -153,6 +153,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         max_tokens=st.none() | st.integers(1, MAX_POSITION),
         draft_length=st.none() | draft_lengths,
         num_prompt_tokens=numbers_of_63_bits,
+        grammar=st.none() | grammars,
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
     Verdict: st.builds(
@@ -165,6 +166,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         draft_length=draft_lengths,
         finish=st.none() | finishes,
         cached_prefix_tokens=st.integers(0, 1 << 24),
+        num_forced=draft_lengths,
     ),
     Error: st.builds(
         Error,

@@ -18,6 +18,7 @@ from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.failures import named_failures
+from verifier.torch_target.sampling.masking import mask_rows
 
 
 class TorchTarget:
@@ -51,13 +52,16 @@ class TorchTarget:
         checks = [item.draft_check for item in round_.items if item.draft_check is not None]
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
-            sampled = self._forward.sample(logits, checks)
-        outcomes = iter(sampled.outcomes)
+            rows = mask_rows(logits, checks)
+            sampled = self._forward.sample(rows.logits, rows.checks)
+        drawn = iter(sampled.outcomes)
+        outcomes = iter([next(drawn) if known is None else known for known in rows.outcomes])
         items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
         seconds = time.perf_counter() - started_at
         row_seconds: tuple[float | None, ...] = ()
         if sampled.row_seconds:
-            of_checks = iter(sampled.row_seconds)
+            of_drawn = iter(sampled.row_seconds)
+            of_checks = iter([next(of_drawn) if known is None else None for known in rows.outcomes])
             row_seconds = tuple(next(of_checks) if i.draft_check else None for i in round_.items)
         forward_seconds = seconds - sampled.seconds
         return RoundOutcome(items, forward_seconds, sampled.seconds, row_seconds=row_seconds)
