@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from llguidance import LLParserLimits
 
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
-from shared.errors import RequestRefused
+from shared.errors import ModelError, RequestRefused
 from shared.protocol.grammar import Grammar
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import generate, loopback
@@ -25,6 +28,11 @@ from tests.support.models.text_vocabulary import (
     text_service,
 )
 from tests.support.statistics.next_token_statistics import p_value
+from verifier.grammar import stream_grammar, token_table
+from verifier.grammar.grammars import Grammars
+from verifier.grammar.matcher_state import MatcherState
+from verifier.grammar.stream_grammar import StreamGrammarInThreads
+from verifier.target.token_masks import PackedMasks
 
 PROMPT = "hello"
 SEED = 5
@@ -63,7 +71,7 @@ def held() -> Iterator[HeldTarget]:
     target.close()
 
 
-def asking(grammar: Grammar, sampling: SamplingParameters = GREEDY, **fields: Any) -> Any:
+def asking(grammar: Grammar | None, sampling: SamplingParameters = GREEDY, **fields: Any) -> Any:
     asked = {"text": PROMPT, "seed": SEED, "max_tokens": MAX_TOKENS, **fields}
     return GenerationRequest(grammar=grammar, sampling=sampling, **asked)
 
@@ -108,7 +116,7 @@ async def finished_of(agent: Agent, request: GenerationRequest) -> Finished:
     return (await generate(agent, request))[1]
 
 
-@pytest.mark.parametrize("draft_length", [4, 0])
+@pytest.mark.parametrize("draft_length", [4, pytest.param(0, marks=pytest.mark.slow)])
 def test_in_rejection_mode_each_text_comes_as_often_as_the_target_writes_it(
     held: HeldTarget, draft_length: int
 ) -> None:
@@ -207,5 +215,85 @@ def test_what_is_no_grammar_is_refused_in_the_clients_word_and_others_go_on(
                 await generate(agent, asking(grammar))
             assert "format" == refused.value.field
             assert "end" == (await other)[1].reason
+
+    asyncio.run(run())
+
+
+class GatedGrammars:
+    """Makes masks of one grammar wait until the test opens the gate."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        make_masks = MatcherState.masks
+
+        def gated(state: MatcherState, draft_token_ids: Sequence[int]) -> PackedMasks:
+            if state.is_gated:  # type: ignore[attr-defined]
+                assert self.gate.wait(30)
+            return make_masks(state, draft_token_ids)
+
+        begin = Grammars.begin
+
+        def begin_gated(
+            grammars: Grammars, grammar: Grammar, wake: Callable[[], None]
+        ) -> StreamGrammarInThreads:
+            begun = begin(grammars, grammar, wake)
+            begun._state.is_gated = grammar.field == "gated"  # type: ignore[attr-defined]
+            return begun
+
+        monkeypatch.setattr(MatcherState, "masks", gated)
+        monkeypatch.setattr(Grammars, "begin", begin_gated)
+
+
+def test_while_the_masks_of_one_stream_are_late_others_go_on_and_its_text_stays_the_same(
+    held: HeldTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = held.output(GRAMMARS[2], PROMPT, GREEDY, SEED, MAX_TOKENS)
+    gated = GatedGrammars(monkeypatch)
+    late = Grammar("json_object", field="gated")
+
+    async def run() -> None:
+        async with loopback(text_service(), [text_board()]) as (_, (agent,)):
+            slow = asyncio.create_task(finished_of(agent, asking(late)))
+            for grammar in (GRAMMARS[2], None):
+                finished = await finished_of(agent, asking(grammar))
+                assert (grammar is None) or expected == list(finished.token_ids)
+            assert not slow.done()
+            gated.gate.set()
+            assert expected == list((await slow).token_ids)
+
+    asyncio.run(run())
+
+
+def test_a_grammar_that_never_comes_to_a_mask_ends_its_own_stream_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gated = GatedGrammars(monkeypatch)
+    monkeypatch.setattr(stream_grammar, "MOST_JOB_SECONDS", 0.2)
+
+    async def run() -> None:
+        async with loopback(text_service(), [text_board()]) as (_, (agent,)):
+            stuck = asyncio.create_task(
+                finished_of(agent, asking(Grammar("json_object", field="gated")))
+            )
+            while not stuck.done():
+                assert "end" == (await finished_of(agent, asking(None))).reason
+            with pytest.raises(ModelError, match="the grammar needs more time or memory"):
+                await stuck
+            gated.gate.set()
+
+    asyncio.run(run())
+
+
+def test_an_ambiguous_grammar_ends_its_own_stream_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = partial(LLParserLimits, max_items_in_row=20)
+    monkeypatch.setattr(token_table, "limits", limits)
+    hostile = Grammar("lark", "start: s\ns: s s | /[a-z]/ | s s s")
+
+    async def run() -> None:
+        async with loopback(text_service(0.0), [text_board()]) as (_, (agent,)):
+            others = [asyncio.create_task(finished_of(agent, asking(None))) for _ in range(4)]
+            with pytest.raises(ModelError, match="simplify it"):
+                await finished_of(agent, asking(hostile, max_tokens=2000))
+            assert ["end"] * 4 == [(await other).reason for other in others]
 
     asyncio.run(run())

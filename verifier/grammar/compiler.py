@@ -18,7 +18,7 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import any_to_lark
 
-_MEMORY_BYTES = 1 << 30
+_MEMORY_BYTES = 512 << 20
 # For one grammar. 2,000 optional properties take 0.2 s, common schemas 1 ms (a core of an EPYC
 # 9005, 2026-11).
 _CPU_SECONDS = 2.0

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-# The library leaves Python's lock alone while it works, so threads are worth their number.
-MOST_THREADS = 8
+# The library leaves Python's lock alone while it works, so threads are worth their number; more
+# than one on any machine, because a grammar shows only in its first mask how slow it is.
+LEAST_THREADS, MOST_THREADS = 4, 8
 
 _Result = TypeVar("_Result")
 
@@ -20,7 +21,7 @@ class MaskThreads:
     """Started with the first grammar; `close` waits for what runs."""
 
     def __init__(self) -> None:
-        num_threads = max(1, min(MOST_THREADS, (os.cpu_count() or 1) // 2))
+        num_threads = max(LEAST_THREADS, min(MOST_THREADS, (os.cpu_count() or 1) // 2))
         self._quick = ThreadPoolExecutor(num_threads, thread_name_prefix="goodspeed-grammar")
         # However many grammars are slow, they wait for each other and for nothing else.
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="goodspeed-slow-grammar")

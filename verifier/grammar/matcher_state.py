@@ -63,7 +63,7 @@ class MatcherState:
         self.most_mask_seconds = 0.0
         num_drafted = 0
         for i in range(num_rows):
-            if time.monotonic() - started_at > JOB_SECONDS:
+            if i and time.monotonic() - started_at > JOB_SECONDS:
                 num_rows = i
                 break
             self._fill(rows[i])

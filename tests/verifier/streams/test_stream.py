@@ -23,7 +23,7 @@ from verifier.streams.acceptance_estimate import INITIAL_ACCEPTANCE_RATE
 from verifier.streams.drafts_to_test import draft_check, drafts_to_test
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
-from verifier.target.round import ItemOutcome
+from verifier.target.round import DraftCheck, ItemOutcome
 
 
 def running(position: int = 3, window: int = 8, **request: object) -> Stream:
@@ -470,3 +470,45 @@ def test_what_a_board_is_told_makes_a_whole(
     assert (3, 0) == (settled.position, settled.num_accepted)
     heard += settled.own_token_ids
     assert stream.output_ids == heard
+
+
+# --- a grammar ------------------------------------------------------------------------------------
+
+
+def settle_forced(
+    stream: Stream, num_accepted: int, token_id: int | None, num_forced: int, *drafts: int
+) -> Settled:
+    sampling, mode = stream.request.sampling, stream.request.mode
+    check = DraftCheck(drafts, (), mode, sampling, 0, stream.position, True, num_forced=num_forced)
+    return stream.settle(1, check, ItemOutcome(num_accepted, token_id, forced_ids=(41, 42)))
+
+
+def test_what_a_grammar_forced_is_told_as_the_verifiers_own() -> None:
+    stream = running(position=3)
+    settled = settle_forced(stream, 2, 40, 2, 33, 34)
+    assert Settled(3, 0, (33, 34, 40), num_tested=0, num_forced=2) == settled
+    assert ((41, 42), 6) == (stream.forced_ids, stream.position)
+    assert stream.num_tokens - 1 == stream.num_cached_tokens
+
+
+def test_behind_the_boards_own_drafts_only_the_rest_is_forced() -> None:
+    stream = running(position=3)
+    draft(stream, 31)
+    settled = settle_forced(stream, 2, 40, 2, 31, 33, 34)
+    assert Settled(3, 1, (33, 40), num_tested=1, num_forced=1) == settled
+
+
+def test_a_board_is_not_waited_for_where_the_grammar_knows_what_comes() -> None:
+    stream = running(position=3)
+    stream.grant(4, 8, now=0.0, awaited_seconds=1.0)
+    assert 1.0 == stream.sits_out_until
+    stream.forced_ids = (41,)
+    assert stream.sits_out_until is None
+
+
+def test_without_masks_a_round_only_reads() -> None:
+    stream = running(position=3)
+    stream.num_cached_tokens = 0
+    stream.wait_for_masks(stream.num_tokens)
+    assert stream.num_tokens - 1 == stream.num_cached_tokens
+    assert 3 == stream.position
