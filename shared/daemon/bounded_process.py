@@ -32,6 +32,11 @@ class BoundedProcess:
         self._process: Process | None = None
         self._lock = threading.Lock()
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs, if one does."""
+        return None if self._process is None else self._process.pid
+
     def answer(self, job: bytes) -> bytes | str:
         """The line that answers a job, a line too; or the reason why there is none."""
         with self._lock:

@@ -82,6 +82,8 @@ class StreamGrammarInThreads:
         """See `StreamGrammar.is_ready`."""
         self._collect()
         if self._job is not None:
+            self._threads.wake()  # its round may never have asked for it
+            self._tell_when_done()
             return False
         if not self._is_slow or self._is_broken:
             return True
@@ -91,6 +93,11 @@ class StreamGrammarInThreads:
         self._tell_when_done()
         return False
 
+    def begin(self) -> None:
+        """See `TokenMasks.begin`."""
+        if self._job is not None:
+            self._threads.wake()
+
     def made_by(self, deadline: float) -> _Made | None:
         """What the latest job has made; None: the grammar is beyond its limits.
 
@@ -99,9 +106,11 @@ class StreamGrammarInThreads:
         """
         if self._job is None:
             return self._made
+        self._threads.wake()
         try:
             return self._job.result(max(deadline - time.monotonic(), 0.0))
         except (TimeoutError, CancelledError) as error:
+            self._threads.wake_another()
             self._tell_when_done()
             raise TimeoutError from error
 
@@ -163,6 +172,9 @@ class _Masks:
         self._grammar = grammar
         self._position = position
         self._draft_token_ids = draft_token_ids
+
+    def begin(self) -> None:
+        self._grammar.begin()
 
     def wait(self, deadline: float) -> PackedMasks | None:
         try:

@@ -5,6 +5,8 @@ Pure but for the wait for masks that are late.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
@@ -20,6 +22,13 @@ class MaskedCheck(msgspec.Struct, frozen=True):
 
     check: DraftCheck  # with fewer drafts where masks are late
     masks: PackedMasks | None  # of its rows; None: all tokens may come
+
+
+def begin_masks(checks: Iterable[DraftCheck | None]) -> None:
+    """Let masks be made from now on; for a target whose forward pass keeps its thread busy."""
+    for check in checks:
+        if check is not None and check.masks is not None:
+            check.masks.begin()
 
 
 def masked_check(check: DraftCheck, deadline: float) -> MaskedCheck | ItemOutcome:

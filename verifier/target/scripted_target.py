@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
-from verifier.target.masked_check import MOST_WAIT_SECONDS, MaskedCheck, masked_check
+from verifier.target.masked_check import (
+    MOST_WAIT_SECONDS,
+    MaskedCheck,
+    begin_masks,
+    masked_check,
+)
 from verifier.target.round import (
     ItemFailure,
     ItemOutcome,
@@ -62,6 +67,7 @@ class ScriptedTarget:
     def run(self, round_: Round) -> RoundOutcome:
         """Run one round; see `verifier.target.target.TargetModel.run`."""
         started_at = time.monotonic()
+        begin_masks(item.draft_check for item in round_.items)
         delay = self._delay_seconds(round_.num_tokens)
         if delay > 0:
             time.sleep(delay)

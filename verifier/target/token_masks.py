@@ -18,6 +18,10 @@ PackedMasks = NDArray[np.uint32]  # [num_rows, num_words]; bit i of a row: token
 class TokenMasks(Protocol):
     """The masks of one check, which a thread makes."""
 
+    def begin(self) -> None:
+        """Let the thread begin; without this it begins with the first `wait` of a round."""
+        ...
+
     def wait(self, deadline: float) -> PackedMasks | None:
         """Those of the first rows that are ready by `deadline` (time.monotonic), perhaps none.
 
@@ -38,7 +42,7 @@ class StreamGrammar(Protocol):
     """The grammar of one stream, wherever its output stands."""
 
     def masks(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> TokenMasks:
-        """Begin to make the masks behind the output and behind each of the draft tokens."""
+        """The masks behind the output and behind each of the draft tokens, to be made."""
         ...
 
     def is_ready(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> bool:

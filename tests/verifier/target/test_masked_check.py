@@ -24,6 +24,9 @@ class ReadyMasks:
     def __init__(self, num_rows: int | None) -> None:
         self._num_rows = num_rows
 
+    def begin(self) -> None:
+        """They are there."""
+
     def wait(self, deadline: float) -> PackedMasks | None:
         if self._num_rows is None:
             return None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from shared.errors import ModelError
 from shared.speculation.sampling import GREEDY
+from verifier.target.masked_check import begin_masks
 from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
@@ -50,6 +51,8 @@ class TorchTarget:
         """Run one round."""
         started_at = time.perf_counter()
         checks = [item.draft_check for item in round_.items if item.draft_check is not None]
+        if self._forward.keeps_its_thread:
+            begin_masks(checks)
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
             rows = mask_rows(logits, checks)

@@ -27,6 +27,9 @@ class ReadyMasks:
     def __init__(self, masks: PackedMasks | None) -> None:
         self.masks = masks
 
+    def begin(self) -> None:
+        """They are there."""
+
     def wait(self, deadline: float) -> PackedMasks | None:
         return self.masks
 
