@@ -224,10 +224,11 @@ class GatedGrammars:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gate = threading.Event()
+        self._gated: set[MatcherState] = set()
         make_masks = MatcherState.masks
 
         def gated(state: MatcherState, draft_token_ids: Sequence[int]) -> PackedMasks:
-            if state.is_gated:  # type: ignore[attr-defined]
+            if state in self._gated:
                 assert self.gate.wait(30)
             return make_masks(state, draft_token_ids)
 
@@ -237,7 +238,10 @@ class GatedGrammars:
             grammars: Grammars, grammar: Grammar, wake: Callable[[], None]
         ) -> StreamGrammarInThreads:
             begun = begin(grammars, grammar, wake)
-            begun._state.is_gated = grammar.field == "gated"  # type: ignore[attr-defined]
+            if grammar.field == "gated":
+                begun.begin_behind(())
+                self._gated.add(begun._state)
+                monkeypatch.setattr(begun, "begin_behind", lambda token_ids: True)
             return begun
 
         monkeypatch.setattr(MatcherState, "masks", gated)

@@ -77,7 +77,7 @@ class NewStreams:
         self, grammar: Grammar, committed: tuple[int, ...], wake: Callable[[], None]
     ) -> StreamGrammar:
         begun = self._grammars.begin(grammar, wake)
-        if not begun.take_up_again(committed):
+        if not begun.begin_behind(committed):
             sentence = f"the committed tokens are not as {grammar.field} says"
             raise RequestRefused(sentence, "committed")
         return begun

@@ -65,9 +65,17 @@ class StreamGrammarInThreads:
         self._is_broken = False
         self._is_slow = False
 
-    def take_up_again(self, token_ids: Sequence[int]) -> bool:
-        """Go on behind output that was committed before; False: it is not of this grammar."""
-        return self._state.consume(token_ids)
+    def begin_behind(self, token_ids: Sequence[int]) -> bool:
+        """Stand behind output that was committed before; False: it is not of this grammar.
+
+        In the caller's thread, with the first mask: where that takes long, no round waits for it.
+        """
+        if not self._state.consume(token_ids):
+            return False
+        self._made = _Made(len(token_ids), (), self._state.masks(()))
+        self._is_broken = self._state.is_broken
+        self._is_slow = self._state.most_mask_seconds > SLOW_SECONDS
+        return True
 
     def masks(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> TokenMasks:
         """See `StreamGrammar.masks`."""

@@ -116,7 +116,7 @@ class HeldTarget:
                 ended[output] = prob
                 continue
             held = self._grammars.begin(grammar, lambda: None)
-            held.take_up_again(output)
+            held.begin_behind(output)
             probs = self._probs(held, prompt_ids, list(output), sampling)
             for i in np.flatnonzero(probs).tolist():
                 open_outputs.append(((*output, i), prob * float(probs[i])))

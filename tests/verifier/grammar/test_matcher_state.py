@@ -137,3 +137,16 @@ def test_random_outputs_satisfy_a_schema() -> None:
             output += TOKEN_BYTES[token_id]
             assert state.consume((token_id,))
         assert re.fullmatch(grammar.text, output.decode())
+
+
+@pytest.mark.parametrize("text", ["é" * 500, "a" * 499 + "é" + "b" * 100, "ab" * 50_000])
+def test_of_a_long_text_that_is_forced_the_beginning_is_cut_as_in_the_whole(text: str) -> None:
+    state = state_of(f'start: "{text}"')
+    whole, output = TOKENIZER.encode_text(text[:200]), list[int]()
+    while len(output) < 150:
+        forced = state.forced()
+        assert forced, "nothing was forced"
+        assert [{forced[0]}] == allowed(state)
+        assert state.consume(forced)
+        output += forced
+    assert whole[:90] == output[:90]

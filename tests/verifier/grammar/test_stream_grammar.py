@@ -188,7 +188,17 @@ def test_a_job_without_end_ends_its_stream(
 def test_committed_output_that_is_not_of_the_grammar_is_seen(
     grammar: StreamGrammarInThreads, state: GatedState
 ) -> None:
-    assert grammar.take_up_again([1, 2])
-    assert [0] == rows(grammar.masks([1, 2], []))
     state.breaks = True
-    assert not grammar.take_up_again([3])
+    assert not grammar.begin_behind([3])
+
+
+def test_the_first_mask_is_there_before_the_first_round(
+    grammar: StreamGrammarInThreads, state: GatedState, woken: threading.Event
+) -> None:
+    state.mask_seconds = 2 * SLOW_SECONDS
+    assert grammar.begin_behind([1, 2])
+    assert grammar.is_ready([1, 2], [])
+    assert [0] == rows(grammar.masks([1, 2], [7]), 0.0)
+    assert [(2, ())] == state.jobs
+    assert not grammar.is_ready([1, 2, 3], []), "it is known to be slow"
+    assert woken.wait(10)
