@@ -9,6 +9,7 @@ GPU needs to rule tokens out. Streams never end, so that all rounds are alike.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -53,6 +54,19 @@ GRAMMARS = {
         "lark", 'start: ("{" /"[a-z ]*": [0-9]+,?/ "}")+ NEVER\nNEVER: "\\x00"'
     ),
     "regex": Grammar("regex", r"([A-Za-z]{2,10} [0-9]{1,4}[,.] )+\x00"),
+}
+
+
+NUM_HOSTILE = 4  # streams at once; each that ends is followed by another
+HOSTILE = {
+    "an ambiguous grammar": Grammar("lark", "start: s\ns: s s | /[a-z ]/ | s s s"),
+    "a dear regex": Grammar("regex", r"(.*a){30}b{1000}"),
+    "a long text": Grammar(
+        "lark", 'start: "' + "".join(chr(97 + i * i % 26) for i in range(60_000)) + '"'
+    ),
+    "many properties": Grammar(
+        "json_schema", json.dumps({"properties": {f"p{i}": {} for i in range(4000)}})
+    ),
 }
 
 
@@ -140,6 +154,12 @@ def main(streams: int, rounds: int, repeats: int, round_milliseconds: Sequence[f
                 f"{max(each):.2f}) | {100 * (middle / free - 1):+.1f} % | {late[name]} |"
             )
     click.echo()
+    click.echo("| 16 free streams beside | ms per round: median | p99 | longest | opened |")
+    click.echo("|---|---|---|---|---|")
+    for name, hostile in (("nothing", {}), *((name, {name: g}) for name, g in HOSTILE.items())):
+        row = asyncio.run(beside(tokenizer, 0.01, rounds, tuple(hostile.values())))
+        click.echo(f"| {name} | {row} |")
+    click.echo()
     click.echo("| grammar | mask µs: median | p99 | longest | tokens |")
     click.echo("|---|---|---|---|---|")
     for name, grammar in GRAMMARS.items():
@@ -179,6 +199,56 @@ async def measured(
     service.stop()
     await running
     return statistics.median(took[num_rounds // 4 :]), target.num_late
+
+
+async def beside(
+    tokenizer: HuggingFaceTokenizer,
+    seconds: float,
+    num_rounds: int,
+    hostile: Sequence[Grammar],
+) -> str:
+    """What rounds of 16 free streams take, while a few others are held to a hostile grammar."""
+    target = TimedTarget(seconds)
+    service = make_service(target, tokenizer, round_settings())
+    service.grammars.prepare()
+    took: list[float] = []
+    enough = asyncio.Event()
+
+    def report(report: RoundReport) -> None:
+        if len(report.round_.items) >= 16:
+            took.append(1e3 * report.total_seconds)
+        if len(took) >= num_rounds:
+            enough.set()
+
+    service._engine._report = report
+    running = asyncio.create_task(service.run())
+    numbers = itertools.count()
+
+    async def open_one(device: str, grammar: Grammar | None) -> Mailbox:
+        number, mailbox = next(numbers), Mailbox()
+        prompt = pack_token_ids(tokenizer.encode_text(f"stream {number}"))
+        message = Open(number, number, prompt=prompt, max_tokens=5000, grammar=grammar)
+        await service.open_stream(service.device(device), mailbox, message)
+        return mailbox
+
+    async def keep_open(number: int, grammar: Grammar) -> None:
+        while not enough.is_set():
+            mailbox = await open_one(f"hostile-{number}", grammar)
+            while not mailbox.ended and not enough.is_set():  # noqa: ASYNC110 (it knows no event)
+                await asyncio.sleep(0.005)
+
+    for _ in range(16):
+        await open_one("board", None)
+    async with asyncio.TaskGroup() as group:
+        for number in range(NUM_HOSTILE):
+            for grammar in hostile:
+                group.create_task(keep_open(number, grammar))
+    await enough.wait()
+    num_opened = next(numbers) - 16
+    service.stop()
+    await running
+    p99 = statistics.quantiles(took, n=100)[98]
+    return f"{statistics.median(took):.2f} | {p99:.2f} | {max(took):.1f} | {num_opened}"
 
 
 def mask_row(tokenizer: HuggingFaceTokenizer, grammar: Grammar, num_tokens: int = 2000) -> str:

@@ -11,7 +11,7 @@ import pytest
 from shared.protocol.grammar import Grammar
 from tests.support.models.text_vocabulary import END_IDS, TOKEN_BYTES, VOCAB_SIZE, TextTokenizer
 from verifier.grammar import matcher_state
-from verifier.grammar.matcher_state import MOST_FORCED_TOKENS, MatcherState
+from verifier.grammar.matcher_state import FORCED_PAUSE_ROUNDS, MOST_FORCED_TOKENS, MatcherState
 from verifier.grammar.token_table import TokenTable
 from verifier.target.token_masks import allowed_tokens
 
@@ -99,6 +99,16 @@ def test_what_is_forced_is_cut_as_the_tokenizer_cuts_it() -> None:
     assert MOST_FORCED_TOKENS == len(state_of(f'start: "{"x" * 200}"').forced())
 
 
+def test_who_takes_long_to_say_what_is_forced_is_not_asked_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matcher_state, "MOST_FORCED_SECONDS", -1.0)
+    state = state_of('start: "name"')
+    asked = [state.forced() for _ in range(FORCED_PAUSE_ROUNDS + 2)]
+    expected = tuple(TOKENIZER.encode_text("name"))
+    assert [expected, *[()] * FORCED_PAUSE_ROUNDS, expected] == asked
+
+
 def test_a_token_outside_the_grammar_breaks_it_for_good() -> None:
     state = state_of("start: /(ab)*/")
     assert not state.consume(ids("b"))
@@ -140,7 +150,10 @@ def test_random_outputs_satisfy_a_schema() -> None:
 
 
 @pytest.mark.parametrize("text", ["é" * 500, "a" * 499 + "é" + "b" * 100, "ab" * 50_000])
-def test_of_a_long_text_that_is_forced_the_beginning_is_cut_as_in_the_whole(text: str) -> None:
+def test_of_a_long_text_that_is_forced_the_beginning_is_cut_as_in_the_whole(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matcher_state, "MOST_FORCED_SECONDS", 60.0)
     state = state_of(f'start: "{text}"')
     whole, output = TOKENIZER.encode_text(text[:200]), list[int]()
     while len(output) < 150:
