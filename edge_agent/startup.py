@@ -27,8 +27,8 @@ from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.models.presets import resolve
 from shared.config.model_files import default_cache_dir
 from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
-from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.model_border import model_border
+from shared.daemon.resources.cpu_threads import limit_spinning
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:

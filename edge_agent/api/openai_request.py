@@ -20,6 +20,7 @@ from edge_agent.api.requests.choice_fields import (
 )
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_grammar
 from edge_agent.api.requests.logprob_fields import (
     read_chat_logprobs,
     read_completion_logprobs,
@@ -48,7 +49,7 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS),
+        *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS, *GRAMMAR_FIELDS),
     }
 )
 _CHAT = _GENERAL | {
@@ -140,6 +141,7 @@ def _client_request(
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_grammar(fields),
     )
     num_choices = read_num_choices(fields)
     return ClientRequest(

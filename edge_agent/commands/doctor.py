@@ -11,7 +11,7 @@ from edge_agent.commands.settings import SETTINGS
 from edge_agent.config import AgentConfig
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
-from shared.daemon.cpu_threads import limit_spinning
+from shared.daemon.resources.cpu_threads import limit_spinning
 from shared.doctor.report import Report
 
 _EXAMPLES = """\b

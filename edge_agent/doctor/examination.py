@@ -52,7 +52,7 @@ from edge_agent.startup import (
     verifier_tls,
 )
 from shared.config.model_files import default_cache_dir
-from shared.daemon.main_memory import free_main_memory
+from shared.daemon.resources.main_memory import free_main_memory
 from shared.doctor.findings import Finding, problem, warning
 from shared.errors import GoodspeedError, ModelError
 

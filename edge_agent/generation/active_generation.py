@@ -228,9 +228,12 @@ def _piece(text: str, index: int, committed: Committed) -> TextPiece:
     if index < committed.num_accepted:
         return TextPiece(text, "accepted")
     reason: OwnReason = "alone"
-    if committed.num_dead and index == committed.num_survived:
+    num_drafted = committed.num_accepted + committed.num_forced
+    if index < num_drafted:
+        reason = "forced"
+    elif committed.num_dead and index == committed.num_survived:
         reason = "rejection"
-    elif committed.num_accepted and index == committed.num_accepted:
+    elif num_drafted and index == num_drafted:
         reason = "bonus"
     return TextPiece(text, "target", reason)
 

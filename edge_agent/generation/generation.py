@@ -13,6 +13,7 @@ from typing import Literal, Protocol, cast
 
 import msgspec
 
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_63_BITS,
     AcceptanceMode,
@@ -41,15 +42,17 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
+    grammar: Grammar | None = None  # what the text must be
 
 
 TextOrigin = Literal["accepted", "target"]
 """Drafted on this board and accepted, or the target's own."""
 
 
-OwnReason = Literal["rejection", "bonus", "alone"]
+OwnReason = Literal["rejection", "bonus", "alone", "forced"]
 """Why the target wrote a token itself: the board's draft had another one there; the whole draft was
-accepted, and the same round gave one more; or there was no draft for this place in time."""
+accepted, and the same round gave one more; there was no draft for this place in time; or a grammar
+leaves nothing else, so that the verifier itself had drafted it."""
 
 
 class Timings(msgspec.Struct, frozen=True):

@@ -101,6 +101,7 @@ class StreamSession:
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
             processors=request.processors,
             num_logprobs=request.num_logprobs,
+            grammar=request.grammar,
         )
 
     def record_sent(
@@ -157,6 +158,7 @@ class StreamSession:
             draft_length=message.draft_length,
             processors=message.processors,
             num_logprobs=message.num_logprobs,
+            grammar=message.grammar,
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0

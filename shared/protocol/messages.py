@@ -18,6 +18,7 @@ from msgspec import Meta
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
+from shared.protocol.grammar import Grammar
 from shared.speculation.logit_processors import MAX_LOGPROBS, NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
@@ -123,6 +124,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     template: TemplateOptions = TemplateOptions()
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: NumLogprobs | None = None  # None: no log-probabilities in verdicts
+    grammar: Grammar | None = None  # what the output must be
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
@@ -225,6 +227,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
     processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
     num_logprobs: NumLogprobs | None = None  # likewise
+    grammar: Grammar | None = None
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):
@@ -254,6 +257,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     finish: Finish | None = None
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
     logprobs: Packed = b""  # of all tokens of the verdict where Open asked, see logprobs
+    num_forced: DraftLength = 0  # the first so many of `tokens` are what a grammar forced
 
 
 class Error(Message, frozen=True, array_like=True, tag=68):

@@ -24,9 +24,9 @@ from shared.daemon.command_line import (
     settings_options,
 )
 from shared.daemon.discovery import advertised, check_discovery
-from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
-from shared.daemon.main_memory import resident_memory
+from shared.daemon.resources.heap import keep_heap_small
+from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS

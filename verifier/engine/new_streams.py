@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from functools import partial
 
 from shared.errors import RequestRefused
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
 from verifier.engine.device import Device
+from verifier.grammar.grammars import Grammars
 from verifier.streams.estimates import StreamEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import ServiceLimits, StreamRequest, stream_request
 from verifier.target.target import Tokenizer
+from verifier.target.token_masks import StreamGrammar
 
 
 class NewStreams:
@@ -26,10 +31,15 @@ class NewStreams:
         vocab_size: int,
         automatic_mode: Callable[[Device], AcceptanceMode],
         seeds: random.Random,
+        grammars: Grammars,
+        wake: Callable[[], None],
     ) -> None:
+        """`wake`, on the event loop: a stream's grammar is ready for a round."""
         self._vocab_size = vocab_size
         self._automatic_mode = automatic_mode
         self._seeds = seeds
+        self._grammars = grammars
+        self._wake = wake
         self._next_number = 1
 
     async def make_from(
@@ -44,8 +54,9 @@ class NewStreams:
         """The stream of a whole Open, behind the tokens that its board has.
 
         Where that may take long it is done in a thread. How long is up to the client: stop strings
-        make an automaton, a repetition penalty counts the prompt, and every committed token is read
-        again. Raises as `make_arriving`, `token_ids` and `commit_again`.
+        make an automaton, grammars a parser, a repetition penalty counts the prompt, and every
+        committed token is read again. Raises as `make_arriving`, `token_ids` and `commit_again`,
+        and RequestRefused for a grammar.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
@@ -53,12 +64,25 @@ class NewStreams:
 
         def begin(committed: tuple[int, ...]) -> Stream:
             stream = _stream(number, device, request, estimates, tokenizer)
+            if request.grammar is not None:
+                stream.grammar = self._begin_grammar(request.grammar, committed, wake)
             commit_again(stream, committed)
             return stream
 
-        if request.stop or committed or request.processors.repetition_penalty != 1:
+        wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
+        counts_prompt = request.processors.repetition_penalty != 1
+        if request.stop or request.grammar or committed or counts_prompt:
             return await device.in_thread(begin, committed)
         return begin(committed)
+
+    def _begin_grammar(
+        self, grammar: Grammar, committed: tuple[int, ...], wake: Callable[[], None]
+    ) -> StreamGrammar:
+        begun = self._grammars.begin(grammar, wake)
+        if not begun.begin_behind(committed):
+            sentence = f"the committed tokens are not as {grammar.field} says"
+            raise RequestRefused(sentence, "committed")
+        return begun
 
     def make_arriving(
         self,
@@ -135,6 +159,11 @@ def _stream(
 ) -> Stream:
     text = ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
     return Stream(number, device.name, request, text, device.estimates, estimates)
+
+
+def _wake_from_a_thread(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the verifier has ended
+        loop.call_soon_threadsafe(wake)
 
 
 def commit_again(stream: Stream, committed: tuple[int, ...]) -> None:

@@ -30,6 +30,7 @@ from verifier.scheduling.schedule import (
     grant_draft,
     plan_drafts,
 )
+from verifier.streams.drafts_to_test import has_its_masks
 from verifier.streams.place import IN_ROUND, Move, Place, next_place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
@@ -102,11 +103,6 @@ class RoundPlanner:
         return self.admission.queue
 
     @property
-    def num_draft_timeouts(self) -> int:
-        """How often a board was given up that owed a draft."""
-        return self.patience.num_draft_timeouts
-
-    @property
     def seconds_of_lone_round(self) -> float:
         """T of a round with a token for each open stream and one more, and no drafts."""
         streams = self.streams.values()
@@ -118,9 +114,8 @@ class RoundPlanner:
     ) -> None:
         """From the next plan on these devices wait, weigh so much, draft so much at most."""
         self.patience.paused = paused
-        schedule = msgspec.structs.replace(
-            self.settings.schedule, device_weights=weights, device_caps=caps
-        )
+        terms = {"device_weights": weights, "device_caps": caps}
+        schedule = msgspec.structs.replace(self.settings.schedule, **terms)
         self.settings = msgspec.structs.replace(self.settings, schedule=schedule)
 
     def add(self, stream: Stream) -> None:
@@ -165,7 +160,7 @@ class RoundPlanner:
         assert not self._running, "a round is running"
         self.admission.admit(self._num_rounds, now)
         active = [s for s in self.streams.values() if not self.patience.is_paused(s)]
-        candidates = [s for s in active if not self.patience.waits(s, now)]
+        candidates = [s for s in active if not self.patience.waits(s, now) and has_its_masks(s)]
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
         candidates = self.admission.secure(candidates, now)

@@ -35,7 +35,7 @@ from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
 from verifier.server.draft_shelf import DraftShelf
-from verifier.server.gauges import PortGauges
+from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.server.operator_pages import (
     DASHBOARD_REUSE,

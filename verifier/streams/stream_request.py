@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.errors import PromptTooLong, RequestRefused
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
@@ -88,6 +89,7 @@ def stream_request(
         stop=message.stop,
         processors=message.processors,
         num_logprobs=message.num_logprobs,
+        grammar=message.grammar,
     )
 
 
@@ -134,6 +136,7 @@ def resumed_message(message: Resume, request: StreamRequest, cached_prefix_token
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,
         draft_length=request.draft_length,
+        grammar=request.grammar,
     )
 
 
@@ -164,6 +167,7 @@ class StreamRequest:
     stop: tuple[str, ...] = ()
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
+    grammar: Grammar | None = None  # None: any text
 
     @property
     def processing(self) -> Processing | None:

@@ -11,6 +11,7 @@ from typing import Any
 from edge_agent.api.json_fields import read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages, read_text
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -29,6 +30,7 @@ _HONOURED = frozenset(
         *("messages", "system", "max_tokens", "stop_sequences", "stream", "output_config"),
         *("temperature", "top_k", "top_p", "seed", "goodspeed", "chat_template_kwargs"),
         *PROCESSOR_FIELDS,
+        *GRAMMAR_FIELDS,
     }
 )
 
@@ -64,10 +66,11 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_format(output.get("format"), "output_config.format") or read_grammar(fields),
     )
     ignored = (
         *ignored_fields(fields, _HONOURED),
-        *ignored_fields(output, {"effort"}, parent="output_config."),
+        *ignored_fields(output, {"effort", "format"}, parent="output_config."),
         *turns.ignored,
     )
     return ClientRequest(generation, read_field(fields, "stream", bool, False), ignored=ignored)

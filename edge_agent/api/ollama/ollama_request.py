@@ -11,6 +11,7 @@ from typing import Any
 from edge_agent.api.json_fields import read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import read_ollama_format
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -24,7 +25,7 @@ from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
 from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOptions
 
-_GENERAL = frozenset({"options", "stream", "think", "goodspeed", "chat_template_kwargs"})
+_GENERAL = frozenset({"options", "stream", "think", "format", "goodspeed", "chat_template_kwargs"})
 _CHAT = _GENERAL | {"messages"}
 _GENERATE = _GENERAL | {"prompt", "system", "raw"}
 _OPTIONS = (
@@ -88,6 +89,7 @@ def _client_request(
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_ollama_format(fields.get("format")),
     )
     of_options = ignored_fields(options, _OPTIONS, parent="options.")
     is_streamed = read_field(fields, "stream", bool, True)

@@ -14,6 +14,7 @@ from msgspec import Meta
 from edge_agent.api.json_fields import read_field, shown
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -28,6 +29,7 @@ _HONOURED = frozenset(
         *("input", "instructions", "max_output_tokens", "stream", "text", "reasoning", "seed"),
         *("temperature", "top_k", "top_p", "goodspeed", "chat_template_kwargs", "stream_options"),
         *PROCESSOR_FIELDS,
+        *GRAMMAR_FIELDS,
     }
 )
 _Metadata = Annotated[dict[str, str], Meta(max_length=16)]  # as many as OpenAI takes
@@ -48,9 +50,6 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
     check_prompt_bytes("instructions", len(instructions.encode()))
     opening = (ChatMessage("system", instructions),) if instructions else ()
     text: dict[str, Any] = read_field(fields, "text", dict[str, Any], {})
-    if text.get("format") not in (None, {"type": "text"}):
-        sentence = "text.format: only text is written; ask for JSON in the input"
-        raise RequestRefused(sentence, "text.format")
     reasoning: dict[str, Any] = read_field(fields, "reasoning", dict[str, Any], {})
     template = read_template_options(
         {
@@ -70,6 +69,7 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_format(text.get("format"), "text.format") or read_grammar(fields),
     )
     of_parts = (
         *ignored_fields(text, {"format"}, parent="text."),

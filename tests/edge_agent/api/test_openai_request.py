@@ -214,11 +214,6 @@ def test_a_client_may_ask_for_what_the_protocol_may_carry(
         ({"n": True}, "n = true: expected integer, got boolean"),
         ({"best_of": 2}, "best_of = 2: not supported; send 1, and ask again for another answer"),
         ({"top_a": 0.5}, "top_a = 0.5: not supported; send 0, or use top_p"),
-        (
-            {"response_format": {"type": "json_object"}},
-            "response_format = an object: not supported; "
-            "only text is written: ask for JSON in the prompt",
-        ),
         ({"goodspeed": 3}, "goodspeed = 3: expected object, got integer"),
         (
             {"goodspeed": {"draft_lenght": 3}},

@@ -21,6 +21,7 @@ from shared.errors import (
     VerifierAway,
 )
 from shared.protocol.draft_path import DraftToken
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     ChatMessage,
     Draft,
@@ -70,11 +71,13 @@ def verdict(
     reason: FinishReason | None = None,
     text_bytes: int = 10**6,
     now: float = 12.0,
+    num_forced: int = 0,
 ) -> None:
     finish = Finish(reason, text_bytes) if reason else None
     position = len(generation.stream.output_ids)
     tokens = pack_token_ids(own)
-    generation.receive(Verdict(2, position, accepted, tokens, 4, 2, finish), 20, now)
+    message = Verdict(2, position, accepted, tokens, 4, 2, finish, num_forced=num_forced)
+    generation.receive(message, 20, now)
 
 
 def draft(generation: ActiveGeneration, *token_ids: int) -> None:
@@ -115,6 +118,7 @@ def test_a_generation_opens_with_what_the_client_asked() -> None:
         max_tokens=9,
         acceptance_mode="rejection",
         draft_length=3,
+        grammar=Grammar("regex", "a+"),
     )
     message = generation.open_message(4)
     assert message == Open(
@@ -127,6 +131,7 @@ def test_a_generation_opens_with_what_the_client_asked() -> None:
         max_tokens=9,
         acceptance_mode="rejection",
         draft_length=3,
+        grammar=Grammar("regex", "a+"),
     )
     assert (StreamState.OPENING, 4) == (generation.state, generation.stream.channel)
 
@@ -190,6 +195,17 @@ def test_the_targets_own_tokens_say_why_they_are_its_own() -> None:
         TextPiece(WORDS[42], "target", "alone"),
         TextPiece(WORDS[43], "target", "alone"),
     ] == events(generation)
+
+
+def test_what_a_grammar_forced_is_told_apart_from_what_the_target_chose() -> None:
+    generation = opened(make_generation())
+    verdict(generation, 20, 21, 22, num_forced=2)
+    draft(generation, 31, 32)
+    verdict(generation, 41, 42, accepted=2, num_forced=1)
+    verdict(generation, 43, num_forced=5)  # more than there are
+    reasons = ["forced", "forced", "bonus", None, None, "forced", "bonus", "forced"]
+    told = [event for event in events(generation) if isinstance(event, TextPiece)]
+    assert reasons == [piece.reason for piece in told]
 
 
 def test_a_draft_that_came_too_late_made_no_token() -> None:
@@ -457,7 +473,10 @@ def test_a_resumed_generation_begins_with_all_that_was_said() -> None:
 
 
 def test_it_learns_from_the_verifier_what_had_been_asked() -> None:
-    generation = resumed(stop=(WORDS[21] + "!",), sampling=GREEDY, max_tokens=9, draft_length=0)
+    grammar = Grammar("regex", "a+")
+    generation = resumed(
+        stop=(WORDS[21] + "!",), sampling=GREEDY, max_tokens=9, draft_length=0, grammar=grammar
+    )
     assert (GREEDY, False) == (generation.stream.sampling, generation.stream.drafts)
     verdict(generation, 20, 21)
     assert [TextPiece(WORDS[20], "target", "alone")] == events(
@@ -465,6 +484,7 @@ def test_it_learns_from_the_verifier_what_had_been_asked() -> None:
     )  # the other may be a stop string
     message = generation.open_message(3)
     assert isinstance(message, Open)
+    assert grammar == message.grammar
     assert (7, PROMPT_BYTES, pack_token_ids([20, 21]), (WORDS[21] + "!",), 9, 0, 77) == (
         message.stream_id,
         message.prompt,

@@ -69,7 +69,7 @@ def test_tools_that_none_may_call_are_named() -> None:
         ({"tools": [{"name": "x"}]}, "tools"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"stop_sequences": [5]}, "stop_sequences[0]"),
-        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"output_config": {"effort": "huge"}}, "reasoning_effort"),
         ({"container": "c"}, "container"),
         ({"mcp_servers": [{}]}, "mcp_servers"),

@@ -125,7 +125,6 @@ def test_it_learns_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"format": "json"}, "format = 'json': not supported"),
         ({"options": {"repeat_penalty": -1}}, "options.repeat_penalty = -1: expected number"),
         ({"options": {"temperature": "hot"}}, "options.temperature = 'hot': expected number"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools = a list of 1"),

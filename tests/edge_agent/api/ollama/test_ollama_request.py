@@ -100,7 +100,7 @@ def test_to_ask_nothing_is_to_ask_for_the_model(keep_alive: object, stays: bool)
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"format": {"type": "object"}}, "format"),
+        ({"format": "yaml"}, "format"),
         ({"tools": [{}]}, "tools"),
         ({"logprobs": True}, "logprobs"),
         ({"options": 5}, "options"),

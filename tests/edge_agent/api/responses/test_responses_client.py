@@ -107,7 +107,7 @@ def test_an_answer_that_was_cut_off_is_incomplete() -> None:
         ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
+        ({"text": {"format": {"type": "yaml"}}}, "text.format.type"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].type"),
         ({"input": [{"type": "message", "role": "king", "content": "x"}]}, "input[0].role"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.daemon.main_memory import (
+from shared.daemon.resources.main_memory import (
     ResidentMemory,
     free_main_memory,
     gib,

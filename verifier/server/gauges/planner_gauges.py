@@ -20,7 +20,7 @@ from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
-from verifier.server.health_gauges import health_families
+from verifier.server.gauges.health_gauges import health_families
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
@@ -56,7 +56,7 @@ class PlannerGauges(Collector):
         yield CounterMetricFamily(
             "goodspeed_draft_timeouts",
             "Drafts that boards owed for too long",
-            value=planner.num_draft_timeouts,
+            value=planner.patience.num_draft_timeouts,
         )
         admission = planner.admission
         yield CounterMetricFamily(

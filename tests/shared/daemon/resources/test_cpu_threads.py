@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.daemon.cpu_threads import limit_spinning
+from shared.daemon.resources.cpu_threads import limit_spinning
 
 
 def test_the_limit_is_set_unless_the_user_set_one() -> None:

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from shared.daemon import heap
+from shared.daemon.resources import heap
 from tests.support.programs.command import run
 
 _RESIDENT = """
 import ctypes
-from shared.daemon.heap import MAPPED_BYTES, give_back_freed_memory, map_large_pieces
+from shared.daemon.resources.heap import MAPPED_BYTES, give_back_freed_memory, map_large_pieces
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

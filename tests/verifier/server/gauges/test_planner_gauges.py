@@ -15,7 +15,7 @@ from tests.support.ends.limits import make_device_limits
 from tests.support.ends.planning import make_planner, make_stream
 from verifier.engine.device import Device
 from verifier.server.device_limits import DeviceUsage
-from verifier.server.gauges import PlannerGauges, PortGauges
+from verifier.server.gauges.planner_gauges import PlannerGauges, PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
