@@ -18,6 +18,7 @@ from verifier.rounds.admission import Admission, PrefixSharing
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.dear_rows import those_with_a_turn
 from verifier.rounds.lessons import Lessons
+from verifier.rounds.moves import move_all
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
 from verifier.rounds.prefill import PrefillLimits, prompt_room
@@ -31,7 +32,7 @@ from verifier.scheduling.schedule import (
     plan_drafts,
 )
 from verifier.streams.drafts_to_test import has_its_masks
-from verifier.streams.place import IN_ROUND, Move, Place, next_place
+from verifier.streams.place import IN_ROUND, Move, Place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
@@ -173,7 +174,7 @@ class RoundPlanner:
         if not items:
             return None
         self._running = tuple([self.streams[item.stream] for item in items])
-        _move_all(self._running, Move.START_ROUND)
+        move_all(self._running, Move.START_ROUND)
         self._num_rounds += 1
         self._prefill_turns.take(room.prompts.turns, self._num_rounds)
         for item, stream in zip(items, self._running, strict=True):
@@ -188,7 +189,7 @@ class RoundPlanner:
         """Commit what the target decided and grant the next drafts."""
         self._lessons.learn()
         running, self._running = self._running, ()
-        _move_all(running, Move.FINISH_ROUND)
+        move_all(running, Move.FINISH_ROUND)
         if outcome.row_seconds:
             self._rows_have_seconds = True
             for stream, seconds in zip(running, outcome.row_seconds, strict=True):
@@ -338,13 +339,3 @@ class RoundPlanner:
     def _forget_pace(self) -> None:
         if next(self.admission.open_streams(), None) is None:
             self._lessons.forget_pace()
-
-
-def _move_all(streams: Sequence[Stream], move: Move) -> None:
-    """`Stream.move` for all streams of a round, in a fifth of its time."""
-    following: dict[Place, Place] = {}
-    for stream in streams:
-        place = stream.place
-        if place not in following:
-            following[place] = next_place(place, move)
-        stream.place = following[place]
