@@ -101,6 +101,7 @@ class StreamSession:
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
             processors=request.processors,
             num_logprobs=request.num_logprobs,
+            tools=b"" if is_known else request.tools,
         )
 
     def record_sent(
