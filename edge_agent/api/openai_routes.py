@@ -12,9 +12,11 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from edge_agent.api.answers.answering import Answering, AnswerShape
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.api.anthropic import message_answer
 from edge_agent.api.error_shapes import Failure, dialect_of, error_body
@@ -52,9 +54,11 @@ class OpenAIAnswer:
         self._includes_usage = includes_usage
         self._num_scored = 0  # tokens whose log-probabilities were told
         self._completion_logprobs = CompletionLogprobs()
+        self._num_calls = 0
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        return whole_answer(self.envelope, self._echoed + text, finished)
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
+        echoing = msgspec.structs.replace(answer, text=self._echoed + answer.text)
+        return whole_answer(self.envelope, echoing, finished)
 
     def opening(self) -> bytes:
         if self.envelope.is_chat:
@@ -64,11 +68,13 @@ class OpenAIAnswer:
         return event_line(text_chunk(self.envelope, TextPiece(self._echoed, "target")))
 
     def piece(self, piece: TextPiece) -> bytes:
-        return event_line(self._with_logprobs(text_chunk(self.envelope, piece), piece.logprobs))
+        self._num_calls += piece.part == "call"
+        chunk = text_chunk(self.envelope, piece, self._num_calls)
+        return event_line(self._with_logprobs(chunk, piece.logprobs))
 
     def end(self, finished: Finished) -> bytes:
         """Of the choice alone, in a stream that may go on with others."""
-        chunks = last_chunks(self.envelope, finished, self._includes_usage)
+        chunks = last_chunks(self.envelope, finished, self._includes_usage, self._num_calls)
         self._with_logprobs(chunks[0], finished.logprobs[self._num_scored :])
         return b"".join(event_line(chunk) for chunk in chunks)
 

@@ -13,6 +13,8 @@ from typing import Literal, Protocol, cast
 
 import msgspec
 
+from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputReading
+from edge_agent.output_parsing.said import Part
 from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_63_BITS,
@@ -43,6 +45,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
     grammar: Grammar | None = None  # what the text must be
+    tools: bytes = b""  # that the target may call: a JSON list, in OpenAI's words
+    reading: OutputReading = NOTHING_APART  # what of the answer is told apart
 
 
 TextOrigin = Literal["accepted", "target"]
@@ -72,6 +76,7 @@ class Timings(msgspec.Struct, frozen=True):
     survived_tokens: int  # draft tokens equal to what was committed there, in time or late
     rejections: int  # draft tokens that were the first of their path to differ
     round_trip_seconds: float | None = None  # board to verifier and back, when the link was made
+    reasoning_tokens: int = 0  # output tokens that were thoughts, where they are told apart
 
 
 class ScoredToken(msgspec.Struct, frozen=True):
@@ -90,6 +95,7 @@ class TextPiece(msgspec.Struct, frozen=True):
     reason: OwnReason | None = None  # of the target's own, where it is known
     so_far: Timings | None = None  # with the last piece of a round: the generation until now
     logprobs: tuple[ScoredToken, ...] = ()  # of the tokens since the last piece, where asked
+    part: Part = "text"  # another one only where the request wants it told apart
 
 
 class Finished(msgspec.Struct, frozen=True):

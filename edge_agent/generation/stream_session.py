@@ -102,6 +102,7 @@ class StreamSession:
             processors=request.processors,
             num_logprobs=request.num_logprobs,
             grammar=request.grammar,
+            tools=b"" if is_known else request.tools,
         )
 
     def record_sent(

@@ -33,6 +33,8 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_CHAT_MESSAGES = 1024
 MAX_TEMPLATE_BYTES = 16 * 1024  # of a client's arguments for the chat template
+MAX_TOOLS_BYTES = 512 * 1024  # of the tools that a client offers, as JSON
+MAX_TOOL_CALLS = 256  # in one chat message
 MAX_NAME_LENGTH = 200
 MAX_SENTENCE_LENGTH = 2000
 MAX_POSITION = 1 << 24
@@ -52,6 +54,7 @@ StopStrings = Annotated[
     tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
     Meta(max_length=MAX_STOP_STRINGS),
 ]
+Tools = Annotated[bytes, Meta(max_length=MAX_TOOLS_BYTES)]
 Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
 
 # Of other tokens that are told with each output token, beside its own.
@@ -65,11 +68,37 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     """A message; the subclass says which."""
 
 
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """A function that the assistant called; without a name, more of the arguments before."""
+
+    call_id: Name
+    name: Name
+    arguments: str  # JSON, or what a model took for it
+
+
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     """One turn of a conversation."""
 
     role: Annotated[str, Meta(max_length=32)]
     content: str
+    reasoning: str = ""  # what the assistant thought before it
+    tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=MAX_TOOL_CALLS)] = ()
+    tool_call_id: Name = ""  # of a tool's turn: the call that it answers
+    name: Name = ""  # of a tool's turn: the function
+
+
+class OutputFormat(msgspec.Struct, frozen=True, array_like=True):
+    """How the target writes what is no plain text; the families' names are the parsers'.
+
+    Names that an agent does not know it takes for "".
+    """
+
+    tools: Name = ""  # the family of its calls; "": no tools were shown to it
+    reasoning: Name = ""  # the family of its thoughts; "": none are told apart
+    opening: Name = ""  # with what of the answer's form the prompt ends, such as `<think>`
+
+
+PLAIN_OUTPUT = OutputFormat()
 
 
 class TemplateOptions(msgspec.Struct, frozen=True, array_like=True):
@@ -125,12 +154,13 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: NumLogprobs | None = None  # None: no log-probabilities in verdicts
     grammar: Grammar | None = None  # what the output must be
+    tools: Tools = b""  # that the messages' template shows: a JSON list, in OpenAI's words
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
     """What an Open goes on with, in order; on a connection one Open at a time goes on.
 
-    A chat message of the role "" continues the one before it.
+    A chat message of the role "" continues the one before it, in all that it holds.
     """
 
     channel: Channel
@@ -140,6 +170,7 @@ class OpenPart(Message, frozen=True, array_like=True, tag=9):
     prompt: Packed = b""
     committed: Packed = b""
     goes_on: bool = False
+    tools: Tools = b""
 
 
 class Resume(Message, frozen=True, array_like=True, tag=8):
@@ -228,6 +259,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
     num_logprobs: NumLogprobs | None = None  # likewise
     grammar: Grammar | None = None
+    output_format: OutputFormat = PLAIN_OUTPUT  # of a chat; said to its first Open alone
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):

@@ -10,10 +10,17 @@ from functools import partial
 
 from shared.errors import RequestRefused
 from shared.protocol.grammar import Grammar
-from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
+from shared.protocol.messages import (
+    MAX_63_BITS,
+    PLAIN_OUTPUT,
+    AcceptanceMode,
+    Open,
+    OutputFormat,
+)
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
+from verifier.chat_template.output_family import opening_of
 from verifier.engine.device import Device
 from verifier.grammar.grammars import Grammars
 from verifier.streams.estimates import StreamEstimates
@@ -111,9 +118,10 @@ class NewStreams:
         if message.prompt:
             return self.token_ids(message.prompt)
         if message.messages:
-            turns = [(turn.role, turn.content) for turn in message.messages]
-            encode_chat = partial(tokenizer.encode_chat, options=message.template)
-            return tuple(await device.in_thread(encode_chat, turns))
+            encode_chat = partial(
+                tokenizer.encode_chat, options=message.template, tools=message.tools
+            )
+            return tuple(await device.in_thread(encode_chat, message.messages))
         return tuple(await device.in_thread(tokenizer.encode_text, message.text))
 
     def _request(
@@ -135,6 +143,7 @@ class NewStreams:
             vocab_size=self._vocab_size,
             automatic_mode=self._automatic_mode(device),
             default_sampling=default_sampling,
+            output_format=_output_format(message, prompt_ids, tokenizer),
         )
 
     def _next_numbered(self, device: Device) -> tuple[int, StreamEstimates]:
@@ -148,6 +157,23 @@ class NewStreams:
             RemoteProtocolError: they are malformed, or outside the vocabulary.
         """
         return tuple(unpack_token_ids(packed, self._vocab_size).tolist())
+
+
+def _output_format(
+    message: Open, prompt_ids: tuple[int, ...], tokenizer: Tokenizer
+) -> OutputFormat:
+    """How the answer to a chat is written; a plain prompt has no form."""
+    if message.prompt or not message.messages:
+        return PLAIN_OUTPUT
+    target = tokenizer.output_format
+    opening = opening_of(
+        target.reasoning,
+        message.messages,
+        prompt_ids,
+        tokenizer.token_bytes,
+        is_continued=message.template.continue_final_message,
+    )
+    return OutputFormat(target.tools if message.tools else "", target.reasoning, opening)
 
 
 def _stream(

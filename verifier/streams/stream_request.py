@@ -11,7 +11,15 @@ import msgspec
 
 from shared.errors import PromptTooLong, RequestRefused
 from shared.protocol.grammar import Grammar
-from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
+from shared.protocol.messages import (
+    MAX_STOP_BYTES,
+    PLAIN_OUTPUT,
+    AcceptanceMode,
+    Open,
+    Opened,
+    OutputFormat,
+    Resume,
+)
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingParameters, filled_in
@@ -53,6 +61,7 @@ def stream_request(
     vocab_size: int,
     automatic_mode: AcceptanceMode,
     default_sampling: SamplingParameters,
+    output_format: OutputFormat = PLAIN_OUTPUT,
 ) -> StreamRequest:
     """The request of a new stream; `seed` and the last two where the message leaves them open.
 
@@ -90,6 +99,7 @@ def stream_request(
         processors=message.processors,
         num_logprobs=message.num_logprobs,
         grammar=message.grammar,
+        output_format=output_format,
     )
 
 
@@ -126,6 +136,7 @@ def opened_message(
         sampling=request.sampling,
         processors=request.processors,
         num_logprobs=request.num_logprobs,
+        output_format=request.output_format,
     )
 
 
@@ -168,6 +179,7 @@ class StreamRequest:
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
     grammar: Grammar | None = None  # None: any text
+    output_format: OutputFormat = PLAIN_OUTPUT
 
     @property
     def processing(self) -> Processing | None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from edge_agent.api.answers.choices import start_answer
 from edge_agent.api.answers.event_stream import EventStream
 from edge_agent.api.answers.half_closed import ClientGone, HalfClosed, interim_response
+from edge_agent.api.answers.spoken_answer import SpokenAnswer, spoken
 from edge_agent.api.error_shapes import Failure
 from edge_agent.api.errors import failure_of, internal_failure
 from edge_agent.api.large_body_reader import BodyKind
@@ -60,7 +61,7 @@ class AnswerShape(Protocol):
         """What says in a stream that there is nothing to say, but perhaps a place in the line."""
         ...
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
         """The JSON of an answer that is not streamed."""
         ...
 
@@ -69,7 +70,7 @@ class AnswerShape(Protocol):
         ...
 
     def piece(self, piece: TextPiece) -> bytes:
-        """One piece of text."""
+        """One piece of text, of thoughts or of a call."""
         ...
 
     def ending(self, finished: Finished) -> bytes:
@@ -148,12 +149,12 @@ class Answering:
 async def _answer_whole(
     events: Events, shape: AnswerShape, headers: Mapping[str, str]
 ) -> web.Response:
-    texts: list[str] = []
+    pieces: list[TextPiece] = []
     async for event in events:
         if isinstance(event, Finished):
-            body = shape.whole("".join(texts), event)
+            body = shape.whole(spoken(pieces), event)
             return web.json_response(body, headers={**answer_headers(event), **headers})
-        texts.append(event.text)
+        pieces.append(event)
     raise LocalProtocolError("the generation ended without a finish")
 
 
@@ -165,7 +166,8 @@ async def _answer_streamed(stream: EventStream, events: Events, shape: AnswerSha
             has_begun = True
             is_over = isinstance(event, Finished)
             lines += shape.ending(event) if isinstance(event, Finished) else shape.piece(event)
-            await stream.send(lines)
+            if lines:
+                await stream.send(lines)
             if is_over:
                 return
         raise LocalProtocolError("the generation ended without a finish")

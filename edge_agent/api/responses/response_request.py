@@ -15,10 +15,17 @@ from edge_agent.api.json_fields import read_field, shown
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
-from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
+from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import read_max_tokens, read_sampling, read_seed
+from edge_agent.api.requests.tool_fields import (
+    READING_FIELDS,
+    TOOL_FIELDS,
+    read_flat_tools,
+    read_reading,
+)
+from edge_agent.api.responses.response_turns import read_items
 from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
 from shared.errors import RequestRefused
@@ -30,6 +37,7 @@ _HONOURED = frozenset(
         *("temperature", "top_k", "top_p", "goodspeed", "chat_template_kwargs", "stream_options"),
         *PROCESSOR_FIELDS,
         *GRAMMAR_FIELDS,
+        *(*TOOL_FIELDS, *READING_FIELDS),
     }
 )
 _Metadata = Annotated[dict[str, str], Meta(max_length=16)]  # as many as OpenAI takes
@@ -45,7 +53,7 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
     ignored = ignored_fields(fields, _HONOURED)
     if fields.get("prompt") is not None:
         raise RequestRefused(f"prompt = {shown(fields['prompt'])}: {_KEPT}", "prompt")
-    turns = _turns(fields)
+    turns, asked = _turns(fields), read_flat_tools(fields)
     instructions: str = read_field(fields, "instructions", str, "")
     check_prompt_bytes("instructions", len(instructions.encode()))
     opening = (ChatMessage("system", instructions),) if instructions else ()
@@ -70,6 +78,8 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
         grammar=read_format(text.get("format"), "text.format") or read_grammar(fields),
+        tools=asked.tools,
+        reading=read_reading(fields, asked),
     )
     of_parts = (
         *ignored_fields(text, {"format"}, parent="text."),
@@ -89,11 +99,4 @@ def _turns(fields: Mapping[str, Any]) -> Turns:
     if isinstance(asked, str):
         check_prompt_bytes("input", len(asked.encode()))
         return Turns((ChatMessage("user", asked),))
-    if isinstance(asked, list):
-        for i, item in enumerate(asked):
-            kind = item.get("type") if isinstance(item, dict) else None
-            if kind not in (None, "message"):
-                name = f"input[{i}].type"
-                sentence = f"{name} = {shown(kind)}: only messages are read, of text alone"
-                raise RequestRefused(sentence, name)
-    return read_messages(fields, "input")
+    return read_items(fields)

@@ -26,7 +26,6 @@ class ResponseEndpoints:
         number = uuid.uuid4().hex
         names = ResponseNames(
             response_id=f"resp_{number}",
-            item_id=f"msg_{number}",
             created_at=int(time.time()),
             model=self._answering.model_name,
         )

@@ -6,12 +6,14 @@ import itertools
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from edge_agent.draft_model.scripted_drafter import scripted_drafter
+from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.active_generation import ActiveGeneration, Event
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
+from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputReading
 from shared.errors import (
     ModelError,
     PromptTooLong,
@@ -31,6 +33,7 @@ from shared.protocol.messages import (
     FinishReason,
     Open,
     Opened,
+    OutputFormat,
     Ready,
     Resume,
     Verdict,
@@ -536,3 +539,78 @@ def test_no_connection_draws_with_the_noise_of_an_earlier_one() -> None:
 def test_a_client_may_name_its_stream() -> None:
     message = make_generation(stream_id=99).open_message(0)
     assert 99 == message.stream_id
+
+
+# --- calls and thoughts ---------------------------------------------------------------------------
+
+FORM = (b"<end>", b"[TOOL_CALLS]", b"[ARGS]", b"[THINK]", b"[/THINK]", b"[OTHER]")
+SAID = (b"add", b'{"a": ', b"1}", b"Hm", b"Yes")
+SPECIAL_IDS = frozenset(range(len(FORM)))
+TOOLS = b'[{"type":"function","function":{"name":"add"}}]'
+APART = OutputReading(calls=True, reasoning=True)
+MISTRAL = OutputFormat("mistral", "mistral")
+
+
+def with_marks(output_format: OutputFormat = MISTRAL, **request: Any) -> ActiveGeneration:
+    drafter = ScriptedDrafter(lambda _: np.zeros(len(FORM + SAID), np.float32), FORM + SAID)
+    settings = DraftSettings(
+        row_entries=8, confidence_stop=0.0, prefill_chunk_tokens=16, context_tokens=100
+    )
+    asked = GenerationRequest(text="x", sampling=GREEDY, **({"reading": APART} | request))
+    generation = ActiveGeneration(asked, drafter, settings, 10.0)
+    generation.learn_vocabulary(len(FORM + SAID), SPECIAL_IDS)
+    message = Opened(2, pack_token_ids([1]), 7, "coupled", output_format=output_format)
+    generation.open_message(2)
+    generation.receive(message, 30, now=11.0)
+    return generation
+
+
+def said(generation: ActiveGeneration) -> list[tuple[str, str]]:
+    return [(e.part, e.text) for e in events(generation) if isinstance(e, TextPiece)]
+
+
+def test_calls_and_thoughts_are_told_apart_by_control_tokens_that_print_nothing() -> None:
+    generation = with_marks()
+    verdict(generation, 3, 9)
+    assert [("reasoning", "Hm")] == said(generation)
+    verdict(generation, 9, 4, 10, 5)
+    assert [("reasoning", "Hm"), ("text", "Yes")] == said(generation)
+    verdict(generation, 1, 6, 2, 7)
+    assert [("call", "add"), ("arguments", '{"a": ')] == said(generation)
+    verdict(generation, 8, 0, reason="end")
+    finished = all_events(generation)
+    assert [("arguments", "1}")] == [
+        (event.part, event.text) for event in finished if isinstance(event, TextPiece)
+    ]
+    (end,) = [event for event in finished if isinstance(event, Finished)]
+    assert 4 == end.timings.reasoning_tokens  # its marks, and two words
+
+
+def test_what_waits_at_the_end_is_text() -> None:
+    generation = with_marks()
+    verdict(generation, 1, 6)
+    assert [] == said(generation)
+    verdict(generation, 0, reason="end")
+    assert [("text", "[TOOL_CALLS]add")] == said(generation)
+
+
+def test_without_a_wish_all_is_text_and_marks_print_nothing() -> None:
+    generation = with_marks(reading=NOTHING_APART)
+    verdict(generation, 3, 9, 4, 1, 6, 0, reason="end")
+    assert [("text", "Hm"), ("text", "add")] == said(generation)
+
+
+def test_tools_go_out_once_and_the_form_is_learned_once() -> None:
+    generation = with_marks(tools=TOOLS)
+    verdict(generation, 3)
+    again = generation.open_message(3)
+    assert isinstance(again, Open)
+    assert b"" == again.tools
+    generation.receive(Opened(3, b"", 7, "coupled"), 30, now=13.0)
+    generation.receive(Verdict(3, 1, 0, pack_token_ids([9, 4, 10]), 4, 2), 20, 14.0)
+    assert [("reasoning", "Hm"), ("text", "Yes")] == said(generation)
+
+
+def test_a_verifier_that_shows_no_tools_is_too_old() -> None:
+    with pytest.raises(RemoteProtocolError, match="it shows no tools to its target"):
+        with_marks(OutputFormat(), tools=TOOLS)

@@ -28,11 +28,13 @@ from shared.protocol.messages import (
     Open,
     Opened,
     OpenPart,
+    OutputFormat,
     PromptPart,
     Ready,
     Resume,
     Status,
     TemplateOptions,
+    ToolCall,
     Verdict,
     Welcome,
 )
@@ -55,7 +57,16 @@ samplings = st.builds(
     top_k=st.integers(0, 1 << 24),
     top_p=st.floats(0, 1, exclude_min=True),
 )
-chat_messages = st.builds(ChatMessage, role=st.text(max_size=32), content=st.text(max_size=30))
+tool_calls = st.builds(ToolCall, call_id=names, name=names, arguments=st.text(max_size=30))
+chat_messages = st.builds(
+    ChatMessage,
+    role=st.text(max_size=32),
+    content=st.text(max_size=30),
+    reasoning=st.text(max_size=30),
+    tool_calls=st.lists(tool_calls, max_size=3).map(tuple),
+    tool_call_id=names,
+    name=names,
+)
 stop_strings = st.lists(st.text(min_size=1, max_size=20), max_size=MAX_STOP_STRINGS).map(tuple)
 grammars = st.builds(
     Grammar,
@@ -111,6 +122,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         processors=legal_processors,
         num_logprobs=st.none() | st.integers(0, 20),
         grammar=st.none() | grammars,
+        tools=packed,
     ),
     OpenPart: st.builds(
         OpenPart,
@@ -121,6 +133,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         prompt=packed,
         committed=packed,
         goes_on=st.booleans(),
+        tools=packed,
     ),
     Resume: st.builds(Resume, channel=channels, stream_id=numbers_of_63_bits, position=positions),
     Ready: st.builds(Ready, channel=channels),
@@ -174,6 +187,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         processors=legal_processors,
         num_logprobs=st.none() | st.integers(0, 20),
         grammar=st.none() | grammars,
+        output_format=st.builds(OutputFormat, tools=names, reasoning=names, opening=names),
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
     Verdict: st.builds(

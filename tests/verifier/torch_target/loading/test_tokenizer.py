@@ -8,6 +8,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from shared.errors import RequestRefused
+from tests.support.chats.turns import turns
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
@@ -68,7 +69,7 @@ def test_a_chat_is_written_by_the_template_and_opens_the_answer() -> None:
     source = byte_level()
     source.chat_template = CHAT_TEMPLATE
     tokenizer = HuggingFaceTokenizer(source, vocab_size=300)
-    token_ids = tokenizer.encode_chat([("system", "ab"), ("user", "")])
+    token_ids = tokenizer.encode_chat(turns([("system", "ab"), ("user", "")]))
     assert [257, 256, 258, 257, 258, 257] == token_ids
 
 
@@ -76,13 +77,13 @@ def test_turns_that_the_template_refuses_are_the_clients_fault() -> None:
     source = byte_level()
     source.chat_template = CHAT_TEMPLATE
     with pytest.raises(RequestRefused, match="no critics here") as raised:
-        HuggingFaceTokenizer(source, vocab_size=300).encode_chat([("critic", "bad")])
+        HuggingFaceTokenizer(source, vocab_size=300).encode_chat(turns([("critic", "bad")]))
     assert "messages" == raised.value.field
 
 
 def test_without_a_template_there_is_no_chat() -> None:
     with pytest.raises(RequestRefused, match="the target model has no chat template"):
-        HuggingFaceTokenizer(byte_level(), vocab_size=300).encode_chat([("user", "hello")])
+        HuggingFaceTokenizer(byte_level(), vocab_size=300).encode_chat(turns([("user", "hello")]))
 
 
 def test_what_a_gguf_file_says_of_its_tokens_counts() -> None:
