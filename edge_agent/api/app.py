@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from edge_agent.api.access import OPEN_PATHS, Access, bears_token, guard, origin_signal
-from edge_agent.api.answers.answering import PATIENCE, Answering, Patience
+from edge_agent.api.answers.answering import Answering
+from edge_agent.api.answers.patience import PATIENCE, Patience
+from edge_agent.api.answers.streamed_answers import StreamedAnswers
 from edge_agent.api.anthropic.message_routes import MessageEndpoints
 from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.errors import errors_in_the_clients_words
@@ -44,10 +46,11 @@ def build_app(
     model_id: str | None = None,
     patience: Patience = PATIENCE,
     place_of: Callable[[int], Place | None] = lambda stream_id: None,
+    num_waiting: Callable[[], int] = lambda: 0,
 ) -> web.Application:
     """The application; `serve` lets clients in. `model_id` replaces the target's name.
 
-    `place_of`: where a generation stands in line, if it does.
+    `place_of`: where a generation stands in line, if it does; `num_waiting`: how long that is.
     """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
@@ -59,7 +62,8 @@ def build_app(
     )
     reader = BodyReader()
     bodies = RequestBodies(reader, patience.body_seconds)
-    answering = Answering(generator, bodies, patience, model_id, place_of)
+    streamed = StreamedAnswers(generator, patience, place_of, num_waiting)
+    answering = Answering(generator, bodies, streamed, model_id)
     health = _Health(generator, access.api_token)
     chat_sockets = ChatSockets(generator, reader)
     for path in sorted(OPEN_PATHS):
@@ -72,6 +76,7 @@ def build_app(
     add_page(app.router, read_assets())
     app.on_response_prepare.append(origin_signal(access))
     app.on_shutdown.append(chat_sockets.close_all)
+    app.on_shutdown.append(streamed.close)
     return app
 
 

@@ -35,7 +35,7 @@ class ChoiceAnswer(Protocol):
 
 
 class OpenAIChoices:
-    """See `edge_agent.api.answers.answering.AnswerShape`; the answers are those of each index."""
+    """See `edge_agent.api.answers.answer_shape.AnswerShape`; the answers are those of each index."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -46,6 +46,10 @@ class OpenAIChoices:
         self._answers = answers
         self._num_per_prompt = num_per_prompt
         self._includes_usage = includes_usage
+
+    @property
+    def answer_id(self) -> str:
+        return self._answers[0].envelope.response_id
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
         """One object with all choices; what is goodspeed's own stands with each of them."""

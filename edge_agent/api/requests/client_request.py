@@ -14,6 +14,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     is_streamed: bool = False
     includes_usage: bool = False  # in a last chunk of its own, when streamed
     ignored: tuple[str, ...] = ()  # names of fields that are not followed
+    comes_back: bool = False  # for a streamed answer whose connection broke
     metadata: dict[str, str] = {}  # the client's own, for the answer to say again
     others: tuple[GenerationRequest, ...] = ()  # further choices, of this prompt and of others
     num_choices: int = 1  # of each prompt

@@ -27,7 +27,7 @@ class ResponseNames:
 
 
 class ResponseAnswer:
-    """One response; see `edge_agent.api.answers.answering.AnswerShape`. Its events are numbered."""
+    """One response; see `edge_agent.api.answers.answer_shape.AnswerShape`. Its events are numbered."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -37,6 +37,11 @@ class ResponseAnswer:
         self._asked = asked
         self._texts: list[str] = []
         self._num_events = 0
+        self.so_far = self._response("queued", [])  # the newest that a client would be told
+
+    @property
+    def answer_id(self) -> str:
+        return self._names.response_id
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
         sampling = finished.sampling
@@ -50,7 +55,8 @@ class ResponseAnswer:
         }
 
     def opening(self) -> bytes:
-        response = {"response": self._response("in_progress", [])}
+        self.so_far = self._response("in_progress", [])
+        response = {"response": self.so_far}
         item = {"output_index": 0, "item": self._item("in_progress", [])}
         return (
             self._event("response.created", response)
@@ -66,7 +72,7 @@ class ResponseAnswer:
 
     def ending(self, finished: Finished) -> bytes:
         text = "".join(self._texts)
-        response = self.whole(text, finished)
+        self.so_far = response = self.whole(text, finished)
         item = {"output_index": 0, "item": response["output"][0]}
         return (
             self._event("response.output_text.done", self._place() | {"text": text, "logprobs": []})
@@ -79,6 +85,7 @@ class ResponseAnswer:
         """Clients look for an `error` inside an event of that name."""
         error = error_body("openai", failure)["error"]
         said = {name: error[name] for name in ("code", "message", "param")}
+        self.so_far |= {"status": "failed", "error": {"code": "server_error", **said}}
         return self._event("error", said | {"error": error})
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
