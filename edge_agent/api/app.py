@@ -25,6 +25,7 @@ from edge_agent.api.ollama.ollama_routes import OllamaEndpoints
 from edge_agent.api.openai_routes import OpenAIEndpoints
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, RequestBodies
 from edge_agent.api.responses.response_routes import ResponseEndpoints
+from edge_agent.api.tokenizing.token_routes import TokenEndpoints, Tokenizer
 from edge_agent.generation.generation import Generator
 from edge_agent.generation.waiting_line import Place
 from edge_agent.web.assets import read_assets
@@ -47,10 +48,12 @@ def build_app(
     patience: Patience = PATIENCE,
     place_of: Callable[[int], Place | None] = lambda stream_id: None,
     num_waiting: Callable[[], int] = lambda: 0,
+    tokenizer: Tokenizer | None = None,
 ) -> web.Application:
     """The application; `serve` lets clients in. `model_id` replaces the target's name.
 
-    `place_of`: where a generation stands in line, if it does; `num_waiting`: how long that is.
+    `place_of`: where a generation stands in line, if it does; `num_waiting`: how long that is;
+    `tokenizer`: the target's, where clients may ask it.
     """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
@@ -72,6 +75,8 @@ def build_app(
     ResponseEndpoints(answering).add_to(app.router)
     MessageEndpoints(answering).add_to(app.router)
     OllamaEndpoints(answering).add_to(app.router)
+    if tokenizer is not None:
+        TokenEndpoints(answering, tokenizer).add_to(app.router)
     app.router.add_get("/v1/chat/socket", chat_sockets.serve)
     add_page(app.router, read_assets())
     app.on_response_prepare.append(origin_signal(access))

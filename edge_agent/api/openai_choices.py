@@ -35,7 +35,7 @@ class ChoiceAnswer(Protocol):
 
 
 class OpenAIChoices:
-    """See `edge_agent.api.answers.answer_shape.AnswerShape`; the answers are those of each index."""
+    """See `edge_agent.api.answers.answer_shape.AnswerShape`; each index has an answer."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)

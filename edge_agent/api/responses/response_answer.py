@@ -27,7 +27,7 @@ class ResponseNames:
 
 
 class ResponseAnswer:
-    """One response; see `edge_agent.api.answers.answer_shape.AnswerShape`. Its events are numbered."""
+    """One response; see `edge_agent.api.answers.answer_shape.AnswerShape`; events have numbers."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
