@@ -31,7 +31,7 @@ from edge_agent.generation.waiting_line import Place
 from edge_agent.web.assets import read_assets
 from shared.daemon.http_server import HttpServer, in_hand, start_http_server
 from shared.daemon.strangers import StrangerLimits
-from shared.daemon.web_page import add_page
+from shared.web.served_page import add_page
 
 # Requests and chat sockets; each takes up to 64 KiB while its body comes, but for a few.
 MAX_REQUESTS_IN_HAND = 256

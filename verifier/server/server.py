@@ -24,12 +24,12 @@ from shared.daemon.http_server import (
 )
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
-from shared.daemon.web_page import BINDING_HEADERS, add_page
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_offers import OFFERS_PATH, pack_offers
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.token_question import TOKENS_PATH
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
+from shared.web.served_page import BINDING_HEADERS, add_page
 from verifier.engine.service import VerifierService
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
