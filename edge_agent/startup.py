@@ -124,7 +124,13 @@ def make_app(agent: Agent, section: ApiSection, clients_token: str | None) -> Ap
     limits = LineLimits(max_requests=section.max_queued_requests, seconds=section.queue_timeout)
     generator = QueuedGenerator(agent, limits)
     access = access_rules(section, clients_token)
-    return build_app(generator, access, place_of=generator.place_of)
+    return build_app(
+        generator,
+        access,
+        place_of=generator.place_of,
+        num_waiting=lambda: generator.num_waiting,
+        tokenizer=agent.tokenizer,
+    )
 
 
 def access_rules(section: ApiSection, clients_token: str | None) -> Access:

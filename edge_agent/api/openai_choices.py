@@ -36,7 +36,7 @@ class ChoiceAnswer(Protocol):
 
 
 class OpenAIChoices:
-    """See `edge_agent.api.answers.answering.AnswerShape`; the answers are those of each index."""
+    """See `edge_agent.api.answers.answer_shape.AnswerShape`; each index has an answer."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -47,6 +47,10 @@ class OpenAIChoices:
         self._answers = answers
         self._num_per_prompt = num_per_prompt
         self._includes_usage = includes_usage
+
+    @property
+    def answer_id(self) -> str:
+        return self._answers[0].envelope.response_id
 
     def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
         """One object with all choices; what is goodspeed's own stands with each of them."""

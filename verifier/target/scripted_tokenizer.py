@@ -23,7 +23,7 @@ class ScriptedTokenizer:
         self.end_ids = frozenset({SCRIPTED_END_ID})
         self.output_format: OutputFormat = PLAIN_OUTPUT
 
-    def encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
         """One ordinary token for each character."""
         return [1 + ord(character) % (len(self.token_bytes) - 1) for character in text]
 

@@ -73,8 +73,8 @@ class Tokenizer(Protocol):
         """Ids that end an output."""
         ...
 
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of a plain prompt.
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
+        """Token ids of a plain prompt; `adds_special`: with what is set around a whole one.
 
         A name of a special token in it becomes that token: who asks for a completion writes what
         a template would write.

@@ -37,12 +37,12 @@ _DELTA_FIELDS: dict[Part, str] = {
 
 
 class MessageAnswer:
-    """One message; see `edge_agent.api.answers.answering.AnswerShape`."""
+    """One message; see `edge_agent.api.answers.answer_shape.AnswerShape`."""
 
     media_type = EVENT_STREAM
 
     def __init__(self, message_id: str, model: str, stop: tuple[str, ...]) -> None:
-        self._message_id = message_id
+        self.answer_id = self._message_id = message_id
         self._model = model
         self._stop_strings = stop
         self._num_blocks = 0

@@ -33,8 +33,9 @@ _DONE_REASONS: dict[FinishReason, str] = {
 
 
 class OllamaAnswer:
-    """Of a chat, or of `generate`; see `edge_agent.api.answers.answering.AnswerShape`."""
+    """Of a chat, or of `generate`; see `edge_agent.api.answers.answer_shape.AnswerShape`."""
 
+    answer_id = None
     media_type = "application/x-ndjson"
 
     def __init__(self, model: str, created_at: datetime, *, is_chat: bool) -> None:

@@ -29,7 +29,7 @@ class ResponseNames:
 
 
 class ResponseAnswer:
-    """One response; see `edge_agent.api.answers.answering.AnswerShape`. Its events are numbered."""
+    """One response; see `edge_agent.api.answers.answer_shape.AnswerShape`; events have numbers."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -39,13 +39,19 @@ class ResponseAnswer:
         self._asked = asked
         self._items = OutputItems(names.response_id)
         self._num_events = 0
+        self.so_far = self._response("queued", [])  # the newest that a client would be told
+
+    @property
+    def answer_id(self) -> str:
+        return self._names.response_id
 
     def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
         status = _status(finished)
         return self._finished(self._items.whole(answer, status), status, finished)
 
     def opening(self) -> bytes:
-        response = {"response": self._response("in_progress", [])}
+        self.so_far = self._response("in_progress", [])
+        response = {"response": self.so_far}
         return self._event("response.created", response) + self._event(
             "response.in_progress", response
         )
@@ -56,13 +62,14 @@ class ResponseAnswer:
     def ending(self, finished: Finished) -> bytes:
         status = _status(finished)
         lines = self._events(self._items.end(status))
-        response = self._finished(self._items.finished, status, finished)
+        self.so_far = response = self._finished(self._items.finished, status, finished)
         return lines + self._event(f"response.{status}", {"response": response})
 
     def failing(self, failure: Failure) -> bytes:
         """Clients look for an `error` inside an event of that name."""
         error = error_body("openai", failure)["error"]
         said = {name: error[name] for name in ("code", "message", "param")}
+        self.so_far |= {"status": "failed", "error": {"code": "server_error", **said}}
         return self._event("error", said | {"error": error})
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:

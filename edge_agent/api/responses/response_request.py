@@ -38,6 +38,7 @@ _HONOURED = frozenset(
         *PROCESSOR_FIELDS,
         *GRAMMAR_FIELDS,
         *(*TOOL_FIELDS, *READING_FIELDS),
+        "background",
     }
 )
 _Metadata = Annotated[dict[str, str], Meta(max_length=16)]  # as many as OpenAI takes
@@ -85,9 +86,15 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         *ignored_fields(text, {"format"}, parent="text."),
         *ignored_fields(reasoning, {"effort"}, parent="reasoning."),
     )
+    is_streamed = read_field(fields, "stream", bool, False)
+    is_background = read_field(fields, "background", bool, False)
+    if is_background and not is_streamed:
+        sentence = "background = true: not supported without a stream; send stream true as well"
+        raise RequestRefused(sentence, "background")
     return ClientRequest(
         generation,
-        read_field(fields, "stream", bool, False),
+        is_streamed,
+        comes_back=is_background,
         ignored=(*ignored, *of_parts, *turns.ignored),
         metadata=read_field(fields, "metadata", _Metadata, {}),
     )

@@ -70,9 +70,9 @@ class HuggingFaceTokenizer:
         self._own = OwnTokenizer(tokenizer, self.token_bytes, own_ids, self.special_ids)
         self._chats = self._chat_encoder(tokenizer, template)
 
-    def encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
         """See `verifier.target.target.Tokenizer.encode_text`."""
-        return self._own.encode_text(text)
+        return self._own.encode_text(text, adds_special=adds_special)
 
     @property
     def output_format(self) -> OutputFormat:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.api.answers.answering import Patience
+from edge_agent.api.answers.patience import Patience
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from shared.errors import LinkLost, PromptTooLong, TooManyStreams, VerifierAway

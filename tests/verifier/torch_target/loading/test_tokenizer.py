@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from shared.errors import RequestRefused
@@ -103,6 +104,16 @@ def test_an_id_that_the_model_does_not_have_is_refused() -> None:
     tokenizer = HuggingFaceTokenizer(byte_level(), vocab_size=259)
     with pytest.raises(RequestRefused, match="makes token id 259 of it, and the model has 259"):
         tokenizer.encode_text("né")
+
+
+def test_what_is_set_around_a_prompt_can_be_left_out() -> None:
+    source = byte_level()
+    source.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 257)]
+    )
+    tokenizer = HuggingFaceTokenizer(source, vocab_size=300)
+    assert [257, 256] == tokenizer.encode_text("ab")
+    assert [256] == tokenizer.encode_text("ab", adds_special=False)
 
 
 def test_added_runs_of_spaces_are_spaces_where_the_others_have_marks() -> None:

@@ -1,20 +1,8 @@
-// The state of the verifier, and the operator's token: asked for once, kept for this tab, or in this
-// browser if its owner says so.
+// The state of the verifier, for those who may see it.
 
-import { byId } from "./element.js";
-
-const NAME = "goodspeed-metrics-token";
 const PATIENCE_MILLISECONDS = 10000;
 
 export class WrongToken extends Error {}
-
-export function currentToken() {
-  return sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
-}
-
-export function forgetToken() {
-  for (const storage of [sessionStorage, localStorage]) storage.removeItem(NAME);
-}
 
 export class StateSource {
   #tag = null; // of the state that came last
@@ -38,25 +26,4 @@ async function refusal(response) {
   const isText = response.headers.get("Content-Type")?.startsWith("text/plain");
   const words = isText ? (await response.text()).trim().slice(0, 200) : "";
   return words || `the verifier answers with status ${response.status}`;
-}
-
-// Ask for the token; resolves when one was given.
-export function askForToken(isWrong) {
-  const dialog = byId("token-dialog");
-  const form = dialog.querySelector("form");
-  byId("token-wrong").hidden = !isWrong;
-  if (!dialog.open) dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.oncancel = (event) => event.preventDefault(); // without it there is nothing to see
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      const token = form.elements.token.value.trim();
-      if (!token) return;
-      forgetToken();
-      (form.elements.remember.checked ? localStorage : sessionStorage).setItem(NAME, token);
-      form.reset();
-      dialog.close();
-      resolve();
-    };
-  });
 }
