@@ -20,7 +20,6 @@ from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
-from verifier.server.health_gauges import health_families
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
@@ -89,7 +88,7 @@ class PlannerGauges(Collector):
             )
         yield self._round_estimates()
         yield from self._per_device()
-        yield from health_families(self._all_devices())
+        yield from _hardware(self._all_devices())
         yield from self._windows()
         yield from self._positions()
         yield self._kept_streams()
@@ -274,6 +273,28 @@ class PortGauges(Collector):
         yield queued
         yield exceeded
         yield loop
+
+
+def _hardware(devices: Iterable[Device]) -> Iterable[GaugeMetricFamily]:
+    """As boards tell of it; missing where one does not."""
+    celsius = _family("device_celsius", "Temperature of the board's processor, its hottest sensor")
+    free = _family("device_free_bytes", "Main memory that the board has free")
+    throttled = _family("device_throttled", "Whether heat or supply slow the board down now")
+    undervoltage = _family("device_undervoltage", "Whether the board's supply is too low now")
+    for device in devices:
+        health = device.health
+        if health is None:
+            continue
+        free_bytes = None if health.free_megabytes is None else health.free_megabytes * 1_000_000
+        for family, value in (
+            (celsius, health.celsius),
+            (free, free_bytes),
+            (throttled, health.is_slowed),
+            (undervoltage, health.is_undervolted),
+        ):
+            if value is not None:
+                family.add_metric([device.name], float(value))
+    return celsius, free, throttled, undervoltage
 
 
 def _family(name: str, text: str) -> GaugeMetricFamily:
