@@ -105,13 +105,13 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     """
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
+    tell(f"loading {section.model}")
     limit_spinning(os.environ)
     map_large_pieces()
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     with lean_imports(os.environ):
         from verifier.torch_target.loading.target_loading import load_target
 
-    tell(f"loading {section.model}")
     placed = load_target(path, target_settings(config))
     subject = CurveSubject(
         model=placed.target.model_name,
