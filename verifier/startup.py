@@ -259,6 +259,8 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
             max_draft_length=rounds.max_draft_length,
             max_window=rounds.max_window,
             uses_guard=rounds.guard,
+            device_weights={},  # an operator sets them: `goodspeed-verifier devices`
+            device_caps={},
         ),
         prefill_chunk_tokens=rounds.prefill_chunk_tokens,
         prefill_slowdown_limit=rounds.prefill_slowdown_limit,

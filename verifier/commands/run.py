@@ -153,10 +153,10 @@ async def _serve(
     manager: ServiceManager,
     reload: Callable[[], Loaded[VerifierConfig]],
 ) -> None:
+    from shared.daemon.file_watch import watch_file
     from shared.daemon.service_manager.watchdog import report
     from shared.daemon.tls.expiry import watch_expiry
     from verifier.engine.terms_in_force import TermsInForce
-    from verifier.server.file_watch import watch_file
     from verifier.server.status_line import StatusLine
     from verifier.startup import make_server, save_curve
 
@@ -206,7 +206,7 @@ def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManage
 
 async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoReturn:
     """Take over what `goodspeed-verifier devices` sets; without a directory there is nothing."""
-    from verifier.server.file_watch import watch_file
+    from shared.daemon.file_watch import watch_file
 
     directory = config.state.directory
     if directory is None:

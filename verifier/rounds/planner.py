@@ -7,7 +7,7 @@ what the next round need not wait for; call it while that runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -109,15 +109,6 @@ class RoundPlanner:
         streams = self.streams.values()
         num_context_tokens = sum(stream.num_tokens for stream in streams)
         return self.curve.round_seconds(len(streams) + 1, float(num_context_tokens))
-
-    def replace_device_terms(
-        self, paused: frozenset[str], weights: Mapping[str, float], caps: Mapping[str, int]
-    ) -> None:
-        """From the next plan on these devices wait, weigh so much, draft so much at most."""
-        self.patience.paused = paused
-        terms = {"device_weights": weights, "device_caps": caps}
-        schedule = msgspec.structs.replace(self.settings.schedule, **terms)
-        self.settings = msgspec.structs.replace(self.settings, schedule=schedule)
 
     def add(self, stream: Stream) -> None:
         """Take a stream in; it starts when the cache has room for it.

@@ -33,8 +33,8 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_draft_length: int
     max_window: int
     uses_guard: bool  # the target goes on alone where drafts do not pay
-    device_weights: Mapping[str, float] = MappingProxyType({})  # those other than 1
-    device_caps: Mapping[str, int] = MappingProxyType({})  # their longest drafts, where less
+    device_weights: Mapping[str, float]  # those other than 1
+    device_caps: Mapping[str, int]  # their longest drafts, where less
 
     @property
     def longest_testable(self) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.daemon.file_watch import watch_file
 from verifier.server.device_tokens import new_token, read_tokens
-from verifier.server.file_watch import watch_file
 
 KITCHEN, GARAGE = (new_token(name, bytes(range(32)))[1] for name in ("kitchen", "garage"))
 

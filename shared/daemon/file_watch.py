@@ -1,4 +1,4 @@
-"""Taking over a file whenever it changes: tokens, and what an operator set for devices.
+"""Taking over a file whenever it changes, by the running program.
 
 A file that is wrong changes nothing, and is told of once.
 """

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 
-from shared.daemon.traceback_limit import TracebackLimit
+from shared.daemon.log_output.traceback_limit import TracebackLimit
 
 
 def failed(error: Exception, line: int = 1) -> logging.LogRecord:
