@@ -113,8 +113,10 @@ class StreamSession:
         if isinstance(message, Opened):
             if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
-            elif self.request.left_open:
-                self._learn_sampling(message)
+            else:
+                self._check_grammar(message)
+                if self.request.left_open:
+                    self._learn_sampling(message)
             self.stream.start(message, self.request.prompt_ids)
         elif isinstance(message, PromptPart):
             self.stream.read_prompt_part(message)
@@ -132,6 +134,11 @@ class StreamSession:
     def break_off(self, error: RemoteProtocolError) -> None:
         """End the stream: what came for it cannot be."""
         self.fail(ModelError(f"the verifier broke the protocol: {error}"))
+
+    def _check_grammar(self, message: Opened) -> None:
+        """An older verifier would pass over what it does not know, and write any text."""
+        if self.request.grammar is not None and message.grammar is None:
+            raise RemoteProtocolError(f"it is too old to follow {self.request.grammar.field}")
 
     def _learn_sampling(self, message: Opened) -> None:
         """The defaults of the target, from now on as if the client had asked for them."""

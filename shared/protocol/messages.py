@@ -217,7 +217,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     draft_length: DraftLength | None = None
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
-    grammar: Grammar | None = None
+    grammar: Grammar | None = None  # that is in force; its text after Resume alone
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):

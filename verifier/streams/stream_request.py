@@ -98,6 +98,7 @@ def opened_message(
         acceptance_mode=request.mode,
         cached_prefix_tokens=cached_prefix_tokens,
         sampling=request.sampling,
+        grammar=request.grammar and msgspec.structs.replace(request.grammar, text=""),
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from shared.errors import ErrorCode
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
     MAX_MESSAGE_BYTES,
@@ -32,7 +33,7 @@ FIELDS_OF_VERSION_2 = {
     2: (
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
-        " acceptance_mode draft_length num_prompt_tokens goes_on left_open template",
+        " acceptance_mode draft_length num_prompt_tokens goes_on left_open template grammar",
     ),
     9: ("OpenPart", "channel number messages text prompt committed goes_on"),
     8: ("Resume", "channel stream_id position"),
@@ -48,11 +49,12 @@ FIELDS_OF_VERSION_2 = {
     66: (
         "Opened",
         "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
-        " draft_length num_prompt_tokens",
+        " draft_length num_prompt_tokens grammar",
     ),
     67: (
         "Verdict",
-        "channel position num_accepted tokens window draft_length finish cached_prefix_tokens",
+        "channel position num_accepted tokens window draft_length finish cached_prefix_tokens"
+        " num_forced",
     ),
     70: ("PromptPart", "channel offset tokens"),
     68: (
@@ -65,6 +67,7 @@ PARTS_OF_VERSION_1 = {
     ChatMessage: "role content",
     SamplingParameters: "temperature top_k top_p",
     Finish: "reason text_bytes",
+    Grammar: "kind text field",
 }
 
 AGENT_TYPES: tuple[type[Message], ...] = get_args(AgentMessage)
