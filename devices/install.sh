@@ -100,7 +100,7 @@ find_source() {
         for SOURCE in "$OFFLINE"/goodspeed-*.whl; do
             [ -f "$SOURCE" ] && return
         done
-        fail "$OFFLINE has no goodspeed-*.whl: python3 -m pip wheel -w $OFFLINE '${TREE}[$PROGRAM]'"
+        fail "$OFFLINE has no goodspeed-*.whl: python3 -m pip wheel -w $OFFLINE '${TREE}[$PROGRAM,tls]'"
     fi
     SOURCE=$TREE
     [ -f "$SOURCE/pyproject.toml" ] || fail "run it from a copy of goodspeed, or give --offline DIR"
@@ -111,7 +111,7 @@ find_source() {
 
 # Both programs share one environment: an upgrade of one keeps the other.
 choose_extras() {
-    EXTRAS=$PROGRAM
+    EXTRAS=$PROGRAM,tls
     for other in agent verifier; do
         if [ "$other" != "$PROGRAM" ] && [ -e "$UNITS/goodspeed-$other.service" ]; then
             EXTRAS=$EXTRAS,$other

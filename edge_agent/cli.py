@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge_agent.commands.chat import chat
-from edge_agent.commands.doctor import doctor
-from edge_agent.commands.fleet import fleet
-from edge_agent.commands.init import init
-from edge_agent.commands.model import model
-from edge_agent.commands.run import run
-from edge_agent.commands.settings import SETTINGS
-from shared.daemon.command_line import FriendlyGroup, config_commands
+from shared.daemon.command_line import CommandModules
 
 _FIRST_STEPS = """\b
 First steps:
@@ -26,19 +19,12 @@ First steps:
 
 
 @click.group(
-    cls=FriendlyGroup,
+    cls=CommandModules,
+    package="edge_agent.commands",
+    names=("chat", "config", "doctor", "fleet", "init", "model", "run"),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_FIRST_STEPS,
 )
 @click.version_option(package_name="goodspeed")
 def main() -> None:
     """Draft on this board, let a verifier check, serve chats and an OpenAI API."""
-
-
-main.add_command(init)
-main.add_command(run)
-main.add_command(chat)
-main.add_command(doctor)
-main.add_command(fleet)
-main.add_command(model)
-main.add_command(config_commands(SETTINGS))

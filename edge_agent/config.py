@@ -17,6 +17,7 @@ from edge_agent.drafting.drafter_choice import LONGEST_NGRAM
 from shared.config.addresses import is_loopback, is_near
 from shared.config.secrets import TOKEN_PATTERN
 from shared.config.sections import LogSection, Section
+from shared.config.tls_files import unpaired
 from shared.config.words import SECRET, must_be
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
 
@@ -52,6 +53,31 @@ class VerifierSection(Section, frozen=True):
         | None,
         Meta(description="the token itself, in place of token_file"),
     ] = None
+    ca_file: Annotated[
+        Path | None,
+        Meta(description="PEM file with the authorities that wss:// trusts; none: the system's"),
+    ] = None
+    pin: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^sha256//[A-Za-z0-9+/]{43}=\Z",
+                extra=must_be("sha256// and the hash of the verifier's public key in base64"),
+            ),
+        ]
+        | None,
+        Meta(
+            description="the verifier's public key, sha256//…=; without ca_file that alone counts"
+        ),
+    ] = None
+    certificate_file: Annotated[
+        Path | None,
+        Meta(description="PEM file that this board shows a verifier with client_ca_file"),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Meta(description="PEM file with its key, readable by its owner and group only"),
+    ] = None
     allow_insecure: Annotated[
         bool,
         Meta(description="allow ws:// over public networks: each machine between can read along"),
@@ -63,9 +89,18 @@ class VerifierSection(Section, frozen=True):
         if host is None:
             yield "url", "ws:// or wss://, a host and perhaps a port from 1 to 65535"
         elif self.url.startswith("ws:") and not self.allow_insecure and not is_near(host):
-            yield "url", "wss:// for a host that is not on a private network"
+            yield (
+                "url",
+                "wss:// for a host that is not on a private network, unless "
+                "verifier.allow_insecure = true",
+            )
         if self.token is not None and self.token_file is not None:
             yield "token_file", "left out when verifier.token is set"
+        yield from unpaired(self.certificate_file, self.key_file, "verifier")
+        if not self.url.startswith("wss:"):
+            for name in ("ca_file", "pin", "certificate_file"):
+                if getattr(self, name) is not None:
+                    yield name, "left out as long as verifier.url is ws://"
 
 
 class DraftSection(Section, frozen=True):
@@ -133,6 +168,14 @@ class ApiSection(Section, frozen=True):
         Path | None,
         Meta(description="file with the key that clients must send; none: no key is asked for"),
     ] = None
+    certificate_file: Annotated[
+        Path | None,
+        Meta(description="PEM file: the port speaks TLS and shows this; none: plain text"),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Meta(description="PEM file with its key, readable by its owner and group only"),
+    ] = None
     allowed_origins: Annotated[
         str,
         Meta(
@@ -169,6 +212,7 @@ class ApiSection(Section, frozen=True):
         """No client on the network gets in without a key."""
         if self.token_file is None and not is_loopback(self.host):
             yield "host", "a loopback address as long as api.token_file is not set"
+        yield from unpaired(self.certificate_file, self.key_file, "api")
 
 
 class AgentConfig(msgspec.Struct, frozen=True):

@@ -8,11 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.config import AgentConfig, ApiSection, DraftSection, listed
+from edge_agent.board.health import read_health
+from edge_agent.config import (
+    AgentConfig,
+    ApiSection,
+    DraftSection,
+    VerifierSection,
+    listed,
+)
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
@@ -71,8 +79,25 @@ def _make_model_free(config: AgentConfig, token: str) -> Drafter:
     from edge_agent.link.vocabulary_fetch import get_vocabulary
 
     cache_dir = default_cache_dir(os.environ)
-    token_bytes = asyncio.run(get_vocabulary(config.verifier.url, token, cache_dir))
+    token_bytes = asyncio.run(
+        get_vocabulary(config.verifier.url, token, cache_dir, verifier_tls(config.verifier))
+    )
     return ModelFreeDrafter(token_bytes, config.draft.max_streams, config.draft.context_tokens)
+
+
+def verifier_tls(section: VerifierSection) -> ssl.SSLContext | None:
+    """Whom this board trusts as its verifier; None: its address is in plain text.
+
+    Raises:
+        ConfigError: a file is wrong.
+    """
+    if not section.url.startswith("wss:"):
+        return None
+    from edge_agent.link.verifier_trust import VerifierTrust, client_context
+
+    return client_context(
+        VerifierTrust(section.ca_file, section.pin, section.certificate_file, section.key_file)
+    )
 
 
 def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
@@ -85,6 +110,8 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
         url=config.verifier.url,
         token=token,
         draft_token_seconds=measure_draft_token_seconds(config, drafter),
+        tls=verifier_tls(config.verifier),
+        read_health=read_health,
     )
 
 

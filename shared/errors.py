@@ -76,6 +76,10 @@ class LinkLost(LinkError):
     """The connection ended or could not be made; trying again may help."""
 
 
+class UntrustedVerifier(LinkLost):
+    """TLS was not agreed on: a certificate is not trusted, or one end speaks plain text."""
+
+
 class VerifierLoading(LinkLost):
     """The verifier is there and loads its model; it answers as soon as that is done."""
 
@@ -86,6 +90,16 @@ class VerifierLoading(LinkLost):
 
 class AuthRejected(LinkError):
     """The verifier does not accept this device's token."""
+
+
+class TokenRevoked(AuthRejected):
+    """The verifier knew this device's token, and an operator revoked it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this device's token was revoked at the verifier; `goodspeed-verifier token add` there "
+            "makes another"
+        )
 
 
 class HandshakeRejected(LinkError):

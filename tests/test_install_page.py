@@ -11,6 +11,7 @@ import pytest
 import edge_agent.cli
 import verifier.cli
 from edge_agent.commands.settings import SETTINGS as AGENT_SETTINGS
+from edge_agent.config import AgentConfig
 from tests.support.documents.markdown import commands, links, settings
 from tests.support.programs.command import ROOT
 from verifier.commands.settings import SETTINGS as VERIFIER_SETTINGS
@@ -27,9 +28,12 @@ PROGRAMS: dict[str, click.Group] = {
 
 def parse(command: click.Command, words: list[str]) -> None:
     """Fails where a command or an option is not known."""
-    _, rest, _ = command.make_parser(click.Context(command)).parse_args(words)
+    context = click.Context(command)
+    _, rest, _ = command.make_parser(context).parse_args(words)
     if isinstance(command, click.Group) and rest:
-        parse(command.commands[rest[0]], rest[1:])
+        inner = command.get_command(context, rest[0])
+        assert inner is not None, f"{command.name} has no {rest[0]}"
+        parse(inner, rest[1:])
 
 
 def test_each_machine_takes_five_commands() -> None:
@@ -70,7 +74,8 @@ def test_the_files_are_those_of_the_programs() -> None:
 def test_every_setting_is_there() -> None:
     for key, _ in settings(PAGE):
         section, _, name = key.partition(".")
-        assert hasattr(getattr(VerifierConfig(), section), name), key
+        sections = [getattr(config, section, None) for config in (VerifierConfig(), AgentConfig())]
+        assert any(hasattr(one, name) for one in sections), key
 
 
 def test_every_link_leads_somewhere() -> None:

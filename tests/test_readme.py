@@ -68,8 +68,9 @@ def parsed(command: click.Command, words: list[str]) -> dict[str, object]:
     context = click.Context(command, help_option_names=["-h", "--help"])
     options, rest, _ = command.make_parser(context).parse_args(words)
     if isinstance(command, click.Group) and rest:
-        assert rest[0] in command.commands, f"{command.name} has no {rest[0]}"
-        return parsed(command.commands[rest[0]], rest[1:])
+        inner = command.get_command(context, rest[0])
+        assert inner is not None, f"{command.name} has no {rest[0]}"
+        return parsed(inner, rest[1:])
     return dict(options)
 
 

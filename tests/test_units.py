@@ -93,7 +93,9 @@ def test_what_a_unit_starts_is_a_program_of_ours_with_options_that_it_knows(prog
     path, command, *options = shlex.split(line)
     assert f"/opt/goodspeed/bin/{program}" == path
     assert program in project["scripts"]
-    known = PROGRAMS[program].commands[command]
+    group = PROGRAMS[program]
+    known = group.get_command(click.Context(group), command)
+    assert known is not None
     known.make_parser(click.Context(known)).parse_args(options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from shared.daemon.command_line import FriendlyGroup, config_commands
+from verifier.commands.devices import devices
 from verifier.commands.doctor import doctor
 from verifier.commands.init import init
 from verifier.commands.profile import profile
@@ -17,6 +18,7 @@ First steps:
   goodspeed-verifier init                           # settings, a file of tokens, what is next
   goodspeed-verifier token add kitchen              # prints the board's token
   goodspeed-verifier run
+  goodspeed-verifier devices ls                     # who is there, and how it goes
   goodspeed-verifier doctor                         # is this machine ready?
   goodspeed-verifier profile                        # how fast the target is here
   goodspeed-verifier config init > verifier.toml    # every setting explained
@@ -38,4 +40,5 @@ main.add_command(run)
 main.add_command(doctor)
 main.add_command(profile)
 main.add_command(token)
+main.add_command(devices)
 main.add_command(config_commands(SETTINGS))

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.config.sections import LogSection, Section
+from shared.config.tls_files import unpaired
 from shared.config.words import must_be
 from shared.protocol.messages import MAX_DRAFT_TOKENS
 from verifier.policies import PolicyName
@@ -33,6 +34,18 @@ class ServerSection(Section, frozen=True):
         Path,
         Meta(description="devices and the hashes of their tokens; `goodspeed-verifier token add`"),
     ] = Path("/etc/goodspeed/credentials/tokens")
+    certificate_file: Annotated[
+        Path | None,
+        Meta(description="PEM file: the port speaks TLS and shows this; none: plain text"),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Meta(description="PEM file with its key, readable by its owner and group only"),
+    ] = None
+    client_ca_file: Annotated[
+        Path | None,
+        Meta(description="mutual TLS: PEM file with the authorities of all clients' certificates"),
+    ] = None
     metrics_token_file: Annotated[
         Path | None,
         Meta(
@@ -45,6 +58,10 @@ class ServerSection(Section, frozen=True):
             description="show /metrics and /dashboard to programs on this machine, but to no proxy"
         ),
     ] = True
+    advertise: Annotated[
+        bool,
+        Meta(description="tell the network by mDNS that a verifier is here; boards' init finds it"),
+    ] = False
     heartbeat_seconds: Annotated[
         float,
         Meta(
@@ -64,6 +81,12 @@ class ServerSection(Section, frozen=True):
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections, boards and others")
     ] = 256
+
+    def unfit(self) -> Iterator[tuple[str, str]]:
+        """TLS takes a certificate and its key."""
+        yield from unpaired(self.certificate_file, self.key_file, "server")
+        if self.client_ca_file is not None and self.certificate_file is None:
+            yield "client_ca_file", "left out as long as server.certificate_file is not set"
 
 
 class TargetSection(Section, frozen=True):
@@ -178,6 +201,14 @@ class RoundsSection(Section, frozen=True):
             description="by how much prompts may lengthen a round of others; 1.0: twice as long",
         ),
     ] = 1.0
+    device_prefill_slowdown_limit: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="the same for prompts of one or two devices, but for a round in 400",
+        ),
+    ] = 0.15
     reserved_output_tokens: Annotated[
         int,
         Meta(
@@ -261,6 +292,19 @@ class LimitsSection(Section, frozen=True):
     ] = 120.0
 
 
+class DraftsSection(Section, frozen=True):
+    """Draft models for boards that reach no hub: `goodspeed-agent model pull` asks here."""
+
+    directory: Annotated[
+        Path | None,
+        Meta(description="GGUF files; those with the target's vocabulary are offered; none: none"),
+    ] = None
+    bytes_per_second: Annotated[
+        int,
+        Meta(ge=1 << 16, le=1 << 40, description="all downloads together, at most"),
+    ] = 20_000_000
+
+
 class StateSection(Section, frozen=True):
     """What is kept from one start to the next."""
 
@@ -277,5 +321,6 @@ class VerifierConfig(msgspec.Struct, frozen=True):
     target: TargetSection = TargetSection()
     rounds: RoundsSection = RoundsSection()
     limits: LimitsSection = LimitsSection()
+    drafts: DraftsSection = DraftsSection()
     state: StateSection = StateSection()
     log: LogSection = LogSection()

@@ -6,20 +6,22 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
+from shared.daemon.heap import give_back_freed_memory, map_large_pieces
 from shared.daemon.strangers import StrangerLimits
+from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
-from verifier.config import LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import DraftsSection, LimitsSection, RoundsSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
@@ -37,6 +39,8 @@ from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
+from verifier.server.device_tokens import NO_TOKENS, TokenRoles
+from verifier.server.draft_shelf import DraftShelf
 from verifier.server.gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
@@ -44,9 +48,7 @@ from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
-
-# They warn at every start of builds that this program does not use.
-_TALKATIVE = ("torchao", "torch.utils._pytree")
+from verifier.torch_target.loading.lean_libraries import lean_imports
 
 Tell = Callable[[str], None]
 Advance = Callable[[float], None]
@@ -81,6 +83,7 @@ def load_service(
             loaded.target.run(round_)
             advance(number / len(rounds))
     curve = _read_or_measure_curve(config, loaded, tell, advance)
+    give_back_freed_memory()
     sampling = loaded.sampling
     if config.target.generation_defaults == "none":
         sampling = PLAIN_SAMPLING
@@ -103,9 +106,10 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     limit_spinning(os.environ)
-    hush_libraries()
+    map_large_pieces()
     # Torch and transformers take seconds to import; commands that need neither do not wait.
-    from verifier.torch_target.loading.target_loading import load_target
+    with lean_imports(os.environ):
+        from verifier.torch_target.loading.target_loading import load_target
 
     tell(f"loading {section.model}")
     placed = load_target(path, target_settings(config))
@@ -117,12 +121,6 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         batch_invariant=section.batch_invariant,
     )
     return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.sampling)
-
-
-def hush_libraries() -> None:
-    """Before the first import of torch: it warns of what no user of this program can change."""
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:
@@ -179,23 +177,44 @@ def make_service(
 def make_server(
     config: VerifierConfig,
     service: VerifierService,
-    tokens: Mapping[str, str],
+    tokens: TokenRoles,
     metrics_token: str | None = None,
+    tls: ServerTls | None = None,
 ) -> VerifierServer:
-    """The port for the devices of these tokens, and for who has the token of metrics."""
+    """The port for those who have these tokens, or that of metrics."""
     return VerifierServer(
         service,
-        tokens,
+        tokens.of("board"),
         heartbeat_seconds=config.server.heartbeat_seconds,
         max_connections=config.server.max_connections,
         device_limits=device_limits(config.limits, service.limits.context_tokens),
-        operator_access=operator_access(config, metrics_token),
+        operator_access=operator_access(config, metrics_token, tokens),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        tls=tls,
+        drafts=draft_shelf(config.drafts, service.tokenizer),
     )
 
 
+def draft_shelf(section: DraftsSection, tokenizer: Tokenizer) -> DraftShelf | None:
+    """What boards may pull; None: nothing."""
+    if section.directory is None:
+        return None
+
+    def check_fit(path: Path) -> None:
+        # Only here: it is in the wing that imports torch, which a scripted target does without.
+        from verifier.torch_target.loading.draft_fit import check_draft_fits
+
+        check_draft_fits(path, tokenizer.token_bytes)
+
+    rate = float(section.bytes_per_second)
+    return DraftShelf(section.directory, check_fit, bytes_per_second=rate)
+
+
 def make_loading_port(
-    config: VerifierConfig, tokens: Mapping[str, str], percent: Callable[[], int | None]
+    config: VerifierConfig,
+    tokens: Mapping[str, str],
+    percent: Callable[[], int | None],
+    tls: ServerTls | None = None,
 ) -> LoadingPort:
     """The port while there is no service."""
     return LoadingPort(
@@ -203,12 +222,17 @@ def make_loading_port(
         percent,
         max_connections=config.server.max_connections,
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
+        tls=None if tls is None else tls.context,
     )
 
 
-def operator_access(config: VerifierConfig, metrics_token: str | None) -> OperatorAccess:
+def operator_access(
+    config: VerifierConfig, metrics_token: str | None, tokens: TokenRoles = NO_TOKENS
+) -> OperatorAccess:
     """Who may see metrics."""
-    return OperatorAccess(token=metrics_token, on_loopback=config.server.metrics_on_loopback)
+    return OperatorAccess(
+        token=metrics_token, on_loopback=config.server.metrics_on_loopback, roles=tokens
+    )
 
 
 def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
@@ -238,6 +262,7 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
         ),
         prefill_chunk_tokens=rounds.prefill_chunk_tokens,
         prefill_slowdown_limit=rounds.prefill_slowdown_limit,
+        device_prefill_slowdown_limit=rounds.device_prefill_slowdown_limit,
         reserved_output_tokens=rounds.reserved_output_tokens,
         prefix_sharing=rounds.prefix_sharing,
         draft_timeout_seconds=rounds.draft_timeout_seconds,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
@@ -78,10 +79,12 @@ async def serve(
     app: web.Application,
     sockets: Sequence[socket.socket],
     stranger_limits: StrangerLimits | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> HttpServer:
     """Let clients in; one that leaves ends its generation at once.
 
-    `stranger_limits`: for those who show no token, where the app asks for one.
+    `stranger_limits`: for those who show no token, where the app asks for one. `tls`: None is plain
+    text.
     """
     return await start_http_server(
         app,
@@ -92,6 +95,7 @@ async def serve(
         cancels_handlers=True,
         answers_half_closed=True,
         stranger_limits=stranger_limits,
+        tls=tls,
     )
 
 

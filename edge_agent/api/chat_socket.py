@@ -19,7 +19,7 @@ from edge_agent.api.access import CHAT_SUBPROTOCOL
 from edge_agent.api.json_fields import read_field, read_json_object, shown
 from edge_agent.api.kept_answers import Answer, End, KeptAnswers
 from edge_agent.api.large_body import BodyReader, is_short
-from edge_agent.api.openai_request import read_chat_request
+from edge_agent.api.openai_request import read_socket_request
 from edge_agent.generation.chat_messages import (
     MAX_CLIENT_MESSAGE_BYTES,
     ChatError,
@@ -123,7 +123,7 @@ class _Conversation:
             match fields.get("type"):
                 case "generate":
                     self._check_free()
-                    self._read(self._answers.begin(read_chat_request(fields).generation))
+                    self._read(self._answers.begin(read_socket_request(fields).generation))
                 case "resume":
                     self._check_free()
                     self._resume(fields)

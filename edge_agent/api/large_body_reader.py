@@ -15,7 +15,11 @@ import msgspec
 from edge_agent.api.anthropic.message_request import read_message_request
 from edge_agent.api.json_fields import read_json_object, shown
 from edge_agent.api.ollama.ollama_request import read_ollama_chat, read_ollama_generate
-from edge_agent.api.openai_request import read_chat_request, read_completion_request
+from edge_agent.api.openai_request import (
+    read_chat_request,
+    read_completion_request,
+    read_socket_request,
+)
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.responses.response_request import read_response_request
 from shared.errors import RequestRefused
@@ -60,7 +64,7 @@ def read_body(body: bytes | str, kind: BodyKind) -> ClientRequest:
             if (other := fields.get("type")) != "generate":
                 sentence = f"type = {shown(other)}: so large a message must be of type generate"
                 raise RequestRefused(sentence, "type")
-            return read_chat_request(fields)
+            return read_socket_request(fields)
 
 
 def _answer(kind: BodyKind) -> BodyRead:

@@ -7,14 +7,26 @@ error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_agent.api.json_fields import kind_of, read_field
+from edge_agent.api.json_fields import read_field, shown
+from edge_agent.api.requests.choice_fields import (
+    Prompt,
+    other_choices,
+    read_echo,
+    read_num_choices,
+    read_prompts,
+)
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_grammar
-from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages
+from edge_agent.api.requests.logprob_fields import (
+    read_chat_logprobs,
+    read_completion_logprobs,
+)
+from edge_agent.api.requests.message_fields import read_messages
+from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -37,18 +49,19 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *("goodspeed", *_MAX_TOKENS_NAMES, *GRAMMAR_FIELDS),
+        *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS, *GRAMMAR_FIELDS),
     }
 )
 _CHAT = _GENERAL | {
     *("messages", "chat_template_kwargs", "reasoning_effort", "continue_final_message"),
+    *("logprobs", "top_logprobs"),
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }
-_COMPLETION = _GENERAL | {"prompt"}
+_COMPLETION = _GENERAL | {"prompt", "logprobs", "echo"}
 
 
 def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
-    """The request of `POST /v1/chat/completions`, and of `generate` on the chat socket.
+    """The request of `POST /v1/chat/completions`.
 
     Raises:
         RequestRefused: a field is missing, of a wrong type, out of range or not supported.
@@ -57,23 +70,43 @@ def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
     return _client_request(
         fields,
         messages=turns.messages,
-        max_tokens=read_max_tokens(fields, *_MAX_TOKENS_NAMES),
-        text="",
+        max_tokens=read_max_tokens(fields, *_MAX_TOKENS_NAMES, may_be_none=True),
+        prompts=(Prompt(),),
+        num_logprobs=read_chat_logprobs(fields),
         template=read_template_options(fields),
         ignored=(*ignored_fields(fields, _CHAT), *turns.ignored),
     )
 
 
+def read_socket_request(fields: Mapping[str, Any]) -> ClientRequest:
+    """The request of `generate` on the chat socket: a chat's, with one answer of text alone.
+
+    Raises:
+        RequestRefused: as `read_chat_request`, or it asks for what the socket has no words for.
+    """
+    asked = read_chat_request(fields)
+    for field, is_asked in (
+        ("n", asked.others),
+        ("logprobs", asked.generation.num_logprobs is not None),
+        ("max_tokens", asked.writes_nothing),
+    ):
+        if is_asked:
+            sentence = f"{field} = {shown(fields.get(field))}: not on a socket; send a chat request"
+            raise RequestRefused(sentence, field)
+    return asked
+
+
 def read_completion_request(fields: Mapping[str, Any]) -> ClientRequest:
     """The request of `POST /v1/completions`; raises like `read_chat_request`."""
-    max_tokens = read_max_tokens(fields, *_MAX_TOKENS_NAMES)
+    max_tokens = read_max_tokens(fields, *_MAX_TOKENS_NAMES, may_be_none=True)
     if all(fields.get(name) is None for name in _MAX_TOKENS_NAMES):
         max_tokens = DEFAULT_COMPLETION_TOKENS
     return _client_request(
         fields,
         messages=(),
         max_tokens=max_tokens,
-        text=_prompt(fields),
+        num_logprobs=read_completion_logprobs(fields),
+        prompts=read_prompts(fields),
         template=PLAIN_TEMPLATE,
         ignored=ignored_fields(fields, _COMPLETION),
     )
@@ -83,8 +116,9 @@ def _client_request(
     fields: Mapping[str, Any],
     *,
     messages: tuple[ChatMessage, ...],
-    text: str,
+    prompts: Sequence[Prompt],
     max_tokens: int | None,
+    num_logprobs: int | None,
     template: TemplateOptions,
     ignored: tuple[str, ...],
 ) -> ClientRequest:
@@ -95,26 +129,28 @@ def _client_request(
     choice, extension = read_sampling(fields), read_extension(fields)
     generation = GenerationRequest(
         messages=messages,
-        text=text,
+        text=prompts[0].text,
+        prompt_ids=prompts[0].token_ids,
         sampling=choice.sampling,
         left_open=choice.left_open,
         seed=read_seed(fields),
         stop=read_stop(fields),
-        max_tokens=max_tokens,
+        max_tokens=1 if max_tokens == 0 else max_tokens,
+        processors=read_processors(fields, max_tokens),
+        num_logprobs=num_logprobs,
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
         grammar=read_grammar(fields),
     )
-    is_streamed = read_field(fields, "stream", bool, False)
-    return ClientRequest(generation, is_streamed, includes_usage, ignored)
-
-
-def _prompt(fields: Mapping[str, Any]) -> str:
-    prompt = fields.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1:
-        prompt = prompt[0]
-    if not isinstance(prompt, str):
-        raise RequestRefused(f"prompt must be one string, not {kind_of(prompt)}", "prompt")
-    check_prompt_bytes("prompt", len(prompt.encode()))
-    return prompt
+    num_choices = read_num_choices(fields)
+    return ClientRequest(
+        generation,
+        is_streamed=read_field(fields, "stream", bool, False),
+        includes_usage=includes_usage,
+        ignored=ignored,
+        others=other_choices(generation, prompts, num_choices),
+        num_choices=num_choices,
+        echoes_prompt=not messages and read_echo(fields, prompts),
+        writes_nothing=max_tokens == 0,
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from edge_agent.generation.waiting_line import Place
@@ -36,6 +37,7 @@ class Envelope:
     created: int  # Unix seconds
     model: str
     is_chat: bool  # chat completion, else plain completion
+    index: int = 0  # of the choice
 
     def wrap(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -58,9 +60,13 @@ def whole_answer(envelope: Envelope, text: str, finished: Finished) -> dict[str,
         content = {"message": {"role": "assistant", "content": text, "refusal": None}}
     else:
         content = {"text": text}
-    choice = _choice(content, _FINISH_REASONS[finished.reason])
-    usage = {"usage": _usage(finished.timings)}
-    return envelope.wrap(kind, [choice]) | usage | _extensions(finished)
+    choice = _choice(envelope, content, _FINISH_REASONS[finished.reason])
+    if envelope.is_chat:
+        choice["logprobs"] = chat_logprobs(finished.logprobs)
+    else:
+        choice["logprobs"] = CompletionLogprobs().told(finished.logprobs)
+    body = envelope.wrap(kind, [choice]) | {"usage": usage(finished.timings)}
+    return body | _extensions(finished)
 
 
 def first_chunk(envelope: Envelope) -> dict[str, Any]:
@@ -79,10 +85,15 @@ def last_chunks(
     """The finish reason, then the usage if it was asked for; the last one holds the timings."""
     chunks = [_chunk(envelope, {}, _FINISH_REASONS[finished.reason])]
     if includes_usage:
-        kind = "chat.completion.chunk" if envelope.is_chat else "text_completion"
-        chunks.append(envelope.wrap(kind, []) | {"usage": _usage(finished.timings)})
+        chunks.append(usage_chunk(envelope, finished.timings))
     chunks[-1] |= _extensions(finished)
     return chunks
+
+
+def usage_chunk(envelope: Envelope, timings: Timings) -> dict[str, Any]:
+    """The chunk without choices, behind all others."""
+    kind = "chat.completion.chunk" if envelope.is_chat else "text_completion"
+    return envelope.wrap(kind, []) | {"usage": usage(timings)}
 
 
 def keepalive_comment(place: Place | None) -> bytes:
@@ -125,17 +136,20 @@ def error_object(
 
 def _chunk(envelope: Envelope, delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
     if envelope.is_chat:
-        choice = _choice({"delta": delta}, finish_reason)
+        choice = _choice(envelope, {"delta": delta}, finish_reason)
         return envelope.wrap("chat.completion.chunk", [choice])
-    choice = _choice({"text": delta.get("content", "")}, finish_reason)
+    choice = _choice(envelope, {"text": delta.get("content", "")}, finish_reason)
     return envelope.wrap("text_completion", [choice])
 
 
-def _choice(content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+def _choice(
+    envelope: Envelope, content: dict[str, Any], finish_reason: str | None
+) -> dict[str, Any]:
+    return {"index": envelope.index, **content, "logprobs": None, "finish_reason": finish_reason}
 
 
-def _usage(timings: Timings) -> dict[str, Any]:
+def usage(timings: Timings) -> dict[str, Any]:
+    """What OpenAI counts."""
     return {
         "prompt_tokens": timings.prompt_tokens,
         "completion_tokens": timings.output_tokens,

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
-from edge_agent.api.answers.answering import Answering
+from edge_agent.api.answers.answering import Answering, AnswerShape
+from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.api.anthropic import message_answer
 from edge_agent.api.error_shapes import Failure, dialect_of, error_body
 from edge_agent.api.errors import refusal
 from edge_agent.api.json_fields import shown
 from edge_agent.api.large_body_reader import BodyKind
+from edge_agent.api.openai_choices import OpenAIChoices
 from edge_agent.api.openai_response import (
     DONE,
     EVENT_STREAM,
@@ -31,7 +35,8 @@ from edge_agent.api.openai_response import (
     text_chunk,
     whole_answer,
 )
-from edge_agent.generation.generation import Finished, TextPiece
+from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.generation.generation import Finished, ScoredToken, TextPiece
 
 
 class OpenAIAnswer:
@@ -40,22 +45,46 @@ class OpenAIAnswer:
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
 
-    def __init__(self, envelope: Envelope, *, includes_usage: bool) -> None:
-        self._envelope = envelope
+    def __init__(self, envelope: Envelope, *, includes_usage: bool, echoed: str = "") -> None:
+        """`echoed` comes before the text."""
+        self.envelope = envelope
+        self._echoed = echoed
         self._includes_usage = includes_usage
+        self._num_scored = 0  # tokens whose log-probabilities were told
+        self._completion_logprobs = CompletionLogprobs()
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        return whole_answer(self._envelope, text, finished)
+        return whole_answer(self.envelope, self._echoed + text, finished)
 
     def opening(self) -> bytes:
-        return event_line(first_chunk(self._envelope)) if self._envelope.is_chat else b""
+        if self.envelope.is_chat:
+            return event_line(first_chunk(self.envelope))
+        if not self._echoed:
+            return b""
+        return event_line(text_chunk(self.envelope, TextPiece(self._echoed, "target")))
 
     def piece(self, piece: TextPiece) -> bytes:
-        return event_line(text_chunk(self._envelope, piece))
+        return event_line(self._with_logprobs(text_chunk(self.envelope, piece), piece.logprobs))
+
+    def end(self, finished: Finished) -> bytes:
+        """Of the choice alone, in a stream that may go on with others."""
+        chunks = last_chunks(self.envelope, finished, self._includes_usage)
+        self._with_logprobs(chunks[0], finished.logprobs[self._num_scored :])
+        return b"".join(event_line(chunk) for chunk in chunks)
 
     def ending(self, finished: Finished) -> bytes:
-        chunks = last_chunks(self._envelope, finished, self._includes_usage)
-        return b"".join(event_line(chunk) for chunk in chunks) + DONE
+        return self.end(finished) + DONE
+
+    def _with_logprobs(
+        self, chunk: dict[str, Any], tokens: Sequence[ScoredToken]
+    ) -> dict[str, Any]:
+        """The chunk with those of the tokens since the one before."""
+        if tokens:
+            self._num_scored += len(tokens)
+            is_chat, (choice,) = self.envelope.is_chat, chunk["choices"]
+            told = chat_logprobs if is_chat else self._completion_logprobs.told
+            choice["logprobs"] = told(tokens)
+        return chunk
 
     def failing(self, failure: Failure) -> bytes:
         return event_line(error_body("openai", failure)) + DONE
@@ -103,9 +132,21 @@ class OpenAIEndpoints:
         self, request: web.Request, kind: BodyKind, envelope: Envelope
     ) -> web.StreamResponse:
         asked = await self._answering.read(request, kind)
-        shape = OpenAIAnswer(envelope, includes_usage=asked.includes_usage)
-        return await self._answering.answer(request, asked, shape)
+        return await self._answering.answer(request, asked, _shape(envelope, asked))
 
     def _envelope(self, prefix: str, *, is_chat: bool) -> Envelope:
         response_id = f"{prefix}-{uuid.uuid4().hex}"
         return Envelope(response_id, int(time.time()), self._answering.model_name, is_chat)
+
+
+def _shape(envelope: Envelope, asked: ClientRequest) -> AnswerShape:
+    """Of one choice, or of several."""
+    echoed = [one.text if asked.echoes_prompt else "" for one in (asked.generation, *asked.others)]
+    includes_usage = asked.includes_usage
+    if len(echoed) == 1:
+        return OpenAIAnswer(envelope, includes_usage=includes_usage, echoed=echoed[0])
+    answers = [
+        OpenAIAnswer(replace(envelope, index=i), includes_usage=False, echoed=text)
+        for i, text in enumerate(echoed)
+    ]
+    return OpenAIChoices(answers, asked.num_choices, includes_usage=includes_usage)

@@ -42,7 +42,7 @@ def read_heat(root: Path = Path("/")) -> Heat:
         is_undervolted=_either(_has(bits, _UNDERVOLTAGE), alarm),
         was_undervolted=_has(bits, _UNDERVOLTAGE << _SINCE_START),
         is_slowed=_has(bits, _SLOWED),
-        was_slowed=_has(bits, _SLOWED << _SINCE_START),
+        was_slowed=_either(_has(bits, _SLOWED << _SINCE_START), _was_hot(root)),
         overcurrent_events=_overcurrent_events(root),
     )
 
@@ -69,6 +69,16 @@ def _alarm(root: Path) -> bool | None:
         if value is not None:
             return bool(value)
     return None
+
+
+def _was_hot(root: Path) -> bool | None:
+    """Of x86: each core counts how often heat slowed it or its package since the start."""
+    counts = [
+        _number(path)
+        for path in root.glob("sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")
+    ]
+    known = [count for count in counts if count is not None]
+    return any(known) if known else None
 
 
 def _overcurrent_events(root: Path) -> int | None:

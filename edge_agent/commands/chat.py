@@ -9,7 +9,9 @@ import asyncio
 import io
 import os
 import shutil
+import ssl
 import sys
+from pathlib import Path
 from typing import get_args
 
 import aiohttp
@@ -19,6 +21,7 @@ from edge_agent.chat.client import ChatClient
 from edge_agent.chat.conversation import Conversation
 from edge_agent.chat.display import ChatDisplay
 from edge_agent.chat.session import answer_once, converse
+from edge_agent.link.verifier_trust import VerifierTrust, client_context
 from shared.config.secrets import is_one_word
 from shared.daemon.command_line import EXIT_ERROR
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
@@ -42,6 +45,12 @@ With one --seed and --mode coupled an answer is the same on every board."""
 @click.command("chat", epilog=_EXAMPLES)
 @click.option(
     "--url", default="http://127.0.0.1:8090", show_default=True, help="Where the agent listens."
+)
+@click.option(
+    "--ca",
+    "ca_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of an agent with https://: PEM file with its certificate or its authority's.",
 )
 @click.option("--system", help="System prompt, in front of every conversation.")
 @click.option("--temperature", type=click.FloatRange(0, 100), help="0 is greedy; default 1.")
@@ -68,6 +77,7 @@ With one --seed and --mode coupled an answer is the same on every board."""
 )
 def chat(
     url: str,
+    ca_file: Path | None,
     system: str | None,
     temperature: float | None,
     seed: int | None,
@@ -95,11 +105,12 @@ def chat(
         sys.stdout.reconfigure(errors="replace")  # a character that it lacks is no reason to fail
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     is_styled = not plain and not os.environ.get("NO_COLOR")
+    tls = True if ca_file is None else client_context(VerifierTrust(ca_file))
     try:
         if is_terminal:
-            asyncio.run(_chat_in_terminal(url, api_token, conversation, is_styled))
+            asyncio.run(_chat_in_terminal(url, api_token, tls, conversation, is_styled))
         else:
-            asyncio.run(_chat_in_pipe(url, api_token, conversation))
+            asyncio.run(_chat_in_pipe(url, api_token, tls, conversation))
     except GoodspeedError as error:
         raise _Failure(terminal_text(str(error))) from error
     except KeyboardInterrupt:
@@ -115,19 +126,25 @@ def _given(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-async def _chat_in_pipe(url: str, api_token: str | None, conversation: Conversation) -> None:
+async def _chat_in_pipe(
+    url: str, api_token: str | None, tls: ssl.SSLContext | bool, conversation: Conversation
+) -> None:
     question = sys.stdin.buffer.read().decode(errors="replace")
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as http:
         await answer_once(ChatClient(http, url, api_token), conversation, question, sys.stdout)
 
 
 async def _chat_in_terminal(
-    url: str, api_token: str | None, conversation: Conversation, is_styled: bool
+    url: str,
+    api_token: str | None,
+    tls: ssl.SSLContext | bool,
+    conversation: Conversation,
+    is_styled: bool,
 ) -> None:
     # Late: a pipe needs neither, and on a board prompt_toolkit takes long to import.
     from edge_agent.chat.line_editor import interruptible, line_reader
 
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as http:
         await converse(
             ChatClient(http, url, api_token),
             conversation,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -24,17 +25,23 @@ from shared.daemon.first_files import (
     start_command,
     write_first_files,
 )
+from shared.daemon.tls.certificate import read_certificate
 from shared.errors import ConfigError, ModelError
 
 _EXAMPLES = """\b
 Examples:
   goodspeed-agent init --verifier wss://gpu1.example.org --token -
+  goodspeed-agent init --verifier wss://gpu1.lan:8443 --ca ca.crt --token -
   goodspeed-agent init --verifier ws://192.168.1.10:8443 --token - --dry-run
 """
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--verifier", "url", required=True, help="Where it listens: ws:// or wss://.")
+@click.option(
+    "--verifier",
+    "given_url",
+    help="Where it listens: ws:// or wss://. Without it one is looked for on this network (mDNS).",
+)
 @click.option(
     "--token",
     "token_source",
@@ -42,6 +49,13 @@ Examples:
     help="Where this board's token is read from; - is standard input. May be left out where the "
     "board has one.",
 )
+@click.option(
+    "--ca",
+    "ca_source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of a verifier with its own authority: that one's certificate, ca.crt. It is copied.",
+)
+@click.option("--pin", help="In place of --ca: the verifier's key, sha256//…=.")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
@@ -51,13 +65,29 @@ Examples:
 )
 @click.option("--replace", is_flag=True, help="Write files anew that hold something else.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def init(url: str, token_source: str | None, directory: Path, replace: bool, dry_run: bool) -> None:
+def init(
+    given_url: str | None,
+    token_source: str | None,
+    ca_source: Path | None,
+    pin: str | None,
+    directory: Path,
+    replace: bool,
+    dry_run: bool,
+) -> None:
     """Write the settings and the token of this board; a second call changes nothing."""
+    url = given_url or _found_url()
     token_file = directory / "credentials" / "token"
-    settings = FirstFile(directory / "agent.toml", _settings(url, token_file), mode=0o644)
+    ca_file = None if ca_source is None else directory / "ca.crt"
+    trust = {"ca_file": ca_file, "pin": pin}
+    settings = FirstFile(directory / "agent.toml", _settings(url, token_file, trust), mode=0o644)
     profiles = read_profiles(os.environ)
-    load_config(AgentConfig, profiles, overrides={"verifier.url": url})
+    wanted = {f"verifier.{name}": value for name, value in {"url": url, **trust}.items()}
+    load_config(AgentConfig, profiles, overrides=wanted)
     files = [settings]
+    if ca_source is not None and ca_file is not None:
+        read_certificate(ca_source)  # or a sentence
+        authority = ca_source.read_text(encoding="utf-8")
+        files.append(FirstFile(ca_file, authority, mode=0o644, is_shown=False))
     if token_source is not None:
         token = _read_token(token_source)
         files.append(FirstFile(token_file, f"{token}\n", mode=0o600, is_secret=True))
@@ -71,13 +101,33 @@ def init(url: str, token_source: str | None, directory: Path, replace: bool, dry
         click.echo(f"next: {command}")
 
 
-def _settings(url: str, token_file: Path) -> str:
+def _found_url() -> str:
+    """The verifier that this network has, if a person agrees to it: the token goes there."""
+    from shared.daemon.discovery import check_discovery, find_verifiers
+
+    check_discovery("without --verifier, init")
+    click.echo("looking for a verifier on this network …", err=True)
+    found = asyncio.run(find_verifiers())
+    for one in found:
+        click.echo(f"{one.host} says that a verifier is at {one.url}", err=True)
+        if sys.stdin.isatty() and click.confirm("use it?", err=True):
+            return one.url
+    if not found:
+        sentence = "none was found on this network (server.advertise = true makes one known)"
+    else:
+        sentence = f"a person has to agree to what was found; if it is yours: {found[0].url}"
+    raise ConfigError((f"--verifier: must be given: {sentence}",))
+
+
+def _settings(url: str, token_file: Path, trust: Mapping[str, object]) -> str:
+    given = {name: value for name, value in trust.items() if value is not None}
     return (
         "# Written by `goodspeed-agent init`; `goodspeed-agent config init` explains every key.\n"
         "\n"
         "[verifier]\n"
         f"url = {shown(url)}\n"
         f"token_file = {shown(token_file)}\n"
+        + "".join(f"{name} = {shown(value)}\n" for name, value in given.items())
     )
 
 

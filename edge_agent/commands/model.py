@@ -6,16 +6,20 @@ Results go to standard output, progress to standard error; a failure is one sent
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_agent.commands.settings import SETTINGS
+from edge_agent.draft_model.drafter import QUANTISATIONS
 from edge_agent.models.cache import cached_models, remove, work_dir
 from edge_agent.models.presets import (
     DEFAULT_MODEL,
     PRESETS,
+    HubModel,
     Preset,
     expected_sha256,
     locate,
@@ -23,8 +27,14 @@ from edge_agent.models.presets import (
 )
 from edge_agent.models.progress import progress_on
 from edge_agent.models.pull import pull
+from edge_agent.models.quantise import quantise
 from shared.config.model_files import cached_path, default_cache_dir
-from shared.errors import ModelError
+from shared.daemon.peer_text import terminal_text
+from shared.errors import ConfigError, GoodspeedError, ModelError
+from shared.protocol.draft_offers import OFFER_NAME, DraftOffer
+
+if TYPE_CHECKING:
+    from edge_agent.models.from_verifier import OfferingVerifier
 
 UNKNOWN_LICENCE = "licence not told"
 
@@ -43,25 +53,55 @@ def model() -> None:
 def pull_command(name: str) -> None:
     """Download or make the model NAME, unless it is there and intact.
 
-    By default that which the settings of this board name (draft.model).
+    By default that which the settings of this board name (draft.model). The verifier is asked first
+    where the settings name one; hf:OWNER/REPO/FILE.gguf is a file of a hub (HF_ENDPOINT, HF_TOKEN).
+    A download that was cut goes on where it ended.
     """
     name = name or SETTINGS.load(None, ()).config.draft.model or DEFAULT_MODEL
+    verifier, offers = (None, {}) if "/" in name else _offers()
     with progress_on(sys.stderr) as progress:
-        path = pull(name, _cache_dir(), progress)
+        if verifier is not None and name in offers and _may_come_from_verifier(offers[name]):
+            from edge_agent.models.from_verifier import pull_offer
+
+            path = pull_offer(verifier, offers[name], _cache_dir(), progress)
+        else:
+            path = pull(name, _cache_dir(), progress)
     click.echo(f"{path} {_megabytes(path)}")
+
+
+@model.command(name="quantise")
+@click.argument("source")
+@click.argument("file_type", type=click.Choice(QUANTISATIONS, case_sensitive=False))
+@click.option("--name", help="Of the new model; by default that of SOURCE with the type behind it.")
+def quantise_command(source: str, file_type: str, name: str | None) -> None:
+    """Make a smaller form of SOURCE, a model that is here or the path of a GGUF file.
+
+    Smaller weights draft faster, and are accepted less often; texts stay the target's own.
+    """
+    path = locate(source, _cache_dir())
+    name = name or f"{path.stem}-{file_type.lower()}"
+    if re.fullmatch(OFFER_NAME, name) is None:
+        raise ModelError(f"--name {name}: must be letters, digits, dots, dashes and underscores")
+    with progress_on(sys.stderr) as progress:
+        made = quantise(path, file_type, name, _cache_dir(), progress)
+    click.echo(f"{made} {_megabytes(made)}")
 
 
 @model.command(name="ls")
 def ls_command() -> None:
     """List all models that are here, and those that can be pulled.
 
-    Name, licence, size, and of what is here the quantisation.
+    Name, licence, size; of what is here the quantisation, of the rest where it comes from.
     """
     here = {path.stem: path for path in cached_models(_cache_dir())}
-    names = sorted(PRESETS.keys() | here.keys())
+    _, offers = _offers()
+    names = sorted(PRESETS.keys() | here.keys() | offers.keys())
     width = max(len(name) for name in names)
     for name in names:
-        licence, state = _here(here[name]) if name in here else _not_here(PRESETS[name])
+        if name in here:
+            licence, state = _here(here[name])
+        else:
+            licence, state = _not_here(PRESETS.get(name), offers.get(name))
         click.echo(f"{name:{width}}  {licence}  {state}")
 
 
@@ -139,8 +179,48 @@ def _here(path: Path) -> tuple[str, str]:
     return licence, f"{_megabytes(path)}  {outline.quantisation}"
 
 
-def _not_here(preset: Preset) -> tuple[str, str]:
-    return preset.licence, f"not pulled ({preset.size_bytes / 1e6:.0f} MB)"
+def _not_here(preset: Preset | None, offer: DraftOffer | None) -> tuple[str, str]:
+    licence = UNKNOWN_LICENCE if preset is None else preset.licence
+    if offer is not None:
+        return licence, f"at the verifier ({offer.num_bytes / 1e6:.0f} MB)"
+    assert preset is not None
+    targets = f", drafts for {preset.targets}" if isinstance(preset, HubModel) else ""
+    return licence, f"not pulled ({preset.size_bytes / 1e6:.0f} MB){targets}"
+
+
+def _offers() -> tuple[OfferingVerifier | None, dict[str, DraftOffer]]:
+    """What the verifier of the settings offers; a verifier that cannot be asked is told of."""
+    verifier = _verifier()
+    if verifier is None:
+        return None, {}
+    try:
+        return verifier, {offer.name: offer for offer in verifier.offers()}
+    except (GoodspeedError, OSError) as error:
+        click.echo(f"the verifier was not asked for drafts: {terminal_text(str(error))}", err=True)
+        return None, {}
+
+
+def _verifier() -> OfferingVerifier | None:
+    """The verifier of the settings; None where they name none that would know this board."""
+    # Only here: aiohttp takes a while to import.
+    from edge_agent.models.from_verifier import OfferingVerifier
+    from edge_agent.startup import read_device_token
+
+    config = SETTINGS.load(None, ()).config
+    try:
+        return OfferingVerifier(config.verifier.url, read_device_token(config))
+    except ConfigError:
+        return None
+
+
+def _may_come_from_verifier(offer: DraftOffer) -> bool:
+    """Whether the offer is the model that is known by its name."""
+    preset = PRESETS.get(offer.name)
+    pinned = getattr(preset, "sha256", None)
+    if pinned is None or pinned == offer.sha256:
+        return True
+    click.echo(f"the verifier's {offer.name} is another file than that of this name", err=True)
+    return False
 
 
 def _cached(name: str) -> Path:

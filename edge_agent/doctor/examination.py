@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ from edge_agent.startup import (
     make_agent,
     measure_draft_token_seconds,
     read_device_token,
+    verifier_tls,
 )
 from shared.config.model_files import default_cache_dir
 from shared.daemon.main_memory import free_main_memory
@@ -100,7 +102,8 @@ class Examination:
         if outline is not None:
             need = memory_need(outline, config.draft)
             yield memory_finding(need, free_main_memory())
-        if asyncio.run(is_answering(config.api.host, config.api.port)):
+        speaks_tls = config.api.certificate_file is not None
+        if asyncio.run(is_answering(config.api.host, config.api.port, speaks_tls=speaks_tls)):
             yield self._agent_in_the_way()
             yield from heat_findings(read_heat(self._root))
             yield transport_finding(config.verifier.url)
@@ -112,6 +115,9 @@ class Examination:
         yield from heat_findings(read_heat(self._root))
         yield transport_finding(config.verifier.url)
         yield from self._verifier(may_draft or not config.draft.model)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return verifier_tls(self._config.verifier)
 
     def _agent_in_the_way(self) -> Finding:
         address = f"{self._config.api.host}:{self._config.api.port}"
@@ -153,7 +159,9 @@ class Examination:
         url = self._config.verifier.url
         self._tell("asking the verifier")
         try:
-            samples = asyncio.run(measure_round_trips(url, self._budget.num_round_trips))
+            samples = asyncio.run(
+                measure_round_trips(url, self._budget.num_round_trips, self._tls())
+            )
         except GoodspeedError as error:
             yield refusal_finding(error, url)
         else:
@@ -174,7 +182,7 @@ class Examination:
             self._tell("trying drafts at the verifier")
             drafter = self._load(self._config, token)
             try:
-                yield greeting_finding(asyncio.run(greet(url, token, drafter)))
+                yield greeting_finding(asyncio.run(greet(url, token, drafter, self._tls())))
                 yield self._trial(drafter, token)
             finally:
                 drafter.close()

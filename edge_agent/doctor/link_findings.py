@@ -16,6 +16,7 @@ from shared.errors import (
     ConfigError,
     GoodspeedError,
     HandshakeRejected,
+    UntrustedVerifier,
     VerifierLoading,
 )
 
@@ -57,7 +58,8 @@ def transport_finding(url: str) -> Finding:
     return warning(
         "transport",
         f"{url}: plain text over a public network: prompts, answers and the token can be read",
-        "put TLS before the verifier (docs/security.md), and set verifier.url = wss://…",
+        "goodspeed-verifier init --private-ca, on the verifier; set verifier.url = wss://… and "
+        "verifier.ca_file",
     )
 
 
@@ -98,6 +100,12 @@ def refusal_finding(error: GoodspeedError, url: str) -> Finding:
                 sentence,
                 "goodspeed-verifier token add NAME, on the verifier; its output goes to "
                 "verifier.token_file",
+            )
+        case UntrustedVerifier():
+            return problem(
+                "transport",
+                sentence,
+                "goodspeed-verifier init --private-ca, on the verifier, says what a board sets",
             )
         case VerifierLoading():
             return problem("verifier", sentence, "goodspeed-agent doctor again in a minute")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from edge_agent.draft_model.drafter import Drafter
 from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import CONNECT_TIMEOUT_SECONDS, Link, make_hello
+from edge_agent.link.unreachable import unreachable
 from shared.daemon.http_server import HEALTH_PATH
 from shared.errors import LinkLost, ProtocolError, VerifierLoading
 from shared.protocol.messages import VerifierMessage, Welcome
@@ -30,7 +32,9 @@ _MOST_ANSWER_BYTES = 4096
 _PAUSE_SECONDS = 0.1
 
 
-async def measure_round_trips(url: str, num_samples: int) -> list[float]:
+async def measure_round_trips(
+    url: str, num_samples: int, tls: ssl.SSLContext | None = None
+) -> list[float]:
     """Seconds from question to answer, over one connection that is open already.
 
     Raises:
@@ -41,19 +45,16 @@ async def measure_round_trips(url: str, num_samples: int) -> list[float]:
     samples = []
     timeout = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_SECONDS)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        connector = aiohttp.TCPConnector(ssl=True if tls is None else tls)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             await _ask(session, address, url)
             for _ in range(num_samples):
                 await asyncio.sleep(_PAUSE_SECONDS)
                 asked_at = time.monotonic()
                 await _ask(session, address, url)
                 samples.append(time.monotonic() - asked_at)
-    except TimeoutError:
-        raise LinkLost(
-            f"cannot reach the verifier at {url}: no answer within {CONNECT_TIMEOUT_SECONDS:g} s"
-        ) from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise LinkLost(f"cannot reach the verifier at {url}: {error}") from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise await unreachable(error, url, CONNECT_TIMEOUT_SECONDS, tls) from error
     return samples
 
 
@@ -75,20 +76,23 @@ def _status(body: bytes) -> object:
     return answer.get("status") if isinstance(answer, dict) else None
 
 
-async def is_answering(host: str, port: int) -> bool:
+async def is_answering(host: str, port: int, *, speaks_tls: bool = False) -> bool:
     """Whether something answers like a program of goodspeed at this port of this machine."""
-    address = URL.build(scheme="http", host=host, port=port, path=HEALTH_PATH)
+    scheme = "https" if speaks_tls else "http"
+    address = URL.build(scheme=scheme, host=host, port=port, path=HEALTH_PATH)
     timeout = aiohttp.ClientTimeout(total=2.0)
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(address) as answer,
+            session.get(address, ssl=False) as answer,  # nothing is said, nothing is believed
         ):
             return _status(await answer.content.read(_MOST_ANSWER_BYTES)) is not None
     return False
 
 
-async def greet(url: str, token: str, drafter: Drafter) -> Greeting:
+async def greet(
+    url: str, token: str, drafter: Drafter, tls: ssl.SSLContext | None = None
+) -> Greeting:
     """Connect once, with the vocabulary of this drafter, and leave again.
 
     Raises:
@@ -102,7 +106,7 @@ async def greet(url: str, token: str, drafter: Drafter) -> Greeting:
         max_streams=vocabulary.num_slots,
     )
     visit = _Visit()
-    keeper = LinkKeeper(url, token, hello, vocabulary, visit)
+    keeper = LinkKeeper(url, token, hello, vocabulary, visit, tls=tls)
     async with aiohttp.ClientSession() as session:
         staying = asyncio.create_task(keeper.run(session), name="doctor's visit")
         ends: set[asyncio.Future[Any]] = {staying, visit.welcomed}

@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 
 from shared.errors import GoodspeedError, ModelError, OutOfCache
 
+# Smaller forms of a model that llama.cpp can write, the most exact first.
+QUANTISATIONS = (
+    *("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "Q4_0", "IQ4_NL"),
+    *("Q3_K_M", "Q3_K_S", "Q2_K"),
+)
+
 
 class DraftInterrupted(GoodspeedError):
     """Another thread called `interrupt()`; no slot of the batch kept any token of it."""

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from edge_agent.draft_model.drafter import DraftInterrupted, Forward, check_batch, check_truncation
 from edge_agent.draft_model.llama_batch import BatchArrays, Piece, split_batch
 from edge_agent.draft_model.llama_library import error_lines, load_model, reason
-from edge_agent.draft_model.llama_memory import check_cache_memory, check_weight_memory
+from edge_agent.draft_model.llama_memory import (
+    cached_token_bytes,
+    check_cache_memory,
+    check_weight_memory,
+)
 from edge_agent.draft_model.llama_vocabulary import read_token_bytes
 from shared.errors import ModelError, OutOfCache
 
@@ -88,6 +92,11 @@ class LlamaDrafter:
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
         self.token_bytes = read_token_bytes(vocab)
         self._row_type = ctypes.c_float * self.vocab_size
+        logger.info(
+            "memory: weights %.0f MB, caches of %d streams with %d tokens each %.0f MB",
+            *(llama_cpp.llama_model_size(self._model) / 1e6, num_slots, self.context_tokens),
+            num_slots * self.context_tokens * cached_token_bytes(self._model) / 1e6,
+        )
 
     def forward(self, batch: Sequence[Forward]) -> list[NDArray[np.float32] | None]:
         """Append the batch to its slots; see `Drafter.forward`."""

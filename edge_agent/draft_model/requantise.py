@@ -9,20 +9,24 @@ from pathlib import Path
 
 import llama_cpp
 
+from edge_agent.draft_model.drafter import QUANTISATIONS
 from edge_agent.draft_model.llama_library import check_magic, error_lines, reason
 from shared.errors import ModelError
 
-_FILE_TYPES = {
-    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "Q2_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q2_K,
-}
-_REQUANTISED_TENSOR = re.compile(rb"\[\s*(\d+)/\s*\d+\]")
+_FILE_TYPES = {name: getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}") for name in QUANTISATIONS}
+_REQUANTISED_TENSOR = re.compile(rb"\[\s*(\d+)/\s*(\d+)\]")
 
 
 def requantise(
-    source: Path, destination: Path, file_type: str, on_tensor: Callable[[int], None]
+    source: Path,
+    destination: Path,
+    file_type: str,
+    on_tensor: Callable[[int], None],
+    on_total: Callable[[int], None] = lambda num_tensors: None,
 ) -> None:
-    """Write `source` with weights of `file_type` (Q4_0, Q2_K); calls `on_tensor(tensors done)`.
+    """Write `source` with weights of `file_type`, one of `QUANTISATIONS`.
+
+    Calls `on_total(tensors)` once, then `on_tensor(tensors done)`.
 
     Raises:
         ModelError: llama.cpp cannot read the source or write the destination.
@@ -34,6 +38,8 @@ def requantise(
     def report(line: bytes) -> None:
         match = _REQUANTISED_TENSOR.match(line)
         if match is not None:
+            if int(match[1]) == 1:
+                on_total(int(match[2]))
             on_tensor(int(match[1]))
 
     check_magic(source)

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge_agent.drafting.ngram_index import NgramIndex
+from edge_agent.drafting.ngram_index import MAX_INDEXED_TOKENS, Match, NgramIndex
 from edge_agent.drafting.survival_rates import SurvivalRates
 from shared.speculation.goodput import expected_tokens
 
 LONGEST_NGRAM = 8
+# Indexed at once: 5 ms of the event loop on a PC's core (2026-11), several times that on a board.
+READ_TOKENS = 4096
 # By matched tokens, more than the last as the last: SmolLM2-135M, 20 prompts of five domains.
 _NGRAM_RATES = (0.0, 0.17, 0.4, 0.57, 0.75)
 _MODEL_RATE = 0.8
@@ -67,13 +69,14 @@ class DrafterChoice:
     With `ngram_tokens` 0 it is off and costs nothing.
     """
 
-    __slots__ = ("_drafted", "_index", "_ngram_tokens", "rates")
+    __slots__ = ("_drafted", "_index", "_ngram_tokens", "_unread", "rates")
 
     def __init__(self, ngram_tokens: int, rates: DrafterRates | None = None) -> None:
         assert ngram_tokens <= LONGEST_NGRAM, f"n-grams of {ngram_tokens} tokens"
         self.rates = rates or drafter_rates()
         self._ngram_tokens = ngram_tokens
         self._index = NgramIndex(ngram_tokens)
+        self._unread: list[int] = []  # the end of a long prompt, and what was committed behind it
         self._drafted: dict[int, _Origin] = {}  # by output position
 
     @property
@@ -82,14 +85,20 @@ class DrafterChoice:
         return self._ngram_tokens > 0
 
     def read(self, prompt_ids: Sequence[int]) -> None:
-        """Index the tokens that stand above the output."""
+        """Index the tokens that stand above the output, those of a long prompt as time goes by."""
         if not self.is_on:
             return
-        self._index.extend(prompt_ids)
+        self._unread = list(prompt_ids[-MAX_INDEXED_TOKENS:])
+        self._read_on()
 
     def commit(self, position: int, token_ids: Sequence[int], drafted: Sequence[int]) -> None:
         """Learn from tokens committed at `position`, where `drafted` had been drafted."""
         if not self.is_on:
+            return
+        if self._unread:
+            self._unread += token_ids
+            self.forget_from(position)
+            self._read_on()
             return
         is_alive = True
         for i, token_id in enumerate(token_ids):
@@ -109,7 +118,8 @@ class DrafterChoice:
 
         `room` and `model_tokens` are as in `looking_up_pays`.
         """
-        match = self._index.find(drafted[-self._ngram_tokens :]) if self.is_on else None
+        self._read_on()
+        match = self._find(drafted) if self.is_on else None
         if match is None:
             return None
         ngram_rate = self.rates.ngram.rate(match.length)
@@ -125,7 +135,7 @@ class DrafterChoice:
         """A token was drafted at an output position, behind `drafted`; by which drafter."""
         if not self.is_on:
             return
-        match = self._index.find(drafted[-self._ngram_tokens :])
+        match = self._find(drafted)
         rates = self.rates.model if is_model else self.rates.ngram
         rate = rates.rate(match.length if match is not None else 0)
         self._drafted[position] = _Origin(is_model, rate)
@@ -133,6 +143,15 @@ class DrafterChoice:
     def forget_from(self, position: int) -> None:
         """Draft tokens from an output position on are gone."""
         self._drafted = {at: origin for at, origin in self._drafted.items() if at < position}
+
+    def _read_on(self) -> None:
+        if self._unread:
+            self._index.extend(self._unread[:READ_TOKENS])
+            del self._unread[:READ_TOKENS]
+
+    def _find(self, drafted: Sequence[int]) -> Match | None:
+        """What followed the end of all text; None as long as that is not read."""
+        return None if self._unread else self._index.find(drafted[-self._ngram_tokens :])
 
     def _survival(self) -> float:
         """The chance that all that is drafted survives."""

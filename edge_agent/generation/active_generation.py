@@ -15,10 +15,12 @@ from edge_agent.generation.generation import (
     Finished,
     GenerationRequest,
     OwnReason,
+    ScoredToken,
     TextPiece,
     Timings,
 )
 from edge_agent.generation.stream_session import StreamSession
+from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
 from shared.errors import (
     GoodspeedError,
@@ -28,6 +30,7 @@ from shared.errors import (
     RequestRefused,
     TooManyStreams,
 )
+from shared.protocol.logprobs import TokenLogprobs, unpack_logprobs
 from shared.protocol.messages import (
     Draft,
     Error,
@@ -68,6 +71,8 @@ class ActiveGeneration(StreamSession):
         self._first_token_at: float | None = None
         self._cached_prefix_tokens = 0
         self._counts = Counts()
+        self._scored: list[ScoredToken] = []  # tokens of the text, where the client asks
+        self._num_scored_told = 0
 
     def learn_vocabulary(self, vocab_size: int, special_ids: frozenset[int]) -> None:
         """Which ids make no text is the verifier's word."""
@@ -110,7 +115,8 @@ class ActiveGeneration(StreamSession):
 
     def break_off(self, error: RemoteProtocolError) -> None:
         """End it: what the verifier said cannot be."""
-        logger.warning("a stream ends, the verifier broke the protocol: %s", one_line(error))
+        with log_fields(stream=self.stream.channel):
+            logger.warning("a stream ends, the verifier broke the protocol: %s", one_line(error))
         super().break_off(error)
 
     def _assembler(self) -> TextAssembler:
@@ -129,12 +135,15 @@ class ActiveGeneration(StreamSession):
     def _tell(self, message: Verdict, committed: Committed, now: float) -> None:
         if committed.output_ids and self._first_token_at is None:
             self._first_token_at = now
+        stop_ids = self.request.processors.stop_token_ids  # they end the text, and are none of it
         pieces = [
             _piece(self._text.push(token_id), i, committed)
             for i, token_id in enumerate(committed.output_ids)
+            if token_id not in stop_ids
         ]
         if message.finish is not None:
             pieces.append(TextPiece(self._text.cut(message.finish.text_bytes), "target"))
+        pieces = self._scored_pieces(pieces, message, committed)
         self._emit([piece for piece in pieces if piece.text], now)
         if message.finish is not None:
             self.events.put_nowait(
@@ -145,8 +154,46 @@ class ActiveGeneration(StreamSession):
                     acceptance_mode=self.stream.mode,
                     token_ids=tuple(self.stream.output_ids),
                     sampling=self.stream.sampling,
+                    logprobs=tuple(self._scored),
                 )
             )
+
+    def _scored_pieces(
+        self, pieces: list[TextPiece], message: Verdict, committed: Committed
+    ) -> list[TextPiece]:
+        """With the log-probabilities of the tokens since the last piece that has text."""
+        if self.request.num_logprobs is None:
+            return pieces
+        # An end that is no part of the text is left out, as its piece is.
+        is_ended = message.finish is not None and message.finish.reason == "end"
+        stop_ids = self.request.processors.stop_token_ids
+        tokens = unpack_logprobs(
+            message.logprobs,
+            len(committed.output_ids),
+            self.request.num_logprobs,
+            self.stream.vocab_size,
+        )
+        output = list(zip(committed.output_ids, tokens, strict=True))
+        scored = [self._score(*pair) for pair in output if pair[0] not in stop_ids]
+        told = []
+        for i, piece in enumerate(pieces):
+            if i < len(scored) - int(is_ended):
+                self._scored.append(scored[i])
+            if piece.text:
+                since = tuple(self._scored[self._num_scored_told :])
+                self._num_scored_told = len(self._scored)
+                piece = msgspec.structs.replace(piece, logprobs=since)
+            told.append(piece)
+        return told
+
+    def _score(self, token_id: int, token: TokenLogprobs) -> ScoredToken:
+        top = tuple((self._bytes_of(other), logprob) for other, logprob in token.top)
+        return ScoredToken(self._bytes_of(token_id), token.logprob, top)
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        """None of one that this board does not have: the target may have more."""
+        token_bytes = self._drafter.token_bytes
+        return token_bytes[token_id] if token_id < len(token_bytes) else b""
 
     def _emit(self, pieces: list[TextPiece], now: float) -> None:
         """Queue the text of one round, its last piece with the figures."""

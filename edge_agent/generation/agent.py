@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 import aiohttp
@@ -20,11 +21,13 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.active_generation import ActiveGeneration
 from edge_agent.generation.channels import Channels, read_terms
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
+from edge_agent.generation.health_reports import HealthReports
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link, make_hello
 from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, GoodspeedError, HandshakeRejected, LinkError, VerifierAway
-from shared.protocol.messages import MAX_SENTENCE_LENGTH, VerifierMessage, Welcome
+from shared.protocol.board_health import BoardHealth
+from shared.protocol.messages import MAX_SENTENCE_LENGTH, Status, VerifierMessage, Welcome
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,13 @@ class Agent:
         url: str,
         token: str,
         draft_token_seconds: float = 0.0,
+        tls: ssl.SSLContext | None = None,
+        read_health: Callable[[], BoardHealth] = BoardHealth,
     ) -> None:
+        """`tls`: which verifier is trusted; None: those whom the system trusts.
+
+        `read_health`: of the board's hardware, called in a thread now and then.
+        """
         self._drafter = drafter = SharedVocabulary(drafter)
         self._settings = settings
         self._url = url
@@ -50,12 +59,14 @@ class Agent:
             draft_token_seconds=draft_token_seconds,
             max_streams=drafter.num_slots,
         )
-        self._keeper = LinkKeeper(url, token, hello, drafter, self)
+        self._keeper = LinkKeeper(url, token, hello, drafter, self, tls=tls)
         self._channels: Channels[ActiveGeneration] = Channels(
             f"not connected to the verifier at {url} yet"
         )
         self._drafting = DraftingLoop(drafter, self._channels.send)
         self._drafting.draft_token_seconds = draft_token_seconds
+        self._reports = HealthReports(read_health, self._tell_health)
+        self._link: Link | None = None
         self._target_model: str | None = None
         self._trouble: type[GoodspeedError] | None = None  # why there is no link, as was said
         self._is_stopped = False
@@ -79,7 +90,9 @@ class Agent:
         num_streams, seconds = self._channels.num_streams, self._drafting.draft_token_seconds
         streams = "1 stream" if num_streams == 1 else f"{num_streams} streams"
         speed = f"drafting {1 / seconds:.1f} tokens/s" if seconds else "drafting from n-grams"
-        return f"connected to {one_line(self._target_model)} at {self._url}, {streams}, {speed}"
+        health = f", {self._reports.health}" if str(self._reports.health) else ""
+        target = one_line(self._target_model)
+        return f"connected to {target} at {self._url}, {streams}, {speed}{health}"
 
     @property
     def max_streams(self) -> int | None:
@@ -142,10 +155,15 @@ class Agent:
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._drafting.run(), name="drafting")
             tasks.create_task(self._keeper.run(session), name="link")
+            tasks.create_task(self._reports.run(), name="health")
             try:
                 await asyncio.Event().wait()  # until cancelled, or one of the tasks fails
             finally:
                 self._stop()
+
+    def _tell_health(self, health: BoardHealth) -> None:
+        if self._link is not None and health != BoardHealth():
+            self._link.send(Status(draft_microseconds=0, health=health))
 
     def _why_away(self) -> LinkError:
         """What clients are told while there is no link; a refusal will not pass by itself."""
@@ -156,8 +174,13 @@ class Agent:
         self._is_stopped = True
         self._is_refused = False
         self._target_model = None
+        self._link = None
         self._channels.fail_all(VerifierAway("the agent is shutting down"))
         self._channels.detach("the agent is shutting down")
+
+    def replace_access(self, token: str, tls: ssl.SSLContext | None) -> None:
+        """Show another token, or trust another verifier, from the next connection on."""
+        self._keeper.replace_access(token, tls)
 
     @property
     def awaits_link(self) -> bool:
@@ -172,6 +195,8 @@ class Agent:
             *(welcome.max_streams, welcome.context_tokens, welcome.vocab_size),
         )
         self._trouble = None
+        self._link = link
+        self._tell_health(self._reports.health)
         self._target_model = welcome.target_model
         self._is_refused = False
         self._channels.attach(link, read_terms(welcome, len(self._drafter.token_bytes)))
@@ -179,6 +204,7 @@ class Agent:
     def lose_link(self, error: LinkEnd, delay_seconds: float) -> None:
         """Let streams wait; clients of a board that is refused are told at once."""
         self._target_model = None
+        self._link = None
         self._is_refused = isinstance(error, HandshakeRejected)
         self._channels.lost_because = str(error)
         if isinstance(error, AuthRejected | HandshakeRejected):

@@ -21,6 +21,7 @@ from shared.protocol.messages import (
     FinishReason,
     TemplateOptions,
 )
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingField, SamplingParameters
 
 
@@ -38,6 +39,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     draft_length: int | None = None  # None: the policy decides; 0: speculation off
     left_open: tuple[SamplingField, ...] = ()  # of sampling: the target's own defaults hold
     template: TemplateOptions = TemplateOptions()  # how `messages` become a prompt
+    processors: LogitProcessors = NO_PROCESSORS
+    num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
     grammar: Grammar | None = None  # what the text must be
 
@@ -71,6 +74,14 @@ class Timings(msgspec.Struct, frozen=True):
     round_trip_seconds: float | None = None  # board to verifier and back, when the link was made
 
 
+class ScoredToken(msgspec.Struct, frozen=True):
+    """An output token, and what the target thought of it and of others in its place."""
+
+    token: bytes
+    logprob: float | None  # None: it was not kept
+    top: tuple[tuple[bytes, float], ...]  # the likeliest tokens, likeliest first
+
+
 class TextPiece(msgspec.Struct, frozen=True):
     """Text that became final, never empty."""
 
@@ -78,6 +89,7 @@ class TextPiece(msgspec.Struct, frozen=True):
     origin: TextOrigin
     reason: OwnReason | None = None  # of the target's own, where it is known
     so_far: Timings | None = None  # with the last piece of a round: the generation until now
+    logprobs: tuple[ScoredToken, ...] = ()  # of the tokens since the last piece, where asked
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -89,6 +101,7 @@ class Finished(msgspec.Struct, frozen=True):
     acceptance_mode: AcceptanceMode
     token_ids: tuple[int, ...] = ()  # of the whole output, an end token included
     sampling: SamplingParameters = PLAIN_SAMPLING  # in force: the request's, or the model's own
+    logprobs: tuple[ScoredToken, ...] = ()  # of all tokens of the text, where asked
 
 
 class Generator(Protocol):

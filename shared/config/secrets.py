@@ -7,6 +7,7 @@ This module must never put a secret into an error.
 from __future__ import annotations
 
 import hmac
+import re
 import stat
 from pathlib import Path
 
@@ -19,6 +20,12 @@ NUM_SECRET_BYTES = 32
 MIN_KEY_CHARACTERS = 16
 _SECRET_PATTERN = r"[A-Za-z0-9_-]{43}"  # 32 bytes in URL-safe base64 without padding
 TOKEN_PATTERN = rf"^gsd_({DEVICE_PATTERN})_{_SECRET_PATTERN}\Z"
+
+
+def device_name(token: str) -> str:
+    """The device that a token names, which is no secret."""
+    parts = re.match(TOKEN_PATTERN, token)
+    return parts[1] if parts else ""
 
 
 def read_secret_file(path: Path) -> str:

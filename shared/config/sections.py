@@ -31,12 +31,19 @@ class Section(msgspec.Struct, frozen=True):
         return ()
 
 
+LogFormat = Literal["auto", "text", "json", "journal"]
+
+
 class LogSection(Section, frozen=True):
     """What goes to standard error."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="lowest level shown")
     ] = "info"
+    format: Annotated[
+        LogFormat,
+        Meta(description="auto: the journal with fields under systemd, else text; or one of them"),
+    ] = "auto"
 
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
@@ -182,5 +189,6 @@ def _misfits(
 
 
 def _wrong_value(setting: Setting, field: FieldInfo, words: str) -> Problem:
-    value = "" if is_secret(field.type) else f" = {shown(setting.value)}"
+    is_shown = not is_secret(field.type) and setting.value is not None
+    value = f" = {shown(setting.value)}" if is_shown else ""
     return Problem(setting.origin, f"{setting.key}{value}: must be {words}")

@@ -7,20 +7,23 @@ for everything else.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import click
 
 from shared.config.layers import ConfigFile, read_config_files
 from shared.config.rendering import effective_toml, example_toml, json_schema
-from shared.config.sections import ConfigT, Loaded, config_report, load_config
+from shared.config.sections import ConfigT, Loaded, LogFormat, config_report, load_config
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.log_output.journal import JournalHandler, takes_journal
+from shared.daemon.log_output.json_lines import JsonFormatter
 from shared.daemon.peer_text import LogFormatter, terminal_text
 from shared.daemon.traceback_limit import TracebackLimit
 from shared.errors import ConfigError, GoodspeedError
@@ -46,6 +49,31 @@ class FriendlyGroup(click.Group):
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
+
+
+class CommandModules(FriendlyGroup):
+    """A group whose commands are imported when they are called, or when help lists them.
+
+    Command `run` is `run` in the module `run` of a package, and so on. A board's program is ready
+    in half the time, and in half the memory, without the terminal chat's libraries.
+    """
+
+    def __init__(self, *, package: str, names: Sequence[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._package = package
+        self._names = tuple(names)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, as help lists them."""
+        return sorted(self._names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in self._names:
+            return None
+        module = importlib.import_module(f"{self._package}.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
 
 class SettingsSource(Generic[ConfigT]):
@@ -146,10 +174,28 @@ def config_commands(source: SettingsSource[ConfigT]) -> click.Group:
     return config
 
 
-def set_up_logging(level: str) -> None:
-    """Log to standard error; under systemd with priorities and without the time it adds itself."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
+def log_format_option(command: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Add --log-format, which goes before the setting."""
+    return click.option(
+        "--log-format",
+        type=click.Choice([name for name in get_args(LogFormat) if name != "auto"]),
+        help="Of the log on standard error, or in the journal with fields; in place of log.format.",
+    )(command)
+
+
+def set_up_logging(level: str, log_format: LogFormat = "auto") -> None:
+    """Log to standard error, or to the journal with fields.
+
+    Text under systemd has priorities, and not the time that it adds itself.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    is_there = takes_journal(os.environ)
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    elif log_format == "journal" or (log_format == "auto" and is_there):
+        handler = JournalHandler(sys.stderr, Path(sys.argv[0]).name)
+    else:
+        handler.setFormatter(LogFormatter(for_journal="JOURNAL_STREAM" in os.environ))
     handler.addFilter(TracebackLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

@@ -218,18 +218,30 @@ class GatedConnection:
             del self._gate.waiting[self]
             take()
 
-    def connection_made(self, transport: Transport) -> None:
+    @property
+    def has_begun(self) -> bool:
+        """Whether its handler has it, or had it."""
+        return self._handler is not None
+
+    def arrive(self, transport: Transport) -> bool:
+        """A connection was accepted, perhaps one that has to agree on TLS; False: not let in."""
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         strangers = self._gate.strangers
         if strangers is not None and strangers.is_too_much(self.address, self._gate.time()):
             self.is_deaf = True
             transport.abort()
+            return False
+        self._transport = transport
+        self._enter_idle()
+        return True
+
+    def connection_made(self, transport: Transport) -> None:
+        if self._transport is None and not self.arrive(transport):
             return
         self._transport = transport
         self._handler = self._gate.make_handler()
         self._handler.connection_made(transport)
-        self._enter_idle()
 
     def data_received(self, data: bytes) -> None:
         if self.on_bytes is not None:
@@ -265,9 +277,11 @@ class GatedConnection:
         self._leave_idle()
         self._end_stall()
         self.end_wait()
+        has_arrived = self._transport is not None
         self._transport = self.on_bytes = None
-        if self._handler is not None:
+        if has_arrived:
             self._charge_for_nothing()
+        if self._handler is not None:
             self._handler.connection_lost(error)
 
     def _charge_for_nothing(self) -> None:

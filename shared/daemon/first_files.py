@@ -32,6 +32,7 @@ class FirstFile(msgspec.Struct, frozen=True):
     mode: int
     is_secret: bool = False  # its content is not shown, and its directory not open to all
     is_for_service: bool = False  # its group is that of the services, where that exists
+    is_shown: bool = True  # in a dry run; never what is secret
 
     @property
     def group_id(self) -> int | None:
@@ -115,4 +116,6 @@ def _write(file: FirstFile) -> None:
 def _shown(file: FirstFile) -> str:
     if file.is_secret:
         return ", a secret"
+    if not file.is_shown:
+        return ""
     return "".join(f"\n    {line}" for line in file.content.splitlines())

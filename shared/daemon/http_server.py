@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from shared.daemon.connection_gate import (
 )
 from shared.daemon.http_faults import gives_an_address, is_our_error, refuses_nonsense
 from shared.daemon.strangers import StrangerLimits, Strangers
+from shared.daemon.tls.tls_listener import TlsListener
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
 BACKLOG = 1024
@@ -73,21 +75,35 @@ class HttpServer:
     """An application that is being served; `start_http_server` makes it."""
 
     def __init__(
-        self, runner: web.AppRunner, gate: ConnectionGate, listeners: Sequence[asyncio.Server]
+        self,
+        runner: web.AppRunner,
+        gate: ConnectionGate,
+        listeners: Sequence[asyncio.Server],
+        tls_listener: TlsListener | None,
     ) -> None:
         self.gate = gate
         self._runner = runner
-        self._listeners = listeners
+        self._listeners = listeners  # in plain text
+        self._tls_listener = tls_listener
 
     def stop_listening(self) -> None:
         """Take no more connections; those that are open stay."""
         for listener in self._listeners:
             listener.close()
+        if self._tls_listener is not None:
+            self._tls_listener.close()
         self.gate.end_waits()
+
+    def replace_tls(self, context: ssl.SSLContext) -> None:
+        """Agree on TLS by this context from now on; connections that are open stay."""
+        assert self._tls_listener is not None, "a port in plain text stays one"
+        self._tls_listener.context = context
 
     async def stop(self) -> None:
         """Take no more connections, and end those that are open within `shutdown_seconds`."""
         self.stop_listening()
+        if self._tls_listener is not None:
+            await self._tls_listener.stop()
         await self._runner.cleanup()
 
 
@@ -101,6 +117,7 @@ async def start_http_server(
     cancels_handlers: bool = False,
     answers_half_closed: bool = False,
     stranger_limits: StrangerLimits | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> HttpServer:
     """Serve on listening sockets, which `HttpServer.stop` closes.
 
@@ -108,7 +125,7 @@ async def start_http_server(
     connections than `max_idle_connections` without a request make room for each other.
     `cancels_handlers`: a client that leaves ends its request. `answers_half_closed`: one that says
     no more has its answer, and handlers find out whether it has left. `stranger_limits`: what
-    connections may ask for on which no handler said `welcome`.
+    connections may ask for on which no handler said `welcome`. `tls`: None is plain text.
     """
     logger.addFilter(is_our_error)
     runner = web.AppRunner(
@@ -135,7 +152,11 @@ async def start_http_server(
     gate = ConnectionGate(runner.server, loop.call_later, loop.time, limits, strangers)
     factory = cast(Any, gate)  # a protocol factory without a base class of asyncio's
     listeners: list[asyncio.Server] = []
-    server = HttpServer(runner, gate, listeners)
+    tls_listener = None if tls is None else TlsListener(gate, tls)
+    server = HttpServer(runner, gate, listeners, tls_listener)
+    if tls_listener is not None:
+        tls_listener.start(sockets)
+        return server
     try:
         for listening in sockets:
             listeners.append(await loop.create_server(factory, sock=listening, backlog=BACKLOG))

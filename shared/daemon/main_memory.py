@@ -1,12 +1,38 @@
-"""How much main memory a program may still take: what the machine has free, within its cgroup."""
+"""How much main memory this program takes, and what is free: of the machine, within its cgroup."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _GIB = 1 << 30
+
+
+class ResidentMemory(msgspec.Struct, frozen=True):
+    """What a process holds of main memory, in bytes."""
+
+    anonymous: int
+    files: int  # mapped: the kernel may take such pages back, and read them again
+
+    @property
+    def total(self) -> int:
+        """Its resident set."""
+        return self.anonymous + self.files
+
+    def __str__(self) -> str:
+        return f"{self.total / 1e6:.0f} MB resident, {self.files / 1e6:.0f} of them mapped files"
+
+
+def resident_memory(process: str = "self", proc: Path = _PROC) -> ResidentMemory | None:
+    """Of a process, by its number; None where the system does not tell."""
+    fields = _fields(proc / process / "smaps_rollup")
+    if "Rss:" not in fields:
+        return None
+    anonymous = int(fields["Anonymous:"]) * 1024
+    return ResidentMemory(anonymous, int(fields["Rss:"]) * 1024 - anonymous)
 
 
 def free_main_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int | None:

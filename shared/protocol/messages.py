@@ -16,8 +16,10 @@ import msgspec
 from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
+from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
 from shared.protocol.grammar import Grammar
+from shared.speculation.logit_processors import MAX_LOGPROBS, NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
 PROTOCOL_VERSION = 2
@@ -51,6 +53,9 @@ StopStrings = Annotated[
     Meta(max_length=MAX_STOP_STRINGS),
 ]
 Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
+
+# Of other tokens that are told with each output token, beside its own.
+NumLogprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
 
 AcceptanceMode = Literal["rejection", "coupled"]
 FinishReason = Literal["stop", "end", "length", "context", "cancelled"]
@@ -117,6 +122,8 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     # `Opened.sampling` tells; one that does not know them takes the values above.
     left_open: Annotated[tuple[SamplingField, ...], Meta(max_length=3)] = ()
     template: TemplateOptions = TemplateOptions()
+    processors: LogitProcessors = NO_PROCESSORS
+    num_logprobs: NumLogprobs | None = None  # None: no log-probabilities in verdicts
     grammar: Grammar | None = None  # what the output must be
 
 
@@ -182,7 +189,8 @@ class Cancel(Message, frozen=True, array_like=True, tag=5):
 class Status(Message, frozen=True, array_like=True, tag=6):
     """How the board is doing."""
 
-    draft_microseconds: Microseconds
+    draft_microseconds: Microseconds  # for one token; 0: not measured
+    health: BoardHealth | None = None  # of its hardware
 
 
 class Goodbye(Message, frozen=True, array_like=True, tag=7):
@@ -217,6 +225,8 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_POSITION)] | None = None
     draft_length: DraftLength | None = None
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
+    processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
+    num_logprobs: NumLogprobs | None = None  # likewise
     grammar: Grammar | None = None  # that is in force; its text after Resume alone
 
 
@@ -246,6 +256,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
     finish: Finish | None = None
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
+    logprobs: Packed = b""  # of all tokens of the verdict where Open asked, see logprobs
     num_forced: DraftLength = 0  # the first so many of `tokens` are what a grammar forced
 
 

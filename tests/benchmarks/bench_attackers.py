@@ -45,17 +45,19 @@ def own_ratio(alone: Noticed, noticed: Noticed) -> float:
     return noticed.own_milliseconds / alone.own_milliseconds
 
 
-async def clearly(names: Sequence[str], seconds: float, prefill_slowdown_limit: float) -> Noticed:
+async def clearly(
+    names: Sequence[str], seconds: float, device_prefill_slowdown_limit: float
+) -> Noticed:
     """Once more, a few times at most, where the machine was too busy to tell."""
     for _ in range(NUM_TRIES):
-        noticed = await beside(names, seconds, prefill_slowdown_limit)
+        noticed = await beside(names, seconds, device_prefill_slowdown_limit)
         if noticed.is_clear:
             break
     return noticed
 
 
 async def measure(
-    rows: Sequence[Sequence[str]], seconds: float, prefill_slowdown_limit: float
+    rows: Sequence[Sequence[str]], seconds: float, device_prefill_slowdown_limit: float
 ) -> None:
     """Print a row for each group of attackers."""
     head = f"{'attackers':<40} {'p99 ms':>7} {'ratio':>6} {'own p99':>8} {'ratio':>7} {'gaps':>6} "
@@ -63,9 +65,9 @@ async def measure(
     num_slower = num_harmed = num_unclear = 0
     for number, names in enumerate(rows):
         if number % ALONE_EVERY == 0:
-            alone = await clearly((), seconds, prefill_slowdown_limit)
+            alone = await clearly((), seconds, device_prefill_slowdown_limit)
             print(row((), alone, alone), flush=True)
-        noticed = await clearly(names, seconds, prefill_slowdown_limit)
+        noticed = await clearly(names, seconds, device_prefill_slowdown_limit)
         print(row(names, alone, noticed), flush=True)
         is_clear = alone.is_clear and noticed.is_clear
         num_unclear += not is_clear
@@ -84,10 +86,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="one row of these attackers")
     parser.add_argument("--alone", action="store_true", help="no pairs")
     parser.add_argument(
-        "--prefill-slowdown-limit",
+        "--device-prefill-slowdown-limit",
         type=float,
-        default=RoundsSection().prefill_slowdown_limit,
-        help="by how much prompts may lengthen rounds: the setting",
+        default=RoundsSection().device_prefill_slowdown_limit,
+        help="by how much prompts of a device may lengthen rounds: the setting",
     )
     options = parser.parse_args()
     rows: list[tuple[str, ...]] = [(name,) for name in ATTACKERS]
@@ -95,7 +97,7 @@ def main() -> None:
         rows += itertools.combinations(ATTACKERS, 2)
     if options.only:
         rows = [tuple(options.only)]
-    asyncio.run(measure(rows, options.seconds, options.prefill_slowdown_limit))
+    asyncio.run(measure(rows, options.seconds, options.device_prefill_slowdown_limit))
 
 
 if __name__ == "__main__":

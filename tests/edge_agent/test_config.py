@@ -55,6 +55,8 @@ def test_every_key_says_what_it_is_for() -> None:
         "ws://192.168.1.7:8443",
         "ws://10.0.0.1",
         "ws://gpu.local",
+        "ws://verifier:8443",  # of docker compose
+        "ws://gpu1.tail1234.ts.net:8443",
         "wss://gpu1.example.org",
         "wss://203.0.114.1:443",
     ],
@@ -63,9 +65,12 @@ def test_plain_text_is_for_near_hosts_and_tls_for_all(url: str) -> None:
     assert url == load(f"verifier.url = '{url}'").verifier.url
 
 
-@pytest.mark.parametrize("url", ["ws://gpu1.example.org", "ws://8.8.8.8:8443", "ws://gpu1"])
+@pytest.mark.parametrize("url", ["ws://gpu1.example.org", "ws://8.8.8.8:8443", "ws://gpu1.org"])
 def test_plain_text_over_other_networks_needs_to_be_allowed(url: str) -> None:
-    words = "must be wss:// for a host that is not on a private network"
+    words = (
+        "must be wss:// for a host that is not on a private network, unless "
+        "verifier.allow_insecure = true"
+    )
     assert (f'agent.toml:1: verifier.url = "{url}": {words}',) == problems_of(
         f"verifier.url = '{url}'"
     )

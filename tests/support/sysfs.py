@@ -55,6 +55,28 @@ def pi_5(throttled: str = "0", celsius: float = 55.0) -> dict[str, str]:
     }
 
 
+def pi_4(alarm: int = 0, celsius: float = 61.0) -> dict[str, str]:
+    """A Raspberry Pi 4 with a kernel of Debian's: no file of the firmware, but the sensor."""
+    return {
+        "proc/cpuinfo": PI_4_CPUINFO,
+        "proc/meminfo": "MemTotal: 1900000 kB\nMemAvailable: 1000000 kB\n",
+        **thermal_zone(0, "cpu-thermal", f"{celsius * 1000:.0f}"),
+        **sensor(0, "rpi_volt", in0_lcrit_alarm=alarm),
+    }
+
+
+def x86(throttle_count: int = 0) -> dict[str, str]:
+    """A PC with Intel's counters of heat."""
+    place = "sys/devices/system/cpu/cpu0/thermal_throttle"
+    return {
+        "proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable: 6000000 kB\n",
+        f"{place}/core_throttle_count": f"{throttle_count}\n",
+        f"{place}/package_throttle_count": "0\n",
+        **thermal_zone(0, "acpitz", "27800"),
+        **thermal_zone(1, "x86_pkg_temp", "44000"),
+    }
+
+
 def jetson_orin(events: int = 0) -> dict[str, str]:
     """A Jetson Orin: many zones, of which one is off, and counters of over-current."""
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -51,15 +52,21 @@ def sample(verifier: Verifier, name: str, **labels: str) -> float | None:
 
 async def until_refused(bad: RawBoard, send: Callable[[int], Awaitable[None]]) -> Error:
     """Send until the verifier has enough; what it says."""
-    try:
-        for number in range(100_000):
-            await send(number)
-            if number % 256 == 0:
-                await asyncio.sleep(0)
-    except ConnectionError:
-        pass  # it stopped reading before we stopped sending
+
+    async def flood() -> None:
+        with suppress(ConnectionError):  # it stopped reading before we stopped sending
+            for number in range(100_000):
+                await send(number)
+                if number % 256 == 0:
+                    await asyncio.sleep(0)
+
+    # Read meanwhile: the connection ends for good a while after the sentence, on a busy machine
+    # before all is sent.
+    flooding = asyncio.create_task(flood())
     error = await bad.error()
     await bad.ended()
+    flooding.cancel()
+    await asyncio.wait([flooding])
     return error
 
 

@@ -45,30 +45,14 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY
 from tests.support.ends.api_server import serving
 from tests.support.ends.limits import make_device_limits
-from tests.support.ends.loop_watch import LoopWatch, watched_loops
+from tests.support.ends.loop_watch import LIMIT_SECONDS, LoopWatch, least_of_a_few
 from tests.support.ends.loopback import Verifier, round_settings, running_verifier
 from tests.support.ends.raw_board import RawBoard, hello_to, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
 
-LIMIT_SECONDS = 0.02
-NUM_TRIES = 3
 CONTEXT_TOKENS = 32_768
 MANY_BYTES = 250_000  # of one field: a message may have 256 KiB
-
-
-def least_of_a_few(scenario: Callable[[LoopWatch], Awaitable[None]]) -> tuple[float, str]:
-    """The longest callback of the best run; one that is within the limit is good enough."""
-
-    def run() -> tuple[float, str]:
-        with watched_loops() as watch:
-            asyncio.run(scenario(watch))  # type: ignore[arg-type]
-        return watch.longest_seconds, watch.what
-
-    runs: list[tuple[float, str]] = []
-    while len(runs) < NUM_TRIES and (not runs or min(runs)[0] >= LIMIT_SECONDS):
-        runs.append(run())
-    return min(runs)
 
 
 def test_the_watch_sees_a_callback_that_computes_and_none_that_waits() -> None:

@@ -15,6 +15,7 @@ from edge_agent.draft_model.drafter import Drafter
 from edge_agent.draft_model.llama_drafter import LlamaDrafter
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import GenerationRequest
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import GREEDY
 from tests.support.chats.prompt_set import DRAFTS, TARGET, Prompt, prompts
 from tests.support.ends.loopback import chat, generate, loopback, make_service, round_settings
@@ -43,7 +44,9 @@ def reference() -> Any:
     )
 
 
-def generated(model: Any, tokenizer: Tokenizer, asked: Sequence[Prompt]) -> list[list[int]]:
+def generated(
+    model: Any, tokenizer: Tokenizer, asked: Sequence[Prompt], **processing: Any
+) -> list[list[int]]:
     """What transformers' own `generate` makes of each prompt."""
     texts = []
     for prompt in asked:
@@ -55,6 +58,7 @@ def generated(model: Any, tokenizer: Tokenizer, asked: Sequence[Prompt]) -> list
             max_new_tokens=NUM_TOKENS,
             eos_token_id=sorted(tokenizer.end_ids),
             pad_token_id=min(tokenizer.end_ids),
+            **processing,
         )
         texts.append(output[0, len(prompt_ids) :].tolist())
     return texts
@@ -87,8 +91,28 @@ def test_greedy_text_equals_transformers_and_the_target_alone_with_every_draft_a
             assert expected[i] == outputs[i, arm], f"{prompt.id}, arm {arm}"
 
 
+@pytest.mark.slow
+def test_penalised_text_equals_that_of_transformers_own_processors(
+    target: tuple[TargetModel, Tokenizer], reference: Any, drafters: list[Drafter]
+) -> None:
+    asked = prompts()[:2]
+    # Of as many tokens, too, as the text would not have by itself.
+    processing = {"repetition_penalty": 1.2, "min_new_tokens": NUM_TOKENS - 6}
+    expected = generated(reference, target[1], asked, **processing)
+    plain = generated(reference, target[1], asked)
+    processors = LogitProcessors(repetition_penalty=1.2, min_tokens=NUM_TOKENS - 6)
+    outputs = asyncio.run(_generate_all(target, drafters, asked, processors))
+    for i, prompt in enumerate(asked):
+        assert plain[i] != expected[i]
+        for arm in range(len(drafters) + 1):
+            assert expected[i] == outputs[i, arm], f"{prompt.id}, arm {arm}"
+
+
 async def _generate_all(
-    target: tuple[TargetModel, Tokenizer], drafters: list[Drafter], asked: Sequence[Prompt]
+    target: tuple[TargetModel, Tokenizer],
+    drafters: list[Drafter],
+    asked: Sequence[Prompt],
+    processors: LogitProcessors = NO_PROCESSORS,
 ) -> dict[tuple[int, int], list[int]]:
     """Output ids by (prompt, arm); the last arm has speculation off."""
     settings = round_settings(max_draft_length=16, max_window=33, budget_tokens=512)
@@ -101,6 +125,7 @@ async def _generate_all(
             sampling=GREEDY,
             max_tokens=NUM_TOKENS,
             draft_length=draft_length,
+            processors=processors,
         )
         _, finished = await generate(agent, request)
         return list(finished.token_ids)

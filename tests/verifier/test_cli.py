@@ -111,6 +111,17 @@ def test_many_tokens_are_made_at_once(tmp_path: Path) -> None:
     assert "load-1\nload-2\nload-3\n" == invoke("token", "ls", *option).stdout
 
 
+def test_a_token_of_another_role_is_listed_with_it(tmp_path: Path) -> None:
+    option = ("--tokens-file", tmp_path / "tokens")
+    invoke("token", "add", "kitchen", *option)
+    made = invoke("token", "add", "prometheus", "--role", "metrics", *option).stdout.strip()
+    assert made.startswith("gsd_prometheus_")
+    assert "kitchen\nprometheus (metrics)\n" == invoke("token", "ls", *option).stdout
+    assert {"kitchen"} == read_tokens(tmp_path / "tokens").keys()
+    invoke("token", "revoke", "kitchen", *option)
+    assert "prometheus (metrics)\n" == invoke("token", "ls", *option).stdout
+
+
 def test_many_tokens_are_made_or_none_of_them(tmp_path: Path) -> None:
     option = ("--tokens-file", tmp_path / "tokens")
     invoke("token", "add", "load-2", *option)
@@ -272,7 +283,10 @@ def test_the_version_is_that_of_the_package() -> None:
 # --- reload ---------------------------------------------------------------------------------------
 
 
-def test_a_hangup_lets_a_verifier_forget_a_revoked_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("needs_signal", [True, False])
+def test_a_verifier_forgets_a_revoked_token_by_itself_and_at_a_hangup(
+    needs_signal: bool, tmp_path: Path
+) -> None:
     file, token = with_token(tmp_path)
     option = ("--tokens-file", file)
 
@@ -282,7 +296,8 @@ def test_a_hangup_lets_a_verifier_forget_a_revoked_token(tmp_path: Path) -> None
         verifier = Verifier(service, server, port, {"kitchen": token})
         async with raw_board(verifier, "kitchen") as board:
             invoke("token", "revoke", "kitchen", *option)
-            program.send(signal.SIGHUP)
+            if needs_signal:
+                program.send(signal.SIGHUP)
             error = await board.error()
             await board.ended()
         return error
@@ -290,7 +305,8 @@ def test_a_hangup_lets_a_verifier_forget_a_revoked_token(tmp_path: Path) -> None
     with started(["-c", SCRIPTED, *run_arguments(file)], tmp_path) as program:
         port = int(program.line_with("serving").split("ws://127.0.0.1:")[1].split()[0])
         error = asyncio.run(scene(port, program))
-        program.line_with("settings were read again")
+        if needs_signal:
+            program.line_with("settings were read again")
     assert Error(ErrorCode.REVOKED, "this device's token was revoked") == error
 
 

@@ -90,6 +90,7 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
             "2000: must be at most rounds.max_round_tokens = 1024",
         ),
         ("rounds.prefill_slowdown_limit = -0.5", "-0.5: must be from 0.0 to 100.0"),
+        ("rounds.device_prefill_slowdown_limit = -1.0", "-1.0: must be from 0.0 to 100.0"),
         ("rounds.reserved_output_tokens = 0", "0: must be from 1 to 1048576"),
         ("rounds.prefix_sharing = 'none'", '"none": must be all, device or off'),
         ("rounds.max_draft_length = 65", "65: must be from 0 to 64"),

@@ -120,11 +120,14 @@ def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:
     rounds = RoundsSection(
         prefill_chunk_tokens=7,
         prefill_slowdown_limit=0.3,
+        device_prefill_slowdown_limit=0.2,
         reserved_output_tokens=9,
         prefix_sharing="all",
     )
     settings = round_settings(rounds)
-    assert (7, 0.3) == (settings.prefill_chunk_tokens, settings.prefill_slowdown_limit)
+    assert 7 == settings.prefill_chunk_tokens
+    assert 0.3 == settings.prefill_slowdown_limit
+    assert 0.2 == settings.device_prefill_slowdown_limit
     assert 9 == settings.reserved_output_tokens
     assert "all" == settings.prefix_sharing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from shared.daemon.first_files import (
     start_command,
     write_first_files,
 )
+from shared.daemon.tls.certificate import read_certificate
+from shared.errors import ConfigError
+from verifier.commands.private_authority import TlsFiles, own_names, private_tls_files
 from verifier.config import TargetSection, VerifierConfig
 from verifier.server.device_tokens import read_tokens
 
@@ -24,6 +28,7 @@ _EXAMPLES = """\b
 Examples:
   goodspeed-verifier init
   goodspeed-verifier init --model /srv/models/Qwen3-8B --host 192.168.1.10 --dry-run
+  goodspeed-verifier init --private-ca --name gpu1.example.org
 """
 
 
@@ -51,16 +56,39 @@ Examples:
     show_default=True,
     help="Where the measured cost curve is kept.",
 )
+@click.option(
+    "--private-ca",
+    "is_private_ca",
+    is_flag=True,
+    help="Make an authority of this verifier's own and a certificate: boards connect over TLS.",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="With --private-ca: a name or address more by which boards call this machine.",
+)
 @click.option("--replace", is_flag=True, help="Write settings anew that hold something else.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def init(
-    model: str, host: str, directory: Path, state_directory: Path, replace: bool, dry_run: bool
+    model: str,
+    host: str,
+    directory: Path,
+    state_directory: Path,
+    is_private_ca: bool,
+    names: tuple[str, ...],
+    replace: bool,
+    dry_run: bool,
 ) -> None:
     """Write the settings and an empty file of tokens; a second call changes nothing."""
     tokens_file = directory / "credentials" / "tokens"
+    if names and not is_private_ca:
+        raise ConfigError(("--name: takes --private-ca",))
+    tls = TlsFiles.within(directory / "tls") if is_private_ca else None
+    tls_files = [] if tls is None else private_tls_files(tls, (*own_names(), *names), time.time())
     settings = FirstFile(
         directory / "verifier.toml",
-        _settings(model, host, tokens_file, state_directory),
+        _settings(model, host, tokens_file, state_directory, tls),
         mode=0o644,
     )
     load_config(VerifierConfig, overrides={"server.host": host, "target.model": model})
@@ -68,16 +96,35 @@ def init(
     # Whatever tokens there are stay; the file is only made readable for the service.
     known = tokens_file.read_text(encoding="utf-8") if tokens_file.exists() else ""
     tokens = FirstFile(tokens_file, known, mode=0o640, is_secret=True, is_for_service=True)
-    for sentence in write_first_files([settings, tokens], is_dry_run=dry_run):
+    for sentence in write_first_files([*tls_files, settings, tokens], is_dry_run=dry_run):
         click.echo(sentence)
-    click.echo(
-        "note: the port has no TLS: keep it in the boards' network, or behind a proxy with TLS"
-    )
+    for note in _notes(tls, is_there=not dry_run):
+        click.echo(f"note: {note}")
     for command in _next_commands(model, settings.path, tokens_file):
         click.echo(f"next: {command}")
 
 
-def _settings(model: str, host: str, tokens_file: Path, state_directory: Path) -> str:
+def _notes(tls: TlsFiles | None, *, is_there: bool) -> Iterator[str]:
+    if tls is None:
+        yield (
+            "the port has no TLS: keep it in the boards' network, or behind a proxy with TLS, or "
+            "give --private-ca"
+        )
+    elif is_there:
+        certificate = read_certificate(tls.certificate)
+        port = VerifierConfig().server.port
+        board = f"goodspeed-agent init --verifier wss://{certificate.names[0]}:{port} --token -"
+        yield f"copy {tls.authority} to each board, and there: {board} --ca ca.crt"
+        yield f"or, without that file: {board} --pin {certificate.pin}"
+        yield f"boards may call this machine {', '.join(certificate.names)}; --name adds to them"
+
+
+def _settings(
+    model: str, host: str, tokens_file: Path, state_directory: Path, tls: TlsFiles | None
+) -> str:
+    tls_lines = ""
+    if tls is not None:
+        tls_lines = f"certificate_file = {shown(tls.certificate)}\nkey_file = {shown(tls.key)}\n"
     return (
         "# Written by `goodspeed-verifier init`; `goodspeed-verifier config init` explains every\n"
         "# key.\n"
@@ -85,6 +132,7 @@ def _settings(model: str, host: str, tokens_file: Path, state_directory: Path) -
         "[server]\n"
         f"host = {shown(host)}\n"
         f"tokens_file = {shown(tokens_file)}\n"
+        f"{tls_lines}"
         "\n"
         "[target]\n"
         f"model = {shown(model)}\n"

@@ -57,7 +57,7 @@ def profile(loaded: Loaded[VerifierConfig], output: Path | None) -> None:
 def _profile(config: VerifierConfig, output: Path | None) -> None:
     from verifier.startup import load_configured_target
 
-    set_up_logging(config.log.level)
+    set_up_logging(config.log.level, config.log.format)
     loaded = load_configured_target(config, lambda sentence: click.echo(sentence, err=True))
     max_tokens = config.rounds.max_round_tokens
     size = WHOLE_ON_GPU if loaded.is_on_gpu else WHOLE_ON_CPU

@@ -7,28 +7,42 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 
 from shared.config.secrets import read_key_file
-from shared.config.sections import Loaded, changed_keys
-from shared.daemon.command_line import set_log_level, set_up_logging, settings_options
+from shared.config.sections import Loaded, LogFormat, changed_keys
+from shared.daemon.command_line import (
+    log_format_option,
+    set_log_level,
+    set_up_logging,
+    settings_options,
+)
+from shared.daemon.discovery import advertised, check_discovery
+from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
+from shared.daemon.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
+from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
-from verifier.server.device_tokens import read_tokens
+from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
+from verifier.server.device_tokens import TokenRoles, read_token_roles
 
 if TYPE_CHECKING:
     from verifier.engine.service import VerifierService
+    from verifier.engine.terms_in_force import TermsInForce
     from verifier.server.server import VerifierServer
 
 logger = logging.getLogger(__name__)
 
 
+TLS_KEYS = frozenset({"server.certificate_file", "server.key_file", "server.client_ca_file"})
 # What a running verifier takes over at SIGHUP; all else waits for the next start.
 RELOADED = frozenset(
     {
@@ -36,6 +50,7 @@ RELOADED = frozenset(
         "server.tokens_file",
         "server.metrics_token_file",
         "server.metrics_on_loopback",
+        *TLS_KEYS,
     }
 )
 
@@ -43,20 +58,76 @@ RELOADED = frozenset(
 class Access(msgspec.Struct, frozen=True):
     """Who may do what, read from files."""
 
-    tokens: Mapping[str, str]  # device to hash
+    tokens: TokenRoles
     metrics_token: str | None
+    tls: ServerTls | None
+    terms: AllTerms  # of devices
+
+
+class Doors:
+    """Who may do what at a running verifier's port; at SIGHUP all of it is read again."""
+
+    def __init__(
+        self, server: VerifierServer, shown: Shown, config: VerifierConfig, access: Access
+    ) -> None:
+        self._server = server
+        self._shown = shown
+        self._started_with = self._config = config
+        self._metrics_token = access.metrics_token
+
+    @property
+    def tokens_file(self) -> Path:
+        """Where tokens are read from now."""
+        return self._config.server.tokens_file
+
+    def replace_tokens(self, tokens: TokenRoles) -> None:
+        """Other tokens hold from now on; connections by tokens that are gone end."""
+        from verifier.startup import operator_access
+
+        access = operator_access(self._config, self._metrics_token, tokens)
+        self._server.replace_access(tokens.of("board"), access)
+
+    def read_tokens(self, tokens_file: Path) -> None:
+        """Take over what the file holds now.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        self.replace_tokens(read_token_roles(tokens_file))
+
+    def reload(self, config: VerifierConfig) -> list[str]:
+        """Take over what may change; the keys that have changed besides.
+
+        Raises:
+            ConfigError: something is wrong, and nothing was taken over.
+        """
+        access = _read_access(config)
+        set_log_level(config.log.level)
+        self._config, self._metrics_token = config, access.metrics_token
+        self.replace_tokens(access.tokens)
+        taken_over = RELOADED
+        if not self._shown.take_over(access.tls, self._server.replace_tls):
+            taken_over -= TLS_KEYS
+        return [key for key in changed_keys(self._started_with, config) if key not in taken_over]
 
 
 @click.command()
+@log_format_option
 @settings_options(SETTINGS, reloads=True)
-def run(loaded: Loaded[VerifierConfig], reload: Callable[[], Loaded[VerifierConfig]]) -> None:
+def run(
+    loaded: Loaded[VerifierConfig],
+    reload: Callable[[], Loaded[VerifierConfig]],
+    log_format: LogFormat | None,
+) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
     from shared.daemon.http_server import inherited_sockets, listen
 
     config = loaded.config
-    set_up_logging(config.log.level)
+    set_up_logging(config.log.level, log_format or config.log.format)
     access = _read_access(config)
+    if config.server.advertise:
+        check_discovery("server.advertise")
     with contextlib.ExitStack() as stack:
         sockets = inherited_sockets(os.environ) or listen(config.server.host, config.server.port)
         for listening in sockets:
@@ -65,10 +136,13 @@ def run(loaded: Loaded[VerifierConfig], reload: Callable[[], Loaded[VerifierConf
 
 
 def _read_access(config: VerifierConfig) -> Access:
-    metrics_file = config.server.metrics_token_file
+    server, directory = config.server, config.state.directory
+    metrics_file = server.metrics_token_file
     return Access(
-        tokens=read_tokens(config.server.tokens_file),
+        tokens=read_token_roles(server.tokens_file),
         metrics_token=None if metrics_file is None else read_key_file(metrics_file),
+        tls=read_server_tls(server.certificate_file, server.key_file, server.client_ca_file),
+        terms=NO_TERMS if directory is None else read_terms(directory / FILE_NAME),
     )
 
 
@@ -80,26 +154,41 @@ async def _serve(
     reload: Callable[[], Loaded[VerifierConfig]],
 ) -> None:
     from shared.daemon.service_manager.watchdog import report
+    from shared.daemon.tls.expiry import watch_expiry
+    from verifier.engine.terms_in_force import TermsInForce
+    from verifier.server.file_watch import watch_file
     from verifier.server.status_line import StatusLine
     from verifier.startup import make_server, save_curve
 
-    service = await _load(config, access, sockets, manager)
+    shown = Shown(access.tls)
+    service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
-    server = make_server(config, service, access.tokens, access.metrics_token)
+    terms = TermsInForce(service)
+    terms.take_over(access.terms)
+    server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
+    doors = Doors(server, shown, config, access)
     status = StatusLine(service, asyncio.get_running_loop().time())
     try:
         await server.start(sockets)
-        address = f"ws://{config.server.host}:{sockets[0].getsockname()[1]}"
-        num_devices = len(access.tokens)
+        scheme = "ws" if access.tls is None else "wss"
+        address = f"{scheme}://{config.server.host}:{sockets[0].getsockname()[1]}"
+        num_devices = len(access.tokens.of("board"))
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
-        reload_at_signal(manager, lambda: _reload(server, config, reload), status.read)
+        logger.info("memory: %s", resident_memory() or "not told by the kernel")
+        reload_at_signal(manager, lambda: doors.reload(reload().config), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
-        await first_of(
-            rounds=server.wait(),
-            signal=stop.wait(),
-            report=report(manager, status.read, lambda: service.round_started_at),
-        )
+        port = sockets[0].getsockname()[1]
+        async with _advertised(config, port):
+            await first_of(
+                rounds=server.wait(),
+                signal=stop.wait(),
+                report=report(manager, status.read, lambda: service.round_started_at),
+                certificate=watch_expiry(lambda: shown.certificate),
+                tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
+                devices=_watch_devices(config, terms),
+                heap=keep_heap_small(),
+            )
     finally:
         manager.stopping()
         await server.stop()
@@ -107,9 +196,29 @@ async def _serve(
     logger.info("stopped")
 
 
+def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManager[None]:
+    """The network knows of the verifier meanwhile, where that is wanted."""
+    server = config.server
+    if not server.advertise:
+        return contextlib.nullcontext()
+    return advertised(server.host, port, speaks_tls=server.certificate_file is not None)
+
+
+async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoReturn:
+    """Take over what `goodspeed-verifier devices` sets; without a directory there is nothing."""
+    from verifier.server.file_watch import watch_file
+
+    directory = config.state.directory
+    if directory is None:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+    await watch_file(lambda: directory / FILE_NAME, lambda path: terms.take_over(read_terms(path)))
+
+
 async def _load(
     config: VerifierConfig,
     access: Access,
+    shown: Shown,
     sockets: Sequence[socket.socket],
     manager: ServiceManager,
 ) -> VerifierService:
@@ -118,26 +227,9 @@ async def _load(
     from verifier.startup import load_service, make_loading_port
 
     loading = Loading(manager)
-    port = make_loading_port(config, access.tokens, lambda: loading.percent)
+    port = make_loading_port(config, access.tokens.of("board"), lambda: loading.percent, shown.tls)
     try:
         await port.start(sockets)
         return await loading.run(lambda: load_service(config, loading.tell, loading.advance))
     finally:
         await port.stop()
-
-
-def _reload(
-    server: VerifierServer, before: VerifierConfig, reload: Callable[[], Loaded[VerifierConfig]]
-) -> list[str]:
-    """Take over what may change; the keys that have changed besides.
-
-    Raises:
-        ConfigError: something is wrong, and nothing was taken over.
-    """
-    from verifier.startup import operator_access
-
-    config = reload().config
-    access = _read_access(config)
-    set_log_level(config.log.level)
-    server.replace_access(access.tokens, operator_access(config, access.metrics_token))
-    return [key for key in changed_keys(before, config) if key not in RELOADED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -12,7 +13,15 @@ from shared.config.secrets import NUM_SECRET_BYTES
 from shared.daemon.files import replace_file
 from shared.errors import ConfigError
 from verifier.config import ServerSection
-from verifier.server.device_tokens import format_tokens, new_token, parse_tokens, read_tokens
+from verifier.server.device_tokens import (
+    Role,
+    Token,
+    TokenRoles,
+    format_tokens,
+    new_token,
+    parse_tokens,
+    read_token_roles,
+)
 
 _MOST_AT_ONCE = 10_000
 
@@ -37,21 +46,28 @@ def token() -> None:
     type=click.IntRange(1, _MOST_AT_ONCE),
     help="Make so many, for DEVICE-1, DEVICE-2 and so on; all of them or none.",
 )
+@click.option(
+    "--role",
+    type=click.Choice(get_args(Role)),
+    default="board",
+    show_default=True,
+    help="board: connects and drafts; metrics: sees /metrics; dashboard: /dashboard, too.",
+)
 @_tokens_file
-def add(device: str, count: int | None, tokens_file: Path) -> None:
+def add(device: str, count: int | None, role: Role, tokens_file: Path) -> None:
     """Make a token for DEVICE and print it; it is shown only this once."""
-    digests = dict(read_tokens(tokens_file)) if tokens_file.exists() else {}
+    known = dict(read_token_roles(tokens_file).all) if tokens_file.exists() else {}
     devices = [device] if count is None else [f"{device}-{i}" for i in range(1, count + 1)]
     problems = [
         f"{tokens_file}: device {name} has a token already; revoke it first"
         for name in devices
-        if name in digests
+        if name in known
     ]
     if problems:
         raise ConfigError(tuple(problems))
-    made = [new_token(name, secrets.token_bytes(NUM_SECRET_BYTES)) for name in devices]
+    made = [new_token(name, secrets.token_bytes(NUM_SECRET_BYTES), role) for name in devices]
     lines = "\n".join(line for _, line in made)
-    _write(tokens_file, digests | dict(parse_tokens(lines, "new tokens")))
+    _write(tokens_file, known | dict(parse_tokens(lines, "new tokens").all))
     for made_token, _ in made:
         click.echo(made_token)
 
@@ -59,9 +75,9 @@ def add(device: str, count: int | None, tokens_file: Path) -> None:
 @token.command(name="ls")
 @_tokens_file
 def list_devices(tokens_file: Path) -> None:
-    """List the devices that have a token."""
-    for device in sorted(read_tokens(tokens_file)):
-        click.echo(device)
+    """List the devices that have a token, and tokens of other roles."""
+    for name, known in sorted(read_token_roles(tokens_file).all.items()):
+        click.echo(name if known.role == "board" else f"{name} ({known.role})")
 
 
 @token.command()
@@ -70,15 +86,14 @@ def list_devices(tokens_file: Path) -> None:
 def revoke(device: str, tokens_file: Path) -> None:
     """Forget the token of DEVICE.
 
-    A running verifier reads the file again at SIGHUP (`systemctl reload goodspeed-verifier`), and
-    ends the connection of a device whose token is gone.
+    A running verifier sees that within a second, and ends the connection of the device.
     """
-    digests = dict(read_tokens(tokens_file))
-    if digests.pop(device, None) is None:
+    known = dict(read_token_roles(tokens_file).all)
+    if known.pop(device, None) is None:
         raise ConfigError((f"{tokens_file}: no device {device}",))
-    _write(tokens_file, digests)
+    _write(tokens_file, known)
 
 
-def _write(path: Path, tokens: Mapping[str, str]) -> None:
+def _write(path: Path, tokens: Mapping[str, Token]) -> None:
     """A new file is its owner's alone, an old one keeps its mode: the verifier must read it."""
-    replace_file(path, format_tokens(tokens).encode(), mode=0o600, keeps_owner=True)
+    replace_file(path, format_tokens(TokenRoles(tokens)).encode(), mode=0o600, keeps_owner=True)

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from shared.config.model_files import default_cache_dir, locate
 from shared.config.secrets import read_key_file
 from shared.daemon.http_server import HEALTH_PATH, listen
+from shared.daemon.tls.server_tls import read_server_tls
 from shared.doctor.findings import Finding
 from shared.errors import ConfigError, ModelError
 from verifier.config import VerifierConfig
@@ -24,6 +26,7 @@ from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path
 from verifier.doctor.port_findings import (
     PortState,
+    certificate_finding,
     metrics_finding,
     port_finding,
     state_finding,
@@ -38,8 +41,9 @@ from verifier.doctor.target_findings import (
     target_finding,
 )
 from verifier.server.device_tokens import read_tokens
-from verifier.startup import hush_libraries, load_configured_target, target_settings
+from verifier.startup import load_configured_target, target_settings
 from verifier.target.target_need import TargetNeed
+from verifier.torch_target.loading.lean_libraries import lean_imports
 
 _NVIDIA_DRIVER = "proc/driver/nvidia/version"
 _ANSWER_SECONDS = 2.0
@@ -64,8 +68,10 @@ class Examination:
     def findings(self) -> Iterator[Finding]:
         """All that is found, one after the other."""
         server = self._config.server
-        state, fault = look_at_port(server.host, server.port)
-        yield port_finding(server.host, server.port, state, fault)
+        speaks_tls = server.certificate_file is not None
+        state, fault = look_at_port(server.host, server.port, speaks_tls=speaks_tls)
+        yield port_finding(server.host, server.port, state, fault, speaks_tls=speaks_tls)
+        yield self._certificate()
         yield self._tokens()
         yield self._metrics()
         yield self._state()
@@ -93,6 +99,16 @@ class Examination:
             return tokens_finding(path, len(read_tokens(path)), "")
         except ConfigError as error:
             return tokens_finding(path, None, _one_sentence(error))
+
+    def _certificate(self) -> Finding:
+        server = self._config.server
+        certificate, fault = None, None
+        try:
+            tls = read_server_tls(server.certificate_file, server.key_file, server.client_ca_file)
+            certificate = None if tls is None else tls.certificate
+        except ConfigError as error:
+            fault = _one_sentence(error)
+        return certificate_finding(certificate, fault, server.host, time.time())
 
     def _metrics(self) -> Finding:
         server = self._config.server
@@ -152,29 +168,35 @@ def survey(config: VerifierConfig) -> TargetNeed:
         ModelError: it cannot be loaded.
     """
     path = locate(config.target.model, default_cache_dir(os.environ))
-    hush_libraries()
     # Torch and transformers take seconds to import; what is found before them is shown at once.
-    from verifier.torch_target.loading.target_survey import survey_target
+    with lean_imports(os.environ):
+        from verifier.torch_target.loading.target_survey import survey_target
 
     return survey_target(path, target_settings(config))
 
 
-def look_at_port(host: str, port: int) -> tuple[PortState, str]:
+def look_at_port(host: str, port: int, *, speaks_tls: bool = False) -> tuple[PortState, str]:
     """Whether the port can be listened on, and why not."""
     try:
         for listening in listen(host, port):
             listening.close()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and _is_verifier(host, port):
+        if error.errno == errno.EADDRINUSE and _is_verifier(host, port, speaks_tls):
             return "served", ""
         return "taken", error.strerror or str(error)
     return "free", ""
 
 
-def _is_verifier(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(
-        "127.0.0.1" if host in _ANYWHERE else host, port, timeout=_ANSWER_SECONDS
-    )
+def _is_verifier(host: str, port: int, speaks_tls: bool) -> bool:
+    address = "127.0.0.1" if host in _ANYWHERE else host
+    connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_SECONDS)
+    if speaks_tls:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # nothing is said, and nothing believed
+        connection = http.client.HTTPSConnection(
+            address, port, timeout=_ANSWER_SECONDS, context=context
+        )
     try:
         connection.request("GET", HEALTH_PATH)
         answer = json.loads(connection.getresponse().read(_MOST_ANSWER_BYTES))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.config.addresses import is_loopback
+from shared.daemon.tls.certificate import Certificate
 from shared.doctor.findings import Finding, ok, problem, warning
 
 PortState = Literal["free", "served", "taken"]
@@ -15,7 +16,9 @@ _LITTLE_BYTES = 50_000_000
 _NO_ROOM_BYTES = 1_000_000  # a curve takes some 100 kB, and its successor is written beside it
 
 
-def port_finding(host: str, port: int, state: PortState, fault: str) -> Finding:
+def port_finding(
+    host: str, port: int, state: PortState, fault: str, *, speaks_tls: bool = False
+) -> Finding:
     """Whether `run` can listen; `fault`: why not."""
     address = f"{host}:{port}"
     if state == "served":
@@ -26,7 +29,8 @@ def port_finding(host: str, port: int, state: PortState, fault: str) -> Finding:
             f"cannot listen on {address}: {fault}",
             f"sudo ss -ltnp 'sport = :{port}' says who does; or set server.port or server.host",
         )
-    reach = "this machine only" if is_loopback(host) else "other machines, in plain text"
+    how = "over TLS" if speaks_tls else "in plain text"
+    reach = "this machine only" if is_loopback(host) else f"other machines, {how}"
     return ok("port", f"{address} is free; reached from {reach}" if port else "any free port")
 
 
@@ -39,6 +43,30 @@ def tokens_finding(path: Path, num_devices: int | None, fault: str) -> Finding:
     if not num_devices:
         return warning("tokens", f"{path} has no device: no board can connect", add)
     return ok("tokens", f"{path}: {num_devices} device{'s' * (num_devices != 1)}")
+
+
+def certificate_finding(
+    certificate: Certificate | None, fault: str | None, host: str, now: float
+) -> Finding:
+    """What the port shows, if it speaks TLS; `fault`: why it cannot."""
+    renew = "get a new one, or goodspeed-verifier init --private-ca; systemctl reload after it"
+    if fault is not None:
+        return problem("certificate", fault, renew)
+    if certificate is None:
+        if is_loopback(host):
+            return ok("certificate", "none: the port is in plain text, for this machine")
+        return warning(
+            "certificate",
+            "none: prompts, answers and tokens can be read on the way",
+            "goodspeed-verifier init --private-ca, or set server.certificate_file and "
+            "server.key_file",
+        )
+    sentence = certificate.warning(now)
+    if sentence is not None:
+        return warning("certificate", sentence, renew)
+    names = ", ".join(certificate.names)
+    days = f"{(certificate.not_after - now) / 86_400:.0f} days"
+    return ok("certificate", f"{certificate.name}: for {names}, {days} left, pin {certificate.pin}")
 
 
 def metrics_finding(path: Path | None, fault: str | None, on_loopback: bool) -> Finding:

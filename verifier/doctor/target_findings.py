@@ -12,6 +12,8 @@ _SMALLER = "set target.dtype = bfloat16, a smaller target.model, or fewer target
 _SMALLER_ON_GPU = "set target.quantisation = int8, a smaller target.model, or another target.device"
 # Below it, prompts of a few boards fill the cache.
 _STREAMS_AT_LEAST = 4
+# Libraries, compiled code and what rounds take beside weights and cache (`bench_memory`).
+_PROGRAM_BYTES = 600_000_000
 
 
 def target_finding(need: TargetNeed) -> Finding:
@@ -51,9 +53,10 @@ def memory_finding(need: TargetNeed, context_tokens: int, memory_fraction: float
     else:
         num_tokens = need.cache_tokens
     cache_bytes = num_tokens * need.cached_token_bytes
+    program = "" if need.is_on_gpu else f" + program {gib(_PROGRAM_BYTES)}"
     sentence = (
-        f"weights {gib(need.weight_bytes)} + a cache of {num_tokens} tokens {gib(cache_bytes)}, "
-        f"{free}"
+        f"weights {gib(need.weight_bytes)} + a cache of {num_tokens} tokens {gib(cache_bytes)}"
+        f"{program}, {free}"
     )
     if need.weight_bytes + cache_bytes > need.free_bytes or num_tokens < context_tokens:
         return problem("memory", f"too little: {sentence}", smaller)

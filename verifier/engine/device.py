@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from shared.protocol.board_health import BoardHealth
 from shared.protocol.messages import VerifierMessage
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
@@ -37,6 +38,7 @@ class Device:
     epoch: int = 0
     outbox: Outbox | None = None
     draft_context_tokens: int = 0
+    health: BoardHealth | None = None  # as the board told last; None: it has not
     expiry: asyncio.TimerHandle | None = None  # of what is kept
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
 

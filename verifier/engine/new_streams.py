@@ -31,15 +31,13 @@ class NewStreams:
         vocab_size: int,
         automatic_mode: Callable[[Device], AcceptanceMode],
         seeds: random.Random,
-        grammars: Grammars,
-        wake: Callable[[], None],
+        grammars: tuple[Grammars, Callable[[], None]],
     ) -> None:
-        """`wake`, on the event loop: a stream's grammar is ready for a round."""
+        """`grammars`, and what to call on the event loop when that of a stream is ready."""
         self._vocab_size = vocab_size
         self._automatic_mode = automatic_mode
         self._seeds = seeds
-        self._grammars = grammars
-        self._wake = wake
+        self._grammars, self._wake = grammars
         self._next_number = 1
 
     async def make_from(
@@ -54,8 +52,9 @@ class NewStreams:
         """The stream of a whole Open, behind the tokens that its board has.
 
         Where that may take long it is done in a thread. How long is up to the client: stop strings
-        make an automaton, grammars a parser, and every committed token is read again. Raises as
-        `make_arriving`, `token_ids` and `commit_again`, and RequestRefused for a grammar.
+        make an automaton, grammars a parser, a repetition penalty counts the prompt, and every
+        committed token is read again. Raises as `make_arriving`, `token_ids` and `commit_again`,
+        and RequestRefused for a grammar.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
@@ -69,7 +68,8 @@ class NewStreams:
             return stream
 
         wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
-        if request.stop or request.grammar or committed:
+        counts_prompt = request.processors.repetition_penalty != 1
+        if request.stop or request.grammar or committed or counts_prompt:
             return await device.in_thread(begin, committed)
         return begin(committed)
 
@@ -130,6 +130,7 @@ class NewStreams:
             seed=self._seeds.randint(0, MAX_63_BITS),
             end_ids=tokenizer.end_ids,
             draft_context_tokens=device.draft_context_tokens,
+            vocab_size=self._vocab_size,
             automatic_mode=self._automatic_mode(device),
             default_sampling=default_sampling,
         )

@@ -31,12 +31,13 @@ from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
 from verifier.engine.new_streams import NewStreams, commit_again
 from verifier.engine.round_precedence import RoundPrecedence
+from verifier.engine.summaries import Summaries
 from verifier.engine.verdicts import missed_verdicts, verdict_of
 from verifier.grammar.grammars import Grammars
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
 from verifier.streams.estimates import DeviceEstimates
-from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams, summarise
+from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import ServiceLimits, opened_message, resumed_message
 from verifier.target.target import TargetModel, Tokenizer
@@ -80,10 +81,10 @@ class VerifierService:
             target.vocab_size,
             lambda device: automatic_mode(device.estimates, planner.seconds_of_lone_round),
             seeds or random.SystemRandom(),
-            self.grammars,
-            self.wake,
+            (self.grammars, self.wake),
         )
         self._addresses: dict[int, _Address] = {}
+        self._summaries = Summaries()
         self._is_stopping = False
         self._engine = Engine(planner, target, self._deliver, self._report)
 
@@ -161,9 +162,9 @@ class VerifierService:
         """Let the target read the ids with which an Open that goes on begins.
 
         None where it must be whole first: a text, whose last tokens and template hang on what
-        follows, an Open of a stream that may be kept, and one with stop strings, a grammar or many
-        committed tokens, which a thread reads. Go on with `extend_stream`, then `complete_stream`;
-        or `discard`.
+        follows, an Open of a stream that may be kept, and one that a thread reads: with stop
+        strings, a grammar or many committed tokens. Go on with `extend_stream`, then
+        `complete_stream`; or `discard`.
 
         Raises:
             RequestRefused: the prompt or what is committed does not fit, as `open_stream` says it.
@@ -282,12 +283,12 @@ class VerifierService:
             self._tell_opened(outbox, resumed_message(message, request, num_cached))
         else:
             self._tell_opened(outbox, opened_message(message, request, num_cached))
-        for verdict in missed_verdicts(message.channel, kept.output_ids, position, finish):
+        told = (position, finish, bytes(kept.content.logprobs))
+        for verdict in missed_verdicts(message.channel, kept.output_ids, *told):
             outbox.send(verdict)
         stream = kept.content
         if not isinstance(stream, Stream) or finish is not None:
-            content = summarise(stream) if isinstance(stream, Stream) else stream
-            self._keep(device, address, content)  # the answer may be lost once more
+            self._keep(device, address, stream)  # the answer may be lost once more
             outbox.stream_ended(message.channel)
             return None
         stream.attach(position, device.draft_context_tokens)
@@ -302,6 +303,8 @@ class VerifierService:
         expires_at = now + self.limits.grace_seconds
         kept = KeptStream(address.stream_id, address.epoch, expires_at, content)
         self._discard_parked(device.kept.keep(kept))
+        if not kept.is_open:
+            self._summaries.add(device.kept, kept.stream_id)
         if device.expiry is None:
             self._await_expiry(device)
 
@@ -341,7 +344,7 @@ class VerifierService:
     def _keep_end(self, stream: Stream, address: _Address) -> None:
         """Keep an answer: its last verdict may never reach the board."""
         if self.limits.grace_seconds and not self._is_stopping:
-            self._keep(self.device(stream.device), address, summarise(stream))
+            self._keep(self.device(stream.device), address, stream)
 
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)

@@ -8,21 +8,43 @@ from shared.protocol.messages import PART_BYTES, Finish, Verdict
 from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
 from verifier.rounds.planner import StreamResult
 
-# Of an output that was committed while the board was gone, in one Verdict.
-_TOLD_TOKENS = PART_BYTES // MAX_ID_BYTES
+# Of an output that was committed while the board was gone, in one Verdict: the board makes text of
+# them and looks each up, 5 ms of its event loop on a PC's core.
+_TOLD_TOKENS = 2048
+# Where that makes more messages than these, they are longer: a board's queue takes 1,024.
+_MOST_VERDICTS = 64
 
 
 def missed_verdicts(
-    channel: int, output_ids: Sequence[int], position: int, finish: Finish | None
+    channel: int,
+    output_ids: Sequence[int],
+    position: int,
+    finish: Finish | None,
+    logprobs: bytes = b"",
 ) -> Iterator[Verdict]:
-    """What a board is told that lacks the output from `position` on."""
-    while len(output_ids) - position > _TOLD_TOKENS:
-        told = output_ids[position : position + _TOLD_TOKENS]
-        yield Verdict(channel, position, 0, pack_token_ids(told))
-        position += _TOLD_TOKENS
-    missing = output_ids[position:]
-    if missing or finish is not None:
-        yield Verdict(channel, position, 0, pack_token_ids(missing), finish=finish)
+    """What a board is told that lacks the output from `position` on.
+
+    `logprobs` are those of all the output, where it asked.
+    """
+    size = len(logprobs) // max(len(output_ids), 1)
+    most = PART_BYTES // (MAX_ID_BYTES + size)
+    num_told = min(max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS)), most)
+    while told := output_ids[position : position + num_told]:
+        end = position + len(told)
+        is_last = end == len(output_ids)
+        yield Verdict(
+            channel=channel,
+            position=position,
+            num_accepted=0,
+            tokens=pack_token_ids(told),
+            finish=finish if is_last else None,
+            logprobs=logprobs[position * size : end * size],
+        )
+        if is_last:
+            return
+        position = end
+    if finish is not None:
+        yield Verdict(channel, position, 0, b"", finish=finish)
 
 
 def verdict_of(channel: int, result: StreamResult) -> Verdict:
@@ -40,5 +62,6 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         draft_length=stream.draft_length if is_open and is_chunked else 0,
         finish=stream.finish,
         cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
+        logprobs=settled.logprobs,
         num_forced=settled.num_forced,
     )

@@ -51,6 +51,7 @@ class BlockPool:
         self._num_free = num_blocks
         self._block_of: dict[bytes, int] = {}  # by name
         self._name_of: dict[int, bytes] = {}
+        self._is_named = np.zeros(num_blocks, dtype=np.bool_)  # the same, for many blocks at once
         self._clock = KEPT + 1
 
     @property
@@ -172,6 +173,7 @@ class BlockPool:
             if names[i] not in self._block_of:
                 self._block_of[names[i]] = table.blocks[i]
                 self._name_of[table.blocks[i]] = names[i]
+                self._is_named[table.blocks[i]] = True
         table.num_named = max(table.num_named, len(names))
 
     def release(self, stream: int, *, is_reusable: bool = True) -> None:
@@ -183,14 +185,13 @@ class BlockPool:
         if not is_reusable:
             for block in blocks:
                 self._forget(block)
-        indices = list(blocks)
+        indices = np.array(blocks, dtype=np.intp)
         self._num_holders[indices] -= 1
         self._num_free += int((self._num_holders[indices] == 0).sum())
         # The end of a chain is of no use without its beginning, so it is taken first.
         newest = self._clock + len(blocks)
-        self._costs[indices] = [
-            newest - i if block in self._name_of else KEPT for i, block in enumerate(blocks)
-        ]
+        costs = np.arange(newest, newest - len(blocks), -1)
+        self._costs[indices] = np.where(self._is_named[indices], costs, KEPT)
         self._clock = newest + 1
 
     def check_integrity(self) -> None:
@@ -209,6 +210,7 @@ class BlockPool:
         assert {name: block for block, name in self._name_of.items()} == self._block_of
         for block in range(self.num_blocks):
             is_named = block in self._name_of
+            assert is_named == self._is_named[block]
             assert num_holders[block] or (self._costs[block] > KEPT) == is_named
 
     def _new_table(self, shared: tuple[int, ...]) -> _Table:
@@ -223,6 +225,7 @@ class BlockPool:
         name = self._name_of.pop(block, None)
         if name is not None:
             del self._block_of[name]
+            self._is_named[block] = False
 
     def _keep_room(self, table: _Table, room_tokens: int) -> None:
         num_more = max(self.num_blocks_for(room_tokens) - len(table.blocks), 0)

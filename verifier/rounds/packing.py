@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.prefill import prompt_shares
+from verifier.rounds.prefill import PromptRoom, prompt_shares
 from verifier.scheduling.row_price import affordable
 from verifier.streams.drafts_to_test import draft_check, drafts_to_test, num_drafts_to_test
 from verifier.streams.stream import Stream
@@ -21,7 +21,7 @@ class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
     """What one round may hold over all streams."""
 
     num_tokens: int
-    num_prompt_tokens: int
+    prompts: PromptRoom
     num_drafts: int
 
 
@@ -73,7 +73,7 @@ def _num_testable(part: _Part) -> int:
 
 def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
     tokens_left = room.num_tokens
-    shares = prompt_shares(streams, room.num_prompt_tokens)
+    shares = prompt_shares(streams, room.prompts)
     drafts_left = room.num_drafts
     parts = []
     for stream in streams:

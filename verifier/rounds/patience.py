@@ -21,11 +21,18 @@ class Patience:
 
     def __init__(self, draft_timeout_seconds: float, *, is_barrier: bool) -> None:
         self.num_draft_timeouts = 0
+        self.paused: frozenset[str] = frozenset()  # devices, until an operator lets them go on
         self._draft_timeout_seconds = draft_timeout_seconds
         self._is_barrier = is_barrier
 
+    def is_paused(self, stream: Stream) -> bool:
+        """Whether the stream waits for an operator, not for its board."""
+        return stream.device in self.paused
+
     def waits(self, stream: Stream, now: float) -> bool:
         """Whether the stream can have no part in a round yet; a wait that is over ends here."""
+        if self.is_paused(stream):
+            return True
         until = stream.sits_out_until
         if until is not None:
             if now < min(until, self._deadline(stream)):
@@ -41,6 +48,8 @@ class Patience:
 
     def is_idle(self, stream: Stream, now: float) -> bool:
         """Whether the stream has waited for its board so long that another should have its room."""
+        if self.is_paused(stream):
+            return True
         is_waiting = stream.waits_for_board or stream.sits_out_until is not None
         return is_waiting and now - stream.waiting_since >= IDLE_SECONDS
 
@@ -51,6 +60,8 @@ class Patience:
         )
 
     def _end_of_wait(self, stream: Stream) -> float | None:
+        if self.is_paused(stream):
+            return None
         deadline, until = self._deadline(stream), stream.sits_out_until
         if until is not None:
             return min(until, deadline)

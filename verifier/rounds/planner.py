@@ -7,7 +7,7 @@ what the next round need not wait for; call it while that runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,7 +20,8 @@ from verifier.rounds.dear_rows import those_with_a_turn
 from verifier.rounds.lessons import Lessons
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
-from verifier.rounds.prefill import PrefillLimits, prompt_tokens
+from verifier.rounds.prefill import PrefillLimits, prompt_room
+from verifier.rounds.prefill_turns import PrefillTurns
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -30,7 +31,8 @@ from verifier.scheduling.schedule import (
     plan_drafts,
 )
 from verifier.streams.drafts_to_test import has_its_masks
-from verifier.streams.place import IN_ROUND, Move, Place, next_place
+from verifier.streams.joint_move import move_all
+from verifier.streams.place import IN_ROUND, Move, Place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
@@ -42,6 +44,7 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedule: ScheduleSettings
     prefill_chunk_tokens: int  # prompt tokens that one round may hold over all streams
     prefill_slowdown_limit: float  # by how much prompts may lengthen the round of others
+    device_prefill_slowdown_limit: float  # by how much those of one or two devices may
     reserved_output_tokens: int  # room for output that a stream starts with and asks for anew
     prefix_sharing: PrefixSharing
     draft_timeout_seconds: float
@@ -85,6 +88,7 @@ class RoundPlanner:
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
         self._lessons = Lessons(curve)
+        self._prefill_turns = PrefillTurns()
         self._rows_have_seconds = False  # whether the target says what rows take
         self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
@@ -110,6 +114,16 @@ class RoundPlanner:
         streams = self.streams.values()
         num_context_tokens = sum(stream.num_tokens for stream in streams)
         return self.curve.round_seconds(len(streams) + 1, float(num_context_tokens))
+
+    def replace_device_terms(
+        self, paused: frozenset[str], weights: Mapping[str, float], caps: Mapping[str, int]
+    ) -> None:
+        """From the next plan on these devices wait, weigh so much, draft so much at most."""
+        self.patience.paused = paused
+        schedule = msgspec.structs.replace(
+            self.settings.schedule, device_weights=weights, device_caps=caps
+        )
+        self.settings = msgspec.structs.replace(self.settings, schedule=schedule)
 
     def add(self, stream: Stream) -> None:
         """Take a stream in; it starts when the cache has room for it.
@@ -152,22 +166,23 @@ class RoundPlanner:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
         self.admission.admit(self._num_rounds, now)
-        candidates = [
-            s for s in self.streams.values() if not self.patience.waits(s, now) and has_its_masks(s)
-        ]
-        if self.settings.is_barrier and len(candidates) < len(self.streams):
+        active = [s for s in self.streams.values() if not self.patience.is_paused(s)]
+        candidates = [s for s in active if not self.patience.waits(s, now) and has_its_masks(s)]
+        if self.settings.is_barrier and len(candidates) < len(active):
             return None
         candidates = self.admission.secure(candidates, now)
         # Of those served last round all the same, those go first whose drafts had no room then.
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
         if self._rows_have_seconds:
             candidates = self._with_turns_and_prices(candidates)
-        items = pack(candidates, self._room(candidates), self.blocks)
+        room = self._room(candidates)
+        items = pack(candidates, room, self.blocks)
         if not items:
             return None
         self._running = tuple([self.streams[item.stream] for item in items])
-        _move_all(self._running, Move.START_ROUND)
+        move_all(self._running, Move.START_ROUND)
         self._num_rounds += 1
+        self._prefill_turns.take(room.prompts.turns, self._num_rounds)
         for item, stream in zip(items, self._running, strict=True):
             stream.served_round = self._num_rounds
             if item.draft_check is not None and item.draft_check.draft_token_ids:
@@ -180,7 +195,7 @@ class RoundPlanner:
         """Commit what the target decided and grant the next drafts."""
         self._lessons.learn()
         running, self._running = self._running, ()
-        _move_all(running, Move.FINISH_ROUND)
+        move_all(running, Move.FINISH_ROUND)
         if outcome.row_seconds:
             self._rows_have_seconds = True
             for stream, seconds in zip(running, outcome.row_seconds, strict=True):
@@ -246,10 +261,12 @@ class RoundPlanner:
             chunk_tokens=self.settings.prefill_chunk_tokens,
             least_tokens=self.blocks.block_tokens,
             slowdown_limit=self.settings.prefill_slowdown_limit,
+            device_slowdown_limit=self.settings.device_prefill_slowdown_limit,
         )
+        without_turn = self._prefill_turns.without(self._num_rounds + 1)
         return RoundRoom(
             num_tokens=self.settings.schedule.limits.max_round_tokens,
-            num_prompt_tokens=prompt_tokens(streams, num_drafts, self.curve, limits),
+            prompts=prompt_room(streams, num_drafts, self.curve, limits, without_turn),
             num_drafts=num_drafts,
         )
 
@@ -274,10 +291,8 @@ class RoundPlanner:
             stream.num_cached_tokens += len(item.token_ids)
         else:
             num_read = len(item.token_ids) - len(item.draft_check.draft_token_ids)
-            if outcome.is_late:
-                stream.wait_for_masks(num_read)
-            else:
-                settled = stream.settle(num_read, item.draft_check, outcome)
+            settled = stream.settle(num_read, item.draft_check, outcome)
+            settled = None if outcome.is_late else settled
         self.admission.has_read(stream)
         if stream.is_cancelled and stream.finish is None:
             stream.end("cancelled")
@@ -331,13 +346,3 @@ class RoundPlanner:
     def _forget_pace(self) -> None:
         if next(self.admission.open_streams(), None) is None:
             self._lessons.forget_pace()
-
-
-def _move_all(streams: Sequence[Stream], move: Move) -> None:
-    """`Stream.move` for all streams of a round, in a fifth of its time."""
-    following: dict[Place, Place] = {}
-    for stream in streams:
-        place = stream.place
-        if place not in following:
-            following[place] = next_place(place, move)
-        stream.place = following[place]

@@ -1,13 +1,15 @@
 """How much of the prompts a round may read while others wait for their next token in it.
 
 All devices with prompts have an equal part of that, and what one does not need is for the others:
-no device's first token waits for the prompts that another device opens one after the other.
+no device's first token waits for the prompts that another device opens one after the other. Nor do
+the prompts of one device, or of two, lengthen the rounds of others by more than a little, but for
+turns (`verifier.rounds.prefill_turns`); the more devices have prompts, the more all may together.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -25,65 +27,93 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
     """At least, so that a prompt gets on; less only if `chunk_tokens` is less."""
     slowdown_limit: float
     """By how much prompts may lengthen the round for streams that are past theirs."""
+    device_slowdown_limit: float
+    """By how much those of one device, or of two, may lengthen it for other devices."""
+
+    def slowdown_of(self, num_devices: int) -> float:
+        """By how much prompts of so many devices may lengthen the round for other devices.
+
+        One of them may be the helper of another, so two have no more than one.
+        """
+        num_limits = max(num_devices - 1, 1)
+        return min(self.slowdown_limit, num_limits * self.device_slowdown_limit)
 
 
-def prompt_tokens(
-    streams: Sequence[Stream], num_drafts: int, curve: CostCurve, limits: PrefillLimits
-) -> int:
+class PromptRoom(msgspec.Struct, frozen=True):
+    """The prompt tokens that a round may hold."""
+
+    num_tokens: int  # of all devices, in equal parts
+    num_more_tokens: int = 0  # behind those
+    of_devices: frozenset[str] = frozenset()  # whose these are, in equal parts
+    turns: frozenset[str] = frozenset()  # devices that take a turn with that
+
+
+def prompt_room(
+    streams: Sequence[Stream],
+    num_drafts: int,
+    curve: CostCurve,
+    limits: PrefillLimits,
+    without_turn: Collection[str] = (),
+) -> PromptRoom:
     """How many prompt tokens the next round of these streams may hold.
 
-    T(with prompts) <= (1 + slowdown_limit) * T(without), T without being the round of all that are
-    past their prompts, with their drafts: `num_drafts` at most. The further a prompt has been read,
-    the fewer: each of its tokens looks back on all that.
+    T(with prompts) <= (1 + limit) * T(without), T without being the round of all that are past
+    their prompts, with their drafts: `num_drafts` at most. The further a prompt has been read, the
+    fewer: each of its tokens looks back on all that. The limit is that of the devices with prompts,
+    and `slowdown_limit` for one that delays none but itself, or whose turn it is.
     """
-    prompts = []
-    num_others = num_live = context_tokens = 0
-    for stream in streams:
-        if stream.reads_prompt:
-            prompts.append(stream)
-        else:
-            num_others += 1
-            num_live += len(stream.path.live)
-            context_tokens += stream.num_tokens
-    if not prompts or not num_others:
-        return limits.chunk_tokens
-    num_tokens = num_others + min(num_live, num_drafts)
-
-    unread = _Unread(prompts)
-
-    def round_seconds(num_read: int) -> float:
-        chunks = unread.chunks(num_read)
-        read_context = sum([sum(chunk) for chunk in chunks])
-        return curve.round_seconds(num_tokens + num_read, context_tokens + read_context, chunks)
-
-    max_seconds = (1.0 + limits.slowdown_limit) * curve.round_seconds(num_tokens, context_tokens)
+    unread = _Unread([stream for stream in streams if stream.reads_prompt])
+    others = [stream for stream in streams if not stream.reads_prompt]
+    if not unread.of_devices or not others:
+        return PromptRoom(limits.chunk_tokens)
+    delayed = {stream.device for stream in others}
+    # A device that alone waits for tokens is delayed by its own prompts as it likes.
+    own = delayed if len(delayed) == 1 else set()
+    rounds = _Rounds(others, num_drafts, unread, curve)
+    slowdown = limits.slowdown_of(len(unread.of_devices.keys() - own))
     least = min(limits.least_tokens, limits.chunk_tokens)
-    # What is searched are the numbers above the least one; index 0 is the first of them.
-    larger_numbers = range(least + 1, limits.chunk_tokens + 1)
-    return least + bisect_right(larger_numbers, max_seconds, key=round_seconds)
+    num_tokens = rounds.most(least, limits.chunk_tokens, slowdown, PromptRoom)
+    left = unread.left(PromptRoom(num_tokens))
+    favoured = frozenset(d for d in left if d in own or d not in without_turn)
+    if slowdown >= limits.slowdown_limit or not favoured:
+        return PromptRoom(num_tokens)
+    end = min(limits.chunk_tokens - num_tokens, sum([left[device] for device in favoured]))
+
+    def with_more(num_more_tokens: int) -> PromptRoom:
+        return PromptRoom(num_tokens, num_more_tokens, favoured, favoured - own)
+
+    room = with_more(rounds.most(0, end, limits.slowdown_limit, with_more))
+    return room if room.num_more_tokens else PromptRoom(num_tokens)
 
 
-def prompt_shares(streams: Sequence[Stream], num_tokens: int) -> dict[int, int]:
-    """How much of `num_tokens` each prompt may read, by the stream's number.
+def prompt_shares(streams: Sequence[Stream], room: PromptRoom) -> dict[int, int]:
+    """How much of the room each prompt has, by the stream's number.
 
     Within a device first come, first served.
     """
     prompts = [stream for stream in streams if stream.reads_prompt]
-    shares = _Unread(prompts).shares(num_tokens)
+    shares = _Unread(prompts).shares(room)
     return dict(zip([stream.number for stream in prompts], shares, strict=True))
 
 
 class _Unread:
-    """What prompts have left to read, looked up once for all numbers that a search tries."""
+    """What prompts have left to read, looked up once for all rooms that a search tries."""
 
     def __init__(self, prompts: Sequence[Stream]) -> None:
         self._parts = [(s.device, s.num_pending_tokens, s.num_cached_tokens) for s in prompts]
-        self._of_devices: dict[str, int] = {}
+        self.of_devices: dict[str, int] = {}
         for device, num_pending, _ in self._parts:
-            self._of_devices[device] = self._of_devices.get(device, 0) + num_pending
+            self.of_devices[device] = self.of_devices.get(device, 0) + num_pending
 
-    def shares(self, num_tokens: int) -> list[int]:
-        left_to = _equal_parts(self._of_devices, num_tokens)
+    def left(self, room: PromptRoom) -> dict[str, int]:
+        """What is left of devices that do not read all in this room."""
+        parts = self._of_each_device(room)
+        left = {device: number - parts[device] for device, number in self.of_devices.items()}
+        return {device: number for device, number in left.items() if number}
+
+    def shares(self, room: PromptRoom) -> list[int]:
+        """What is read of each prompt."""
+        left_to = self._of_each_device(room)
         shares = []
         for device, num_pending, _ in self._parts:
             share = min(num_pending, left_to[device])
@@ -91,10 +121,49 @@ class _Unread:
             shares.append(share)
         return shares
 
-    def chunks(self, num_tokens: int) -> list[Chunk]:
-        """The parts that are read of so many tokens."""
-        parts = zip(self._parts, self.shares(num_tokens), strict=True)
+    def chunks(self, room: PromptRoom) -> list[Chunk]:
+        """The parts that are read in this room."""
+        parts = zip(self._parts, self.shares(room), strict=True)
         return [Chunk(share, num_cached) for (_, _, num_cached), share in parts if share]
+
+    def _of_each_device(self, room: PromptRoom) -> dict[str, int]:
+        parts = _equal_parts(self.of_devices, room.num_tokens)
+        if room.num_more_tokens:
+            left = {device: self.of_devices[device] - parts[device] for device in room.of_devices}
+            for device, more in _equal_parts(left, room.num_more_tokens).items():
+                parts[device] += more
+        return parts
+
+
+class _Rounds:
+    """Rounds of some streams that differ in what they hold of prompts."""
+
+    def __init__(
+        self, others: Sequence[Stream], num_drafts: int, unread: _Unread, curve: CostCurve
+    ) -> None:
+        num_live = sum([len(stream.path.live) for stream in others])
+        self._num_tokens = len(others) + min(num_live, num_drafts)
+        self._context_tokens = sum([stream.num_tokens for stream in others])
+        self._unread = unread
+        self._curve = curve
+
+    def most(
+        self, least: int, end: int, slowdown: float, room_of: Callable[[int], PromptRoom]
+    ) -> int:
+        """The largest number up to `end` whose room keeps to the limit, but the least at least."""
+        seconds_without = self._curve.round_seconds(self._num_tokens, self._context_tokens)
+
+        def round_seconds(number: int) -> float:
+            room = room_of(number)
+            chunks = self._unread.chunks(room)
+            num_tokens = self._num_tokens + room.num_tokens + room.num_more_tokens
+            context_tokens = self._context_tokens + sum([sum(chunk) for chunk in chunks])
+            return self._curve.round_seconds(num_tokens, context_tokens, chunks)
+
+        # What is searched are the numbers above the least one; index 0 is the first of them.
+        larger_numbers = range(least + 1, end + 1)
+        max_seconds = (1.0 + slowdown) * seconds_without
+        return least + bisect_right(larger_numbers, max_seconds, key=round_seconds)
 
 
 def _equal_parts(wishes: Mapping[str, int], num_tokens: int) -> dict[str, int]:

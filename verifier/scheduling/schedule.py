@@ -33,6 +33,8 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_draft_length: int
     max_window: int
     uses_guard: bool  # the target goes on alone where drafts do not pay
+    device_weights: Mapping[str, float] = MappingProxyType({})  # those other than 1
+    device_caps: Mapping[str, int] = MappingProxyType({})  # their longest drafts, where less
 
     @property
     def longest_testable(self) -> int:
@@ -40,6 +42,10 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
         limits = self.limits
         budget = self.max_draft_length if limits.budget_tokens is None else limits.budget_tokens
         return min(self.max_draft_length, budget, limits.max_round_tokens - 1)
+
+    def longest_of(self, device: str) -> int:
+        """The longest draft of this device's streams."""
+        return min(self.max_draft_length, self.device_caps.get(device, self.max_draft_length))
 
 
 class Grant(NamedTuple):
@@ -110,7 +116,7 @@ def plan_drafts(
     longest_lengths = _max_lengths(
         streams, can_draft, costs, settings, now, grants_wishes=grants_wishes
     )
-    shares = _shares(streams, costs, longest_lengths)
+    shares = _shares(streams, costs, longest_lengths, settings.device_weights)
     num_beside = beside.num_streams + beside.num_draft_tokens
     budget = plan_budget(
         shares,
@@ -192,12 +198,16 @@ def draft_costs(
 
 
 def _shares(
-    streams: Sequence[Stream], costs: DraftCosts, max_lengths: Sequence[int]
+    streams: Sequence[Stream],
+    costs: DraftCosts,
+    max_lengths: Sequence[int],
+    weights: Mapping[str, float],
 ) -> list[StreamShare]:
     return [
         StreamShare(
             acceptance_rate=rate,
             goodput=stream.device_estimates.goodput.tokens_per_round,
+            weight=weights.get(stream.device, 1.0),
             max_length=max_length,
         )
         for stream, rate, max_length in zip(
@@ -229,7 +239,8 @@ def _max_lengths(
         if not can:
             lengths.append(0)
         elif stream.request.draft_length is None:
-            lengths.append(_choose_length(stream, length, max_length, now))
+            chosen = _choose_length(stream, length, max_length, now)
+            lengths.append(min(chosen, settings.longest_of(stream.device)))
         else:
             lengths.append(0 if grants_wishes else _asked_length(stream, settings))
     return lengths
@@ -257,7 +268,8 @@ def _wishes(
 
 def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:
     """What the request fixes, as far as a round can test it."""
-    return min(stream.request.draft_length or 0, settings.longest_testable)
+    longest = min(settings.longest_testable, settings.longest_of(stream.device))
+    return min(stream.request.draft_length or 0, longest)
 
 
 def _awaited_lengths(

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from shared.daemon.log_output.fields import log_fields
 from shared.errors import PromptTooLong, RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
     MAX_SENTENCE_LENGTH,
@@ -128,7 +129,8 @@ class Channels:
             channel.discard(self._service)
             self._refuse_request(number, error)
         except RemoteProtocolError as error:
-            self._refusals.warn("device %s, channel %d: %s", self._device.name, number, error)
+            with log_fields(stream=number):
+                self._refusals.warn("device %s, channel %d: %s", self._device.name, number, error)
             channel.discard(self._service)
             self._refuse(number, error.code, str(error))
 
@@ -202,7 +204,8 @@ class Channels:
             self._refuse(message.channel, error.code, str(error))
             return
         except Exception:
-            logger.exception("device %s: a stream could not be opened", self._device.name)
+            with log_fields(stream=message.channel):
+                logger.exception("device %s: a stream could not be opened", self._device.name)
             self._refuse(message.channel, ErrorCode.MODEL, "the stream could not be opened")
             return
         channel.stream = stream

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from shared.daemon.connection_gate import gated_connection_of
+from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
@@ -160,6 +161,10 @@ class DeviceConnection:
 
     async def run(self) -> None:
         """Read until the board leaves, breaks the protocol or is cut off."""
+        with log_fields(device=self._device.name):
+            await self._run()
+
+    async def _run(self) -> None:
         writer = asyncio.create_task(self._write(), name=f"write-{self._device.name}")
         try:
             await self._read()
@@ -225,10 +230,17 @@ class DeviceConnection:
             case OpenPart() | Ready() | Draft() | Cancel():
                 self._channels.receive(message)
             case Status():
-                self._device.estimates.speed.observe_drafting(1, message.draft_microseconds / 1e6)
+                self._take_status(message)
             case Goodbye():
                 self._channels.discard_all()
                 self._service.discard_kept(self._device)
+
+    def _take_status(self, status: Status) -> None:
+        if status.draft_microseconds:
+            seconds = status.draft_microseconds / 1e6
+            self._device.estimates.speed.observe_drafting(1, seconds)
+        if status.health is not None:
+            self._device.health = status.health
 
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service

@@ -1,4 +1,4 @@
-"""Which devices may connect: one line a device, its name and the SHA-256 of its token.
+"""Which devices may connect, and who sees what: a name, the SHA-256 of a token, perhaps a role.
 
 The secret is 32 random bytes, so a plain hash is enough. This module must never keep or show a
 token; a file of tokens that leaks lets no device in.
@@ -12,6 +12,10 @@ import hmac
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, cast
+
+import msgspec
 
 from shared.config.secrets import (
     DEVICE_PATTERN,
@@ -21,12 +25,35 @@ from shared.config.secrets import (
 )
 from shared.errors import ConfigError
 
-_LINE = re.compile(rf"({DEVICE_PATTERN})\s+([0-9a-f]{{64}})")
+Role = Literal["board", "metrics", "dashboard"]
+"""What a token opens: a board's connection; /metrics; /dashboard and /metrics."""
+
+_LINE = re.compile(rf"({DEVICE_PATTERN})\s+([0-9a-f]{{64}})(?:\s+(board|metrics|dashboard))?")
 _TOKEN = re.compile(TOKEN_PATTERN, re.ASCII)
 
 
-def new_token(device: str, random_bytes: bytes) -> tuple[str, str]:
-    """The token for the board, and the line for the verifier's file.
+class Token(msgspec.Struct, frozen=True):
+    """What is kept of one."""
+
+    digest: str  # SHA-256 in hex
+    role: Role
+
+
+class TokenRoles(msgspec.Struct, frozen=True):
+    """All that a verifier knows, by name."""
+
+    all: Mapping[str, Token] = MappingProxyType({})
+
+    def of(self, role: Role) -> Mapping[str, str]:
+        """Name to SHA-256 of those of one role."""
+        return {name: token.digest for name, token in self.all.items() if token.role == role}
+
+
+NO_TOKENS = TokenRoles()
+
+
+def new_token(device: str, random_bytes: bytes, role: Role = "board") -> tuple[str, str]:
+    """The token for its owner, and the line for the verifier's file.
 
     Raises:
         ConfigError: the device name has characters that a token cannot carry.
@@ -38,16 +65,16 @@ def new_token(device: str, random_bytes: bytes) -> tuple[str, str]:
         )
     secret = base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
     token = f"gsd_{device}_{secret}"
-    return token, _line(device, _digest(token))
+    return token, _line(device, _digest(token), role)
 
 
-def parse_tokens(text: str, name: str) -> Mapping[str, str]:
-    """Device to SHA-256 in hex; empty lines and lines that start with # are skipped.
+def parse_tokens(text: str, name: str) -> TokenRoles:
+    """All tokens of a file; empty lines and lines that start with # are skipped.
 
     Raises:
-        ConfigError: with every line of the file `name` that is not a device and a hash.
+        ConfigError: with every line of the file `name` that is not a name, a hash, perhaps a role.
     """
-    tokens: dict[str, str] = {}
+    tokens: dict[str, Token] = {}
     problems: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -58,24 +85,31 @@ def parse_tokens(text: str, name: str) -> Mapping[str, str]:
         elif entry[1] in tokens:
             problems.append(f"{name}:{number}: device {entry[1]} has a token already")
         else:
-            tokens[entry[1]] = entry[2]
+            tokens[entry[1]] = Token(entry[2], cast(Role, entry[3] or "board"))
     if problems:
         raise ConfigError(tuple(problems))
-    return tokens
+    return TokenRoles(tokens)
 
 
-def format_tokens(tokens: Mapping[str, str]) -> str:
+def format_tokens(tokens: TokenRoles) -> str:
     """The text of a file with these tokens; comments that it once had are gone."""
-    return "".join(f"{_line(device, digest)}\n" for device, digest in sorted(tokens.items()))
+    return "".join(
+        f"{_line(name, token.digest, token.role)}\n" for name, token in sorted(tokens.all.items())
+    )
 
 
-def read_tokens(path: Path) -> Mapping[str, str]:
+def read_token_roles(path: Path) -> TokenRoles:
     """The tokens in a file that only its owner and group may touch.
 
     Raises:
         ConfigError: it cannot be read, others may touch it, or a line is wrong.
     """
     return parse_tokens(read_secret_file(path), str(path))
+
+
+def read_tokens(path: Path) -> Mapping[str, str]:
+    """Of boards alone: device to SHA-256 in hex; raises as `read_token_roles`."""
+    return read_token_roles(path).of("board")
 
 
 def device_of(token: str, tokens: Mapping[str, str]) -> str | None:
@@ -88,8 +122,8 @@ def device_of(token: str, tokens: Mapping[str, str]) -> str | None:
     return device if is_right else None
 
 
-def _line(device: str, digest: str) -> str:
-    return f"{device} {digest}"
+def _line(name: str, digest: str, role: Role) -> str:
+    return f"{name} {digest}" if role == "board" else f"{name} {digest} {role}"
 
 
 def _digest(token: str) -> str:

@@ -8,7 +8,7 @@ metric.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -20,6 +20,7 @@ from verifier.engine.metrics import DEVICES_AT_ONCE, device_counters
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
+from verifier.server.health_gauges import health_families
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
@@ -88,6 +89,7 @@ class PlannerGauges(Collector):
             )
         yield self._round_estimates()
         yield from self._per_device()
+        yield from health_families(self._all_devices())
         yield from self._windows()
         yield from self._positions()
         yield self._kept_streams()
@@ -222,14 +224,27 @@ class PortGauges(Collector):
     """Of connections, and of what waits for the devices."""
 
     def __init__(
-        self, gate: ConnectionGate, usages: dict[str, DeviceUsage], shares: LoopShares
+        self,
+        gate: ConnectionGate,
+        usages: dict[str, DeviceUsage],
+        shares: LoopShares,
+        expires_at: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`expires_at`: of the port's certificate, in seconds since 1970; None: plain text."""
         self._gate = gate
         self._usages = usages
         self._shares = shares
+        self._expires_at = expires_at
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         yield _gauge("idle_connections", "Connections that ask for nothing", self._gate.num_idle)
+        expires_at = self._expires_at()
+        if expires_at is not None:
+            yield _gauge(
+                "certificate_expires_timestamp_seconds",
+                "When the port's certificate expires, in seconds since 1970; only with TLS",
+                expires_at,
+            )
         yield CounterMetricFamily(
             "goodspeed_connections_sent_away",
             "Connections that asked for nothing and made room for others",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import hdrs, web
@@ -41,12 +42,14 @@ class LoadingPort:
         *,
         max_connections: int,
         stranger_limits: StrangerLimits | None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`percent`: how much is loaded, None: that is not known."""
         self._tokens = tokens
         self._percent = percent
         self._max_connections = max_connections
         self._stranger_limits = stranger_limits
+        self._tls = tls
         self._told: set[str] = set()  # devices
         self._held: set[str] = set()
         self._is_over = asyncio.Event()
@@ -67,6 +70,7 @@ class LoadingPort:
             max_idle_connections=self._max_connections,
             shutdown_seconds=1.0,
             stranger_limits=self._stranger_limits,
+            tls=self._tls,
         )
 
     async def stop(self) -> None:

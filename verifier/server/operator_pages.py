@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import msgspec
 
 from shared.config.secrets import is_same_secret
 from shared.daemon.http_server import bearer_token
 from shared.daemon.local_requests import is_local
+from verifier.server.device_tokens import NO_TOKENS, Role, TokenRoles, device_of
 
 # A page is shown again for so many times as long as it took to make: however often it is asked for,
 # that takes no more than 5 % of a core.
@@ -24,17 +26,28 @@ DASHBOARD_REUSE = 200
 DASHBOARD_SECONDS = 0.9  # a page that asks every second gets news every time
 
 
+Page = Literal["metrics", "dashboard"]
+_OPENED_BY: Mapping[Page, tuple[Role, ...]] = {
+    "metrics": ("metrics", "dashboard"),
+    "dashboard": ("dashboard",),
+}
+
+
 class OperatorAccess(msgspec.Struct, frozen=True, kw_only=True):
     """Who may see what is about all devices."""
 
-    token: str | None = None  # None: no token opens it
+    token: str | None = None  # of all pages; None: there is none
     on_loopback: bool = True  # programs on this machine need none
+    roles: TokenRoles = NO_TOKENS
 
-    def is_open_to(self, remote: str | None, headers: Mapping[str, str]) -> bool:
-        """Whether this request may; a device's token does not help."""
+    def is_open_to(self, remote: str | None, headers: Mapping[str, str], page: Page) -> bool:
+        """Whether this request may see the page; a board's token does not help."""
         shown = bearer_token(headers)
-        if shown is not None and self.token is not None and is_same_secret(shown, self.token):
-            return True
+        if shown is not None:
+            if self.token is not None and is_same_secret(shown, self.token):
+                return True
+            if any(device_of(shown, self.roles.of(role)) for role in _OPENED_BY[page]):
+                return True
         return self.on_loopback and is_local(remote, headers)
 
 

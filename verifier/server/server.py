@@ -23,8 +23,10 @@ from shared.daemon.http_server import (
     start_http_server,
 )
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
+from shared.daemon.tls.server_tls import ServerTls
 from shared.daemon.web_page import BINDING_HEADERS, add_page
 from shared.errors import RemoteProtocolError
+from shared.protocol.draft_offers import OFFERS_PATH, pack_offers
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
 from shared.protocol.vocabulary import pack_vocabulary, vocabulary_tag
@@ -32,6 +34,7 @@ from verifier.engine.service import VerifierService
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
+from verifier.server.draft_shelf import DraftShelf
 from verifier.server.gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.server.operator_pages import (
@@ -40,6 +43,7 @@ from verifier.server.operator_pages import (
     ON_LOOPBACK,
     OperatorAccess,
     OperatorPage,
+    Page,
 )
 from verifier.target.target import Tokenizer
 from verifier.web.assets import STATE_PATH, read_assets
@@ -71,6 +75,8 @@ class VerifierServer:
         device_limits: DeviceLimits,
         operator_access: OperatorAccess = ON_LOOPBACK,
         stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
+        tls: ServerTls | None = None,
+        drafts: DraftShelf | None = None,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -82,6 +88,8 @@ class VerifierServer:
         self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._operator_access = operator_access
         self._stranger_limits = stranger_limits
+        self._tls = tls
+        self._drafts = drafts
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
         self._dashboard = OperatorPage(
             lambda: encode_state(service, time.monotonic()),
@@ -101,6 +109,8 @@ class VerifierServer:
         app.router.add_get(STATE_PATH, self._dashboard_state)
         add_page(app.router, read_assets())
         app.router.add_get(VOCABULARY_PATH, self._vocabulary)
+        app.router.add_get(OFFERS_PATH, self._offers)
+        app.router.add_get(f"{OFFERS_PATH}/{{name}}", self._draft)
         app.router.add_get(DEVICE_PATH, self._device)
         self._http = await start_http_server(
             app,
@@ -110,8 +120,11 @@ class VerifierServer:
             max_idle_connections=self._max_connections,
             shutdown_seconds=FAREWELL_SECONDS,
             stranger_limits=self._stranger_limits,
+            tls=None if self._tls is None else self._tls.context,
         )
-        self._service.metrics.watch(PortGauges(self.gate, self._usages, self._loop_shares))
+        self._service.metrics.watch(
+            PortGauges(self.gate, self._usages, self._loop_shares, lambda: self._expires_at)
+        )
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
 
     @property
@@ -129,6 +142,16 @@ class VerifierServer:
         for name in before:
             if tokens.get(name) != before[name] and name in self._service.devices:
                 self._service.discard_kept(self._service.device(name))
+
+    def replace_tls(self, tls: ServerTls) -> None:
+        """Show another certificate from now on; connections that are open stay."""
+        assert self._http is not None
+        self._tls = tls
+        self._http.replace_tls(tls.context)
+
+    @property
+    def _expires_at(self) -> float | None:
+        return None if self._tls is None else self._tls.certificate.not_after
 
     async def wait(self) -> None:
         """Wait until the engine loop ends, and raise what ended it."""
@@ -153,21 +176,21 @@ class VerifierServer:
     async def _health(self, request: web.Request) -> web.Response:
         """All learn that it is well; how much there is to do, those who see metrics."""
         health: dict[str, str | int] = {"status": "ok"}
-        if self._is_operator(request):
+        if self._is_operator(request, "metrics"):
             health["target_model"] = self._service.target.model_name
             health["devices"] = len(self._connections)
             health["streams"] = len(self._service.planner.streams)
         return web.json_response(health)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        self._check_operator(request)
+        self._check_operator(request, "metrics")
         return web.Response(
             body=await self._metrics_page.read(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
     async def _dashboard_state(self, request: web.Request) -> web.Response:
-        self._check_operator(request)
+        self._check_operator(request, "dashboard")
         body, headers = (
             await self._dashboard.read(),
             {**BINDING_HEADERS, "Cache-Control": "no-store"},
@@ -178,14 +201,25 @@ class VerifierServer:
         answer.etag = self._dashboard.tag
         return answer
 
+    async def _offers(self, request: web.Request) -> web.Response:
+        """The drafts that boards may pull from here."""
+        shelf = self._shelf(request)
+        body = pack_offers(await shelf.offers())
+        return web.Response(body=body, content_type="application/json")
+
+    async def _draft(self, request: web.Request) -> web.StreamResponse:
+        """One of them."""
+        return await self._shelf(request).send(request, request.match_info["name"])
+
+    def _shelf(self, request: web.Request) -> DraftShelf:
+        self._charge_device(request, "drafts need")
+        if self._drafts is None:
+            raise web.HTTPNotFound(text="this verifier offers no drafts (drafts.directory)\n")
+        return self._drafts
+
     async def _vocabulary(self, request: web.Request) -> web.Response:
         """For boards without a model; one that has it already is told so."""
-        name = self._authenticate(request)
-        if name is None:
-            raise web.HTTPUnauthorized(
-                text="the vocabulary needs a device's token\n", headers=_CHALLENGE
-            )
-        self._charge(name)
+        self._charge_device(request, "the vocabulary needs")
         packed, tag = await self._packed_vocabulary()
         if any(known.value == tag for known in request.if_none_match or ()):
             return web.Response(status=304)
@@ -252,6 +286,13 @@ class VerifierServer:
         if len(self._connections) >= self._max_connections:
             self._turn_away(f"{self._max_connections} connections are open already")
 
+    def _charge_device(self, request: web.Request, what_needs: str) -> None:
+        """Only a device may ask; each request is one of its messages."""
+        name = self._authenticate(request)
+        if name is None:
+            raise web.HTTPUnauthorized(text=f"{what_needs} a device's token\n", headers=_CHALLENGE)
+        self._charge(name)
+
     def _charge(self, name: str) -> None:
         """A request of a device costs it as much as many messages."""
         try:
@@ -265,15 +306,17 @@ class VerifierServer:
             text=f"{sentence}\n", headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)}
         )
 
-    def _check_operator(self, request: web.Request) -> None:
-        if self._is_operator(request):
+    def _check_operator(self, request: web.Request, page: Page) -> None:
+        if self._is_operator(request, page):
             return
+        if page == "dashboard" and self._is_operator(request, "metrics"):
+            raise web.HTTPForbidden(text="this token is for /metrics alone\n")
         if self._authenticate(request) is not None:
             raise web.HTTPForbidden(text="metrics are of all devices, not for one of them\n")
         raise web.HTTPUnauthorized(text="metrics need the operator's token\n", headers=_CHALLENGE)
 
-    def _is_operator(self, request: web.Request) -> bool:
-        is_operator = self._operator_access.is_open_to(request.remote, request.headers)
+    def _is_operator(self, request: web.Request, page: Page) -> bool:
+        is_operator = self._operator_access.is_open_to(request.remote, request.headers, page)
         if is_operator:
             _connection_of(request).welcome()
         return is_operator

@@ -94,6 +94,9 @@ def draft_check(stream: Stream, tested: tuple[DraftToken, ...], draws_bonus: boo
         seed=request.seed,
         position=stream.position,
         draws_bonus=draws_bonus,
+        processing=stream.processing,
+        num_logprobs=request.num_logprobs,
+        seen=stream.census.seen(token_ids) if stream.census is not None else None,
         masks=masks,
         num_forced=num_forced,
     )

@@ -26,6 +26,7 @@ class EndedStream(msgspec.Struct, frozen=True):
     output: bytes
     finish: Finish
     cached_prefix_tokens: int | None
+    logprobs: bytes = b""  # packed, of the output, where asked
 
 
 class KeptStream(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ def summarise(stream: Stream) -> EndedStream:
         output=pack_token_ids(stream.output_ids),
         finish=stream.finish,
         cached_prefix_tokens=stream.cached_prefix_tokens,
+        logprobs=bytes(stream.logprobs),
     )
 
 
@@ -112,6 +114,15 @@ class KeptStreams:
         """The stream of this name that an earlier connection had; it stays kept."""
         kept = self._kept.get(stream_id)
         return kept if kept is not None and kept.epoch < epoch else None
+
+    def summarise(self, stream_id: int) -> int:
+        """Keep the stream of this name in little room, if it has ended; the tokens it took."""
+        kept = self._kept.get(stream_id)
+        if kept is None or kept.is_open or not isinstance(kept.content, Stream):
+            return 0
+        num_tokens = kept.content.num_tokens
+        self._kept[stream_id] = msgspec.structs.replace(kept, content=summarise(kept.content))
+        return num_tokens
 
     def hand_over(self, kept: KeptStream) -> None:
         """A connection has the stream from now on."""

@@ -6,10 +6,12 @@ never read a clock or touch a socket or a model; the planner asks it and tells i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, Extension
+from shared.protocol.logprobs import UNKNOWN_LOGPROB, TokenLogprobs, pack_logprobs
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
@@ -17,6 +19,8 @@ from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.settled import Settled
 from verifier.streams.stream_request import StreamRequest
+from verifier.streams.token_census import TokenCensus
+from verifier.target.processing import Processing
 from verifier.target.round import DraftCheck, ItemOutcome
 from verifier.target.token_masks import StreamGrammar
 
@@ -39,6 +43,9 @@ class Stream:
     num_missing_tokens: int = 0  # of the prompt, that are on their way
     num_tokens: int = field(init=False)  # prompt and committed output tokens that are here
     output_ids: list[int] = field(default_factory=list)
+    processing: Processing | None = field(init=False)  # of the rows of its checks
+    logprobs: bytearray = field(default_factory=bytearray)  # packed, of the output, where asked
+    census: TokenCensus | None = field(init=False)  # where penalties look at what was written
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
     path: DraftPath = field(default_factory=DraftPath)
@@ -61,6 +68,9 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
+        self.processing = self.request.processing
+        self.census = TokenCensus() if self.request.processors.has_penalties else None
+        self._count_prompt(self.request.prompt_ids)
 
     def move(self, move: Move) -> None:
         """Something happened to it that changes where it stands."""
@@ -144,9 +154,8 @@ class Stream:
     @property
     def sits_out_until(self) -> float | None:
         """When it stops waiting for a draft that would make it faster; None: it does not wait."""
-        if not self.awaited_seconds or self.path.live or not self.board_is_ready:
-            return None
-        if self.forced_ids:
+        has_drafts = self.path.live or self.forced_ids
+        if not self.awaited_seconds or has_drafts or not self.board_is_ready:
             return None
         return self.waiting_since + self.awaited_seconds
 
@@ -191,6 +200,7 @@ class Stream:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
+        logprobs = self._keep_logprobs(outcome.logprobs[:num_kept])
         self.forced_ids = outcome.forced_ids
         num_drafted = len(check.draft_token_ids) - check.num_forced  # by the board
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
@@ -202,11 +212,9 @@ class Stream:
         else:
             self._learn_from_probs(check, outcome)
         if self.window:
-            num_tested = num_drafted
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
-            hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
-            windows = self.device_estimates.windows
-            windows.count_round(before, self.path, num_tested, hidden_seconds)
+            hidden = 0.0 if waited else self.estimates.speed.answer_seconds(num_drafted)
+            self.device_estimates.windows.count_round(before, self.path, num_drafted, hidden)
         # A board that came back during the round knows nothing of what it had sent before.
         num_accepted = min(outcome.num_accepted, num_kept, num_drafted, len(before.live))
         return Settled(
@@ -214,13 +222,9 @@ class Stream:
             num_accepted=num_accepted,
             own_token_ids=tuple(kept[num_accepted:]),
             num_tested=num_drafted,
+            logprobs=logprobs,
             num_forced=max(min(outcome.num_accepted, num_kept) - num_drafted, 0),
         )
-
-    def wait_for_masks(self, num_read_tokens: int) -> None:
-        """A round read its tokens, but nothing could be drawn: its last one is read again."""
-        num_cached = self.num_cached_tokens + num_read_tokens
-        self.num_cached_tokens = min(num_cached, self.num_tokens - 1)
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:
         """The next tokens of its prompt are here; RemoteProtocolError: more than was said."""
@@ -230,11 +234,25 @@ class Stream:
         self.num_missing_tokens -= len(token_ids)
         self.num_tokens += len(token_ids)
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
+        self._count_prompt(token_ids)
+
+    def _count_prompt(self, token_ids: tuple[int, ...]) -> None:
+        if self.census is not None and self.request.processors.repetition_penalty != 1:
+            self.census.read(token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Go on behind these tokens too, committed before the agent re-opened the stream."""
-        self._append(list(output_ids))
+        num_kept = self._append(list(output_ids))
+        self._keep_logprobs((UNKNOWN_LOGPROB,) * num_kept)
         self.path = DraftPath.begin(self.position)
+
+    def _keep_logprobs(self, tokens: Sequence[TokenLogprobs]) -> bytes:
+        """What is told of the next output tokens, and again if their verdict gets lost."""
+        if self.request.num_logprobs is None:
+            return b""
+        packed = pack_logprobs(tokens, self.request.num_logprobs)
+        self.logprobs += packed
+        return packed
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.
@@ -288,9 +306,15 @@ class Stream:
         """Commit tokens until one of them ends the stream; returns how many were."""
         output_ids, text, request = self.output_ids, self.text, self.request
         end_ids, most = request.end_ids, request.max_output_tokens
+        stop_ids, census = request.processors.stop_token_ids, self.census
         for num_kept, token_id in enumerate(token_ids, start=1):
             output_ids.append(token_id)
             self.num_tokens += 1
+            if census is not None:
+                census.write(token_id)
+            if token_id in stop_ids:
+                self.end("stop")
+                return num_kept
             text.push(token_id)
             if token_id in end_ids or text.is_stopped or len(output_ids) >= most:
                 self.end(self._reason_to_finish(token_id))

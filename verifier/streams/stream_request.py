@@ -13,7 +13,9 @@ from shared.errors import PromptTooLong, RequestRefused
 from shared.protocol.grammar import Grammar
 from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
 from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingParameters, filled_in
+from verifier.target.processing import Processing
 
 
 class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ def stream_request(
     seed: int,
     end_ids: frozenset[int],
     draft_context_tokens: int,
+    vocab_size: int,
     automatic_mode: AcceptanceMode,
     default_sampling: SamplingParameters,
 ) -> StreamRequest:
@@ -56,8 +59,10 @@ def stream_request(
     `prompt_ids` may be the beginning of a prompt whose length the message tells.
 
     Raises:
-        RequestRefused: the prompt does not fit, or a stop string is too long.
+        RequestRefused: the prompt does not fit, a stop string is too long, or a processor names a
+            token that the target does not have.
     """
+    check_processors(message.processors, vocab_size)
     longest_stop = max((len(stop.encode()) for stop in message.stop), default=0)
     if longest_stop > MAX_STOP_BYTES:
         raise RequestRefused(
@@ -82,8 +87,29 @@ def stream_request(
         draft_length=message.draft_length,
         draft_context_tokens=draft_context_tokens,
         stop=message.stop,
+        processors=message.processors,
+        num_logprobs=message.num_logprobs,
         grammar=message.grammar,
     )
+
+
+def check_processors(processors: LogitProcessors, vocab_size: int) -> None:
+    """Every token that they name is one of the target's, and biased once.
+
+    Raises:
+        RequestRefused: one is not; the field is the processor.
+    """
+    biased = [token_id for token_id, _ in processors.logit_bias]
+    for field, token_ids in (
+        ("logit_bias", biased),
+        ("stop_token_ids", processors.stop_token_ids),
+    ):
+        for token_id in token_ids:
+            if token_id >= vocab_size:
+                sentence = f"{field} names token {token_id}, the target has {vocab_size}"
+                raise RequestRefused(sentence, field)
+    if len(set(biased)) < len(biased):
+        raise RequestRefused("logit_bias names a token twice", "logit_bias")
 
 
 def opened_message(
@@ -98,6 +124,8 @@ def opened_message(
         acceptance_mode=request.mode,
         cached_prefix_tokens=cached_prefix_tokens,
         sampling=request.sampling,
+        processors=request.processors,
+        num_logprobs=request.num_logprobs,
         grammar=request.grammar and msgspec.structs.replace(request.grammar, text=""),
     )
 
@@ -138,4 +166,14 @@ class StreamRequest:
     draft_length: int | None  # None: the policy decides; 0: no speculation
     draft_context_tokens: int  # of the board's model; a path never reaches beyond
     stop: tuple[str, ...] = ()
+    processors: LogitProcessors = NO_PROCESSORS
+    num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
+
+    @property
+    def processing(self) -> Processing | None:
+        """How its rows are processed; None where they are sampled as they are."""
+        if not self.processors.changes_logits:
+            return None
+        return Processing.of(self.processors, self.end_ids)
+
     grammar: Grammar | None = None  # None: any text

@@ -49,9 +49,13 @@ def _cut(check: DraftCheck, num_rows: int) -> DraftCheck:
         return check
     # In `rejection` nothing may be drawn behind a chunk that is cut.
     num_drafts = num_rows if check.is_tested else num_rows - 1
+    seen = check.seen
+    if seen is not None:
+        seen = msgspec.structs.replace(seen, drafts_written=seen.drafts_written[:num_drafts])
     return msgspec.structs.replace(
         check,
         draft_token_ids=check.draft_token_ids[:num_drafts],
         rows=check.rows[:num_drafts],
         draws_bonus=not check.is_tested,
+        seen=seen,
     )

@@ -9,9 +9,11 @@ from enum import StrEnum
 
 import msgspec
 
+from shared.protocol.logprobs import TokenLogprobs
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
+from verifier.target.processing import Processing, SeenTokens
 from verifier.target.token_masks import TokenMasks
 
 
@@ -35,6 +37,9 @@ class DraftCheck(msgspec.Struct, frozen=True):
     seed: int
     position: int  # output position of the first draft token
     draws_bonus: bool  # False: a chunk was cut in `rejection`; draw nothing after it
+    processing: Processing | None = None  # None: the target's rows are sampled as they are
+    seen: SeenTokens | None = None  # where penalties count what was written before
+    num_logprobs: int | None = None  # of other tokens beside each own; None: not even its own
     masks: TokenMasks | None = None  # of its rows; None: no grammar, all tokens may come
     num_forced: int = 0  # the last ones of the drafts: the verifier's own, of a grammar
 
@@ -94,6 +99,7 @@ class ItemOutcome(msgspec.Struct, frozen=True):
         float, ...
     ] = ()  # min(1, target/draft) of every draft token, in `rejection`
     failure: ItemFailure | None = None  # the stream must end
+    logprobs: tuple[TokenLogprobs, ...] = ()  # of the accepted ones and the token, where asked
     forced_ids: tuple[int, ...] = ()  # behind them, as a grammar forces the text; to be tested
 
     @property

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.protocol.logprobs import TokenLogprobs
+from shared.speculation.logit_processors import processed
 from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
 from verifier.target.masked_check import (
@@ -21,6 +23,7 @@ from verifier.target.masked_check import (
     masked_check,
 )
 from verifier.target.round import (
+    DraftCheck,
     ItemFailure,
     ItemOutcome,
     Round,
@@ -91,13 +94,36 @@ class ScriptedTarget:
             verified = self._check(self._cache[slots[: len(slots) - num_cut]].tolist(), masked)
         except NotADistribution:
             return ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
-        return ItemOutcome(verified.num_accepted, verified.token_id, verified.accept_probs)
+        tokens = self._cache[slots].tolist()
+        logprobs = self._logprobs(tokens, item.draft_check, verified)
+        return ItemOutcome(
+            verified.num_accepted, verified.token_id, verified.accept_probs, logprobs=logprobs
+        )
+
+    def _logprobs(
+        self, tokens: list[int], check: DraftCheck, verified: Verification
+    ) -> tuple[TokenLogprobs, ...]:
+        if check.num_logprobs is None:
+            return ()
+        start = len(tokens) - len(check.draft_token_ids)
+        output_ids = [*check.draft_token_ids[: verified.num_accepted]]
+        if verified.token_id is not None:
+            output_ids.append(verified.token_id)
+        rows = [self._model.logits(tokens[: start + i]) for i in range(len(output_ids))]
+        return tuple(
+            token_logprobs(row, token_id, check.num_logprobs)
+            for row, token_id in zip(rows, output_ids, strict=True)
+        )
 
     def _check(self, tokens: list[int], masked: MaskedCheck) -> Verification:
         check = masked.check
         num_drafted = len(check.draft_token_ids)
+        num_prompt = len(tokens) - num_drafted - check.position
         ends = range(len(tokens) - num_drafted, len(tokens) + 1)
-        logits = [self._model.logits(tokens[:end]) for end in ends]
+        logits = [
+            _processed(self._model.logits(tokens[:end]), tokens[:end], num_prompt, check)
+            for end in ends
+        ]
         if masked.masks is not None:
             allowed = allowed_tokens(masked.masks, self.vocab_size)
             # A cut check has no mask for the row behind its drafts, which nothing is drawn from.
@@ -114,3 +140,30 @@ class ScriptedTarget:
             check.position,
             draws_bonus=check.draws_bonus,
         )
+
+
+def _processed(
+    logits: NDArray[np.float32], tokens: Sequence[int], num_prompt: int, check: DraftCheck
+) -> NDArray[np.float32]:
+    """From the tokens themselves, so that miscounted ones show up as wrong text."""
+    if check.processing is None:
+        return logits
+    return processed(
+        logits,
+        check.processing.processors,
+        check.sampling,
+        prompt_ids=tokens[:num_prompt],
+        output_ids=tokens[num_prompt:],
+        end_ids=check.processing.end_ids,
+    )
+
+
+def token_logprobs(logits: NDArray[np.float32], token_id: int, num_others: int) -> TokenLogprobs:
+    """Of one token and the likeliest ones, in float64; ties go to the smaller id."""
+    scores = logits.astype(np.float64)
+    largest = scores.max()
+    logprobs = scores - largest - np.log(np.exp(scores - largest).sum())
+    likeliest = np.argsort(-logprobs, kind="stable")[:num_others].tolist()
+    return TokenLogprobs(
+        float(logprobs[token_id]), tuple((i, float(logprobs[i])) for i in likeliest)
+    )

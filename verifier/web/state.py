@@ -38,6 +38,8 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     context_tokens: int
     round_trip_seconds: float | None
     draft_tokens_per_second: float | None
+    celsius: int | None  # of the board's processor
+    troubles: list[str]  # of its hardware, in words
     cache_blocks: int
     waiting_seconds: float | None  # for room in the cache; None: no stream waits
     idle_cause: str | None  # why the draft length is 0, of its first stream
@@ -101,6 +103,8 @@ def device_state(
         draft_tokens_per_second=(
             1 / speed.draft_token_seconds if speed.draft_token_seconds else None
         ),
+        celsius=None if device.health is None else device.health.celsius,
+        troubles=[] if device.health is None else list(device.health.troubles),
         cache_blocks=cache_blocks,
         waiting_seconds=waiting_seconds,
         idle_cause=cause,

@@ -24,6 +24,7 @@ from verifier.web.state import CacheState, DashboardState, DeviceState, DeviceSu
 _STREAMS_AT_ONCE = 256  # some 0.2 ms
 _REASONS_AT_ONCE = 64  # some 0.5 ms
 _NO_SUMS = DeviceSums()
+_PAUSED = ("paused", "an operator paused this device: its streams wait")
 
 
 def read_state(service: VerifierService, now: float) -> DashboardState:
@@ -72,13 +73,14 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
     reasons = _reasons(planner, (*streams, *parked), sums)
     held = planner.admission.held_blocks()
     waiting = planner.admission.waiting_seconds(now)
+    paused = planner.patience.paused
     for device in unhurried(tuple(service.devices.values()), DEVICES_AT_ONCE):
         yield device_state(
             device,
             sums.get(device.name, _NO_SUMS),
             cache_blocks=held.get(device.name, 0),
             waiting_seconds=waiting.get(device.name),
-            idle=reasons.get(device.name),
+            idle=_PAUSED if device.name in paused else reasons.get(device.name),
         )
 
 

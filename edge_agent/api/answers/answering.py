@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
 from aiohttp import web
 
+from edge_agent.api.answers.choices import start_answer
 from edge_agent.api.answers.event_stream import EventStream
 from edge_agent.api.answers.half_closed import ClientGone, HalfClosed, interim_response
 from edge_agent.api.error_shapes import Failure
@@ -28,7 +28,6 @@ from edge_agent.generation.generation import (
     Generator,
     TextPiece,
     new_stream_id,
-    start_generation,
 )
 from edge_agent.generation.waiting_line import Place
 from shared.errors import GoodspeedError, LocalProtocolError
@@ -127,8 +126,7 @@ class Answering:
         """
         headers = ignored_header(asked.ignored)
         stream_id = new_stream_id()
-        named = msgspec.structs.replace(asked.generation, stream_id=stream_id)
-        async with start_generation(self.generator, named) as events:
+        async with start_answer(self.generator, asked, stream_id) as events:
             if not asked.is_streamed:
                 async with HalfClosed(request, interim_response(request)):
                     return await _answer_whole(events, shape, headers)

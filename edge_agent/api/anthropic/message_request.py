@@ -13,6 +13,7 @@ from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages, read_text
+from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -28,6 +29,7 @@ _HONOURED = frozenset(
     {
         *("messages", "system", "max_tokens", "stop_sequences", "stream", "output_config"),
         *("temperature", "top_k", "top_p", "seed", "goodspeed", "chat_template_kwargs"),
+        *PROCESSOR_FIELDS,
         *GRAMMAR_FIELDS,
     }
 )
@@ -52,13 +54,15 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         }
     )
     choice, extension = read_sampling(fields), read_extension(fields)
+    max_tokens = read_max_tokens(fields, "max_tokens")
     generation = GenerationRequest(
         messages=(ChatMessage("system", text), *turns.messages) if text else turns.messages,
         sampling=choice.sampling,
         left_open=choice.left_open,
         seed=read_seed(fields),
         stop=read_stop(fields, "stop_sequences"),
-        max_tokens=read_max_tokens(fields, "max_tokens"),
+        max_tokens=max_tokens,
+        processors=read_processors(fields, max_tokens),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

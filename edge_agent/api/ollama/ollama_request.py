@@ -13,6 +13,7 @@ from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import read_ollama_format
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
+from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -27,7 +28,9 @@ from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOption
 _GENERAL = frozenset({"options", "stream", "think", "format", "goodspeed", "chat_template_kwargs"})
 _CHAT = _GENERAL | {"messages"}
 _GENERATE = _GENERAL | {"prompt", "system", "raw"}
-_OPTIONS = frozenset({"temperature", "top_k", "top_p", "seed", "stop", "num_predict"})
+_OPTIONS = (
+    frozenset({"temperature", "top_k", "top_p", "seed", "stop", "num_predict"}) | PROCESSOR_FIELDS
+)
 _UNLIMITED = (-1, -2, 0)  # Ollama's words: for ever, until the context is full, and its old default
 
 
@@ -73,6 +76,7 @@ def _client_request(
 ) -> ClientRequest:
     options: dict[str, Any] = read_field(fields, "options", dict[str, Any], {})
     choice, extension = read_sampling(options, parent="options."), read_extension(fields)
+    max_tokens = read_max_tokens(options, "num_predict", parent="options.", unlimited=_UNLIMITED)
     generation = GenerationRequest(
         messages=turns.messages,
         text=text,
@@ -80,7 +84,8 @@ def _client_request(
         left_open=choice.left_open,
         seed=read_seed(options, parent="options."),
         stop=read_stop(options, parent="options."),
-        max_tokens=read_max_tokens(options, "num_predict", parent="options.", unlimited=_UNLIMITED),
+        max_tokens=max_tokens,
+        processors=read_processors(options, max_tokens, parent="options."),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

@@ -39,7 +39,7 @@ HARMLESS = frozenset(
         # About tools, images and beams, of which there are none, or about penalties that are off.
         *("parallel_tool_calls", "max_tool_calls", "parse_tool_calls", "media_io_kwargs"),
         *("mm_processor_kwargs", "images_config", "max_dynamic_patch", "min_dynamic_patch"),
-        *("use_audio_in_video", "length_penalty", "repeat_last_n", "penalty_last_n"),
+        *("use_audio_in_video", "length_penalty"),
         *("penalize_newline", "penalize_nl", "dry_base", "dry_allowed_length"),
         *("dry_penalty_last_n", "dry_sequence_breakers", "xtc_threshold", "mirostat_tau"),
         *("mirostat_eta", "dynatemp_exponent", "min_keep", "post_sampling_probs"),
@@ -76,7 +76,6 @@ class Refused(NamedTuple):
 
 _ONE = "send 1, and ask again for another answer"
 _PENALTY = "send 0, or leave it out"
-_FACTOR = "send 1, or leave it out"
 _OFF = "leave it out"
 _TOOLS = "tools cannot be called yet: send tool_choice none, or describe them in a message"
 _FORMAT = "send response_format"
@@ -105,16 +104,10 @@ REFUSED: Mapping[str, Refused] = {
     "prompt_logprobs": Refused((), _LOGPROBS),
     "logprob_token_ids": Refused(([],), _LOGPROBS),
     "n_probs": Refused((0,), _LOGPROBS),
-    "frequency_penalty": Refused((0,), _PENALTY),
-    "presence_penalty": Refused((0,), _PENALTY),
-    "repetition_penalty": Refused((1,), _FACTOR),
-    "repeat_penalty": Refused((1, 0), _FACTOR),
     "dry_multiplier": Refused((0,), _PENALTY),
     "repetition_detection": Refused((), _OFF),
-    "logit_bias": Refused(({}, []), _OFF),
     "bad_words": Refused(([],), _OFF),
     "allowed_token_ids": Refused(([],), _OFF),
-    "min_p": Refused((0,), "send 0, or use top_p"),
     "top_a": Refused((0,), "send 0, or use top_p"),
     "top_n_sigma": Refused((-1, 0), "send -1, or use top_p"),
     "tfs_z": Refused((1,), "send 1, or use top_p"),
@@ -125,10 +118,7 @@ REFUSED: Mapping[str, Refused] = {
     "adaptive_target": Refused((-1,), _OFF),
     "custom_logit_processor": Refused((), _OFF),
     "watermarking": Refused((False,), _OFF),
-    "min_tokens": Refused((0,), "send 0, or ask for length in the prompt"),
     "n_indent": Refused((0,), _PENALTY),
-    "ignore_eos": Refused((False,), "send false: the target's end is the answer's"),
-    "stop_token_ids": Refused(([],), "send the text of these tokens as stop"),
     "stop_regex": Refused(("", []), "send strings as stop"),
     "no_stop_trim": Refused((False,), "the answer ends before its stop string"),
     "include_stop_str_in_output": Refused((False,), "the answer ends before its stop string"),

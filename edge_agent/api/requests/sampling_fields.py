@@ -69,8 +69,11 @@ def read_max_tokens(
     *names: str,
     parent: str = "",
     unlimited: tuple[int, ...] = (-1,),
+    may_be_none: bool = False,
 ) -> int | None:
     """The first of the names that says something; None, and what is `unlimited`: no limit.
+
+    `may_be_none`: 0 is a limit, too.
 
     Raises:
         RequestRefused: one of them is of another type or out of range.
@@ -80,6 +83,8 @@ def read_max_tokens(
         value = fields.get(name)
         if any(_is_number(value, number) for number in unlimited):
             limits.append(None)
+        elif may_be_none and _is_number(value, 0):
+            limits.append(0)
         elif value is not None:
             limits.append(read_field(fields, name, _MaxTokens, parent=parent))
     return limits[0] if limits else None

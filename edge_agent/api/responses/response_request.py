@@ -16,6 +16,7 @@ from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
+from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import read_max_tokens, read_sampling, read_seed
 from edge_agent.api.template_fields import read_template_options
@@ -27,6 +28,7 @@ _HONOURED = frozenset(
     {
         *("input", "instructions", "max_output_tokens", "stream", "text", "reasoning", "seed"),
         *("temperature", "top_k", "top_p", "goodspeed", "chat_template_kwargs", "stream_options"),
+        *PROCESSOR_FIELDS,
         *GRAMMAR_FIELDS,
     }
 )
@@ -56,12 +58,14 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         }
     )
     choice, extension = read_sampling(fields), read_extension(fields)
+    max_tokens = read_max_tokens(fields, "max_output_tokens")
     generation = GenerationRequest(
         messages=(*opening, *turns.messages),
         sampling=choice.sampling,
         left_open=choice.left_open,
         seed=read_seed(fields),
-        max_tokens=read_max_tokens(fields, "max_output_tokens"),
+        max_tokens=max_tokens,
+        processors=read_processors(fields, max_tokens),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

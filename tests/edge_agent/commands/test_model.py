@@ -24,6 +24,10 @@ def run(*arguments: str, cache_dir: Path | None = None) -> Result:
 def test_ls_tells_what_can_be_pulled(tmp_path: Path) -> None:
     result = run("ls", cache_dir=tmp_path)
     assert [
+        "gemma-3-270m-it             gemma  not pulled (292 MB), drafts for Gemma-3 4B to 27B",
+        "llama-3.2-1b-instruct       llama3.2  not pulled (808 MB), drafts for Llama-3.1 8B and "
+        "70B, Llama-3.2 3B, Llama-3.3 70B",
+        "qwen3-0.6b                  Apache-2.0  not pulled (429 MB), drafts for Qwen3 4B to 32B",
         "smollm2-135m-instruct       Apache-2.0  not pulled (98 MB)",
         "smollm2-135m-instruct-q2_k  Apache-2.0  not pulled (88 MB)",
         "smollm2-135m-instruct-q4_0  Apache-2.0  not pulled (92 MB)",
@@ -143,3 +147,26 @@ def test_verify_of_an_empty_cache_names_the_command(tmp_path: Path) -> None:
     error = run("verify", cache_dir=tmp_path).exception
     assert isinstance(error, ModelError)
     assert str(error).endswith(": goodspeed-agent model pull")
+
+
+def test_quantise_makes_a_smaller_model_beside_the_first(tmp_path: Path) -> None:
+    result = run("quantise", str(real_model()), "q3_k_m", "--name", "small", cache_dir=tmp_path)
+    assert 0 == result.exit_code, result.output
+    assert "quantising to Q3_K_M: 75 %" in result.stderr
+    lines = run("ls", cache_dir=tmp_path).stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("small "))
+    assert "Q3_K" in line
+    assert "ok" in run("verify", "small", cache_dir=tmp_path).output
+
+
+def test_quantise_names_what_it_cannot_do(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(real_model().read_bytes()[:1_000_000])
+    before = tmp_path / "cut-q4_0.gguf"
+    before.write_bytes(b"GGUF of before")
+    with pytest.raises(ModelError, match=r"llama\.cpp cannot requantise"):
+        CliRunner(env={"GOODSPEED_MODEL_DIR": str(tmp_path)}).invoke(
+            model, ["quantise", str(cut), "Q4_0"], catch_exceptions=False
+        )
+    assert b"GGUF of before" == before.read_bytes()
+    assert 2 == run("quantise", "cut", "Q9_9", cache_dir=tmp_path).exit_code

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.drafting.drafter_choice import DrafterChoice, drafter_rates, looking_up_pays
+from edge_agent.drafting.drafter_choice import (
+    READ_TOKENS,
+    DrafterChoice,
+    drafter_rates,
+    looking_up_pays,
+)
+from edge_agent.drafting.ngram_index import MAX_INDEXED_TOKENS
 
 # After 1, 2, 3 comes 4, then 5: four tokens agree.
 PROMPT = (9, 1, 2, 3, 4, 5, 6, 9, 1, 2, 3)
@@ -71,6 +77,26 @@ def test_what_followed_before_is_suggested_also_behind_drafted_tokens() -> None:
     made = look_up()
     assert (4, 5, 6) == (suggested(made), suggested(made, 4), suggested(made, 4, 5))
     assert None is suggested(made, 7)
+
+
+def test_a_long_prompt_is_indexed_in_parts_and_suggests_nothing_before_its_end() -> None:
+    made = look_up(*([7] * (2 * READ_TOKENS)), *PROMPT)
+    made.commit(0, (4,), ())
+    assert [5, 5] == [suggested(made), suggested(made)]
+    made = look_up(*([7] * (3 * READ_TOKENS)), *PROMPT)
+    assert [None, None, 4] == [suggested(made) for _ in range(3)]
+
+
+def test_of_a_long_prompt_the_end_is_indexed_and_what_is_committed_meanwhile_stands_behind_it() -> (
+    None
+):
+    made = look_up(*PROMPT, *([7] * (MAX_INDEXED_TOKENS - 1)), 8)
+    made.record_draft(0, (), is_model=True)
+    for i, token_id in enumerate((1, 2, 3)):
+        made.commit(i, (token_id,), ())
+    assert suggested(made) is None  # what followed at the very beginning is left out
+    made.commit(3, (7, 8), ())
+    assert 1 == suggested(made)
 
 
 def test_when_it_is_off_it_suggests_nothing() -> None:

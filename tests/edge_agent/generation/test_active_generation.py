@@ -139,7 +139,7 @@ def test_a_generation_opens_with_what_the_client_asked() -> None:
 def test_a_verifier_that_knows_no_grammars_ends_a_generation_with_one() -> None:
     generation = make_generation(grammar=Grammar("regex", "a+", "guided_regex"))
     generation.open_message(0)
-    with pytest.raises(RemoteProtocolError, match="too old to follow guided_regex"):
+    with pytest.raises(RemoteProtocolError, match="older"):
         generation.receive(Opened(0, pack_token_ids(PROMPT), 77, "coupled"), 30, now=11.0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import edge_agent.generation.channels
+from edge_agent.generation import channels as channels_module
 from edge_agent.generation.channels import Channels, VerifierTerms
 from edge_agent.generation.generation import GenerationRequest
 from edge_agent.generation.stream_session import StreamSession
@@ -92,6 +93,11 @@ def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
         asyncio.run(test())
 
     return run
+
+
+@pytest.fixture
+def one_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels_module, "OPENED_BYTES_IN_A_TURN", 10)
 
 
 def linked(*streams: NotedStream) -> tuple[Channels[NotedStream], WrittenLink]:
@@ -194,6 +200,40 @@ async def test_parts_of_a_prompt_that_was_refused_or_lost_its_link_are_not_wante
     channels.attach(again, TERMS)
     messages, is_wanted = again.waiting
     assert (4, True) == (len(messages), is_wanted())
+
+
+@pytest.mark.usefixtures("one_in_each_turn")
+@on_a_loop
+async def test_long_streams_are_opened_again_one_in_each_turn_and_a_new_one_behind_them() -> None:
+    streams = [NotedStream() for _ in range(3)]
+    channels, _ = linked(*streams)
+    channels.detach("the link broke")
+    again = WrittenLink()
+    channels.attach(again, TERMS)
+    newcomer = NotedStream()
+    channels.add(newcomer)
+    turns = []
+    for _ in range(4):
+        turns.append((again.opened_channels(), len(newcomer.sent)))
+        await asyncio.sleep(0)
+    assert [([0], 0), ([0, 1], 0), ([0, 1, 2], 0), ([0, 1, 2, 3], 1)] == turns
+    assert not channels.has_parted
+
+
+@pytest.mark.usefixtures("one_in_each_turn")
+@on_a_loop
+async def test_a_link_that_is_lost_while_streams_are_opened_again_lets_the_others_wait() -> None:
+    channels, _ = linked(NotedStream(), NotedStream())
+    channels.detach("the link broke")
+    lost, again = WrittenLink(), WrittenLink()
+    channels.attach(lost, TERMS)
+    channels.detach("it broke again")
+    await asyncio.sleep(0)
+    assert ([0], True) == (lost.opened_channels(), channels.has_parted)
+    channels.attach(again, TERMS)
+    await asyncio.sleep(0)
+    assert ([0, 1], False) == (again.opened_channels(), channels.has_parted)
+    channels.fail_all(VerifierAway("over"))
 
 
 @on_a_loop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 import pytest
@@ -14,7 +14,7 @@ from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.backoff import MAX_DELAY_SECONDS, REFUSED_DELAY_SECONDS
 from edge_agent.link.keeper import MAX_RECONCILIATIONS, LinkEnd, LinkKeeper
 from edge_agent.link.link import Link, OtherVocabulary
-from shared.errors import AuthRejected, LinkLost, RemoteProtocolError
+from shared.errors import AuthRejected, LinkLost, RemoteProtocolError, TokenRevoked
 from shared.protocol.fingerprint import Difference, fingerprint, first_difference
 from shared.protocol.messages import (
     PROTOCOL_VERSION,
@@ -100,10 +100,38 @@ def answered(answer: web.HTTPException, owner: Owner, jitter: float = NO_JITTER)
     return asyncio.run(run())
 
 
+Accept = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def revoking() -> Accept:
+    """A verifier that welcomes a board once, then revokes its token and knows it no more."""
+    attempts = 0
+
+    async def accept(request: web.Request) -> web.StreamResponse:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            raise web.HTTPUnauthorized
+        socket = web.WebSocketResponse(compress=False, timeout=0.2)
+        await socket.prepare(request)
+        verifier = VerifierSide(socket)
+        await verifier.welcome()
+        await verifier.send(Error(ErrorCode.REVOKED, "this device's token was revoked"))
+        await socket.close()
+        return socket
+
+    return accept
+
+
 @pytest.fixture
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge_agent.link.backoff, "FIRST_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(edge_agent.link.backoff, "AWAITED_DELAY_SECONDS", 0.001)
+
+
+@pytest.fixture
+def short_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_agent.link.backoff, "REFUSED_DELAY_SECONDS", 0.001)
 
 
 def test_it_connects_again_and_tells_in_order() -> None:
@@ -113,6 +141,39 @@ def test_it_connects_again_and_tells_in_order() -> None:
 
     owner = kept(serve, Owner(3))
     assert 3 * ["fake", VERDICT, LinkLost] == owner.told
+
+
+def test_a_board_whose_token_was_revoked_says_so_and_asks_seldom() -> None:
+    """Later the verifier only says that it does not know the token."""
+
+    async def scene() -> Owner:
+        owner = Owner(3)
+        async with serving(revoking()) as url, aiohttp.ClientSession() as session:
+            keeper = LinkKeeper(
+                url, "t", HELLO, SharedVocabulary(board()), owner, lambda: FULL_JITTER
+            )
+            running = asyncio.create_task(keeper.run(session))
+            await eventually(lambda: len(owner.errors) == 1)
+            keeper.replace_access("t", None)  # in place of a minute's wait; the memory goes too
+            await eventually(lambda: len(owner.errors) == 2)
+            keeper.replace_access("t", None)
+            with pytest.raises(EnoughError):
+                await running
+        return owner
+
+    owner = asyncio.run(scene())
+    assert [TokenRevoked, AuthRejected, AuthRejected] == [type(error) for error in owner.errors]
+    assert 3 * [REFUSED_DELAY_SECONDS] == owner.delays
+
+
+def test_what_was_said_of_a_revoked_token_is_remembered(short_refusals: None) -> None:
+    async def scene() -> Owner:
+        async with serving(revoking()) as url:
+            return await keep_until_enough(url, Owner(3), FULL_JITTER)
+
+    owner = asyncio.run(scene())
+    assert 3 * [TokenRevoked] == [type(error) for error in owner.errors]
+    assert "was revoked at the verifier; `goodspeed-verifier token add`" in str(owner.errors[-1])
 
 
 def test_a_verifier_that_breaks_the_protocol_is_tried_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from edge_agent.config import AgentConfig
 from shared.config.layers import ConfigFile
 from shared.config.sections import Loaded
-from shared.daemon.command_line import SettingsSource, settings_options
+from shared.daemon.command_line import CommandModules, SettingsSource, settings_options
 
 SETTINGS = SettingsSource(AgentConfig, Path("/nowhere/agent.toml"))
 
@@ -68,3 +69,23 @@ def test_without_a_file_that_is_named_the_one_of_the_machine_is_read(
     other = tmp_path / "other.toml"
     other.write_text("")
     assert "debug" == source.load(other, ()).config.log.level
+
+
+def test_a_command_of_a_module_is_imported_when_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "their_commands"
+    package.mkdir()
+    for name in ("one", "two"):
+        (package / f"{name}.py").write_text(
+            f"import click\n@click.command()\ndef {name}():\n"
+            f'    """Say {name}."""\n    click.echo("said {name}")\n'
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    group = CommandModules(package="their_commands", names=("two", "one"), name="theirs")
+    result = CliRunner().invoke(group, ["one"])
+    assert "said one\n" == result.output
+    assert "their_commands.two" not in sys.modules
+    help_ = CliRunner().invoke(group, ["--help"]).output
+    assert help_.index("Say one.") < help_.index("Say two.")
+    assert 2 == CliRunner().invoke(group, ["sys"]).exit_code

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.daemon.main_memory import free_main_memory, gib
+from shared.daemon.main_memory import (
+    ResidentMemory,
+    free_main_memory,
+    gib,
+    resident_memory,
+)
 
 MIB = 1 << 20
 
@@ -48,3 +53,20 @@ def test_this_machine_tells() -> None:
 
 def test_a_size_is_for_a_person() -> None:
     assert "1.5 GiB" == gib(1536 * MIB)
+
+
+def test_what_a_process_holds_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/smaps_rollup").write_text(
+        "5600-7fff ---p 00000000 00:00 0    [rollup]\nRss: 3000 kB\nAnonymous: 1000 kB\n"
+    )
+    held = resident_memory("7", tmp_path)
+    assert ResidentMemory(1000 * 1024, 2000 * 1024) == held
+    assert "3 MB resident, 2 of them mapped files" == str(held)
+    assert resident_memory("8", tmp_path) is None
+
+
+def test_this_process_is_no_exception() -> None:
+    held = resident_memory()
+    assert held is not None
+    assert held.anonymous > 5 * MIB

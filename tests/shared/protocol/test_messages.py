@@ -33,14 +33,15 @@ FIELDS_OF_VERSION_2 = {
     2: (
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
-        " acceptance_mode draft_length num_prompt_tokens goes_on left_open template grammar",
+        " acceptance_mode draft_length num_prompt_tokens goes_on left_open template processors"
+        " num_logprobs grammar",
     ),
     9: ("OpenPart", "channel number messages text prompt committed goes_on"),
     8: ("Resume", "channel stream_id position"),
     3: ("Ready", "channel"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
     5: ("Cancel", "channel"),
-    6: ("Status", "draft_microseconds"),
+    6: ("Status", "draft_microseconds health"),
     7: ("Goodbye", ""),
     65: (
         "Welcome",
@@ -49,12 +50,12 @@ FIELDS_OF_VERSION_2 = {
     66: (
         "Opened",
         "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
-        " draft_length num_prompt_tokens grammar",
+        " draft_length num_prompt_tokens processors num_logprobs grammar",
     ),
     67: (
         "Verdict",
         "channel position num_accepted tokens window draft_length finish cached_prefix_tokens"
-        " num_forced",
+        " logprobs num_forced",
     ),
     70: ("PromptPart", "channel offset tokens"),
     68: (

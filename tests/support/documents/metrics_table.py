@@ -14,6 +14,7 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.daemon.connection_gate import ConnectionGate, GateLimits
+from shared.protocol.board_health import BoardHealth
 from tests.support.ends.limits import make_device_limits
 from tests.support.ends.planning import add, draft, finish, make_stream, play, start
 from tests.support.ends.scripted import scripted_service
@@ -84,6 +85,7 @@ def _page() -> str:
     device = service.device("kitchen")
     device.estimates.speed.observe_drafting(4, 0.05)
     device.estimates.speed.observe_round_trip(0.01)
+    device.health = BoardHealth(50, 512, is_undervolted=False, is_slowed=False)
     streams = [
         make_stream(number, device=device.name, device_estimates=device.estimates)
         for number in (1, 2)  # the second waits for room
@@ -105,7 +107,7 @@ def _page() -> str:
     limits = GateLimits(max_idle=4, idle_seconds=1.0, stall_seconds=1.0)
     never = threading.Timer(1.0, print)
     gate = ConnectionGate(object, lambda *_: never, lambda: 0.0, limits)
-    metrics.watch(PortGauges(gate, usages, shares))
+    metrics.watch(PortGauges(gate, usages, shares, lambda: 0.0))
     return metrics.page().decode()
 
 

@@ -49,11 +49,13 @@ async def beside_others(
     knows_pairs: bool = True,
     alone_seconds: float = 3.0,
     is_given_by_ids: bool = False,
+    device_limit: float = 1.0,
 ) -> Rounds:
     """Let `num_streams` of one device run, then a device come with the prompt.
 
     Asserts that no stream lost a token. A round takes `first_seconds`, each token's share, and that
     of each pair of a chunk's token and one before the chunk, which the verifier's curve may know.
+    `device_limit` is `rounds.device_prefill_slowdown_limit`.
     """
 
     def seconds_of(num_tokens: int, chunks: Sequence[Chunk] = ()) -> float:
@@ -72,9 +74,8 @@ async def beside_others(
         if knows_pairs
         else (),
     )
-    service = make_service(
-        target, ScriptedTokenizer(VOCAB_SIZE), make_round_settings(), curve=curve
-    )
+    settings = make_round_settings(device_prefill_slowdown_limit=device_limit)
+    service = make_service(target, ScriptedTokenizer(VOCAB_SIZE), settings, curve=curve)
     ends: list[float] = []
     observe = service.metrics.observe_round
 

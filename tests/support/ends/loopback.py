@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from shared.daemon.http_server import listen
+from shared.protocol.board_health import BoardHealth
 from shared.protocol.messages import ChatMessage
 from tests.support.ends.limits import (
     make_budget_limits,
@@ -167,9 +168,16 @@ async def running_agent(
     device: str = "board",
     settings: DraftSettings = DRAFT_SETTINGS,
     url: str | None = None,
+    read_health: Callable[[], BoardHealth] = BoardHealth,
 ) -> AsyncIterator[Agent]:
     """An agent that is connected when the block begins."""
-    agent = Agent(drafter, settings, url=url or verifier.url, token=verifier.tokens[device])
+    agent = Agent(
+        drafter,
+        settings,
+        url=url or verifier.url,
+        token=verifier.tokens[device],
+        read_health=read_health,
+    )
     task = asyncio.create_task(agent.run(), name=f"agent-{device}")
     try:
         await eventually(lambda: agent.target_model is not None or task.done())

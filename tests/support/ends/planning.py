@@ -76,6 +76,7 @@ def make_planner(
     draft_timeout_seconds: float = 5.0,
     is_barrier: bool = False,
     prefill_slowdown_limit: float = 1.0,
+    device_prefill_slowdown_limit: float = 1.0,
     reserved_output_tokens: int = 256,
     prefix_sharing: PrefixSharing = "device",
 ) -> RoundPlanner:
@@ -94,6 +95,7 @@ def make_planner(
             draft_timeout_seconds=draft_timeout_seconds,
             is_barrier=is_barrier,
             prefill_slowdown_limit=prefill_slowdown_limit,
+            device_prefill_slowdown_limit=device_prefill_slowdown_limit,
             reserved_output_tokens=reserved_output_tokens,
             prefix_sharing=prefix_sharing,
         ),

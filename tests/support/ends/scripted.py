@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.generation.generation import GenerationRequest
 from shared.protocol.text import TextAssembler
+from shared.speculation.logit_processors import processed
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import dense_probabilities
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
@@ -82,11 +83,22 @@ def target_text(request: GenerationRequest, target: ScriptedLogits = TARGET) -> 
     tokenizer = ScriptedTokenizer(target.vocab_size)
     turns = [(turn.role, turn.content) for turn in request.messages]
     tokens = tokenizer.encode_chat(turns) if turns else tokenizer.encode_text(request.text)
+    prompt = list(tokens)
     text = TextAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
     pieces = []
     for position in range(request.max_tokens):
-        probs = dense_probabilities(target.logits(tokens), request.sampling)
+        logits = processed(
+            target.logits(tokens),
+            request.processors,
+            request.sampling,
+            prompt_ids=prompt,
+            output_ids=tokens[len(prompt) :],
+            end_ids=tokenizer.end_ids,
+        )
+        probs = dense_probabilities(logits, request.sampling)
         tokens.append(draw_dense(probs, request.seed, position, Domain.COUPLED))
+        if tokens[-1] in request.processors.stop_token_ids:
+            break
         pieces.append(text.push(tokens[-1]))
         if tokens[-1] in tokenizer.end_ids or text.is_stopped:
             break

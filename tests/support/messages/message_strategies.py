@@ -7,6 +7,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from shared.errors import ErrorCode
+from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
 from shared.protocol.grammar import Grammar, GrammarKind
 from shared.protocol.messages import (
@@ -36,6 +37,7 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.speculation.sampling import SamplingParameters
+from tests.support.models.processed_rows import legal_processors
 
 packed = st.binary(max_size=40)
 wire_integers = st.integers(-(1 << 63), (1 << 64) - 1)  # all that MessagePack has
@@ -44,6 +46,7 @@ channels = st.integers(0, (1 << 32) - 1)
 positions = st.integers(0, MAX_POSITION)
 draft_lengths = st.integers(0, MAX_DRAFT_TOKENS)
 numbers_of_63_bits = st.integers(0, (1 << 63) - 1)
+_perhaps = st.none() | st.booleans()
 microseconds = st.integers(0, (1 << 40) - 1)
 modes = st.sampled_from(["rejection", "coupled"])
 samplings = st.builds(
@@ -105,6 +108,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
             add_generation_prompt=st.booleans(),
             continue_final_message=st.booleans(),
         ),
+        processors=legal_processors,
+        num_logprobs=st.none() | st.integers(0, 20),
         grammar=st.none() | grammars,
     ),
     OpenPart: st.builds(
@@ -129,7 +134,20 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         rows=packed,
     ),
     Cancel: st.builds(Cancel, channel=channels),
-    Status: st.builds(Status, draft_microseconds=microseconds),
+    Status: st.builds(
+        Status,
+        draft_microseconds=microseconds,
+        health=st.none()
+        | st.builds(
+            BoardHealth,
+            celsius=st.none() | st.integers(-100, 300),
+            free_megabytes=st.none() | st.integers(0, 1 << 31),
+            is_undervolted=_perhaps,
+            is_slowed=_perhaps,
+            was_undervolted=_perhaps,
+            was_slowed=_perhaps,
+        ),
+    ),
     Goodbye: st.builds(Goodbye),
     Welcome: st.builds(
         Welcome,
@@ -153,6 +171,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         max_tokens=st.none() | st.integers(1, MAX_POSITION),
         draft_length=st.none() | draft_lengths,
         num_prompt_tokens=numbers_of_63_bits,
+        processors=legal_processors,
+        num_logprobs=st.none() | st.integers(0, 20),
         grammar=st.none() | grammars,
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
@@ -166,6 +186,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         draft_length=draft_lengths,
         finish=st.none() | finishes,
         cached_prefix_tokens=st.integers(0, 1 << 24),
+        logprobs=packed,
         num_forced=draft_lengths,
     ),
     Error: st.builds(

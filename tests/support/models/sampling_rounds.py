@@ -14,18 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.protocol.messages import AcceptanceMode
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors, processed
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import (
     LOWEST_TEMPERATURE,
+    NotADistribution,
     SamplingParameters,
     dense_probabilities,
     probabilities,
 )
 from shared.speculation.sparse_row import quantise
 from shared.speculation.verification import draw, verify_coupled, verify_rejection
-from verifier.target.round import DraftCheck, ItemOutcome
+from tests.support.models.processed_rows import Written, processed_check, random_processors
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 
 Logits = NDArray[np.float32]
+
+NOTHING = Written()
+BROKEN = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
 
 EDGE_TEMPERATURES = (
     *(0.0, 5e-324, 2.9e-39, 1e-37, math.nextafter(LOWEST_TEMPERATURE, 0)),
@@ -83,6 +89,7 @@ class EdgeItem:
     seed: int
     num_drafts: int
     row_kind: str
+    processors: LogitProcessors = NO_PROCESSORS
 
     @classmethod
     def random(cls, random: np.random.Generator) -> EdgeItem:
@@ -102,7 +109,12 @@ class EdgeItem:
             int(random.integers(0, 2**63 - 1)),
             int(random.integers(0, 3)),
             str(random.choice(ROW_KINDS)),
+            random_processors(random),
         )
+
+    def written(self, vocab_size: int) -> Written:
+        """What stands before it, which is always the same."""
+        return Written.random(vocab_size, np.random.default_rng(self.seed))
 
     def rows(self, vocab_size: int, random: np.random.Generator) -> Logits:
         """A row for each draft token, and one."""
@@ -110,7 +122,8 @@ class EdgeItem:
 
     def check(self, rows: Logits, random: np.random.Generator) -> DraftCheck:
         """The draft of a board whose model nearly has these rows."""
-        return drafted(rows, self.mode, self.sampling, self.seed, True, random)
+        check = drafted(rows, self.mode, self.sampling, self.seed, True, random)
+        return processed_check(check, self.processors, self.written(rows.shape[1]))
 
 
 def drafted(
@@ -137,9 +150,17 @@ def drafted(
     )
 
 
-def reference(logits: Logits, check: DraftCheck) -> ItemOutcome:
+def reference(logits: Logits, check: DraftCheck, written: Written = NOTHING) -> ItemOutcome:
     """What the float64 reference makes of an item."""
-    probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
+    try:
+        probs = np.stack(
+            [
+                dense_probabilities(_processed(row, check, written, i), check.sampling)
+                for i, row in enumerate(logits)
+            ]
+        )
+    except NotADistribution:
+        return BROKEN
     if check.mode == "coupled":
         made = verify_coupled(probs, check.draft_token_ids, check.seed, check.position)
     else:
@@ -154,9 +175,26 @@ def reference(logits: Logits, check: DraftCheck) -> ItemOutcome:
     return ItemOutcome(made.num_accepted, made.token_id, made.accept_probs)
 
 
-def is_right(outcome: ItemOutcome, logits: Logits, check: DraftCheck) -> bool:
+def _processed(row: Logits, check: DraftCheck, written: Written, num_drafts: int) -> Logits:
+    """The row behind the first drafts of a check."""
+    if check.processing is None:
+        return row
+    return processed(
+        row,
+        check.processing.processors,
+        check.sampling,
+        prompt_ids=written.prompt_ids,
+        output_ids=[*written.output_ids, *check.draft_token_ids[:num_drafts]],
+        end_ids=check.processing.end_ids,
+    )
+
+
+def is_right(
+    outcome: ItemOutcome, logits: Logits, check: DraftCheck, written: Written = NOTHING
+) -> bool:
     """Whether an outcome is the reference's, but for the float32 at the end of a nucleus."""
-    return any(_is_same(outcome, reference(logits, nudged)) for nudged in _nudged(check))
+    nudged_checks = _nudged(check)
+    return any(_is_same(outcome, reference(logits, one, written)) for one in nudged_checks)
 
 
 def needed_rows(logits: Sequence[Logits], checks: Sequence[DraftCheck]) -> Logits:
@@ -179,7 +217,7 @@ def _nudged(check: DraftCheck) -> list[DraftCheck]:
 
 def _is_same(outcome: ItemOutcome, expected: ItemOutcome) -> bool:
     return (
-        outcome.failure is None
+        outcome.failure is expected.failure
         and (outcome.num_accepted, outcome.token_id) == (expected.num_accepted, expected.token_id)
         and np.allclose(outcome.accept_probs, expected.accept_probs, rtol=0, atol=1e-5)
     )

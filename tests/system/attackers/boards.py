@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import aiohttp
+import numpy as np
 
 from shared.protocol.codec import encode
 from shared.protocol.draft_packing import pack_rows
@@ -28,10 +29,12 @@ from shared.protocol.messages import (
     Verdict,
 )
 from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.logit_processors import MAX_LOGPROBS
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import Verifier
 from tests.support.ends.raw_board import Closed, RawBoard, hello_to, raw_board
 from tests.support.messages.misbehaviour import certain, row
+from tests.support.models.processed_rows import random_processors
 from tests.support.models.sampling_rounds import EDGE_TEMPERATURES, EDGE_TOP_K, EDGE_TOP_P
 from tests.support.network.strangers import masked_frame
 
@@ -47,7 +50,7 @@ FLAT = SamplingParameters(100.0, 0, 0.99999)
 
 async def extreme_numbers(verifier: Verifier, device: str) -> None:
     """Streams at the edges of what a request may ask of sampling."""
-    random = Random(1)
+    random, numbers = Random(1), np.random.default_rng(1)
 
     def asked(channel: int) -> Open:
         sampling = SamplingParameters(
@@ -58,6 +61,8 @@ async def extreme_numbers(verifier: Verifier, device: str) -> None:
             random.choice((0, MAX_63_BITS)),
             text="x",
             sampling=sampling,
+            processors=random_processors(numbers),
+            num_logprobs=random.choice((None, 0, MAX_LOGPROBS)),
             seed=random.choice((0, MAX_63_BITS)),
             max_tokens=random.choice((1, 50, CONTEXT_TOKENS)),
             draft_length=random.choice((None, 0, 1, 64)),

@@ -132,10 +132,10 @@ async def _chat(board: RawBoard, until: float, noticed: Noticed, waits: CoreWait
 
 @asynccontextmanager
 async def verifier_process(
-    prefill_slowdown_limit: float,
+    device_prefill_slowdown_limit: float,
 ) -> AsyncIterator[tuple[Access, CoreWaits]]:
     """A verifier that has run a round, and what its threads and this one wait for a core."""
-    limit = str(prefill_slowdown_limit)
+    limit = str(device_prefill_slowdown_limit)
     command = (sys.executable, "-m", "tests.system.attackers.verifier", limit)
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -187,11 +187,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 async def beside(
     names: Sequence[str],
     seconds: float,
-    prefill_slowdown_limit: float = RoundsSection().prefill_slowdown_limit,
+    device_prefill_slowdown_limit: float = RoundsSection().device_prefill_slowdown_limit,
 ) -> Noticed:
     """What the board notices of these attackers at a verifier of their own."""
     async with (
-        verifier_process(prefill_slowdown_limit) as (access, waits),
+        verifier_process(device_prefill_slowdown_limit) as (access, waits),
         attackers(access, names),
     ):
         return await watch(access, seconds, waits)

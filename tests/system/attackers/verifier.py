@@ -1,8 +1,8 @@
 """A verifier to be attacked, in a process of its own.
 
 `python -m tests.system.attackers.verifier LIMIT`: all settings are those of the program, but for
-`rounds.prefill_slowdown_limit`. The target is scripted: a round takes 20 ms, a token 0.2 ms more,
-a row of logits that is sampled flat another 1.5 ms, as on a CPU. Prints its port and tokens.
+`rounds.device_prefill_slowdown_limit`. The target is scripted: a round takes 20 ms, a token 0.2 ms
+more, a row of logits that is sampled flat another 1.5 ms, as on a CPU. Prints its port and tokens.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class PricedTarget(ScriptedTarget):
         return msgspec.structs.replace(outcome, row_seconds=tuple(row_seconds))
 
 
-def attacked_service(prefill_slowdown_limit: float) -> VerifierService:
+def attacked_service(device_prefill_slowdown_limit: float) -> VerifierService:
     """The verifier of this process, without a port."""
     context_tokens, block_tokens = TargetSection().context_tokens, TargetSection().block_tokens
-    rounds = RoundsSection(prefill_slowdown_limit=prefill_slowdown_limit)
+    rounds = RoundsSection(device_prefill_slowdown_limit=device_prefill_slowdown_limit)
     target = PricedTarget(
         TARGET,
         num_blocks=CACHE_TOKENS // block_tokens,
@@ -81,9 +81,9 @@ def attacked_service(prefill_slowdown_limit: float) -> VerifierService:
     )
 
 
-async def serve(prefill_slowdown_limit: float) -> None:
+async def serve(device_prefill_slowdown_limit: float) -> None:
     """Until the process is ended."""
-    service = attacked_service(prefill_slowdown_limit)
+    service = attacked_service(device_prefill_slowdown_limit)
     limits = device_limits(LimitsSection(), TargetSection().context_tokens)
     async with running_verifier(service, DEVICES, device_limits=limits) as verifier:
         access = Access(verifier.port, verifier.tokens)

@@ -55,7 +55,8 @@ def test_a_machine_without_a_curve_has_a_warning(tmp_path: Path) -> None:
     found = examine(config(tmp_path), loads=True)
     assert {"curve": "warning"} == bad(found)
     assert [
-        *("port", "tokens", "metrics", "state", "target", "gpu", "memory", "curve", "load"),
+        *("port", "certificate", "tokens", "metrics", "state", "target", "gpu", "memory", "curve"),
+        "load",
     ] == list(found)
 
 

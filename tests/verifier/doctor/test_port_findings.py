@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.daemon.tls.certificate import Certificate
 from shared.doctor.findings import Level
 from verifier.doctor.port_findings import (
     PortState,
+    certificate_finding,
     metrics_finding,
     port_finding,
     state_finding,
@@ -30,6 +32,38 @@ TOKENS, KEY, STATE = Path("/etc/tokens"), Path("/etc/key"), Path("/var/lib/goods
 )
 def test_the_port(host: str, port: int, state: PortState, level: Level, words: str) -> None:
     finding = port_finding(host, port, state, "no rights")
+    assert level == finding.level
+    assert words in finding.sentence
+    assert (level == "ok") is (finding.remedy is None)
+
+
+def test_a_port_with_tls_is_not_called_plain_text() -> None:
+    sentence = port_finding("0.0.0.0", 8443, "free", "", speaks_tls=True).sentence
+    assert "reached from other machines, over TLS" in sentence
+
+
+LASTING = Certificate("own.crt", ("gpu1",), 0.0, 100 * 86_400.0, "sha256//x=")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "fault", "host", "days", "level", "words"),
+    [
+        (None, None, "127.0.0.1", 0, "ok", "none: the port is in plain text, for this machine"),
+        (None, None, "0.0.0.0", 0, "warning", "none: prompts, answers and tokens can be read"),
+        (None, "key: is not the key", "0.0.0.0", 0, "problem", "key: is not the key"),
+        (LASTING, None, "0.0.0.0", 10, "ok", "own.crt: for gpu1, 90 days left, pin sha256//x="),
+        (LASTING, None, "0.0.0.0", 90, "warning", "own.crt: the certificate expires in 10 days"),
+    ],
+)
+def test_the_certificate(
+    certificate: Certificate | None,
+    fault: str | None,
+    host: str,
+    days: float,
+    level: Level,
+    words: str,
+) -> None:
+    finding = certificate_finding(certificate, fault, host, days * 86_400)
     assert level == finding.level
     assert words in finding.sentence
     assert (level == "ok") is (finding.remedy is None)

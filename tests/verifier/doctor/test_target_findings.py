@@ -42,7 +42,11 @@ def with_free(need: TargetNeed, gib: float | None) -> TargetNeed:
 @pytest.mark.parametrize(
     ("need", "level", "words"),
     [
-        (with_free(ON_CPU, 16), "ok", "cache of 16384 tokens 1.0 GiB, 16.0 GiB of main memory"),
+        (
+            with_free(ON_CPU, 16),
+            "ok",
+            "cache of 16384 tokens 1.0 GiB + program 0.6 GiB, 16.0 GiB",
+        ),
         (with_free(ON_CPU, None), "ok", "what is free cannot be told"),
         (with_free(ON_CPU, 5.5), "warning", "no room to spare"),
         (with_free(ON_CPU, 4.9), "problem", "too little"),

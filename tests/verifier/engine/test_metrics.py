@@ -45,6 +45,8 @@ NAMES = {
     "goodspeed_device_up",
     "goodspeed_acceptance_estimate",
     "goodspeed_device_draft_tokens_per_second",
+    *(f"goodspeed_device_{name}" for name in ("celsius", "free_bytes")),
+    *(f"goodspeed_device_{name}" for name in ("throttled", "undervoltage")),
     "goodspeed_rtt_seconds",
     "goodspeed_draft_length",
     "goodspeed_device_streams",

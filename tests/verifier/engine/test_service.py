@@ -280,16 +280,25 @@ def test_who_gave_the_ids_of_a_prompt_is_not_told_them() -> None:
     )
 
 
-def test_a_long_output_that_the_board_lacks_is_told_in_several_verdicts() -> None:
-    output_ids = [7] * 30_000
+@pytest.mark.parametrize(
+    ("num_tokens", "num_verdicts", "most"),
+    [(6_154, 3, 2048), (131_082, 64, 2048), (10**6, 64, 15_625)],
+)
+def test_a_long_output_that_the_board_lacks_is_told_in_several_verdicts(
+    num_tokens: int, num_verdicts: int, most: int
+) -> None:
+    output_ids = [7] * num_tokens
     verdicts = list(missed_verdicts(3, output_ids, 10, Finish("length", 5)))
-    assert [None, None, Finish("length", 5)] == [verdict.finish for verdict in verdicts]
+    assert [None] * (num_verdicts - 1) == [verdict.finish for verdict in verdicts[:-1]]
+    assert Finish("length", 5) == verdicts[-1].finish
     position = 10
     for verdict in verdicts:
         assert (3, position, 0) == (verdict.channel, verdict.position, verdict.num_accepted)
-        position += len(unpack_token_ids(verdict.tokens, VOCAB_SIZE))
-    assert 30_000 == position
-    assert [] == list(missed_verdicts(3, output_ids, 30_000, None))
+        told = unpack_token_ids(verdict.tokens, VOCAB_SIZE)
+        assert len(told) <= most
+        position += len(told)
+    assert num_tokens == position
+    assert [] == list(missed_verdicts(3, output_ids, num_tokens, None))
 
 
 def test_a_cancelled_stream_ends_cancelled() -> None:

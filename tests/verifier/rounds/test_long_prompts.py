@@ -19,6 +19,7 @@ from tests.support.ends.limits import make_round_settings
 from tests.support.ends.long_prompt import percentile
 from tests.support.ends.planned_prompt import Played, play_beside, prompt_stream
 from tests.support.models.counting_target import VOCAB_SIZE, CountingTarget
+from verifier.config import RoundsSection
 from verifier.cost_curve.curve import CostCurve, CostGrid
 from verifier.cost_curve.measurement import QUICK_ON_GPU, CurveGrid, measure_curve
 from verifier.policies import FixedPolicy
@@ -77,9 +78,13 @@ class Machine:
         return measure_curve(target, CurveGrid.of(target, 1024, QUICK_ON_GPU))
 
 
-def play(machine: Machine, curve: CostCurve, *num_prompt_tokens: int) -> Played:
+def play(
+    machine: Machine, curve: CostCurve, *num_prompt_tokens: int, device_limit: float = 1.0
+) -> Played:
+    """Every stream is a device's own; one device's prompts may do what all may, if not told."""
+    settings = make_round_settings(device_prefill_slowdown_limit=device_limit)
     blocks = BlockPool(machine.target.num_blocks, machine.target.block_tokens)
-    planner = RoundPlanner(make_round_settings(), FixedPolicy(0), curve, blocks)
+    planner = RoundPlanner(settings, FixedPolicy(0), curve, blocks)
     others = [prompt_stream(number, 128, 11_000, VOCAB_SIZE) for number in range(NUM_OTHERS)]
     long = [
         prompt_stream(number, num_tokens, 1, VOCAB_SIZE)
@@ -117,6 +122,19 @@ def test_rounds_beside_a_long_prompt_keep_to_the_limit(monkeypatch: pytest.Monke
     assert sizes[0] > 250
     assert min(sizes[:-1]) >= 16  # it gets on, as deep as it is
     assert sum(round_.seconds for round_ in played.beside) < 45.0
+
+
+@pytest.mark.parametrize("num_tokens", [(16_384,), (8_192, 8_192)])
+def test_prompts_of_one_device_or_two_are_hardly_noticed_by_others(
+    num_tokens: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(h100_seconds)
+    limit = RoundsSection().device_prefill_slowdown_limit
+    played = play(machine, machine.curve(monkeypatch), *num_tokens, device_limit=limit)
+    check(played, most=1.2)
+    # Each device's first round is its turn.
+    assert max(round_.chunk_tokens for round_ in played.beside[:1]) > 150
+    assert max(round_.chunk_tokens for round_ in played.beside[1:400]) < 100
 
 
 def test_a_curve_that_knows_no_chunks_would_break_the_limit(

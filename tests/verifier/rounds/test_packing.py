@@ -16,6 +16,7 @@ from tests.support.ends.planning import (
 from verifier.policies import FixedPolicy
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.prefill import PromptRoom
 from verifier.target.round import Round
 
 
@@ -46,7 +47,7 @@ def test_a_board_that_is_far_ahead_takes_nothing_from_the_others(
     budget_tokens: int, tested: dict[int, int]
 ) -> None:
     planner = planner_with_drafts(6, 2, 5)
-    room = RoundRoom(num_tokens=100, num_prompt_tokens=10, num_drafts=budget_tokens)
+    room = RoundRoom(num_tokens=100, prompts=PromptRoom(10), num_drafts=budget_tokens)
     items = pack(planner.streams.values(), room, planner.blocks)
     assert {number: 1 + count for number, count in tested.items()} == served(Round(tuple(items)))
 

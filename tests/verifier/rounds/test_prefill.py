@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.protocol.draft_path import DraftPath, DraftToken
 from tests.support.ends.planning import (
     add,
+    finish,
     make_curve,
     make_planner,
     make_stream,
@@ -20,16 +21,32 @@ from tests.support.ends.planning import (
 )
 from verifier.cost_curve.curve import CostCurve, CostGrid
 from verifier.cost_curve.look_back import Chunk, LookBackGrid
-from verifier.rounds.prefill import PrefillLimits, prompt_shares, prompt_tokens
+from verifier.rounds.prefill import PrefillLimits, PromptRoom, prompt_room, prompt_shares
 from verifier.streams.stream import Stream
 
 
 def limits(
-    *, chunk_tokens: int = 128, least_tokens: int = 4, slowdown_limit: float = 0.5
+    *,
+    chunk_tokens: int = 128,
+    least_tokens: int = 4,
+    slowdown_limit: float = 0.5,
+    device_slowdown_limit: float | None = None,
 ) -> PrefillLimits:
     return PrefillLimits(
-        chunk_tokens=chunk_tokens, least_tokens=least_tokens, slowdown_limit=slowdown_limit
+        chunk_tokens=chunk_tokens,
+        least_tokens=least_tokens,
+        slowdown_limit=slowdown_limit,
+        device_slowdown_limit=device_slowdown_limit or slowdown_limit,
     )
+
+
+def prompt_tokens(
+    streams: list[Stream], num_drafts: int, curve: CostCurve, bounds: PrefillLimits
+) -> int:
+    """Where a device may do all that all may together."""
+    room = prompt_room(streams, num_drafts, curve, bounds)
+    assert 0 == room.num_more_tokens
+    return room.num_tokens
 
 
 stream_numbers = itertools.count(1)
@@ -41,8 +58,8 @@ def prompt(num_tokens: int = 1000, num_cached: int = 0, device: str = "board") -
     return stream
 
 
-def decoding(num_live: int = 0, num_tokens: int = 16) -> Stream:
-    stream = prompt(num_tokens, num_tokens - 1)
+def decoding(num_live: int = 0, num_tokens: int = 16, device: str = "board") -> Stream:
+    stream = prompt(num_tokens, num_tokens - 1, device)
     stream.path = DraftPath(end=num_live, live=(DraftToken(31),) * num_live)
     return stream
 
@@ -170,7 +187,7 @@ def test_it_is_the_largest_number_within_the_limit(
 
     def seconds(num_read: int) -> float:
         num_tokens = len(others) + min(sum(lives), 8) + num_read
-        shares = prompt_shares(reading, num_read)
+        shares = prompt_shares(reading, PromptRoom(num_read))
         chunks = [Chunk(shares[s.number], s.num_cached_tokens) for s in reading if shares[s.number]]
         context_tokens = 16 * len(others) + sum(map(sum, chunks))
         return curve.round_seconds(num_tokens, context_tokens, chunks)
@@ -206,7 +223,7 @@ def prompts(*lengths: tuple[str, int]) -> list[Stream]:
 def test_every_device_reads_an_equal_part_of_the_prompts(
     lengths: list[tuple[str, int]], num_tokens: int, expected: list[int]
 ) -> None:
-    assert expected == list(prompt_shares(prompts(*lengths), num_tokens).values())
+    assert expected == list(prompt_shares(prompts(*lengths), PromptRoom(num_tokens)).values())
 
 
 @given(
@@ -217,8 +234,119 @@ def test_where_a_round_reads_more_no_prompt_reads_less(
     lengths: list[tuple[str, int]], num_tokens: int
 ) -> None:
     """So that a round of more tokens takes no less, which is what the search rests on."""
-    fewer, more = (prompt_shares(prompts(*lengths), n) for n in (num_tokens, num_tokens + 1))
+    fewer, more = (
+        prompt_shares(prompts(*lengths), PromptRoom(n)) for n in (num_tokens, num_tokens + 1)
+    )
     assert all(fewer[number] <= more[number] for number in fewer)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(2, 60)), min_size=1, max_size=8),
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.frozensets(st.sampled_from("abcd")),
+)
+def test_what_more_there_is_goes_to_the_favoured_devices_alone(
+    lengths: list[tuple[str, int]], num_tokens: int, num_more_tokens: int, favoured: frozenset[str]
+) -> None:
+    of_devices = favoured & {device for device, _ in lengths}
+    plain, more, most = (
+        prompt_shares(prompts(*lengths), PromptRoom(num_tokens, number, of_devices))
+        for number in (0, num_more_tokens, num_more_tokens + 1)
+    )
+    for number, (device, _) in enumerate(lengths, start=1):
+        assert more[number] == plain[number] or device in of_devices
+        assert plain[number] <= more[number] <= most[number]
+    unread = sum(length for device, length in lengths if device in of_devices)
+    read_plainly = sum(plain[i] for i, (d, _) in enumerate(lengths, 1) if d in of_devices)
+    num_more_read = sum(more.values()) - sum(plain.values())
+    assert min(num_more_tokens, unread - read_plainly) == num_more_read
+
+
+# --- by how much the prompts of a device may lengthen the rounds of others -----------------------
+
+ALL = frozenset(("one", "two", "three", "four"))
+# A round of one token takes 0.101 s, and 10.1 more lengthen it by 10 %.
+SHARED = limits(slowdown_limit=0.5, device_slowdown_limit=0.1)
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        (["one"], 10),
+        (["one", "one", "one"], 10),
+        (["one", "two"], 10),  # two that conspire have no more than one
+        (["one", "two", "three"], 20),
+        (["one", "two", "three", "four"], 30),
+    ],
+)
+def test_the_more_devices_have_prompts_the_more_they_lengthen_the_rounds_of_others(
+    devices: list[str], expected: int
+) -> None:
+    streams = [decoding(device="honest"), *(prompt(device=device) for device in devices)]
+    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn=ALL)
+    assert PromptRoom(expected) == room
+
+
+def test_all_together_lengthen_a_round_by_the_whole_limit_at_most() -> None:
+    streams = [decoding(device="honest"), *(prompt(device=f"board-{i}") for i in range(40))]
+    room = prompt_room(
+        streams, 64, make_curve(), SHARED, without_turn=[f"board-{i}" for i in range(40)]
+    )
+    assert PromptRoom(50) == room
+
+
+def test_a_device_whose_turn_it_is_has_a_short_prompt_read_at_once_and_no_other_has_more() -> None:
+    one, two = prompt(20, device="one"), prompt(device="two")
+    streams = [decoding(device="honest"), one, two]
+    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn={"two"})
+    assert PromptRoom(10, 15, frozenset({"one"}), frozenset({"one"})) == room
+    assert {one.number: 20, two.number: 5} == prompt_shares(streams, room)
+
+
+def test_a_turn_goes_no_further_than_the_limit_and_the_chunk() -> None:
+    streams = [decoding(device="honest"), prompt(device="one")]
+    turn = frozenset({"one"})
+    assert PromptRoom(10, 40, turn, turn) == prompt_room(streams, 64, make_curve(), SHARED)
+    bounds = limits(chunk_tokens=30, slowdown_limit=0.5, device_slowdown_limit=0.1)
+    assert PromptRoom(10, 20, turn, turn) == prompt_room(streams, 64, make_curve(), bounds)
+
+
+def test_a_prompt_that_needs_no_turn_takes_none() -> None:
+    streams = [decoding(device="honest"), prompt(10, device="one")]
+    assert PromptRoom(10) == prompt_room(streams, 64, make_curve(), SHARED)
+
+
+def test_what_a_device_does_to_its_own_streams_alone_takes_no_turn() -> None:
+    streams = [decoding(device="one"), prompt(device="one")]
+    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn=ALL)
+    assert PromptRoom(10, 40, frozenset({"one"})) == room
+
+
+def test_a_device_that_alone_waits_for_tokens_is_delayed_by_another_no_more_than_others_are() -> (
+    None
+):
+    one, two = prompt(device="one"), prompt(device="two")
+    streams = [decoding(device="one"), one, two]
+    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn=ALL)
+    assert {one.number: 5 + 40, two.number: 5} == prompt_shares(streams, room)
+
+
+def test_of_400_rounds_one_is_longer_for_the_prompts_of_a_device() -> None:
+    planner = make_planner(
+        num_blocks=40_000, prefill_chunk_tokens=200, device_prefill_slowdown_limit=0.1
+    )
+    add(planner, make_stream(1, device="honest", max_output_tokens=5000))
+    play(planner)
+    planner.add(make_stream(2, device="greedy", prompt_ids=(7,) * 20_000))
+    sizes = []
+    for _ in range(1000):
+        round_ = start(planner)
+        sizes.append(served(round_)[2])
+        finish(planner, round_)
+    assert [0, 400, 800] == [i for i, size in enumerate(sizes) if size > 10]
+    # The curve learns that rounds are shorter than it thought, so sizes move a little.
+    assert (10, 101) == pytest.approx((min(sizes), max(sizes)), rel=0.12)
 
 
 def test_the_prompts_of_one_device_keep_no_other_waiting() -> None:

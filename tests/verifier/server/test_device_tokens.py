@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from shared.config.secrets import DEVICE_PATTERN
 from shared.errors import ConfigError
 from verifier.server.device_tokens import (
+    Role,
+    Token,
+    TokenRoles,
     device_of,
     format_tokens,
     new_token,
@@ -38,14 +42,16 @@ def test_a_device_name_that_a_token_cannot_carry_is_refused(device: str) -> None
 @given(devices, secrets)
 def test_a_token_opens_the_door_of_its_device(device: str, random_bytes: bytes) -> None:
     token, line = new_token(device, random_bytes)
-    assert device == device_of(token, parse_tokens(line, "tokens"))
+    assert device == device_of(token, parse_tokens(line, "tokens").of("board"))
 
 
 @given(devices, secrets, secrets)
 def test_the_token_of_another_secret_opens_nothing(device: str, one: bytes, other: bytes) -> None:
     token, _ = new_token(device, one)
     _, line = new_token(device, other)
-    assert (device if one == other else None) == device_of(token, parse_tokens(line, "tokens"))
+    assert (device if one == other else None) == device_of(
+        token, parse_tokens(line, "tokens").of("board")
+    )
 
 
 @given(st.text())
@@ -62,14 +68,27 @@ def test_the_token_of_a_device_that_was_revoked_opens_nothing() -> None:
     assert None is device_of(TOKEN, {})
 
 
-@given(st.dictionaries(devices, secrets.map(lambda secret: hashlib.sha256(secret).hexdigest())))
-def test_a_file_comes_back_as_it_was_written(tokens: dict[str, str]) -> None:
-    assert tokens == parse_tokens(format_tokens(tokens), "tokens")
+digests = secrets.map(lambda secret: hashlib.sha256(secret).hexdigest())
+roles = st.sampled_from(get_args(Role))
+
+
+@given(st.dictionaries(devices, st.builds(Token, digests, roles)))
+def test_a_file_comes_back_as_it_was_written(tokens: dict[str, Token]) -> None:
+    assert TokenRoles(tokens) == parse_tokens(format_tokens(TokenRoles(tokens)), "tokens")
+
+
+def test_a_token_opens_what_its_role_says_alone() -> None:
+    text = f"pi5 {DIGEST}\ngrafana {DIGEST} dashboard\nprometheus {DIGEST} metrics\n"
+    tokens = parse_tokens(text, "tokens")
+    names = [set(tokens.of(role)) for role in get_args(Role)]
+    assert [{"pi5"}, {"prometheus"}, {"grafana"}] == names
+    with pytest.raises(ConfigError, match="tokens:1: must be"):
+        parse_tokens(f"pi5 {DIGEST} root\n", "tokens")
 
 
 def test_comments_and_empty_lines_are_skipped() -> None:
     text = f"# boards\n\n  pi5-kitchen\t{DIGEST}  \n"
-    assert {"pi5-kitchen": DIGEST} == parse_tokens(text, "tokens")
+    assert {"pi5-kitchen": DIGEST} == parse_tokens(text, "tokens").of("board")
 
 
 def test_every_wrong_line_is_named_and_none_is_shown() -> None:

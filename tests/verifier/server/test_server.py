@@ -22,9 +22,10 @@ from tests.support.ends.loopback import Verifier, make_server, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, raw_board
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
-from verifier.server.device_tokens import new_token
+from verifier.server.device_tokens import new_token, parse_tokens
 from verifier.server.operator_pages import OperatorAccess, OperatorPage
 from verifier.server.server import MAX_CONNECTIONS_PER_DEVICE
+from verifier.web.assets import STATE_PATH
 
 DEVICES = ("kitchen", "garage")
 
@@ -112,6 +113,26 @@ def test_metrics_are_for_this_machine_and_who_has_their_token(
 
     of_operator = 200 if access.token else of_nobody
     assert [of_nobody, of_a_board, of_operator] == asyncio.run(statuses())
+
+
+def test_a_token_of_metrics_opens_no_dashboard_and_one_of_the_dashboard_both() -> None:
+    async def statuses() -> dict[str, list[int]]:
+        made = {
+            role: new_token(role, bytes(range(32)), role)  # type: ignore[arg-type]
+            for role in ("metrics", "dashboard")
+        }
+        lines = "\n".join(line for _, line in made.values())
+        access = OperatorAccess(on_loopback=False, roles=parse_tokens(lines, "tokens"))
+        found = {}
+        async with serving(operator_access=access) as verifier:
+            for role, (token, _) in made.items():
+                bearer = {"Authorization": f"Bearer {token}"}
+                paths = ("/metrics", STATE_PATH, VOCABULARY_PATH)
+                found[role] = [(await get(verifier, path, **bearer))[0] for path in paths]
+        return found
+
+    expected = {"metrics": [200, 403, 401], "dashboard": [200, 200, 401]}
+    assert expected == asyncio.run(statuses())
 
 
 def test_who_may_not_see_metrics_learns_of_health_alone() -> None:

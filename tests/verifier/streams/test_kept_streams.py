@@ -104,6 +104,19 @@ def test_an_ended_stream_is_kept_in_little_room_and_whole() -> None:
     assert stream.request.seed == entry.content.request.seed
 
 
+def test_what_has_ended_is_made_small_where_it_is_and_what_goes_on_is_not() -> None:
+    streams = KeptStreams(MOST)
+    ended = stream_with(20, 21, has_ended=True)
+    for stream_id, content in ((1, ended), (2, stream_with(20))):
+        streams.keep(kept(stream_id, content))
+    # Seven tokens once; then there is nothing more to make small, nor of the others.
+    assert [7, 0, 0, 0] == [streams.summarise(stream_id) for stream_id in (1, 1, 2, 3)]
+    found, other = streams.find(1, 2), streams.find(2, 2)
+    assert found == kept(1, summarise(ended))
+    assert other is not None
+    assert other.is_open
+
+
 def test_a_parked_stream_that_ended_meanwhile_cannot_go_on() -> None:
     assert not kept(7, stream_with(20, has_ended=True)).is_open
 

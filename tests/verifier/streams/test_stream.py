@@ -10,6 +10,7 @@ from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, Extension
 from shared.protocol.messages import AcceptanceMode, Finish, FinishReason
 from shared.protocol.text import ByteAssembler
+from shared.speculation.logit_processors import LogitProcessors
 from tests.support.ends.planning import (
     END_ID,
     TOKEN_BYTES,
@@ -472,6 +473,49 @@ def test_what_a_board_is_told_makes_a_whole(
     assert stream.output_ids == heard
 
 
+# --- penalties and stop tokens --------------------------------------------------------------------
+
+
+def test_a_stop_token_ends_the_stream_and_is_no_part_of_its_text() -> None:
+    stream = running(position=2, processors=LogitProcessors(stop_token_ids=(40, 41)))
+    settle(stream, 0, 41)
+    assert [20, 21, 41] == stream.output_ids
+    assert Finish("stop", len(word(20) + word(21))) == stream.finish
+
+
+def test_a_check_counts_what_was_written_where_penalties_ask() -> None:
+    stream = running(position=3, processors=LogitProcessors(frequency_penalty=1.0))
+    settle(stream, 0, 21)
+    draft(stream, 21, 50)
+    seen = draft_check(stream, *drafts_to_test(stream, 64)).seen
+    assert seen is not None
+    assert ([20, 21, 22], [1, 2, 1]) == (seen.token_ids.tolist(), seen.num_written.tolist())
+    assert [2, 0] == seen.drafts_written.tolist()
+
+
+def test_a_repetition_penalty_looks_at_the_prompt_too_and_at_parts_that_come_late() -> None:
+    stream = make_stream(processors=LogitProcessors(repetition_penalty=1.1))
+    stream.num_missing_tokens = 2
+    stream.add_prompt((11, 16))
+    assert stream.census is not None
+    assert [11, 12, 13, 14, 15, 16] == stream.census.seen(()).token_ids.tolist()
+
+
+def test_streams_that_ask_for_nothing_count_nothing() -> None:
+    stream = running(processors=LogitProcessors(stop_token_ids=(40,)))
+    check = draft_check(stream, *drafts_to_test(stream, 64))
+    assert (None, None, None) == (stream.census, check.processing, check.seen)
+
+
+@pytest.mark.parametrize(
+    "processors", [LogitProcessors(min_tokens=3), LogitProcessors(ignore_eos=True)]
+)
+def test_what_counts_no_tokens_needs_no_census(processors: LogitProcessors) -> None:
+    stream = running(processors=processors)
+    check = draft_check(stream, *drafts_to_test(stream, 64))
+    assert (True, None) == (check.processing is not None, check.seen)
+
+
 # --- a grammar ------------------------------------------------------------------------------------
 
 
@@ -509,6 +553,9 @@ def test_a_board_is_not_waited_for_where_the_grammar_knows_what_comes() -> None:
 def test_without_masks_a_round_only_reads() -> None:
     stream = running(position=3)
     stream.num_cached_tokens = 0
-    stream.wait_for_masks(stream.num_tokens)
+    check = DraftCheck((31,), (), "coupled", stream.request.sampling, 0, 3, True)
+    draft(stream, 31)
+    assert Settled(3, 0, (), 1) == stream.settle(stream.num_tokens, check, ItemOutcome(0, None))
+    assert [31] == live_ids(stream)
     assert stream.num_tokens - 1 == stream.num_cached_tokens
     assert 3 == stream.position

@@ -6,7 +6,7 @@ import { milliseconds, number, percent, seconds } from "../../../verifier/web/pa
 
 const QUIET = {
   is_connected: true, goodput_tokens_per_second: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
-  num_streams: 0, round_trip_seconds: null, draft_tokens_per_second: null, cache_blocks: 0, idle_cause: null, idle_sentence: null,
+  num_streams: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
 };
 const device = (name, changes = {}) => ({ ...QUIET, name, ...changes });
 const state = (...devices) => ({ devices, cache: { num_blocks: 100 } });
@@ -74,4 +74,11 @@ test("numbers have a unit and no more digits than they are worth", () => {
   assert.deepEqual([number(12345.678, 1), number(null)], ["12,345.7", "–"]);
   assert.deepEqual([seconds(3.14), seconds(600), seconds(null)], ["3.1 s", "10 min", "–"]);
   assert.deepEqual([textOf("cache", device("a", { cache_blocks: 25 })), textOf("cache", device("a"))], ["25 %", "–"]);
+});
+
+test("what is wrong with a board's hardware stands beside its state, and is searched", () => {
+  const hot = device("hot", { draft_length: 2, celsius: 84, troubles: ["throttled", "undervoltage before"] });
+  assert.equal(stateOf(hot), "drafts; throttled; undervoltage before");
+  assert.deepEqual([textOf("heat", hot), textOf("heat", device("cool"))], ["84 °C", "–"]);
+  assert.deepEqual(names([hot, device("cool")], { words: "throttled" }), ["hot"]);
 });

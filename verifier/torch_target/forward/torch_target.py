@@ -9,17 +9,21 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from shared.errors import ModelError
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY
 from verifier.target.masked_check import begin_masks
+from verifier.target.processing import Processing
 from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.failures import named_failures
 from verifier.torch_target.sampling.masking import mask_rows
+from verifier.torch_target.sampling.token_logprobs import KeptRows
 
 
 class TorchTarget:
@@ -55,10 +59,12 @@ class TorchTarget:
             begin_masks(checks)
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
+            kept = KeptRows(logits, checks)
             rows = mask_rows(logits, checks)
             sampled = self._forward.sample(rows.logits, rows.checks)
-        drawn = iter(sampled.outcomes)
-        outcomes = iter([next(drawn) if known is None else known for known in rows.outcomes])
+            drawn = iter(sampled.outcomes)
+            answers = [next(drawn) if known is None else known for known in rows.outcomes]
+            outcomes = iter(kept.told(answers))
         items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
         seconds = time.perf_counter() - started_at
         row_seconds: tuple[float | None, ...] = ()
@@ -78,6 +84,10 @@ class TorchTarget:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""
         check = DraftCheck((), (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
         self.run(Round((RoundItem(0, (0,), 0, (0,), check),)))
+        # Processed rows are float32: on a GPU that is another kernel, which takes long to compile.
+        processing = Processing.of(LogitProcessors(logit_bias=((0, 1.0),)), frozenset())
+        processed = msgspec.structs.replace(check, processing=processing)
+        self.run(Round((RoundItem(0, (0,), 0, (0,), processed),)))
         cached_layers = self._forward.cached_layers
         if cached_layers != frozenset(range(num_layers)):
             raise ModelError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +26,6 @@ from verifier.torch_target.precision.gpu_limits import (
 )
 from verifier.torch_target.precision.quantisation import BITS_PER_WEIGHT, quantisable
 from verifier.torch_target.precision.torch_device import free_gpu_bytes
-
-logger = logging.getLogger(__name__)
 
 
 def check_before_reading(
@@ -104,9 +101,7 @@ def cache_tokens(
     if device.type != "cuda":
         return cache_tokens_of_cpu(context_tokens, max_round_tokens)
     shape, free_bytes = target_shape(model, dtype), free_gpu_bytes(device)
-    num_tokens = cache_tokens_of_gpu(shape, free_bytes, max_round_tokens, memory_fraction)
-    logger.info("the key/value cache has room for %d tokens", num_tokens)
-    return num_tokens
+    return cache_tokens_of_gpu(shape, free_bytes, max_round_tokens, memory_fraction)
 
 
 def weight_bytes(model: Any, dtype: torch.dtype, quantisation: Quantisation) -> int:

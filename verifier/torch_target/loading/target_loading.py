@@ -16,13 +16,18 @@ from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.forward.weights import move_weights
+from verifier.torch_target.layers.packed_linear import can_pack
+from verifier.torch_target.layers.stored_embedding import can_store, store_embedding
 from verifier.torch_target.loading.architecture import check_architecture
+from verifier.torch_target.loading.embedding_rows import embedding_rows
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, vocabulary_of
 from verifier.torch_target.loading.kv_memory import cache_tokens_of_cpu, check_cache_tokens
 from verifier.torch_target.loading.model_memory import (
     cache_tokens,
     check_before_reading,
     gpu_has_room,
+    target_shape,
+    weight_bytes,
 )
 from verifier.torch_target.loading.model_reading import (
     ModelFiles,
@@ -97,18 +102,24 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         cpu_cache_tokens = _cpu_cache_tokens(settings, context_tokens)
         check_before_reading(plan, dtype, settings.quantisation, device, cpu_cache_tokens)
         model, tokenizer = read_model(files, config, dtype, layers)
+        read_rows = embedding_rows(files) if device.type == "cpu" else None
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)
         use_own_products(model, device, dtype)
         move_weights(model, device, dtype)
+        shares_weight = can_pack(dtype) and can_store(model)
+        cache_shape = _cache_shape(model, settings, device, dtype, context_tokens)
+        _tell_memory(model, cache_shape, settings, dtype)
         target = place_target(
             model,
-            _cache_shape(model, settings, device, dtype, context_tokens),
+            cache_shape,
             device=device,
             dtype=dtype,
             model_name=files.model_name,
             is_batch_invariant=settings.batch_invariant,
         )
+    if shares_weight and read_rows is not None:
+        store_embedding(model.get_input_embeddings(), read_rows)
     ends = end_ids(model, files.gguf)
     return PlacedTarget(
         target,
@@ -117,6 +128,17 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
         sampling=sampling_defaults(model, files.gguf),
+    )
+
+
+def _tell_memory(
+    model: Any, cache_shape: CacheShape, settings: TargetSettings, dtype: torch.dtype
+) -> None:
+    num_tokens = cache_shape.num_blocks * cache_shape.block_tokens
+    logger.info(
+        "memory: weights %.0f MB, key/value cache of %d tokens %.0f MB",
+        weight_bytes(model, dtype, settings.quantisation) / 1e6,
+        *(num_tokens, num_tokens * target_shape(model, dtype).cached_token_bytes / 1e6),
     )
 
 

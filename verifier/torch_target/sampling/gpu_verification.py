@@ -7,6 +7,7 @@ kernel starts the moment the logits are there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from verifier.target.round import DraftCheck, ItemOutcome
 from verifier.torch_target.kernels.launch import timing_event
 from verifier.torch_target.kernels.row_records import RowRecords, outcomes
 from verifier.torch_target.kernels.sampling import sample_rows
+from verifier.torch_target.sampling.row_processing import process_rows
 
 
 def verify_rows_on_gpu(
@@ -29,6 +31,7 @@ def verify_rows_on_gpu(
     """
     logits_done, results_done = timing_event(), timing_event()
     logits_done.record()
+    logits = process_rows(logits, draft_checks, partial(_sent, device=logits.device))
     rows = RowRecords.of(draft_checks, logits.shape[1])
     results = sample_rows(
         logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
@@ -39,6 +42,6 @@ def verify_rows_on_gpu(
     return answers, logits_done.elapsed_time(results_done) / 1e3
 
 
-def _sent(content: NDArray[np.integer], device: torch.device) -> Tensor:
+def _sent(content: NDArray[np.generic], device: torch.device) -> Tensor:
     """On the device, without waiting for what runs there."""
     return torch.from_numpy(content).pin_memory().to(device, non_blocking=True)

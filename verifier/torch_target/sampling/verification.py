@@ -7,6 +7,7 @@ exists. One item's input must never change another's outcome.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,10 +19,14 @@ from shared.speculation.noise import Domain
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.torch_target.sampling.distributions import Draw, SampledRow, TargetDistributions
 from verifier.torch_target.sampling.logit_rows import LogitRows
+from verifier.torch_target.sampling.row_processing import process_rows
 
 
 def verify_rows(logits: Tensor, checks: Sequence[DraftCheck]) -> list[ItemOutcome]:
-    """The outcomes of checks whose rows [num_rows, vocab_size] stand one after the other."""
+    """The outcomes of checks whose rows [num_rows, vocab_size] stand one after the other.
+
+    The logits are spent afterwards.
+    """
     return verify_and_time_rows(logits, checks)[0]
 
 
@@ -29,6 +34,9 @@ def verify_and_time_rows(
     logits: Tensor, checks: Sequence[DraftCheck]
 ) -> tuple[list[ItemOutcome], tuple[float, ...]]:
     """`verify_rows`, and the seconds that a row of each check took beyond what every row takes."""
+    started_at = time.perf_counter()
+    logits = process_rows(logits, checks)
+    processing_seconds = time.perf_counter() - started_at
     rows = LogitRows.of(logits)
     starts = accumulate((check.num_logit_rows for check in checks), initial=0)
     spans = [_RowSpan(*pair) for pair in zip(checks, starts, strict=False)]
@@ -47,7 +55,12 @@ def verify_and_time_rows(
     token_ids |= zip((draw.row_number for draw in draws), distributions.draw(draws), strict=True)
     outcomes = {span: _outcome(span, tests.get(span), token_ids) for span in sound}
     broken = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
-    row_seconds = tuple(distributions.seconds_of(span.rows) for span in spans)
+    num_processed = sum(check.num_logit_rows for check in checks if check.processing is not None)
+    row_seconds = tuple(
+        distributions.seconds_of(span.rows)
+        + (processing_seconds / num_processed if span.check.processing is not None else 0.0)
+        for span in spans
+    )
     return [outcomes.get(span, broken) for span in spans], row_seconds
 
 

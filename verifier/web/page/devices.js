@@ -17,16 +17,22 @@ export const COLUMNS = [
     "From a message to its answer, without the drafting"),
   column("drafting", "Drafting", (device) => device.draft_tokens_per_second,
     (device, value) => (value === null ? "–" : `${number(value)}/s`), "Draft tokens a second of the board"),
+  column("heat", "Heat", (device) => device.celsius, (device, value) => (value === null ? "–" : `${number(value)} °C`),
+    "The hottest sensor of the board’s processor"),
   column("streams", "Streams", (device) => device.num_streams, (device, value) => number(value),
     "Open streams, those that wait included"),
   column("cache", "Cache", (device, numBlocks) => device.cache_blocks / numBlocks,
     (device, value) => (device.cache_blocks ? percent(value) : "–"), "Its part of the cache"),
   column("state", "State", stateOf, (device, value) => value, "Whether it drafts, or why not"),
 ];
-const RIGHT = new Set(["goodput", "draft", "window", "trip", "drafting", "streams", "cache"]);
+const RIGHT = new Set(["goodput", "draft", "window", "trip", "drafting", "heat", "streams", "cache"]);
 
-// Whether it drafts, or why not, in words.
+// Whether it drafts, or why not, and what is wrong with its hardware, in words.
 export function stateOf(device) {
+  return [draftingOf(device), ...device.troubles].join("; ");
+}
+
+function draftingOf(device) {
   if (device.draft_length > 0) return "drafts";
   if (device.idle_sentence) return device.idle_sentence;
   return device.is_connected ? "no open stream" : "not connected";

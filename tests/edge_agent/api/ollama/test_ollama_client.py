@@ -125,7 +125,7 @@ def test_it_learns_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"options": {"repeat_penalty": 1.1}}, "options.repeat_penalty = 1.1: not supported"),
+        ({"options": {"repeat_penalty": -1}}, "options.repeat_penalty = -1: expected number"),
         ({"options": {"temperature": "hot"}}, "options.temperature = 'hot': expected number"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools = a list of 1"),
     ],

@@ -52,7 +52,7 @@ def test_null_and_the_values_that_ask_for_nothing_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("n", True), ("echo", 0), ("logprobs", 0), ("min_p", False)]
+    ("name", "value"), [("n", True), ("echo", 0), ("logprobs", 0), ("top_a", False)]
 )
 def test_a_boolean_is_no_number(name: str, value: object) -> None:
     with pytest.raises(RequestRefused):

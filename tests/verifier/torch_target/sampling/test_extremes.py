@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.models.processed_rows import legal_processors
 from tests.support.models.sampling_rounds import (
+    BROKEN,
     EDGE_TEMPERATURES,
     EDGE_TOP_K,
     EDGE_TOP_P,
@@ -28,15 +30,13 @@ from tests.support.models.sampling_rounds import (
 )
 from tests.support.models.triton_kernels import IS_INTERPRETED, import_triton
 from tests.verifier.torch_target.sampling.test_verification import one_draw, verify_rows_by_kernel
-from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
+from verifier.target.round import DraftCheck, ItemOutcome
 from verifier.torch_target.sampling.verification import verify_rows
 
 Verify = Callable[[torch.Tensor, Sequence[DraftCheck]], list[ItemOutcome]]
 
 # What the interpreter computes for lanes that a kernel leaves unused.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-
-BROKEN = ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
 
 
 @pytest.fixture(params=["torch", "triton"])
@@ -60,6 +60,7 @@ legal_items = st.builds(
     seed=st.integers(0, 2**63 - 1),
     num_drafts=st.integers(0, 2),
     row_kind=st.sampled_from(ROW_KINDS),
+    processors=legal_processors,
 )
 
 
@@ -82,7 +83,8 @@ def test_every_legal_item_meets_the_reference_beside_a_poisoned_one(verify: Veri
         outcomes = verify(torch.from_numpy(needed_rows(logits, checks)), checks)
         assert BROKEN == outcomes[victim]
         for i, (outcome, rows, its_check) in enumerate(zip(outcomes, logits, checks, strict=True)):
-            assert i == victim or is_right(outcome, rows, its_check), (i, some[i], outcome)
+            written = some[i].written(vocab_size)
+            assert i == victim or is_right(outcome, rows, its_check, written), (some[i], outcome)
 
     check()
 

@@ -21,6 +21,7 @@ from shared.speculation.sparse_row import SparseRow, quantise
 from tests.support.models.sampling_rounds import Logits, drafted, needed_rows, reference
 from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
+from verifier.torch_target.sampling.row_processing import process_rows
 from verifier.torch_target.sampling.verification import verify_rows
 
 # What the interpreter computes for lanes that a kernel leaves unused.
@@ -41,6 +42,7 @@ def verify_rows_by_kernel(logits: torch.Tensor, checks: Sequence[DraftCheck]) ->
     from verifier.torch_target.kernels.row_records import RowRecords, outcomes
     from verifier.torch_target.kernels.sampling import sample_rows
 
+    logits = process_rows(logits, checks)
     rows = RowRecords.of(checks, logits.shape[1])
     records, entries = (torch.from_numpy(part).to(DEVICE) for part in (rows.records, rows.entries))
     # The kernel strikes tokens out of its rows.

@@ -1,0 +1,63 @@
+"""Log-probabilities in the two shapes of OpenAI's API: of a chat, and of a completion. Pure."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Any
+
+from edge_agent.generation.generation import ScoredToken
+
+
+def chat_logprobs(tokens: Sequence[ScoredToken]) -> dict[str, Any] | None:
+    """Of a choice or a delta with these tokens; None where there are none."""
+    if not tokens:
+        return None
+    content = [
+        {
+            **_entry(token.token, token.logprob),
+            "top_logprobs": [_entry(*other) for other in token.top],
+        }
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+class CompletionLogprobs:
+    """Of a completion, told at once or in pieces: each token's place in the text goes on."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._offset = 0  # characters of the text so far
+
+    def told(self, tokens: Sequence[ScoredToken]) -> dict[str, Any] | None:
+        """Of the next tokens; None where there are none."""
+        if not tokens:
+            return None
+        return {
+            "tokens": [_text(token.token) for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [_likeliest(token) for token in tokens],
+            "text_offset": [self._next_offset(token) for token in tokens],
+        }
+
+    def _next_offset(self, token: ScoredToken) -> int:
+        offset = self._offset
+        self._offset += len(self._decoder.decode(token.token))
+        return offset
+
+
+def _entry(token: bytes, logprob: float | None) -> dict[str, Any]:
+    return {"token": _text(token), "logprob": logprob, "bytes": list(token)}
+
+
+def _likeliest(token: ScoredToken) -> dict[str, float | None]:
+    """By their text, the likeliest of those that look alike; the chosen one is always there."""
+    by_text: dict[str, float | None] = {}
+    for other, logprob in (*token.top, (token.token, token.logprob)):
+        by_text.setdefault(_text(other), logprob)
+    return by_text
+
+
+def _text(token: bytes) -> str:
+    return token.decode("utf-8", "replace")

@@ -1,0 +1,47 @@
+"""Draft models that a verifier hands to boards which reach no hub: what it says of them.
+
+Pure. A list of offers is JSON, so that curl shows it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shared.errors import RemoteProtocolError
+
+OFFERS_PATH = "/v1/drafts"  # each offer is below it, by its name
+MAX_OFFERS = 256
+MAX_OFFERS_BYTES = 256 * 1024
+OFFER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+
+
+class DraftOffer(msgspec.Struct, frozen=True):
+    """A GGUF file whose vocabulary is the target's."""
+
+    name: Annotated[str, Meta(pattern=rf"^{OFFER_NAME}\Z")]
+    num_bytes: Annotated[int, Meta(ge=1, le=1 << 40)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+def pack_offers(offers: Sequence[DraftOffer]) -> bytes:
+    """As JSON, `MAX_OFFERS` at most."""
+    return msgspec.json.encode(list(offers[:MAX_OFFERS]))
+
+
+def unpack_offers(packed: bytes) -> tuple[DraftOffer, ...]:
+    """What a verifier offers.
+
+    Raises:
+        RemoteProtocolError: that is no list of offers.
+    """
+    try:
+        offers = msgspec.json.decode(packed, type=tuple[DraftOffer, ...])
+    except msgspec.MsgspecError as error:
+        raise RemoteProtocolError(f"the verifier's list of drafts is none: {error}") from error
+    if len(offers) > MAX_OFFERS:
+        raise RemoteProtocolError(f"{len(offers)} drafts are offered, more than {MAX_OFFERS}")
+    return offers

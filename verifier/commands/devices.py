@@ -1,0 +1,206 @@
+"""`goodspeed-verifier devices`: who is there and how it goes; pause, weigh, cap and label devices.
+
+What is set goes into a file in the directory of state, which the running verifier takes over within
+a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from shared.config.sections import Loaded
+from shared.daemon.command_line import settings_options
+from shared.daemon.files import replace_file
+from shared.daemon.peer_text import one_line, terminal_text
+from shared.errors import ConfigError
+from verifier.commands.live_state import LiveDevice, NoState, read_live_state
+from verifier.commands.settings import SETTINGS
+from verifier.config import VerifierConfig
+from verifier.engine.device_terms import (
+    FILE_NAME,
+    MAX_CAP,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
+    NO_TERMS,
+    USUAL_TERMS,
+    AllTerms,
+    DeviceTerms,
+    pack_terms,
+    read_terms,
+)
+from verifier.server.device_tokens import read_tokens
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-verifier devices ls
+  goodspeed-verifier devices pause kitchen
+  goodspeed-verifier devices weight kitchen 2        # twice the share of a device of weight 1
+  goodspeed-verifier devices cap kitchen 4           # draft tokens of a stream and round
+"""
+_NOTHING = "–"
+_COLUMNS = ("device", "state", "streams", "tokens/s", "accepted", "drafts/s", "RTT ms", "set")
+_PIPE_COLUMNS = 200  # no line is cut where no terminal is
+
+
+@click.group(epilog=_EXAMPLES)
+def devices() -> None:
+    """List devices with live figures; pause, weigh, cap and label them."""
+
+
+@devices.command(name="ls")
+@click.option("--json", "as_json", is_flag=True, help="One object for programs.")
+@settings_options(SETTINGS)
+def list_devices(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
+    """List all devices that have a token, with what is set and what the verifier measures."""
+    config = loaded.config
+    names, terms = sorted(read_tokens(config.server.tokens_file)), _known_terms(config)
+    live: dict[str, LiveDevice] = {}
+    fault = ""
+    try:
+        live = read_live_state(config)
+    except NoState as error:
+        fault = str(error)
+    if as_json:
+        rows = [_row(name, terms, live.get(name)) for name in names]
+        report = {"devices": rows, "fault": fault or None}
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        return
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    Console(highlight=False, width=width).print(_table(names, terms, live))
+    if fault:
+        click.echo(f"live figures are missing: {terminal_text(fault)}", err=True)
+
+
+def _setter(command: Callable[..., DeviceTerms]) -> Callable[..., None]:
+    """Make a command that changes one device's terms of one that gives the changed ones."""
+
+    @click.argument("device")
+    @settings_options(SETTINGS)
+    @functools.wraps(command)
+    def change(loaded: Loaded[VerifierConfig], device: str, **options: Any) -> None:
+        config = loaded.config
+        if device not in read_tokens(config.server.tokens_file):
+            raise ConfigError((f"{config.server.tokens_file}: no device {device}",))
+        path, terms = _file(config), _known_terms(config)
+        changed = command(terms.by_device.get(device, USUAL_TERMS), **options)
+        all_terms = AllTerms({**terms.by_device, device: changed})
+        replace_file(path, pack_terms(all_terms), mode=0o644, keeps_owner=True)
+
+    return change
+
+
+@devices.command()
+@_setter
+def pause(terms: DeviceTerms) -> DeviceTerms:
+    """Let the streams of DEVICE wait until `resume`; they keep what they have."""
+    return msgspec.structs.replace(terms, is_paused=True)
+
+
+@devices.command()
+@_setter
+def resume(terms: DeviceTerms) -> DeviceTerms:
+    """Let a paused DEVICE go on."""
+    return msgspec.structs.replace(terms, is_paused=False)
+
+
+@devices.command()
+@_setter
+@click.argument("weight", type=click.FloatRange(MIN_WEIGHT, MAX_WEIGHT))
+def weight(terms: DeviceTerms, weight: float) -> DeviceTerms:
+    """Let DEVICE have so many times the share of others; 1 is usual."""
+    return msgspec.structs.replace(terms, weight=weight)
+
+
+@devices.command()
+@_setter
+@click.argument("tokens", metavar="TOKENS|none")
+def cap(terms: DeviceTerms, tokens: str) -> DeviceTerms:
+    """Let a stream of DEVICE draft at most so many tokens for a round; 0: none at all."""
+    if tokens == "none":
+        return msgspec.structs.replace(terms, cap=None)
+    if not tokens.isdecimal() or int(tokens) > MAX_CAP:
+        raise click.BadParameter(f"must be from 0 to {MAX_CAP}, or none", param_hint="TOKENS")
+    return msgspec.structs.replace(terms, cap=int(tokens))
+
+
+@devices.command()
+@_setter
+@click.argument("label")
+def rename(terms: DeviceTerms, label: str) -> DeviceTerms:
+    """Show LABEL beside DEVICE; the name in its token stays. An empty one takes it away."""
+    if len(label) > 80 or not (label.isprintable() or not label):
+        raise click.BadParameter("must be up to 80 printable characters", param_hint="LABEL")
+    return msgspec.structs.replace(terms, label=label)
+
+
+def _file(config: VerifierConfig) -> Path:
+    if config.state.directory is None:
+        raise ConfigError(("state.directory: must be set; what holds for devices is kept there",))
+    return config.state.directory / FILE_NAME
+
+
+def _known_terms(config: VerifierConfig) -> AllTerms:
+    return NO_TERMS if config.state.directory is None else read_terms(_file(config))
+
+
+def _row(name: str, terms: AllTerms, live: LiveDevice | None) -> dict[str, object]:
+    set_terms = terms.by_device.get(name, USUAL_TERMS)
+    return {
+        "name": name,
+        **{field: getattr(set_terms, field) for field in set_terms.__struct_fields__},
+        "live": live,
+    }
+
+
+def _table(names: list[str], terms: AllTerms, live: dict[str, LiveDevice]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in (
+        "device",
+        "state",
+        "streams",
+        "tokens/s",
+        "accepted",
+        "drafts/s",
+        "RTT ms",
+        "set",
+    ):
+        table.add_column(title, no_wrap=True)
+    for name in names:
+        table.add_row(*_cells(name, terms.by_device.get(name, USUAL_TERMS), live.get(name)))
+    return table
+
+
+def _cells(name: str, terms: DeviceTerms, live: LiveDevice | None) -> list[str]:
+    shown = f"{name} ({one_line(terms.label)})" if terms.label else name
+    known = LiveDevice(name) if live is None else live
+    state = "connected" if known.is_connected else "away"
+    round_trip = known.round_trip_seconds
+    return [
+        shown,
+        "paused" if terms.is_paused else state,
+        str(known.num_streams),
+        _number(known.goodput_tokens_per_second, ".1f"),
+        _number(known.acceptance, ".2f"),
+        _number(known.draft_tokens_per_second, ".1f"),
+        _number(None if round_trip is None else round_trip * 1e3, ".1f"),
+        _set(terms),
+    ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return _NOTHING if value is None else format(value, form)
+
+
+def _set(terms: DeviceTerms) -> str:
+    told = [f"weight {terms.weight:g}"] if terms.weight != 1.0 else []
+    told += [f"cap {terms.cap}"] if terms.cap is not None else []
+    return ", ".join(told) or _NOTHING

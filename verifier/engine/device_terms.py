@@ -1,0 +1,81 @@
+"""What an operator has set for single devices: a label, a pause, a weight, a longest draft.
+
+Kept in one file, from which the running verifier takes it over, so that it outlives a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shared.errors import ConfigError
+
+FILE_NAME = "devices.json"
+MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
+MAX_CAP = 64
+
+
+class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What holds for one device; by default nothing special."""
+
+    label: Annotated[str, Meta(max_length=80)] = ""  # for people, beside the name of its token
+    is_paused: bool = False
+    weight: Annotated[float, Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0
+    cap: Annotated[int, Meta(ge=0, le=MAX_CAP)] | None = None  # draft tokens of a stream and round
+
+
+USUAL_TERMS = DeviceTerms()
+
+
+class AllTerms(msgspec.Struct, frozen=True):
+    """Of all devices, by name; those that are not there have the usual terms."""
+
+    by_device: Mapping[str, DeviceTerms] = MappingProxyType({})
+
+    @property
+    def paused(self) -> frozenset[str]:
+        return frozenset(name for name, terms in self.by_device.items() if terms.is_paused)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Those other than 1."""
+        found = {name: terms.weight for name, terms in self.by_device.items()}
+        return {name: weight for name, weight in found.items() if weight != 1.0}
+
+    @property
+    def caps(self) -> dict[str, int]:
+        """Those that there are."""
+        found = {name: terms.cap for name, terms in self.by_device.items()}
+        return {name: cap for name, cap in found.items() if cap is not None}
+
+
+NO_TERMS = AllTerms()
+
+
+def read_terms(path: Path) -> AllTerms:
+    """What the file says; where there is none, nothing.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
+    try:
+        packed = path.read_bytes()
+    except FileNotFoundError:
+        return NO_TERMS
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from None
+    try:
+        return AllTerms(msgspec.json.decode(packed, type=dict[str, DeviceTerms]))
+    except msgspec.MsgspecError as error:
+        raise ConfigError((f"{path}: {str(error)[:1].lower()}{str(error)[1:]}",)) from None
+
+
+def pack_terms(terms: AllTerms) -> bytes:
+    """The content of a file with these terms."""
+    told = {name: one for name, one in sorted(terms.by_device.items()) if one != USUAL_TERMS}
+    return msgspec.json.format(msgspec.json.encode(told)) + b"\n"

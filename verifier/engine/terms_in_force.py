@@ -1,0 +1,31 @@
+"""What an operator set for devices, as a running planner has it: from the next round on."""
+
+from __future__ import annotations
+
+import logging
+
+from verifier.engine.device_terms import AllTerms
+from verifier.engine.service import VerifierService
+
+logger = logging.getLogger(__name__)
+
+
+class TermsInForce:
+    """Lets a service take over terms; what they do not say stays as its settings had it."""
+
+    def __init__(self, service: VerifierService) -> None:
+        self._service = service
+        self._first_schedule = service.planner.settings.schedule
+
+    def take_over(self, terms: AllTerms) -> None:
+        """Pauses, weights and longest drafts hold from the next round on."""
+        schedule, paused = self._first_schedule, self._service.planner.patience.paused
+        for name in sorted(terms.paused ^ paused):
+            state = "is paused: its streams wait" if name in terms.paused else "goes on"
+            logger.info("device %s %s", name, state)
+        self._service.planner.replace_device_terms(
+            terms.paused,
+            {**schedule.device_weights, **terms.weights},
+            {**schedule.device_caps, **terms.caps},
+        )
+        self._service.wake()

@@ -1,0 +1,58 @@
+"""Which tokens a stream has seen and how often it wrote them, kept up token by token.
+
+Counting anew in every round would take 0.3 ms of it for every 10,000 tokens. This module must never
+know what is done with the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from verifier.target.processing import SeenTokens
+
+_FIRST_ROOM = 256
+_READ_TOKENS = 4096  # at once; meanwhile no other thread runs
+
+
+class TokenCensus:
+    """Grows with the tokens of one stream; what it handed out stays as it was."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}  # of the token ids below
+        self._token_ids = np.zeros(_FIRST_ROOM, dtype=np.int64)
+        self._num_written = np.zeros(_FIRST_ROOM, dtype=np.float32)
+
+    def read(self, token_ids: Sequence[int]) -> None:
+        """Tokens of the prompt."""
+        for start in range(0, len(token_ids), _READ_TOKENS):
+            for token_id in dict.fromkeys(token_ids[start : start + _READ_TOKENS]):
+                self._place(token_id)
+
+    def write(self, token_id: int) -> None:
+        """One token of the output."""
+        place = self._place(token_id)  # first: it may take new arrays
+        self._num_written[place] += 1
+
+    def seen(self, draft_token_ids: Sequence[int]) -> SeenTokens:
+        """What there is until now, and before these drafts."""
+        num_seen = len(self._places)
+        num_written = self._num_written[:num_seen].copy()
+        places = [self._places.get(token_id) for token_id in draft_token_ids]
+        of_drafts = [0.0 if place is None else num_written[place] for place in places]
+        return SeenTokens(
+            self._token_ids[:num_seen], num_written, np.array(of_drafts, dtype=np.float32)
+        )
+
+    def _place(self, token_id: int) -> int:
+        place = self._places.get(token_id)
+        if place is None:
+            place = self._places[token_id] = len(self._places)
+            if place == len(self._token_ids):
+                # A part that was handed out goes on holding the arrays of before.
+                self._token_ids = np.concatenate([self._token_ids, np.zeros_like(self._token_ids)])
+                more = np.zeros_like(self._num_written)
+                self._num_written = np.concatenate([self._num_written, more])
+            self._token_ids[place] = token_id
+        return place
