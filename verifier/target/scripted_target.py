@@ -120,15 +120,16 @@ class ScriptedTarget:
         num_drafted = len(check.draft_token_ids)
         num_prompt = len(tokens) - num_drafted - check.position
         ends = range(len(tokens) - num_drafted, len(tokens) + 1)
-        logits = [
-            _processed(self._model.logits(tokens[:end]), tokens[:end], num_prompt, check)
-            for end in ends
-        ]
+        logits = [self._model.logits(tokens[:end]) for end in ends]
         if masked.masks is not None:
             allowed = allowed_tokens(masked.masks, self.vocab_size)
             # A cut check has no mask for the row behind its drafts, which nothing is drawn from.
             struck = [np.where(*pair, -np.inf) for pair in zip(allowed, logits, strict=False)]
             logits = struck + logits[len(struck) :]
+        logits = [
+            _processed(row, tokens[:end], num_prompt, check)
+            for row, end in zip(logits, ends, strict=True)
+        ]
         probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
         if check.mode == "coupled":
             return verify_coupled(probs, check.draft_token_ids, check.seed, check.position)
