@@ -167,5 +167,5 @@ class StreamSession:
 
 def _is_followed(request: GenerationRequest, told: Opened) -> bool:
     """Whether the verifier knows what came into the protocol lately."""
-    asked = request.processors, request.num_logprobs
-    return asked == (told.processors, told.num_logprobs)
+    asked = request.processors, request.num_logprobs, request.grammar is None
+    return asked == (told.processors, told.num_logprobs, told.grammar is None)

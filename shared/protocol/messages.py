@@ -258,7 +258,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
     processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
     num_logprobs: NumLogprobs | None = None  # likewise
-    grammar: Grammar | None = None
+    grammar: Grammar | None = None  # that is in force; its text after Resume alone
     output_format: OutputFormat = PLAIN_OUTPUT  # of a chat; said to its first Open alone
 
 

@@ -23,7 +23,7 @@ USER: Any = [{"role": "user", "content": "hi"}]
 SAMPLED: Any = {"temperature": 1.0, "seed": 4}
 
 
-class Pet(BaseModel):
+class Pet(BaseModel, extra="forbid"):
     name: str = Field(max_length=6)
     age: int = Field(ge=0, le=30)
     kind: Literal["ab", "abc"]

@@ -19,9 +19,12 @@ from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from shared.errors import ModelError, RequestRefused
 from shared.protocol.grammar import Grammar
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import generate, loopback
 from tests.support.models.text_vocabulary import (
+    END_IDS,
+    TOKEN_BYTES,
     HeldTarget,
     TextTokenizer,
     text_board,
@@ -181,6 +184,45 @@ def test_every_answer_satisfies_the_schema_however_many_clients_there_are(
         assert len(value["name"]) <= 8
         assert 0 <= value["age"] <= 999
         assert value["x"] in ("ab", "abc", None, True)
+
+
+def test_with_penalties_biases_and_log_probabilities_drafts_change_no_letter_either() -> None:
+    processors = LogitProcessors(
+        repetition_penalty=1.3,
+        frequency_penalty=0.5,
+        logit_bias=((30, 4.0), (70, -3.0)),
+        min_p=0.01,
+    )
+    asked = [(grammar, sampling) for grammar in GRAMMARS[:4] for sampling in SAMPLINGS]
+
+    async def run(draft_length: int | None) -> list[Finished]:
+        async with loopback(text_service(), [text_board()]) as (_, (agent,)):
+            requests = [
+                asking(*pair, processors=processors, num_logprobs=2, draft_length=draft_length)
+                for pair in asked
+            ]
+            return await asyncio.gather(*(finished_of(agent, request) for request in requests))
+
+    drafted, alone = asyncio.run(run(4)), asyncio.run(run(0))
+    assert [each.token_ids for each in alone] == [each.token_ids for each in drafted]
+    for (grammar, _), finished in zip(asked, alone, strict=True):
+        text = b"".join(TOKEN_BYTES[i] for i in finished.token_ids if i not in END_IDS)
+        if finished.reason == "end" and grammar.kind.startswith("json"):
+            json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "processors", [LogitProcessors(min_tokens=9), LogitProcessors(ignore_eos=True)]
+)
+def test_what_forbids_an_end_is_refused_where_a_grammar_says_where_it_is(
+    processors: LogitProcessors,
+) -> None:
+    async def run() -> None:
+        async with loopback(text_service(), [text_board()]) as (_, (agent,)):
+            with pytest.raises(RequestRefused, match="grammar says where the text ends"):
+                await generate(agent, asking(GRAMMARS[0], processors=processors))
+
+    asyncio.run(run())
 
 
 def test_a_grammar_that_never_ends_ends_with_length() -> None:

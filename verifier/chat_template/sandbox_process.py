@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.daemon.bounded_process import BoundedProcess
+from shared.daemon.resources.bounded_process import BoundedProcess
 
 PROGRAM = Path(__file__).with_name("sandbox.py")
 

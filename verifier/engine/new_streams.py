@@ -38,15 +38,13 @@ class NewStreams:
         vocab_size: int,
         automatic_mode: Callable[[Device], AcceptanceMode],
         seeds: random.Random,
-        grammars: Grammars,
-        wake: Callable[[], None],
+        grammars: tuple[Grammars, Callable[[], None]],
     ) -> None:
-        """`wake`, on the event loop: a stream's grammar is ready for a round."""
+        """`grammars`, and what to call on the event loop when that of a stream is ready."""
         self._vocab_size = vocab_size
         self._automatic_mode = automatic_mode
         self._seeds = seeds
-        self._grammars = grammars
-        self._wake = wake
+        self._grammars, self._wake = grammars
         self._next_number = 1
 
     async def make_from(

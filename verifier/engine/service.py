@@ -80,7 +80,8 @@ class VerifierService:
         self._new_streams = NewStreams(
             target.vocab_size,
             lambda device: automatic_mode(device.estimates, planner.seconds_of_lone_round),
-            *(seeds or random.SystemRandom(), self.grammars, self.wake),
+            seeds or random.SystemRandom(),
+            (self.grammars, self.wake),
         )
         self._addresses: dict[int, _Address] = {}
         self._summaries = Summaries()
@@ -161,9 +162,9 @@ class VerifierService:
         """Let the target read the ids with which an Open that goes on begins.
 
         None where it must be whole first: a text, whose last tokens and template hang on what
-        follows, an Open of a stream that may be kept, and one with stop strings, a grammar or many
-        committed tokens, which a thread reads. Go on with `extend_stream`, then `complete_stream`;
-        or `discard`.
+        follows, an Open of a stream that may be kept, and one that a thread reads: with stop
+        strings, a grammar or many committed tokens. Go on with `extend_stream`, then
+        `complete_stream`; or `discard`.
 
         Raises:
             RequestRefused: the prompt or what is committed does not fit, as `open_stream` says it.

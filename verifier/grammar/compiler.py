@@ -1,9 +1,9 @@
 """The program that tries grammars out: a process of its own with little memory and time.
 
-Run by `shared.daemon.bounded_process` with `python -I`, so it must never import another module of
-the project. A grammar comes from a stranger, and a library written for honest ones reads it: what
-ends this process would have ended the verifier. One line of JSON comes in for each grammar, one
-goes out: the grammar in llguidance's own form, or why it is none.
+Run by `shared.daemon.resources.bounded_process` with `python -I`, so it must never import another
+module of the project. A grammar comes from a stranger, and a library written for honest ones reads
+it: what ends this process would have ended the verifier. One line of JSON comes in for each
+grammar, one goes out: the grammar in llguidance's own form, or why it is none.
 """
 
 from __future__ import annotations

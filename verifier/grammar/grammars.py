@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.daemon.bounded_process import BoundedProcess
+from shared.daemon.resources.bounded_process import BoundedProcess
 from shared.errors import RequestRefused
 from shared.protocol.grammar import Grammar
 from verifier.target.target import Tokenizer

@@ -153,9 +153,8 @@ class Stream:
     @property
     def sits_out_until(self) -> float | None:
         """When it stops waiting for a draft that would make it faster; None: it does not wait."""
-        if not self.awaited_seconds or self.path.live or not self.board_is_ready:
-            return None
-        if self.forced_ids:
+        has_drafts = self.path.live or self.forced_ids
+        if not self.awaited_seconds or has_drafts or not self.board_is_ready:
             return None
         return self.waiting_since + self.awaited_seconds
 
@@ -221,11 +220,9 @@ class Stream:
         else:
             self._learn_from_probs(check, outcome)
         if self.window:
-            num_tested = num_drafted
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
-            hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
-            windows = self.device_estimates.windows
-            windows.count_round(before, self.path, num_tested, hidden_seconds)
+            hidden = 0.0 if waited else self.estimates.speed.answer_seconds(num_drafted)
+            self.device_estimates.windows.count_round(before, self.path, num_drafted, hidden)
         # A board that came back during the round knows nothing of what it had sent before.
         num_accepted = min(outcome.num_accepted, num_kept, num_drafted, len(before.live))
         return Settled(

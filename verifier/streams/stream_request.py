@@ -69,9 +69,12 @@ def stream_request(
 
     Raises:
         RequestRefused: the prompt does not fit, a stop string is too long, or a processor names a
-            token that the target does not have.
+            token that the target does not have, or forbids an end that a grammar asks for.
     """
     check_processors(message.processors, vocab_size)
+    if message.grammar is not None and message.processors.forbids_end:
+        sentence = "min_tokens and ignore_eos: the grammar says where the text ends"
+        raise RequestRefused(sentence, message.grammar.field)
     longest_stop = max((len(stop.encode()) for stop in message.stop), default=0)
     if longest_stop > MAX_STOP_BYTES:
         raise RequestRefused(
@@ -137,6 +140,7 @@ def opened_message(
         processors=request.processors,
         num_logprobs=request.num_logprobs,
         output_format=request.output_format,
+        grammar=request.grammar and msgspec.structs.replace(request.grammar, text=""),
     )
 
 

@@ -139,6 +139,13 @@ def test_a_generation_opens_with_what_the_client_asked() -> None:
     assert (StreamState.OPENING, 4) == (generation.state, generation.stream.channel)
 
 
+def test_a_verifier_that_knows_no_grammars_ends_a_generation_with_one() -> None:
+    generation = make_generation(grammar=Grammar("regex", "a+", "guided_regex"))
+    generation.open_message(0)
+    with pytest.raises(RemoteProtocolError, match="older"):
+        generation.receive(Opened(0, pack_token_ids(PROMPT), 77, "coupled"), 30, now=11.0)
+
+
 def test_a_lost_link_is_taken_up_with_what_was_settled_and_committed() -> None:
     generation = opened(make_generation())
     first = generation.open_message(2).stream_id

@@ -9,6 +9,7 @@ import pytest
 
 from shared.errors import ErrorCode
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
     MAX_MESSAGE_BYTES,
@@ -71,6 +72,7 @@ PARTS_OF_VERSION_1 = {
     OutputFormat: "tools reasoning opening",
     SamplingParameters: "temperature top_k top_p",
     Finish: "reason text_bytes",
+    Grammar: "kind text field",
 }
 
 AGENT_TYPES: tuple[type[Message], ...] = get_args(AgentMessage)

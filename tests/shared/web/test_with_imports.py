@@ -68,8 +68,8 @@ def test_what_is_not_understood_is_an_error(line: str, sentence: str) -> None:
 
 def test_a_style_sheet_stands_behind_what_it_imports() -> None:
     sheets = {
-        "a/page/page.css": '@import "../../shared/colours.css";\n@import "./style.css";\nb {}\n',
+        "a/page/page.css": '@import "../../common/colours.css";\n@import "./style.css";\nb {}\n',
         "a/page/style.css": "p {}\n",
-        "shared/colours.css": ":root {}\n",
+        "common/colours.css": ":root {}\n",
     }
     assert ":root {}\np {}\nb {}\n" == style_with_imports("a/page/page.css", sheets.__getitem__)

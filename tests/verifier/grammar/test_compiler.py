@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.daemon.bounded_process import BoundedProcess
+from shared.daemon.resources.bounded_process import BoundedProcess
 from verifier.grammar.grammars import PROGRAM
 
 
