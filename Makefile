@@ -28,7 +28,7 @@ MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint bench audit install models clean
+.PHONY: help demo test test-all lint bench audit install models clients clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,7 +39,7 @@ demo: install models ## a verifier and three boards on this machine, with real m
 test: lint models $(KERNELS) ## lint, then all tests but those marked slow; CI runs this
 	$(PYTEST) -m "not slow"
 
-test-all: lint models $(KERNELS) ## lint, then all tests, those marked slow (over a minute) as well
+test-all: lint models clients $(KERNELS) ## lint, then all tests, those marked slow (over a minute) as well
 	$(PYTEST)
 
 lint: install ## ruff, mypy and the import contracts
@@ -58,6 +58,13 @@ audit: install ## known faults of what is installed; asks the package index and 
 		|| { echo "pip-audit is not to be had here: nothing was looked at" >&2; exit 1; }
 	@$(AUDIT)/bin/pip-audit --progress-spinner off --skip-editable --format json --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 		| $(BIN)/python .ci/audit
+
+clients: install ## clients of other projects, for tests/clients: Python's and, where npm is, Node's
+	@sed '/^#/d' tests/clients/requirements.txt | while read -r wanted; do place=$(VENV)/clients/$${wanted%%>*}; \
+		test -x $$place/bin/python || $(PYTHON) -m venv $$place; \
+		$$place/bin/python -m pip install --quiet --disable-pip-version-check "$$wanted" || exit 1; done
+	@command -v npm > /dev/null || { echo "npm is not there: Node's clients are not asked" >&2; exit 0; }; \
+		npm install --prefix tests/clients --no-audit --no-fund --no-package-lock --silent
 
 install: $(INSTALLED) ## the virtual environment with all dependencies
 

@@ -27,8 +27,8 @@ from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.models.presets import resolve
 from shared.config.model_files import default_cache_dir
 from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
-from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.model_border import model_border
+from shared.daemon.resources.cpu_threads import limit_spinning
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,7 +124,13 @@ def make_app(agent: Agent, section: ApiSection, clients_token: str | None) -> Ap
     limits = LineLimits(max_requests=section.max_queued_requests, seconds=section.queue_timeout)
     generator = QueuedGenerator(agent, limits)
     access = access_rules(section, clients_token)
-    return build_app(generator, access, place_of=generator.place_of)
+    return build_app(
+        generator,
+        access,
+        place_of=generator.place_of,
+        num_waiting=lambda: generator.num_waiting,
+        tokenizer=agent.tokenizer,
+    )
 
 
 def access_rules(section: ApiSection, clients_token: str | None) -> Access:

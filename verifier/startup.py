@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from shared.config.model_files import default_cache_dir, locate
-from shared.daemon.cpu_threads import limit_spinning
 from shared.daemon.files import replace_file
-from shared.daemon.heap import give_back_freed_memory, map_large_pieces
+from shared.daemon.resources.cpu_threads import limit_spinning
+from shared.daemon.resources.heap import give_back_freed_memory, map_large_pieces
 from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
@@ -40,7 +40,7 @@ from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.draft_shelf import DraftShelf
-from verifier.server.gauges import PlannerGauges
+from verifier.server.gauges.planner_gauges import PlannerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
 from verifier.server.server import VerifierServer
@@ -91,7 +91,9 @@ def load_service(
             f"where a request is silent, the model's own sampling holds: temperature "
             f"{sampling.temperature:g}, top_k {sampling.top_k}, top_p {sampling.top_p:g}"
         )
-    return make_service(config, loaded.target, loaded.tokenizer, curve, sampling)
+    service = make_service(config, loaded.target, loaded.tokenizer, curve, sampling)
+    service.grammars.prepare()
+    return service
 
 
 def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
@@ -102,13 +104,13 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     """
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
+    tell(f"loading {section.model}")
     limit_spinning(os.environ)
     map_large_pieces()
     # Torch and transformers take seconds to import; commands that need neither do not wait.
     with lean_imports(os.environ):
         from verifier.torch_target.loading.target_loading import load_target
 
-    tell(f"loading {section.model}")
     placed = load_target(path, target_settings(config))
     subject = CurveSubject(
         model=placed.target.model_name,

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from edge_agent.api.access import OPEN_PATHS, Access, bears_token, guard, origin_signal
-from edge_agent.api.answers.answering import PATIENCE, Answering, Patience
+from edge_agent.api.answers.answering import Answering
+from edge_agent.api.answers.patience import PATIENCE, Patience
+from edge_agent.api.answers.streamed_answers import StreamedAnswers
 from edge_agent.api.anthropic.message_routes import MessageEndpoints
 from edge_agent.api.chat_socket import ChatSockets
 from edge_agent.api.errors import errors_in_the_clients_words
@@ -23,12 +25,13 @@ from edge_agent.api.ollama.ollama_routes import OllamaEndpoints
 from edge_agent.api.openai_routes import OpenAIEndpoints
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, RequestBodies
 from edge_agent.api.responses.response_routes import ResponseEndpoints
+from edge_agent.api.tokenizing.token_routes import TokenEndpoints, Tokenizer
 from edge_agent.generation.generation import Generator
 from edge_agent.generation.waiting_line import Place
 from edge_agent.web.assets import read_assets
 from shared.daemon.http_server import HttpServer, in_hand, start_http_server
 from shared.daemon.strangers import StrangerLimits
-from shared.daemon.web_page import add_page
+from shared.web.served_page import add_page
 
 # Requests and chat sockets; each takes up to 64 KiB while its body comes, but for a few.
 MAX_REQUESTS_IN_HAND = 256
@@ -44,10 +47,13 @@ def build_app(
     model_id: str | None = None,
     patience: Patience = PATIENCE,
     place_of: Callable[[int], Place | None] = lambda stream_id: None,
+    num_waiting: Callable[[], int] = lambda: 0,
+    tokenizer: Tokenizer | None = None,
 ) -> web.Application:
     """The application; `serve` lets clients in. `model_id` replaces the target's name.
 
-    `place_of`: where a generation stands in line, if it does.
+    `place_of`: where a generation stands in line, if it does; `num_waiting`: how long that is;
+    `tokenizer`: the target's, where clients may ask it.
     """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
@@ -59,7 +65,8 @@ def build_app(
     )
     reader = BodyReader()
     bodies = RequestBodies(reader, patience.body_seconds)
-    answering = Answering(generator, bodies, patience, model_id, place_of)
+    streamed = StreamedAnswers(generator, patience, place_of, num_waiting)
+    answering = Answering(generator, bodies, streamed, model_id)
     health = _Health(generator, access.api_token)
     chat_sockets = ChatSockets(generator, reader)
     for path in sorted(OPEN_PATHS):
@@ -68,10 +75,13 @@ def build_app(
     ResponseEndpoints(answering).add_to(app.router)
     MessageEndpoints(answering).add_to(app.router)
     OllamaEndpoints(answering).add_to(app.router)
+    if tokenizer is not None:
+        TokenEndpoints(answering, tokenizer).add_to(app.router)
     app.router.add_get("/v1/chat/socket", chat_sockets.serve)
     add_page(app.router, read_assets())
     app.on_response_prepare.append(origin_signal(access))
     app.on_shutdown.append(chat_sockets.close_all)
+    app.on_shutdown.append(streamed.close)
     return app
 
 

@@ -22,10 +22,22 @@ from edge_agent.api.openai_request import (
 )
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.responses.response_request import read_response_request
+from edge_agent.api.tokenizing.token_request import (
+    read_detokenize_request,
+    read_tokenize_request,
+)
 from shared.errors import RequestRefused
 
 BodyKind = Literal[
-    "chat", "completion", "chat socket", "messages", "responses", "ollama chat", "ollama generate"
+    "chat",
+    "completion",
+    "chat socket",
+    "messages",
+    "responses",
+    "ollama chat",
+    "ollama generate",
+    "tokenize",
+    "detokenize",
 ]
 
 _MEMORY_BYTES = 1 << 30
@@ -60,6 +72,10 @@ def read_body(body: bytes | str, kind: BodyKind) -> ClientRequest:
             return read_ollama_chat(fields)
         case "ollama generate":
             return read_ollama_generate(fields)
+        case "tokenize":
+            return read_tokenize_request(fields)
+        case "detokenize":
+            return read_detokenize_request(fields)
         case "chat socket":
             if (other := fields.get("type")) != "generate":
                 sentence = f"type = {shown(other)}: so large a message must be of type generate"

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from edge_agent.api.answers.choices import AllFinished, ChoicePiece
+from edge_agent.api.answers.spoken_answer import SpokenAnswer, spoken
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.api.openai_response import (
     DONE,
@@ -26,7 +27,7 @@ class ChoiceAnswer(Protocol):
 
     envelope: Envelope
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]: ...
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]: ...
     def opening(self) -> bytes: ...
     def piece(self, piece: TextPiece) -> bytes: ...
     def end(self, finished: Finished) -> bytes:
@@ -35,7 +36,7 @@ class ChoiceAnswer(Protocol):
 
 
 class OpenAIChoices:
-    """See `edge_agent.api.answers.answering.AnswerShape`; the answers are those of each index."""
+    """See `edge_agent.api.answers.answer_shape.AnswerShape`; each index has an answer."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -47,11 +48,15 @@ class OpenAIChoices:
         self._num_per_prompt = num_per_prompt
         self._includes_usage = includes_usage
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+    @property
+    def answer_id(self) -> str:
+        return self._answers[0].envelope.response_id
+
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
         """One object with all choices; what is goodspeed's own stands with each of them."""
         assert isinstance(finished, AllFinished)
         wholes = [
-            answer.whole("".join(piece.text for piece in pieces), ended)
+            answer.whole(spoken(pieces), ended)
             for answer, (pieces, ended) in zip(self._answers, finished.choices, strict=True)
         ]
         choices = [
@@ -90,4 +95,5 @@ class OpenAIChoices:
             output_tokens=sum(one.output_tokens for one in timings),
             accepted_tokens=sum(one.accepted_tokens for one in timings),
             rejected_tokens=sum(one.rejected_tokens for one in timings),
+            reasoning_tokens=sum(one.reasoning_tokens for one in timings),
         )

@@ -20,6 +20,7 @@ from edge_agent.api.requests.choice_fields import (
 )
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_grammar
 from edge_agent.api.requests.logprob_fields import (
     read_chat_logprobs,
     read_completion_logprobs,
@@ -33,8 +34,16 @@ from edge_agent.api.requests.sampling_fields import (
     read_seed,
     read_stop,
 )
+from edge_agent.api.requests.tool_fields import (
+    READING_FIELDS,
+    TOOL_FIELDS,
+    ToolsAsked,
+    read_chat_tools,
+    read_reading,
+)
 from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
+from edge_agent.output_parsing.output_parser import NOTHING_APART
 from shared.errors import RequestRefused
 from shared.protocol.messages import (
     PLAIN_TEMPLATE,
@@ -48,15 +57,16 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS),
+        *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS, *GRAMMAR_FIELDS),
     }
 )
-_CHAT = _GENERAL | {
+_SOCKET = _GENERAL | {
     *("messages", "chat_template_kwargs", "reasoning_effort", "continue_final_message"),
     *("logprobs", "top_logprobs"),
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }
 _COMPLETION = _GENERAL | {"prompt", "logprobs", "echo"}
+_CHAT = _SOCKET | {"functions", "function_call", *TOOL_FIELDS, *READING_FIELDS}
 
 
 def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -65,16 +75,7 @@ def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
     Raises:
         RequestRefused: a field is missing, of a wrong type, out of range or not supported.
     """
-    turns = read_messages(fields)
-    return _client_request(
-        fields,
-        messages=turns.messages,
-        max_tokens=read_max_tokens(fields, *_MAX_TOKENS_NAMES, may_be_none=True),
-        prompts=(Prompt(),),
-        num_logprobs=read_chat_logprobs(fields),
-        template=read_template_options(fields),
-        ignored=(*ignored_fields(fields, _CHAT), *turns.ignored),
-    )
+    return _chat_request(fields, _CHAT, read_chat_tools(fields))
 
 
 def read_socket_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -83,7 +84,7 @@ def read_socket_request(fields: Mapping[str, Any]) -> ClientRequest:
     Raises:
         RequestRefused: as `read_chat_request`, or it asks for what the socket has no words for.
     """
-    asked = read_chat_request(fields)
+    asked = _chat_request(fields, _SOCKET, None)
     for field, is_asked in (
         ("n", asked.others),
         ("logprobs", asked.generation.num_logprobs is not None),
@@ -111,6 +112,22 @@ def read_completion_request(fields: Mapping[str, Any]) -> ClientRequest:
     )
 
 
+def _chat_request(
+    fields: Mapping[str, Any], honoured: frozenset[str], asked: ToolsAsked | None
+) -> ClientRequest:
+    turns = read_messages(fields)
+    return _client_request(
+        fields,
+        messages=turns.messages,
+        max_tokens=read_max_tokens(fields, *_MAX_TOKENS_NAMES, may_be_none=True),
+        prompts=(Prompt(),),
+        num_logprobs=read_chat_logprobs(fields),
+        template=read_template_options(fields),
+        ignored=(*ignored_fields(fields, honoured), *turns.ignored),
+        asked=asked,
+    )
+
+
 def _client_request(
     fields: Mapping[str, Any],
     *,
@@ -120,6 +137,7 @@ def _client_request(
     num_logprobs: int | None,
     template: TemplateOptions,
     ignored: tuple[str, ...],
+    asked: ToolsAsked | None = None,
 ) -> ClientRequest:
     stream_options: dict[str, Any] = read_field(fields, "stream_options", dict[str, Any], {})
     includes_usage = read_field(
@@ -140,6 +158,9 @@ def _client_request(
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_grammar(fields),
+        tools=b"" if asked is None else asked.tools,
+        reading=NOTHING_APART if asked is None else read_reading(fields, asked),
     )
     num_choices = read_num_choices(fields)
     return ClientRequest(

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer, call_name
 from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
 from edge_agent.generation.generation import Finished, TextPiece, Timings
@@ -52,15 +53,15 @@ class Envelope:
         }
 
 
-def whole_answer(envelope: Envelope, text: str, finished: Finished) -> dict[str, Any]:
+def whole_answer(envelope: Envelope, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
     """The answer to a request that is not streamed."""
     kind = "chat.completion" if envelope.is_chat else "text_completion"
     content: dict[str, Any]
     if envelope.is_chat:
-        content = {"message": {"role": "assistant", "content": text, "refusal": None}}
+        content = {"message": _message(envelope, answer)}
     else:
-        content = {"text": text}
-    choice = _choice(envelope, content, _FINISH_REASONS[finished.reason])
+        content = {"text": answer.text}
+    choice = _choice(envelope, content, _finish_reason(finished, bool(answer.calls)))
     if envelope.is_chat:
         choice["logprobs"] = chat_logprobs(finished.logprobs)
     else:
@@ -74,16 +75,26 @@ def first_chunk(envelope: Envelope) -> dict[str, Any]:
     return _chunk(envelope, {"role": "assistant", "content": ""}, None)
 
 
-def text_chunk(envelope: Envelope, piece: TextPiece) -> dict[str, Any]:
-    """The chunk for one piece of text."""
-    return _chunk(envelope, {"content": piece.text}, None)
+def text_chunk(envelope: Envelope, piece: TextPiece, num_calls: int = 0) -> dict[str, Any]:
+    """The chunk for one piece; so many calls have begun, this one included."""
+    call: dict[str, Any] = {"index": num_calls - 1}
+    match piece.part:
+        case "text":
+            delta: dict[str, Any] = {"content": piece.text}
+        case "reasoning":
+            delta = {"reasoning_content": piece.text}
+        case "call":
+            delta = {"tool_calls": [call | _tool_call(envelope, num_calls - 1, piece.text, "")]}
+        case "arguments":
+            delta = {"tool_calls": [call | {"function": {"arguments": piece.text}}]}
+    return _chunk(envelope, delta, None)
 
 
 def last_chunks(
-    envelope: Envelope, finished: Finished, includes_usage: bool
+    envelope: Envelope, finished: Finished, includes_usage: bool, num_calls: int = 0
 ) -> list[dict[str, Any]]:
     """The finish reason, then the usage if it was asked for; the last one holds the timings."""
-    chunks = [_chunk(envelope, {}, _FINISH_REASONS[finished.reason])]
+    chunks = [_chunk(envelope, {}, _finish_reason(finished, num_calls > 0))]
     if includes_usage:
         chunks.append(usage_chunk(envelope, finished.timings))
     chunks[-1] |= _extensions(finished)
@@ -142,6 +153,29 @@ def _chunk(envelope: Envelope, delta: dict[str, Any], finish_reason: str | None)
     return envelope.wrap("text_completion", [choice])
 
 
+def _message(envelope: Envelope, answer: SpokenAnswer) -> dict[str, Any]:
+    text = None if answer.calls and not answer.text else answer.text
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.calls:
+        message["tool_calls"] = [
+            _tool_call(envelope, i, call.name, call.arguments)
+            for i, call in enumerate(answer.calls)
+        ]
+    return message
+
+
+def _tool_call(envelope: Envelope, index: int, name: str, arguments: str) -> dict[str, Any]:
+    call_id = call_name("call", envelope.response_id, envelope.index, index)
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _finish_reason(finished: Finished, has_calls: bool) -> str:
+    reason = _FINISH_REASONS[finished.reason]
+    return "tool_calls" if has_calls and reason == "stop" else reason
+
+
 def _choice(
     envelope: Envelope, content: dict[str, Any], finish_reason: str | None
 ) -> dict[str, Any]:
@@ -158,6 +192,7 @@ def usage(timings: Timings) -> dict[str, Any]:
         "completion_tokens_details": {
             "accepted_prediction_tokens": timings.accepted_tokens,
             "rejected_prediction_tokens": timings.rejected_tokens,
+            "reasoning_tokens": timings.reasoning_tokens,
         },
     }
 

@@ -12,9 +12,12 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from edge_agent.api.answers.answering import Answering, AnswerShape
+from edge_agent.api.answers.answer_shape import AnswerShape
+from edge_agent.api.answers.answering import Answering
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
 from edge_agent.api.anthropic import message_answer
 from edge_agent.api.error_shapes import Failure, dialect_of, error_body
@@ -40,7 +43,7 @@ from edge_agent.generation.generation import Finished, ScoredToken, TextPiece
 
 
 class OpenAIAnswer:
-    """A chat completion or a plain one; see `edge_agent.api.answers.answering.AnswerShape`."""
+    """A chat completion or a plain one; see `edge_agent.api.answers.answer_shape.AnswerShape`."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -52,9 +55,15 @@ class OpenAIAnswer:
         self._includes_usage = includes_usage
         self._num_scored = 0  # tokens whose log-probabilities were told
         self._completion_logprobs = CompletionLogprobs()
+        self._num_calls = 0
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        return whole_answer(self.envelope, self._echoed + text, finished)
+    @property
+    def answer_id(self) -> str:
+        return self.envelope.response_id
+
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
+        echoing = msgspec.structs.replace(answer, text=self._echoed + answer.text)
+        return whole_answer(self.envelope, echoing, finished)
 
     def opening(self) -> bytes:
         if self.envelope.is_chat:
@@ -64,11 +73,13 @@ class OpenAIAnswer:
         return event_line(text_chunk(self.envelope, TextPiece(self._echoed, "target")))
 
     def piece(self, piece: TextPiece) -> bytes:
-        return event_line(self._with_logprobs(text_chunk(self.envelope, piece), piece.logprobs))
+        self._num_calls += piece.part == "call"
+        chunk = text_chunk(self.envelope, piece, self._num_calls)
+        return event_line(self._with_logprobs(chunk, piece.logprobs))
 
     def end(self, finished: Finished) -> bytes:
         """Of the choice alone, in a stream that may go on with others."""
-        chunks = last_chunks(self.envelope, finished, self._includes_usage)
+        chunks = last_chunks(self.envelope, finished, self._includes_usage, self._num_calls)
         self._with_logprobs(chunks[0], finished.logprobs[self._num_scored :])
         return b"".join(event_line(chunk) for chunk in chunks)
 
@@ -102,6 +113,9 @@ class OpenAIEndpoints:
         router.add_get("/v1/models/{id:.+}", self._one_model)
         router.add_post("/v1/chat/completions", self._chat_completion)
         router.add_post("/v1/completions", self._completion)
+        for path in ("/v1/chat/completions/{id}", "/v1/completions/{id}"):
+            router.add_get(f"{path}/events", self._events)
+            router.add_delete(path, self._stop)
 
     async def _models(self, request: web.Request) -> web.Response:
         model = self._answering.model
@@ -127,6 +141,12 @@ class OpenAIEndpoints:
     async def _completion(self, request: web.Request) -> web.StreamResponse:
         envelope = self._envelope("cmpl", is_chat=False)
         return await self._answer(request, "completion", envelope)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await self._answering.streamed.take_up(request, request.match_info["id"])
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        return self._answering.streamed.stop_at_wish(request, "chat.completion.deleted")
 
     async def _answer(
         self, request: web.Request, kind: BodyKind, envelope: Envelope

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.board.heat import read_heat
-from shared.daemon.main_memory import free_main_memory
+from shared.daemon.resources.main_memory import free_main_memory
 from shared.protocol.board_health import BoardHealth
 
 

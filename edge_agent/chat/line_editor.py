@@ -28,6 +28,12 @@ def line_reader(*, is_styled: bool) -> ReadLine:
     def insert_line_feed(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    @keys.add("c-c")
+    def leave_line(event: KeyPressEvent) -> None:
+        """What was typed is not lost: the arrow up brings it back."""
+        event.current_buffer.append_to_history()
+        event.app.exit(exception=KeyboardInterrupt)
+
     session: PromptSession[str] = PromptSession(history=InMemoryHistory(), key_bindings=keys)
     prompt = FormattedText([("bold" if is_styled else "", "> ")])
 

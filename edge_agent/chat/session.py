@@ -10,19 +10,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
 from typing import TextIO
 
+from edge_agent.chat.attached_files import read_mentions, with_files
 from edge_agent.chat.client import ChatClient
 from edge_agent.chat.conversation import Conversation
-from edge_agent.chat.display import ChatDisplay, details
+from edge_agent.chat.display import ChatDisplay
+from edge_agent.chat.slash_commands import SlashCommands, read_command
 from edge_agent.generation.chat_messages import Text
 from shared.daemon.peer_text import terminal_text
 from shared.errors import GoodspeedError, RequestRefused
-
-_HELP = """\
-/stats   figures of the last answer
-/reset   forget the conversation
-/help    this page
-Ctrl-C stops an answer, Ctrl-D leaves, Alt-Enter begins a new line
-plain text was drafted on this board and accepted, underlined text is the target's own"""
 
 
 async def answer_once(
@@ -56,29 +51,44 @@ async def converse(
     model = await client.fetch_model()
     named = model or "no verifier right now"
     display.note(f"{named} at {client.address} · /help shows commands, Ctrl-D leaves")
+    commands = SlashCommands(conversation, model)
     while True:
         try:
             line = (await read_line()).strip()
         except EOFError:
             return
         except KeyboardInterrupt:
-            display.note("Ctrl-D leaves")
+            display.note("Ctrl-D leaves, the arrow up brings back what was typed")
             continue
-        match line:
-            case "":
-                continue
-            case "/help":
-                display.note(_HELP)
-            case "/reset":
-                conversation.reset()
-                display.note("the conversation is forgotten")
-            case "/stats":
-                display.note(_stats(conversation))
-            case command if command.startswith("/") and " " not in command:
-                display.note(f"unknown command {command}, /help shows all")
-            case question:
-                with interruptible() as stop:
-                    await _answer(client, conversation, display, question, stop)
+        if not line:
+            continue
+        try:
+            question = _question_of(line, conversation, commands, display)
+        except GoodspeedError as error:
+            display.end_with_failure(str(error))
+            continue
+        if question is not None:
+            with interruptible() as stop:
+                await _answer(client, conversation, display, question, stop)
+
+
+def _question_of(
+    line: str, conversation: Conversation, commands: SlashCommands, display: ChatDisplay
+) -> str | None:
+    """What a line asks, with its files; None: it was a command."""
+    command = read_command(line)
+    if command is None:
+        mentions = read_mentions(line)
+        for name in mentions.unknown:
+            display.note(f"{name} names no file here, and goes as text")
+        return with_files(line, (*commands.take_files(), *mentions.files))
+    if command.name != "/retry":
+        display.note(commands.run(command))
+        return None
+    question = conversation.begin_again()
+    if question is None:
+        raise RequestRefused("there is no question to ask again")
+    return question
 
 
 async def _answer(
@@ -89,6 +99,7 @@ async def _answer(
     stop: asyncio.Event,
 ) -> None:
     texts: list[str] = []
+    conversation.begin(question)
     try:
         async with aclosing(client.answer(conversation.request(question), stop)) as messages:
             async for message in messages:
@@ -99,10 +110,5 @@ async def _answer(
                     conversation.add(question, "".join(texts), message)
                     display.end(message)
     except GoodspeedError as error:
+        conversation.fail()
         display.end_with_failure(str(error))
-
-
-def _stats(conversation: Conversation) -> str:
-    if conversation.last_finished is None:
-        return "no answer yet"
-    return details(conversation.last_finished, conversation.num_answers, conversation.num_tokens)

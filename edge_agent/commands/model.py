@@ -204,11 +204,12 @@ def _verifier() -> OfferingVerifier | None:
     """The verifier of the settings; None where they name none that would know this board."""
     # Only here: aiohttp takes a while to import.
     from edge_agent.models.from_verifier import OfferingVerifier
-    from edge_agent.startup import read_device_token
+    from edge_agent.startup import read_device_token, verifier_tls
 
     config = SETTINGS.load(None, ()).config
     try:
-        return OfferingVerifier(config.verifier.url, read_device_token(config))
+        token, tls = read_device_token(config), verifier_tls(config.verifier)
+        return OfferingVerifier(config.verifier.url, token, tls)
     except ConfigError:
         return None
 

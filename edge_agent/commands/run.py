@@ -28,10 +28,10 @@ from shared.daemon.command_line import (
     set_up_logging,
     settings_options,
 )
-from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.log_output.fields import log_fields
-from shared.daemon.main_memory import resident_memory
+from shared.daemon.resources.heap import keep_heap_small
+from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
 from shared.daemon.tls.server_tls import Shown, read_server_tls

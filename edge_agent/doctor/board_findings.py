@@ -8,7 +8,7 @@ import msgspec
 
 from edge_agent.board.clock import Clock
 from edge_agent.board.heat import Heat
-from shared.daemon.main_memory import gib
+from shared.daemon.resources.main_memory import gib
 from shared.doctor.findings import Finding, ok, problem, warning
 
 # Both Raspberry Pi and Jetson slow down from 80 to 85 degrees on.

@@ -27,6 +27,7 @@ from edge_agent.doctor.link_findings import (
     transport_finding,
 )
 from edge_agent.doctor.link_probe import greet, is_answering, measure_round_trips
+from edge_agent.doctor.measured_settings import Measured
 from edge_agent.doctor.model_findings import model_finding
 from edge_agent.doctor.model_probe import family, look_at_model, memory_need
 from edge_agent.doctor.processor_findings import (
@@ -52,7 +53,7 @@ from edge_agent.startup import (
     verifier_tls,
 )
 from shared.config.model_files import default_cache_dir
-from shared.daemon.main_memory import free_main_memory
+from shared.daemon.resources.main_memory import free_main_memory
 from shared.doctor.findings import Finding, problem, warning
 from shared.errors import GoodspeedError, ModelError
 
@@ -87,6 +88,7 @@ class Examination:
         self._load = load
         self._cache_dir = default_cache_dir(os.environ)
         self._round_trip_seconds = 0.0
+        self.measured: Measured | None = None  # once all speeds are known
 
     def findings(self) -> Iterator[Finding]:
         """All that is found, one after the other."""
@@ -146,6 +148,7 @@ class Examination:
                 lambda model: self._drafter(model=model),
                 *(self._budget.each_speed, deadline),
             )
+            self.measured = Measured(by_threads, by_model, draft.model)
             yield quantisation_finding(by_model, draft.model)
         except ModelError as error:
             yield problem("threads", str(error), "set another draft.model, or pull it again")

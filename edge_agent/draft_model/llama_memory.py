@@ -11,7 +11,7 @@ from pathlib import Path
 
 import llama_cpp
 
-from shared.daemon.main_memory import free_main_memory, gib
+from shared.daemon.resources.main_memory import free_main_memory, gib
 from shared.errors import ModelError
 
 _PART_NAME = re.compile(r"(.+)-00001-of-([0-9]{5})\.gguf")

@@ -97,7 +97,7 @@ class AgentStream:
             num_struck = self.unsent.strike(token_ids[num_live:])
             if num_struck is not None:
                 self._forget_drafts_from(before.position + num_live + num_struck)
-        settled = settle_verdict(token_ids, message.num_accepted, before, self.path)
+        settled = settle_verdict(token_ids, message, before, self.path)
         if message.window == 0 and self.window > 0:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window

@@ -21,6 +21,7 @@ class Committed(msgspec.Struct, frozen=True):
     num_tested: int  # the accepted ones, and the one that differed
     num_dead: int  # draft tokens that a difference made worthless
     num_survived: int  # draft tokens equal to what was committed there
+    num_forced: int = 0  # behind the accepted ones: what a grammar forced
 
 
 def read_verdict(message: Verdict, vocab_size: int, path: DraftPath) -> tuple[int, ...]:
@@ -45,7 +46,7 @@ def read_verdict(message: Verdict, vocab_size: int, path: DraftPath) -> tuple[in
 
 
 def settle_verdict(
-    output_ids: tuple[int, ...], num_accepted: int, before: DraftPath, after: DraftPath
+    output_ids: tuple[int, ...], message: Verdict, before: DraftPath, after: DraftPath
 ) -> Committed:
     """What these tokens did to the path that was sent."""
     num_dead = 0
@@ -53,5 +54,7 @@ def settle_verdict(
     if after.base > before.base:
         num_survived = after.base - 1 - before.position
         num_dead = len(before.live) - num_survived
+    num_accepted = message.num_accepted
     num_tested = num_accepted + int(num_dead > 0)
-    return Committed(output_ids, num_accepted, num_tested, num_dead, num_survived)
+    num_forced = min(message.num_forced, len(output_ids) - num_accepted)
+    return Committed(output_ids, num_accepted, num_tested, num_dead, num_survived, num_forced)

@@ -20,6 +20,9 @@ from edge_agent.generation.generation import (
     Timings,
 )
 from edge_agent.generation.stream_session import StreamSession
+from edge_agent.output_parsing.control_marks import control_text
+from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputParser
+from edge_agent.output_parsing.said import Said
 from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
 from shared.errors import (
@@ -67,6 +70,9 @@ class ActiveGeneration(StreamSession):
         self._drafter = drafter
         self._special_ids: frozenset[int] = frozenset()  # the verifier tells
         self._text = self._assembler()
+        self._parser: OutputParser | None = None  # None: all that is said is text
+        self._reasoning_tokens = 0
+        self._unsaid_logprobs: tuple[ScoredToken, ...] = ()
         self._started_at = now
         self._first_token_at: float | None = None
         self._cached_prefix_tokens = 0
@@ -96,10 +102,13 @@ class ActiveGeneration(StreamSession):
         Raises:
             RemoteProtocolError: it is out of order or does not fit the stream.
         """
+        is_known = self.stream.is_started
         committed = super().receive(message, num_bytes, now)
         match message:
             case Opened():
                 self._learn_cached_prefix(message)
+                if not is_known:
+                    self._learn_format(message)
             case Verdict() if committed is not None:
                 self._learn_cached_prefix(message)
                 self._counts.record_verdict(committed, num_bytes)
@@ -126,6 +135,14 @@ class ActiveGeneration(StreamSession):
         super()._learn_request(message)
         self._text = self._assembler()
 
+    def _learn_format(self, message: Opened) -> None:
+        """How the target writes, of which the verifier speaks once."""
+        if self.request.tools and not message.output_format.tools:
+            raise RemoteProtocolError("it shows no tools to its target: it is older than this")
+        if self.request.reading != NOTHING_APART:
+            request = self.request
+            self._parser = OutputParser(message.output_format, request.reading, request.tools)
+
     def _learn_cached_prefix(self, message: Opened | Verdict) -> None:
         """What was found counts until the first token, like the time; other messages say 0."""
         if self._first_token_at is None:
@@ -137,13 +154,14 @@ class ActiveGeneration(StreamSession):
             self._first_token_at = now
         stop_ids = self.request.processors.stop_token_ids  # they end the text, and are none of it
         pieces = [
-            _piece(self._text.push(token_id), i, committed)
+            _piece(self._text_of(token_id), i, committed)
             for i, token_id in enumerate(committed.output_ids)
             if token_id not in stop_ids
         ]
         if message.finish is not None:
             pieces.append(TextPiece(self._text.cut(message.finish.text_bytes), "target"))
         pieces = self._scored_pieces(pieces, message, committed)
+        pieces = self._told_apart(pieces, is_over=message.finish is not None)
         self._emit([piece for piece in pieces if piece.text], now)
         if message.finish is not None:
             self.events.put_nowait(
@@ -195,6 +213,35 @@ class ActiveGeneration(StreamSession):
         token_bytes = self._drafter.token_bytes
         return token_bytes[token_id] if token_id < len(token_bytes) else b""
 
+    def _text_of(self, token_id: int) -> str:
+        """Text that became certain; control tokens are marks in it, where parts are told apart."""
+        text, token_bytes = self._text.push(token_id), self._drafter.token_bytes
+        is_known = token_id in self._special_ids and token_id < len(token_bytes)
+        if self._parser is None or not is_known:
+            return text
+        return text + control_text(token_bytes[token_id])
+
+    def _told_apart(self, pieces: list[TextPiece], *, is_over: bool) -> list[TextPiece]:
+        """Text, thoughts and calls; log-probabilities go with the next piece that is told."""
+        parser = self._parser
+        if parser is None:
+            return pieces
+        told: list[TextPiece] = []
+        for i, piece in enumerate(pieces):
+            was_reasoning = parser.is_reasoning
+            said = parser.feed(piece.text)
+            is_token = not is_over or i + 1 < len(pieces)  # the last one is what was held back
+            self._reasoning_tokens += is_token and (was_reasoning or parser.is_reasoning)
+            self._unsaid_logprobs += piece.logprobs
+            told += [self._said(piece, one) for one in said]
+        if is_over:
+            told += [self._said(TextPiece("", "target"), one) for one in parser.close()]
+        return told
+
+    def _said(self, piece: TextPiece, said: Said) -> TextPiece:
+        logprobs, self._unsaid_logprobs = self._unsaid_logprobs, ()
+        return msgspec.structs.replace(piece, text=said.text, part=said.part, logprobs=logprobs)
+
     def _emit(self, pieces: list[TextPiece], now: float) -> None:
         """Queue the text of one round, its last piece with the figures."""
         for piece in pieces[:-1]:
@@ -220,6 +267,7 @@ class ActiveGeneration(StreamSession):
             survived_tokens=counts.survived_tokens,
             rejections=counts.rejections,
             round_trip_seconds=self.stream.pace.round_trip_seconds or None,
+            reasoning_tokens=self._reasoning_tokens,
         )
 
 
@@ -228,9 +276,12 @@ def _piece(text: str, index: int, committed: Committed) -> TextPiece:
     if index < committed.num_accepted:
         return TextPiece(text, "accepted")
     reason: OwnReason = "alone"
-    if committed.num_dead and index == committed.num_survived:
+    num_drafted = committed.num_accepted + committed.num_forced
+    if index < num_drafted:
+        reason = "forced"
+    elif committed.num_dead and index == committed.num_survived:
         reason = "rejection"
-    elif committed.num_accepted and index == committed.num_accepted:
+    elif num_drafted and index == num_drafted:
         reason = "bonus"
     return TextPiece(text, "target", reason)
 

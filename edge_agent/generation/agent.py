@@ -24,6 +24,7 @@ from edge_agent.generation.generation import Finished, GenerationRequest, TextPi
 from edge_agent.generation.health_reports import HealthReports
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link, make_hello
+from edge_agent.link.target_tokenizer import TargetTokenizer
 from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, GoodspeedError, HandshakeRejected, LinkError, VerifierAway
 from shared.protocol.board_health import BoardHealth
@@ -63,6 +64,7 @@ class Agent:
         self._channels: Channels[ActiveGeneration] = Channels(
             f"not connected to the verifier at {url} yet"
         )
+        self.tokenizer = TargetTokenizer(url, token, lambda: drafter.token_bytes, tls)
         self._drafting = DraftingLoop(drafter, self._channels.send)
         self._drafting.draft_token_seconds = draft_token_seconds
         self._reports = HealthReports(read_health, self._tell_health)

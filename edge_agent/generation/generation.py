@@ -13,6 +13,9 @@ from typing import Literal, Protocol, cast
 
 import msgspec
 
+from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputReading
+from edge_agent.output_parsing.said import Part
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_63_BITS,
     AcceptanceMode,
@@ -41,15 +44,19 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
+    grammar: Grammar | None = None  # what the text must be
+    tools: bytes = b""  # that the target may call: a JSON list, in OpenAI's words
+    reading: OutputReading = NOTHING_APART  # what of the answer is told apart
 
 
 TextOrigin = Literal["accepted", "target"]
 """Drafted on this board and accepted, or the target's own."""
 
 
-OwnReason = Literal["rejection", "bonus", "alone"]
+OwnReason = Literal["rejection", "bonus", "alone", "forced"]
 """Why the target wrote a token itself: the board's draft had another one there; the whole draft was
-accepted, and the same round gave one more; or there was no draft for this place in time."""
+accepted, and the same round gave one more; there was no draft for this place in time; or a grammar
+leaves nothing else, so that the verifier itself had drafted it."""
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -69,6 +76,7 @@ class Timings(msgspec.Struct, frozen=True):
     survived_tokens: int  # draft tokens equal to what was committed there, in time or late
     rejections: int  # draft tokens that were the first of their path to differ
     round_trip_seconds: float | None = None  # board to verifier and back, when the link was made
+    reasoning_tokens: int = 0  # output tokens that were thoughts, where they are told apart
 
 
 class ScoredToken(msgspec.Struct, frozen=True):
@@ -87,6 +95,7 @@ class TextPiece(msgspec.Struct, frozen=True):
     reason: OwnReason | None = None  # of the target's own, where it is known
     so_far: Timings | None = None  # with the last piece of a round: the generation until now
     logprobs: tuple[ScoredToken, ...] = ()  # of the tokens since the last piece, where asked
+    part: Part = "text"  # another one only where the request wants it told apart
 
 
 class Finished(msgspec.Struct, frozen=True):

@@ -44,6 +44,11 @@ class QueuedGenerator:
         """Of a prompt and its answer."""
         return self._generator.context_tokens
 
+    @property
+    def num_waiting(self) -> int:
+        """How many wait for a place."""
+        return self._line.num_waiting
+
     def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
         """As the other's, once there is a place; see `Generator`.
 

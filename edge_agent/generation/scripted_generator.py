@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
+from edge_agent.output_parsing.control_marks import with_marks
+from edge_agent.output_parsing.output_parser import OutputParser
+from edge_agent.output_parsing.said import Said
 from shared.errors import GoodspeedError, TooManyStreams
-from shared.protocol.messages import FinishReason
+from shared.protocol.messages import PLAIN_OUTPUT, FinishReason, OutputFormat
 
 Step = TextPiece | asyncio.Event | GoodspeedError  # put out, wait for, raise
 
@@ -35,8 +38,10 @@ class ScriptedGenerator:
         target_model: str | None = "scripted-target",
         seconds_per_piece: float = 0.0,
         max_streams: int | None = None,
+        output_format: OutputFormat = PLAIN_OUTPUT,
     ) -> None:
         self.script = tuple(script)
+        self.output_format = output_format  # of the script; names of marks in it are tokens
         self.target_model = target_model
         self.max_streams = max_streams
         self.context_tokens: int | None = None if target_model is None else _CONTEXT_TOKENS
@@ -61,6 +66,8 @@ class ScriptedGenerator:
         self.num_running += 1
         self.most_running = max(self.most_running, self.num_running)
         pieces: list[TextPiece] = []
+        parser = OutputParser(self.output_format, request.reading, request.tools)
+        num_thoughts = 0
         reason: FinishReason = "end"
         try:
             for step in self.script:
@@ -76,16 +83,28 @@ class ScriptedGenerator:
                 kept = _before_stop("".join(piece.text for piece in pieces), step, request.stop)
                 if kept.text:
                     pieces.append(kept)
-                    yield kept
+                    was_reasoning = parser.is_reasoning
+                    for said in parser.feed(self._marked(kept.text)):
+                        yield _said(kept, said)
+                    num_thoughts += was_reasoning or parser.is_reasoning
                 if kept != step:
                     reason = "stop"
                     break
-            yield _finished(request, pieces, reason)
+            for said in parser.close():
+                yield _said(TextPiece("", "target"), said)
+            yield _finished(request, pieces, reason, num_thoughts)
         except (asyncio.CancelledError, GeneratorExit):
             self.was_cancelled.set()
             raise
         finally:
             self.num_running -= 1
+
+    def _marked(self, text: str) -> str:
+        return text if self.output_format == PLAIN_OUTPUT else with_marks(text)
+
+
+def _said(piece: TextPiece, said: Said) -> TextPiece:
+    return msgspec.structs.replace(piece, text=said.text, part=said.part)
 
 
 def _before_stop(text: str, piece: TextPiece, stop: tuple[str, ...]) -> TextPiece:
@@ -97,7 +116,10 @@ def _before_stop(text: str, piece: TextPiece, stop: tuple[str, ...]) -> TextPiec
 
 
 def _finished(
-    request: GenerationRequest, pieces: Sequence[TextPiece], reason: FinishReason
+    request: GenerationRequest,
+    pieces: Sequence[TextPiece],
+    reason: FinishReason,
+    num_thoughts: int,
 ) -> Finished:
     num_accepted = sum(piece.origin == "accepted" for piece in pieces)
     num_rounds = -(-len(pieces) // _TOKENS_PER_ROUND)
@@ -118,6 +140,7 @@ def _finished(
             wire_bytes=_WIRE_BYTES_PER_TOKEN * len(pieces),
             survived_tokens=num_accepted,
             rejections=num_rounds,
+            reasoning_tokens=num_thoughts,
         ),
         seed=_CHOSEN_SEED if request.seed is None else request.seed,
         acceptance_mode=request.acceptance_mode or "rejection",

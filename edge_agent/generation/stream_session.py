@@ -101,6 +101,8 @@ class StreamSession:
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
             processors=request.processors,
             num_logprobs=request.num_logprobs,
+            grammar=request.grammar,
+            tools=b"" if is_known else request.tools,
         )
 
     def record_sent(
@@ -157,6 +159,7 @@ class StreamSession:
             draft_length=message.draft_length,
             processors=message.processors,
             num_logprobs=message.num_logprobs,
+            grammar=message.grammar,
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0
@@ -164,5 +167,5 @@ class StreamSession:
 
 def _is_followed(request: GenerationRequest, told: Opened) -> bool:
     """Whether the verifier knows what came into the protocol lately."""
-    asked = request.processors, request.num_logprobs
-    return asked == (told.processors, told.num_logprobs)
+    asked = request.processors, request.num_logprobs, request.grammar is None
+    return asked == (told.processors, told.num_logprobs, told.grammar is None)

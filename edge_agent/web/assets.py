@@ -1,4 +1,4 @@
-"""The files of the web chat, as they lie in this package, by their path on the board.
+"""The page of the web chat by its path on the board, made of the files in this package.
 
 Pure but for reading these files. This module must never know a request.
 """
@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-from shared.daemon.web_page import Asset, read_page
+from shared.web.served_page import Asset, read_page
 
 PAGE_PATH: Final = "/"
-_PARTS_PATH = "/web/"
 
 
 @cache
 def read_assets() -> Mapping[str, Asset]:
-    """All of them; read once."""
-    return read_page("edge_agent.web", PAGE_PATH, _PARTS_PATH)
+    """Read once."""
+    return {PAGE_PATH: read_page("edge_agent.web")}

@@ -24,8 +24,8 @@ from shared.config.sections import ConfigT, Loaded, LogFormat, config_report, lo
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from shared.daemon.log_output.journal import JournalHandler, takes_journal
 from shared.daemon.log_output.json_lines import JsonFormatter
+from shared.daemon.log_output.traceback_limit import TracebackLimit
 from shared.daemon.peer_text import LogFormatter, terminal_text
-from shared.daemon.traceback_limit import TracebackLimit
 from shared.errors import ConfigError, GoodspeedError
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a service manager must not start it again

@@ -18,6 +18,7 @@ from msgspec import Meta
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
+from shared.protocol.grammar import Grammar
 from shared.speculation.logit_processors import MAX_LOGPROBS, NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
@@ -32,6 +33,8 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_CHAT_MESSAGES = 1024
 MAX_TEMPLATE_BYTES = 16 * 1024  # of a client's arguments for the chat template
+MAX_TOOLS_BYTES = 512 * 1024  # of the tools that a client offers, as JSON
+MAX_TOOL_CALLS = 256  # in one chat message
 MAX_NAME_LENGTH = 200
 MAX_SENTENCE_LENGTH = 2000
 MAX_POSITION = 1 << 24
@@ -51,6 +54,7 @@ StopStrings = Annotated[
     tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
     Meta(max_length=MAX_STOP_STRINGS),
 ]
+Tools = Annotated[bytes, Meta(max_length=MAX_TOOLS_BYTES)]
 Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or rows, see token_ids
 
 # Of other tokens that are told with each output token, beside its own.
@@ -64,11 +68,37 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     """A message; the subclass says which."""
 
 
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """A function that the assistant called; without a name, more of the arguments before."""
+
+    call_id: Name
+    name: Name
+    arguments: str  # JSON, or what a model took for it
+
+
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     """One turn of a conversation."""
 
     role: Annotated[str, Meta(max_length=32)]
     content: str
+    reasoning: str = ""  # what the assistant thought before it
+    tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=MAX_TOOL_CALLS)] = ()
+    tool_call_id: Name = ""  # of a tool's turn: the call that it answers
+    name: Name = ""  # of a tool's turn: the function
+
+
+class OutputFormat(msgspec.Struct, frozen=True, array_like=True):
+    """How the target writes what is no plain text; the families' names are the parsers'.
+
+    Names that an agent does not know it takes for "".
+    """
+
+    tools: Name = ""  # the family of its calls; "": no tools were shown to it
+    reasoning: Name = ""  # the family of its thoughts; "": none are told apart
+    opening: Name = ""  # with what of the answer's form the prompt ends, such as `<think>`
+
+
+PLAIN_OUTPUT = OutputFormat()
 
 
 class TemplateOptions(msgspec.Struct, frozen=True, array_like=True):
@@ -123,12 +153,14 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     template: TemplateOptions = TemplateOptions()
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: NumLogprobs | None = None  # None: no log-probabilities in verdicts
+    grammar: Grammar | None = None  # what the output must be
+    tools: Tools = b""  # that the messages' template shows: a JSON list, in OpenAI's words
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
     """What an Open goes on with, in order; on a connection one Open at a time goes on.
 
-    A chat message of the role "" continues the one before it.
+    A chat message of the role "" continues the one before it, in all that it holds.
     """
 
     channel: Channel
@@ -138,6 +170,7 @@ class OpenPart(Message, frozen=True, array_like=True, tag=9):
     prompt: Packed = b""
     committed: Packed = b""
     goes_on: bool = False
+    tools: Tools = b""
 
 
 class Resume(Message, frozen=True, array_like=True, tag=8):
@@ -225,6 +258,8 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
     processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
     num_logprobs: NumLogprobs | None = None  # likewise
+    grammar: Grammar | None = None  # that is in force; its text after Resume alone
+    output_format: OutputFormat = PLAIN_OUTPUT  # of a chat; said to its first Open alone
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):
@@ -254,6 +289,7 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     finish: Finish | None = None
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
     logprobs: Packed = b""  # of all tokens of the verdict where Open asked, see logprobs
+    num_forced: DraftLength = 0  # the first so many of `tokens` are what a grammar forced
 
 
 class Error(Message, frozen=True, array_like=True, tag=68):

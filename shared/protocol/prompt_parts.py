@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from shared.errors import RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
-    MAX_CHAT_MESSAGES,
     MAX_MESSAGE_BYTES,
+    MAX_TOOLS_BYTES,
     PART_BYTES,
-    ChatMessage,
     Open,
     Opened,
     OpenPart,
@@ -32,6 +31,13 @@ from shared.protocol.token_ids import (
     pack_token_ids,
     unpack_token_ids,
 )
+from shared.protocol.turn_parts import (
+    TurnCollector,
+    characters,
+    num_bytes,
+    turn_bytes,
+    turn_pieces,
+)
 
 # The longest tokens of common vocabularies are runs of 128 spaces.
 MAX_TOKEN_BYTES = 128
@@ -41,8 +47,8 @@ MAX_PARTS = 4096
 
 _PART_CHARACTERS = PART_BYTES // 4  # however many bytes each takes
 _PART_TOKENS = PART_BYTES // MAX_ID_BYTES
-_TURN_BYTES = 40  # of a chat message beside its content: its role and heads
 
+_FIELDS = ("messages", "tools", "text", "prompt", "committed")
 _Ids = NDArray[np.uint32]
 _Atom = tuple[str, Any, int]  # a field, what to add to it, and its bytes: those of a part at most
 
@@ -55,7 +61,7 @@ def longest_prompt_bytes(context_tokens: int) -> int:
 def cut_open(message: Open) -> list[Open | OpenPart]:
     """The message, or what to send for it in this order; one if it is short."""
     atoms = list(_atoms(message))
-    if sum(num_bytes for _, _, num_bytes in atoms) <= PART_BYTES:
+    if sum(size for _, _, size in atoms) <= PART_BYTES:
         return [message]
     groups = list(_groups(atoms))
     first = msgspec.structs.replace(
@@ -99,7 +105,8 @@ class OpenCollector:
         self._context_tokens = context_tokens
         self._num_parts = 0
         self._num_bytes = 0
-        self._turns: list[tuple[str, list[str]]] = []  # role, and pieces of the content
+        self._turns = TurnCollector()
+        self._tools: list[bytes] = []
         self._texts: list[str] = []
         self._prompt: list[_Ids] = []
         self._committed: list[_Ids] = []
@@ -121,34 +128,28 @@ class OpenCollector:
         return None if part.goes_on else self._whole()
 
     def _add(self, part: Open | OpenPart) -> None:
-        self._num_bytes += sum(num_bytes for _, _, num_bytes in _sizes(part))
+        self._num_bytes += sum(size for _, _, size in _sizes(part))
         limit = longest_prompt_bytes(self._context_tokens)
         if self._num_bytes > limit + MAX_ID_BYTES * self._context_tokens:  # and what is committed
-            field = "messages" if self._turns or part.messages else "prompt"
+            field = "prompt" if self._turns.is_empty and not part.messages else "messages"
             sentence = f"prompt of more than {limit} bytes, for {self._context_tokens} tokens"
             raise RequestRefused(sentence, field)
         for turn in part.messages:
-            self._add_turn(turn)
+            self._turns.add(turn)
+        self._tools.append(part.tools)
+        if sum(map(len, self._tools)) > MAX_TOOLS_BYTES:
+            raise RemoteProtocolError(f"tools of more than {MAX_TOOLS_BYTES} bytes")
         if part.text:
             self._texts.append(part.text)
         for ids, packed in ((self._prompt, part.prompt), (self._committed, part.committed)):
             if packed:
                 ids.append(unpack_token_ids(packed, MAX_VOCAB_SIZE))
 
-    def _add_turn(self, turn: ChatMessage) -> None:
-        if turn.role:
-            self._turns.append((turn.role, [turn.content]))
-        elif self._turns:
-            self._turns[-1][1].append(turn.content)
-        else:
-            raise RemoteProtocolError("the first chat message continues another one")
-        if len(self._turns) > MAX_CHAT_MESSAGES:
-            raise RemoteProtocolError(f"more than {MAX_CHAT_MESSAGES} chat messages")
-
     def _whole(self) -> Open:
         return msgspec.structs.replace(
             self._first,
-            messages=tuple(ChatMessage(role, "".join(pieces)) for role, pieces in self._turns),
+            messages=self._turns.whole(),
+            tools=b"".join(self._tools),
             text="".join(self._texts),
             prompt=_joined(self._prompt),
             committed=_joined(self._committed),
@@ -164,8 +165,9 @@ def _joined(ids: list[_Ids]) -> bytes:
 def _sizes(part: Open | OpenPart) -> Iterator[_Atom]:
     """The contents of a part with their bytes, whole."""
     for turn in part.messages:
-        yield "messages", turn, _num_bytes(turn.content) + _TURN_BYTES
-    yield "text", part.text, _num_bytes(part.text)
+        yield "messages", turn, turn_bytes(turn)
+    yield "tools", part.tools, len(part.tools)
+    yield "text", part.text, num_bytes(part.text)
     yield "prompt", part.prompt, len(part.prompt)
     yield "committed", part.committed, len(part.committed)
 
@@ -173,12 +175,14 @@ def _sizes(part: Open | OpenPart) -> Iterator[_Atom]:
 def _atoms(message: Open) -> Iterator[_Atom]:
     """The contents of a message in pieces that fit into a part."""
     for turn in message.messages:
-        for i, piece in enumerate(_characters(turn.content)):
-            role = turn.role if i == 0 else ""
-            yield "messages", ChatMessage(role, piece), _num_bytes(piece) + _TURN_BYTES
+        for piece in turn_pieces(turn, _PART_CHARACTERS):
+            yield "messages", piece, turn_bytes(piece)
+    for start in range(0, len(message.tools), PART_BYTES):
+        tools = message.tools[start : start + PART_BYTES]
+        yield "tools", tools, len(tools)
     if message.text:
-        for piece in _characters(message.text):
-            yield "text", piece, _num_bytes(piece)
+        for text in characters(message.text, _PART_CHARACTERS):
+            yield "text", text, num_bytes(text)
     for field, packed in (("prompt", message.prompt), ("committed", message.committed)):
         ids = unpack_token_ids(packed, MAX_VOCAB_SIZE)
         for start in range(0, len(ids), _PART_TOKENS):
@@ -186,35 +190,27 @@ def _atoms(message: Open) -> Iterator[_Atom]:
             yield field, piece_ids, MAX_ID_BYTES * len(piece_ids)
 
 
-def _characters(text: str) -> Iterator[str]:
-    for start in range(0, max(len(text), 1), _PART_CHARACTERS):
-        yield text[start : start + _PART_CHARACTERS]
-
-
-def _num_bytes(text: str) -> int:
-    return len(text.encode(errors="surrogatepass"))  # what cannot be sent is refused elsewhere
-
-
 def _groups(atoms: list[_Atom]) -> Iterator[list[_Atom]]:
     """As many of them after one another as fit into a part."""
     group: list[_Atom] = []
-    num_bytes = 0
+    size = 0
     for atom in atoms:
-        if group and num_bytes + atom[2] > PART_BYTES:
+        if group and size + atom[2] > PART_BYTES:
             yield group
-            group, num_bytes = [], 0
+            group, size = [], 0
         group.append(atom)
-        num_bytes += atom[2]
+        size += atom[2]
     yield group
 
 
 def _fields(group: list[_Atom]) -> dict[str, Any]:
     """What a part of these holds in each field."""
-    of: dict[str, list[Any]] = {"messages": [], "text": [], "prompt": [], "committed": []}
+    of: dict[str, list[Any]] = {name: [] for name in _FIELDS}
     for field, piece, _ in group:
         of[field].append(piece)
     return {
         "messages": tuple(of["messages"]),
+        "tools": b"".join(of["tools"]),
         "text": "".join(of["text"]),
         "prompt": _joined(of["prompt"]),
         "committed": _joined(of["committed"]),

@@ -56,6 +56,11 @@ class LogitProcessors(msgspec.Struct, frozen=True, array_like=True):
         return any(additive) or self.repetition_penalty != 1
 
     @property
+    def forbids_end(self) -> bool:
+        """Whether the output may not end where the model would end it."""
+        return bool(self.min_tokens) or self.ignore_eos
+
+    @property
     def changes_logits(self) -> bool:
         """Whether rows of the target are any other than it made them."""
         return bool(

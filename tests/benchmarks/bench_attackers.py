@@ -5,7 +5,7 @@ the program and a scripted target of 20 ms a round. The board has two streams wi
 greedy and one sampled, whose texts are known. A row is the 99th percentile of the time between two
 verdicts of a stream and its ratio to that with nobody there, measured a few rows before: once as
 the board sees it, once less what the threads of verifier and board waited for a core meanwhile.
-Attackers are processes of niceness 19, but on few cores they still delay a verifier that is ready
+Attackers are nicer processes, but on few cores they still delay a verifier that is ready
 to run, as any other program there does; that is not the verifier's doing, and the second ratio
 leaves it out. It is a lower bound, for threads may wait at the same time, or while nothing waits
 for them, as the first one is an upper bound. A row with a question mark was measured on a machine
@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Sequence
 
 from tests.system.attackers.attacker import ATTACKERS
-from tests.system.attackers.honest_board import Noticed, beside
+from tests.system.attackers.honest_board import LOWEST_PRIORITY, Noticed, beside
 from verifier.config import RoundsSection
 
 ALONE_EVERY = 6  # rows
@@ -46,18 +46,21 @@ def own_ratio(alone: Noticed, noticed: Noticed) -> float:
 
 
 async def clearly(
-    names: Sequence[str], seconds: float, device_prefill_slowdown_limit: float
+    names: Sequence[str], seconds: float, device_prefill_slowdown_limit: float, niceness: int
 ) -> Noticed:
     """Once more, a few times at most, where the machine was too busy to tell."""
     for _ in range(NUM_TRIES):
-        noticed = await beside(names, seconds, device_prefill_slowdown_limit)
+        noticed = await beside(names, seconds, device_prefill_slowdown_limit, niceness)
         if noticed.is_clear:
             break
     return noticed
 
 
 async def measure(
-    rows: Sequence[Sequence[str]], seconds: float, device_prefill_slowdown_limit: float
+    rows: Sequence[Sequence[str]],
+    seconds: float,
+    device_prefill_slowdown_limit: float,
+    niceness: int,
 ) -> None:
     """Print a row for each group of attackers."""
     head = f"{'attackers':<40} {'p99 ms':>7} {'ratio':>6} {'own p99':>8} {'ratio':>7} {'gaps':>6} "
@@ -65,9 +68,9 @@ async def measure(
     num_slower = num_harmed = num_unclear = 0
     for number, names in enumerate(rows):
         if number % ALONE_EVERY == 0:
-            alone = await clearly((), seconds, device_prefill_slowdown_limit)
+            alone = await clearly((), seconds, device_prefill_slowdown_limit, niceness)
             print(row((), alone, alone), flush=True)
-        noticed = await clearly(names, seconds, device_prefill_slowdown_limit)
+        noticed = await clearly(names, seconds, device_prefill_slowdown_limit, niceness)
         print(row(names, alone, noticed), flush=True)
         is_clear = alone.is_clear and noticed.is_clear
         num_unclear += not is_clear
@@ -91,13 +94,20 @@ def main() -> None:
         default=RoundsSection().device_prefill_slowdown_limit,
         help="by how much prompts of a device may lengthen rounds: the setting",
     )
+    parser.add_argument(
+        "--niceness",
+        type=int,
+        default=LOWEST_PRIORITY,
+        help="of the attackers, beyond that of this program; on a busy machine nice ones do little",
+    )
     options = parser.parse_args()
     rows: list[tuple[str, ...]] = [(name,) for name in ATTACKERS]
     if not options.alone:
         rows += itertools.combinations(ATTACKERS, 2)
     if options.only:
         rows = [tuple(options.only)]
-    asyncio.run(measure(rows, options.seconds, options.device_prefill_slowdown_limit))
+    limit = options.device_prefill_slowdown_limit
+    asyncio.run(measure(rows, options.seconds, limit, options.niceness))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from random import Random
 
 import click
 
-from shared.daemon.main_memory import ResidentMemory, resident_memory
+from shared.daemon.resources.main_memory import ResidentMemory, resident_memory
 from tests.benchmarks.clients import ask
 from tests.support.programs.programs import Programs
 from tests.support.programs.serving_program import ServingProgram

@@ -59,9 +59,7 @@ def row(name: str, template: KnownTemplate, num_turns: int, num_chats: int) -> s
 
 def memory_mb(sandbox: SandboxProcess) -> tuple[float, float]:
     """Resident memory of its process, now and at most."""
-    process = sandbox._process
-    assert process is not None
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{sandbox._process.pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     resident, peak = (int(fields[name].split()[0]) / 1e3 for name in ("VmRSS", "VmHWM"))
     return resident, peak

@@ -29,6 +29,7 @@ from shared.protocol.messages import (
 from shared.protocol.token_ids import pack_id_set
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
+from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
     Verifier,
@@ -316,7 +317,8 @@ def test_a_board_that_never_reads_is_cut_off(
                     await asyncio.sleep(0)
             await eventually(lambda: device.outbox is None)
 
-    asyncio.run(beside_a_healthy_agent(misbehave))
+    limits = make_device_limits(messages_per_second=10_000_000)
+    asyncio.run(beside_a_healthy_agent(misbehave, device_limits=limits))
     assert [sentence] == [r.getMessage() for r in caplog.records if "cut off" in r.getMessage()]
 
 

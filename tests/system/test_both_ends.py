@@ -426,7 +426,7 @@ class BothEnds(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "planner"):
             return
-        num_timeouts = self.planner.num_draft_timeouts
+        num_timeouts = self.planner.patience.num_draft_timeouts
         for _ in range(self.max_settling_turns):
             if all(ends.is_over for ends in self.ends):
                 break
@@ -434,7 +434,7 @@ class BothEnds(RuleBasedStateMachine):
         assert all(ends.is_over for ends in self.ends), "a stream never ended"
         # A dead board is waited for once, and once more if a draft of it was on its way; for the
         # others time stands still, but for waits that were over already.
-        assert self.planner.num_draft_timeouts - num_timeouts <= 2 * self.max_streams
+        assert self.planner.patience.num_draft_timeouts - num_timeouts <= 2 * self.max_streams
         assert ({}, {}, None) == (self.planner.streams, self.planner.queue, self.running)
         assert self.planner.blocks.num_blocks == self.planner.blocks.num_free_blocks
         self.check()

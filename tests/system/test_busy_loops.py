@@ -24,6 +24,7 @@ from edge_agent.api.request_bodies import MAX_BODY_BYTES
 from edge_agent.generation.chat_messages import MAX_CLIENT_MESSAGE_BYTES
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_CHAT_MESSAGES,
     MAX_DRAFT_TOKENS,
@@ -103,6 +104,16 @@ OPENS = {
     "many messages": msgspec.structs.replace(
         PLAIN, messages=(ChatMessage("user", "y" * 200),) * MAX_CHAT_MESSAGES
     ),
+    "a grammar behind committed tokens": msgspec.structs.replace(
+        PLAIN, grammar=Grammar("regex", "( [a-z]+)*"), committed=LONG
+    ),
+    "a grammar of one long text": msgspec.structs.replace(
+        PLAIN, grammar=Grammar("lark", f'start: "{" bababa" * 9000}"')
+    ),
+    "an ambiguous grammar": msgspec.structs.replace(
+        PLAIN, grammar=Grammar("lark", "start: s\ns: s s | / [a-z]+/ | s s s")
+    ),
+    "a grammar that is none": msgspec.structs.replace(PLAIN, grammar=Grammar("gbnf", "(" * 60_000)),
     "stop strings too wide": msgspec.structs.replace(PLAIN, stop=("\U0001f600" * MAX_STOP_BYTES,)),
 }
 

@@ -17,6 +17,7 @@ import edge_agent.link.backoff
 from edge_agent.chat.client import ChatClient
 from edge_agent.chat.display import details
 from edge_agent.generation.chat_messages import ChatFinished
+from tests.support.chats.turns import turns
 from tests.support.ends.api_server import serving
 from tests.support.ends.loopback import (
     loopback,
@@ -107,7 +108,7 @@ def test_the_same_prompt_again_is_told_as_found_in_the_cache() -> None:
             return answers
 
     (first, first_hits), *again = asyncio.run(ask_thrice())
-    num_prompt = len(service.tokenizer.encode_chat([("user", QUESTION)]))
+    num_prompt = len(service.tokenizer.encode_chat(turns([("user", QUESTION)])))
     assert (0, 0) == (first_hits, cached_tokens(first))
     assert (0, num_prompt) == (first["timings"]["cache_n"], first["timings"]["prompt_n"])
     for answer, hits in again:
@@ -135,7 +136,7 @@ def test_the_chat_says_how_much_of_the_prompt_was_in_the_cache() -> None:
             return [await chat(http, url) for _ in range(2)]
 
     first, second = asyncio.run(chat_twice())
-    num_prompt = len(service.tokenizer.encode_chat([("user", QUESTION)]))
+    num_prompt = len(service.tokenizer.encode_chat(turns([("user", QUESTION)])))
     assert f"{num_prompt} tokens, 0 from cache," in first
     assert f"{num_prompt} tokens, {num_hits(service)} from cache," in second
     assert num_hits(service) > 0

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
+from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOptions
 from tests.support.ends.api_server import serving
 from tests.support.ends.loopback import loopback
 from tests.support.ends.scripted import VOCAB_SIZE, board, scripted_service
@@ -50,9 +50,12 @@ class ChatTokenizer(ScriptedTokenizer):
         self.chats: list[str] = []
 
     def encode_chat(
-        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
+        self,
+        messages: Sequence[ChatMessage],
+        options: TemplateOptions = PLAIN_TEMPLATE,
+        tools: bytes = b"",
     ) -> list[int]:
-        token_ids = self.real.encode_chat(messages, options)
+        token_ids = self.real.encode_chat(messages, options, tools)
         names = (self.real.token_bytes[i].decode() for i in token_ids)
         special = self.real.special_ids
         shown = zip(token_ids, names, strict=True)

@@ -11,6 +11,7 @@ from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from tests.support.chats.turns import turns
 from tests.support.models.vocabularies import shipped_names, shipped_vocabulary
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, read_gguf_vocabulary
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
@@ -45,7 +46,8 @@ def check(source: PreTrainedTokenizerBase, vocabulary: GgufVocabulary) -> None:
     forged = f"a{' '.join(strings)}b{''.join(strings)}c{'<'.join(2 * s for s in strings)}d"
     for role in ("system", "user", "assistant"):
         harmless, token_ids = (
-            tokenizer.encode_chat([("user", "hi"), (role, text)]) for text in ("harmless", forged)
+            tokenizer.encode_chat(turns([("user", "hi"), (role, text)]))
+            for text in ("harmless", forged)
         )
         control, forged_control = (
             Counter(i for i in ids if i in tokenizer.special_ids) for ids in (harmless, token_ids)

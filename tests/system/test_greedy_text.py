@@ -18,6 +18,7 @@ from edge_agent.generation.generation import GenerationRequest
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import GREEDY
 from tests.support.chats.prompt_set import DRAFTS, TARGET, Prompt, prompts
+from tests.support.chats.turns import turns
 from tests.support.ends.loopback import chat, generate, loopback, make_service, round_settings
 from tests.support.models.real_models import real_model
 from tests.support.models.target_loading import load_on_cpu
@@ -50,7 +51,7 @@ def generated(
     """What transformers' own `generate` makes of each prompt."""
     texts = []
     for prompt in asked:
-        prompt_ids = tokenizer.encode_chat([("user", prompt.text)])
+        prompt_ids = tokenizer.encode_chat(turns([("user", prompt.text)]))
         output = model.generate(
             torch.tensor([prompt_ids]),
             attention_mask=torch.ones(1, len(prompt_ids), dtype=torch.long),

@@ -20,6 +20,7 @@ from edge_agent.generation.chat_messages import ChatFinished
 from edge_agent.generation.generation import GenerationRequest
 from shared.protocol.messages import Verdict
 from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.chats.turns import turns
 from tests.support.ends.api_server import serving
 from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
@@ -99,7 +100,7 @@ def test_after_a_cut_nothing_is_read_anew(sampling: SamplingParameters) -> None:
             return (await answer)[0]
 
     assert target_text(request(sampling)) == asyncio.run(cut())
-    num_prompt = len(service.tokenizer.encode_chat([("user", "hello")]))
+    num_prompt = len(service.tokenizer.encode_chat(turns([("user", "hello")])))
     assert num_prompt == service.planner.admission.num_prefix_query_tokens
     assert 4 == num_resumed(service)
 

@@ -24,9 +24,9 @@ from shared.daemon.command_line import (
     settings_options,
 )
 from shared.daemon.discovery import advertised, check_discovery
-from shared.daemon.heap import keep_heap_small
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
-from shared.daemon.main_memory import resident_memory
+from shared.daemon.resources.heap import keep_heap_small
+from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
@@ -156,10 +156,10 @@ async def _serve(
     manager: ServiceManager,
     reload: Callable[[], Loaded[VerifierConfig]],
 ) -> None:
+    from shared.daemon.file_watch import watch_file
     from shared.daemon.service_manager.watchdog import report
     from shared.daemon.tls.expiry import watch_expiry
     from verifier.engine.terms_in_force import TermsInForce
-    from verifier.server.file_watch import watch_file
     from verifier.server.status_line import StatusLine
     from verifier.startup import make_server, save_curve
 
@@ -209,7 +209,7 @@ def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManage
 
 async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoReturn:
     """Take over what `goodspeed-verifier devices` sets; without a directory there is nothing."""
-    from verifier.server.file_watch import watch_file
+    from shared.daemon.file_watch import watch_file
 
     directory = config.state.directory
     if directory is None:

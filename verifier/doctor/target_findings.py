@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.daemon.main_memory import gib
+from shared.daemon.resources.main_memory import gib
 from shared.doctor.findings import Finding, ok, problem, warning
 from verifier.target.target_need import TargetNeed
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from functools import partial
 
 from shared.errors import RequestRefused
-from shared.protocol.messages import MAX_63_BITS, AcceptanceMode, Open
+from shared.protocol.grammar import Grammar
+from shared.protocol.messages import (
+    MAX_63_BITS,
+    PLAIN_OUTPUT,
+    AcceptanceMode,
+    Open,
+    OutputFormat,
+)
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
+from verifier.chat_template.output_family import opening_of
 from verifier.engine.device import Device
+from verifier.grammar.grammars import Grammars
 from verifier.streams.estimates import StreamEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import ServiceLimits, StreamRequest, stream_request
 from verifier.target.target import Tokenizer
+from verifier.target.token_masks import StreamGrammar
 
 
 class NewStreams:
@@ -26,10 +38,13 @@ class NewStreams:
         vocab_size: int,
         automatic_mode: Callable[[Device], AcceptanceMode],
         seeds: random.Random,
+        grammars: tuple[Grammars, Callable[[], None]],
     ) -> None:
+        """`grammars`, and what to call on the event loop when that of a stream is ready."""
         self._vocab_size = vocab_size
         self._automatic_mode = automatic_mode
         self._seeds = seeds
+        self._grammars, self._wake = grammars
         self._next_number = 1
 
     async def make_from(
@@ -44,8 +59,9 @@ class NewStreams:
         """The stream of a whole Open, behind the tokens that its board has.
 
         Where that may take long it is done in a thread. How long is up to the client: stop strings
-        make an automaton, a repetition penalty counts the prompt, and every committed token is read
-        again. Raises as `make_arriving`, `token_ids` and `commit_again`.
+        make an automaton, grammars a parser, a repetition penalty counts the prompt, and every
+        committed token is read again. Raises as `make_arriving`, `token_ids` and `commit_again`,
+        and RequestRefused for a grammar.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
@@ -53,12 +69,25 @@ class NewStreams:
 
         def begin(committed: tuple[int, ...]) -> Stream:
             stream = _stream(number, device, request, estimates, tokenizer)
+            if request.grammar is not None:
+                stream.grammar = self._begin_grammar(request.grammar, committed, wake)
             commit_again(stream, committed)
             return stream
 
-        if request.stop or committed or request.processors.repetition_penalty != 1:
+        wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
+        counts_prompt = request.processors.repetition_penalty != 1
+        if request.stop or request.grammar or committed or counts_prompt:
             return await device.in_thread(begin, committed)
         return begin(committed)
+
+    def _begin_grammar(
+        self, grammar: Grammar, committed: tuple[int, ...], wake: Callable[[], None]
+    ) -> StreamGrammar:
+        begun = self._grammars.begin(grammar, wake)
+        if not begun.begin_behind(committed):
+            sentence = f"the committed tokens are not as {grammar.field} says"
+            raise RequestRefused(sentence, "committed")
+        return begun
 
     def make_arriving(
         self,
@@ -87,9 +116,10 @@ class NewStreams:
         if message.prompt:
             return self.token_ids(message.prompt)
         if message.messages:
-            turns = [(turn.role, turn.content) for turn in message.messages]
-            encode_chat = partial(tokenizer.encode_chat, options=message.template)
-            return tuple(await device.in_thread(encode_chat, turns))
+            encode_chat = partial(
+                tokenizer.encode_chat, options=message.template, tools=message.tools
+            )
+            return tuple(await device.in_thread(encode_chat, message.messages))
         return tuple(await device.in_thread(tokenizer.encode_text, message.text))
 
     def _request(
@@ -111,6 +141,7 @@ class NewStreams:
             vocab_size=self._vocab_size,
             automatic_mode=self._automatic_mode(device),
             default_sampling=default_sampling,
+            output_format=_output_format(message, prompt_ids, tokenizer),
         )
 
     def _next_numbered(self, device: Device) -> tuple[int, StreamEstimates]:
@@ -126,6 +157,23 @@ class NewStreams:
         return tuple(unpack_token_ids(packed, self._vocab_size).tolist())
 
 
+def _output_format(
+    message: Open, prompt_ids: tuple[int, ...], tokenizer: Tokenizer
+) -> OutputFormat:
+    """How the answer to a chat is written; a plain prompt has no form."""
+    if message.prompt or not message.messages:
+        return PLAIN_OUTPUT
+    target = tokenizer.output_format
+    opening = opening_of(
+        target.reasoning,
+        message.messages,
+        prompt_ids,
+        tokenizer.token_bytes,
+        is_continued=message.template.continue_final_message,
+    )
+    return OutputFormat(target.tools if message.tools else "", target.reasoning, opening)
+
+
 def _stream(
     number: int,
     device: Device,
@@ -135,6 +183,11 @@ def _stream(
 ) -> Stream:
     text = ByteAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
     return Stream(number, device.name, request, text, device.estimates, estimates)
+
+
+def _wake_from_a_thread(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the verifier has ended
+        loop.call_soon_threadsafe(wake)
 
 
 def commit_again(stream: Stream, committed: tuple[int, ...]) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import time
 
+import msgspec
+
 from verifier.rounds.bisection import Bisection
-from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundOutcome
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, Round, RoundOutcome
 from verifier.target.target import DeviceLost, OutOfMemory, TargetModel
 
 logger = logging.getLogger(__name__)
@@ -23,12 +25,30 @@ def run_round(target: TargetModel, round_: Round) -> RoundOutcome | ItemFailure:
     """Run a round, without the items that make it fail; a failure where no item could be run."""
     started_at = time.monotonic()
     outcome = _attempt(target, round_, logging.ERROR)
-    if isinstance(outcome, RoundOutcome) or outcome is ItemFailure.DEVICE_LOST:
+    if not isinstance(outcome, RoundOutcome) and outcome is not ItemFailure.DEVICE_LOST:
+        now = time.monotonic()
+        seconds = max(RERUN_FACTOR * (now - started_at), LEAST_RERUN_SECONDS)
+        outcome = _without_guilty(target, round_, outcome, now + seconds)
+    return _with_forced(round_, outcome) if isinstance(outcome, RoundOutcome) else outcome
+
+
+def _with_forced(round_: Round, outcome: RoundOutcome) -> RoundOutcome:
+    """Tell grammars what came, and the planner what they force behind it."""
+    if not any(item.draft_check and item.draft_check.masks for item in round_.items):
         return outcome
-    now = time.monotonic()
-    return _without_guilty(
-        target, round_, outcome, now + max(RERUN_FACTOR * (now - started_at), LEAST_RERUN_SECONDS)
-    )
+    pairs = zip(round_.items, outcome.items, strict=True)
+    items = tuple([_item_with_forced(item.draft_check, answer) for item, answer in pairs])
+    return msgspec.structs.replace(outcome, items=items)
+
+
+def _item_with_forced(check: DraftCheck | None, answer: ItemOutcome | None) -> ItemOutcome | None:
+    if check is None or check.masks is None or answer is None:
+        return answer
+    if answer.failure is not None or answer.is_late:
+        return answer
+    own = () if answer.token_id is None else (answer.token_id,)
+    forced_ids = check.masks.advance((*check.draft_token_ids[: answer.num_accepted], *own))
+    return msgspec.structs.replace(answer, forced_ids=forced_ids) if forced_ids else answer
 
 
 def _without_guilty(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from shared.errors import RemoteProtocolError
@@ -32,16 +33,13 @@ from verifier.engine.new_streams import NewStreams, commit_again
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.summaries import Summaries
 from verifier.engine.verdicts import missed_verdicts, verdict_of
+from verifier.grammar.grammars import Grammars
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams
 from verifier.streams.stream import Stream
-from verifier.streams.stream_request import (
-    ServiceLimits,
-    opened_message,
-    resumed_message,
-)
+from verifier.streams.stream_request import ServiceLimits, opened_message, resumed_message
 from verifier.target.target import TargetModel, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -78,10 +76,12 @@ class VerifierService:
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
         self.default_sampling = default_sampling
+        self.grammars = Grammars(tokenizer, target.vocab_size)
         self._new_streams = NewStreams(
             target.vocab_size,
             lambda device: automatic_mode(device.estimates, planner.seconds_of_lone_round),
             seeds or random.SystemRandom(),
+            (self.grammars, self.wake),
         )
         self._addresses: dict[int, _Address] = {}
         self._summaries = Summaries()
@@ -101,7 +101,8 @@ class VerifierService:
     async def run(self) -> None:
         """Run rounds until `stop`."""
         self._is_stopping = False
-        await self._engine.run()
+        with closing(self.grammars):
+            await self._engine.run()
 
     def stop(self) -> None:
         """End `run` once the round in hand is settled and its verdicts are out."""
@@ -160,10 +161,10 @@ class VerifierService:
     def begin_stream(self, device: Device, outbox: Outbox, message: Open) -> Stream | None:
         """Let the target read the ids with which an Open that goes on begins.
 
-        None where it must be whole first: a text, whose last tokens and whose template hang on what
-        follows (no tokenizer promises that a beginning keeps its tokens), an Open of a stream that
-        may be kept, and one with stop strings or many committed tokens, which a thread reads. Go on
-        with `extend_stream`, then `complete_stream`; or `discard`.
+        None where it must be whole first: a text, whose last tokens and template hang on what
+        follows, an Open of a stream that may be kept, and one that a thread reads: with stop
+        strings, a grammar or many committed tokens. Go on with `extend_stream`, then
+        `complete_stream`; or `discard`.
 
         Raises:
             RequestRefused: the prompt or what is committed does not fit, as `open_stream` says it.
@@ -171,7 +172,7 @@ class VerifierService:
         """
         is_kept = device.kept.find(message.stream_id, device.epoch) is not None
         is_long = len(message.committed) > PART_BYTES
-        if not message.prompt or message.stop or is_kept or is_long:
+        if not message.prompt or message.stop or message.grammar or is_kept or is_long:
             return None
         prompt_ids = self._new_streams.token_ids(message.prompt)
         stream = self._new_streams.make_arriving(

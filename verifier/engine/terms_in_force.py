@@ -6,6 +6,7 @@ import logging
 
 from verifier.engine.device_terms import AllTerms
 from verifier.engine.service import VerifierService
+from verifier.rounds.operators_terms import set_device_terms
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ class TermsInForce:
         for name in sorted(terms.paused ^ paused):
             state = "is paused: its streams wait" if name in terms.paused else "goes on"
             logger.info("device %s %s", name, state)
-        self._service.planner.replace_device_terms(
+        set_device_terms(
+            self._service.planner,
             terms.paused,
             {**schedule.device_weights, **terms.weights},
             {**schedule.device_caps, **terms.caps},

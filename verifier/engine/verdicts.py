@@ -27,8 +27,9 @@ def missed_verdicts(
     `logprobs` are those of all the output, where it asked.
     """
     size = len(logprobs) // max(len(output_ids), 1)
-    most = PART_BYTES // (MAX_ID_BYTES + size)
-    num_told = min(max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS)), most)
+    num_told = max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS))
+    if size:
+        num_told = min(num_told, PART_BYTES // (MAX_ID_BYTES + size))
     while told := output_ids[position : position + num_told]:
         end = position + len(told)
         is_last = end == len(output_ids)
@@ -63,4 +64,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         finish=stream.finish,
         cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
         logprobs=settled.logprobs,
+        num_forced=settled.num_forced,
     )

@@ -68,9 +68,10 @@ def _live_drafts(parts: list[_Part], room: RoundRoom, num_tokens: int) -> LiveDr
 
 
 def _num_testable(part: _Part) -> int:
-    if not part.reads_all or not part.stream.path.live:
+    stream = part.stream
+    if not part.reads_all or not (stream.path.live or stream.forced_ids):
         return 0
-    return num_drafts_to_test(part.stream)
+    return num_drafts_to_test(stream)
 
 
 def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:

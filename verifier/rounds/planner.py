@@ -7,7 +7,7 @@ what the next round need not wait for; call it while that runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from verifier.rounds.admission import Admission
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.dear_rows import those_with_a_turn
 from verifier.rounds.lessons import Lessons
+from verifier.rounds.moves import move_all
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
 from verifier.rounds.prefill import PrefillLimits, prompt_room
@@ -32,7 +33,7 @@ from verifier.scheduling.schedule import (
     grant_draft,
     plan_drafts,
 )
-from verifier.streams.moves import move_all
+from verifier.streams.drafts_to_test import has_its_masks
 from verifier.streams.place import IN_ROUND, Move, Place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
@@ -92,11 +93,6 @@ class RoundPlanner:
         return self.admission.queue
 
     @property
-    def num_draft_timeouts(self) -> int:
-        """How often a board was given up that owed a draft."""
-        return self.patience.num_draft_timeouts
-
-    @property
     def seconds_of_lone_round(self) -> float:
         """T of a round with a token for each open stream and one more, and no drafts."""
         streams = self.streams.values()
@@ -107,15 +103,6 @@ class RoundPlanner:
         """Plan by another policy and other settings of draft lengths from the next plan on."""
         self.policy = policy
         self.settings = msgspec.structs.replace(self.settings, schedule=schedule)
-
-    def replace_device_terms(
-        self, paused: frozenset[str], weights: Mapping[str, float], caps: Mapping[str, int]
-    ) -> None:
-        """From the next plan on these devices wait, weigh so much, draft so much at most."""
-        self.patience.paused = paused
-        terms = {"device_weights": weights, "device_caps": caps}
-        schedule = msgspec.structs.replace(self.settings.schedule, **terms)
-        self.replace_policy(self.policy, schedule)
 
     def add(self, stream: Stream) -> None:
         """Take a stream in; it starts when the cache has room for it.
@@ -159,7 +146,7 @@ class RoundPlanner:
         assert not self._running, "a round is running"
         self.admission.admit(self._num_rounds, now)
         active = [s for s in self.streams.values() if not self.patience.is_paused(s)]
-        candidates = [s for s in active if not self.patience.waits(s, now)]
+        candidates = [s for s in active if not self.patience.waits(s, now) and has_its_masks(s)]
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
         candidates = self.admission.secure(candidates, now)

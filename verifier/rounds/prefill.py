@@ -130,7 +130,8 @@ class _Unread:
         parts = _equal_parts(self.of_devices, room.num_tokens)
         if room.num_more_tokens:
             left = {device: self.of_devices[device] - parts[device] for device in room.of_devices}
-            for device, more in _equal_parts(left, room.num_more_tokens).items():
+            unread = {device: number for device, number in left.items() if number}
+            for device, more in _equal_parts(unread, room.num_more_tokens).items():
                 parts[device] += more
         return parts
 

@@ -23,6 +23,7 @@ from shared.daemon.http_server import (
     start_http_server,
 )
 from shared.daemon.strangers import StrangerLimits
+from shared.protocol.token_question import TOKENS_PATH
 from shared.protocol.transport import DEVICE_PATH, LOADING_HEADER, VOCABULARY_PATH
 from verifier.server.device_tokens import device_of
 from verifier.web.assets import PAGE_PATH, STATE_PATH
@@ -62,6 +63,7 @@ class LoadingPort:
         for path in ("/metrics", PAGE_PATH, STATE_PATH):
             app.router.add_get(path, self._metrics)
         app.router.add_get(VOCABULARY_PATH, self._device)
+        app.router.add_post(TOKENS_PATH, self._device)
         app.router.add_get(DEVICE_PATH, self._device)
         self._http = await start_http_server(
             app,

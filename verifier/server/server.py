@@ -24,18 +24,18 @@ from shared.daemon.http_server import (
 )
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
-from shared.daemon.web_page import BINDING_HEADERS, add_page
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_offers import OFFERS_PATH, pack_offers
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
+from shared.protocol.token_question import TOKENS_PATH
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
-from shared.protocol.vocabulary import pack_vocabulary, vocabulary_tag
+from shared.web.served_page import BINDING_HEADERS, add_page
 from verifier.engine.service import VerifierService
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
 from verifier.server.draft_shelf import DraftShelf
-from verifier.server.gauges import PortGauges
+from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.server.operator_pages import (
     DASHBOARD_REUSE,
@@ -45,7 +45,7 @@ from verifier.server.operator_pages import (
     OperatorPage,
     Page,
 )
-from verifier.target.target import Tokenizer
+from verifier.server.tokenizer_answers import QUESTION_COST, TokenizerAnswers
 from verifier.web.assets import STATE_PATH, read_assets
 from verifier.web.state_reading import encode_state
 
@@ -96,8 +96,7 @@ class VerifierServer:
             reuse=DASHBOARD_REUSE,
             least_seconds=DASHBOARD_SECONDS,
         )
-        # Begun when the first board without a model asks.
-        self._making_vocabulary: asyncio.Task[tuple[bytes, str]] | None = None
+        self._tokenizer_answers = TokenizerAnswers(service.tokenizer)
         self._http: HttpServer | None = None
         self._rounds: asyncio.Task[None] | None = None
 
@@ -109,6 +108,7 @@ class VerifierServer:
         app.router.add_get(STATE_PATH, self._dashboard_state)
         add_page(app.router, read_assets())
         app.router.add_get(VOCABULARY_PATH, self._vocabulary)
+        app.router.add_post(TOKENS_PATH, self._token_ids)
         app.router.add_get(OFFERS_PATH, self._offers)
         app.router.add_get(f"{OFFERS_PATH}/{{name}}", self._draft)
         app.router.add_get(DEVICE_PATH, self._device)
@@ -218,22 +218,14 @@ class VerifierServer:
         return self._drafts
 
     async def _vocabulary(self, request: web.Request) -> web.Response:
-        """For boards without a model; one that has it already is told so."""
+        """For boards without a model."""
         self._charge_device(request, "the vocabulary needs")
-        packed, tag = await self._packed_vocabulary()
-        if any(known.value == tag for known in request.if_none_match or ()):
-            return web.Response(status=304)
-        answer = web.Response(body=packed, content_type="application/msgpack")
-        answer.etag = tag
-        return answer
+        return await self._tokenizer_answers.vocabulary(request)
 
-    async def _packed_vocabulary(self) -> tuple[bytes, str]:
-        """The vocabulary and its tag, made once: 150,000 tokens take 0.1 s."""
-        if self._making_vocabulary is None:
-            self._making_vocabulary = asyncio.create_task(
-                asyncio.to_thread(_pack, self._service.tokenizer), name="pack vocabulary"
-            )
-        return await asyncio.shield(self._making_vocabulary)
+    async def _token_ids(self, request: web.Request) -> web.Response:
+        """For boards whose clients ask."""
+        name = self._charge_device(request, "tokens need", QUESTION_COST)
+        return await self._tokenizer_answers.tokens(request, self._service.device(name))
 
     async def _device(self, request: web.Request) -> web.StreamResponse:
         name = self._authenticate(request)
@@ -286,17 +278,20 @@ class VerifierServer:
         if len(self._connections) >= self._max_connections:
             self._turn_away(f"{self._max_connections} connections are open already")
 
-    def _charge_device(self, request: web.Request, what_needs: str) -> None:
-        """Only a device may ask; each request is one of its messages."""
+    def _charge_device(
+        self, request: web.Request, what_needs: str, cost: int = CONNECTION_COST
+    ) -> str:
+        """The device that asks, for only a device may; each request counts as messages of it."""
         name = self._authenticate(request)
         if name is None:
             raise web.HTTPUnauthorized(text=f"{what_needs} a device's token\n", headers=_CHALLENGE)
-        self._charge(name)
+        self._charge(name, cost)
+        return name
 
-    def _charge(self, name: str) -> None:
+    def _charge(self, name: str, cost: int = CONNECTION_COST) -> None:
         """A request of a device costs it as much as many messages."""
         try:
-            self._usage(name).take_messages(CONNECTION_COST, asyncio.get_running_loop().time())
+            self._usage(name).take_messages(cost, asyncio.get_running_loop().time())
         except RemoteProtocolError as error:
             self._turn_away(f"device {name} sent {error}")
 
@@ -332,11 +327,6 @@ class VerifierServer:
         else:
             _connection_of(request).welcome()
         return device
-
-
-def _pack(tokenizer: Tokenizer) -> tuple[bytes, str]:
-    packed = pack_vocabulary(tokenizer.token_bytes)
-    return packed, vocabulary_tag(packed)
 
 
 def _connection_of(request: web.Request) -> GatedConnection:

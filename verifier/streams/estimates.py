@@ -6,6 +6,7 @@ This module must never read a clock or decide anything; seconds and counts are a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.speculation.smoothing import smoothed
@@ -175,3 +176,17 @@ class DeviceEstimates:
     def observe_row(self, seconds: float) -> None:
         """A row of one of its streams took so long: what its next stream is taken for at first."""
         self.row_seconds = max(seconds, self.row_seconds * DEAREST_ROW_FADING)
+
+    def observe_counts(self, own: StreamEstimates, num_accepted: int, num_rejected: int) -> None:
+        """So many drafts of one of its streams were accepted, and then at most one rejected."""
+        for acceptance in (own.acceptance, self.acceptance):
+            acceptance.observe_counts(num_accepted, num_rejected)
+        self.positions.observe(num_accepted, num_rejected)
+
+    def observe_probs(
+        self, own: StreamEstimates, accept_probs: Sequence[float], num_accepted: int
+    ) -> None:
+        """Drafts of one of its streams were accepted with these probabilities, and so many were."""
+        for acceptance in (own.acceptance, self.acceptance):
+            acceptance.observe_probs(accept_probs)
+        self.positions.observe(num_accepted, int(num_accepted < len(accept_probs)))

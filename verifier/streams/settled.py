@@ -11,5 +11,6 @@ class Settled(msgspec.Struct, frozen=True):
     position: int  # before it
     num_accepted: int
     own_token_ids: tuple[int, ...]  # behind the accepted ones
-    num_tested: int  # draft tokens
+    num_tested: int  # draft tokens of the board
     logprobs: bytes = b""  # packed, of the accepted and the own ones, where asked
+    num_forced: int = 0  # the first so many of `own_token_ids` are what a grammar forced

@@ -22,6 +22,7 @@ from verifier.streams.stream_request import StreamRequest
 from verifier.streams.token_census import TokenCensus
 from verifier.target.processing import Processing
 from verifier.target.round import DraftCheck, ItemOutcome
+from verifier.target.token_masks import StreamGrammar
 
 # Ends that the text itself did not come to.
 _CUTS: frozenset[FinishReason] = frozenset({"length", "context", "cancelled"})
@@ -62,12 +63,13 @@ class Stream:
     awaited_seconds: float = 0.0  # how long it may sit out for a draft
     draft_token_price: float = 1.0  # in tokens of the budget
     probe: ProbeClock = field(default_factory=ProbeClock)
+    grammar: StreamGrammar | None = None  # that the output is held to
+    forced_ids: tuple[int, ...] = ()  # that are likely to be next, as the grammar forces the text
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
         self.processing = self.request.processing
-        self.census = TokenCensus() if self.request.processors.has_penalties else None
-        self._count_prompt(self.request.prompt_ids)
+        self.census = TokenCensus.of(self.request.processors, self.request.prompt_ids)
 
     def move(self, move: Move) -> None:
         """Something happened to it that changes where it stands."""
@@ -111,9 +113,9 @@ class Stream:
             return
         first = max(before.end, draft.position)
         if self.path.base > before.base:
-            self._observe_counts(self.path.base - 1 - first, 1)
+            self.device_estimates.observe_counts(self.estimates, self.path.base - 1 - first, 1)
         elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
-            self._observe_counts(num_struck, 0)
+            self.device_estimates.observe_counts(self.estimates, num_struck, 0)
             self.device_estimates.windows.num_late_tokens += num_struck
 
     @property
@@ -151,7 +153,8 @@ class Stream:
     @property
     def sits_out_until(self) -> float | None:
         """When it stops waiting for a draft that would make it faster; None: it does not wait."""
-        if not self.awaited_seconds or self.path.live or not self.board_is_ready:
+        has_drafts = self.path.live or self.forced_ids
+        if not self.awaited_seconds or has_drafts or not self.board_is_ready:
             return None
         return self.waiting_since + self.awaited_seconds
 
@@ -188,8 +191,17 @@ class Stream:
             return tuple(self.output_ids[start - num_prompt : end - num_prompt])
         return prompt_ids[start:end] + tuple(self.output_ids[: max(end - num_prompt, 0)])
 
-    def settle(self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome) -> Settled:
-        """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache."""
+    def settle(
+        self, num_read_tokens: int, check: DraftCheck, outcome: ItemOutcome
+    ) -> Settled | None:
+        """Commit a round's tokens; `num_read_tokens` of the committed ones went into the cache.
+
+        None: nothing could be drawn, for its masks were late.
+        """
+        if outcome.is_late:
+            num_cached = self.num_cached_tokens + num_read_tokens
+            self.num_cached_tokens = min(num_cached, self.num_tokens - 1)  # read again
+            return None
         position = self.position
         token_ids = list(check.draft_token_ids[: outcome.num_accepted])
         if outcome.token_id is not None:
@@ -197,6 +209,8 @@ class Stream:
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
         logprobs = self._keep_logprobs(outcome.logprobs[:num_kept])
+        self.forced_ids = outcome.forced_ids
+        num_drafted = len(check.draft_token_ids) - check.num_forced  # by the board
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
@@ -206,19 +220,18 @@ class Stream:
         else:
             self._learn_from_probs(check, outcome)
         if self.window:
-            num_tested = len(check.draft_token_ids)
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
-            hidden_seconds = 0.0 if waited else self.estimates.speed.answer_seconds(num_tested)
-            windows = self.device_estimates.windows
-            windows.count_round(before, self.path, num_tested, hidden_seconds)
+            hidden = 0.0 if waited else self.estimates.speed.answer_seconds(num_drafted)
+            self.device_estimates.windows.count_round(before, self.path, num_drafted, hidden)
         # A board that came back during the round knows nothing of what it had sent before.
-        num_accepted = min(outcome.num_accepted, num_kept, len(before.live))
+        num_accepted = min(outcome.num_accepted, num_kept, num_drafted, len(before.live))
         return Settled(
             position=position,
             num_accepted=num_accepted,
             own_token_ids=tuple(kept[num_accepted:]),
-            num_tested=len(check.draft_token_ids),
+            num_tested=num_drafted,
             logprobs=logprobs,
+            num_forced=max(min(outcome.num_accepted, num_kept) - num_drafted, 0),
         )
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:
@@ -229,10 +242,7 @@ class Stream:
         self.num_missing_tokens -= len(token_ids)
         self.num_tokens += len(token_ids)
         self.request = replace(self.request, prompt_ids=self.request.prompt_ids + token_ids)
-        self._count_prompt(token_ids)
-
-    def _count_prompt(self, token_ids: tuple[int, ...]) -> None:
-        if self.census is not None and self.request.processors.repetition_penalty != 1:
+        if self.census is not None:
             self.census.read(token_ids)
 
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
@@ -325,21 +335,12 @@ class Stream:
 
     def _learn_from_commit(self, before: DraftPath, num_committed: int) -> None:
         """Every live token met what was committed at its position, tested in the round or not."""
-        if self.path.base > before.base:
-            self._observe_counts(self.path.base - 1 - before.position, 1)
-        else:
-            self._observe_counts(min(len(before.live), num_committed), 0)
+        is_struck = self.path.base > before.base
+        num_met = min(len(before.live), num_committed)
+        num_accepted = self.path.base - 1 - before.position if is_struck else num_met
+        self.device_estimates.observe_counts(self.estimates, num_accepted, int(is_struck))
 
     def _learn_from_probs(self, check: DraftCheck, outcome: ItemOutcome) -> None:
-        num_drafted = len(check.draft_token_ids)
-        if not num_drafted:
-            return
-        for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
-            acceptance.observe_probs(outcome.accept_probs)
-        num_rejected = int(outcome.num_accepted < num_drafted)
-        self.device_estimates.positions.observe(outcome.num_accepted, num_rejected)
-
-    def _observe_counts(self, num_accepted: int, num_rejected: int) -> None:
-        for acceptance in (self.estimates.acceptance, self.device_estimates.acceptance):
-            acceptance.observe_counts(num_accepted, num_rejected)
-        self.device_estimates.positions.observe(num_accepted, num_rejected)
+        if outcome.accept_probs and not check.num_forced:  # of a check that was cut not all
+            probs, num_accepted = outcome.accept_probs, outcome.num_accepted
+            self.device_estimates.observe_probs(self.estimates, probs, num_accepted)

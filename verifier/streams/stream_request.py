@@ -10,7 +10,16 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.errors import PromptTooLong, RequestRefused
-from shared.protocol.messages import MAX_STOP_BYTES, AcceptanceMode, Open, Opened, Resume
+from shared.protocol.grammar import Grammar
+from shared.protocol.messages import (
+    MAX_STOP_BYTES,
+    PLAIN_OUTPUT,
+    AcceptanceMode,
+    Open,
+    Opened,
+    OutputFormat,
+    Resume,
+)
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.sampling import SamplingParameters, filled_in
@@ -52,6 +61,7 @@ def stream_request(
     vocab_size: int,
     automatic_mode: AcceptanceMode,
     default_sampling: SamplingParameters,
+    output_format: OutputFormat = PLAIN_OUTPUT,
 ) -> StreamRequest:
     """The request of a new stream; `seed` and the last two where the message leaves them open.
 
@@ -59,9 +69,12 @@ def stream_request(
 
     Raises:
         RequestRefused: the prompt does not fit, a stop string is too long, or a processor names a
-            token that the target does not have.
+            token that the target does not have, or forbids an end that a grammar asks for.
     """
     check_processors(message.processors, vocab_size)
+    if message.grammar is not None and message.processors.forbids_end:
+        sentence = "min_tokens and ignore_eos: the grammar says where the text ends"
+        raise RequestRefused(sentence, message.grammar.field)
     longest_stop = max((len(stop.encode()) for stop in message.stop), default=0)
     if longest_stop > MAX_STOP_BYTES:
         raise RequestRefused(
@@ -88,6 +101,8 @@ def stream_request(
         stop=message.stop,
         processors=message.processors,
         num_logprobs=message.num_logprobs,
+        grammar=message.grammar,
+        output_format=output_format,
     )
 
 
@@ -124,6 +139,8 @@ def opened_message(
         sampling=request.sampling,
         processors=request.processors,
         num_logprobs=request.num_logprobs,
+        output_format=request.output_format,
+        grammar=request.grammar and msgspec.structs.replace(request.grammar, text=""),
     )
 
 
@@ -134,6 +151,7 @@ def resumed_message(message: Resume, request: StreamRequest, cached_prefix_token
         stop=request.stop,
         max_tokens=None if request.ends_at_context else request.max_output_tokens,
         draft_length=request.draft_length,
+        grammar=request.grammar,
     )
 
 
@@ -164,6 +182,8 @@ class StreamRequest:
     stop: tuple[str, ...] = ()
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
+    grammar: Grammar | None = None  # None: any text
+    output_format: OutputFormat = PLAIN_OUTPUT
 
     @property
     def processing(self) -> Processing | None:

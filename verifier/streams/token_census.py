@@ -7,9 +7,11 @@ know what is done with the counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
+from shared.speculation.logit_processors import LogitProcessors
 from verifier.target.processing import SeenTokens
 
 _FIRST_ROOM = 256
@@ -19,13 +21,25 @@ _READ_TOKENS = 4096  # at once; meanwhile no other thread runs
 class TokenCensus:
     """Grows with the tokens of one stream; what it handed out stays as it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reads_prompt: bool = True) -> None:
+        self._reads_prompt = reads_prompt
         self._places: dict[int, int] = {}  # of the token ids below
         self._token_ids = np.zeros(_FIRST_ROOM, dtype=np.int64)
         self._num_written = np.zeros(_FIRST_ROOM, dtype=np.float32)
 
+    @classmethod
+    def of(cls, processors: LogitProcessors, prompt_ids: Sequence[int]) -> Self | None:
+        """What these need counted, after the prompt or its beginning; None: nothing."""
+        if not processors.has_penalties:
+            return None
+        census = cls(reads_prompt=processors.repetition_penalty != 1)
+        census.read(prompt_ids)
+        return census
+
     def read(self, token_ids: Sequence[int]) -> None:
-        """Tokens of the prompt."""
+        """The next tokens of the prompt, where a repetition penalty looks at them."""
+        if not self._reads_prompt:
+            return
         for start in range(0, len(token_ids), _READ_TOKENS):
             for token_id in dict.fromkeys(token_ids[start : start + _READ_TOKENS]):
                 self._place(token_id)

@@ -14,6 +14,7 @@ from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from verifier.target.processing import Processing, SeenTokens
+from verifier.target.token_masks import TokenMasks
 
 
 class ItemFailure(StrEnum):
@@ -23,6 +24,7 @@ class ItemFailure(StrEnum):
     OUT_OF_MEMORY = "the target model ran out of memory"
     EXCEPTION = "the target model failed"  # the log has the traceback
     DEVICE_LOST = "the target model lost its device"
+    GRAMMAR = "the grammar needs more time or memory than a stream may use: simplify it"
 
 
 class DraftCheck(msgspec.Struct, frozen=True):
@@ -38,6 +40,8 @@ class DraftCheck(msgspec.Struct, frozen=True):
     processing: Processing | None = None  # None: the target's rows are sampled as they are
     seen: SeenTokens | None = None  # where penalties count what was written before
     num_logprobs: int | None = None  # of other tokens beside each own; None: not even its own
+    masks: TokenMasks | None = None  # of its rows; None: no grammar, all tokens may come
+    num_forced: int = 0  # the last ones of the drafts: the verifier's own, of a grammar
 
     @property
     def is_tested(self) -> bool:
@@ -84,17 +88,24 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class ItemOutcome(msgspec.Struct, frozen=True):
-    """What the target made of one item: of its `draft_check`, or that it failed."""
+    """What the target made of one item: of its `draft_check`, or that it failed.
+
+    Without an accepted token or one of its own: masks were late, the check is to be made again.
+    """
 
     num_accepted: int
-    token_id: (
-        int | None
-    )  # recovered, bonus or drawn alone; None only when a bonus was not to be drawn
+    token_id: int | None  # recovered, bonus or drawn alone; None: it was not to be drawn
     accept_probs: tuple[
         float, ...
     ] = ()  # min(1, target/draft) of every draft token, in `rejection`
     failure: ItemFailure | None = None  # the stream must end
     logprobs: tuple[TokenLogprobs, ...] = ()  # of the accepted ones and the token, where asked
+    forced_ids: tuple[int, ...] = ()  # behind them, as a grammar forces the text; to be tested
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nothing could be drawn."""
+        return self.token_id is None and not self.num_accepted and self.failure is None
 
 
 class RoundOutcome(msgspec.Struct, frozen=True):

@@ -16,6 +16,12 @@ from shared.protocol.logprobs import TokenLogprobs
 from shared.speculation.logit_processors import processed
 from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
+from verifier.target.masked_check import (
+    MOST_WAIT_SECONDS,
+    MaskedCheck,
+    begin_masks,
+    masked_check,
+)
 from verifier.target.round import (
     DraftCheck,
     ItemFailure,
@@ -24,6 +30,7 @@ from verifier.target.round import (
     RoundItem,
     RoundOutcome,
 )
+from verifier.target.token_masks import allowed_tokens
 
 
 class ScriptedLogits(Protocol):
@@ -63,22 +70,28 @@ class ScriptedTarget:
     def run(self, round_: Round) -> RoundOutcome:
         """Run one round; see `verifier.target.target.TargetModel.run`."""
         started_at = time.monotonic()
+        begin_masks(item.draft_check for item in round_.items)
         delay = self._delay_seconds(round_.num_tokens)
         if delay > 0:
             time.sleep(delay)
         forwarded_at = time.monotonic()
-        items = tuple(self._run(item) for item in round_.items)
+        deadline = forwarded_at + MOST_WAIT_SECONDS
+        items = tuple(self._run(item, deadline) for item in round_.items)
         return RoundOutcome(items, forwarded_at - started_at, time.monotonic() - forwarded_at)
 
-    def _run(self, item: RoundItem) -> ItemOutcome | None:
+    def _run(self, item: RoundItem, deadline: float) -> ItemOutcome | None:
         positions = np.arange(item.context_tokens)
         blocks = np.array(item.block_table)[positions // self.block_tokens]
         slots = blocks * self.block_tokens + positions % self.block_tokens
         self._cache[slots[item.num_cached_tokens :]] = item.token_ids
         if item.draft_check is None:
             return None
+        masked = masked_check(item.draft_check, deadline)
+        if isinstance(masked, ItemOutcome):
+            return masked
+        num_cut = len(item.draft_check.draft_token_ids) - len(masked.check.draft_token_ids)
         try:
-            verified = self._check(self._cache[slots].tolist(), item.draft_check)
+            verified = self._check(self._cache[slots[: len(slots) - num_cut]].tolist(), masked)
         except NotADistribution:
             return ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
         tokens = self._cache[slots].tolist()
@@ -102,13 +115,20 @@ class ScriptedTarget:
             for row, token_id in zip(rows, output_ids, strict=True)
         )
 
-    def _check(self, tokens: list[int], check: DraftCheck) -> Verification:
+    def _check(self, tokens: list[int], masked: MaskedCheck) -> Verification:
+        check = masked.check
         num_drafted = len(check.draft_token_ids)
         num_prompt = len(tokens) - num_drafted - check.position
         ends = range(len(tokens) - num_drafted, len(tokens) + 1)
+        logits = [self._model.logits(tokens[:end]) for end in ends]
+        if masked.masks is not None:
+            allowed = allowed_tokens(masked.masks, self.vocab_size)
+            # A cut check has no mask for the row behind its drafts, which nothing is drawn from.
+            struck = [np.where(*pair, -np.inf) for pair in zip(allowed, logits, strict=False)]
+            logits = struck + logits[len(struck) :]
         logits = [
-            _processed(self._model.logits(tokens[:end]), tokens[:end], num_prompt, check)
-            for end in ends
+            _processed(row, tokens[:end], num_prompt, check)
+            for row, end in zip(logits, ends, strict=True)
         ]
         probs = np.stack([dense_probabilities(row, check.sampling) for row in logits])
         if check.mode == "coupled":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from shared.errors import ModelError
-from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
+from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, OutputFormat, TemplateOptions
 from verifier.target.round import Round, RoundOutcome
 
 
@@ -73,20 +73,28 @@ class Tokenizer(Protocol):
         """Ids that end an output."""
         ...
 
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of a plain prompt.
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
+        """Token ids of a plain prompt; `adds_special`: with what is set around a whole one.
 
         A name of a special token in it becomes that token: who asks for a completion writes what
         a template would write.
         """
         ...
 
-    def encode_chat(
-        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
-    ) -> list[int]:
-        """Token ids of (role, content) turns, as the options say.
+    @property
+    def output_format(self) -> OutputFormat:
+        """How the target writes calls and thoughts, before a prompt opens any."""
+        ...
 
-        No text of a turn becomes a control token.
+    def encode_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        options: TemplateOptions = PLAIN_TEMPLATE,
+        tools: bytes = b"",
+    ) -> list[int]:
+        """Token ids of a chat, as the options say, with these tools, a JSON list, on offer.
+
+        No text of a message or a tool becomes a control token.
 
         Raises:
             RequestRefused: the model has no chat template, or the template refuses the turns.

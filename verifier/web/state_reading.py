@@ -39,7 +39,7 @@ def read_state(service: VerifierService, now: float) -> DashboardState:
         max_round_tokens=planner.settings.schedule.limits.max_round_tokens,
         num_running=len(planner.streams),
         num_waiting=len(planner.queue),
-        num_draft_timeouts=planner.num_draft_timeouts,
+        num_draft_timeouts=planner.patience.num_draft_timeouts,
         jain_index=fairness.jain_index,
         log_goodput=fairness.log_goodput,
         position_names=[name_of(positions) for positions in SHOWN_POSITIONS],

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer, call_name
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.api.openai_response import EVENT_STREAM
 from edge_agent.generation.generation import Finished, TextPiece
 from edge_agent.generation.waiting_line import Place
+from edge_agent.output_parsing.said import Part
 from shared.protocol.messages import FinishReason
 
 _STOP_REASONS: dict[FinishReason, str] = {
@@ -22,44 +24,87 @@ _STOP_REASONS: dict[FinishReason, str] = {
 # Of how many tokens a prompt comes to nothing is known when the answer begins: the last event says.
 _NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
 
+_DELTA_TYPES: dict[Part, str] = {
+    "text": "text_delta",
+    "reasoning": "thinking_delta",
+    "arguments": "input_json_delta",
+}
+_DELTA_FIELDS: dict[Part, str] = {
+    "text": "text",
+    "reasoning": "thinking",
+    "arguments": "partial_json",
+}
+
 
 class MessageAnswer:
-    """One message; see `edge_agent.api.answers.answering.AnswerShape`."""
+    """One message; see `edge_agent.api.answers.answer_shape.AnswerShape`."""
 
     media_type = EVENT_STREAM
 
     def __init__(self, message_id: str, model: str, stop: tuple[str, ...]) -> None:
-        self._message_id = message_id
+        self.answer_id = self._message_id = message_id
         self._model = model
-        self._stop = stop
+        self._stop_strings = stop
+        self._num_blocks = 0
+        self._num_calls = 0
+        self._part: Part | None = None  # of the last block
 
     def keepalive(self, place: Place | None) -> bytes:
         return _event("ping", {})
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        content = [{"type": "text", "text": text}]
-        return self._message(content, _usage(finished)) | self._end(finished)
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
+        blocks: list[dict[str, Any]] = []
+        if answer.reasoning:
+            blocks.append(_block("reasoning") | {"thinking": answer.reasoning})
+        if answer.text or not answer.calls:
+            blocks.append(_block("text") | {"text": answer.text})
+        for i, call in enumerate(answer.calls):
+            arguments = call.as_object
+            if arguments is None:  # a limit cut it off: no tool may run with half of its input
+                blocks.append(_block("text") | {"text": call.as_text})
+            else:
+                blocks.append(self._call_block(call.name, i) | {"input": arguments})
+        message = self._message(blocks, _usage(finished))
+        return message | self._end(finished, has_calls=bool(answer.calls))
 
     def opening(self) -> bytes:
-        block = {"index": 0, "content_block": {"type": "text", "text": ""}}
-        return _event("message_start", {"message": self._message([], _NOTHING_YET)}) + _event(
-            "content_block_start", block
-        )
+        return _event("message_start", {"message": self._message([], _NOTHING_YET)})
 
     def piece(self, piece: TextPiece) -> bytes:
-        delta = {"type": "text_delta", "text": piece.text}
-        return _event("content_block_delta", {"index": 0, "delta": delta})
+        begun = b""
+        if piece.part == "call":
+            block = self._call_block(piece.text, self._num_calls)
+            self._num_calls += 1
+            return self._begin(piece.part, block)
+        if piece.part not in (self._part, "arguments"):
+            begun = self._begin(piece.part, _block(piece.part))
+        delta = {"type": _DELTA_TYPES[piece.part], _DELTA_FIELDS[piece.part]: piece.text}
+        fields = {"index": self._num_blocks - 1, "delta": delta}
+        return begun + _event("content_block_delta", fields)
 
     def ending(self, finished: Finished) -> bytes:
-        delta = {"delta": self._end(finished), "usage": _usage(finished)}
-        return (
-            _event("content_block_stop", {"index": 0})
-            + _event("message_delta", delta)
-            + _event("message_stop", {})
-        )
+        begun = b"" if self._num_blocks else self._begin("text", _block("text"))
+        end = self._end(finished, has_calls=self._num_calls > 0)
+        delta = {"delta": end, "usage": _usage(finished)}
+        return begun + self._stop() + _event("message_delta", delta) + _event("message_stop", {})
 
     def failing(self, failure: Failure) -> bytes:
         return _event("error", error_body("anthropic", failure))
+
+    def _begin(self, part: Part, block: dict[str, Any]) -> bytes:
+        """Another block, behind the one before."""
+        stopped = self._stop() if self._num_blocks else b""
+        self._part = part
+        self._num_blocks += 1
+        fields = {"index": self._num_blocks - 1, "content_block": block}
+        return stopped + _event("content_block_start", fields)
+
+    def _stop(self) -> bytes:
+        return _event("content_block_stop", {"index": self._num_blocks - 1})
+
+    def _call_block(self, name: str, index: int) -> dict[str, Any]:
+        call_id = call_name("toolu", self._message_id, index)
+        return {"type": "tool_use", "id": call_id, "name": name, "input": {}}
 
     def _message(self, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -73,12 +118,14 @@ class MessageAnswer:
             "usage": usage,
         }
 
-    def _end(self, finished: Finished) -> dict[str, Any]:
+    def _end(self, finished: Finished, *, has_calls: bool) -> dict[str, Any]:
         """Which of several strings it was is not told."""
-        is_known = finished.reason == "stop" and len(self._stop) == 1
+        if has_calls and finished.reason == "end":
+            return {"stop_reason": "tool_use", "stop_sequence": None}
+        is_known = finished.reason == "stop" and len(self._stop_strings) == 1
         return {
             "stop_reason": _STOP_REASONS[finished.reason],
-            "stop_sequence": self._stop[0] if is_known else None,
+            "stop_sequence": self._stop_strings[0] if is_known else None,
         }
 
 
@@ -96,6 +143,13 @@ def model_object(model: str) -> dict[str, Any]:
         "display_name": model,
         "created_at": "1970-01-01T00:00:00Z",
     }
+
+
+def _block(part: Part) -> dict[str, Any]:
+    """Of text or thoughts, empty; there is nothing that would prove where thoughts come from."""
+    if part == "reasoning":
+        return {"type": "thinking", "thinking": "", "signature": ""}
+    return {"type": "text", "text": ""}
 
 
 def _usage(finished: Finished) -> dict[str, int]:

@@ -6,12 +6,14 @@ This module must never put message text into an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from edge_agent.api.anthropic.message_turns import read_message_turns
 from edge_agent.api.json_fields import read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
-from edge_agent.api.requests.message_fields import check_prompt_bytes, read_messages, read_text
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
+from edge_agent.api.requests.message_fields import check_prompt_bytes, read_text
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
@@ -19,6 +21,12 @@ from edge_agent.api.requests.sampling_fields import (
     read_sampling,
     read_seed,
     read_stop,
+)
+from edge_agent.api.requests.tool_fields import (
+    READING_FIELDS,
+    TOOL_FIELDS,
+    read_anthropic_tools,
+    read_reading,
 )
 from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
@@ -29,8 +37,11 @@ _HONOURED = frozenset(
         *("messages", "system", "max_tokens", "stop_sequences", "stream", "output_config"),
         *("temperature", "top_k", "top_p", "seed", "goodspeed", "chat_template_kwargs"),
         *PROCESSOR_FIELDS,
+        *GRAMMAR_FIELDS,
+        *("thinking", *TOOL_FIELDS, *READING_FIELDS),
     }
 )
+_Thinking = Literal["enabled", "disabled", "adaptive"]
 
 
 def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -39,16 +50,17 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
     Raises:
         RequestRefused: a field is missing, of a wrong type, out of range or not supported.
     """
-    turns = read_messages(fields)
+    turns, asked = read_message_turns(fields), read_anthropic_tools(fields)
+    last = turns.messages[-1]
     system = fields.get("system")
     text = read_text(system, "system") if system else ""
     check_prompt_bytes("system", len(text.encode()))
     output: dict[str, Any] = read_field(fields, "output_config", dict[str, Any], {})
     template = read_template_options(
         {
-            "chat_template_kwargs": fields.get("chat_template_kwargs"),
+            "chat_template_kwargs": _template_arguments(fields),
             "reasoning_effort": output.get("effort"),
-            "continue_final_message": turns.messages[-1].role == "assistant",
+            "continue_final_message": last.role == "assistant" and not last.tool_calls,
         }
     )
     choice, extension = read_sampling(fields), read_extension(fields)
@@ -64,10 +76,23 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_format(output.get("format"), "output_config.format") or read_grammar(fields),
+        tools=asked.tools,
+        reading=read_reading(fields, asked),
     )
     ignored = (
         *ignored_fields(fields, _HONOURED),
-        *ignored_fields(output, {"effort"}, parent="output_config."),
+        *ignored_fields(output, {"effort", "format"}, parent="output_config."),
         *turns.ignored,
     )
     return ClientRequest(generation, read_field(fields, "stream", bool, False), ignored=ignored)
+
+
+def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`thinking` says whether to think; how many tokens it may take is not followed."""
+    thinking: dict[str, Any] = read_field(fields, "thinking", dict[str, Any], {})
+    given: dict[str, Any] = read_field(fields, "chat_template_kwargs", dict[str, Any], {})
+    kind: str | None = read_field(thinking, "type", _Thinking, parent="thinking.")
+    if kind not in ("enabled", "disabled"):
+        return given
+    return {"enable_thinking": kind == "enabled", **given}

@@ -19,6 +19,10 @@ class MessageEndpoints:
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Serve them."""
         router.add_post("/v1/messages", self._message)
+        router.add_get("/v1/messages/{id}/events", self._events)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await self._answering.streamed.take_up(request, request.match_info["id"])
 
     async def _message(self, request: web.Request) -> web.StreamResponse:
         asked = await self._answering.read(request, "messages")

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer, SpokenCall
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.generation.figures import decode_seconds
 from edge_agent.generation.generation import Finished, TextPiece, Timings
@@ -32,43 +33,77 @@ _DONE_REASONS: dict[FinishReason, str] = {
 
 
 class OllamaAnswer:
-    """Of a chat, or of `generate`; see `edge_agent.api.answers.answering.AnswerShape`."""
+    """Of a chat, or of `generate`; see `edge_agent.api.answers.answer_shape.AnswerShape`."""
 
+    answer_id = None
     media_type = "application/x-ndjson"
 
     def __init__(self, model: str, created_at: datetime, *, is_chat: bool) -> None:
         self._head = {"model": model, "created_at": created_at.isoformat().replace("+00:00", "Z")}
         self._is_chat = is_chat
+        self._call: SpokenCall | None = None  # that goes on
 
     def keepalive(self, place: Place | None) -> bytes:
         """Clients take every line for JSON, which may begin with spaces."""
         return b" "
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
         end = {"done_reason": _DONE_REASONS[finished.reason], **_durations(finished.timings)}
-        return self._line(text, is_done=True) | end
+        return self._line(answer, is_done=True) | end
 
     def opening(self) -> bytes:
         return b""
 
     def piece(self, piece: TextPiece) -> bytes:
-        return _encoded(self._line(piece.text, is_done=False))
+        """A call is told whole, at its end."""
+        if piece.part == "arguments" and self._call is not None:
+            name, arguments = self._call.name, self._call.arguments
+            self._call = SpokenCall(name, arguments + piece.text)
+            return b""
+        told = self._finished_call()
+        if piece.part == "call":
+            self._call = SpokenCall(piece.text)
+            return told
+        is_thought = piece.part == "reasoning"
+        answer = SpokenAnswer("" if is_thought else piece.text, piece.text if is_thought else "")
+        return told + _encoded(self._line(answer, is_done=False))
 
     def ending(self, finished: Finished) -> bytes:
-        return _encoded(self.whole("", finished))
+        return self._finished_call() + _encoded(self.whole(SpokenAnswer(), finished))
 
     def failing(self, failure: Failure) -> bytes:
         return _encoded(error_body("ollama", failure))
 
     def nothing(self, *, stays: bool) -> dict[str, Any]:
         """To a client that asked only for the model to be there, or to go."""
-        return self._line("", is_done=True) | {"done_reason": "load" if stays else "unload"}
+        return self._line(SpokenAnswer(), is_done=True) | {
+            "done_reason": "load" if stays else "unload"
+        }
 
-    def _line(self, text: str, *, is_done: bool) -> dict[str, Any]:
-        said: dict[str, Any] = {"response": text}
-        if self._is_chat:
-            said = {"message": {"role": "assistant", "content": text}}
-        return {**self._head, **said, "done": is_done}
+    def _finished_call(self) -> bytes:
+        call, self._call = self._call, None
+        if call is None:
+            return b""
+        return _encoded(self._line(SpokenAnswer(calls=(call,)), is_done=False))
+
+    def _line(self, answer: SpokenAnswer, *, is_done: bool) -> dict[str, Any]:
+        # Half of a call's arguments are none: what a limit cut off is text.
+        cut = "".join(call.as_text for call in answer.calls if call.as_object is None)
+        text = answer.text + cut
+        said: dict[str, Any] = {"role": "assistant", "content": text}
+        if not self._is_chat:
+            said = {"response": text}
+        if answer.reasoning:
+            said["thinking"] = answer.reasoning
+        calls = [
+            {"function": {"name": call.name, "arguments": call.as_object}}
+            for call in answer.calls
+            if call.as_object is not None
+        ]
+        if calls:
+            said["tool_calls"] = calls
+        told = {"message": said} if self._is_chat else said
+        return {**self._head, **told, "done": is_done}
 
 
 def model_tags(model: str | None) -> dict[str, Any]:
@@ -90,7 +125,7 @@ def model_details(model: str, context_tokens: int | None) -> dict[str, Any]:
     return {
         "details": {},
         "model_info": {"general.name": model, **known},
-        "capabilities": ["completion"],
+        "capabilities": ["completion", "tools"],
         "modified_at": _UNKNOWN_TIME,
     }
 

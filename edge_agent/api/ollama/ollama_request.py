@@ -11,6 +11,7 @@ from typing import Any
 from edge_agent.api.json_fields import read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
+from edge_agent.api.requests.grammar_fields import read_ollama_format
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -20,16 +21,19 @@ from edge_agent.api.requests.sampling_fields import (
     read_seed,
     read_stop,
 )
+from edge_agent.api.requests.tool_fields import ToolsAsked, read_ollama_tools, read_reading
 from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
+from edge_agent.output_parsing.output_parser import NOTHING_APART
 from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOptions
 
-_GENERAL = frozenset({"options", "stream", "think", "goodspeed", "chat_template_kwargs"})
-_CHAT = _GENERAL | {"messages"}
+_GENERAL = frozenset({"options", "stream", "think", "format", "goodspeed", "chat_template_kwargs"})
+_CHAT = _GENERAL | {"messages", "tools"}
 _GENERATE = _GENERAL | {"prompt", "system", "raw"}
 _OPTIONS = (
     frozenset({"temperature", "top_k", "top_p", "seed", "stop", "num_predict"}) | PROCESSOR_FIELDS
 )
+_NO_TOOLS = ToolsAsked()
 _UNLIMITED = (-1, -2, 0)  # Ollama's words: for ever, until the context is full, and its old default
 
 
@@ -43,8 +47,9 @@ def read_ollama_chat(fields: Mapping[str, Any]) -> ClientRequest:
     if not fields.get("messages"):
         return _only_the_model(fields, ignored)
     turns = read_messages(fields)
-    template = _template(fields, continues=turns.messages[-1].role == "assistant")
-    return _client_request(fields, turns, "", template, ignored)
+    last = turns.messages[-1]
+    template = _template(fields, continues=last.role == "assistant" and not last.tool_calls)
+    return _client_request(fields, turns, "", template, ignored, read_ollama_tools(fields))
 
 
 def read_ollama_generate(fields: Mapping[str, Any]) -> ClientRequest:
@@ -60,10 +65,11 @@ def read_ollama_generate(fields: Mapping[str, Any]) -> ClientRequest:
         return _only_the_model(fields, ignored)
     check_prompt_bytes("prompt", len(prompt.encode()) + len(system.encode()))
     if read_field(fields, "raw", bool, False):
-        return _client_request(fields, Turns(()), prompt, PLAIN_TEMPLATE, ignored)
+        return _client_request(fields, Turns(()), prompt, PLAIN_TEMPLATE, ignored, None)
     asked = ChatMessage("user", prompt)
     turns = Turns((ChatMessage("system", system), asked) if system else (asked,))
-    return _client_request(fields, turns, "", _template(fields, continues=False), ignored)
+    template = _template(fields, continues=False)
+    return _client_request(fields, turns, "", template, ignored, _NO_TOOLS)
 
 
 def _client_request(
@@ -72,6 +78,7 @@ def _client_request(
     text: str,
     template: TemplateOptions,
     ignored: tuple[str, ...],
+    asked: ToolsAsked | None,
 ) -> ClientRequest:
     options: dict[str, Any] = read_field(fields, "options", dict[str, Any], {})
     choice, extension = read_sampling(options, parent="options."), read_extension(fields)
@@ -88,6 +95,9 @@ def _client_request(
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_ollama_format(fields.get("format")),
+        tools=b"" if asked is None else asked.tools,
+        reading=NOTHING_APART if asked is None else read_reading({}, asked),
     )
     of_options = ignored_fields(options, _OPTIONS, parent="options.")
     is_streamed = read_field(fields, "stream", bool, True)

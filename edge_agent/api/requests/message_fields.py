@@ -5,12 +5,18 @@ This module must never put the text of a message into an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from edge_agent.api.json_fields import kind_of, shown
+from edge_agent.api.requests.call_fields import (
+    read_calls,
+    read_reasoning,
+    read_short_text,
+    with_known_calls,
+)
 from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_CHAT_MESSAGES, ChatMessage
 from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
@@ -19,15 +25,25 @@ from shared.protocol.prompt_parts import MAX_PROMPT_BYTES
 MAX_TEXT_PARTS = 4096
 
 # Templates of open models know "system" alone; "developer" is OpenAI's newer word for it.
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_ROLES_OF_TOOLS = ("tool", "function")
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
 _TEXT_TYPES = ("text", "input_text", "output_text")
-_UNSUPPORTED = ("tool_calls", "function_call", "audio", "images")
+_UNSUPPORTED = ("audio", "images")
+_OF_TOOLS = ("tool_calls", "function_call", "tool_call_id", "tool_name")
+_OF_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # What is read, refused, or says nothing that a template could show.
 _KNOWN = frozenset(
-    {"role", "content", "type", "id", "status", "phase", "cache_control", *_UNSUPPORTED}
+    {
+        *("role", "content", "type", "id", "status", "phase", "cache_control", "refusal"),
+        *("annotations", *_UNSUPPORTED, *_OF_TOOLS, *_OF_THOUGHTS),
+    }
 )
-_NO_TOOLS = "not supported: what a tool was asked and said cannot be shown to the model yet"
 
 
 class Turns(msgspec.Struct, frozen=True):
@@ -54,9 +70,20 @@ def read_messages(fields: Mapping[str, Any], name: str = "messages") -> Turns:
     num_parts = sum(len(content) for content in contents if isinstance(content, list))
     if num_parts > MAX_TEXT_PARTS:
         raise RequestRefused(f"{num_parts} text parts exceed {MAX_TEXT_PARTS}", name)
-    turns = tuple(_message(message, f"{name}[{i}]") for i, message in enumerate(messages))
-    check_prompt_bytes(name, sum(len(turn.content.encode()) for turn in turns))
-    return Turns(turns, _ignored(messages, name))
+    turns = [read_message(message, f"{name}[{i}]") for i, message in enumerate(messages)]
+    return finished_turns(name, turns, ignored_keys(messages, name))
+
+
+def finished_turns(name: str, turns: Sequence[ChatMessage], ignored: tuple[str, ...] = ()) -> Turns:
+    """The turns of the field with this name, calls and results put together.
+
+    Raises:
+        RequestRefused: they are too long, or too many.
+    """
+    if len(turns) > MAX_CHAT_MESSAGES:
+        raise RequestRefused(f"{len(turns)} messages exceed {MAX_CHAT_MESSAGES}", name)
+    check_prompt_bytes(name, sum(len(text.encode()) for turn in turns for text in _texts(turn)))
+    return Turns(with_known_calls(turns), ignored)
 
 
 def read_text(content: object, name: str) -> str:
@@ -85,22 +112,41 @@ def check_prompt_bytes(name: str, num_bytes: int) -> None:
         raise RequestRefused(f"{name} of {num_bytes} bytes exceed {MAX_PROMPT_BYTES}", name)
 
 
-def _message(message: object, name: str) -> ChatMessage:
+def read_message(message: object, name: str) -> ChatMessage:
+    """One message, not yet put together with the others.
+
+    Raises:
+        RequestRefused: it is none, or not of text alone.
+    """
     if not isinstance(message, dict):
         raise RequestRefused(f"{name} must be an object, not {kind_of(message)}", name)
     role = message.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        known = ", ".join(_ROLES)
-        reason = _NO_TOOLS if role in _ROLES_OF_TOOLS else f"must be one of {known}"
+        reason = f"must be one of {', '.join(_ROLES)}"
         raise RequestRefused(f"{name}.role = {shown(role)}: {reason}", f"{name}.role")
     for field in _UNSUPPORTED:
         if message.get(field):
-            reason = "only text is read" if field in ("audio", "images") else _NO_TOOLS
-            raise RequestRefused(f"{name}.{field}: {reason}", f"{name}.{field}")
+            raise RequestRefused(f"{name}.{field}: only text is read", f"{name}.{field}")
     content = message.get("content")
     if content is None and role == "assistant":
         content = ""
-    return ChatMessage(_ROLES[role], read_text(content, f"{name}.content"))
+    text = read_text(content, f"{name}.content") if content != [] or role != "assistant" else ""
+    match _ROLES[role]:
+        case "assistant":
+            calls, reasoning = read_calls(message, name), read_reasoning(message, name)
+            return ChatMessage("assistant", text, reasoning, calls)
+        case "tool":
+            tool = read_short_text(message, "tool_name", name)
+            tool = tool or read_short_text(message, "name", name)
+            call_id = read_short_text(message, "tool_call_id", name)
+            return ChatMessage("tool", text, tool_call_id=call_id, name=tool)
+        case known:
+            return ChatMessage(known, text)
+
+
+def _texts(turn: ChatMessage) -> Iterator[str]:
+    yield from (turn.content, turn.reasoning)
+    yield from (call.arguments for call in turn.tool_calls)
 
 
 def _text_part(part: object, name: str) -> str:
@@ -115,9 +161,12 @@ def _text_part(part: object, name: str) -> str:
     return text
 
 
-def _ignored(messages: list[dict[str, Any]], name: str) -> tuple[str, ...]:
+def ignored_keys(messages: list[dict[str, Any]], name: str) -> tuple[str, ...]:
     """What says something in a message, such as a name, and is not shown to a model."""
     others = {
-        key for message in messages for key in message.keys() - _KNOWN if message[key] is not None
+        key
+        for message in messages
+        for key in message.keys() - _KNOWN
+        if message[key] is not None and (key, _ROLES[message["role"]]) != ("name", "tool")
     }
     return tuple(f"{name}.{key}" for key in sorted(others))

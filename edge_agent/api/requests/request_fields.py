@@ -78,8 +78,7 @@ _ONE = "send 1, and ask again for another answer"
 _PENALTY = "send 0, or leave it out"
 _OFF = "leave it out"
 _TOOLS = "tools cannot be called yet: send tool_choice none, or describe them in a message"
-_FORMAT = "only text is written: ask for JSON in the prompt"
-_GRAMMAR = "constrained output is not there yet: ask for the form in the prompt"
+_FORMAT = "send response_format"
 _LOGPROBS = "probabilities are not told yet"
 _STATELESS = "nothing is kept here: send the whole conversation"
 _TEXT_ONLY = "only text is read and written"
@@ -98,18 +97,8 @@ REFUSED: Mapping[str, Refused] = {
     "function_call": Refused(("none", "auto"), _TOOLS),
     "mcp_servers": Refused(([],), _TOOLS),
     "web_search_options": Refused((), "this server looks nothing up"),
-    "response_format": Refused(({"type": "text"},), _FORMAT),
     "format": Refused(("",), _FORMAT),
     "output_config": Refused(({},), _FORMAT),
-    "structured_outputs": Refused(({},), _GRAMMAR),
-    "guided_json": Refused(("", {}), _GRAMMAR),
-    "guided_regex": Refused(("",), _GRAMMAR),
-    "guided_choice": Refused(([],), _GRAMMAR),
-    "guided_grammar": Refused(("",), _GRAMMAR),
-    "regex": Refused(("",), _GRAMMAR),
-    "ebnf": Refused(("",), _GRAMMAR),
-    "grammar": Refused(("",), _GRAMMAR),
-    "json_schema": Refused(({}, ""), _GRAMMAR),
     "logprobs": Refused((False,), _LOGPROBS),
     "top_logprobs": Refused((0,), _LOGPROBS),
     "prompt_logprobs": Refused((), _LOGPROBS),

@@ -5,14 +5,17 @@ Pure: ids and wall-clock times are arguments.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.api.openai_response import EVENT_STREAM, keepalive_comment
 from edge_agent.api.requests.client_request import ClientRequest
+from edge_agent.api.responses.output_items import Event, OutputItems
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 
 
@@ -21,13 +24,12 @@ class ResponseNames:
     """What every object of one response says about it."""
 
     response_id: str
-    item_id: str  # of its one message
     created_at: int  # Unix seconds
     model: str
 
 
 class ResponseAnswer:
-    """One response; see `edge_agent.api.answers.answering.AnswerShape`. Its events are numbered."""
+    """One response; see `edge_agent.api.answers.answer_shape.AnswerShape`; events have numbers."""
 
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
@@ -35,50 +37,39 @@ class ResponseAnswer:
     def __init__(self, names: ResponseNames, asked: ClientRequest) -> None:
         self._names = names
         self._asked = asked
-        self._texts: list[str] = []
+        self._items = OutputItems(names.response_id)
         self._num_events = 0
+        self.so_far = self._response("queued", [])  # the newest that a client would be told
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        sampling = finished.sampling
-        is_whole = finished.reason not in ("length", "context")
-        status = "completed" if is_whole else "incomplete"
-        return self._response(status, [self._item(status, [_part(text)])]) | {
-            "incomplete_details": None if is_whole else {"reason": "max_output_tokens"},
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "usage": _usage(finished.timings),
-        }
+    @property
+    def answer_id(self) -> str:
+        return self._names.response_id
+
+    def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
+        status = _status(finished)
+        return self._finished(self._items.whole(answer, status), status, finished)
 
     def opening(self) -> bytes:
-        response = {"response": self._response("in_progress", [])}
-        item = {"output_index": 0, "item": self._item("in_progress", [])}
-        return (
-            self._event("response.created", response)
-            + self._event("response.in_progress", response)
-            + self._event("response.output_item.added", item)
-            + self._event("response.content_part.added", self._place() | {"part": _part("")})
+        self.so_far = self._response("in_progress", [])
+        response = {"response": self.so_far}
+        return self._event("response.created", response) + self._event(
+            "response.in_progress", response
         )
 
     def piece(self, piece: TextPiece) -> bytes:
-        self._texts.append(piece.text)
-        delta = {"delta": piece.text, "logprobs": []}
-        return self._event("response.output_text.delta", self._place() | delta)
+        return self._events(self._items.piece(piece))
 
     def ending(self, finished: Finished) -> bytes:
-        text = "".join(self._texts)
-        response = self.whole(text, finished)
-        item = {"output_index": 0, "item": response["output"][0]}
-        return (
-            self._event("response.output_text.done", self._place() | {"text": text, "logprobs": []})
-            + self._event("response.content_part.done", self._place() | {"part": _part(text)})
-            + self._event("response.output_item.done", item)
-            + self._event(f"response.{response['status']}", {"response": response})
-        )
+        status = _status(finished)
+        lines = self._events(self._items.end(status))
+        self.so_far = response = self._finished(self._items.finished, status, finished)
+        return lines + self._event(f"response.{status}", {"response": response})
 
     def failing(self, failure: Failure) -> bytes:
         """Clients look for an `error` inside an event of that name."""
         error = error_body("openai", failure)["error"]
         said = {name: error[name] for name in ("code", "message", "param")}
+        self.so_far |= {"status": "failed", "error": {"code": "server_error", **said}}
         return self._event("error", said | {"error": error})
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,30 +88,32 @@ class ResponseAnswer:
             "metadata": self._asked.metadata,
             "model": self._names.model,
             "output": output,
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": generation.reading.several_calls,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
             "store": False,
             "temperature": None if "temperature" in left_open else sampling.temperature,
             "text": {"format": {"type": "text"}},
             "tool_choice": "auto",
-            "tools": [],
+            "tools": _flat_tools(generation.tools),
             "top_p": None if "top_p" in left_open else sampling.top_p,
             "truncation": "disabled",
             "usage": None,
         }
 
-    def _item(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._names.item_id,
-            "type": "message",
-            "role": "assistant",
-            "status": status,
-            "content": content,
+    def _finished(
+        self, items: list[dict[str, Any]], status: str, finished: Finished
+    ) -> dict[str, Any]:
+        sampling, is_whole = finished.sampling, status == "completed"
+        return self._response(status, items) | {
+            "incomplete_details": None if is_whole else {"reason": "max_output_tokens"},
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "usage": _usage(finished.timings),
         }
 
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self._names.item_id, "output_index": 0, "content_index": 0}
+    def _events(self, events: Iterable[Event]) -> bytes:
+        return b"".join(self._event(kind, fields) for kind, fields in events)
 
     def _event(self, kind: str, fields: dict[str, Any]) -> bytes:
         event = {"type": kind, **fields, "sequence_number": self._num_events}
@@ -128,8 +121,14 @@ class ResponseAnswer:
         return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _status(finished: Finished) -> str:
+    return "incomplete" if finished.reason in ("length", "context") else "completed"
+
+
+def _flat_tools(tools: bytes) -> list[dict[str, Any]]:
+    """The tools on offer, in the words of this API."""
+    offered = msgspec.json.decode(tools, type=list[dict[str, Any]]) if tools else []
+    return [{"type": "function", "strict": False, **tool["function"]} for tool in offered]
 
 
 def _usage(timings: Timings) -> dict[str, Any]:
@@ -137,7 +136,6 @@ def _usage(timings: Timings) -> dict[str, Any]:
         "input_tokens": timings.prompt_tokens,
         "input_tokens_details": {"cached_tokens": timings.cached_prefix_tokens},
         "output_tokens": timings.output_tokens,
-        # Thoughts are not told apart from text.
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": timings.reasoning_tokens},
         "total_tokens": timings.prompt_tokens + timings.output_tokens,
     }

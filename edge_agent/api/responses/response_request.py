@@ -14,10 +14,18 @@ from msgspec import Meta
 from edge_agent.api.json_fields import read_field, shown
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
-from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
+from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
+from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import read_max_tokens, read_sampling, read_seed
+from edge_agent.api.requests.tool_fields import (
+    READING_FIELDS,
+    TOOL_FIELDS,
+    read_flat_tools,
+    read_reading,
+)
+from edge_agent.api.responses.response_turns import read_items
 from edge_agent.api.template_fields import read_template_options
 from edge_agent.generation.generation import GenerationRequest
 from shared.errors import RequestRefused
@@ -28,6 +36,9 @@ _HONOURED = frozenset(
         *("input", "instructions", "max_output_tokens", "stream", "text", "reasoning", "seed"),
         *("temperature", "top_k", "top_p", "goodspeed", "chat_template_kwargs", "stream_options"),
         *PROCESSOR_FIELDS,
+        *GRAMMAR_FIELDS,
+        *(*TOOL_FIELDS, *READING_FIELDS),
+        "background",
     }
 )
 _Metadata = Annotated[dict[str, str], Meta(max_length=16)]  # as many as OpenAI takes
@@ -43,14 +54,11 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
     ignored = ignored_fields(fields, _HONOURED)
     if fields.get("prompt") is not None:
         raise RequestRefused(f"prompt = {shown(fields['prompt'])}: {_KEPT}", "prompt")
-    turns = _turns(fields)
+    turns, asked = _turns(fields), read_flat_tools(fields)
     instructions: str = read_field(fields, "instructions", str, "")
     check_prompt_bytes("instructions", len(instructions.encode()))
     opening = (ChatMessage("system", instructions),) if instructions else ()
     text: dict[str, Any] = read_field(fields, "text", dict[str, Any], {})
-    if text.get("format") not in (None, {"type": "text"}):
-        sentence = "text.format: only text is written; ask for JSON in the input"
-        raise RequestRefused(sentence, "text.format")
     reasoning: dict[str, Any] = read_field(fields, "reasoning", dict[str, Any], {})
     template = read_template_options(
         {
@@ -70,14 +78,23 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
+        grammar=read_format(text.get("format"), "text.format") or read_grammar(fields),
+        tools=asked.tools,
+        reading=read_reading(fields, asked),
     )
     of_parts = (
         *ignored_fields(text, {"format"}, parent="text."),
         *ignored_fields(reasoning, {"effort"}, parent="reasoning."),
     )
+    is_streamed = read_field(fields, "stream", bool, False)
+    is_background = read_field(fields, "background", bool, False)
+    if is_background and not is_streamed:
+        sentence = "background = true: not supported without a stream; send stream true as well"
+        raise RequestRefused(sentence, "background")
     return ClientRequest(
         generation,
-        read_field(fields, "stream", bool, False),
+        is_streamed,
+        comes_back=is_background,
         ignored=(*ignored, *of_parts, *turns.ignored),
         metadata=read_field(fields, "metadata", _Metadata, {}),
     )
@@ -89,11 +106,4 @@ def _turns(fields: Mapping[str, Any]) -> Turns:
     if isinstance(asked, str):
         check_prompt_bytes("input", len(asked.encode()))
         return Turns((ChatMessage("user", asked),))
-    if isinstance(asked, list):
-        for i, item in enumerate(asked):
-            kind = item.get("type") if isinstance(item, dict) else None
-            if kind not in (None, "message"):
-                name = f"input[{i}].type"
-                sentence = f"{name} = {shown(kind)}: only messages are read, of text alone"
-                raise RequestRefused(sentence, name)
-    return read_messages(fields, "input")
+    return read_items(fields)

@@ -1,21 +1,11 @@
-// How the page looks: dark or light or as the system says, and whether origins are marked.
+// How the page looks: dark or light, and whether origins are marked.
 
-import { byId } from "./element.js";
-
-const THEMES = ["system", "light", "dark"];
-const NEXT = { system: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
+import { byId } from "../../../shared/web/page/element.js";
+import { setUpTheme } from "../../../shared/web/page/theme.js";
 
 export function setUpAppearance() {
   const root = document.documentElement;
-  const theme = byId("theme");
   const marks = byId("marks");
-
-  function showTheme(name) {
-    if (name === "system") delete root.dataset.theme;
-    else root.dataset.theme = name;
-    theme.textContent = NEXT[name];
-    localStorage.setItem("goodspeed-theme", name);
-  }
 
   function showMarks(isOn) {
     root.classList.toggle("unmarked", !isOn);
@@ -23,13 +13,7 @@ export function setUpAppearance() {
     localStorage.setItem("goodspeed-marks", isOn ? "on" : "off");
   }
 
-  let current = localStorage.getItem("goodspeed-theme") ?? "system";
-  if (!THEMES.includes(current)) current = "system";
-  showTheme(current);
+  setUpTheme();
   showMarks(localStorage.getItem("goodspeed-marks") !== "off");
-  theme.addEventListener("click", () => {
-    current = THEMES[(THEMES.indexOf(current) + 1) % THEMES.length];
-    showTheme(current);
-  });
   marks.addEventListener("click", () => showMarks(root.classList.contains("unmarked")));
 }

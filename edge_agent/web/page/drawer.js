@@ -1,6 +1,6 @@
 // On a narrow screen the conversations are a drawer, which a button opens.
 
-import { byId } from "./element.js";
+import { byId } from "../../../shared/web/page/element.js";
 
 export function setUpDrawer() {
   const toggle = byId("nav-toggle");

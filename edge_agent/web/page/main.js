@@ -1,6 +1,6 @@
 // The page: puts its parts together and owns what is shown.
 
-import { askForKey, currentKey, forgetKey } from "./access_key.js";
+import { KeptKey } from "../../../shared/web/page/kept_key.js";
 import { Announcer } from "./announcer.js";
 import { openSocket } from "./answer/answer_link.js";
 import { Answering } from "./answer/answering.js";
@@ -10,7 +10,7 @@ import { Composer } from "./composer.js";
 import { addNode, chooseVersion, newConversation, shownNodes } from "./conversation/conversation.js";
 import { ConversationList } from "./conversation/conversation_list.js";
 import { setUpDrawer } from "./drawer.js";
-import { byId, setText } from "./element.js";
+import { byId, setText } from "../../../shared/web/page/element.js";
 import { asJson, asMarkdown, download, fileName } from "./conversation/export.js";
 import { LiveLine } from "./answer/live_line.js";
 import { editSettings } from "./settings_dialog.js";
@@ -18,6 +18,7 @@ import { ConversationStore } from "./conversation/store.js";
 import { Transcript } from "./conversation/transcript.js";
 
 const LOOK_AGAIN_SECONDS = 5; // for a board or a verifier that is away
+const key = new KeptKey("goodspeed-key", "key"); // the board's
 const CURRENT = "goodspeed-conversation"; // its id, in this browser
 
 class Page {
@@ -64,7 +65,7 @@ class Page {
   // Who the board is; asks for the key where one is wanted, and looks again while it is away.
   async meetBoard() {
     try {
-      const model = await fetchModel(currentKey());
+      const model = await fetchModel(key.current);
       this.#showBoard(model ?? "no verifier yet", model !== null);
       if (!model) this.#lookAgain();
     } catch (error) {
@@ -138,7 +139,7 @@ class Page {
         settled: (block) => this.announcer.say(block.textContent),
         ended: (answering, error) => this.#end(answering, error),
       },
-      () => openSocket(currentKey()),
+      () => openSocket(key.current),
     );
     this.#show();
     return this.answering;
@@ -177,7 +178,7 @@ class Page {
   #showBoard(words, isWell) {
     setText(byId("board"), words);
     byId("board").classList.toggle("away", !isWell);
-    byId("forget-key").hidden = currentKey() === null;
+    byId("forget-key").hidden = key.current === null;
   }
 
   #lookAgain() {
@@ -187,8 +188,8 @@ class Page {
 
   async #askForKey() {
     this.#showBoard("the board wants its key", false);
-    const isWrong = currentKey() !== null;
-    await askForKey(isWrong);
+    const isWrong = key.current !== null;
+    await key.ask(isWrong);
     await this.meetBoard();
   }
 
@@ -201,7 +202,7 @@ class Page {
     when("new", () => this.open(null));
     when("export-json", export_("json", "application/json", asJson));
     when("export-markdown", export_("md", "text/markdown", asMarkdown));
-    when("forget-key", () => (forgetKey(), this.meetBoard()));
+    when("forget-key", () => (key.forget(), this.meetBoard()));
     when("settings", () =>
       editSettings(this.conversation.settings, (settings) => {
         this.conversation.settings = settings;

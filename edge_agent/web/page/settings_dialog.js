@@ -1,7 +1,7 @@
 // System prompt and sampling of a conversation. A field that is left empty is not sent, and then the
 // target's own value holds.
 
-import { byId } from "./element.js";
+import { byId } from "../../../shared/web/page/element.js";
 
 const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from edge_agent.api import app, chat_socket
 from edge_agent.api.access import names_its_socket
-from edge_agent.api.answers.answering import Patience
+from edge_agent.api.answers.patience import Patience
 from edge_agent.api.json_fields import read_json_object
 from edge_agent.api.large_body_reader import BodyKind, read_body
 from edge_agent.api.openai_request import read_chat_request

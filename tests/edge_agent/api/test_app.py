@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge_agent.api.answers.answering import Patience
+from edge_agent.api.answers.patience import Patience
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, MAX_LARGE_BODIES
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.queued_generator import QueuedGenerator
@@ -50,7 +50,8 @@ async def ask(
 
 
 async def lines_of(response: aiohttp.ClientResponse) -> list[str]:
-    return (await response.text()).strip().split("\n\n")
+    """The events of a stream, without their ids."""
+    return [event.partition("\n")[2] for event in (await response.text()).strip().split("\n\n")]
 
 
 def error_of(line: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from edge_agent.api.known_paths import hint_for
 
 KNOWN = (
     *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{id}", "/v1/responses"),
+    *("/tokenize", "/detokenize", "/v1/messages/count_tokens", "/api/version"),
     *("/v1/messages", "/api/chat", "/api/generate", "/api/tags", "/api/show", "/health"),
 )
 
@@ -28,6 +29,10 @@ KNOWN = (
         ("/messages", "/v1/messages"),
         ("/tags", "/api/tags"),
         ("/healtz", "/health"),
+        ("/api/tokenize", "/tokenize"),
+        ("/v1/tokenize", "/tokenize"),
+        ("/count_tokens", "/v1/messages/count_tokens"),
+        ("/version", "/api/version"),
     ],
 )
 def test_a_wrong_path_leads_to_the_right_one(wrong: str, right: str) -> None:
@@ -39,7 +44,6 @@ def test_a_wrong_path_leads_to_the_right_one(wrong: str, right: str) -> None:
     [
         ("/v1/embeddings", "embeddings"),
         ("/api/embed", "embeddings"),
-        ("/v1/messages/count_tokens", "tokenizer"),
         ("/api/pull", "operator"),
         ("/props", "/v1/models"),
     ],

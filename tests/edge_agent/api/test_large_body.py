@@ -58,7 +58,7 @@ def test_a_long_body_says_what_a_short_one_says(kind: BodyKind) -> None:
         ("chat", {"messages": [{"role": "king"}]}, "messages[0].role"),
         ("completion", {"prompt": 5}, "prompt"),
         ("chat socket", {"type": "resume", "id": "5"}, "type"),
-        ("messages", {"messages": [TURN], "tools": [{}]}, "tools"),
+        ("messages", {"messages": [TURN], "tools": [{}]}, "tools[0].name"),
         ("responses", {"input": 5}, "input"),
         ("ollama chat", {"messages": [TURN], "options": {"top_k": "x"}}, "options.top_k"),
         ("ollama generate", {"prompt": "x", "suffix": "y"}, "suffix"),

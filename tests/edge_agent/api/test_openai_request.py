@@ -16,6 +16,7 @@ from edge_agent.api.openai_request import (
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.message_fields import MAX_TEXT_PARTS
 from edge_agent.generation.generation import GenerationRequest
+from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
 from shared.protocol.codec import encode
 from shared.protocol.messages import (
@@ -53,7 +54,11 @@ def refusal(fields: dict[str, Any]) -> RequestRefused:
 
 def test_messages_alone_are_a_whole_request() -> None:
     expected = ClientRequest(
-        GenerationRequest(messages=(ChatMessage("user", "hi"),), left_open=SAMPLING_FIELDS)
+        GenerationRequest(
+            messages=(ChatMessage("user", "hi"),),
+            left_open=SAMPLING_FIELDS,
+            reading=OutputReading(reasoning=True),
+        )
     )
     assert expected == read_chat_request({"messages": [USER]})
 
@@ -86,6 +91,7 @@ def test_every_honoured_field_arrives() -> None:
         acceptance_mode="coupled",
         draft_length=4,
         processors=LogitProcessors(frequency_penalty=0.5),
+        reading=OutputReading(reasoning=True),
     )
     assert ClientRequest(expected, is_streamed=True, includes_usage=True) == request
 
@@ -139,9 +145,10 @@ def test_an_assistant_that_said_nothing_may_say_so_by_null() -> None:
     assert ChatMessage("assistant", "") == chat(messages=[USER, silent]).messages[1]
 
 
-def test_tools_that_none_may_call_are_named_and_not_refused() -> None:
-    asked = read_chat_request({"messages": [USER], "tools": [{}], "tool_choice": "none"})
-    assert (chat(), ("tools",)) == (asked.generation, asked.ignored)
+def test_tools_that_none_may_call_are_not_shown() -> None:
+    tools = [{"type": "function", "function": {"name": "x"}}]
+    asked = read_chat_request({"messages": [USER], "tools": tools, "tool_choice": "none"})
+    assert (chat(), ()) == (asked.generation, asked.ignored)
 
 
 def test_one_stop_string_needs_no_list() -> None:
@@ -214,11 +221,6 @@ def test_a_client_may_ask_for_what_the_protocol_may_carry(
         ({"n": True}, "n = true: expected integer, got boolean"),
         ({"best_of": 2}, "best_of = 2: not supported; send 1, and ask again for another answer"),
         ({"top_a": 0.5}, "top_a = 0.5: not supported; send 0, or use top_p"),
-        (
-            {"response_format": {"type": "json_object"}},
-            "response_format = an object: not supported; "
-            "only text is written: ask for JSON in the prompt",
-        ),
         ({"goodspeed": 3}, "goodspeed = 3: expected object, got integer"),
         (
             {"goodspeed": {"draft_lenght": 3}},
@@ -269,7 +271,7 @@ def test_a_refusal_names_the_part_of_a_field(
         ([{"role": "user", "content": [TEXT_PART] * (MAX_TEXT_PARTS // 2 + 1)}] * 2, "messages"),
         (["hi"], "messages[0]"),
         ([USER, {"content": "hi"}], "messages[1].role"),
-        ([{"role": "tool", "content": "hi"}], "messages[0].role"),
+        ([{"role": "tool"}], "messages[0].content"),
         ([{"role": ["user"], "content": "hi"}], "messages[0].role"),
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": None}], "messages[0].content"),
@@ -284,7 +286,7 @@ def test_a_refusal_names_the_part_of_a_field(
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
         (
             [{"role": "assistant", "content": "", "tool_calls": [{}]}],
-            "messages[0].tool_calls",
+            "messages[0].tool_calls[0].function",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.openai_response import (
     Envelope,
     answer_headers,
@@ -31,6 +32,7 @@ USAGE = {
     "completion_tokens_details": {
         "accepted_prediction_tokens": 3,
         "rejected_prediction_tokens": 2,
+        "reasoning_tokens": 0,
     },
 }
 LLAMA_SERVER_TIMINGS = {
@@ -88,11 +90,11 @@ def test_a_whole_chat_answer() -> None:
             "wire_bytes": 60,
         },
     }
-    assert expected == whole_answer(CHAT, "Hello", finished())
+    assert expected == whole_answer(CHAT, SpokenAnswer("Hello"), finished())
 
 
 def test_a_whole_completion_has_its_text_in_the_choice() -> None:
-    answer = whole_answer(COMPLETION, "Hello", finished())
+    answer = whole_answer(COMPLETION, SpokenAnswer("Hello"), finished())
     assert ("text_completion", "Hello") == (answer["object"], choice_of(answer)["text"])
 
 
@@ -107,7 +109,10 @@ def test_a_whole_completion_has_its_text_in_the_choice() -> None:
     ],
 )
 def test_finish_reasons_are_in_openais_words(reason: FinishReason, expected: str) -> None:
-    assert expected == choice_of(whole_answer(CHAT, "", finished(reason)))["finish_reason"]
+    assert (
+        expected
+        == choice_of(whole_answer(CHAT, SpokenAnswer(""), finished(reason)))["finish_reason"]
+    )
 
 
 def test_a_streamed_chat_names_the_role_then_brings_text_then_the_reason() -> None:
@@ -146,7 +151,7 @@ def test_an_answer_without_tokens_divides_by_nothing() -> None:
     nothing = msgspec.structs.replace(
         TIMINGS, prompt_tokens=4, output_tokens=0, seconds_to_first_token=0.0, total_seconds=0.0
     )
-    timings = whole_answer(CHAT, "", finished(timings=nothing))["timings"]
+    timings = whole_answer(CHAT, SpokenAnswer(""), finished(timings=nothing))["timings"]
     assert (0.0, 0.0, 0.0) == (
         timings["predicted_per_second"],
         timings["prompt_per_second"],

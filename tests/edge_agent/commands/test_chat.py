@@ -7,6 +7,7 @@ import io
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -121,16 +122,62 @@ def test_stats_show_the_last_answer() -> None:
     assert "conversation   3 tokens, answers: 1\n" in shown
 
 
+def test_the_last_question_is_asked_once_more_in_place_of_its_answer() -> None:
+    generator = ScriptedGenerator(HELLO)
+    shown_after(["one", "two", "/retry", "/set seed 9", "/retry"], generator)
+    asked = [[turn.content for turn in request.messages] for request in generator.requests]
+    assert ["one", "Hello wide world", "two"] == asked[1] == asked[2] == asked[3]
+    assert [7, 7, 7, 9] == [request.seed for request in generator.requests]
+    assert "there is no question to ask again\n\n" == shown_after(["/retry"])
+
+
+def test_a_question_that_failed_can_be_asked_again() -> None:
+    generator = ScriptedGenerator([VerifierAway("away")])
+    shown = shown_after(["one", "/retry"], generator)
+    assert "away\n\naway\n\n" == shown
+    assert ["one", "one"] == [request.messages[-1].content for request in generator.requests]
+
+
+def test_the_system_prompt_holds_from_the_next_question_on() -> None:
+    generator = ScriptedGenerator(HELLO)
+    shown = shown_after(["/system", "/system Be brief.", "/system", "one"], generator)
+    assert shown.startswith("there is no system prompt\nthe next question has it\nBe brief.\n")
+    assert ChatMessage("system", "Be brief.") == generator.requests[0].messages[0]
+
+
+def test_files_go_with_the_next_question_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("from a")
+    (tmp_path / "b.txt").write_text("from b")
+    generator = ScriptedGenerator(HELLO)
+    lines = [f"/file {tmp_path}/a.txt", f"compare with @{tmp_path}/b.txt, please", "@nobody?"]
+    shown = shown_after(lines, generator)
+    first, second = (request.messages[-1].content for request in generator.requests)
+    assert first.index("compare") < first.index("from a") < first.index("from b")
+    assert "@nobody?" == second
+    assert "@nobody? names no file here, and goes as text\n" in shown
+
+
+def test_a_conversation_goes_on_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "chat.json"
+    generator = ScriptedGenerator(HELLO)
+    shown_after(["/system Be.", "one", f"/save {path}"], generator)
+    shown = shown_after([f"/load {path}", "two"], generator)
+    assert shown.startswith("questions and answers: 1, the last: one\n")
+    contents = [turn.content for turn in generator.requests[-1].messages]
+    assert ["Be.", "one", "Hello wide world", "two"] == contents
+
+
 def test_help_shows_the_commands_and_unknown_ones_say_so() -> None:
     shown = shown_after(["/help", "/quit"])
-    assert "/reset   forget the conversation\n" in shown
+    assert "/reset          forget the conversation\n" in shown
     assert "unknown command /quit, /help shows all\n" in shown
 
 
 def test_empty_lines_ask_nothing_and_ctrl_c_at_the_prompt_does_not_leave() -> None:
     generator = ScriptedGenerator(HELLO)
     shown = shown_after(["", "  ", KeyboardInterrupt, "hi"], generator)
-    assert "Ctrl-D leaves\nHello wide world\n" + FIGURES == shown
+    told = "Ctrl-D leaves, the arrow up brings back what was typed\n"
+    assert told + "Hello wide world\n" + FIGURES == shown
     assert 1 == len(generator.requests)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from edge_agent.cli import main
 from tests.support.models.real_models import real_model
+from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.support.programs.ports import free_port
 from tests.support.programs.programs import Programs
 
@@ -76,3 +78,29 @@ def test_the_real_model_at_a_real_verifier(tmp_path: Path) -> None:
     assert "shares 49152 ids" in found["verifier"]["sentence"]
     assert "tokens/s with drafts" in found["pays"]["sentence"], result.stdout
     assert "its sha256 is right" in found["model"]["sentence"]
+
+
+def test_what_was_measured_is_written_on_request(tmp_path: Path) -> None:
+    model, file = tmp_path / "tiny.gguf", tmp_path / "d" / "50-measured.toml"
+    write_tiny_llama(model)
+    settings = ("verifier.url=ws://127.0.0.1:1", f"draft.model={model}", f"api.port={free_port()}")
+    options = [f"--set={setting}" for setting in (*settings, "draft.context_tokens=128")]
+    result = CliRunner().invoke(main, ["doctor", *options])
+    assert not file.exists()
+    result = CliRunner().invoke(main, ["doctor", f"--write={file}", *options])
+    assert 2 == result.exit_code, "the verifier's absence stays a problem"
+    assert "\n+threads = " in result.stdout
+    assert result.stdout.endswith(f"wrote {file}; it counts from the agent's next start\n")
+    threads = tomllib.loads(file.read_text())["draft"]["threads"]
+    checked = CliRunner().invoke(main, ["config", "show", "--config", str(file), *options[1:]])
+    assert f"threads = {threads}" in checked.output
+
+
+def test_nothing_is_written_where_nothing_was_measured(tmp_path: Path) -> None:
+    file = tmp_path / "measured.toml"
+    file.write_text("[draft]\nthreads = 3\n")
+    options = ("--set=verifier.url=ws://127.0.0.1:1", "--set=draft.model=./none", "--json")
+    result = CliRunner().invoke(main, ["doctor", f"--write={file}", *options])
+    assert 2 == result.exit_code
+    assert f"error: no speed was measured, so {file} is as it was\n" in result.stderr
+    assert "[draft]\nthreads = 3\n" == file.read_text()

@@ -6,12 +6,14 @@ import itertools
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from edge_agent.draft_model.scripted_drafter import scripted_drafter
+from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.active_generation import ActiveGeneration, Event
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
+from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputReading
 from shared.errors import (
     ModelError,
     PromptTooLong,
@@ -21,6 +23,7 @@ from shared.errors import (
     VerifierAway,
 )
 from shared.protocol.draft_path import DraftToken
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     ChatMessage,
     Draft,
@@ -30,6 +33,7 @@ from shared.protocol.messages import (
     FinishReason,
     Open,
     Opened,
+    OutputFormat,
     Ready,
     Resume,
     Verdict,
@@ -70,11 +74,13 @@ def verdict(
     reason: FinishReason | None = None,
     text_bytes: int = 10**6,
     now: float = 12.0,
+    num_forced: int = 0,
 ) -> None:
     finish = Finish(reason, text_bytes) if reason else None
     position = len(generation.stream.output_ids)
     tokens = pack_token_ids(own)
-    generation.receive(Verdict(2, position, accepted, tokens, 4, 2, finish), 20, now)
+    message = Verdict(2, position, accepted, tokens, 4, 2, finish, num_forced=num_forced)
+    generation.receive(message, 20, now)
 
 
 def draft(generation: ActiveGeneration, *token_ids: int) -> None:
@@ -115,6 +121,7 @@ def test_a_generation_opens_with_what_the_client_asked() -> None:
         max_tokens=9,
         acceptance_mode="rejection",
         draft_length=3,
+        grammar=Grammar("regex", "a+"),
     )
     message = generation.open_message(4)
     assert message == Open(
@@ -127,8 +134,16 @@ def test_a_generation_opens_with_what_the_client_asked() -> None:
         max_tokens=9,
         acceptance_mode="rejection",
         draft_length=3,
+        grammar=Grammar("regex", "a+"),
     )
     assert (StreamState.OPENING, 4) == (generation.state, generation.stream.channel)
+
+
+def test_a_verifier_that_knows_no_grammars_ends_a_generation_with_one() -> None:
+    generation = make_generation(grammar=Grammar("regex", "a+", "guided_regex"))
+    generation.open_message(0)
+    with pytest.raises(RemoteProtocolError, match="older"):
+        generation.receive(Opened(0, pack_token_ids(PROMPT), 77, "coupled"), 30, now=11.0)
 
 
 def test_a_lost_link_is_taken_up_with_what_was_settled_and_committed() -> None:
@@ -190,6 +205,17 @@ def test_the_targets_own_tokens_say_why_they_are_its_own() -> None:
         TextPiece(WORDS[42], "target", "alone"),
         TextPiece(WORDS[43], "target", "alone"),
     ] == events(generation)
+
+
+def test_what_a_grammar_forced_is_told_apart_from_what_the_target_chose() -> None:
+    generation = opened(make_generation())
+    verdict(generation, 20, 21, 22, num_forced=2)
+    draft(generation, 31, 32)
+    verdict(generation, 41, 42, accepted=2, num_forced=1)
+    verdict(generation, 43, num_forced=5)  # more than there are
+    reasons = ["forced", "forced", "bonus", None, None, "forced", "bonus", "forced"]
+    told = [event for event in events(generation) if isinstance(event, TextPiece)]
+    assert reasons == [piece.reason for piece in told]
 
 
 def test_a_draft_that_came_too_late_made_no_token() -> None:
@@ -457,7 +483,10 @@ def test_a_resumed_generation_begins_with_all_that_was_said() -> None:
 
 
 def test_it_learns_from_the_verifier_what_had_been_asked() -> None:
-    generation = resumed(stop=(WORDS[21] + "!",), sampling=GREEDY, max_tokens=9, draft_length=0)
+    grammar = Grammar("regex", "a+")
+    generation = resumed(
+        stop=(WORDS[21] + "!",), sampling=GREEDY, max_tokens=9, draft_length=0, grammar=grammar
+    )
     assert (GREEDY, False) == (generation.stream.sampling, generation.stream.drafts)
     verdict(generation, 20, 21)
     assert [TextPiece(WORDS[20], "target", "alone")] == events(
@@ -465,6 +494,7 @@ def test_it_learns_from_the_verifier_what_had_been_asked() -> None:
     )  # the other may be a stop string
     message = generation.open_message(3)
     assert isinstance(message, Open)
+    assert grammar == message.grammar
     assert (7, PROMPT_BYTES, pack_token_ids([20, 21]), (WORDS[21] + "!",), 9, 0, 77) == (
         message.stream_id,
         message.prompt,
@@ -516,3 +546,78 @@ def test_no_connection_draws_with_the_noise_of_an_earlier_one() -> None:
 def test_a_client_may_name_its_stream() -> None:
     message = make_generation(stream_id=99).open_message(0)
     assert 99 == message.stream_id
+
+
+# --- calls and thoughts ---------------------------------------------------------------------------
+
+FORM = (b"<end>", b"[TOOL_CALLS]", b"[ARGS]", b"[THINK]", b"[/THINK]", b"[OTHER]")
+SAID = (b"add", b'{"a": ', b"1}", b"Hm", b"Yes")
+SPECIAL_IDS = frozenset(range(len(FORM)))
+TOOLS = b'[{"type":"function","function":{"name":"add"}}]'
+APART = OutputReading(calls=True, reasoning=True)
+MISTRAL = OutputFormat("mistral", "mistral")
+
+
+def with_marks(output_format: OutputFormat = MISTRAL, **request: Any) -> ActiveGeneration:
+    drafter = ScriptedDrafter(lambda _: np.zeros(len(FORM + SAID), np.float32), FORM + SAID)
+    settings = DraftSettings(
+        row_entries=8, confidence_stop=0.0, prefill_chunk_tokens=16, context_tokens=100
+    )
+    asked = GenerationRequest(text="x", sampling=GREEDY, **({"reading": APART} | request))
+    generation = ActiveGeneration(asked, drafter, settings, 10.0)
+    generation.learn_vocabulary(len(FORM + SAID), SPECIAL_IDS)
+    message = Opened(2, pack_token_ids([1]), 7, "coupled", output_format=output_format)
+    generation.open_message(2)
+    generation.receive(message, 30, now=11.0)
+    return generation
+
+
+def said(generation: ActiveGeneration) -> list[tuple[str, str]]:
+    return [(e.part, e.text) for e in events(generation) if isinstance(e, TextPiece)]
+
+
+def test_calls_and_thoughts_are_told_apart_by_control_tokens_that_print_nothing() -> None:
+    generation = with_marks()
+    verdict(generation, 3, 9)
+    assert [("reasoning", "Hm")] == said(generation)
+    verdict(generation, 9, 4, 10, 5)
+    assert [("reasoning", "Hm"), ("text", "Yes")] == said(generation)
+    verdict(generation, 1, 6, 2, 7)
+    assert [("call", "add"), ("arguments", '{"a": ')] == said(generation)
+    verdict(generation, 8, 0, reason="end")
+    finished = all_events(generation)
+    assert [("arguments", "1}")] == [
+        (event.part, event.text) for event in finished if isinstance(event, TextPiece)
+    ]
+    (end,) = [event for event in finished if isinstance(event, Finished)]
+    assert 4 == end.timings.reasoning_tokens  # its marks, and two words
+
+
+def test_what_waits_at_the_end_is_text() -> None:
+    generation = with_marks()
+    verdict(generation, 1, 6)
+    assert [] == said(generation)
+    verdict(generation, 0, reason="end")
+    assert [("text", "[TOOL_CALLS]add")] == said(generation)
+
+
+def test_without_a_wish_all_is_text_and_marks_print_nothing() -> None:
+    generation = with_marks(reading=NOTHING_APART)
+    verdict(generation, 3, 9, 4, 1, 6, 0, reason="end")
+    assert [("text", "Hm"), ("text", "add")] == said(generation)
+
+
+def test_tools_go_out_once_and_the_form_is_learned_once() -> None:
+    generation = with_marks(tools=TOOLS)
+    verdict(generation, 3)
+    again = generation.open_message(3)
+    assert isinstance(again, Open)
+    assert b"" == again.tools
+    generation.receive(Opened(3, b"", 7, "coupled"), 30, now=13.0)
+    generation.receive(Verdict(3, 1, 0, pack_token_ids([9, 4, 10]), 4, 2), 20, 14.0)
+    assert [("reasoning", "Hm"), ("text", "Yes")] == said(generation)
+
+
+def test_a_verifier_that_shows_no_tools_is_too_old() -> None:
+    with pytest.raises(RemoteProtocolError, match="it shows no tools to its target"):
+        with_marks(OutputFormat(), tools=TOOLS)

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { shownFigures, summary } from "../../../edge_agent/web/page/answer/figures.js";
 import { FrameBatch } from "../../../edge_agent/web/page/answer/frame_batch.js";
-import { ACCEPTED, ALONE, BONUS, OWN, REJECTION, appendRun, cutRuns, describeCounts, kindOf } from "../../../edge_agent/web/page/answer/origin.js";
+import { ACCEPTED, ALONE, BONUS, FORCED, OWN, REJECTION, appendRun, cutRuns, describeCounts, kindOf } from "../../../edge_agent/web/page/answer/origin.js";
 import { roundsBetween } from "../../../edge_agent/web/page/answer/round_strip.js";
 
 test("what comes between two frames is painted once", () => {
@@ -39,8 +39,8 @@ test("pieces of one kind that follow each other are one run", () => {
 });
 
 test("messages tell their kind", () => {
-  const messages = [{ origin: "accepted" }, ...["rejection", "bonus", "alone", undefined].map((reason) => ({ origin: "target", reason }))];
-  assert.deepEqual(messages.map(kindOf), [ACCEPTED, REJECTION, BONUS, ALONE, OWN]);
+  const messages = [{ origin: "accepted" }, ...["rejection", "bonus", "alone", "forced", undefined].map((reason) => ({ origin: "target", reason }))];
+  assert.deepEqual(messages.map(kindOf), [ACCEPTED, REJECTION, BONUS, ALONE, FORCED, OWN]);
   assert.match(describeCounts([3, 1, 0, 0, 0]), /^4 pieces of text: 3 drafted .*; 1 the target’s own, in place/);
 });
 

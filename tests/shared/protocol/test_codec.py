@@ -86,7 +86,7 @@ def test_what_a_later_version_appends_is_ignored(message: Any, appended: list[An
 
 
 def test_what_a_later_version_appends_to_a_part_is_ignored() -> None:
-    later = [2, 1, 2, [["user", "hi", 7]], "", b"", b"", [0.5, 3, 0.9, "new"]]
+    later = [2, 1, 2, [["user", "hi", "", [], "", "", 7]], "", b"", b"", [0.5, 3, 0.9, "new"]]
     assert (
         Open(1, 2, (ChatMessage("user", "hi"),), sampling=SamplingParameters(0.5, 3, 0.9))
     ) == decode_from_agent(msgpack.packb(later))

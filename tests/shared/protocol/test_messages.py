@@ -9,6 +9,7 @@ import pytest
 
 from shared.errors import ErrorCode
 from shared.protocol.draft_packing import MAX_ROW_ENTRIES
+from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
     MAX_MESSAGE_BYTES,
@@ -18,6 +19,8 @@ from shared.protocol.messages import (
     Draft,
     Finish,
     Message,
+    OutputFormat,
+    ToolCall,
     Verdict,
     VerifierMessage,
 )
@@ -33,9 +36,9 @@ FIELDS_OF_VERSION_2 = {
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
         " acceptance_mode draft_length num_prompt_tokens goes_on left_open template processors"
-        " num_logprobs",
+        " num_logprobs grammar tools",
     ),
-    9: ("OpenPart", "channel number messages text prompt committed goes_on"),
+    9: ("OpenPart", "channel number messages text prompt committed goes_on tools"),
     8: ("Resume", "channel stream_id position"),
     3: ("Ready", "channel"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
@@ -49,12 +52,12 @@ FIELDS_OF_VERSION_2 = {
     66: (
         "Opened",
         "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
-        " draft_length num_prompt_tokens processors num_logprobs",
+        " draft_length num_prompt_tokens processors num_logprobs grammar output_format",
     ),
     67: (
         "Verdict",
         "channel position num_accepted tokens window draft_length finish cached_prefix_tokens"
-        " logprobs",
+        " logprobs num_forced",
     ),
     70: ("PromptPart", "channel offset tokens"),
     68: (
@@ -64,9 +67,12 @@ FIELDS_OF_VERSION_2 = {
     69: ("GoingAway", "retry_after_seconds"),
 }
 PARTS_OF_VERSION_1 = {
-    ChatMessage: "role content",
+    ChatMessage: "role content reasoning tool_calls tool_call_id name",
+    ToolCall: "call_id name arguments",
+    OutputFormat: "tools reasoning opening",
     SamplingParameters: "temperature top_k top_p",
     Finish: "reason text_bytes",
+    Grammar: "kind text field",
 }
 
 AGENT_TYPES: tuple[type[Message], ...] = get_args(AgentMessage)

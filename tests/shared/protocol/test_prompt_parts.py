@@ -13,11 +13,13 @@ from shared.errors import RemoteProtocolError, RequestRefused
 from shared.protocol.codec import decode_from_agent, encode
 from shared.protocol.messages import (
     MAX_MESSAGE_BYTES,
+    MAX_TOOLS_BYTES,
     PART_BYTES,
     ChatMessage,
     Open,
     Opened,
     OpenPart,
+    ToolCall,
 )
 from shared.protocol.prompt_parts import (
     MAX_PARTS,
@@ -36,7 +38,16 @@ long_texts = st.builds(
     st.text("aé€😀", min_size=1),
     st.integers(0, 9000),
 )
-turns = st.builds(ChatMessage, st.sampled_from(["user", "assistant"]), long_texts)
+calls = st.builds(ToolCall, st.text("abc", max_size=9), st.just("look up"), long_texts)
+turns = st.builds(
+    ChatMessage,
+    st.sampled_from(["user", "assistant", "tool"]),
+    long_texts,
+    st.just("") | long_texts,
+    st.lists(calls, max_size=2).map(tuple),
+    st.text("abc", max_size=9),
+    st.text("abc", max_size=9),
+)
 id_lists = st.builds(
     lambda ids, count: pack_token_ids(ids * count),
     st.lists(st.integers(0, 1 << 20), min_size=1, max_size=5),
@@ -57,11 +68,17 @@ def put_together(messages: list[Any]) -> Open:
     return wholes[-1]
 
 
-@given(st.lists(turns, max_size=4).map(tuple), long_texts, id_lists, id_lists)
+@given(st.lists(turns, max_size=4).map(tuple), long_texts, id_lists, id_lists, id_lists)
 def test_an_open_comes_out_of_its_parts_as_it_went_in(
-    messages: tuple[ChatMessage, ...], text: str, prompt: bytes, committed: bytes
+    messages: tuple[ChatMessage, ...], text: str, prompt: bytes, committed: bytes, tools: bytes
 ) -> None:
-    message = Open(1, 2, messages, text, prompt, committed, seed=7, stop=("x",), max_tokens=5)
+    message = Open(
+        *(1, 2, messages, text, prompt, committed),
+        seed=7,
+        stop=("x",),
+        max_tokens=5,
+        tools=tools[:MAX_TOOLS_BYTES],
+    )
     parts = cut_open(message)
     assert message == put_together(parts)
     assert all(len(encode(part)) <= PART_BYTES + 1024 for part in parts)
@@ -101,6 +118,25 @@ def test_a_part_that_is_not_the_next_one_is_an_error(number: int) -> None:
 def test_the_first_chat_message_continues_none() -> None:
     with pytest.raises(RemoteProtocolError, match="the first chat message continues another one"):
         collector().take(OpenPart(1, 1, (ChatMessage("", "x"),)))
+
+
+def test_the_first_call_continues_none() -> None:
+    calls = (ToolCall("", "", "x"),)
+    with pytest.raises(RemoteProtocolError, match="the first call of a chat message continues"):
+        collector().take(OpenPart(1, 1, (ChatMessage("user", "x", tool_calls=calls),)))
+
+
+def test_parts_together_hold_no_more_calls_than_one_chat_message() -> None:
+    calls = (ToolCall("c", "look_up", "{}"),) * 200
+    kept = collector(messages=(ChatMessage("assistant", "", tool_calls=calls),))
+    with pytest.raises(RemoteProtocolError, match="more than 256 calls in a chat message"):
+        kept.take(OpenPart(1, 1, (ChatMessage("", "", tool_calls=calls),)))
+
+
+def test_parts_together_hold_no_more_tools_than_one_open() -> None:
+    kept = collector(tools=b"x" * MAX_TOOLS_BYTES)
+    with pytest.raises(RemoteProtocolError, match=f"tools of more than {MAX_TOOLS_BYTES} bytes"):
+        kept.take(OpenPart(1, 1, tools=b"x"))
 
 
 def test_parts_together_hold_no_more_chat_messages_than_one_open() -> None:

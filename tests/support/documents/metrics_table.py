@@ -20,7 +20,7 @@ from tests.support.ends.planning import add, draft, finish, make_stream, play, s
 from tests.support.ends.scripted import scripted_service
 from verifier.engine.engine import RoundReport
 from verifier.server.device_limits import DeviceUsage
-from verifier.server.gauges import PortGauges
+from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 
 # A row of a table: name, kind, labels, meaning.

@@ -31,7 +31,7 @@ from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import new_token
-from verifier.server.gauges import PlannerGauges
+from verifier.server.gauges.planner_gauges import PlannerGauges
 from verifier.server.server import VerifierServer
 from verifier.target.target import TargetModel, Tokenizer
 

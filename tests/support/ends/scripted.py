@@ -81,8 +81,8 @@ def target_text(request: GenerationRequest, target: ScriptedLogits = TARGET) -> 
     assert request.seed is not None
     assert request.max_tokens is not None
     tokenizer = ScriptedTokenizer(target.vocab_size)
-    turns = [(turn.role, turn.content) for turn in request.messages]
-    tokens = tokenizer.encode_chat(turns) if turns else tokenizer.encode_text(request.text)
+    chat = request.messages
+    tokens = tokenizer.encode_chat(chat) if chat else tokenizer.encode_text(request.text)
     prompt = list(tokens)
     text = TextAssembler(tokenizer.token_bytes, tokenizer.special_ids, request.stop)
     pieces = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from shared.errors import ErrorCode
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
+from shared.protocol.grammar import Grammar, GrammarKind
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
     MAX_NAME_LENGTH,
@@ -27,11 +28,13 @@ from shared.protocol.messages import (
     Open,
     Opened,
     OpenPart,
+    OutputFormat,
     PromptPart,
     Ready,
     Resume,
     Status,
     TemplateOptions,
+    ToolCall,
     Verdict,
     Welcome,
 )
@@ -54,8 +57,23 @@ samplings = st.builds(
     top_k=st.integers(0, 1 << 24),
     top_p=st.floats(0, 1, exclude_min=True),
 )
-chat_messages = st.builds(ChatMessage, role=st.text(max_size=32), content=st.text(max_size=30))
+tool_calls = st.builds(ToolCall, call_id=names, name=names, arguments=st.text(max_size=30))
+chat_messages = st.builds(
+    ChatMessage,
+    role=st.text(max_size=32),
+    content=st.text(max_size=30),
+    reasoning=st.text(max_size=30),
+    tool_calls=st.lists(tool_calls, max_size=3).map(tuple),
+    tool_call_id=names,
+    name=names,
+)
 stop_strings = st.lists(st.text(min_size=1, max_size=20), max_size=MAX_STOP_STRINGS).map(tuple)
+grammars = st.builds(
+    Grammar,
+    kind=st.sampled_from(get_args(GrammarKind)),
+    text=st.text(max_size=30),
+    field=st.text(max_size=20),
+)
 finishes = st.builds(
     Finish,
     reason=st.sampled_from(["stop", "end", "length", "context", "cancelled"]),
@@ -103,6 +121,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         ),
         processors=legal_processors,
         num_logprobs=st.none() | st.integers(0, 20),
+        grammar=st.none() | grammars,
+        tools=packed,
     ),
     OpenPart: st.builds(
         OpenPart,
@@ -113,6 +133,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         prompt=packed,
         committed=packed,
         goes_on=st.booleans(),
+        tools=packed,
     ),
     Resume: st.builds(Resume, channel=channels, stream_id=numbers_of_63_bits, position=positions),
     Ready: st.builds(Ready, channel=channels),
@@ -165,6 +186,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         num_prompt_tokens=numbers_of_63_bits,
         processors=legal_processors,
         num_logprobs=st.none() | st.integers(0, 20),
+        grammar=st.none() | grammars,
+        output_format=st.builds(OutputFormat, tools=names, reasoning=names, opening=names),
     ),
     PromptPart: st.builds(PromptPart, channel=channels, offset=numbers_of_63_bits, tokens=packed),
     Verdict: st.builds(
@@ -178,6 +201,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         finish=st.none() | finishes,
         cached_prefix_tokens=st.integers(0, 1 << 24),
         logprobs=packed,
+        num_forced=draft_lengths,
     ),
     Error: st.builds(
         Error,

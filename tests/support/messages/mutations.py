@@ -32,6 +32,7 @@ from shared.protocol.messages import (
     Ready,
     Resume,
     Status,
+    ToolCall,
     Verdict,
     VerifierMessage,
     Welcome,
@@ -139,19 +140,23 @@ class Mutations:
             draft_length=pick.choice((None, 0, 4)),
             num_prompt_tokens=pick.choice((0, 2, 4)),
             goes_on=pick.random() < 0.2,
+            tools=pick.choice((b"", b"[", b"[]", b'[{"type":"function"}]')),
         )
 
     def _open_part(self) -> OpenPart:
         pick = self.random
         self._part_number = pick.choice((1, self._part_number + 1))
+        calls = (ToolCall("c", pick.choice(("", "f")), "{}"),) * pick.randrange(2)
         return OpenPart(
             channel=pick.choice((self._channel(), max(self.num_channels - 1, 0))),
             number=self._part_number,
-            messages=(ChatMessage(pick.choice(("", "user")), "more"),) * pick.randrange(2),
+            messages=(ChatMessage(pick.choice(("", "user")), "more", "hm", calls),)
+            * pick.randrange(2),
             text="more" * pick.randrange(2),
             prompt=self._token_ids(pick.randrange(4)),
             committed=self._token_ids(pick.randrange(3)),
             goes_on=pick.random() < 0.5,
+            tools=b"[" * pick.randrange(2),
         )
 
     def _draft(self) -> Draft:

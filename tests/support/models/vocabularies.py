@@ -1,4 +1,4 @@
-"""The vocabularies that llama.cpp ships for its own tests, from the sources of its binding.
+"""The vocabularies and chat templates that llama.cpp ships for its own tests, from its binding.
 
 Together they are 77 MB, or 13 MB at best when packed, which is too much for this repository. pip
 brings them once into the cache directory of this user, from wherever it gets packages.
@@ -19,7 +19,8 @@ import pytest
 from shared.config.model_files import default_cache_dir
 
 PACKAGE = "llama-cpp-python"
-_MEMBER_PREFIX = "vendor/llama.cpp/models/ggml-vocab-"
+_VOCABULARIES = ("vendor/llama.cpp/models/ggml-vocab-", ".gguf")  # of its sources: prefix, suffix
+_TEMPLATES = ("vendor/llama.cpp/models/templates/", ".jinja")
 _PIP_DOWNLOAD = (
     *(sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-binary=:all:"),
     *("--no-cache-dir", "--no-input", "--quiet", "--disable-pip-version-check"),
@@ -30,7 +31,7 @@ def shipped_vocabulary(name: str) -> Path:
     """The GGUF file `ggml-vocab-NAME.gguf` of the llama.cpp that boards run here, or a failure."""
     directory = _directory()
     if not directory.exists():
-        _download(directory)
+        _download(directory, *_VOCABULARIES)
     path = directory / f"{name}.gguf"
     if not path.exists():
         pytest.fail(f"{PACKAGE} {_version()} ships no vocabulary {name}: {shipped_names()}")
@@ -42,6 +43,17 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in _directory().glob("*.gguf"))
 
 
+def shipped_template(name: str) -> str:
+    """The chat template `NAME.jinja`, as the makers of a model wrote it, or a failure."""
+    directory = default_cache_dir(os.environ) / f"templates-{_version()}"
+    if not directory.exists():
+        _download(directory, *_TEMPLATES)
+    path = directory / f"{name}.jinja"
+    if not path.exists():
+        pytest.fail(f"{PACKAGE} {_version()} ships no template {name}")
+    return path.read_text(encoding="utf-8")
+
+
 def _version() -> str:
     return importlib.metadata.version(PACKAGE)
 
@@ -50,7 +62,7 @@ def _directory() -> Path:
     return default_cache_dir(os.environ) / f"vocabularies-{_version()}"
 
 
-def _download(directory: Path) -> None:
+def _download(directory: Path, prefix: str, suffix: str) -> None:
     requirement = f"{PACKAGE}=={_version()}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
@@ -66,8 +78,8 @@ def _download(directory: Path) -> None:
         with tarfile.open(sources[0]) as archive:
             for member in archive:
                 _, _, inner = member.name.partition("/")
-                if inner.startswith(_MEMBER_PREFIX) and inner.endswith(".gguf"):
+                if inner.startswith(prefix) and inner.endswith(suffix):
                     content = archive.extractfile(member)
                     assert content is not None
-                    (unpacked / inner.removeprefix(_MEMBER_PREFIX)).write_bytes(content.read())
+                    (unpacked / inner.removeprefix(prefix)).write_bytes(content.read())
         unpacked.rename(directory)

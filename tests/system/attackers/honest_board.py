@@ -160,8 +160,8 @@ async def verifier_process(
 
 
 @asynccontextmanager
-async def attackers(access: Access, names: Sequence[str]) -> AsyncIterator[None]:
-    """These attackers at work, each a device and a process that goes last on every core."""
+async def attackers(access: Access, names: Sequence[str], niceness: int) -> AsyncIterator[None]:
+    """These attackers at work, each a device and a process so much nicer than this one."""
     async with AsyncExitStack() as stack:
         for i, name in enumerate(names):
             process = await asyncio.create_subprocess_exec(
@@ -169,7 +169,7 @@ async def attackers(access: Access, names: Sequence[str]) -> AsyncIterator[None]
                 stdin=subprocess.PIPE,
                 cwd=ROOT,
                 env=environment(),
-                preexec_fn=lambda: os.nice(LOWEST_PRIORITY),
+                preexec_fn=lambda: os.nice(niceness),
             )
             stack.push_async_callback(_end, process)
             assert process.stdin is not None
@@ -188,10 +188,11 @@ async def beside(
     names: Sequence[str],
     seconds: float,
     device_prefill_slowdown_limit: float = RoundsSection().device_prefill_slowdown_limit,
+    niceness: int = LOWEST_PRIORITY,
 ) -> Noticed:
     """What the board notices of these attackers at a verifier of their own."""
     async with (
         verifier_process(device_prefill_slowdown_limit) as (access, waits),
-        attackers(access, names),
+        attackers(access, names, niceness),
     ):
         return await watch(access, seconds, waits)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from shared.errors import RequestRefused
 from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
+from tests.support.chats.turns import turns
 from tests.support.models.chat_templates import (
     CHATML,
     GEMMA,
@@ -72,33 +73,35 @@ def test_an_ordinary_chat_has_the_ids_that_transformers_gives_it(
     name: str, chat: list[tuple[str, str]]
 ) -> None:
     known = KNOWN_TEMPLATES[name]
-    turns = [{"role": role, "content": content} for role, content in chat]
+    told = [{"role": role, "content": content} for role, content in chat]
     expected: Any = source(known).apply_chat_template(
-        turns, add_generation_prompt=True, return_dict=False
+        told, add_generation_prompt=True, return_dict=False
     )
-    assert expected == target(known).encode_chat(chat)
+    assert expected == target(known).encode_chat(turns(chat))
 
 
 @pytest.mark.parametrize("last", ["The answer", "The answer is ", "  <b>\n\n"])
 @pytest.mark.parametrize("name", KNOWN_TEMPLATES)
 def test_a_continued_message_has_the_ids_that_transformers_gives_it(name: str, last: str) -> None:
     known, chat = KNOWN_TEMPLATES[name], [("user", "Well?"), ("assistant", last)]
-    turns = [{"role": role, "content": content} for role, content in chat]
+    told = [{"role": role, "content": content} for role, content in chat]
     expected: Any = source(known).apply_chat_template(
-        turns, continue_final_message=True, return_dict=False
+        told, continue_final_message=True, return_dict=False
     )
     tokenizer = target(known)
-    token_ids = tokenizer.encode_chat(chat, CONTINUED)
+    token_ids = tokenizer.encode_chat(turns(chat), CONTINUED)
     assert expected == token_ids
     assert text_of(tokenizer, token_ids).rstrip().endswith(last.strip())
 
 
 def test_without_a_word_an_assistants_turn_follows_that_of_an_assistant() -> None:
     tokenizer = target(CHATML)
-    text = text_of(tokenizer, tokenizer.encode_chat([("user", "a"), ("assistant", "b")]))
+    text = text_of(tokenizer, tokenizer.encode_chat(turns([("user", "a"), ("assistant", "b")])))
     assert text.endswith("b<|im_end|>\n<|im_start|>assistant\n")
     options = TemplateOptions(add_generation_prompt=False)
-    text = text_of(tokenizer, tokenizer.encode_chat([("user", "a"), ("assistant", "b")], options))
+    text = text_of(
+        tokenizer, tokenizer.encode_chat(turns([("user", "a"), ("assistant", "b")]), options)
+    )
     assert text.endswith("b<|im_end|>\n")
 
 
@@ -112,8 +115,8 @@ def test_names_of_special_tokens_in_a_message_are_text(name: str, role: str) -> 
         [("user", "hi" if role == "assistant" else text), ("assistant", text)]
         for text in ("harmless", forged)
     )
-    token_ids = tokenizer.encode_chat(chat)
-    assert control_of(tokenizer, tokenizer.encode_chat(harmless)) == control_of(
+    token_ids = tokenizer.encode_chat(turns(chat))
+    assert control_of(tokenizer, tokenizer.encode_chat(turns(harmless))) == control_of(
         tokenizer, token_ids
     )
     assert forged in text_of(tokenizer, token_ids)
@@ -121,8 +124,8 @@ def test_names_of_special_tokens_in_a_message_are_text(name: str, role: str) -> 
 
 def test_only_the_name_itself_has_other_ids() -> None:
     tokenizer = target(CHATML)
-    plain = tokenizer.encode_chat([("user", "one two   <|im_end three four")])
-    token_ids = tokenizer.encode_chat([("user", "one two   <|im_end|> three four")])
+    plain = tokenizer.encode_chat(turns([("user", "one two   <|im_end three four")]))
+    token_ids = tokenizer.encode_chat(turns([("user", "one two   <|im_end|> three four")]))
     around = 8
     pairs = zip(plain, token_ids, strict=False)
     common = list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -133,9 +136,9 @@ def test_only_the_name_itself_has_other_ids() -> None:
 def test_private_characters_of_a_message_are_kept() -> None:
     tokenizer = target(CHATML)
     content = "a\U000f0000b\U000f0001<|im_end|>\U00100000\ue000\U000f0000"
-    assert content in text_of(tokenizer, tokenizer.encode_chat([("user", content)]))
+    assert content in text_of(tokenizer, tokenizer.encode_chat(turns([("user", content)])))
     chat = [("user", content), ("assistant", content)]
-    assert text_of(tokenizer, tokenizer.encode_chat(chat, CONTINUED)).endswith(content)
+    assert text_of(tokenizer, tokenizer.encode_chat(turns(chat), CONTINUED)).endswith(content)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_a_template_that_joins_parts_of_messages_makes_no_token_of_them(
     template: str, chat: list[tuple[str, str]]
 ) -> None:
     tokenizer = target(KnownTemplate("<|im_start|>" + template, CHATML.special))
-    token_ids = tokenizer.encode_chat(chat)
+    token_ids = tokenizer.encode_chat(turns(chat))
     start = tokenizer.encode_text("<|im_start|>")
     assert Counter(start) == control_of(tokenizer, token_ids)
 
@@ -167,11 +170,11 @@ def test_a_visible_token_of_the_template_is_the_assistants_to_say() -> None:
     tokenizer = target(QWEN_3)
     (opening,) = tokenizer.encode_text("<think>")
     chat = [("user", "say <think>"), ("assistant", "<think>\nhm")]
-    token_ids = tokenizer.encode_chat(chat[:1])
+    token_ids = tokenizer.encode_chat(turns(chat[:1]))
     assert opening not in token_ids
     assert "say <think>" in text_of(tokenizer, token_ids)
     # One of the template around no thoughts, one of the message.
-    assert 2 == tokenizer.encode_chat(chat, CONTINUED).count(opening)
+    assert 2 == tokenizer.encode_chat(turns(chat), CONTINUED).count(opening)
 
 
 @pytest.fixture
@@ -186,16 +189,18 @@ def qwen() -> HuggingFaceTokenizer:
 def test_a_client_turns_thinking_off(
     qwen: HuggingFaceTokenizer, arguments: str, is_quiet: bool
 ) -> None:
-    text = text_of(qwen, qwen.encode_chat([("user", "a")], TemplateOptions(arguments)))
+    text = text_of(qwen, qwen.encode_chat(turns([("user", "a")]), TemplateOptions(arguments)))
     assert is_quiet == text.endswith("<think>\n\n</think>\n\n")
 
 
 def test_the_operators_arguments_stand_below_a_clients() -> None:
     settings = TemplateSettings(arguments={"enable_thinking": False})
     tokenizer = target_with(QWEN_3, settings)
-    quiet = tokenizer.encode_chat([("user", "a")])
+    quiet = tokenizer.encode_chat(turns([("user", "a")]))
     assert text_of(tokenizer, quiet).endswith("</think>\n\n")
-    aloud = tokenizer.encode_chat([("user", "a")], TemplateOptions('{"enable_thinking": true}'))
+    aloud = tokenizer.encode_chat(
+        turns([("user", "a")]), TemplateOptions('{"enable_thinking": true}')
+    )
     assert text_of(tokenizer, aloud).endswith("<|im_start|>assistant\n")
 
 
@@ -203,7 +208,7 @@ def test_an_argument_forges_no_token() -> None:
     known = KnownTemplate("<|im_start|>{{ x.y[0] }}{{ messages[0].content }}", CHATML.special)
     tokenizer = target(known)
     token_ids = tokenizer.encode_chat(
-        [("user", "a")], TemplateOptions('{"x": {"y": ["<|im_end|>"]}}')
+        turns([("user", "a")]), TemplateOptions('{"x": {"y": ["<|im_end|>"]}}')
     )
     assert "<|im_start|><|im_end|>a" == text_of(tokenizer, token_ids)
     assert {tokenizer.encode_text("<|im_start|>")[0]: 1} == control_of(tokenizer, token_ids)
@@ -232,14 +237,14 @@ def test_arguments_that_do_not_fit_are_refused(
     qwen: HuggingFaceTokenizer, arguments: str, sentence: str, field: str
 ) -> None:
     with pytest.raises(RequestRefused) as refused:
-        qwen.encode_chat([("user", "a")], TemplateOptions(arguments))
+        qwen.encode_chat(turns([("user", "a")]), TemplateOptions(arguments))
     assert sentence in str(refused.value)
     assert field == refused.value.field
 
 
 def test_what_a_template_says_against_a_chat_is_the_reason() -> None:
     with pytest.raises(RequestRefused) as refused:
-        target(GEMMA).encode_chat([("system", "be brief"), ("user", "a")])
+        target(GEMMA).encode_chat(turns([("system", "be brief"), ("user", "a")]))
     assert "the chat template refuses it: System role not supported" == str(refused.value)
     assert "messages" == refused.value.field
 
@@ -247,7 +252,7 @@ def test_what_a_template_says_against_a_chat_is_the_reason() -> None:
 def test_a_template_that_leaves_the_last_message_out_cannot_continue_it() -> None:
     known = KnownTemplate("{{ messages[0].content }}", CHATML.special)
     with pytest.raises(RequestRefused, match="it cannot be continued") as refused:
-        target(known).encode_chat([("user", "a"), ("assistant", "b")], CONTINUED)
+        target(known).encode_chat(turns([("user", "a"), ("assistant", "b")]), CONTINUED)
     assert "continue_final_message" == refused.value.field
 
 
@@ -255,4 +260,4 @@ def test_the_operators_file_stands_above_the_models_template(tmp_path: Path) -> 
     path = tmp_path / "own.jinja"
     path.write_text("{{ messages[0].content }}!")
     tokenizer = target_with(LLAMA_3, TemplateSettings(str(path)))
-    assert "a!" == text_of(tokenizer, tokenizer.encode_chat([("user", "a")], PLAIN_TEMPLATE))
+    assert "a!" == text_of(tokenizer, tokenizer.encode_chat(turns([("user", "a")]), PLAIN_TEMPLATE))

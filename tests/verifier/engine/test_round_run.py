@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
+import numpy as np
 import pytest
 
 from shared.speculation.sampling import GREEDY
 from tests.support.ends.loopback import round_settings
-from tests.support.ends.scripted import TARGET, scripted_service
+from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
 from tests.verifier.engine.test_engine import Parts
 from verifier.engine import round_run
 from verifier.engine.round_run import run_round
@@ -18,8 +20,52 @@ from verifier.rounds.bisection import MAX_RERUNS
 from verifier.target.round import DraftCheck, ItemFailure, Round, RoundItem, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.target import DeviceLost, OutOfMemory
+from verifier.target.token_masks import PackedMasks
 
 CHECK = DraftCheck((), (), "coupled", GREEDY, seed=1, position=0, draws_bonus=True)
+
+
+class TellingMasks:
+    """Implements `TokenMasks`: everything may come, and the same follows with certainty."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, ...]] = []
+
+    def begin(self) -> None:
+        """They are there."""
+
+    def wait(self, deadline: float) -> PackedMasks | None:
+        return np.full((3, VOCAB_SIZE // 32), 0xFFFFFFFF, np.uint32)
+
+    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        self.told.append(tuple(token_ids))
+        return (5, 6)
+
+
+class NoMasks(TellingMasks):
+    """Masks that never come."""
+
+    def wait(self, deadline: float) -> PackedMasks | None:
+        return None
+
+
+def test_grammars_are_told_once_what_came_and_say_what_follows() -> None:
+    masks, never = TellingMasks(), NoMasks()
+    round_ = round_of(3)
+    items = [
+        msgspec.structs.replace(item, draft_check=msgspec.structs.replace(CHECK, masks=held))
+        for item, held in zip(round_.items[:2], (masks, never), strict=True)
+    ]
+    with_grammars = Round((*items, *round_.items))
+    outcome = run_round(ScriptedTarget(TARGET), with_grammars)
+    assert isinstance(outcome, RoundOutcome)
+    held, failed, *free = outcome.items
+    assert held is not None
+    assert failed is not None
+    assert [(held.token_id,)] == masks.told
+    assert (5, 6) == held.forced_ids
+    assert (ItemFailure.GRAMMAR, [], ()) == (failed.failure, never.told, failed.forced_ids)
+    assert list(ScriptedTarget(TARGET).run(round_).items) == free
 
 
 class FailingTarget(ScriptedTarget):

@@ -19,7 +19,6 @@ from shared.protocol.messages import (
     MAX_63_BITS,
     PART_BYTES,
     AcceptanceMode,
-    ChatMessage,
     Error,
     ErrorCode,
     Finish,
@@ -32,6 +31,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.chats.turns import turns
 from tests.support.ends.scripted import VOCAB_SIZE, scripted_service
 from tests.support.ends.waiting import eventually
 from verifier.engine.device import Device
@@ -126,11 +126,11 @@ def test_the_acceptance_mode_follows_from_the_request(
 
 def test_a_prompt_may_be_ids_a_chat_or_text() -> None:
     tokenizer = scripted_service().tokenizer
-    turns = (ChatMessage("user", "hello"), ChatMessage("assistant", "yes"))
-    chat_ids = tokenizer.encode_chat([("user", "hello"), ("assistant", "yes")])
+    chat = tuple(turns([("user", "hello"), ("assistant", "yes")]))
+    chat_ids = tokenizer.encode_chat(chat)
     for fields, expected in (
-        ({"prompt": PROMPT, "messages": turns, "text": "unread"}, []),  # whose ids it knows
-        ({"messages": turns, "text": "unread"}, chat_ids),
+        ({"prompt": PROMPT, "messages": chat, "text": "unread"}, []),  # whose ids it knows
+        ({"messages": chat, "text": "unread"}, chat_ids),
         ({"text": "once"}, tokenizer.encode_text("once")),
     ):
         mailbox, _ = opened(max_tokens=2, **fields)
@@ -138,7 +138,7 @@ def test_a_prompt_may_be_ids_a_chat_or_text() -> None:
 
     texts = [
         opened(sampling=GREEDY, max_tokens=9, prompt=PROMPT, messages=unread)[0].token_ids
-        for unread in ((), turns)
+        for unread in ((), chat)
     ]
     assert texts[0] == texts[1]
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.ends.planning import add, draft, finish, make_planner, make_stream, play, start
 from verifier.policies.goodspeed import GoodspeedPolicy
+from verifier.rounds.operators_terms import set_device_terms
 from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream import Stream
 
@@ -28,9 +29,9 @@ def numbers(planner: RoundPlanner, now: float) -> set[int]:
 @pytest.mark.parametrize("is_barrier", [False, True])
 def test_streams_of_a_paused_device_wait_and_others_go_on(is_barrier: bool) -> None:
     planner, _, _ = two_devices(is_barrier=is_barrier)
-    planner.replace_device_terms(frozenset({"kitchen"}), {}, {})
+    set_device_terms(planner, frozenset({"kitchen"}), {}, {})
     assert [{2}, {2}] == [numbers(planner, now) for now in (1.0, 2.0)]
-    planner.replace_device_terms(frozenset(), {}, {})
+    set_device_terms(planner, frozenset(), {}, {})
     assert {1, 2} == numbers(planner, 3.0)
 
 
@@ -40,12 +41,12 @@ def test_a_paused_stream_keeps_what_it_has_and_goes_on_from_there() -> None:
     play(planner, 0.5)
     before = list(kitchen.output_ids)
     draft(kitchen, 20, 20, now=0.7)
-    planner.replace_device_terms(frozenset({"kitchen"}), {}, {})
+    set_device_terms(planner, frozenset({"kitchen"}), {}, {})
     for now in range(1, 30):
         if garage.finish is None:
             numbers(planner, float(now))
     assert before == list(kitchen.output_ids)
-    planner.replace_device_terms(frozenset(), {}, {})
+    set_device_terms(planner, frozenset(), {}, {})
     round_ = start(planner, 40.0)
     assert [3] == [len(item.token_ids) for item in round_.items]  # with the draft of before
     finish(planner, round_, {1: (2, 20)}, now=40.1)
@@ -56,7 +57,7 @@ def test_a_verifier_whose_devices_are_all_paused_sleeps() -> None:
     planner, kitchen, _ = two_devices(draft_timeout_seconds=1.0)
     kitchen.board_is_ready = True
     play(planner, 0.5)
-    planner.replace_device_terms(frozenset({"kitchen", "garage"}), {}, {})
+    set_device_terms(planner, frozenset({"kitchen", "garage"}), {}, {})
     assert planner.start_round(100.0) is None
     assert planner.next_deadline() is None
 
@@ -68,7 +69,7 @@ def test_a_paused_stream_gives_its_place_to_one_that_waits() -> None:
     add(planner, kitchen, garage)
     play(planner)
     assert [2] == list(planner.queue)
-    planner.replace_device_terms(frozenset({"kitchen"}), {}, {})
+    set_device_terms(planner, frozenset({"kitchen"}), {}, {})
     assert {2} == numbers(planner, 1.0)
 
 
@@ -82,10 +83,10 @@ def test_a_heavier_device_gets_more_of_the_budget_from_the_next_plan_on() -> Non
     for stream in (kitchen, garage):
         stream.board_is_ready = True
     assert [2, 2] == granted(planner, kitchen, garage, now=1.0)
-    planner.replace_device_terms(frozenset(), {"garage": 100.0}, {})
+    set_device_terms(planner, frozenset(), {"garage": 100.0}, {})
     lengths = granted(planner, kitchen, garage, now=2.0)
     assert lengths[1] > lengths[0]
-    planner.replace_device_terms(frozenset(), {}, {})
+    set_device_terms(planner, frozenset(), {}, {})
     assert [2, 2] == granted(planner, kitchen, garage, now=3.0)
 
 
@@ -94,9 +95,9 @@ def test_a_capped_device_drafts_no_more_than_that() -> None:
     for stream in (kitchen, garage):
         stream.board_is_ready = True
     assert [4, 4] == granted(planner, kitchen, garage, now=1.0)
-    planner.replace_device_terms(frozenset(), {}, {"kitchen": 1})
+    set_device_terms(planner, frozenset(), {}, {"kitchen": 1})
     assert [1, 4] == granted(planner, kitchen, garage, now=2.0)
-    planner.replace_device_terms(frozenset(), {}, {"kitchen": 0})
+    set_device_terms(planner, frozenset(), {}, {"kitchen": 0})
     assert [0, 4] == granted(planner, kitchen, garage, now=3.0)
 
 
@@ -106,5 +107,5 @@ def test_a_wish_of_a_client_does_not_go_beyond_the_cap() -> None:
     add(planner, stream)
     stream.board_is_ready = True
     assert [6] == granted(planner, stream, now=1.0)
-    planner.replace_device_terms(frozenset(), {}, {"kitchen": 2})
+    set_device_terms(planner, frozenset(), {}, {"kitchen": 2})
     assert [2] == granted(planner, stream, now=2.0)

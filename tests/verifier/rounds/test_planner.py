@@ -300,17 +300,17 @@ def test_a_board_that_stays_silent_is_taken_for_lost_until_it_is_heard_of_again(
     deadline = planner.next_deadline()
     assert 5.1 == deadline
     assert None is planner.start_round(5.09)
-    assert 0 == planner.num_draft_timeouts
+    assert 0 == planner.patience.num_draft_timeouts
     round_ = start(planner, deadline)
     assert ({1: ()}, 1, None) == (
         drafts(round_),
-        planner.num_draft_timeouts,
+        planner.patience.num_draft_timeouts,
         planner.next_deadline(),
     )
     finish(planner, round_, now=6.0)
     assert (0, 0) == (stream.draft_length, stream.window)
     play(planner, now=7.0)
-    assert (1, 0) == (planner.num_draft_timeouts, stream.window)
+    assert (1, 0) == (planner.patience.num_draft_timeouts, stream.window)
     stream.board_is_ready = True  # Ready, or the late draft itself
     play(planner, now=8.0)
     assert 0 < stream.window
@@ -379,7 +379,7 @@ def test_with_a_barrier_a_silent_board_holds_the_others_up_once() -> None:
     finish(planner, round_, {2: (1, 42)}, now=5.3)
     draft(other, 43)
     assert {1, 2} == set(drafts(start(planner, 5.4)))
-    assert 1 == planner.num_draft_timeouts
+    assert 1 == planner.patience.num_draft_timeouts
 
 
 def test_with_a_barrier_streams_without_a_window_hold_nobody_up() -> None:

@@ -141,7 +141,7 @@ def test_an_idle_stream_gets_its_place_back_when_the_wait_is_over() -> None:
     finish(planner, start(planner, 3.0), now=3.1)
     planner.cancel(late)
     assert [1] == list(served(start(planner, 5.2)))
-    assert (1, False) == (planner.num_draft_timeouts, stream.board_is_ready)
+    assert (1, False) == (planner.patience.num_draft_timeouts, stream.board_is_ready)
 
 
 def test_how_long_each_device_waits_for_room_is_known() -> None:

@@ -49,7 +49,7 @@ def test_it_waits_no_longer_than_a_punctual_board_needs() -> None:
     assert None is planner.start_round(0.1 + LATEST - 1e-6)
     assert {1: 1} == served(start(planner, 0.1 + LATEST))
     assert stream.estimates.speed.punctuality < 1.0
-    assert 0 == planner.num_draft_timeouts  # the board may go on
+    assert 0 == planner.patience.num_draft_timeouts  # the board may go on
 
 
 def test_a_board_that_is_often_late_is_not_waited_for() -> None:

@@ -24,7 +24,7 @@ from verifier.streams.acceptance_estimate import INITIAL_ACCEPTANCE_RATE
 from verifier.streams.drafts_to_test import draft_check, drafts_to_test
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
-from verifier.target.round import ItemOutcome
+from verifier.target.round import DraftCheck, ItemOutcome
 
 
 def running(position: int = 3, window: int = 8, **request: object) -> Stream:
@@ -46,7 +46,14 @@ def settle(stream: Stream, num_accepted: int, token_id: int | None, most: int = 
     tested, draws_bonus = drafts_to_test(stream, most)
     check = draft_check(stream, tested, draws_bonus)
     accept_probs = (0.5,) * len(check.rows)
-    return stream.settle(1, check, ItemOutcome(num_accepted, token_id, accept_probs))
+    return settled(stream, check, ItemOutcome(num_accepted, token_id, accept_probs))
+
+
+def settled(stream: Stream, check: DraftCheck, outcome: ItemOutcome) -> Settled:
+    """What a round that drew something did."""
+    told = stream.settle(1, check, outcome)
+    assert told is not None
+    return told
 
 
 # --- drafts ---------------------------------------------------------------------------------------
@@ -514,3 +521,46 @@ def test_what_counts_no_tokens_needs_no_census(processors: LogitProcessors) -> N
     stream = running(processors=processors)
     check = draft_check(stream, *drafts_to_test(stream, 64))
     assert (True, None) == (check.processing is not None, check.seen)
+
+
+# --- a grammar ------------------------------------------------------------------------------------
+
+
+def settle_forced(
+    stream: Stream, num_accepted: int, token_id: int | None, num_forced: int, *drafts: int
+) -> Settled:
+    sampling, mode = stream.request.sampling, stream.request.mode
+    check = DraftCheck(drafts, (), mode, sampling, 0, stream.position, True, num_forced=num_forced)
+    return settled(stream, check, ItemOutcome(num_accepted, token_id, forced_ids=(41, 42)))
+
+
+def test_what_a_grammar_forced_is_told_as_the_verifiers_own() -> None:
+    stream = running(position=3)
+    told = settle_forced(stream, 2, 40, 2, 33, 34)
+    assert Settled(3, 0, (33, 34, 40), num_tested=0, num_forced=2) == told
+    assert ((41, 42), 6) == (stream.forced_ids, stream.position)
+    assert stream.num_tokens - 1 == stream.num_cached_tokens
+
+
+def test_behind_the_boards_own_drafts_only_the_rest_is_forced() -> None:
+    stream = running(position=3)
+    draft(stream, 31)
+    told = settle_forced(stream, 2, 40, 2, 31, 33, 34)
+    assert Settled(3, 1, (33, 40), num_tested=1, num_forced=1) == told
+
+
+def test_a_board_is_not_waited_for_where_the_grammar_knows_what_comes() -> None:
+    stream = running(position=3)
+    stream.grant(4, 8, now=0.0, awaited_seconds=1.0)
+    assert 1.0 == stream.sits_out_until
+    stream.forced_ids = (41,)
+    assert stream.sits_out_until is None
+
+
+def test_without_masks_a_round_only_reads() -> None:
+    stream = running(position=3)
+    stream.num_cached_tokens = 0
+    check = draft_check(stream, *drafts_to_test(stream, 64))
+    assert stream.settle(stream.num_tokens, check, ItemOutcome(0, None)) is None
+    assert stream.num_tokens - 1 == stream.num_cached_tokens
+    assert 3 == stream.position

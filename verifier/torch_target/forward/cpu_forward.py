@@ -27,6 +27,8 @@ from verifier.torch_target.sampling.verification import verify_and_time_rows
 class CpuForward:
     """Implements `DeviceForward`."""
 
+    keeps_its_thread = True
+
     def __init__(
         self,
         model: Any,  # a transformers causal language model; its classes are not annotated

@@ -29,6 +29,11 @@ class DeviceForward(Protocol):
     """
 
     @property
+    def keeps_its_thread(self) -> bool:
+        """Whether `logits` takes as long as the forward pass does."""
+        ...
+
+    @property
     def cached_layers(self) -> frozenset[int]:
         """Layers whose keys and values have been stored."""
         ...

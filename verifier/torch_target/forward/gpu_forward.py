@@ -30,6 +30,8 @@ from verifier.torch_target.sampling.gpu_verification import verify_rows_on_gpu
 class GpuForward:
     """Implements `DeviceForward`."""
 
+    keeps_its_thread = False
+
     def __init__(
         self,
         model: Any,  # a transformers causal language model; its classes are not annotated

@@ -16,11 +16,13 @@ from torch import Tensor
 from shared.errors import ModelError
 from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY
+from verifier.target.masked_check import begin_masks
 from verifier.target.processing import Processing
 from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.failures import named_failures
+from verifier.torch_target.sampling.masking import mask_rows
 from verifier.torch_target.sampling.token_logprobs import KeptRows
 
 
@@ -53,16 +55,22 @@ class TorchTarget:
         """Run one round."""
         started_at = time.perf_counter()
         checks = [item.draft_check for item in round_.items if item.draft_check is not None]
+        if self._forward.keeps_its_thread:
+            begin_masks(checks)
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
             kept = KeptRows(logits, checks)
-            sampled = self._forward.sample(logits, checks)
-            outcomes = iter(kept.told(sampled.outcomes))
+            rows = mask_rows(logits, checks)
+            sampled = self._forward.sample(rows.logits, rows.checks)
+            drawn = iter(sampled.outcomes)
+            of_all = [next(drawn) if known is None else known for known in rows.outcomes]
+            outcomes = iter(kept.told(of_all))
         items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
         seconds = time.perf_counter() - started_at
         row_seconds: tuple[float | None, ...] = ()
         if sampled.row_seconds:
-            of_checks = iter(sampled.row_seconds)
+            of_drawn = iter(sampled.row_seconds)
+            of_checks = iter([next(of_drawn) if known is None else None for known in rows.outcomes])
             row_seconds = tuple(next(of_checks) if i.draft_check else None for i in round_.items)
         forward_seconds = seconds - sampled.seconds
         return RoundOutcome(items, forward_seconds, sampled.seconds, row_seconds=row_seconds)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.daemon.main_memory import gib
+from shared.daemon.resources.main_memory import gib
 from shared.errors import ModelError
 
 # Main memory is other programs', too, so there the cache does not take what is free.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shared.daemon.main_memory import free_main_memory
+from shared.daemon.resources.main_memory import free_main_memory
 from verifier.target.precision import Quantisation
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.layers.checkpoint_weights import CheckpointLinear

@@ -30,13 +30,14 @@ class OwnTokenizer:
         self.forgeable_ids = special_ids - {unknown_id}
         self._known_bytes = {i: text for i, text in enumerate(token_bytes) if i != unknown_id}
 
-    def encode_text(self, text: str) -> list[int]:
-        """Ids of a plain prompt, with those that the tokenizer sets around it.
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
+        """Ids of a plain prompt, with those that the tokenizer sets around it or without.
 
         Raises:
             RequestRefused: the model has no such id.
         """
-        return self._within(self._tokenizer(text)["input_ids"])
+        encoded = self._tokenizer(text, add_special_tokens=adds_special)
+        return self._within(encoded["input_ids"])
 
     def encode_marked(self, text: str, mark: str) -> list[int] | None:
         """See `PromptTokenizer.encode_marked`; raises like `encode_text`."""

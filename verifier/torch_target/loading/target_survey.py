@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from shared.daemon.main_memory import free_main_memory
 from shared.daemon.model_border import model_border
+from shared.daemon.resources.main_memory import free_main_memory
 from verifier.target.target_need import TargetNeed
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.loading.architecture import check_architecture

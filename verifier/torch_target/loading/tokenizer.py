@@ -7,7 +7,13 @@ from collections.abc import Iterable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from shared.errors import RequestRefused
-from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
+from shared.protocol.messages import (
+    PLAIN_OUTPUT,
+    PLAIN_TEMPLATE,
+    ChatMessage,
+    OutputFormat,
+    TemplateOptions,
+)
 from verifier.chat_template.chat_encoder import ChatEncoder, ChatTemplate, ControlNames
 from verifier.chat_template.chosen_template import chosen_template
 from verifier.target.target_settings import MODELS_OWN_TEMPLATE, TemplateSettings
@@ -17,7 +23,11 @@ from verifier.torch_target.loading.own_tokenizer import OwnTokenizer
 from verifier.torch_target.loading.token_names import plain_bytes, sentencepiece_bytes
 
 # Tokens that end a turn in the chat formats around; only those that a vocabulary holds count.
-_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
+_END_OF_TURN = (
+    *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<turn|>", "<|end|>"),
+    *("<|endoftext|>", "<|return|>", "<|call|>", "<|tool_response>"),
+)
+_END_OF_PART = "<|end|>"  # no more than that where `<|return|>` is there too (gpt-oss)
 
 
 class HuggingFaceTokenizer:
@@ -53,17 +63,27 @@ class HuggingFaceTokenizer:
         own_ids = _own_ids(vocabulary, self.token_bytes)
         ends = {tokenizer.eos_token_id, *end_ids}
         ends |= {vocabulary[name] for name in _END_OF_TURN if name in vocabulary}
+        if "<|return|>" in vocabulary:
+            ends -= {vocabulary.get(_END_OF_PART)}
         named = (own_ids.get(i, i) for i in ends if i is not None)
         self.end_ids = frozenset(i for i in named if i < vocab_size)
         self._own = OwnTokenizer(tokenizer, self.token_bytes, own_ids, self.special_ids)
         self._chats = self._chat_encoder(tokenizer, template)
 
-    def encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
         """See `verifier.target.target.Tokenizer.encode_text`."""
-        return self._own.encode_text(text)
+        return self._own.encode_text(text, adds_special=adds_special)
+
+    @property
+    def output_format(self) -> OutputFormat:
+        """See `verifier.target.target.Tokenizer.output_format`."""
+        return PLAIN_OUTPUT if self._chats is None else self._chats.output_format
 
     def encode_chat(
-        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
+        self,
+        messages: Sequence[ChatMessage],
+        options: TemplateOptions = PLAIN_TEMPLATE,
+        tools: bytes = b"",
     ) -> list[int]:
         """See `verifier.target.target.Tokenizer.encode_chat`."""
         if self._chats is None:
@@ -72,7 +92,7 @@ class HuggingFaceTokenizer:
                 "settings gives it one",
                 "messages",
             )
-        return self._chats.encode(messages, options)
+        return self._chats.encode(messages, options, tools)
 
     def _chat_encoder(
         self, tokenizer: PreTrainedTokenizerBase, settings: TemplateSettings

@@ -6,7 +6,7 @@ without a GPU.
 
 from __future__ import annotations
 
-from shared.daemon.main_memory import gib
+from shared.daemon.resources.main_memory import gib
 from shared.errors import ModelError
 
 Capability = tuple[int, int]

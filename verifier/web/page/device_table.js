@@ -1,7 +1,7 @@
 // The table of devices: a row for each that is shown, written anew only where something changed.
 
 import { COLUMNS, chosen, isNumber, positionsInWords } from "./devices.js";
-import { byId, drawing, element, setAttribute, setText } from "./element.js";
+import { byId, drawing, element, setAttribute, setText } from "../../../shared/web/page/element.js";
 import { number } from "./words.js";
 
 const ROWS_AT_ONCE = 100;

@@ -1,12 +1,14 @@
 // The page: asks for the state every second while someone looks, and hands it to its parts.
 
-import { StateSource, WrongToken, askForToken, currentToken, forgetToken } from "./access.js";
+import { KeptKey } from "../../../shared/web/page/kept_key.js";
+import { StateSource, WrongToken } from "./state_source.js";
 import { DeviceTable } from "./device_table.js";
-import { byId, setText } from "./element.js";
+import { byId, setText } from "../../../shared/web/page/element.js";
 import { Overview } from "./overview.js";
 import { Recent } from "./recent.js";
-import { setUpTheme } from "./theme.js";
+import { setUpTheme } from "../../../shared/web/page/theme.js";
 
+const token = new KeptKey("goodspeed-metrics-token", "token"); // the operator's
 const EVERY_MILLISECONDS = 1000;
 
 class Page {
@@ -20,7 +22,7 @@ class Page {
 
   start() {
     setUpTheme();
-    byId("forget").addEventListener("click", () => (forgetToken(), this.#ask()));
+    byId("forget").addEventListener("click", () => (token.forget(), this.#ask()));
     document.addEventListener("visibilitychange", () => this.#ask());
     document.addEventListener("keydown", (event) => {
       if (event.key !== "/" || event.target.matches("input, select")) return;
@@ -36,7 +38,7 @@ class Page {
     this.#isAsking = true;
     const begunAt = performance.now();
     try {
-      this.#show(await this.#source.fetch(currentToken()));
+      this.#show(await this.#source.fetch(token.current));
     } catch (error) {
       if (error instanceof WrongToken) await this.#askForToken();
       else this.#showAway(error);
@@ -55,7 +57,7 @@ class Page {
       this.#table.show(state);
       setText(byId("target"), state.target_model);
     }
-    byId("forget").hidden = currentToken() === null;
+    byId("forget").hidden = token.current === null;
     this.#lastNews = new Date();
     this.#showLink("live", true);
     document.documentElement.dataset.ready = "yes";
@@ -68,7 +70,7 @@ class Page {
 
   async #askForToken() {
     this.#showLink("needs the operator’s token", false);
-    await askForToken(currentToken() !== null);
+    await token.ask(token.current !== null);
   }
 
   #showLink(words, isWell) {

@@ -1,6 +1,6 @@
 // The figures above the devices: what the verifier does now, a round by phase, cache, refusals.
 
-import { byId, drawing, element, setAttribute, setText } from "./element.js";
+import { byId, drawing, element, setAttribute, setText } from "../../../shared/web/page/element.js";
 import { milliseconds, number, percent, seconds } from "./words.js";
 
 const [LINE_WIDTH, LINE_HEIGHT] = [120, 24];

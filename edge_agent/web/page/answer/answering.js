@@ -3,7 +3,7 @@
 import { AnswerLink } from "./answer_link.js";
 import { requestFields } from "../conversation/conversation.js";
 import { FrameBatch } from "./frame_batch.js";
-import { kindOf } from "./origin.js";
+import { KINDS, kindOf } from "./origin.js";
 
 const SAVE_SECONDS = 2;
 
@@ -48,7 +48,7 @@ export class Answering {
   #start(id) {
     if (this.#startsAnew) {
       this.#startsAnew = false;
-      this.node.counts = [0, 0, 0, 0, 0];
+      this.node.counts = KINDS.map(() => 0);
       this.#screen.turn.clear((block) => this.#screen.settled(block));
     }
     this.conversation.pending = { node: this.node.id, id };

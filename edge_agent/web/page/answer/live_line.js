@@ -1,6 +1,6 @@
 // The live line: the figures of the answer that is being written, or of the last one.
 
-import { element, setText } from "../element.js";
+import { element, setText } from "../../../../shared/web/page/element.js";
 import { shownFigures } from "./figures.js";
 import { RoundStrip } from "./round_strip.js";
 

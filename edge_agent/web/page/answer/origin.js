@@ -6,6 +6,7 @@ export const REJECTION = 1;
 export const BONUS = 2;
 export const ALONE = 3;
 export const OWN = 4; // the target's own, and nothing more is known
+export const FORCED = 5;
 
 // One line for each kind, in the order of the legend. Marks differ in form, not in colour alone.
 export const KINDS = [
@@ -14,9 +15,10 @@ export const KINDS = [
   { kind: BONUS, name: "bonus", words: "the target’s own, after a draft accepted whole" },
   { kind: ALONE, name: "alone", words: "the target’s own, no draft was there in time" },
   { kind: OWN, name: "own", words: "the target’s own" },
+  { kind: FORCED, name: "forced", words: "the only text that the grammar asked for leaves" },
 ];
 
-const OF_REASON = { rejection: REJECTION, bonus: BONUS, alone: ALONE };
+const OF_REASON = { rejection: REJECTION, bonus: BONUS, alone: ALONE, forced: FORCED };
 
 // The kind of a `text` message of the chat socket.
 export function kindOf(message) {

@@ -1,6 +1,6 @@
 // The conversations that this browser keeps, the newest first.
 
-import { element } from "../element.js";
+import { element } from "../../../../shared/web/page/element.js";
 
 export class ConversationList {
   #list;

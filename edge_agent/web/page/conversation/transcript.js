@@ -1,7 +1,7 @@
 // The conversation on the screen: its turns, and the scrolling that follows the newest text.
 
 import { shownNodes, versions } from "./conversation.js";
-import { copyText } from "../element.js";
+import { copyText } from "../../../../shared/web/page/element.js";
 import { Turn } from "./turn.js";
 
 const NEAR_END = 48; // pixels

@@ -1,6 +1,6 @@
 // One message on the screen. Buttons carry `data-action`; the transcript listens.
 
-import { element, setText } from "../element.js";
+import { element, setText } from "../../../../shared/web/page/element.js";
 import { summary } from "../answer/figures.js";
 import { KINDS, describeCounts } from "../answer/origin.js";
 import { Painter } from "../answer/painter.js";

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.api.answers.answering import Patience
+from edge_agent.api.answers.patience import Patience
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from shared.errors import LinkLost, PromptTooLong, TooManyStreams, VerifierAway
@@ -129,8 +129,8 @@ def test_errors_are_its_own() -> None:
 
     async def scenario() -> None:
         bad, limited = anthropic.BadRequestError, anthropic.RateLimitError
-        sentence = await raised(HELLO[0], bad, tools=[{"name": "x", "input_schema": {}}])
-        assert sentence.startswith("invalid_request_error: tools = a list of 1: not supported")
+        sentence = await raised(HELLO[0], bad, tools=[{"name": "a b", "input_schema": {}}])
+        assert sentence.startswith("invalid_request_error: tools[0].name = 'a b': must be of 1 to")
         long = PromptTooLong("too long", "messages", 900, 800)
         sentence = "invalid_request_error: prompt is too long: 900 tokens > 800 maximum"
         assert sentence == await raised(long, bad)

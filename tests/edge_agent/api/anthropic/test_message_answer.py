@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.anthropic.message_answer import MessageAnswer
 from edge_agent.generation.generation import Finished, TextPiece
 from shared.protocol.messages import FinishReason
@@ -29,7 +30,7 @@ def events_of(lines: bytes) -> list[dict[str, Any]]:
 
 
 def test_what_was_cached_of_the_prompt_is_no_input_again() -> None:
-    usage = answer().whole("x", FINISHED)["usage"]
+    usage = answer().whole(SpokenAnswer("x"), FINISHED)["usage"]
     expected = {"input_tokens": 6, "cache_read_input_tokens": 4, "output_tokens": 5}
     assert expected == usage
 
@@ -47,19 +48,19 @@ def test_what_was_cached_of_the_prompt_is_no_input_again() -> None:
 def test_why_it_ended_is_told(
     reason: FinishReason, stop: tuple[str, ...], told: tuple[str, str | None]
 ) -> None:
-    whole = answer(*stop).whole("x", msgspec.structs.replace(FINISHED, reason=reason))
+    whole = answer(*stop).whole(SpokenAnswer("x"), msgspec.structs.replace(FINISHED, reason=reason))
     assert told == (whole["stop_reason"], whole["stop_sequence"])
 
 
 def test_a_stream_says_what_a_whole_message_says() -> None:
     shape = answer("x")
-    start, block = events_of(shape.opening())
-    (delta,) = events_of(shape.piece(TextPiece("é", "target")))
+    (start,) = events_of(shape.opening())
+    block, delta = events_of(shape.piece(TextPiece("é", "target")))
     _, last, _ = events_of(shape.ending(FINISHED))
     assert ("", "é") == (block["content_block"]["text"], delta["delta"]["text"])
     content = [{"type": "text", "text": delta["delta"]["text"]}]
     told = start["message"] | {"content": content, "usage": last["usage"]} | last["delta"]
-    assert shape.whole("é", FINISHED) == told
+    assert shape.whole(SpokenAnswer("é"), FINISHED) == told
 
 
 def test_a_sign_of_life_is_an_event() -> None:

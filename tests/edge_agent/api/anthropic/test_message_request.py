@@ -6,6 +6,7 @@ import pytest
 
 from edge_agent.api.anthropic.message_request import read_message_request
 from edge_agent.generation.generation import GenerationRequest
+from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
 from shared.protocol.messages import ChatMessage, TemplateOptions
 from shared.speculation.sampling import SamplingParameters
@@ -27,7 +28,7 @@ def test_every_honoured_field_arrives() -> None:
             "top_k": 40,
             "stream": True,
             "metadata": {"user_id": "x"},
-            "thinking": {"type": "disabled"},
+            "thinking": {"type": "adaptive"},
             "goodspeed": {"draft_length": 4},
         }
     )
@@ -37,6 +38,7 @@ def test_every_honoured_field_arrives() -> None:
         stop=("END",),
         max_tokens=9,
         draft_length=4,
+        reading=OutputReading(reasoning=True),
     )
     assert (expected, True, ()) == (asked.generation, asked.is_streamed, asked.ignored)
 
@@ -52,9 +54,10 @@ def test_effort_is_the_templates_to_understand() -> None:
     assert '{"reasoning_effort":"low"}' == asked.generation.template.arguments
 
 
-def test_tools_that_none_may_call_are_named() -> None:
+def test_tools_that_none_may_call_are_not_shown() -> None:
     fields = {"messages": [USER], "tools": [{"name": "x"}], "tool_choice": {"type": "none"}}
-    assert ("tools",) == read_message_request(fields).ignored
+    asked = read_message_request(fields)
+    assert (b"", ()) == (asked.generation.tools, asked.ignored)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +65,17 @@ def test_tools_that_none_may_call_are_named() -> None:
     [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, None),
-        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, None),
+        ({"messages": [{"role": "assistant", "content": [{"type": "tool_result"}]}]}, None),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_use"}]}]}, None),
         ({"system": 5}, "system"),
         ({"system": [{"type": "image"}]}, "system[0].type"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
-        ({"tools": [{"name": "x"}]}, "tools"),
+        ({"thinking": {"type": "hard"}}, "thinking.type"),
+        ({"tools": [{"name": "x y"}]}, "tools[0].name"),
+        ({"tools": [{"name": "x", "type": "bash_20250124"}]}, "tools[0].type"),
+        ({"tools": [5]}, "tools[0]"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"stop_sequences": [5]}, "stop_sequences[0]"),
-        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"output_config": {"effort": "huge"}}, "reasoning_effort"),
         ({"container": "c"}, "container"),
         ({"mcp_servers": [{}]}, "mcp_servers"),

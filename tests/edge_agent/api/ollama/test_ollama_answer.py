@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.ollama.ollama_answer import (
     OllamaAnswer,
     model_details,
@@ -44,7 +45,7 @@ def test_an_answer_is_one_object_or_lines_and_its_durations_are_those_that_were_
     is_chat: bool, said: dict[str, object], nothing: dict[str, object]
 ) -> None:
     shape = OllamaAnswer("target", NOW, is_chat=is_chat)
-    assert {**HEAD, **said, **END} == shape.whole("é", FINISHED)
+    assert {**HEAD, **said, **END} == shape.whole(SpokenAnswer("é"), FINISHED)
     piece = shape.piece(TextPiece("é", "target"))
     assert piece.endswith(b"\n")
     assert {**HEAD, **said, "done": False} == json.loads(piece)

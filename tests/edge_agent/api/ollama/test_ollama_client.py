@@ -113,7 +113,7 @@ def test_it_learns_of_the_model() -> None:
             assert ("target", 4096) == (running.name, running.context_length)
             for name in ("target", "target:latest"):
                 shown = await client.show(name)
-                assert ["completion"] == shown.capabilities
+                assert ["completion", "tools"] == shown.capabilities
                 assert 4096 == shown.modelinfo["goodspeed.context_length"]
             with pytest.raises(ollama.ResponseError, match="serves target alone") as refused:
                 await client.show("llama3")
@@ -125,10 +125,9 @@ def test_it_learns_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"format": "json"}, "format = 'json': not supported"),
         ({"options": {"repeat_penalty": -1}}, "options.repeat_penalty = -1: expected number"),
         ({"options": {"temperature": "hot"}}, "options.temperature = 'hot': expected number"),
-        ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools = a list of 1"),
+        ({"tools": [{"type": "function", "function": {"name": "x y"}}]}, "name = 'x y': must be"),
     ],
 )
 def test_a_refusal_names_its_field(asked: dict[str, Any], words: str) -> None:

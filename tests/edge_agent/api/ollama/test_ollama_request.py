@@ -6,6 +6,7 @@ import pytest
 
 from edge_agent.api.ollama.ollama_request import read_ollama_chat, read_ollama_generate
 from edge_agent.generation.generation import GenerationRequest
+from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
 from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOptions
 from shared.speculation.sampling import SamplingParameters
@@ -44,6 +45,7 @@ def test_every_honoured_field_arrives() -> None:
         seed=3,
         stop=("END",),
         max_tokens=9,
+        reading=OutputReading(reasoning=True),
     )
     expected_ignored = ("options.num_ctx",)
     assert (expected, False, expected_ignored) == (
@@ -100,15 +102,15 @@ def test_to_ask_nothing_is_to_ask_for_the_model(keep_alive: object, stays: bool)
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"format": {"type": "object"}}, "format"),
-        ({"tools": [{}]}, "tools"),
+        ({"format": "yaml"}, "format"),
+        ({"tools": [{}]}, "tools[0].name"),
         ({"logprobs": True}, "logprobs"),
         ({"options": 5}, "options"),
         ({"options": {"mirostat": 2}}, "options.mirostat"),
         ({"options": {"num_predict": -3}}, "options.num_predict"),
         ({"options": {"stop": 5}}, "options.stop"),
         ({"think": "huge"}, "reasoning_effort"),
-        ({"messages": [{"role": "tool", "content": "5"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": 5}]}, "messages[0].content"),
         ({"messages": [{**USER, "images": ["aGk="]}]}, "messages[0].images"),
     ],
 )

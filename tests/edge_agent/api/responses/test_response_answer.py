@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge_agent.api.answers.spoken_answer import SpokenAnswer
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.responses.response_answer import ResponseAnswer, ResponseNames
 from edge_agent.api.responses.response_request import read_response_request
@@ -14,7 +15,7 @@ from shared.protocol.messages import FinishReason
 from shared.speculation.sampling import SamplingParameters
 from tests.support.messages.timings import TIMINGS
 
-NAMES = ResponseNames("resp_1", "msg_1", 1000, "target")
+NAMES = ResponseNames("resp_1", 1000, "target")
 FINISHED = Finished(
     "end", TIMINGS, 7, "rejection", sampling=SamplingParameters(temperature=0.6, top_p=0.95)
 )
@@ -35,7 +36,9 @@ def events_of(lines: bytes) -> list[dict[str, Any]]:
 
 
 def test_a_response_says_what_was_in_force_and_what_it_took() -> None:
-    whole = answer(temperature=0.6, metadata={"a": "b"}, max_output_tokens=9).whole("x", FINISHED)
+    whole = answer(temperature=0.6, metadata={"a": "b"}, max_output_tokens=9).whole(
+        SpokenAnswer("x"), FINISHED
+    )
     assert (0.6, 0.95, 9, {"a": "b"}, False) == tuple(
         whole[name] for name in ("temperature", "top_p", "max_output_tokens", "metadata", "store")
     )
@@ -73,4 +76,4 @@ def test_a_stream_ends_with_what_a_whole_response_says(reason: FinishReason, sta
     events = events_of(lines)
     assert [*range(len(events))] == [event["sequence_number"] for event in events]
     assert f"response.{status}" == events[-1]["type"]
-    assert answer().whole("aé", finished) == events[-1]["response"]
+    assert answer().whole(SpokenAnswer("aé"), finished) == events[-1]["response"]

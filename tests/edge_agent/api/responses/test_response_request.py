@@ -9,6 +9,7 @@ from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.request_fields import HARMLESS
 from edge_agent.api.responses.response_request import read_response_request
 from edge_agent.generation.generation import GenerationRequest
+from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
 from shared.protocol.messages import ChatMessage
 from shared.speculation.sampling import SamplingParameters
@@ -46,6 +47,7 @@ def test_every_honoured_field_arrives() -> None:
         seed=3,
         max_tokens=9,
         acceptance_mode="coupled",
+        reading=OutputReading(reasoning=True),
     )
     assert ClientRequest(generation, is_streamed=True, metadata={"a": "b"}) == asked
 

@@ -106,9 +106,9 @@ def test_an_answer_that_was_cut_off_is_incomplete() -> None:
         ({"conversation": "conv_1"}, "conversation"),
         ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
-        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].type"),
+        ({"text": {"format": {"type": "yaml"}}}, "text.format.type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"input": [{"type": "computer_call"}]}, "input[0].type"),
         ({"input": [{"type": "message", "role": "king", "content": "x"}]}, "input[0].role"),
     ],
 )

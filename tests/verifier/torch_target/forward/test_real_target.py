@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from shared.errors import ModelError
 from shared.speculation.sampling import GREEDY, SamplingParameters
+from tests.support.chats.turns import turns
 from tests.support.models.drafted_streams import DraftedStreams
 from tests.support.models.real_models import real_model
 from tests.support.models.target_loading import load_on_cpu
@@ -33,7 +34,7 @@ def loaded() -> tuple[TorchTarget, HuggingFaceTokenizer]:
 
 @pytest.fixture(scope="module")
 def prompts(loaded: tuple[TorchTarget, HuggingFaceTokenizer]) -> list[list[int]]:
-    return [loaded[1].encode_chat([("user", text)]) for text in PROMPTS]
+    return [loaded[1].encode_chat(turns([("user", text)])) for text in PROMPTS]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_the_chat_of_the_file_is_that_of_its_makers(
     loaded: tuple[TorchTarget, HuggingFaceTokenizer],
 ) -> None:
     tokenizer = loaded[1]
-    token_ids = tokenizer.encode_chat([("system", "Be brief."), ("user", "Hi 😀")])
+    token_ids = tokenizer.encode_chat(turns([("system", "Be brief."), ("user", "Hi 😀")]))
     text = b"".join(tokenizer.token_bytes[i] for i in token_ids).decode()
     expected = (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi 😀<|im_end|>\n"
@@ -118,7 +119,7 @@ def test_a_cache_smaller_than_a_round_is_one_sentence() -> None:
 def test_weights_in_8_bits_write_sensible_text() -> None:
     pytest.importorskip("torchao")
     placed = load_on_cpu(real_model(), quantisation="int8", kv_cache_tokens=2048)
-    prompt = placed.tokenizer.encode_chat([("user", "What is the capital of France?")])
+    prompt = placed.tokenizer.encode_chat(turns([("user", "What is the capital of France?")]))
     streams = DraftedStreams(placed.target, [prompt], [[]], GREEDY)
     (output,) = streams.run(0)
     assert b"Paris" in b"".join(placed.tokenizer.token_bytes[i] for i in output)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from shared.errors import RequestRefused
+from tests.support.chats.turns import turns
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
@@ -68,7 +70,7 @@ def test_a_chat_is_written_by_the_template_and_opens_the_answer() -> None:
     source = byte_level()
     source.chat_template = CHAT_TEMPLATE
     tokenizer = HuggingFaceTokenizer(source, vocab_size=300)
-    token_ids = tokenizer.encode_chat([("system", "ab"), ("user", "")])
+    token_ids = tokenizer.encode_chat(turns([("system", "ab"), ("user", "")]))
     assert [257, 256, 258, 257, 258, 257] == token_ids
 
 
@@ -76,13 +78,13 @@ def test_turns_that_the_template_refuses_are_the_clients_fault() -> None:
     source = byte_level()
     source.chat_template = CHAT_TEMPLATE
     with pytest.raises(RequestRefused, match="no critics here") as raised:
-        HuggingFaceTokenizer(source, vocab_size=300).encode_chat([("critic", "bad")])
+        HuggingFaceTokenizer(source, vocab_size=300).encode_chat(turns([("critic", "bad")]))
     assert "messages" == raised.value.field
 
 
 def test_without_a_template_there_is_no_chat() -> None:
     with pytest.raises(RequestRefused, match="the target model has no chat template"):
-        HuggingFaceTokenizer(byte_level(), vocab_size=300).encode_chat([("user", "hello")])
+        HuggingFaceTokenizer(byte_level(), vocab_size=300).encode_chat(turns([("user", "hello")]))
 
 
 def test_what_a_gguf_file_says_of_its_tokens_counts() -> None:
@@ -102,6 +104,16 @@ def test_an_id_that_the_model_does_not_have_is_refused() -> None:
     tokenizer = HuggingFaceTokenizer(byte_level(), vocab_size=259)
     with pytest.raises(RequestRefused, match="makes token id 259 of it, and the model has 259"):
         tokenizer.encode_text("né")
+
+
+def test_what_is_set_around_a_prompt_can_be_left_out() -> None:
+    source = byte_level()
+    source.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 257)]
+    )
+    tokenizer = HuggingFaceTokenizer(source, vocab_size=300)
+    assert [257, 256] == tokenizer.encode_text("ab")
+    assert [256] == tokenizer.encode_text("ab", adds_special=False)
 
 
 def test_added_runs_of_spaces_are_spaces_where_the_others_have_marks() -> None:

@@ -22,6 +22,7 @@ from verifier.torch_target.sampling.verification import verify_rows
 
 samplings = st.sampled_from([GREEDY, SamplingParameters(0.7), SamplingParameters(1.5, 0, 0.9)])
 few_ids = st.lists(st.integers(0, 7), max_size=6)
+Item = tuple[LogitProcessors, SamplingParameters, list[int], list[int], list[int], bool]
 items = st.tuples(legal_processors, samplings, few_ids, few_ids, few_ids, st.booleans())
 
 
@@ -34,12 +35,24 @@ def cut(drafts: list[int], sampling: SamplingParameters) -> DraftCheck:
     return DraftCheck(tuple(drafts), (), "rejection", sampling, 1, position=0, draws_bonus=False)
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.lists(items, min_size=1, max_size=5), st.integers(0, 2**32))
-def test_every_row_of_a_round_is_the_references_to_the_last_bit(
-    some: list[tuple[LogitProcessors, SamplingParameters, list[int], list[int], list[int], bool]],
-    number: int,
-) -> None:
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where the rows are; on a GPU as `gpu_verification` sends what is done to them."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device(request.param)
+
+
+def test_every_row_of_a_round_is_the_references_to_the_last_bit(device: torch.device) -> None:
+    @settings(deadline=None, max_examples=150)
+    @given(st.lists(items, min_size=1, max_size=5), st.integers(0, 2**32))
+    def check(some: list[Item], number: int) -> None:
+        _check_every_row(device, some, number)
+
+    check()
+
+
+def _check_every_row(device: torch.device, some: list[Item], number: int) -> None:
     random = np.random.default_rng(number)
     checks, expected, rows = [], [], []
     for processors, sampling, prompt, output, drafts, is_cut in some:
@@ -61,7 +74,7 @@ def test_every_row_of_a_round_is_the_references_to_the_last_bit(
                 )
             )
     logits = torch.from_numpy(np.array(rows, dtype=np.float32).reshape(-1, 70))
-    got = process_rows(logits, checks).numpy()
+    got = process_rows(logits.to(device), checks, lambda part: torch.from_numpy(part).to(device))
     assert np.array(expected).reshape(-1, 70).tolist() == got.tolist()
 
 

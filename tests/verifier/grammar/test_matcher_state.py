@@ -1,0 +1,165 @@
+"""A stream's place in its grammar: masks against what the grammar itself says of each token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from shared.protocol.grammar import Grammar
+from tests.support.models.text_vocabulary import END_IDS, TOKEN_BYTES, VOCAB_SIZE, TextTokenizer
+from verifier.grammar import matcher_state
+from verifier.grammar.matcher_state import FORCED_PAUSE_ROUNDS, MOST_FORCED_TOKENS, MatcherState
+from verifier.grammar.token_table import TokenTable
+from verifier.target.token_masks import allowed_tokens
+
+TOKENIZER = TextTokenizer()
+TABLE = TokenTable(
+    TOKEN_BYTES, VOCAB_SIZE, TOKENIZER.special_ids, TOKENIZER.end_ids, TOKENIZER.encode_text
+)
+END, STOP = END_IDS
+
+
+def state_of(lark: str, output: Sequence[int] = ()) -> MatcherState:
+    state = MatcherState(TABLE.matcher(lark), VOCAB_SIZE, TOKENIZER.end_ids)
+    assert state.consume(output)
+    return state
+
+
+def ids(text: str) -> list[int]:
+    return [TOKEN_BYTES.index(character.encode()) for character in text]
+
+
+def allowed(state: MatcherState, drafts: Sequence[int] = ()) -> list[set[int]]:
+    rows = allowed_tokens(state.masks(drafts), VOCAB_SIZE)
+    return [set(np.flatnonzero(row).tolist()) for row in rows]
+
+
+def texts(token_ids: set[int]) -> set[bytes]:
+    return {TOKEN_BYTES[i] for i in token_ids}
+
+
+def test_a_mask_holds_the_tokens_that_some_text_goes_on_with() -> None:
+    """By brute force over all texts of a language that has few."""
+    language = ["abc, 12", "abc, ab", "bcna", "12"]
+    state = state_of("start: " + " | ".join(f'"{text}"' for text in language))
+    (row,) = allowed(state)
+    expected = {
+        i
+        for i, piece in enumerate(TOKEN_BYTES)
+        if i not in END_IDS and piece and any(text.encode().startswith(piece) for text in language)
+    }
+    assert expected == row
+    assert 2 == sum(TOKEN_BYTES[i] == b"a" for i in row), "both ids of the same bytes"
+
+
+def test_every_row_is_behind_its_draft_and_the_state_stays() -> None:
+    state = state_of("start: /(ab|é)+[0-9]?/")
+    drafts = [*ids("ab"), TOKEN_BYTES.index(b"ab"), *ids("7")]
+    rows = allowed(state, drafts)
+    assert [{b"a", b"ab", b"\xc3", "é".encode()}, {b"b"}] == [texts(row) for row in rows[:2]]
+    for row in rows[2:4]:
+        assert {END, STOP, *ids("0"), TOKEN_BYTES.index(b"ab")} <= row
+    assert {END, STOP} == rows[4]
+    assert rows == allowed(state, drafts)
+    assert state.consume(drafts)
+    assert [{END, STOP}] == allowed(state)
+    assert 4 == state.num_consumed
+
+
+@pytest.mark.parametrize("draft", [TOKEN_BYTES.index(b"x"), STOP, VOCAB_SIZE - 1])
+def test_behind_a_draft_that_cannot_go_on_everything_may_come_and_nothing_is_lost(
+    draft: int,
+) -> None:
+    state = state_of("start: /(ab)*/")
+    everything = set(range(VOCAB_SIZE))
+    before = allowed(state)
+    assert [*before, everything, everything] == allowed(state, [draft, *ids("a")])
+    assert not state.is_broken
+    assert before == allowed(state)
+
+
+def test_a_text_may_end_only_where_the_grammar_may() -> None:
+    state = state_of('start: "ab" "c"?')
+    assert [END not in row for row in allowed(state, ids("ab"))] == [True, True, False]
+
+
+def test_padding_and_special_tokens_never_come() -> None:
+    (row,) = allowed(state_of("start: /(.|\\n)*/"))
+    assert {b"<|end|>", b"<|stop|>"} == {TOKEN_BYTES[i] for i in row if i in END_IDS}
+    assert b"" not in texts(row)
+
+
+def test_what_is_forced_is_cut_as_the_tokenizer_cuts_it() -> None:
+    state = state_of('start: "{\\"name\\": " /[0-9]/')
+    assert TOKENIZER.encode_text('{"name": ') == list(state.forced())
+    assert () == state_of('start: "a" | "b"').forced()
+    assert MOST_FORCED_TOKENS == len(state_of(f'start: "{"x" * 200}"').forced())
+
+
+def test_who_takes_long_to_say_what_is_forced_is_not_asked_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matcher_state, "MOST_FORCED_SECONDS", -1.0)
+    state = state_of('start: "name"')
+    asked = [state.forced() for _ in range(FORCED_PAUSE_ROUNDS + 2)]
+    expected = tuple(TOKENIZER.encode_text("name"))
+    assert [expected, *[()] * FORCED_PAUSE_ROUNDS, expected] == asked
+
+
+def test_a_token_outside_the_grammar_breaks_it_for_good() -> None:
+    state = state_of("start: /(ab)*/")
+    assert not state.consume(ids("b"))
+    assert state.is_broken
+    assert not state.consume(ids("a"))
+
+
+def test_an_ambiguous_grammar_breaks_at_its_limit_before_it_takes_long() -> None:
+    state = state_of("start: s\ns: s s | /a/ | s s s")
+    for _ in range(2000):
+        state.masks(())
+        if not state.consume(ids("a")):
+            break
+    assert state.is_broken
+
+
+def test_masks_that_take_too_long_are_left_out_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matcher_state, "JOB_SECONDS", -1.0)
+    state = state_of("start: /(ab)*/")
+    assert 1 == len(state.masks(ids("abab")))
+    monkeypatch.setattr(matcher_state, "JOB_SECONDS", 60.0)
+    assert 5 == len(state.masks(ids("abab")))
+
+
+def test_random_outputs_satisfy_a_schema() -> None:
+    """The grammar is followed by tokens at random, as no model would choose them."""
+    draws = np.random.default_rng(3)
+    grammar = Grammar("regex", "(na|me|é|\\w\\d){2,4}")
+    for _ in range(20):
+        state, output = state_of(f"start: /{grammar.text}/"), b""
+        while True:
+            (row,) = allowed(state)
+            token_id = int(draws.choice(sorted(row)))
+            if token_id in END_IDS:
+                break
+            output += TOKEN_BYTES[token_id]
+            assert state.consume((token_id,))
+        assert re.fullmatch(grammar.text, output.decode())
+
+
+@pytest.mark.parametrize("text", ["é" * 500, "a" * 499 + "é" + "b" * 100, "ab" * 50_000])
+def test_of_a_long_text_that_is_forced_the_beginning_is_cut_as_in_the_whole(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matcher_state, "MOST_FORCED_SECONDS", 60.0)
+    state = state_of(f'start: "{text}"')
+    whole, output = TOKENIZER.encode_text(text[:200]), list[int]()
+    while len(output) < 150:
+        forced = state.forced()
+        assert forced, "nothing was forced"
+        assert [{forced[0]}] == allowed(state)
+        assert state.consume(forced)
+        output += forced
+    assert whole[:90] == output[:90]
