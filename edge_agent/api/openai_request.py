@@ -160,6 +160,7 @@ def _client_request(
         draft_length=extension.draft_length,
         grammar=read_grammar(fields),
         tools=b"" if asked is None else asked.tools,
+        must_call=() if asked is None else asked.must_call,
         reading=NOTHING_APART if asked is None else read_reading(fields, asked),
     )
     num_choices = read_num_choices(fields)

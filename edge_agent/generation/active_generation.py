@@ -138,7 +138,9 @@ class ActiveGeneration(StreamSession):
     def _learn_format(self, message: Opened) -> None:
         """How the target writes, of which the verifier speaks once."""
         if self.request.tools and not message.output_format.tools:
-            raise RemoteProtocolError("it shows no tools to its target: it is older than this")
+            raise RemoteProtocolError(
+                "it shows no tools to its target: it is older than this agent"
+            )
         if self.request.reading != NOTHING_APART:
             request = self.request
             self._parser = OutputParser(message.output_format, request.reading, request.tools)

@@ -46,6 +46,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
     grammar: Grammar | None = None  # what the text must be
     tools: bytes = b""  # that the target may call: a JSON list, in OpenAI's words
+    must_call: tuple[str, ...] = ()  # one of these of them, so that the answer is a call
     reading: OutputReading = NOTHING_APART  # what of the answer is told apart
 
 

@@ -103,6 +103,7 @@ class StreamSession:
             num_logprobs=request.num_logprobs,
             grammar=request.grammar,
             tools=b"" if is_known else request.tools,
+            must_call=() if is_known else request.must_call,
         )
 
     def record_sent(
@@ -124,8 +125,8 @@ class StreamSession:
                 self._learn_request(message)
             elif not _is_followed(self.request, message):
                 raise RemoteProtocolError(_OLD_VERIFIER)
-            elif self.request.left_open:
-                self._learn_sampling(message)
+            else:
+                self._learn_choice(message)
             self.stream.start(message, self.request.prompt_ids)
         elif isinstance(message, PromptPart):
             self.stream.read_prompt_part(message)
@@ -144,8 +145,17 @@ class StreamSession:
         """End the stream: what came for it cannot be."""
         self.fail(ModelError(f"the verifier broke the protocol: {error}"))
 
+    def _learn_choice(self, message: Opened) -> None:
+        """What the verifier has chosen, from now on as if the client had asked for it."""
+        if self.request.must_call:
+            self.request = msgspec.structs.replace(
+                self.request, grammar=message.grammar, must_call=()
+            )
+        if self.request.left_open:
+            self._learn_sampling(message)
+
     def _learn_sampling(self, message: Opened) -> None:
-        """The defaults of the target, from now on as if the client had asked for them."""
+        """The defaults of the target."""
         request = self.request
         self.stream.sampling = filled_in(request.sampling, request.left_open, message.sampling)
         self.request = msgspec.structs.replace(request, sampling=self.stream.sampling, left_open=())
@@ -167,5 +177,6 @@ class StreamSession:
 
 def _is_followed(request: GenerationRequest, told: Opened) -> bool:
     """Whether the verifier knows what came into the protocol lately."""
-    asked = request.processors, request.num_logprobs, request.grammar is None
+    is_free = request.grammar is None and not request.must_call
+    asked = request.processors, request.num_logprobs, is_free
     return asked == (told.processors, told.num_logprobs, told.grammar is None)

@@ -33,6 +33,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_CHAT_MESSAGES = 1024
 MAX_TEMPLATE_BYTES = 16 * 1024  # of a client's arguments for the chat template
+MAX_TOOLS = 512
 MAX_TOOLS_BYTES = 512 * 1024  # of the tools that a client offers, as JSON
 MAX_TOOL_CALLS = 256  # in one chat message
 MAX_NAME_LENGTH = 200
@@ -155,6 +156,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     num_logprobs: NumLogprobs | None = None  # None: no log-probabilities in verdicts
     grammar: Grammar | None = None  # what the output must be
     tools: Tools = b""  # that the messages' template shows: a JSON list, in OpenAI's words
+    must_call: Annotated[tuple[Name, ...], Meta(max_length=MAX_TOOLS)] = ()  # one of these of them
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
@@ -258,7 +260,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     num_prompt_tokens: Count = 0  # of the whole prompt, where the rest comes in PromptParts
     processors: LogitProcessors = NO_PROCESSORS  # in force; none of an older verifier
     num_logprobs: NumLogprobs | None = None  # likewise
-    grammar: Grammar | None = None  # that is in force; its text after Resume alone
+    grammar: Grammar | None = None  # in force; its text after Resume and must_call
     output_format: OutputFormat = PLAIN_OUTPUT  # of a chat; said to its first Open alone
 
 

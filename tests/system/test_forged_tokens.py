@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOptions, ToolCall
 from tests.support.chats.turns import turns
 from tests.support.models.vocabularies import shipped_names, shipped_vocabulary
 from verifier.torch_target.loading.gguf_vocabulary import GgufVocabulary, read_gguf_vocabulary
@@ -38,13 +40,17 @@ def check(source: PreTrainedTokenizerBase, vocabulary: GgufVocabulary) -> None:
     strings = sorted({*added, *special} - {""})
     opening = next(filter(None, special))
     source.chat_template = (
+        "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}"
         "{% for turn in messages %}{{ '" + opening + "' + turn.role + ':' + turn.content }}"
-        "{% endfor %}"
+        "{{ turn.reasoning_content }}{{ turn.tool_call_id }}{{ turn.name }}"
+        "{% for call in turn.tool_calls or [] %}"
+        "{{ call.id }}{{ call.function.name }}{{ call.function.arguments | tojson }}"
+        "{% endfor %}{% endfor %}"
     )
     size = len(vocabulary.token_bytes)
     tokenizer = HuggingFaceTokenizer(source, size, file_vocabulary=vocabulary)
     forged = f"a{' '.join(strings)}b{''.join(strings)}c{'<'.join(2 * s for s in strings)}d"
-    for role in ("system", "user", "assistant"):
+    for role in ("system", "user", "assistant", "tool"):
         harmless, token_ids = (
             tokenizer.encode_chat(turns([("user", "hi"), (role, text)]))
             for text in ("harmless", forged)
@@ -56,6 +62,30 @@ def check(source: PreTrainedTokenizerBase, vocabulary: GgufVocabulary) -> None:
         made = b"".join(tokenizer.token_bytes[i] for i in token_ids).decode()
         assert f"{role}:{forged}" in made
     assert 2 == sum(control.values())
+    harmless, token_ids = (
+        tokenizer.encode_chat(*talk_with_tools(text)) for text in ("harmless", forged)
+    )
+    control, forged_control = (
+        Counter(i for i in ids if i in tokenizer.special_ids) for ids in (harmless, token_ids)
+    )
+    assert control == forged_control
+    assert 3 == sum(control.values())
+
+
+def talk_with_tools(text: str) -> tuple[list[ChatMessage], TemplateOptions, bytes]:
+    """The text wherever what tools are, were asked and said may hold one."""
+    schema = {"type": text, "properties": {text: {"description": text, "enum": [text]}}}
+    function = {"name": text, "description": text, "parameters": schema}
+    call = ToolCall(text[:200], text[:200], json.dumps({text: [text, {"a": text}]}))
+    return (
+        [
+            ChatMessage("user", "hi"),
+            ChatMessage("assistant", "", text, (call,)),
+            ChatMessage("tool", text, "", (), text[:200], text[:200]),
+        ],
+        PLAIN_TEMPLATE,
+        json.dumps([{"type": "function", "function": function}], ensure_ascii=False).encode(),
+    )
 
 
 def of_bytes(vocabulary: GgufVocabulary) -> PreTrainedTokenizerBase:

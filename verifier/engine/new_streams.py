@@ -20,7 +20,9 @@ from shared.protocol.messages import (
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
+from verifier.chat_template.forced_call import forced_call, forced_format
 from verifier.chat_template.output_family import opening_of
+from verifier.chat_template.template_values import read_tools
 from verifier.engine.device import Device
 from verifier.grammar.grammars import Grammars
 from verifier.streams.estimates import StreamEstimates
@@ -131,6 +133,13 @@ class NewStreams:
         limits: ServiceLimits,
         default_sampling: SamplingParameters,
     ) -> StreamRequest:
+        output_format, grammar = _output_format(message, prompt_ids, tokenizer), None
+        if message.must_call and not message.prompt:
+            if message.grammar is not None:
+                sentence = f"tool_choice asks for a call and {message.grammar.field} for a form"
+                raise RequestRefused(f"{sentence}: leave one of them out", "tool_choice")
+            output_format = forced_format(output_format)
+            grammar = forced_call(output_format, read_tools(message.tools), message.must_call)
         return stream_request(
             message,
             prompt_ids,
@@ -141,7 +150,8 @@ class NewStreams:
             vocab_size=self._vocab_size,
             automatic_mode=self._automatic_mode(device),
             default_sampling=default_sampling,
-            output_format=_output_format(message, prompt_ids, tokenizer),
+            output_format=output_format,
+            grammar=grammar,
         )
 
     def _next_numbered(self, device: Device) -> tuple[int, StreamEstimates]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ class Grammars:
                     self._vocab_size,
                     tokenizer.special_ids,
                     tokenizer.end_ids,
-                    tokenizer.encode_text,
+                    partial(tokenizer.encode_text, adds_special=False),
                 )
             if self._threads is None:
                 self._threads = MaskThreads()

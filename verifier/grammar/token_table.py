@@ -64,7 +64,6 @@ class _Vocabulary:
         self.eos_token_id = end_id
         self.bos_token_id = None
         self._encode = encode
-        self._num_around = len(encode(""))  # tokens that are set before every text
         self._ids = {text: i for i, text in enumerate(self.tokens) if text and i not in special_ids}
         self._most_bytes = max(map(len, self._ids), default=0)
         self._cut = functools.lru_cache(_REMEMBERED_TEXTS)(self._cut_anew)
@@ -78,7 +77,7 @@ class _Vocabulary:
 
     def _cut_anew(self, text: bytes) -> list[int]:
         try:
-            token_ids = self._encode(text.decode())[self._num_around :]
+            token_ids = self._encode(text.decode())
         except (UnicodeDecodeError, RequestRefused):
             token_ids = []
         if b"".join([self.tokens[i] for i in token_ids]) == text:

@@ -62,6 +62,7 @@ def stream_request(
     automatic_mode: AcceptanceMode,
     default_sampling: SamplingParameters,
     output_format: OutputFormat = PLAIN_OUTPUT,
+    grammar: Grammar | None = None,
 ) -> StreamRequest:
     """The request of a new stream; `seed` and the last two where the message leaves them open.
 
@@ -101,7 +102,7 @@ def stream_request(
         stop=message.stop,
         processors=message.processors,
         num_logprobs=message.num_logprobs,
-        grammar=message.grammar,
+        grammar=message.grammar or grammar,
         output_format=output_format,
     )
 
@@ -140,8 +141,16 @@ def opened_message(
         processors=request.processors,
         num_logprobs=request.num_logprobs,
         output_format=request.output_format,
-        grammar=request.grammar and msgspec.structs.replace(request.grammar, text=""),
+        grammar=_told_grammar(message, request),
     )
+
+
+def _told_grammar(message: Open | Resume, request: StreamRequest) -> Grammar | None:
+    """That there is one; its text where it was made here, for the agent to open it again."""
+    grammar = request.grammar
+    if grammar is None or (isinstance(message, Open) and message.must_call):
+        return grammar
+    return msgspec.structs.replace(grammar, text="")
 
 
 def resumed_message(message: Resume, request: StreamRequest, cached_prefix_tokens: int) -> Opened:

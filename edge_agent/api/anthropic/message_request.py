@@ -78,6 +78,7 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         draft_length=extension.draft_length,
         grammar=read_format(output.get("format"), "output_config.format") or read_grammar(fields),
         tools=asked.tools,
+        must_call=asked.must_call,
         reading=read_reading(fields, asked),
     )
     ignored = (

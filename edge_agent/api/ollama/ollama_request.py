@@ -97,6 +97,7 @@ def _client_request(
         draft_length=extension.draft_length,
         grammar=read_ollama_format(fields.get("format")),
         tools=b"" if asked is None else asked.tools,
+        must_call=() if asked is None else asked.must_call,
         reading=NOTHING_APART if asked is None else read_reading({}, asked),
     )
     of_options = ignored_fields(options, _OPTIONS, parent="options.")

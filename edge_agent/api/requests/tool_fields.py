@@ -15,9 +15,7 @@ import msgspec
 from edge_agent.api.json_fields import kind_of, read_field, shown
 from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
-from shared.protocol.messages import MAX_TOOLS_BYTES
-
-MAX_TOOLS = 512
+from shared.protocol.messages import MAX_TOOLS, MAX_TOOLS_BYTES
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # OpenAI's, and the dots of MCP's servers
 _NO_PARAMETERS = {"type": "object", "properties": {}}
@@ -87,9 +85,6 @@ def read_reading(fields: Mapping[str, Any], asked: ToolsAsked) -> OutputReading:
     Raises:
         RequestRefused: a field is of another type.
     """
-    if asked.must_call:
-        sentence = "a call cannot be forced yet: send tool_choice auto"
-        raise RequestRefused(f"tool_choice: {sentence}", "tool_choice")
     word: str | None = read_field(fields, "reasoning_format", str)
     is_separate: bool = read_field(fields, "separate_reasoning", bool, True)
     return OutputReading(

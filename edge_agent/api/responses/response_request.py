@@ -80,6 +80,7 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         draft_length=extension.draft_length,
         grammar=read_format(text.get("format"), "text.format") or read_grammar(fields),
         tools=asked.tools,
+        must_call=asked.must_call,
         reading=read_reading(fields, asked),
     )
     of_parts = (

@@ -621,3 +621,25 @@ def test_tools_go_out_once_and_the_form_is_learned_once() -> None:
 def test_a_verifier_that_shows_no_tools_is_too_old() -> None:
     with pytest.raises(RemoteProtocolError, match="it shows no tools to its target"):
         with_marks(OutputFormat(), tools=TOOLS)
+
+
+def test_a_demand_goes_out_once_and_what_it_came_to_with_every_other_open() -> None:
+    forced = Grammar("lark", 'start: "a"', "tool_choice")
+    generation = make_generation(tools=TOOLS, must_call=("add",))
+    message = generation.open_message(2)
+    assert isinstance(message, Open)
+    assert (("add",), None) == (message.must_call, message.grammar)
+    prompt = pack_token_ids(PROMPT)
+    answer = Opened(2, prompt, 7, "coupled", grammar=forced, output_format=OutputFormat("hermes"))
+    generation.receive(answer, 30, now=11.0)
+    again = generation.open_message(3)
+    assert isinstance(again, Open)
+    assert ((), b"", forced) == (again.must_call, again.tools, again.grammar)
+
+
+def test_a_verifier_that_forces_no_call_is_too_old() -> None:
+    generation = make_generation(tools=TOOLS, must_call=("add",))
+    generation.open_message(2)
+    answer = Opened(2, pack_token_ids(PROMPT), 7, "coupled", output_format=OutputFormat("hermes"))
+    with pytest.raises(RemoteProtocolError, match="it does not follow all that was asked for"):
+        generation.receive(answer, 30, now=11.0)

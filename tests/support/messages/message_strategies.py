@@ -123,6 +123,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         num_logprobs=st.none() | st.integers(0, 20),
         grammar=st.none() | grammars,
         tools=packed,
+        must_call=st.lists(names, max_size=3).map(tuple),
     ),
     OpenPart: st.builds(
         OpenPart,

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter
 from shared.protocol.grammar import Grammar
-from shared.protocol.messages import PLAIN_TEMPLATE, TemplateOptions
+from shared.protocol.messages import (
+    PLAIN_OUTPUT,
+    PLAIN_TEMPLATE,
+    ChatMessage,
+    OutputFormat,
+    TemplateOptions,
+)
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import SamplingParameters, dense_probabilities
 from shared.speculation.scripted_model import ScriptedModel
@@ -39,22 +45,28 @@ _SURE = 8.0  # logits of what a board expects above the others
 class TextTokenizer:
     """Implements `verifier.target.target.Tokenizer`; the longest piece that fits comes first."""
 
-    token_bytes = TOKEN_BYTES
+    token_bytes: tuple[bytes, ...] = TOKEN_BYTES
+    output_format: OutputFormat = PLAIN_OUTPUT
     special_ids = frozenset(END_IDS)
     end_ids = frozenset(END_IDS)
 
-    def encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
         rest, token_ids = text.encode(), list[int]()
         while rest:
-            fitting = [i for i in range(2, VOCAB_SIZE) if rest.startswith(TOKEN_BYTES[i] or b"\0")]
-            token_ids.append(max(fitting, key=lambda i: len(TOKEN_BYTES[i])))
-            rest = rest[len(TOKEN_BYTES[token_ids[-1]]) :]
+            fitting = [
+                i for i in range(2, VOCAB_SIZE) if rest.startswith(self.token_bytes[i] or b"\0")
+            ]
+            token_ids.append(max(fitting, key=lambda i: len(self.token_bytes[i])))
+            rest = rest[len(self.token_bytes[token_ids[-1]]) :]
         return token_ids
 
     def encode_chat(
-        self, messages: Sequence[tuple[str, str]], options: TemplateOptions = PLAIN_TEMPLATE
+        self,
+        messages: Sequence[ChatMessage],
+        options: TemplateOptions = PLAIN_TEMPLATE,
+        tools: bytes = b"",
     ) -> list[int]:
-        return self.encode_text("".join(content for _, content in messages))
+        return self.encode_text("".join(message.content for message in messages))
 
 
 def text_service(round_seconds: float = 0.004) -> VerifierService:

@@ -12,7 +12,6 @@ from edge_agent.api.anthropic.message_request import read_message_request
 from edge_agent.api.ollama.ollama_request import read_ollama_chat
 from edge_agent.api.openai_request import read_chat_request
 from edge_agent.api.requests.tool_fields import (
-    MAX_TOOLS,
     ToolsAsked,
     read_anthropic_tools,
     read_chat_tools,
@@ -21,7 +20,7 @@ from edge_agent.api.requests.tool_fields import (
 )
 from edge_agent.api.responses.response_request import read_response_request
 from shared.errors import RequestRefused
-from shared.protocol.messages import ChatMessage, ToolCall
+from shared.protocol.messages import MAX_TOOLS, ChatMessage, ToolCall
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 ADD = {"name": "add", "description": "Sum", "parameters": SCHEMA}

@@ -71,7 +71,7 @@ def test_it_is_given_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> No
                 loop.call_soon_threadsafe(is_third.set)
 
         monkeypatch.setattr(heap, "give_back_freed_memory", count)
-        monkeypatch.setattr(heap, "_MINUTE", 0.001)
+        monkeypatch.setattr(heap, "_PAUSE_SECONDS", 0.001)
         keeper = asyncio.create_task(heap.keep_heap_small())
         async with asyncio.timeout(30):
             await is_third.wait()
