@@ -11,6 +11,7 @@ from verifier.commands.init import init
 from verifier.commands.profile import profile
 from verifier.commands.run import run
 from verifier.commands.settings import SETTINGS
+from verifier.commands.simulate import simulate
 from verifier.commands.token import token
 
 _FIRST_STEPS = """\b
@@ -39,6 +40,7 @@ main.add_command(init)
 main.add_command(run)
 main.add_command(doctor)
 main.add_command(profile)
+main.add_command(simulate)
 main.add_command(token)
 main.add_command(devices)
 main.add_command(config_commands(SETTINGS))

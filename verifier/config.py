@@ -161,7 +161,7 @@ class RoundsSection(Section, frozen=True):
 
     policy: Annotated[
         PolicyName,
-        Meta(description="who gets the draft tokens of a round; goodspeed is the fair one"),
+        Meta(description="who gets the draft tokens of a round; goodspeed and rate are fair"),
     ] = "goodspeed"
     budget_tokens: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],

@@ -22,6 +22,7 @@ from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from verifier.config import DraftsSection, LimitsSection, RoundsSection, VerifierConfig
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
@@ -35,9 +36,7 @@ from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.planner import RoundPlanner, RoundSettings
-from verifier.scheduling.budget import BudgetLimits
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.draft_shelf import DraftShelf
@@ -247,29 +246,20 @@ def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
     )
 
 
-def round_settings(rounds: RoundsSection) -> RoundSettings:
-    """The planner's settings from the configuration's."""
-    return RoundSettings(
-        schedule=ScheduleSettings(
-            limits=BudgetLimits(
-                max_round_tokens=rounds.max_round_tokens,
-                budget_tokens=None if rounds.budget_tokens == "auto" else rounds.budget_tokens,
-                slowdown_limit=rounds.slowdown_limit,
-            ),
-            max_draft_length=rounds.max_draft_length,
-            max_window=rounds.max_window,
-            uses_guard=rounds.guard,
-            device_weights={},  # an operator sets them: `goodspeed-verifier devices`
-            device_caps={},
-        ),
-        prefill_chunk_tokens=rounds.prefill_chunk_tokens,
-        prefill_slowdown_limit=rounds.prefill_slowdown_limit,
-        device_prefill_slowdown_limit=rounds.device_prefill_slowdown_limit,
-        reserved_output_tokens=rounds.reserved_output_tokens,
-        prefix_sharing=rounds.prefix_sharing,
-        draft_timeout_seconds=rounds.draft_timeout_seconds,
-        is_barrier=rounds.barrier,
+def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:
+    """Let a running planner take over the policy, and what may change with it.
+
+    A policy that is in force already goes on with what it has learnt.
+    """
+    wanted = policy_named(rounds.policy)
+    policy = planner.policy if type(wanted) is type(planner.policy) else wanted
+    before, after = planner.settings.schedule, round_settings(rounds).schedule
+    schedule = msgspec.structs.replace(
+        before,
+        limits=msgspec.structs.replace(before.limits, slowdown_limit=after.limits.slowdown_limit),
+        uses_guard=after.uses_guard,
     )
+    planner.replace_policy(policy, schedule)
 
 
 def save_curve(config: VerifierConfig, service: VerifierService) -> None:

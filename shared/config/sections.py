@@ -47,6 +47,7 @@ class LogSection(Section, frozen=True):
 
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Loaded(msgspec.Struct, Generic[ConfigT], frozen=True):
@@ -90,6 +91,21 @@ def load_config(
         key: settings[key].origin.name if key in settings else _DEFAULT.name for key in fields
     }
     return Loaded(config=config_type(**sections), origins=origins)
+
+
+def load_table(
+    name: str, section_type: type[SectionT], settings: Sequence[Setting]
+) -> tuple[SectionT, list[Problem]]:
+    """One table of a file whose tables the caller names, and a problem for each wrong setting.
+
+    Settings have the paths (name, key). A file that is no configuration of a program needs no more.
+    """
+    fields = {f"{name}.{field.name}": field for field in msgspec.structs.fields(section_type)}
+    known = {setting.key: setting for setting in settings if setting.key in fields}
+    problems = [_unknown(s, fields) for s in settings if s.key not in fields]
+    section, wrong = _load_section(FieldInfo(name=name, encode_name=name, type=section_type), known)
+    assert isinstance(section, section_type)
+    return section, problems + wrong
 
 
 def changed_keys(before: msgspec.Struct, after: msgspec.Struct) -> list[str]:

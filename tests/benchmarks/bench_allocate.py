@@ -1,6 +1,6 @@
-"""Times one allocation of the GoodSpeed policy: `python -m tests.benchmarks.bench_allocate`.
+"""Times what policies decide in one round: `python -m tests.benchmarks.bench_allocate`.
 
-The limits are 1 ms for 1,000 streams and 10 ms for 10,000, from a list of `StreamShare`s.
+The limits are 0.4 ms for 1,000 streams and 4 ms for 10,000.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ from functools import partial
 
 import numpy as np
 
-from verifier.policies.draft_length_policy import StreamShare
-from verifier.policies.goodspeed import GoodspeedPolicy, allocate_arrays
+from verifier.policies import (
+    BudgetLimits,
+    GoodspeedPolicy,
+    LiveDrafts,
+    OpenStreams,
+    Outlook,
+    RatePolicy,
+    RoundTimes,
+)
 
-NUM_CALLS = 300
+NUM_CALLS = 200
 TOKENS_PER_STREAM = 4
 MAX_LENGTH = 16
 
@@ -31,28 +38,39 @@ def call_seconds(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print one table row per number of streams and form of the call."""
-    print(f"{'streams':>8} {'form':>8} {'median ms':>10} {'p99 ms':>8}")
+    """Print one table row per number of streams and decision."""
+    print(f"{'streams':>8} {'decision':>20} {'median ms':>10} {'p99 ms':>8}")
     for num_streams in (8, 100, 1_000, 10_000):
         generator = np.random.default_rng(num_streams)
         rates = generator.uniform(0.3, 0.97, num_streams)
         goodputs = generator.uniform(1.0, 6.0, num_streams)
-        weights = np.ones(num_streams)
-        max_lengths = np.full(num_streams, MAX_LENGTH)
-        streams = [
-            StreamShare(acceptance_rate=rate, goodput=goodput, max_length=MAX_LENGTH)
-            for rate, goodput in zip(rates.tolist(), goodputs.tolist(), strict=True)
-        ]
+        streams = OpenStreams(
+            acceptance_rates=rates,
+            num_observed=np.full(num_streams, 100.0),
+            goodputs=goodputs,
+            steady_goodputs=goodputs,
+            weights=np.ones(num_streams),
+            num_siblings=np.ones(num_streams, dtype=np.int64),
+            max_lengths=np.full(num_streams, MAX_LENGTH),
+            draft_token_seconds=np.full(num_streams, 0.01),
+        )
+        seconds = 0.05 + 1e-5 * np.arange(MAX_LENGTH * num_streams + 1.0)
+        outlook = Outlook(streams, RoundTimes(seconds, 0.06, 1), float(num_streams))
+        limits = BudgetLimits(
+            max_round_tokens=100 * num_streams, budget_tokens=None, slowdown_limit=0.05
+        )
+        num_live = generator.integers(0, 9, num_streams).tolist()
+        ones = [1.0] * num_streams
+        live = LiveDrafts(num_live, num_live, ones, [False] * num_streams, 1e9, 10**9)
         budget_tokens = TOKENS_PER_STREAM * num_streams
-        forms: dict[str, Callable[[], object]] = {
-            "list": partial(GoodspeedPolicy().allocate, streams, budget_tokens),
-            "arrays": partial(
-                allocate_arrays, rates, goodputs, weights, max_lengths, budget_tokens
-            ),
+        decisions: dict[str, Callable[[], object]] = {
+            "goodspeed, lengths": partial(GoodspeedPolicy().allocate, streams, budget_tokens),
+            "rate, windows": partial(RatePolicy().plan, outlook, limits),
+            "rate, live tokens": partial(RatePolicy().choose, live, lambda found=outlook: found),
         }
-        for form, call in forms.items():
+        for name, call in decisions.items():
             median, slow = call_seconds(call)
-            print(f"{num_streams:>8} {form:>8} {median * 1e3:>10.3f} {slow * 1e3:>8.3f}")
+            print(f"{num_streams:>8} {name:>20} {median * 1e3:>10.3f} {slow * 1e3:>8.3f}")
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import scripted_token_bytes
 from verifier.config import RoundsSection
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import verdict_of
-from verifier.policies import policy_named
+from verifier.policies import PolicyName, policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
-from verifier.startup import round_settings
 from verifier.streams.draft_arrival import take_draft
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
@@ -59,7 +59,7 @@ TURNS = 5
 class StreamCost:
     """Streams whose boards have drafted, and links carried, whenever a round is over."""
 
-    def __init__(self, num_streams: int, num_rounds: int) -> None:
+    def __init__(self, num_streams: int, num_rounds: int, policy: PolicyName) -> None:
         block_tokens = 16
         num_blocks = num_streams * (PROMPT_TOKENS + 6 * (num_rounds + WARM_UP_ROUNDS)) // 16 + 64
         curve = CostCurve.from_samples([(1, 64, ROUND_SECONDS), (16_384, 64, 2 * ROUND_SECONDS)])
@@ -70,7 +70,7 @@ class StreamCost:
             )
         )
         self.planner = RoundPlanner(
-            settings, policy_named("goodspeed"), curve, BlockPool(num_blocks, block_tokens)
+            settings, policy_named(policy), curve, BlockPool(num_blocks, block_tokens)
         )
         self.metrics = Metrics()
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -177,13 +177,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, nargs="+", default=[64, 800])
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--policy", default="goodspeed")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     settings = parser.parse_args(arguments)
     if settings.once:
         (num_streams,) = settings.streams
-        print(json.dumps(StreamCost(num_streams, settings.rounds).play(settings.rounds)))
+        cost = StreamCost(num_streams, settings.rounds, settings.policy)
+        print(json.dumps(cost.play(settings.rounds)))
         return
     trees = {"here": ROOT} | ({"against": settings.against} if settings.against else {})
     print("| streams | tree | " + " | ".join((*PHASES, "all")) + " | least to most |")
@@ -192,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         costs: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
         for _ in range(settings.turns):
             for name, tree in trees.items():
-                costs[name].append(_once(tree, num_streams, settings.rounds))
+                costs[name].append(_once(tree, num_streams, settings))
         for name, turns in costs.items():
             medians = [statistics.median(t[phase] for t in turns) for phase in (*PHASES, "all")]
             alls = [turn["all"] for turn in turns]
@@ -200,10 +202,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"| {num_streams} | {name} | {figures} | {min(alls):.1f} to {max(alls):.1f} |")
 
 
-def _once(tree: Path, num_streams: int, num_rounds: int) -> dict[str, float]:
+def _once(tree: Path, num_streams: int, settings: argparse.Namespace) -> dict[str, float]:
     module = "tests.benchmarks.bench_stream_cost"
     command = [sys.executable, "-m", module, "--once"]
-    command += ["--streams", str(num_streams), "--rounds", str(num_rounds)]
+    command += ["--streams", str(num_streams), "--rounds", str(settings.rounds)]
+    if settings.policy != "goodspeed":  # another checkout may know no other
+        command += ["--policy", settings.policy]
     printed = subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True).stdout
     cost: dict[str, float] = json.loads(printed)
     return cost

@@ -9,10 +9,10 @@ where the cache has no room for all of them, and streams lose their place in it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from edge_agent.drafting.settings import DraftSettings
 from shared.protocol.draft_path import DraftPath
+from shared.speculation.goodput import IntArray
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
@@ -32,7 +33,7 @@ from tests.support.ends.limits import (
 from tests.support.ends.two_ends import Board, TwoEnds
 from tests.support.models.cache_watch import CacheWatch
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import StreamShare
+from verifier.policies import BudgetedPolicy, OpenStreams
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream import Stream
@@ -129,18 +130,18 @@ def any_of(values: dict[str, list[Any]]) -> dict[str, st.SearchStrategy[Any]]:
     return {name: st.sampled_from(chosen) for name, chosen in values.items()}
 
 
-class ChosenPolicy:
+class ChosenPolicy(BudgetedPolicy):
     """Gives the lengths that the test chose, within what a policy may give."""
 
     def __init__(self) -> None:
         self.lengths = [4]
 
-    def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
+    def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
         allocated: list[int] = []
-        for i, stream in enumerate(streams):
+        for i, max_length in enumerate(streams.max_lengths.tolist()):
             left = budget_tokens - sum(allocated)
-            allocated.append(min(self.lengths[i % len(self.lengths)], stream.max_length, left))
-        return allocated
+            allocated.append(min(self.lengths[i % len(self.lengths)], max_length, left))
+        return np.array(allocated, dtype=np.int64)
 
 
 class BothEnds(RuleBasedStateMachine):

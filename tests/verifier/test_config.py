@@ -97,7 +97,8 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
         ("rounds.max_window = 129", "129: must be from 0 to 128"),
         (
             "rounds.policy = 'godspeed'",
-            '"godspeed": must be fixed, goodspeed, greedy or random (did you mean goodspeed?)',
+            '"godspeed": must be fixed, goodspeed, greedy, random or rate '
+            "(did you mean goodspeed?)",
         ),
         ("target.kv_cache_tokens = 2047", "2047: must be at least target.context_tokens = 2048"),
         ("target.kv_cache_tokens = 1", "1: must be from 128 to 1073741824 or auto"),

@@ -12,6 +12,7 @@ from shared.errors import RequestRefused
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import FLAT_CURVE
+from tests.support.ends.planning import make_planner
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.programs.command import run
 from verifier import startup
@@ -22,9 +23,10 @@ from verifier.config import (
     TargetSection,
     VerifierConfig,
 )
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CurveSubject
+from verifier.policies import BudgetLimits, FixedPolicy, GreedyPolicy
 from verifier.rounds.planner import RoundSettings
-from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.startup import (
@@ -32,7 +34,7 @@ from verifier.startup import (
     device_limits,
     load_service,
     make_service,
-    round_settings,
+    replace_policy,
     save_curve,
 )
 from verifier.streams.stream_request import ServiceLimits
@@ -199,3 +201,28 @@ def test_libraries_warn_of_nothing_that_this_program_does_not_use(tmp_path: Path
     before_the_error, _, _ = errors.partition("Traceback")
     assert "ModelError" in errors
     assert "" == before_the_error
+
+
+def test_a_running_planner_takes_over_another_policy_and_what_goes_with_it() -> None:
+    planner = make_planner(policy=FixedPolicy(4), max_round_tokens=256, max_draft_length=8)
+    rounds = RoundsSection(
+        policy="greedy",
+        slowdown_limit=0.2,
+        guard=False,
+        max_draft_length=3,
+        max_round_tokens=99,
+        prefill_chunk_tokens=9,
+    )
+    replace_policy(planner, rounds)
+    schedule = planner.settings.schedule
+    assert isinstance(planner.policy, GreedyPolicy)
+    assert (0.2, 256) == (schedule.limits.slowdown_limit, schedule.limits.max_round_tokens)
+    assert not schedule.uses_guard
+    assert 8 == schedule.max_draft_length, "a round was made for that"
+
+
+def test_a_policy_that_is_in_force_goes_on() -> None:
+    planner = make_planner(policy=GreedyPolicy())
+    policy = planner.policy
+    replace_policy(planner, RoundsSection(policy="greedy", slowdown_limit=1.0))
+    assert planner.policy is policy

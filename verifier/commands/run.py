@@ -50,6 +50,9 @@ RELOADED = frozenset(
         "server.tokens_file",
         "server.metrics_token_file",
         "server.metrics_on_loopback",
+        "rounds.policy",
+        "rounds.slowdown_limit",
+        "rounds.guard",
         *TLS_KEYS,
     }
 )
@@ -176,7 +179,7 @@ async def _serve(
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
         logger.info("memory: %s", resident_memory() or "not told by the kernel")
-        reload_at_signal(manager, lambda: doors.reload(reload().config), status.read)
+        reload_at_signal(manager, lambda: _reload(doors, service, reload().config), status.read)
         manager.ready(f"serving {service.target.model_name} for {devices}")
         port = sockets[0].getsockname()[1]
         async with _advertised(config, port):
@@ -233,3 +236,16 @@ async def _load(
         return await loading.run(lambda: load_service(config, loading.tell, loading.advance))
     finally:
         await port.stop()
+
+
+def _reload(doors: Doors, service: VerifierService, config: VerifierConfig) -> list[str]:
+    """Take over what may change; the keys that have changed besides.
+
+    Raises:
+        ConfigError: something is wrong, and nothing was taken over.
+    """
+    from verifier.startup import replace_policy
+
+    changed = doors.reload(config)
+    replace_policy(service.planner, config.rounds)
+    return changed

@@ -1,4 +1,4 @@
-"""Draft length policies behind one interface, used by the verifier and by the simulator.
+"""Draft policies behind one interface, used by the verifier and by the simulator.
 
 Policies are pure and must never import the server, the engine or the simulator.
 """
@@ -9,33 +9,54 @@ from typing import Literal, assert_never
 
 import numpy as np
 
-from verifier.policies.draft_length_policy import DraftLengthPolicy, StreamShare
+from verifier.policies.budgeted import BudgetedPolicy, affordable, first_come
+from verifier.policies.draft_policy import (
+    BudgetLimits,
+    DraftPolicy,
+    LengthPlan,
+    LiveDrafts,
+    OpenStreams,
+    Outlook,
+    RoundTimes,
+)
 from verifier.policies.fixed import FixedPolicy
 from verifier.policies.goodspeed import GoodspeedPolicy
 from verifier.policies.greedy import GreedyPolicy
 from verifier.policies.random_split import RandomPolicy
+from verifier.policies.rate import RatePolicy
 
 __all__ = [
-    "DraftLengthPolicy",
+    "BudgetLimits",
+    "BudgetedPolicy",
+    "DraftPolicy",
     "FixedPolicy",
     "GoodspeedPolicy",
     "GreedyPolicy",
+    "LengthPlan",
+    "LiveDrafts",
+    "OpenStreams",
+    "Outlook",
     "PolicyName",
     "RandomPolicy",
-    "StreamShare",
+    "RatePolicy",
+    "RoundTimes",
+    "affordable",
+    "first_come",
     "policy_named",
 ]
 
-PolicyName = Literal["goodspeed", "fixed", "random", "greedy"]
+PolicyName = Literal["goodspeed", "rate", "fixed", "random", "greedy"]
 
 
 def policy_named(
     name: PolicyName, *, fixed_length: int | None = None, seed: int = 0
-) -> DraftLengthPolicy:
+) -> DraftPolicy:
     """A new policy; `fixed_length` is for "fixed" alone and `seed` for "random" alone."""
     match name:
         case "goodspeed":
             return GoodspeedPolicy()
+        case "rate":
+            return RatePolicy()
         case "fixed":
             return FixedPolicy(fixed_length)
         case "random":

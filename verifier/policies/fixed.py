@@ -5,12 +5,14 @@ It must never look at what a stream has achieved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
 
-from verifier.policies.draft_length_policy import StreamShare
+from shared.speculation.goodput import IntArray
+from verifier.policies.budgeted import BudgetedPolicy
+from verifier.policies.draft_policy import OpenStreams
 
 
-class FixedPolicy:
+class FixedPolicy(BudgetedPolicy):
     """Gives each of N streams C/N tokens of a budget C, or a given length if that is less.
 
     What does not divide goes to the first streams, one each, so that the baseline spends as much
@@ -20,13 +22,10 @@ class FixedPolicy:
     def __init__(self, draft_length: int | None = None) -> None:
         self._draft_length = draft_length
 
-    def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
-        """See `DraftLengthPolicy`."""
-        if not streams:
-            return []
-        share, num_left = divmod(max(budget_tokens, 0), len(streams))
+    def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
+        """See `BudgetedPolicy`."""
+        share, num_left = divmod(max(budget_tokens, 0), max(len(streams), 1))
         asked_length = share + 1 if self._draft_length is None else self._draft_length
-        return [
-            min(asked_length, share + (index < num_left), stream.max_length)
-            for index, stream in enumerate(streams)
-        ]
+        equal_shares = share + (np.arange(len(streams)) < num_left)
+        lengths: IntArray = np.minimum(np.minimum(equal_shares, asked_length), streams.max_lengths)
+        return lengths

@@ -11,12 +11,11 @@ This module must never know where an estimate comes from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.policies.draft_length_policy import StreamShare
+from verifier.policies.budgeted import BudgetedPolicy
+from verifier.policies.draft_policy import OpenStreams
 
 # Halvings of the bracket. It stops earlier as soon as the bracket holds one slot per stream on
 # average, after 5-15; equal streams can keep it wider, which costs time and never exactness.
@@ -26,20 +25,18 @@ MAX_HALVINGS = 48
 TINY = 1e-12
 
 
-class GoodspeedPolicy:
+class GoodspeedPolicy(BudgetedPolicy):
     """Allocates by the gradient of sum_i w_i log X_i."""
 
-    def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
-        """See `DraftLengthPolicy`; equal gains go to the stream that is listed first."""
-        lengths = allocate_arrays(
-            np.array([stream.acceptance_rate for stream in streams], dtype=np.float64),
-            np.array([stream.goodput for stream in streams], dtype=np.float64),
-            np.array([stream.weight for stream in streams], dtype=np.float64),
-            np.array([stream.max_length for stream in streams], dtype=np.int64),
+    def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
+        """See `BudgetedPolicy`; equal gains go to the stream that is listed first."""
+        return allocate_arrays(
+            streams.acceptance_rates,
+            streams.goodputs,
+            streams.weights,
+            streams.max_lengths,
             budget_tokens,
         )
-        allocated: list[int] = lengths.tolist()
-        return allocated
 
 
 def allocate_arrays(

@@ -5,26 +5,20 @@ It starves weak boards by design and must never be the default.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from verifier.policies.draft_length_policy import StreamShare
+from shared.speculation.goodput import IntArray
+from verifier.policies.budgeted import BudgetedPolicy
+from verifier.policies.draft_policy import OpenStreams
 from verifier.policies.goodspeed import allocate_arrays
 
 
-class GreedyPolicy:
+class GreedyPolicy(BudgetedPolicy):
     """Maximises the expected tokens of the next round over all streams."""
 
-    def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
-        """See `DraftLengthPolicy`; goodput and weight are not looked at."""
+    def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
+        """See `BudgetedPolicy`; goodput and weight are not looked at."""
         ones = np.ones(len(streams))
-        lengths = allocate_arrays(
-            np.array([stream.acceptance_rate for stream in streams], dtype=np.float64),
-            ones,
-            ones,
-            np.array([stream.max_length for stream in streams], dtype=np.int64),
-            budget_tokens,
+        return allocate_arrays(
+            streams.acceptance_rates, ones, ones, streams.max_lengths, budget_tokens
         )
-        allocated: list[int] = lengths.tolist()
-        return allocated

@@ -17,15 +17,12 @@ import msgspec
 import numpy as np
 
 from shared.errors import OutOfCache
-from shared.speculation.goodput import IntArray
+from verifier.rounds.free_runs import HELD, FreeRuns
 
 # What it costs to take a free block: nothing; the neighbour that a stream could have grown into;
 # else it has a name, and the number tells when it was last used.
 EMPTY = 0
 KEPT = 1
-
-# Costs more than any free block.
-HELD = np.iinfo(np.int64).max
 
 # Shared blocks may split a table in two runs. Copying them together costs SmolLM2-135M 1 ms a round
 # at 300 tokens, reading 16 tokens of a prompt anew some 25 ms once (2 cores of an EPYC, 2026-11):
@@ -47,7 +44,7 @@ class BlockPool:
         self.block_tokens = block_tokens
         self._tables: dict[int, _Table] = {}
         self._num_holders = np.zeros(num_blocks, dtype=np.int64)
-        self._costs = np.full(num_blocks, EMPTY, dtype=np.int64)  # of the free blocks
+        self._free = FreeRuns(num_blocks, EMPTY)
         self._num_free = num_blocks
         self._block_of: dict[bytes, int] = {}  # by name
         self._name_of: dict[int, bytes] = {}
@@ -190,8 +187,9 @@ class BlockPool:
         self._num_free += int((self._num_holders[indices] == 0).sum())
         # The end of a chain is of no use without its beginning, so it is taken first.
         newest = self._clock + len(blocks)
-        costs = np.arange(newest, newest - len(blocks), -1)
-        self._costs[indices] = np.where(self._is_named[indices], costs, KEPT)
+        costs = np.where(self._is_named[indices], np.arange(newest, newest - len(blocks), -1), KEPT)
+        is_free = self._num_holders[indices] == 0
+        self._free.change(indices[is_free], costs[is_free])
         self._clock = newest + 1
 
     def check_integrity(self) -> None:
@@ -210,8 +208,10 @@ class BlockPool:
         assert {name: block for block, name in self._name_of.items()} == self._block_of
         for block in range(self.num_blocks):
             is_named = block in self._name_of
+            cost = int(self._free.costs[block])
             assert is_named == self._is_named[block]
-            assert num_holders[block] or (self._costs[block] > KEPT) == is_named
+            assert (cost == HELD) == bool(num_holders[block])
+            assert num_holders[block] or (cost > KEPT) == is_named
 
     def _new_table(self, shared: tuple[int, ...]) -> _Table:
         return _Table(shared, num_tokens=len(shared) * self.block_tokens, num_named=len(shared))
@@ -220,6 +220,7 @@ class BlockPool:
         indices = list(blocks)
         self._num_free -= int((self._num_holders[indices] == 0).sum())
         self._num_holders[indices] += 1
+        self._free.change(indices, HELD)
 
     def _forget(self, block: int) -> None:
         name = self._name_of.pop(block, None)
@@ -230,8 +231,9 @@ class BlockPool:
     def _keep_room(self, table: _Table, room_tokens: int) -> None:
         num_more = max(self.num_blocks_for(room_tokens) - len(table.blocks), 0)
         behind = table.blocks[-1] + 1
-        costs = self._costs[behind : behind + num_more]
-        costs[costs == EMPTY] = KEPT
+        if num_more and behind < self.num_blocks:
+            room = slice(behind, min(behind + num_more, self.num_blocks))
+            self._free.change(room, np.maximum(self._free.costs[room], KEPT))
 
     def _choose(self, num_blocks: int, last: int | None) -> tuple[int, ...]:
         """That many free blocks: the cheapest run, those behind `last` if they cost no more.
@@ -240,32 +242,16 @@ class BlockPool:
         """
         if last is not None and self._can_grow(last + 1, num_blocks):
             return tuple(range(last + 1, last + 1 + num_blocks))
-        costs = np.where(self._num_holders == 0, self._costs, HELD)
-        run_costs = _largest_of_neighbours(costs, num_blocks)
-        start = int(run_costs.argmin())
-        behind = self.num_blocks if last is None else last + 1
-        if behind < len(run_costs) and run_costs[behind] <= max(run_costs[start], KEPT):
-            start = behind
-        if run_costs[start] < HELD:
+        start, cost = self._free.cheapest(num_blocks)
+        if last is not None:
+            behind_cost = self._free.cost_from(last + 1, num_blocks)
+            if behind_cost < HELD and behind_cost <= max(cost, KEPT):
+                start, cost = last + 1, behind_cost
+        if cost < HELD:
             return tuple(range(start, start + num_blocks))
-        cheapest = np.argsort(costs, kind="stable")[:num_blocks]
+        cheapest = np.argsort(self._free.costs, kind="stable")[:num_blocks]
         return tuple(sorted(cheapest.tolist()))
 
     def _can_grow(self, behind: int, num_blocks: int) -> bool:
         """Whether the blocks from `behind` on are free and hold nothing, which is mostly so."""
-        end = behind + num_blocks
-        return (
-            end <= self.num_blocks
-            and not self._num_holders[behind:end].any()
-            and bool((self._costs[behind:end] <= KEPT).all())
-        )
-
-
-def _largest_of_neighbours(values: IntArray, num_neighbours: int) -> IntArray:
-    """The largest of each `num_neighbours` values that stand beside each other."""
-    width = 1
-    while width < num_neighbours:
-        step = min(width, num_neighbours - width)
-        values = np.maximum(values[:-step], values[step:])
-        width += step
-    return values
+        return self._free.cost_from(behind, num_blocks) <= KEPT

@@ -9,12 +9,18 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from shared.speculation.smoothing import smoothed
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import Chunk, chunks_of
+from verifier.scheduling.outlook import NO_PACE, Pace
+from verifier.streams.acceptance_estimate import warm_step
 from verifier.streams.estimates import GoodputEstimate
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import Round
+
+# Rounds differ by what is in them; twenty follow a fleet that changes.
+PACE_SMOOTHING = 0.05
 
 
 class _Lesson(msgspec.Struct, frozen=True):
@@ -34,6 +40,7 @@ class Lessons:
         self._curve = curve
         self._lesson: _Lesson | None = None
         self._last_finish: float | None = None
+        self.pace = NO_PACE
 
     def keep(
         self,
@@ -75,11 +82,19 @@ class Lessons:
             lesson.round_seconds,
             lesson.chunks,
         )
+        if not lesson.chunks or self.pace.mean_seconds is None:  # prompts lengthen rounds at times
+            self._follow_pace(lesson.elapsed_seconds)
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
         for goodput, num_tokens in lesson.num_tokens:
             tokens[goodput] += num_tokens
         for goodput, num_tokens in tokens.items():
             goodput.observe_round(num_tokens, lesson.elapsed_seconds)
+
+    def _follow_pace(self, elapsed_seconds: float) -> None:
+        before, num_rounds = self.pace
+        step = warm_step(PACE_SMOOTHING, num_rounds)
+        mean_seconds = smoothed(before, elapsed_seconds, step)
+        self.pace = Pace(mean_seconds, num_rounds + 1)
 
     def forget_pace(self) -> None:
         """There is no open stream: the time until the next one counts as waiting for none."""

@@ -5,13 +5,13 @@ This module must never choose which stream takes part nor in which order; it kee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from verifier.policies import LiveDrafts, first_come
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.prefill import PromptRoom, prompt_shares
-from verifier.scheduling.row_price import affordable
 from verifier.streams.drafts_to_test import draft_check, drafts_to_test, num_drafts_to_test
 from verifier.streams.stream import Stream
 from verifier.target.round import RoundItem
@@ -32,36 +32,39 @@ class _Part(msgspec.Struct, frozen=True):
     num_owed: int  # draft tokens that it cannot go on without
 
 
-def pack(streams: Sequence[Stream], room: RoundRoom, blocks: BlockPool) -> list[RoundItem]:
-    """Each stream's next tokens, prompts in chunks; then the drafts, first come, first served."""
+Choose = Callable[[LiveDrafts, Sequence[Stream], int], Sequence[int]]
+"""How many drafts of each are tested: of the live ones of these streams, in a round that has so
+many tokens already."""
+
+
+def pack(
+    streams: Sequence[Stream],
+    room: RoundRoom,
+    blocks: BlockPool,
+    choose: Choose = lambda live, streams, num_tokens: first_come(live),
+) -> list[RoundItem]:
+    """Each stream's next tokens, prompts in chunks; then the drafts that are chosen."""
     parts = _parts(streams, room)
-    tokens_left = room.num_tokens - sum([part.num_read + part.num_owed for part in parts])
-    owed = sum([part.num_owed * part.stream.draft_token_price for part in parts if part.num_owed])
-    drafts_left = room.num_drafts - owed
-    shares = _draft_shares(parts, min(tokens_left, drafts_left))
+    num_tokens = sum([part.num_read + part.num_owed for part in parts])
+    live = _live_drafts(parts, room, num_tokens)
+    if any(live.num_testable):
+        shares = choose(live, [part.stream for part in parts], num_tokens)
+    else:
+        shares = [0] * len(parts)
     return [_item(part, share, blocks) for part, share in zip(parts, shares, strict=True)]
 
 
-def _draft_shares(parts: list[_Part], left: float) -> list[int]:
-    """How many drafts of each are tested beyond those that it is owed.
-
-    First each board's own length, or a few boards that are far ahead would use the budget up, where
-    the first tokens of the others are worth more than their last ones; then the rest. A token takes
-    its price out of what is left.
-    """
-    wanted = [_num_testable(part) - part.num_owed for part in parts]
-    shares = [0] * len(parts)
-    for is_own_length in (True, False):
-        for i, part in enumerate(parts):
-            num_wanted = wanted[i] - shares[i]
-            if is_own_length:
-                num_wanted = min(num_wanted, part.stream.draft_length - part.num_owed)
-            if num_wanted > 0:
-                price = part.stream.draft_token_price
-                num_paid = min(num_wanted, max(affordable(left, price), 0))
-                shares[i] += num_paid
-                left -= num_paid * price
-    return shares
+def _live_drafts(parts: list[_Part], room: RoundRoom, num_tokens: int) -> LiveDrafts:
+    """What may be tested of each beyond those drafts that it is owed."""
+    owed = sum([part.num_owed * part.stream.draft_token_price for part in parts if part.num_owed])
+    return LiveDrafts(
+        num_testable=[_num_testable(part) - part.num_owed for part in parts],
+        own_lengths=[part.stream.draft_length - part.num_owed for part in parts],
+        prices=[part.stream.draft_token_price for part in parts],
+        is_whole=[part.stream.request.mode == "rejection" for part in parts],
+        budget=room.num_drafts - owed,
+        num_room=room.num_tokens - num_tokens,
+    )
 
 
 def _num_testable(part: _Part) -> int:

@@ -13,8 +13,8 @@ import msgspec
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import chunks_of
-from verifier.policies import DraftLengthPolicy
-from verifier.rounds.admission import Admission, PrefixSharing
+from verifier.policies import DraftPolicy, LiveDrafts
+from verifier.rounds.admission import Admission
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.dear_rows import those_with_a_turn
 from verifier.rounds.lessons import Lessons
@@ -23,6 +23,8 @@ from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
 from verifier.rounds.prefill import PrefillLimits, prompt_room
 from verifier.rounds.prefill_turns import PrefillTurns
+from verifier.rounds.round_settings import RoundSettings
+from verifier.scheduling.live_drafts import choose_drafts
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -36,19 +38,6 @@ from verifier.streams.place import IN_ROUND, Move, Place
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
-
-
-class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator sets about rounds."""
-
-    schedule: ScheduleSettings
-    prefill_chunk_tokens: int  # prompt tokens that one round may hold over all streams
-    prefill_slowdown_limit: float  # by how much prompts may lengthen the round of others
-    device_prefill_slowdown_limit: float  # by how much those of one or two devices may
-    reserved_output_tokens: int  # room for output that a stream starts with and asks for anew
-    prefix_sharing: PrefixSharing
-    draft_timeout_seconds: float
-    is_barrier: bool  # wait for every granted draft, as the GoodSpeed paper does
 
 
 class StreamResult(msgspec.Struct, frozen=True):
@@ -70,7 +59,7 @@ class RoundPlanner:
     def __init__(
         self,
         settings: RoundSettings,
-        policy: DraftLengthPolicy,
+        policy: DraftPolicy,
         curve: CostCurve,
         blocks: BlockPool,
     ) -> None:
@@ -109,6 +98,11 @@ class RoundPlanner:
         streams = self.streams.values()
         num_context_tokens = sum(stream.num_tokens for stream in streams)
         return self.curve.round_seconds(len(streams) + 1, float(num_context_tokens))
+
+    def replace_policy(self, policy: DraftPolicy, schedule: ScheduleSettings) -> None:
+        """Plan by another policy and other settings of draft lengths from the next plan on."""
+        self.policy = policy
+        self.settings = msgspec.structs.replace(self.settings, schedule=schedule)
 
     def add(self, stream: Stream) -> None:
         """Take a stream in; it starts when the cache has room for it.
@@ -161,7 +155,7 @@ class RoundPlanner:
         if self._rows_have_seconds:
             candidates = self._with_turns_and_prices(candidates)
         room = self._room(candidates)
-        items = pack(candidates, room, self.blocks)
+        items = pack(candidates, room, self.blocks, self._choose)
         if not items:
             return None
         self._running = tuple([self.streams[item.stream] for item in items])
@@ -255,12 +249,16 @@ class RoundPlanner:
             num_drafts=num_drafts,
         )
 
+    def _choose(
+        self, live: LiveDrafts, streams: Sequence[Stream], num_tokens: int
+    ) -> Sequence[int]:
+        known = (self.curve, self.settings.schedule, self._lessons.pace)
+        return choose_drafts(self.policy, live, streams, num_tokens, *known)
+
     def _budget_tokens(self) -> int:
-        limits = self.settings.schedule.limits
-        if limits.budget_tokens is not None:
-            return limits.budget_tokens
+        fixed_tokens = self.settings.schedule.limits.budget_tokens
         # At least one: the budget may fall to 0 while a chunk that must be tested is here.
-        return max(self.draft_plan.budget_tokens, 1)
+        return max(self.draft_plan.budget_tokens, 1) if fixed_tokens is None else fixed_tokens
 
     def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
@@ -297,7 +295,10 @@ class RoundPlanner:
     ) -> DraftPlan:
         planned = list(self.streams.values()) if streams is None else streams
         settings = self.settings.schedule
-        return plan_drafts(planned, self.policy, self.curve, settings, now, beside=beside)
+        pace = self._lessons.pace
+        return plan_drafts(
+            planned, self.policy, self.curve, settings, now, beside=beside, pace=pace
+        )
 
     def _grant(self, results: Sequence[StreamResult], now: float) -> None:
         plan, self._next_plan = self._next_plan, None

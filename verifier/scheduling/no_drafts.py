@@ -41,6 +41,7 @@ _SILENT = NoDrafts("silent", "its board owed a draft for too long: until it is h
 _NO_CONTEXT = NoDrafts("context", "the context of its board's model is full")
 _BEGINS = NoDrafts("begins", "the next round's end grants its first draft")
 _ENDS = NoDrafts("ends", "the answer is about to end")
+_DEAR = NoDrafts("pay", "its drafts are not worth the delay that they cause to all")
 _LATE = NoDrafts("late", "rounds overtake its drafts: what lies beyond them hardly survives")
 
 
@@ -100,6 +101,8 @@ def _of_planned(stream: Stream, length: int, pays: bool, plan: DraftPlan) -> NoD
         return _ENDS
     if length:
         return _LATE
+    if plan.streams[stream.number].depth is not None and stream.request.draft_length is None:
+        return _DEAR
     if not pays and stream.request.draft_length is None:
         return NoDrafts("pay", f"drafts do not pay: {_loss(stream, plan)}")
     return NoDrafts(

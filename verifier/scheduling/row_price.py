@@ -33,8 +33,3 @@ def draft_prices(streams: Sequence[Stream], token_seconds: float) -> list[float]
     # Two digits: whole tokens come out whole again.
     prices = [round((token_seconds + row_seconds) / base_seconds, 2) for row_seconds in seconds]
     return [price if price >= SMALLEST_PRICE else 1.0 for price in prices]
-
-
-def affordable(budget: float, price: float) -> int:
-    """How many draft tokens so much of a budget pays for."""
-    return int(budget / price)

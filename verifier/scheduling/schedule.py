@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import DraftLengthPolicy, StreamShare
-from verifier.scheduling.budget import BudgetLimits, plan_budget
+from verifier.policies import BudgetLimits, DraftPolicy, affordable
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
-from verifier.scheduling.row_price import affordable, draft_prices
+from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, outlook_on
+from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.waiting import SMALLEST_PUNCTUALITY, lengths_worth_waiting_for
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
@@ -61,6 +61,7 @@ class StreamPlan(NamedTuple):
 
     length: int  # of its next draft, as the policy has it; 0: none
     awaited_length: int  # of the draft that it should sit out for where nothing of it is here
+    depth: int | None = None  # how far its board may draft; None: as its length asks for
 
 
 class DraftPlan(msgspec.Struct, frozen=True):
@@ -87,12 +88,13 @@ NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, 0.0, MappingProxyType({}), frozenset())
 
 def plan_drafts(
     streams: Sequence[Stream],
-    policy: DraftLengthPolicy,
+    policy: DraftPolicy,
     curve: CostCurve,
     settings: ScheduleSettings,
     now: float,
     *,
     beside: DraftPlan = NO_PLAN,
+    pace: Pace = NO_PACE,
 ) -> DraftPlan:
     """Share the budget of a round over these streams, in what the plan `beside` leaves of it.
 
@@ -113,38 +115,36 @@ def plan_drafts(
     costs = draft_costs(streams, round_seconds, token_seconds)
     prices = draft_prices(streams, token_seconds)
     can_draft = [stream.can_draft for stream in streams]
+    guard = costs if settings.uses_guard and not policy.weighs_payoff else None
     longest_lengths = _max_lengths(
-        streams, can_draft, costs, settings, now, grants_wishes=grants_wishes
+        streams, can_draft, guard, settings, now, grants_wishes=grants_wishes
     )
-    shares = _shares(streams, costs, longest_lengths, settings.device_weights)
-    num_beside = beside.num_streams + beside.num_draft_tokens
-    budget = plan_budget(
-        shares,
-        policy,
-        curve,
-        context_tokens,
-        settings.limits.less(beside.num_draft_tokens),
-        num_other_tokens=num_beside,
-    )
+    limits = settings.limits.less(beside.num_draft_tokens)
+    num_tokens = num_streams + beside.num_draft_tokens
+    most_drafts = max(sum(longest_lengths), limits.budget_tokens or 0)
+    most_drafts = min(most_drafts, limits.max_round_tokens - num_tokens)
+    round_ = BareRound(num_tokens, context_tokens, most_drafts, devices)
+    weights = settings.device_weights
+    made = policy.plan(outlook_on(round_, streams, longest_lengths, curve, pace, weights), limits)
     wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
-    shares_of_budget = zip(budget.draft_lengths, prices, strict=True)
+    shares_of_budget = zip(made.lengths.tolist(), prices, strict=True)
     paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
     lengths = [wish or length for wish, length in zip(wishes, paid_for, strict=True)]
+    depths: list[int | None] = [None] * len(streams)
+    if made.depths is not None:
+        depths = made.depths.tolist()
+        _grant_probes(streams, can_draft, lengths, depths, now)
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
-    plans = {
-        stream.number: StreamPlan(length, awaited_length)
-        for stream, can, length, awaited_length in zip(
-            streams, can_draft, lengths, awaited, strict=True
-        )
-        if can
-    }
+    plans = map(StreamPlan, lengths, awaited, depths)
+    pairs = zip(streams, can_draft, plans, strict=True)
+    of_streams = {stream.number: plan for stream, can, plan in pairs if can}
     return DraftPlan(
-        budget_tokens=beside.num_draft_tokens + budget.budget_tokens + sum(wishes),
+        budget_tokens=beside.num_draft_tokens + made.budget_tokens + sum(wishes),
         num_streams=num_streams,
         context_tokens=context_tokens,
         round_seconds=round_seconds,
         token_seconds=token_seconds,
-        streams={**beside.streams, **plans},
+        streams={**beside.streams, **of_streams},
         devices=devices,
     )
 
@@ -152,15 +152,20 @@ def plan_drafts(
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
-    length, awaited_length = plan.streams.get(stream.number, NOTHING)
-    if length == 0 or not stream.can_draft:
+    length, awaited_length, depth = plan.streams.get(stream.number, NOTHING)
+    if not stream.can_draft or not (length or depth):
         return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
     if room <= 0:
         return NO_DRAFTS
     is_limited = settings.uses_guard and request.draft_length is None
     rate = stream.estimates.acceptance.rate if is_limited else None
-    window = window_of(stream, length, rate, plan.round_seconds)
+    if depth is not None and request.mode == "coupled" and request.draft_length is None:
+        window = max(depth, length + 1) if length else depth
+    elif length:
+        window = window_of(stream, length, rate, plan.round_seconds)
+    else:
+        return NO_DRAFTS  # in `rejection` what is drafted must be tested
     window = min(window, settings.max_window, room)
     if request.mode == "coupled":
         num_live = len(stream.path.live)
@@ -197,29 +202,10 @@ def draft_costs(
     )
 
 
-def _shares(
-    streams: Sequence[Stream],
-    costs: DraftCosts,
-    max_lengths: Sequence[int],
-    weights: Mapping[str, float],
-) -> list[StreamShare]:
-    return [
-        StreamShare(
-            acceptance_rate=rate,
-            goodput=stream.device_estimates.goodput.tokens_per_round,
-            weight=weights.get(stream.device, 1.0),
-            max_length=max_length,
-        )
-        for stream, rate, max_length in zip(
-            streams, costs.acceptance_rates.tolist(), max_lengths, strict=True
-        )
-    ]
-
-
 def _max_lengths(
     streams: Sequence[Stream],
     can_draft: Sequence[bool],
-    costs: DraftCosts,
+    costs: DraftCosts | None,
     settings: ScheduleSettings,
     now: float,
     *,
@@ -227,10 +213,11 @@ def _max_lengths(
 ) -> list[int]:
     """The longest draft that each can use.
 
-    0 where the board cannot draft, where drafts do not pay, and where a wish is granted anyway.
+    0 where the board cannot draft, where drafts do not pay by these costs (None: they are not
+    asked), and where a wish is granted anyway.
     """
     max_length = settings.max_draft_length
-    if settings.uses_guard:
+    if costs is not None:
         best_of_streams = best_lengths(costs, max_length).tolist()
     else:
         best_of_streams = [max_length] * len(streams)
@@ -239,11 +226,36 @@ def _max_lengths(
         if not can:
             lengths.append(0)
         elif stream.request.draft_length is None:
-            chosen = _choose_length(stream, length, max_length, now)
-            lengths.append(min(chosen, settings.longest_of(stream.device)))
+            if costs is not None:
+                length = _choose_length(stream, length, max_length, now)
+            lengths.append(min(length, settings.longest_of(stream.device)))
         else:
             lengths.append(0 if grants_wishes else _asked_length(stream, settings))
     return lengths
+
+
+def _grant_probes(
+    streams: Sequence[Stream],
+    can_draft: Sequence[bool],
+    lengths: list[int],
+    depths: list[int | None],
+    now: float,
+) -> None:
+    """A few tokens now and then of boards whose drafts a policy refuses.
+
+    Where the stream does not wait for them they need not be tested: the target's own tokens show
+    what they are worth, and no stream is slower for it.
+    """
+    for i, stream in enumerate(streams):
+        if not can_draft[i] or stream.request.draft_length is not None:
+            continue
+        if lengths[i]:
+            stream.probe.restart()
+        elif stream.request.mode == "coupled":
+            depths[i] = stream.probe.grant_probe(now)
+        else:
+            wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH)
+            lengths[i] = stream.probe.grant_probe(now, wait_seconds)
 
 
 def _choose_length(stream: Stream, best_length: int, max_length: int, now: float) -> int:

@@ -35,7 +35,7 @@ class AcceptanceEstimate:
     move the same rate, so that one device may serve both kinds of stream.
     """
 
-    __slots__ = ("_num_drafts", "_num_positions", "_rate", "_smoothing")
+    __slots__ = ("_num_drafts", "_num_positions", "_rate", "_smoothing", "num_observed")
 
     def __init__(
         self,
@@ -46,6 +46,8 @@ class AcceptanceEstimate:
         self._smoothing = smoothing
         self._num_drafts = 0
         self._num_positions = PRIOR_POSITIONS  # exponentially forgotten
+        self.num_observed = 0
+        """Positions that it was learnt from."""
 
     @property
     def rate(self) -> float:
@@ -63,6 +65,7 @@ class AcceptanceEstimate:
         assert 0.0 <= mean <= 1.0, f"mean acceptance of {mean} is outside [0, 1]"
         self._rate += warm_step(self._smoothing, self._num_drafts) * (mean - self._rate)
         self._num_drafts += 1
+        self.num_observed += len(accept_probs)
 
     def observe_counts(self, num_accepted: int, num_rejected: int) -> None:
         """Take in one draft's accepted tokens and its rejected one (0 or 1), older ones fading.
@@ -76,10 +79,12 @@ class AcceptanceEstimate:
         self._rate = (self._rate * remembered + num_accepted) / (remembered + num_reached)
         self._num_positions = remembered + num_reached
         self._num_drafts += 1
+        self.num_observed += num_reached
 
     def copy(self) -> AcceptanceEstimate:
         """Make an estimate that goes on from here by itself."""
         successor = AcceptanceEstimate(self._rate, self._smoothing)
         successor._num_drafts = self._num_drafts
         successor._num_positions = self._num_positions
+        successor.num_observed = self.num_observed
         return successor

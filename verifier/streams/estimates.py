@@ -17,6 +17,8 @@ from verifier.streams.window_counts import WindowCounts
 # GoodSpeed's beta = 0.5 is noisy: over 40 random fleets 0.05-0.2 gained 3.5 % over equal
 # lengths against 2.4 % at 0.5, and never lost more than 0.2 %.
 GOODPUT_SMOOTHING = 0.1
+# The mean of so many rounds of a board that gets 2 tokens in half of them is within some 7 %.
+STEADY_ROUNDS = 50
 
 # A draft is late when it takes this many times as long as expected, and a little for the machine.
 LATE_FACTOR, LATE_SECONDS = 1.5, 0.005
@@ -38,11 +40,18 @@ MIN_TOKENS_PER_ROUND = 0.01
 class GoodputEstimate:
     """Smoothed output tokens per round (GoodSpeed equation 4, X) and per second."""
 
-    __slots__ = ("_num_rounds", "_round_seconds", "_smoothing", "_tokens_per_round")
+    __slots__ = (
+        "_num_rounds",
+        "_round_seconds",
+        "_smoothing",
+        "_steady_tokens_per_round",
+        "_tokens_per_round",
+    )
 
     def __init__(self, smoothing: float = GOODPUT_SMOOTHING) -> None:
         self._smoothing = smoothing
         self._tokens_per_round = INITIAL_TOKENS_PER_ROUND
+        self._steady_tokens_per_round = INITIAL_TOKENS_PER_ROUND
         self._round_seconds = 0.0
         self._num_rounds = 0
 
@@ -50,6 +59,11 @@ class GoodputEstimate:
     def tokens_per_round(self) -> float:
         """Tokens per round, at least 0.01 so that one may divide by it."""
         return max(self._tokens_per_round, MIN_TOKENS_PER_ROUND)
+
+    @property
+    def steady_tokens_per_round(self) -> float:
+        """The same, smoothed over `STEADY_ROUNDS`: for what must not follow chance."""
+        return max(self._steady_tokens_per_round, MIN_TOKENS_PER_ROUND)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -67,6 +81,8 @@ class GoodputEstimate:
         """
         step = warm_step(self._smoothing, self._num_rounds)
         self._tokens_per_round += step * (num_tokens - self._tokens_per_round)
+        steady_step = warm_step(1.0 / STEADY_ROUNDS, self._num_rounds)
+        self._steady_tokens_per_round += steady_step * (num_tokens - self._steady_tokens_per_round)
         seconds_step = step if self._num_rounds else 1.0
         self._round_seconds += seconds_step * (elapsed_seconds - self._round_seconds)
         self._num_rounds += 1

@@ -7,11 +7,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from verifier.config import LimitsSection, RoundsSection
+from verifier.configured_rounds import round_settings
+from verifier.policies import BudgetLimits
 from verifier.rounds.planner import RoundSettings
-from verifier.scheduling.budget import BudgetLimits
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
-from verifier.startup import device_limits, round_settings
+from verifier.startup import device_limits
 
 _ROUNDS = round_settings(RoundsSection())
 # Scripted verifiers take as many from a device, see `scripted_service`.

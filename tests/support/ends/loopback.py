@@ -26,7 +26,7 @@ from verifier.config import LimitsSection
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import ServiceLimits, VerifierService
-from verifier.policies import DraftLengthPolicy, FixedPolicy
+from verifier.policies import DraftPolicy, FixedPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.server.device_limits import DeviceLimits
@@ -82,7 +82,7 @@ def make_service(
     target: TargetModel,
     tokenizer: Tokenizer,
     settings: RoundSettings | None = None,
-    policy: DraftLengthPolicy | None = None,
+    policy: DraftPolicy | None = None,
     curve: CostCurve = FLAT_CURVE,
     max_streams_per_device: int = 64,
 ) -> VerifierService:

@@ -17,7 +17,7 @@ from tests.support.ends.limits import (
     make_schedule_settings,
 )
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import DraftLengthPolicy, FixedPolicy
+from verifier.policies import DraftPolicy, FixedPolicy
 from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
@@ -64,7 +64,7 @@ def make_stream(
 
 def make_planner(
     *,
-    policy: DraftLengthPolicy | None = None,
+    policy: DraftPolicy | None = None,
     num_blocks: int = 100,
     block_tokens: int = 4,
     budget_tokens: int | None = 64,

@@ -17,7 +17,7 @@ from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
 from shared.speculation.verification import draw_dense
 from tests.support.ends.loopback import make_service, round_settings
 from verifier.engine.service import VerifierService
-from verifier.policies import DraftLengthPolicy
+from verifier.policies import DraftPolicy
 from verifier.rounds.planner import RoundSettings
 from verifier.target.scripted_target import ScriptedLogits, ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
@@ -47,7 +47,7 @@ def scripted_service(
     target: ScriptedLogits = TARGET,
     *,
     settings: RoundSettings | None = None,
-    policy: DraftLengthPolicy | None = None,
+    policy: DraftPolicy | None = None,
     delay_seconds: Callable[[int], float] = lambda num_tokens: 0.0,
     max_streams_per_device: int = 64,
     context_tokens: int = 4096,

@@ -23,12 +23,12 @@ from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import quantise
 from tests.support.models.replay_target import GUESS_ID
 from verifier.config import RoundsSection
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.engine import Engine, RoundReport
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
-from verifier.startup import round_settings
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest

@@ -17,10 +17,11 @@ from tests.support.ends.loopback import Verifier, make_service, running_verifier
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
 from tests.system.attackers.parent import end_with_parent
 from verifier.config import LimitsSection, RoundsSection, TargetSection
+from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
-from verifier.startup import device_limits, round_settings
+from verifier.startup import device_limits
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import pytest
 
 from tests.support.ends.planning import (
@@ -13,10 +16,11 @@ from tests.support.ends.planning import (
     served,
     start,
 )
-from verifier.policies import FixedPolicy
+from verifier.policies import FixedPolicy, LiveDrafts
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.planner import RoundPlanner
 from verifier.rounds.prefill import PromptRoom
+from verifier.streams.stream import Stream
 from verifier.target.round import Round
 
 
@@ -80,3 +84,24 @@ def test_a_prompt_that_is_still_arriving_has_its_room_from_the_first_part_on() -
     play(planner)
     assert 40 == planner.blocks.num_reserved_tokens(1)
     assert 40 == stream.most_tokens
+
+
+def test_the_policy_chooses_among_the_tokens_that_are_here() -> None:
+    planner = planner_with_drafts(6, 2, 5)
+    seen: list[list[int]] = []
+
+    def choose(live: LiveDrafts, streams: Sequence[Stream], num_tokens: int) -> list[int]:
+        seen.append([*live.num_testable, num_tokens, live.num_room])
+        return [0, 1, 5]
+
+    room = RoundRoom(num_tokens=100, prompts=PromptRoom(10), num_drafts=20)
+    items = pack(list(planner.streams.values()), room, planner.blocks, choose)
+    assert [[6, 2, 5, 3, 97]] == seen
+    assert {1: 1, 2: 2, 3: 6} == served(Round(tuple(items)))
+
+
+def test_no_round_tests_more_of_a_device_than_its_cap() -> None:
+    planner = planner_with_drafts(6, 2)
+    schedule = msgspec.structs.replace(planner.settings.schedule, device_caps={"board": 3})
+    planner.replace_policy(FixedPolicy(8), schedule)
+    assert {1: 4, 2: 3} == served(start(planner, 1.0))

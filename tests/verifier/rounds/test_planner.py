@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from shared.errors import RequestRefused
 from shared.protocol.draft_path import Extension
+from shared.speculation.goodput import IntArray
 from tests.support.ends.planning import (
     add,
     chunk,
@@ -22,7 +21,7 @@ from tests.support.ends.planning import (
     served,
     start,
 )
-from verifier.policies import FixedPolicy, StreamShare
+from verifier.policies import FixedPolicy, OpenStreams
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.schedule import NO_PLAN
 from verifier.streams.settled import Settled
@@ -689,7 +688,7 @@ class CountedPolicy(FixedPolicy):
         super().__init__(4)
         self.num_asked = 0
 
-    def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
+    def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
         self.num_asked += 1
         return super().allocate(streams, budget_tokens)
 

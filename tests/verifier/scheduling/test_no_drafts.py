@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from shared.speculation.goodput import IntArray
 from tests.support.ends.limits import make_budget_limits, make_schedule_settings
 from tests.support.ends.planning import (
     add,
@@ -18,7 +20,13 @@ from tests.support.ends.planning import (
     start,
 )
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import DraftLengthPolicy, FixedPolicy
+from verifier.policies import (
+    BudgetedPolicy,
+    DraftPolicy,
+    FixedPolicy,
+    OpenStreams,
+    RatePolicy,
+)
 from verifier.rounds.planner import RoundPlanner
 from verifier.scheduling.no_drafts import NoDrafts, reasons_for_no_drafts
 from verifier.scheduling.schedule import NO_PLAN, DraftPlan, grant_draft, plan_drafts
@@ -97,7 +105,7 @@ STEEP_CURVE = CostCurve.from_samples([(0, 16, 0.1), (100, 16, 1.1)])
 
 def granted(
     *streams: Stream,
-    policy: DraftLengthPolicy | None = None,
+    policy: DraftPolicy | None = None,
     curve: CostCurve | None = None,
     **limits: Any,
 ) -> tuple[DraftPlan, list[NoDrafts | None]]:
@@ -181,9 +189,9 @@ def test_without_the_guard_nothing_is_said_not_to_pay() -> None:
     ],
 )
 def test_a_budget_that_is_spent_is_named(budget_tokens: int, sentence: str) -> None:
-    class AllToTheFirst:
-        def allocate(self, streams: Any, budget_tokens: int) -> list[int]:
-            return [min(budget_tokens, 4), *[0] * (len(streams) - 1)]
+    class AllToTheFirst(BudgetedPolicy):
+        def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
+            return np.array([min(budget_tokens, 4), *[0] * (len(streams) - 1)])
 
     streams = [make_stream(number, device=f"{number}", max_output_tokens=100) for number in (1, 2)]
     for stream in streams:
@@ -228,3 +236,15 @@ def test_a_draft_that_came_changes_no_reason() -> None:
     draft(stream, 30, 31)
     assert [30, 31] == live_ids(stream)
     assert None is cause(planner, stream)
+
+
+def test_drafts_that_a_price_rules_out_are_named() -> None:
+    """Where a token takes so long that it costs two devices more than it brings one of them."""
+    streams = [make_stream(number, device=f"{number}", max_output_tokens=100) for number in (1, 2)]
+    for stream, acceptance in zip(streams, (0.9, 0.05), strict=True):
+        learnt(stream, acceptance=acceptance, token_seconds=0.001, round_trip=0.001)
+    admitted(*streams)
+    dear = CostCurve.from_samples([(0, 16, 0.1), (100, 16, 0.6)])
+    _, reasons = granted(*streams, policy=RatePolicy(), curve=dear, uses_guard=False)
+    sentence = "its drafts are not worth the delay that they cause to all"
+    assert [None, NoDrafts("pay", sentence)] == reasons

@@ -12,9 +12,9 @@ from tests.support.ends.planning import (
     served,
     start,
 )
-from verifier.policies import FixedPolicy
+from verifier.policies import FixedPolicy, affordable
 from verifier.rounds.planner import RoundPlanner
-from verifier.scheduling.row_price import affordable, draft_prices
+from verifier.scheduling.row_price import draft_prices
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, RoundOutcome

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.protocol.draft_path import DraftPath, DraftToken
+from shared.speculation.goodput import IntArray
 from tests.support.ends.limits import make_budget_limits, make_schedule_settings
 from tests.support.ends.planning import make_curve, make_stream
-from verifier.policies import FixedPolicy, StreamShare
+from verifier.policies import (
+    BudgetedPolicy,
+    FixedPolicy,
+    GoodspeedPolicy,
+    OpenStreams,
+    RatePolicy,
+)
 from verifier.scheduling.draft_payoff import SMALLEST_SURVIVAL_ON_THE_WAY, worthwhile_depth
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -24,15 +32,15 @@ from verifier.streams.probe_clock import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH
 from verifier.streams.stream import Stream
 
 
-class WatchedPolicy:
+class WatchedPolicy(BudgetedPolicy):
     """Gives everybody all that he can use, and remembers what it was told."""
 
     def __init__(self) -> None:
-        self.shares: Sequence[StreamShare] = ()
+        self.streams: OpenStreams | None = None
 
-    def allocate(self, streams: Sequence[StreamShare], budget_tokens: int) -> list[int]:
-        self.shares = streams
-        return [stream.max_length for stream in streams]
+    def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:
+        self.streams = streams
+        return streams.max_lengths
 
 
 def settings(
@@ -192,7 +200,8 @@ def test_a_fixed_length_takes_nothing_from_the_others_and_is_not_vetoed() -> Non
     assert [(6, 7), (0, 0)] == grants(fixed, other, uses_guard=True)
     policy = WatchedPolicy()
     plan_drafts([fixed, other], policy, make_curve(), settings(), 0.0)
-    assert [0, 8] == [share.max_length for share in policy.shares]
+    assert policy.streams is not None
+    assert [0, 8] == policy.streams.max_lengths.tolist()
 
 
 # --- estimates ------------------------------------------------------------------------------------
@@ -204,9 +213,10 @@ def test_the_policy_sees_acceptance_of_the_stream_and_goodput_of_the_device() ->
     stream.device_estimates.goodput.observe_round(5, 0.1)
     policy = WatchedPolicy()
     plan_drafts([stream], policy, make_curve(), settings(), 0.0)
-    (share,) = policy.shares
-    assert stream.estimates.acceptance.rate == share.acceptance_rate
-    assert stream.device_estimates.goodput.tokens_per_round == share.goodput
+    seen = policy.streams
+    assert seen is not None
+    assert [stream.estimates.acceptance.rate] == seen.acceptance_rates.tolist()
+    assert [stream.device_estimates.goodput.tokens_per_round] == seen.goodputs.tolist()
 
 
 def test_the_budget_may_follow_from_the_slowdown_limit() -> None:
@@ -309,3 +319,69 @@ def test_a_board_that_is_mostly_right_drafts_past_what_is_in_flight() -> None:
 
 def test_without_the_guard_every_board_drafts() -> None:
     assert [(4, 5)] == grants(trusted(9.0))
+
+
+# --- what an operator says of single devices ------------------------------------------------------
+
+
+def test_a_device_that_weighs_more_drafts_more() -> None:
+    streams = [ready(1, device="kitchen"), ready(2, device="attic")]
+    chosen = msgspec.structs.replace(settings(budget_tokens=7), device_weights={"kitchen": 8.0})
+    plan = plan_drafts(streams, GoodspeedPolicy(), make_curve(), chosen, 0.0)
+    assert (6, 1) == (plan.streams[1].length, plan.streams[2].length)
+
+
+def test_a_device_never_drafts_more_than_its_cap() -> None:
+    capped, wishful = ready(1, device="attic"), ready(2, device="attic", draft_length=6)
+    free = ready(3, device="kitchen")
+    chosen = msgspec.structs.replace(settings(), device_caps={"attic": 2})
+    plan = plan_drafts([capped, wishful, free], FixedPolicy(8), make_curve(), chosen, 0.0)
+    assert [2, 2, 8] == [plan.streams[number].length for number in (1, 2, 3)]
+
+
+def test_streams_of_one_device_share_its_weight() -> None:
+    policy = WatchedPolicy()
+    streams = [ready(1, device="a"), ready(2, device="a"), ready(3, device="b")]
+    plan_drafts(streams, policy, make_curve(), settings(), 0.0)
+    assert policy.streams is not None
+    assert [0.5, 0.5, 1.0] == policy.streams.shares.tolist()
+
+
+# --- a policy that weighs itself whether drafts pay -----------------------------------------------
+
+
+def hopeless(number: int, **changes: Any) -> Stream:
+    stream = ready(number, **changes)
+    for _ in range(50):
+        stream.estimates.acceptance.observe_counts(0, 1)
+    return stream
+
+
+def refused_grants(stream: Stream, now: float) -> tuple[int, int]:
+    others = [ready(number, device=f"{number}") for number in range(2, 6)]
+    limits = settings(budget_tokens=None)
+    plan = plan_drafts([stream, *others], RatePolicy(), make_curve(), limits, now)
+    grant = grant_draft(stream, plan, settings())
+    return grant.draft_length, grant.window
+
+
+def test_a_refused_board_drafts_a_little_now_and_then_that_no_round_pays_for() -> None:
+    stream = hopeless(1)
+    assert (0, 0) == refused_grants(stream, 0.0)
+    assert (0, PROBE_LENGTH) == refused_grants(stream, FIRST_PROBE_PAUSE_SECONDS)
+    assert (0, 0) == refused_grants(stream, FIRST_PROBE_PAUSE_SECONDS)
+
+
+def test_in_rejection_the_probe_of_a_refused_board_is_a_draft_to_be_tested() -> None:
+    stream = hopeless(1, mode="rejection")
+    assert (0, 0) == refused_grants(stream, 0.0)
+    length, window = refused_grants(stream, FIRST_PROBE_PAUSE_SECONDS)
+    assert PROBE_LENGTH == length <= window
+
+
+def test_a_window_goes_as_deep_as_the_policy_says() -> None:
+    stream = ready()
+    for _ in range(50):
+        stream.estimates.acceptance.observe_counts(4, 1)
+    plan = plan_drafts([stream], RatePolicy(), make_curve(), settings(budget_tokens=None), 0.0)
+    assert plan.streams[1].depth == grant_draft(stream, plan, settings()).window > 8

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.speculation.goodput import expected_tokens
-from verifier.scheduling.budget import worthwhile_drafts
+from verifier.policies.budget import worthwhile_drafts
 
 
 def seconds(fixed: float, of_token: float, num_streams: int, num_drafts: int) -> np.ndarray:
@@ -35,7 +35,9 @@ def test_no_other_lengths_make_the_fleet_faster(
 ) -> None:
     rates, max_lengths = map(list, zip(*streams, strict=True))
     round_seconds = seconds(fixed, of_token, len(streams), sum(max_lengths))
-    chosen = worthwhile_drafts(np.array(rates), np.array(max_lengths), round_seconds)
+    chosen = worthwhile_drafts(
+        np.array(rates), np.array(max_lengths), round_seconds, np.ones(len(rates))
+    )
     choices = product(*(range(length + 1) for length in max_lengths))
     by_count: dict[int, float] = {}
     for lengths in choices:
@@ -52,6 +54,7 @@ def test_many_streams_take_less_each_than_one_alone() -> None:
             np.full(num_streams, 0.8),
             np.full(num_streams, 16),
             seconds(0.0048, 16e-6, num_streams, 16 * num_streams),
+            np.ones(num_streams),
         )
         lengths[num_streams] = drafts / num_streams
     assert lengths[1] == 16 > lengths[8] > lengths[64]
@@ -59,10 +62,28 @@ def test_many_streams_take_less_each_than_one_alone() -> None:
 
 
 def test_a_round_that_has_no_room_ends_the_search() -> None:
-    assert 2 == worthwhile_drafts(np.array([0.9]), np.array([9]), np.ones(3))
+    assert 2 == worthwhile_drafts(np.array([0.9]), np.array([9]), np.ones(3), np.ones(1))
 
 
 @pytest.mark.parametrize("max_length", [0, 3])
 def test_drafts_that_never_survive_are_worth_nothing(max_length: int) -> None:
     rates, lengths = np.zeros(2), np.full(2, max_length)
-    assert 0 == worthwhile_drafts(rates, lengths, seconds(1.0, 0.1, 2, 2 * max_length))
+    of_round = seconds(1.0, 0.1, 2, 2 * max_length)
+    assert 0 == worthwhile_drafts(rates, lengths, of_round, np.ones(2))
+
+
+def test_a_device_counts_once_however_many_streams_it_has() -> None:
+    """Eight streams of one device that could draft do not outvote seven devices that cannot."""
+    rates, max_lengths = np.full(15, 0.5), np.array([4] * 8 + [0] * 7)
+    round_seconds = seconds(1.0, 0.05, 15, 32)
+    equal = worthwhile_drafts(rates, max_lengths, round_seconds, np.ones(15))
+    by_device = np.array([1 / 8] * 8 + [1.0] * 7)
+    assert (8, 0) == (equal, worthwhile_drafts(rates, max_lengths, round_seconds, by_device))
+
+
+def test_a_round_grows_for_the_devices_that_weigh_most() -> None:
+    rates, max_lengths = np.full(4, 0.6), np.array([4, 0, 0, 0])
+    round_seconds = seconds(1.0, 0.1, 4, 4)
+    light = worthwhile_drafts(rates, max_lengths, round_seconds, np.ones(4))
+    heavy = worthwhile_drafts(rates, max_lengths, round_seconds, np.array([9.0, 1.0, 1.0, 1.0]))
+    assert light < heavy

@@ -1,0 +1,171 @@
+"""`rate` tests what is worth the delay that it causes, and no device loses more than the limit."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.speculation.goodput import FloatArray
+from tests.support.ends.limits import make_budget_limits
+from tests.support.ends.shares import Share, outlook_of
+from verifier.policies import LiveDrafts, RatePolicy
+
+UNLIMITED = make_budget_limits(max_round_tokens=1000, slowdown_limit=10.0)
+
+
+def line(of_token: float, most_drafts: int = 64, fixed: float = 0.1) -> FloatArray:
+    return fixed + of_token * np.arange(most_drafts + 1.0)
+
+
+def live_of(
+    *num_testable: int, price: float = 1.0, budget: float = 1e9, room: int = 1000
+) -> LiveDrafts:
+    return LiveDrafts(
+        num_testable=num_testable,
+        own_lengths=num_testable,
+        prices=[price] * len(num_testable),
+        is_whole=[False] * len(num_testable),
+        budget=budget,
+        num_room=room,
+    )
+
+
+def chosen(live: LiveDrafts, streams: list[Share], seconds: FloatArray) -> list[int]:
+    return list(RatePolicy().choose(live, lambda: outlook_of(streams, seconds)))
+
+
+def net_gain(streams: list[Share], lengths: tuple[int, ...], seconds: FloatArray) -> float:
+    gained = sum(
+        stream.weight / max(stream.goodput, 1.0) * stream.rate**depth
+        for stream, length in zip(streams, lengths, strict=True)
+        for depth in range(1, length + 1)
+    )
+    total_weight = sum(stream.weight for stream in streams)
+    return float(gained - total_weight * (seconds[sum(lengths)] - seconds[0]) / seconds[0])
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0.05, 0.97), st.floats(0.5, 6.0), st.floats(0.5, 3.0), st.integers(0, 3)
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.floats(0.0, 0.05), min_size=12, max_size=12),
+)
+def test_no_other_choice_of_live_tokens_gains_more_on_any_curve(
+    figures: list[tuple[float, float, float, int]], steps: list[float]
+) -> None:
+    streams = [Share(rate=r, goodput=x, weight=w) for r, x, w, _ in figures]
+    num_live = [count for *_, count in figures]
+    seconds = 0.1 + np.concatenate([[0.0], np.cumsum(steps)])
+    if not any(num_live):
+        return
+    best = max(
+        net_gain(streams, lengths, seconds)
+        for lengths in product(*(range(count + 1) for count in num_live))
+    )
+    lengths = tuple(chosen(live_of(*num_live), streams, seconds))
+    assert net_gain(streams, lengths, seconds) == pytest.approx(best, abs=1e-12)
+
+
+def test_tokens_are_tested_up_to_the_next_stair() -> None:
+    stairs = 0.1 + 0.075 * np.ceil(np.arange(33.0) / 8)
+    streams = [Share(rate=0.9, goodput=1.5)] * 4
+    lengths = chosen(live_of(8, 8, 8, 8), streams, stairs)
+    assert sum(lengths) % 8 == 0
+    assert 0 < sum(lengths) < 32
+
+
+def test_dear_tokens_are_left_and_free_ones_all_tested() -> None:
+    streams = [Share(rate=0.8)] * 2
+    assert [0, 0] == chosen(live_of(3, 5), streams, line(0.09))
+    assert [3, 5] == chosen(live_of(3, 5), streams, line(0.0))
+
+
+def test_a_device_that_got_little_and_one_that_weighs_more_come_first() -> None:
+    poor, rich, heavy = Share(goodput=1.0), Share(goodput=4.0), Share(goodput=4.0, weight=4.0)
+    first, second, third = chosen(live_of(9, 9, 9), [poor, rich, heavy], line(0.005))
+    assert first == third > second
+
+
+def test_room_fixed_budgets_and_prices_are_kept() -> None:
+    streams = [Share(rate=0.9)] * 2
+    free = line(0.0)
+    assert 5 == sum(chosen(live_of(4, 4, room=5), streams, free))
+    assert 3 == sum(chosen(live_of(4, 4, budget=3.0), streams, free))
+    assert 2 == sum(chosen(live_of(4, 4, budget=7.0, price=3.0), streams, free))
+
+
+def test_a_chunk_is_tested_whole_however_dear_it_is() -> None:
+    live = live_of(4, 4)._replace(is_whole=[True, False])
+    assert [4, 0] == chosen(live, [Share(rate=0.3)] * 2, line(0.09))
+
+
+def test_boards_that_pay_get_windows_as_deep_as_drafts_survive() -> None:
+    streams = [Share(rate=0.5), Share(rate=0.9), Share(rate=0.2, goodput=5.0)]
+    plan = RatePolicy().plan(outlook_of(streams, line(0.005)), UNLIMITED)
+    assert plan.depths is not None
+    shallow, deep, none = plan.depths.tolist()
+    assert (5, 37, 0) == (shallow, deep, none)
+    assert 0 < plan.lengths[0] < plan.lengths[1]
+    assert 0 == plan.lengths[2]
+
+
+def test_a_board_slower_than_rounds_never_pays() -> None:
+    slow = Share(rate=0.95, draft_token_seconds=0.2)
+    plan = RatePolicy().plan(outlook_of([slow, Share()], line(0.0)), UNLIMITED)
+    assert [0, 16] == plan.lengths.tolist()
+
+
+def test_a_new_board_is_taken_for_a_good_one_where_a_token_is_dear() -> None:
+    """With a first guess of 0.6 it would draft nothing, and nothing would ever be known of it."""
+    known = Share(rate=0.6, goodput=1.0, draft_token_seconds=0.001)
+    new = known._replace(num_observed=0)
+    seconds = line(0.0035, fixed=0.01)  # a token costs two devices 0.7 of what they get
+    plan = RatePolicy().plan(outlook_of([known, new], seconds), UNLIMITED)
+    assert [0, 1] == plan.lengths.tolist()
+
+
+@given(st.integers(0, 40), st.integers(0, 12))
+def test_lengths_keep_a_fixed_budget(budget_tokens: int, num_streams: int) -> None:
+    limits = make_budget_limits(max_round_tokens=1000, budget_tokens=budget_tokens)
+    streams = [Share(rate=0.9)] * num_streams
+    plan = RatePolicy().plan(outlook_of(streams, line(0.0)), limits)
+    assert plan.lengths.sum() <= budget_tokens
+    assert (plan.lengths >= 0).all()
+
+
+def test_the_price_rises_while_the_slowest_device_loses_more_than_it_may_and_falls_again() -> None:
+    policy, limits = RatePolicy(), make_budget_limits(slowdown_limit=0.05, max_round_tokens=1000)
+    streams = [Share(rate=0.9, goodput=3.0), Share(rate=0.3, goodput=1.0)]
+    live, seconds = live_of(8, 8), line(0.002)
+
+    def tested_after(num_rounds: range, mean_seconds: float) -> int:
+        for number in num_rounds:
+            outlook = outlook_of(streams, seconds, num_rounds=number)
+            times = type(outlook.times)(seconds, mean_seconds, number)
+            policy.plan(outlook._replace(times=times), limits)
+        return sum(policy.choose(live, lambda: outlook_of(streams, seconds)))
+
+    calm = tested_after(range(1, 2), 0.1)
+    pressed = tested_after(range(2, 60), 0.12)
+    assert calm > 2 * pressed
+    assert calm == tested_after(range(60, 400), 0.1)
+
+
+def test_newcomers_of_the_same_round_move_the_price_no_further() -> None:
+    once, twice = RatePolicy(), RatePolicy()
+    limits = make_budget_limits(slowdown_limit=0.0, max_round_tokens=1000)
+    outlook = outlook_of([Share(goodput=1.0)], line(0.01), num_rounds=7)
+    times = type(outlook.times)(line(0.01), 0.2, 7)
+    once.plan(outlook._replace(times=times), limits)
+    for _ in range(9):
+        twice.plan(outlook._replace(times=times), limits)
+    assert once._log_raise == twice._log_raise > 0.0

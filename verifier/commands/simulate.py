@@ -1,0 +1,118 @@
+"""`goodspeed-verifier simulate`: many boards and one verifier in simulated time."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+
+from shared.daemon.files import replace_file
+from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from verifier.policies import PolicyName
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-verifier simulate devices/scenarios/kitchen.toml
+  goodspeed-verifier simulate devices/scenarios/step.toml --plot step.svg
+  goodspeed-verifier simulate devices/scenarios/crowd.toml --policy greedy --json greedy.json
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("scenario_file", metavar="SCENARIO.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--policy",
+    type=click.Choice(get_args(PolicyName)),
+    help="In place of the scenario's rounds.policy.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 31) - 1), help="In place of the scenario's seed."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all figures to a file: the same bytes for the same scenario and seed.",
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the curves over time, as .svg, .png or .pdf; needs matplotlib.",
+)
+def simulate(
+    scenario_file: Path,
+    policy: PolicyName | None,
+    seed: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    """Play a fleet against the verifier's own planner, policies and streams.
+
+    Nothing but time and texts is simulated: what boards draft and what rounds hold is decided by
+    the code that runs in agents and verifiers. The same fleet is played with the target alone, for
+    comparison.
+    """
+    try:
+        _simulate(scenario_file, policy, seed, json_file, plot_file)
+    except KeyboardInterrupt:
+        click.echo("stopped before the end; nothing was written", err=True)
+        click.get_current_context().exit(EXIT_INTERRUPTED)
+
+
+def _simulate(
+    scenario_file: Path,
+    policy: PolicyName | None,
+    seed: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    from rich.console import Console
+
+    from verifier.commands.simulation_table import print_outcome
+    from verifier.sim.outcome import outcome_of
+    from verifier.sim.scenario_file import read_scenario
+    from verifier.sim.world import play
+
+    scenario = read_scenario(scenario_file)
+    if policy is not None:
+        rounds = msgspec.structs.replace(scenario.rounds, policy=policy)
+        scenario = msgspec.structs.replace(scenario, rounds=rounds)
+    if seed is not None:
+        run = msgspec.structs.replace(scenario.run, seed=seed)
+        scenario = msgspec.structs.replace(scenario, run=run)
+    if plot_file is not None:
+        from verifier.commands.simulation_plot import check_plotting
+
+        check_plotting(plot_file)
+    with _progress() as advance:
+        world = play(scenario, advance=advance)
+        alone = play(scenario, drafts=False)
+    outcome = outcome_of(world, alone)
+    print_outcome(outcome, scenario, Console(file=sys.stdout))
+    if json_file is not None:
+        packed = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
+        replace_file(json_file, packed + b"\n", mode=0o644)
+    if plot_file is not None:
+        from verifier.commands.simulation_plot import draw
+
+        replace_file(plot_file, draw(outcome, plot_file.suffix[1:]), mode=0o644)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, nothing elsewhere; on standard error."""
+    if not sys.stderr.isatty():
+        yield lambda part: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulating", total=1.0)
+        yield lambda part: bar.update(task, completed=part)

@@ -1,0 +1,132 @@
+"""What every scheduling policy takes and gives: lengths after a round, tests before the next one.
+
+Policies must never read a clock, draw from a random generator that was not handed to them, or
+remember a stream: what they learn is of the fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol
+
+import msgspec
+
+from shared.speculation.goodput import FloatArray, IntArray
+
+
+class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that bound a round."""
+
+    max_round_tokens: int
+    """Drafts + one token per stream + prefill; what the engine can hold."""
+    budget_tokens: int | None
+    """A fixed budget, or `None` to derive it from `slowdown_limit`."""
+    slowdown_limit: float
+    """By how much drafts may lengthen a round for each stream, in relation to what it gains."""
+
+    def less(self, num_draft_tokens: int) -> BudgetLimits:
+        """The limits of what is left when so many draft tokens have their place already."""
+        if self.budget_tokens is None or not num_draft_tokens:
+            return self
+        remaining_tokens = max(self.budget_tokens - num_draft_tokens, 0)
+        return msgspec.structs.replace(self, budget_tokens=remaining_tokens)
+
+
+class OpenStreams(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a policy may know of the open streams; all arrays are [num_streams]."""
+
+    acceptance_rates: FloatArray
+    """Estimated probability that the next draft token survives, in (0, 1)."""
+    num_observed: FloatArray
+    """Positions that the acceptance rate was learnt from."""
+    goodputs: FloatArray
+    """X: output tokens per round of the stream's device, all its streams together, smoothed."""
+    steady_goodputs: FloatArray
+    """The same, smoothed over several times as many rounds."""
+    weights: FloatArray
+    """Priority of the stream's device, above 0."""
+    num_siblings: IntArray
+    """Streams of its device in the round, itself included."""
+    max_lengths: IntArray
+    """The longest draft that the stream can use; 0: none."""
+    draft_token_seconds: FloatArray
+    """Seconds that the board needs for a draft token; 0: not known yet."""
+
+    @property
+    def shares(self) -> FloatArray:
+        """Each stream's part of the weight of its device [num_streams]."""
+        shares: FloatArray = self.weights / self.num_siblings
+        return shares
+
+    def __len__(self) -> int:
+        return len(self.max_lengths)
+
+
+class RoundTimes(msgspec.Struct, frozen=True, gc=False):
+    """How long rounds take."""
+
+    seconds_with: FloatArray
+    """T of the next round with 0, 1, 2, … draft tokens, as far as it has room for them."""
+    mean_seconds: float
+    """From one round to the next, waiting included, smoothed; T without drafts at first."""
+    num_rounds: int
+    """Rounds so far."""
+
+
+class Outlook(NamedTuple):
+    """What a policy looks at."""
+
+    streams: OpenStreams
+    times: RoundTimes
+    total_weight: float  # of all devices in the round
+
+
+class LengthPlan(msgspec.Struct, frozen=True):
+    """What the streams may draft for the next rounds."""
+
+    budget_tokens: int
+    """Draft tokens that a round may hold over all streams."""
+    lengths: IntArray
+    """What each should have ready for a round [num_streams]; 0: nothing."""
+    depths: IntArray | None = None
+    """How far beyond the committed tokens each may draft; None: as far as its length asks for.
+
+    Where the length is 0, such tokens are not tested, but met by the target's own.
+    """
+
+
+class LiveDrafts(NamedTuple):
+    """Draft tokens that are here as a round starts; lists over its streams, in their turns.
+
+    What a stream cannot go on without has its place already and is not in these numbers.
+    """
+
+    num_testable: Sequence[int]
+    own_lengths: Sequence[int]  # what each should have ready for a round
+    prices: Sequence[float]  # of a token, in tokens of the budget
+    is_whole: Sequence[bool]  # a chunk: cut in two it costs the stream a token
+    budget: float  # what the plan has left for them
+    num_room: int  # tokens that the round has left
+
+
+class DraftPolicy(Protocol):
+    """Decides how far boards draft, and which of their tokens a round tests."""
+
+    weighs_payoff: ClassVar[bool]
+    """Whether it decides itself if drafts pay; else the guard does, and grants probes."""
+
+    def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
+        """The lengths that are granted when the running round ends.
+
+        Each is at least 0 and at most the stream's `max_length`; their sum is at most the budget.
+        """
+        ...
+
+    def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:
+        """How many of its testable tokens the round that starts now tests of each stream.
+
+        Their prices come to the budget at most, where the operator fixed that, and their number to
+        the room at most. `look` gathers what is known of the same streams in the same order, with
+        the times of the round as it is without these tokens; that takes time.
+        """
+        ...

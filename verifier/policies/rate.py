@@ -1,0 +1,159 @@
+"""Proportionally fair tokens per second: each draft token must be worth the delay that it causes.
+
+GoodSpeed's rule counts tokens per round and splits a fixed budget. Here the devices' utility is the
+sum of w log(X / T), with X a device's tokens per round and T the seconds from round to round: its
+gradient (Stolyar 2005) makes a token that survives with probability s worth w s / X, and a round
+that takes dT longer costs every device w dT / T. So there is a price in place of a budget: the
+best k tokens of those that are really there are tested, for the k that gains most over the whole
+curve of round times, stairs or not. Windows go to every board whose tokens can be worth the price.
+
+It remembers one number of the fleet: by how much the price is raised so that the slowest device
+loses no more than `slowdown_limit`. This module must never remember a stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from shared.speculation.goodput import FloatArray, IntArray
+from verifier.policies.draft_policy import (
+    BudgetLimits,
+    LengthPlan,
+    LiveDrafts,
+    OpenStreams,
+    Outlook,
+    RoundTimes,
+)
+
+# Until so many positions of a board met the target it is taken for a good one: a first guess that
+# is too low would never be put right where tokens are dear.
+OPTIMISTIC_POSITIONS = 8
+OPTIMISTIC_RATE = 0.8
+# How far boards draft: what lies deeper survives less often than this.
+SMALLEST_SURVIVAL = 0.02
+# The limit is aimed at with some distance: it is kept by what was measured, not by a forecast.
+AIMED_PART = 0.9
+# How fast the raise of the price answers (per round, over the limit).
+GAIN = 0.05
+MAX_LOG_RAISE = 6.0
+SMALLEST_LIMIT = 0.01
+
+
+class RatePolicy:
+    """A `DraftPolicy` in prices."""
+
+    weighs_payoff: ClassVar[bool] = True
+
+    def __init__(
+        self, *, price_scale: float = 1.0, smallest_survival: float = SMALLEST_SURVIVAL
+    ) -> None:
+        """`price_scale`: for the search of a better price than the right one, in simulations."""
+        self._price_scale = price_scale
+        self._log_survival = math.log(smallest_survival)
+        self._log_raise = 0.0
+        self._num_rounds = 0
+
+    def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
+        """See `DraftPolicy`; the budget is what the round has room for, or as it is fixed."""
+        streams, times, total_weight = outlook
+        if times.num_rounds > self._num_rounds:
+            self._num_rounds = times.num_rounds
+            self._follow_limit(streams, times, limits.slowdown_limit)
+        rates = believed_rates(streams)
+        threshold = self._price(times, total_weight) * _goodputs(streams) / streams.weights
+        mean_seconds = _mean_seconds(times)
+        pays = (streams.max_lengths > 0) & (rates > threshold)
+        pays &= streams.draft_token_seconds < mean_seconds  # else it never gets ahead of the target
+        log_rates = np.log(rates)
+        worthwhile = (np.log(np.clip(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
+        lengths = np.clip(worthwhile, 1, np.maximum(streams.max_lengths, 1))
+        depths = np.maximum((self._log_survival / log_rates).astype(np.int64), 1)
+        num_room = len(times.seconds_with) - 1
+        budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
+        lengths = _within(np.where(pays, lengths, 0), budget_tokens)
+        return LengthPlan(min(budget_tokens, num_room), lengths, np.where(pays, depths, 0))
+
+    def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:
+        """See `DraftPolicy`; chunks that must be tested anyway are tested whole, if they fit."""
+        streams, times, total_weight = look()
+        num_testable = np.array(live.num_testable, dtype=np.int64)
+        prices = np.array(live.prices)
+        chosen = np.where(live.is_whole, num_testable, 0)
+        num_room, budget = float(live.num_room), live.budget
+        if chosen.any():
+            chosen = _within(chosen, int(min(num_room, max(budget, 0.0))))
+        num_room -= float(chosen.sum())
+        budget -= float((chosen * prices).sum())
+        counts = np.where(live.is_whole, 0, num_testable)
+        stream_of = np.repeat(np.arange(len(counts)), counts)
+        depths = np.arange(1, len(stream_of) + 1) - (np.cumsum(counts) - counts)[stream_of]
+        priorities = streams.weights / _goodputs(streams) / prices
+        survival = believed_rates(streams)[stream_of] ** depths
+        gains = priorities[stream_of] * survival  # for each token's price
+        best = np.argsort(-gains, kind="stable")  # a stream's tokens stay in their order
+        costs = np.cumsum(prices[stream_of[best]])
+        fitting = int(np.searchsorted(costs, min(num_room, budget), "right"))
+        best, costs = best[:fitting], costs[:fitting]
+        if not len(best):
+            return chosen.tolist()  # type: ignore[no-any-return]
+        gained = np.cumsum(gains[best] * prices[stream_of[best]])
+        before = float(chosen @ prices)
+        last = len(times.seconds_with) - 1
+        indices = np.minimum(np.ceil(before + costs), last).astype(np.int64)
+        seconds = times.seconds_with[indices] - times.seconds_with[min(math.ceil(before), last)]
+        lost = self._scale * total_weight * seconds / _mean_seconds(times)
+        net = np.concatenate([[0.0], gained - lost])
+        num_best = int(net.argmax())
+        chosen += np.bincount(stream_of[best[:num_best]], minlength=len(chosen))
+        return chosen.tolist()  # type: ignore[no-any-return]
+
+    def _price(self, times: RoundTimes, total_weight: float) -> float:
+        """What a draft token costs at least: the smallest slope that the curve offers."""
+        growth = times.seconds_with[1:] - times.seconds_with[0]
+        if not len(growth):
+            return math.inf
+        slope = float((growth / np.arange(1, len(growth) + 1)).min())
+        return self._scale * total_weight * slope / _mean_seconds(times)
+
+    @property
+    def _scale(self) -> float:
+        return self._price_scale * math.exp(self._log_raise)
+
+    def _follow_limit(self, streams: OpenStreams, times: RoundTimes, limit: float) -> None:
+        """Raise the price while the slowest device loses more than it may, and lower it again."""
+        if not len(streams):
+            return
+        limit = max(limit, SMALLEST_LIMIT)
+        # A device that reads a prompt gets no tokens: that is no draft's fault.
+        gain = max(float((streams.steady_goodputs / streams.num_siblings).min()), 1.0)
+        longest = (1.0 + AIMED_PART * limit) * gain * float(times.seconds_with[0])
+        excess = times.mean_seconds / longest - 1.0
+        raised = self._log_raise + GAIN * excess / limit
+        self._log_raise = min(max(raised, 0.0), MAX_LOG_RAISE)
+
+
+def believed_rates(streams: OpenStreams) -> FloatArray:
+    """The acceptance rates, of boards that are hardly known those of good ones [num_streams]."""
+    is_new = streams.num_observed < OPTIMISTIC_POSITIONS
+    rates: FloatArray = streams.acceptance_rates
+    return np.where(is_new, np.maximum(rates, OPTIMISTIC_RATE), rates)
+
+
+def _goodputs(streams: OpenStreams) -> FloatArray:
+    goodputs: FloatArray = np.maximum(streams.goodputs, 1.0)
+    return goodputs
+
+
+def _mean_seconds(times: RoundTimes) -> float:
+    return max(times.mean_seconds, float(times.seconds_with[0]))
+
+
+def _within(lengths: IntArray, budget_tokens: int) -> IntArray:
+    """The lengths, cut from the last stream on where they exceed the budget."""
+    before = np.cumsum(lengths) - lengths
+    within: IntArray = np.clip(budget_tokens - before, 0, lengths)
+    return within

@@ -1,0 +1,59 @@
+"""How long the simulated target's rounds take, and the cost curve that its planner begins with."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+from verifier.cost_curve.curve import MAX_GRID_LINES, CostCurve
+from verifier.cost_curve.look_back import chunks_of
+from verifier.sim.scenario import Scenario, TargetSection
+from verifier.target.round import Round
+
+# Context says nothing on a line; a curve needs one.
+_CONTEXT_TOKENS = 128
+
+
+class RoundModel:
+    """The truth about rounds; a planner learns its own curve."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._target = scenario.target
+        self._measured = (
+            None if scenario.curve_json is None else CostCurve.from_json(scenario.curve_json)
+        )
+        self._random = Random(f"{scenario.run.seed}-rounds")
+
+    def seconds(self, round_: Round) -> float:
+        """Of this round."""
+        if self._measured is not None:
+            seconds = self._measured.round_seconds(
+                round_.num_tokens, round_.context_tokens, chunks_of(round_)
+            )
+        else:
+            seconds = line_seconds(self._target, round_.num_tokens)
+        if self._target.jitter:
+            seconds *= math.exp(self._target.jitter * self._random.gauss(0.0, 1.0))
+        return seconds
+
+
+def line_seconds(target: TargetSection, num_tokens: int) -> float:
+    """c0 + c1 * tokens, these rounded up to a stair."""
+    num_paid = -(-num_tokens // target.stair_tokens) * target.stair_tokens
+    return 1e-3 * (target.fixed_milliseconds + target.token_milliseconds * num_paid)
+
+
+def planner_curve(scenario: Scenario, most_tokens: int) -> CostCurve:
+    """What a verifier would have measured before its first round, of up to so many tokens."""
+    if scenario.curve_json is not None:
+        return CostCurve.from_json(scenario.curve_json)
+    target = scenario.target
+    stair = target.stair_tokens
+    if stair == 1:
+        counts = {1, most_tokens + 1}
+    else:
+        num_stairs = min(-(-most_tokens // stair), MAX_GRID_LINES // 2 - 1)
+        counts = {i * stair + j for i in range(num_stairs + 1) for j in (0, 1)} - {0}
+    return CostCurve.from_samples(
+        [(count, _CONTEXT_TOKENS, line_seconds(target, count)) for count in sorted(counts)]
+    )
