@@ -77,7 +77,7 @@ class Refused(NamedTuple):
 _ONE = "send 1, and ask again for another answer"
 _PENALTY = "send 0, or leave it out"
 _OFF = "leave it out"
-_TOOLS = "tools cannot be called yet: send tool_choice none, or describe them in a message"
+_TOOLS = "tools are called in chats: send messages, to a chat's endpoint"
 _FORMAT = "send response_format"
 _LOGPROBS = "probabilities are not told yet"
 _STATELESS = "nothing is kept here: send the whole conversation"
@@ -128,7 +128,7 @@ REFUSED: Mapping[str, Refused] = {
     "truncation_side": Refused((), "shorten the prompt yourself"),
     "thinking_token_budget": Refused((-1,), "send reasoning_effort"),
     "thinking_budget_tokens": Refused((-1,), "send reasoning_effort"),
-    "thinking": Refused(({"type": "disabled"}, False), "thinking is not told apart from text"),
+    "thinking": Refused(({"type": "disabled"}, False), "send reasoning_effort"),
     "documents": Refused(([],), "put their text into a message"),
     "chat_template": Refused(("",), "only the verifier's operator says which template runs"),
     "template": Refused(("",), "only the verifier's operator says which template runs"),
