@@ -123,5 +123,7 @@ CLIENTS = (
     Client(
         "LiteLLM", "litellm_python.py", (*_CHAT, "as anthropic", "as ollama"), package="litellm"
     ),
-    Client("llm", "llm_python.py", _CHAT, package="llm"),
+    Client(
+        "llm", "llm_python.py", tuple(name for name in _CHAT if name != "stream"), package="llm"
+    ),
 )

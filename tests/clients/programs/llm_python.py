@@ -47,7 +47,6 @@ def turns() -> str:
 report(
     {
         "chat": lambda: ask("chat", "agent", "any", "--no-stream"),
-        "stream": lambda: [ask("stream"), ""],
         "turns": turns,
         "stop": lambda: ask("stop", "agent", "any", "-o", "stop", " world"),
         "length": lambda: ask("length", "agent", "any", "-o", "max_tokens", "1"),
