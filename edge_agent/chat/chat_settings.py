@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_63_BITS, MAX_DRAFT_TOKENS, MAX_POSITION, AcceptanceMode
+from shared.speculation.logit_processors import LogitProcessors
 
 # The word that leaves a setting to the target, the verifier or the policy.
 DEFAULT = "default"
 EXTENSION = "goodspeed"
+
+
+_PROCESSORS = get_type_hints(LogitProcessors, include_extras=True)
 
 
 class Setting(NamedTuple):
@@ -30,6 +34,10 @@ SETTINGS = (
     Setting("temperature", Annotated[float, Meta(ge=0, le=100)], "0 is greedy"),
     Setting("top_p", Annotated[float, Meta(ge=0, le=1)], "the likeliest tokens of this mass alone"),
     Setting("top_k", Annotated[int, Meta(ge=0)], "so many of the likeliest tokens; 0: all"),
+    Setting("min_p", _PROCESSORS["min_p"], "tokens of so much of the likeliest one's probability"),
+    Setting("frequency_penalty", _PROCESSORS["frequency_penalty"], "for each time in the answer"),
+    Setting("presence_penalty", _PROCESSORS["presence_penalty"], "for what is in the answer"),
+    Setting("repetition_penalty", _PROCESSORS["repetition_penalty"], "for all words; 1: none"),
     Setting("seed", Annotated[int, Meta(ge=0, le=MAX_63_BITS)], "makes answers repeatable"),
     Setting("max_tokens", Annotated[int, Meta(ge=1, le=MAX_POSITION)], "cuts each answer"),
     Setting("stop", Annotated[str, Meta(min_length=1)], r"ends an answer before it; \n is a line"),

@@ -15,6 +15,10 @@ TYPED = {
     "seed": "7",
     "max_tokens": "100",
     "stop": r"\n\n",
+    "min_p": "0.05",
+    "frequency_penalty": "0.5",
+    "presence_penalty": "-0.5",
+    "repetition_penalty": "1.1",
     "reasoning_effort": "low",
     "acceptance_mode": "coupled",
     "draft_length": "0",
@@ -33,6 +37,9 @@ def test_every_setting_is_honoured_by_the_agent() -> None:
     fields = {"messages": [{"role": "user", "content": "x"}], **all_set()}
     asked = read_chat_request(fields)
     generation = asked.generation
+    processors = generation.processors
+    assert (0.05, 1.1) == (processors.min_p, processors.repetition_penalty)
+    assert (0.5, -0.5) == (processors.frequency_penalty, processors.presence_penalty)
     sampling = generation.sampling
     assert (0.7, 0.9, 40) == (sampling.temperature, sampling.top_p, sampling.top_k)
     assert (7, 100, ("\n\n",)) == (generation.seed, generation.max_tokens, generation.stop)
