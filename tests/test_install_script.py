@@ -69,7 +69,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, progra
     done = install(program, "--root", tmp_path, "--dry-run")
     assert (0, "") == (done.returncode, done.stderr)
     assert set() == below(tmp_path)
-    assert f"{ROOT}[{program}]" in done.stdout
+    assert f"{ROOT}[{program},tls]" in done.stdout
     assert f"{tmp_path}/etc/systemd/system/goodspeed-{program}.service" in done.stdout
     commands = [line for line in done.stdout.splitlines() if line.startswith("would run: ")]
     assert 8 < len(commands)

@@ -106,7 +106,7 @@ def _describe(kind: inspect.Type, value: object) -> str:
 
 
 def _with_bounds(noun: str, kind: inspect.IntType | inspect.FloatType, is_number: bool) -> str:
-    match kind.ge, kind.le:
+    match _plain(kind.ge), _plain(kind.le):
         case None, None:
             return noun
         case low, None:
@@ -116,6 +116,11 @@ def _with_bounds(noun: str, kind: inspect.IntType | inspect.FloatType, is_number
         case low, high:
             bounds = f"from {low} to {high}"
     return bounds if is_number else f"{noun}, {bounds}"
+
+
+def _plain(bound: float | None) -> float | None:
+    """1 for 1.0: equal types are one type to Python, whichever of them was written first."""
+    return int(bound) if bound is not None and bound == int(bound) else bound
 
 
 def _one_of(names: list[str]) -> str:

@@ -56,7 +56,7 @@ MAX_DRAFT_LENGTH = 6
 # than a chunk that is here already, which is then cut.
 BUDGET_TOKENS = 256
 ROUND_SECONDS = 0.02  # boards need about half of it for their drafts
-NGRAM_ROUND_SECONDS = 0.04  # what is looked up counts only if it comes before its round
+SLOW_ROUND_SECONDS = 0.04  # for what is seldom right, and counts only if it comes in time
 SAMPLINGS = {
     "temperature": SamplingParameters(temperature=1.0),
     "top_p": SamplingParameters(temperature=0.9, top_p=0.85),
@@ -144,13 +144,14 @@ async def sample(
     ngram_tokens: int = 0,
 ) -> Tally:
     """Let all boards generate until there are `num_tokens` tokens."""
+    round_seconds = SLOW_ROUND_SECONDS if ngram_tokens or is_overlapping else ROUND_SECONDS
     service = scripted_service(
         LastTokenModel(),
         settings=round_settings(
             max_draft_length=MAX_DRAFT_LENGTH, budget_tokens=BUDGET_TOKENS, is_barrier=is_barrier
         ),
         policy=RandomPolicy(np.random.default_rng(MODEL_SEED)),
-        delay_seconds=lambda _: NGRAM_ROUND_SECONDS if ngram_tokens else ROUND_SECONDS,
+        delay_seconds=lambda _: round_seconds,
     )
     names = [f"board-{i}" for i in range(len(BOARDS))]
     tally = Tally()
