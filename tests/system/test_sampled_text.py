@@ -70,7 +70,7 @@ LONG_RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
 Report = dict[str, Any]
 Reports = dict[tuple[str, str], Report]
 
-pytestmark = pytest.mark.timeout(800)  # the statistics keep two cores busy for a minute, one for two
+pytestmark = pytest.mark.timeout(800)  # the statistics keep two cores busy for over a minute
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
         ),
         ("target.kv_cache_tokens = 2047", "2047: must be at least target.context_tokens = 2048"),
         ("target.kv_cache_tokens = 1", "1: must be from 128 to 1073741824 or auto"),
-        ("target.memory_fraction = 0.0", "0.0: must be from 0.1 to 1.0"),
+        ("target.memory_fraction = 0.0", "0.0: must be from 0.1 to 1"),
         ("limits.max_messages_per_second = 9", "9: must be from 10 to 10000000"),
         ("limits.max_bytes_per_second = 1023", "1023: must be from 1024 to 1099511627776"),
         ("limits.max_context_tokens_per_device = 0", "0: must be at least 1 or auto"),
