@@ -10,7 +10,6 @@ import re
 from typing import Any
 
 from edge_agent.output_parsing.control_marks import (
-    certain_length,
     find_mark,
     starts_with_mark,
     with_marks,
@@ -28,20 +27,7 @@ class GemmaReader(JsonCallReader):
     """See `JsonCallReader`."""
 
     def _read_text(self) -> bool:
-        found = find_mark(self._buffer, (_OPENING,))
-        end = certain_length(self._buffer, (_OPENING,)) if found is None else found.start
-        if not self._has_spoken and not self._buffer[:end].strip():
-            if found is None:
-                return False  # nothing but space yet
-            self._skip(end)
-        else:
-            self._say_text(self._skip(end))
-        if found is None:
-            return False
-        self._skip(found.stop - found.start)
-        self._given_back = _OPENING
-        self._state = self._read_call
-        return True
+        return self._read_up_to(_OPENING, self._read_call)
 
     def _read_call(self) -> bool:
         found = find_mark(self._buffer, (_CLOSING,))

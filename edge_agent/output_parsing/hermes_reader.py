@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 
 from edge_agent.output_parsing.control_marks import (
-    certain_length,
-    find_mark,
     may_become,
     starts_with_mark,
     without_marks,
@@ -39,20 +37,7 @@ class HermesReader(JsonCallReader):
         self._num_parameters = 0
 
     def _read_text(self) -> bool:
-        found = find_mark(self._buffer, (_OPENING,))
-        end = certain_length(self._buffer, (_OPENING,)) if found is None else found.start
-        if not self._has_spoken and not self._buffer[:end].strip():
-            if found is None:
-                return False  # nothing but space yet
-            self._skip(end)
-        else:
-            self._say_text(self._skip(end))
-        if found is None:
-            return False
-        self._skip(found.stop - found.start)
-        self._given_back = _OPENING
-        self._state = self._read_form
-        return True
+        return self._read_up_to(_OPENING, self._read_form)
 
     def _read_form(self) -> bool:
         """Behind the opening."""

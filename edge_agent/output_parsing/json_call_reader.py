@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from edge_agent.output_parsing.buffered_reader import BufferedReader
+from edge_agent.output_parsing.control_marks import certain_length, find_mark
 from edge_agent.output_parsing.json_call import (
     OtherForm,
     ValueScanner,
@@ -43,6 +44,23 @@ class JsonCallReader(BufferedReader):
 
     def _read_text(self) -> bool:
         raise NotImplementedError
+
+    def _read_up_to(self, opening: str, behind: State) -> bool:
+        """Say the text before this mark, and go on behind it."""
+        found = find_mark(self._buffer, (opening,))
+        end = certain_length(self._buffer, (opening,)) if found is None else found.start
+        if not self._has_spoken and not self._buffer[:end].strip():
+            if found is None:
+                return False  # nothing but space yet
+            self._skip(end)
+        else:
+            self._say_text(self._skip(end))
+        if found is None:
+            return False
+        self._skip(found.stop - found.start)
+        self._given_back = opening
+        self._state = behind
+        return True
 
     def _finish(self) -> None:
         """What was not clear yet is text; arguments that were cut off stay so."""
