@@ -5,6 +5,7 @@ Pure. What is no call in the end is given back as the text that it is.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection
 
 from edge_agent.output_parsing.buffered_reader import BufferedReader
@@ -42,8 +43,9 @@ class JsonCallReader(BufferedReader):
     def _step(self) -> bool:
         return self._state()
 
+    @abstractmethod
     def _read_text(self) -> bool:
-        raise NotImplementedError
+        """Read on where no call has begun."""
 
     def _read_up_to(self, opening: str, behind: State) -> bool:
         """Say the text before this mark, and go on behind it."""
