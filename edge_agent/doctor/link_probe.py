@@ -25,7 +25,7 @@ from edge_agent.link.unreachable import unreachable
 from shared.daemon.http_server import HEALTH_PATH
 from shared.errors import LinkLost, ProtocolError, VerifierLoading
 from shared.protocol.messages import VerifierMessage, Welcome
-from shared.protocol.transport import LOADING_HEADER
+from shared.protocol.transport import LOADING_HEADER, http_address
 
 _MOST_ANSWER_BYTES = 4096
 # Those without a token may ask 20 times a second; a request that waited would be no measure.
@@ -41,7 +41,7 @@ async def measure_round_trips(
         LinkLost: the verifier cannot be reached, or something else is there.
         VerifierLoading: it is not ready yet.
     """
-    address = "http" + url.removeprefix("ws").rstrip("/") + HEALTH_PATH
+    address = http_address(url, HEALTH_PATH)
     samples = []
     timeout = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_SECONDS)
     try:

@@ -14,7 +14,7 @@ import aiohttp
 
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError, VerifierLoading
 from shared.protocol.draft_offers import MAX_OFFERS_BYTES, OFFERS_PATH, DraftOffer, unpack_offers
-from shared.protocol.transport import LOADING_HEADER
+from shared.protocol.transport import LOADING_HEADER, http_address
 
 _CONNECT_SECONDS = 10.0
 # A verifier reads a file of a GB for its checksum before it answers for the first time.
@@ -87,7 +87,7 @@ async def fetch_draft(
 async def _asked(
     url: str, path: str, headers: dict[str, str], tls: ssl.SSLContext | None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    address = "http" + url.removeprefix("ws").rstrip("/") + path
+    address = http_address(url, path)
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
     )

@@ -27,6 +27,7 @@ from shared.protocol.token_question import (
     TokenQuestion,
     pack_question,
 )
+from shared.protocol.transport import http_address
 
 ANSWER_SECONDS = 30.0
 # Four bytes an id, and no token is shorter than a byte; templates and marks come on top.
@@ -70,7 +71,7 @@ class TargetTokenizer:
         if len(packed) > MAX_QUESTION_BYTES:
             sentence = f"a prompt of {len(packed)} bytes exceeds {MAX_QUESTION_BYTES}"
             raise RequestRefused(f"{sentence}: the usage of an answer tells its tokens")
-        address = "http" + self._url.removeprefix("ws").rstrip("/") + TOKENS_PATH
+        address = http_address(self._url, TOKENS_PATH)
         headers = {"Authorization": f"Bearer {self._token}"}
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         try:

@@ -20,7 +20,7 @@ from edge_agent.link.unreachable import unreachable
 from shared.daemon.files import replace_file
 from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError, VerifierLoading
-from shared.protocol.transport import LOADING_HEADER, VOCABULARY_PATH
+from shared.protocol.transport import LOADING_HEADER, VOCABULARY_PATH, http_address
 from shared.protocol.vocabulary import (
     MAX_VOCABULARY_BYTES,
     unpack_vocabulary,
@@ -82,7 +82,7 @@ async def fetch_vocabulary(
         LinkLost: the verifier cannot be reached.
         AuthRejected, ModelError, RemoteProtocolError: see `get_vocabulary`.
     """
-    address = "http" + url.removeprefix("ws").rstrip("/") + VOCABULARY_PATH
+    address = http_address(url, VOCABULARY_PATH)
     headers = {"Authorization": f"Bearer {token}"}
     if known:
         headers["If-None-Match"] = f'"{vocabulary_tag(known)}"'

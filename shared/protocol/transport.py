@@ -20,3 +20,8 @@ SEND_TIMEOUT_SECONDS = 10.0
 # 4 bytes of mask.
 BOARD_FRAME_HEADER_BYTES = 6
 VERIFIER_FRAME_HEADER_BYTES = 2
+
+
+def http_address(url: str, path: str) -> str:
+    """Where a verifier that is known by its websocket's address answers requests of HTTP."""
+    return "http" + url.removeprefix("ws").rstrip("/") + path
