@@ -39,10 +39,15 @@ def tiny_llama(head_dim: int = 8, context_tokens: int = 256) -> PreTrainedModel:
     return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 
-def tiny_qwen3() -> PreTrainedModel:
+def tiny_qwen3(head_dim: int = 8) -> PreTrainedModel:
     """Normalised queries and keys, and a sliding window in the upper layers."""
     torch.manual_seed(1)
-    config = Qwen3Config(**_SHAPE, use_sliding_window=True, sliding_window=7, max_window_layers=1)
+    config = Qwen3Config(
+        **{**_SHAPE, "head_dim": head_dim},
+        use_sliding_window=True,
+        sliding_window=7,
+        max_window_layers=1,
+    )
     return Qwen3ForCausalLM(config).eval()
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.kernels.attention import paged_attention
 from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.heads import HeadForm, rotate_and_store
 from verifier.torch_target.kernels.layers import store
 from verifier.torch_target.kernels.paged_layout import PagedLayout
 from verifier.torch_target.kernels.score_rule import ScoreRule
@@ -17,7 +18,7 @@ from verifier.torch_target.kernels.score_rule import ScoreRule
 
 @dataclass(frozen=True, slots=True)
 class PagedAttention:
-    """Implements `RoundAttention`."""
+    """Implements `RoundAttention` and `ProjectedAttention`."""
 
     layout: PagedLayout
     cache: BlockCache
@@ -45,3 +46,21 @@ class PagedAttention:
         store(key, value, keys, values, self.layout.slots)
         output = paged_attention(query[0], keys, values, self.layout, rule)
         return output[None, :, :, :value_size]
+
+    def attend_projected(
+        self,
+        layer: int,
+        projected: Tensor,
+        form: HeadForm,
+        angles: tuple[Tensor, Tensor],
+        rule: ScoreRule,
+    ) -> Tensor:
+        """As `attend`, of heads that are still to be normed and rotated (`ProjectedAttention`)."""
+        _, key, value = form.query_key_value(projected[0])
+        keys, values = self.cache.of_layer(
+            layer, key.transpose(0, 1)[None], value.transpose(0, 1)[None]
+        )
+        cos, sin = angles
+        slots = self.layout.slots
+        query = rotate_and_store(projected[0], form, cos[0], sin[0], keys, values, slots)
+        return paged_attention(query.transpose(0, 1), keys, values, self.layout, rule)[None]

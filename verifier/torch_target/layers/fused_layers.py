@@ -1,7 +1,7 @@
 """A stock transformers model made fast for short rounds on a GPU, its weights untouched.
 
 Projections of one input become one product; norms, rotary embedding and gated activation one kernel
-each; residual sums become part of a product. A module is only replaced after the kernel has given
+each, those of heads one together; residual sums become part of a product. A module is only replaced after the kernel has given
 the same numbers as itself, so an architecture that does something else keeps its own code.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from verifier.torch_target.kernels.layers import ACTIVATIONS, gated, rms_norm, rotary
+from verifier.torch_target.layers.fused_attention import fuse_attention
 from verifier.torch_target.layers.fused_residuals import GatedPerceptron, fuse_residuals
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
-from verifier.torch_target.layers.merged_projections import MergedLinear, Product, can_merge
+from verifier.torch_target.layers.merged_projections import MergedLinear, MergedProduct, Product, can_merge
 from verifier.torch_target.layers.weight_only import WeightOnlyLinear, merged_of
 
 logger = logging.getLogger(__name__)
@@ -35,15 +37,19 @@ def fuse_layers(model: nn.Module, product: Product = linear) -> list[str]:
     """
     counts = {"projections": 0, "norms": 0, "activations": 0}
     perceptrons: dict[nn.Module, GatedPerceptron] = {}
+    attentions: dict[nn.Module, MergedProduct] = {}
     for module in model.modules():
-        counts["projections"] += _merge_attention(module, product)
+        merged = _merge_attention(module, product)
+        if merged is not None:
+            attentions[module] = merged
         counts["norms"] += _fuse_norm(module)
         perceptron = _fused_perceptron(module, product)
         if perceptron is not None:
             _replace_forward(module, perceptron)
             perceptrons[module] = perceptron
-    counts["activations"] = len(perceptrons)
+    counts["projections"], counts["activations"] = len(attentions), len(perceptrons)
     counts["rotary embeddings"] = _fuse_rotary(model)
+    _fuse_heads(model, attentions)
     if product is linear:
         counts["residual sums"] = sum(fuse_residuals(m, perceptrons) for m in model.modules())
     slow = [what for what, count in counts.items() if not count]
@@ -53,14 +59,21 @@ def fuse_layers(model: nn.Module, product: Product = linear) -> list[str]:
     return slow
 
 
-def _merge_attention(module: nn.Module, product: Product) -> bool:
+def _merge_attention(module: nn.Module, product: Product) -> MergedProduct | None:
     projections = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj")]
     if not can_merge(projections):
-        return merged_of(projections) is not None  # merged when they were quantised
+        return merged_of(projections)  # merged when they were quantised
     merged = MergedLinear([p for p in projections if isinstance(p, nn.Linear)], product)
     for number, projection in enumerate(projections):
         _replace_forward(projection, partial(merged.part, number))
-    return True
+    return merged
+
+
+def _fuse_heads(model: Any, attentions: Mapping[nn.Module, MergedProduct]) -> None:
+    """What stays as it is still has fast norms and a fast rotary embedding, so none is named."""
+    config = model.config.get_text_config()
+    for module, merged in attentions.items():
+        fuse_attention(module, merged, config)
 
 
 def _fuse_norm(module: nn.Module) -> bool:

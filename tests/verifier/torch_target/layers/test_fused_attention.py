@@ -1,0 +1,132 @@
+"""A model whose heads one kernel makes ready gives the logits that it gives by its own code.
+
+Runs on a GPU; without one through Triton's interpreter, where Triton is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from shared.speculation.sampling import GREEDY
+from tests.support.models.tiny_models import (
+    tiny_deepseek,
+    tiny_gemma2,
+    tiny_gemma3,
+    tiny_gpt_oss,
+    tiny_llama,
+    tiny_qwen3,
+)
+from tests.support.models.triton_kernels import DEVICE, import_triton
+from verifier.target.round import DraftCheck, Round, RoundItem
+from verifier.torch_target.forward.attention import model_logits, use_round_attention
+from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
+from verifier.torch_target.forward.cpu_forward import CpuForward
+from verifier.torch_target.forward.round_inputs import RoundInputs
+from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
+from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
+
+import_triton()
+
+from verifier.torch_target.forward.paged_attention import PagedAttention  # noqa: E402
+from verifier.torch_target.layers.fused_attention import FusedAttention  # noqa: E402
+from verifier.torch_target.layers.fused_layers import fuse_layers  # noqa: E402
+
+# What the interpreter computes for rows that a tile leaves unused.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+HEAD_DIM = 16  # the least that a tensor core takes
+SHAPE = CacheShape(num_blocks=8, block_tokens=4, context_tokens=16)
+
+
+def item(stream: int, num_cached: int, token_ids: tuple[int, ...], *blocks: int) -> RoundItem:
+    check = DraftCheck(token_ids[1:], (), "coupled", GREEDY, 0, 0, True)
+    return RoundItem(stream, token_ids, num_cached, blocks, check)
+
+
+ROUNDS = (
+    Round((item(0, 0, (1, 2, 3, 4, 5), 6, 1), item(1, 0, (9, 8), 3))),
+    Round((item(0, 5, (7, 7, 6), 6, 1), item(1, 2, (4,), 3))),
+)
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """Fuses a model's layers; what its source file calls is put back at the end."""
+
+    def fuse(model: Any) -> Any:
+        name = "apply_rotary_pos_emb"
+        source = sys.modules[type(model).__module__]
+        if hasattr(source, name):
+            monkeypatch.setattr(source, name, getattr(source, name))
+        use_round_attention(model)
+        fuse_layers(model)
+        return model
+
+    return fuse
+
+
+def attentions(model: PreTrainedModel) -> list[nn.Module]:
+    return [module for name, module in model.named_modules() if name.endswith("self_attn")]
+
+
+def with_uneven_norms(model: PreTrainedModel) -> PreTrainedModel:
+    """As trained ones are; fresh ones are all alike, so that a forgotten weight would not show."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data += torch.randn(parameter.shape, generator=generator) / 4
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_gemma3, tiny_gemma2])
+@torch.inference_mode()
+def test_one_kernel_makes_the_heads_of_common_families_ready(
+    make: Callable[[int], PreTrainedModel], fused: Callable[[Any], Any]
+) -> None:
+    on_cpu = CpuForward(with_uneven_norms(make(HEAD_DIM)), SHAPE, torch.float32)
+    model = fused(with_uneven_norms(make(HEAD_DIM)).to(DEVICE).eval())
+    assert all(isinstance(vars(a).get("forward"), FusedAttention) for a in attentions(model))
+    config = model.config.get_text_config()
+    heads, windows = HeadShape.of(config), attention_windows(config)
+    cache = BlockCache(SHAPE.num_slots)
+    for round_ in ROUNDS:
+        positions = positions_of(round_.items)
+        layout = PagedLayout.of(round_.items, positions, SHAPE.block_tokens, heads, windows, 4)
+        inputs = RoundInputs.of(round_, positions).to(DEVICE)
+        logits = model_logits(model, inputs, PagedAttention(layout.to(DEVICE), cache))
+        torch.testing.assert_close(logits.cpu(), on_cpu.logits(round_), atol=2e-4, rtol=1e-4)
+    assert frozenset(range(config.num_hidden_layers)) == cache.layers == on_cpu.cached_layers
+
+
+@pytest.mark.parametrize("make", [tiny_gpt_oss, tiny_deepseek])
+@torch.inference_mode()
+def test_a_family_of_another_form_keeps_its_own_code(
+    make: Callable[[int], PreTrainedModel], fused: Callable[[Any], Any]
+) -> None:
+    model = fused(make(HEAD_DIM).to(DEVICE).eval())
+    assert attentions(model)
+    assert not any(isinstance(vars(a).get("forward"), FusedAttention) for a in attentions(model))
+
+
+@torch.inference_mode()
+def test_a_layer_that_does_something_more_is_found_by_its_numbers(
+    fused: Callable[[Any], Any],
+) -> None:
+    model = tiny_llama(HEAD_DIM).to(DEVICE).eval()
+    odd, plain = attentions(model)[:2]
+    stock: Any = odd.forward
+
+    def gated(hidden_states: Any, **others: Any) -> Any:
+        attended, weights = stock(hidden_states=hidden_states, **others)
+        return attended * 1.1, weights
+
+    odd.forward = gated
+    fused(model)
+    assert odd.forward is gated
+    assert isinstance(plain.forward, FusedAttention)

@@ -1,0 +1,216 @@
+"""Heads of a layer made ready for attention in one kernel: normed, rotated, put into the cache.
+
+What queries, keys and values are projected to lies side by side in one row for each token; a
+stock model takes it apart, copies, norms twice, rotates and stores, in six kernels. Rounded where
+the stock model rounds. This module must never know which model calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from verifier.torch_target.kernels.head_shape import HeadShape
+from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorm:
+    """A root-mean-square norm over each head, as queries or keys of some families have it."""
+
+    weight: Tensor  # [head_size]
+    epsilon: float
+    adds_one: bool  # the factor is 1 + weight
+
+
+@dataclass(frozen=True, slots=True)
+class HeadForm:
+    """How a layer's heads come out of its projections."""
+
+    heads: HeadShape
+    head_size: int
+    norms: tuple[HeadNorm, HeadNorm] | None  # of queries and of keys
+
+    def query_key_value(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views [num_tokens, heads, head_size] of rows [num_tokens, all heads' numbers]."""
+        heads = projected.view(projected.shape[0], -1, self.head_size)
+        num_heads, num_kv_heads = self.heads.num_heads, self.heads.num_kv_heads
+        query, key, value = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+        return query, key, value
+
+
+def rotate_and_store(
+    projected: Tensor,
+    form: HeadForm,
+    cos: Tensor,
+    sin: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+) -> Tensor:
+    """Queries [num_tokens, num_heads, head_size], normed and rotated; keys and values are stored.
+
+    Args:
+        projected: [num_tokens, (num_heads + 2 num_kv_heads) × head_size], rows contiguous.
+        form: what these numbers are.
+        cos: [num_tokens, head_size] of the angles, both halves alike in meaning.
+        sin: as `cos`.
+        keys: all slots of the layer [num_slots, num_kv_heads, head_size], contiguous.
+        values: as `keys`.
+        slots: [num_tokens], where the new keys and values go.
+    """
+    num_tokens, size = projected.shape[0], form.head_size
+    num_heads, num_kv_heads = form.heads.num_heads, form.heads.num_kv_heads
+    query = projected.new_empty(num_tokens, num_heads, size)
+    norms = form.norms
+    query_weight, key_weight = (norm.weight for norm in norms) if norms else (cos, cos)  # unread
+    query_epsilon, key_epsilon = (norm.epsilon for norm in norms) if norms else (0.0, 0.0)
+    _rotate_and_store[(num_tokens, 2)](
+        projected,
+        cos,
+        sin,
+        slots,
+        query,
+        keys,
+        values,
+        query_weight,
+        key_weight,
+        query_epsilon,
+        key_epsilon,
+        projected.stride(0),
+        cos.stride(0),
+        HEADS=num_heads,
+        KV_HEADS=num_kv_heads,
+        HALF=size // 2,
+        HALF_BLOCK=triton.next_power_of_2(size // 2),
+        HEADS_BLOCK=triton.next_power_of_2(num_heads),
+        KV_HEADS_BLOCK=triton.next_power_of_2(num_kv_heads),
+        HAS_NORMS=norms is not None,
+        ADDS_ONE=norms is not None and norms[0].adds_one,
+        num_warps=4,
+        **launch_options(projected.device),
+    )
+    return query
+
+
+@kernel
+def _rotate_and_store(
+    projected: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    slots: tl.tensor,
+    query: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    query_weight: tl.tensor,
+    key_weight: tl.tensor,
+    query_epsilon: tl.tensor,
+    key_epsilon: tl.tensor,
+    stride: tl.tensor,
+    angle_stride: tl.tensor,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    KV_HEADS_BLOCK: tl.constexpr,
+    HAS_NORMS: tl.constexpr,
+    ADDS_ONE: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
+) -> None:
+    """Two programs for each token: one for its queries, one for its key and value."""
+    SIZE: tl.constexpr = 2 * HALF
+    token = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + token)
+    wait_for_former(IS_DEPENDENT)
+    column = tl.arange(0, HALF_BLOCK)[None, :]
+    is_angle = column < HALF
+    angle = token * angle_stride + column
+    cos_left = tl.load(cos + angle, mask=is_angle, other=0.0).to(tl.float32)
+    cos_right = tl.load(cos + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
+    sin_left = tl.load(sin + angle, mask=is_angle, other=0.0).to(tl.float32)
+    sin_right = tl.load(sin + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
+    angles = (cos_left, cos_right, sin_left, sin_right)
+    row = projected + token * stride
+    if tl.program_id(1) == 0:
+        target = query + token * HEADS * SIZE
+        norm = (query_weight, query_epsilon)
+        _rotate(row, target, angles, norm, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK, HAS_NORMS, ADDS_ONE)
+    else:
+        source = row + HEADS * SIZE
+        target = keys + slot * KV_HEADS * SIZE
+        norm = (key_weight, key_epsilon)
+        _rotate(
+            source,
+            target,
+            angles,
+            norm,
+            KV_HEADS,
+            KV_HEADS_BLOCK,
+            HALF,
+            HALF_BLOCK,
+            HAS_NORMS,
+            ADDS_ONE,
+        )
+        source += KV_HEADS * SIZE
+        target = values + slot * KV_HEADS * SIZE
+        number = tl.arange(0, KV_HEADS_BLOCK)[:, None] * SIZE + column
+        is_element = (number < KV_HEADS * SIZE) & is_angle
+        tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)
+        number += HALF
+        tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)
+
+
+@kernel
+def _rotate(
+    source: tl.tensor,
+    target: tl.tensor,
+    angles: tl.tensor,
+    norm: tl.tensor,
+    HEADS: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+    HAS_NORMS: tl.constexpr,
+    ADDS_ONE: tl.constexpr,
+) -> None:
+    """Heads side by side, from `source` to `target`."""
+    cos_left, cos_right, sin_left, sin_right = angles
+    weight, epsilon = norm
+    head = tl.arange(0, HEADS_BLOCK)[:, None]
+    column = tl.arange(0, HALF_BLOCK)[None, :]
+    is_element = (head < HEADS) & (column < HALF)
+    dtype = target.dtype.element_ty
+    offsets = head * 2 * HALF + column
+    left = tl.load(source + offsets, mask=is_element, other=0.0).to(tl.float32)
+    right = tl.load(source + offsets + HALF, mask=is_element, other=0.0).to(tl.float32)
+    if HAS_NORMS:
+        squares = tl.sum(left * left, 1) + tl.sum(right * right, 1)
+        scale = tl.rsqrt(squares / (2 * HALF) + epsilon)[:, None]
+        left = _weighted(left * scale, weight + column, column < HALF, dtype, ADDS_ONE)
+        right = _weighted(right * scale, weight + HALF + column, column < HALF, dtype, ADDS_ONE)
+    # The stock model rounds each product before it adds them.
+    new_left = (left * cos_left).to(dtype).to(tl.float32) - (right * sin_left).to(dtype)
+    new_right = (right * cos_right).to(dtype).to(tl.float32) + (left * sin_right).to(dtype)
+    tl.store(target + offsets, new_left.to(dtype), mask=is_element)
+    tl.store(target + offsets + HALF, new_right.to(dtype), mask=is_element)
+
+
+@kernel
+def _weighted(
+    values: tl.tensor,
+    pointers: tl.tensor,
+    is_column: tl.tensor,
+    dtype: tl.constexpr,
+    ADDS_ONE: tl.constexpr,
+) -> tl.tensor:
+    """Normed values times their weights, rounded where `rms_norm` rounds."""
+    weights = tl.load(pointers, mask=is_column, other=0.0).to(tl.float32)
+    if ADDS_ONE:
+        weighted = values * (1.0 + weights)
+    else:
+        weighted = values.to(dtype).to(tl.float32) * weights
+    return weighted.to(dtype).to(tl.float32)

@@ -1,0 +1,182 @@
+"""Attention of a layer whose heads are normed, rotated and stored by one kernel.
+
+Only for layers of the common form
+    o_proj(attention(rotary(norm(q_proj(x))), rotary(norm(k_proj(x))), v_proj(x)))
+with or without norms over each head, which a sample has to confirm before a layer is changed:
+the layer's own code and ours run over the same made-up attention.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
+from verifier.torch_target.kernels.heads import HeadForm, HeadNorm, rotate_and_store
+from verifier.torch_target.kernels.score_rule import ScoreRule
+from verifier.torch_target.layers.layer_checks import is_close, sample_input
+from verifier.torch_target.layers.merged_projections import MergedProduct
+
+_SAMPLE_TOKENS = 7
+
+
+class ProjectedAttention(Protocol):
+    """One round laid out over the cache, for layers that leave their heads to it."""
+
+    def attend_projected(
+        self,
+        layer: int,
+        projected: Tensor,
+        form: HeadForm,
+        angles: tuple[Tensor, Tensor],
+        rule: ScoreRule,
+    ) -> Tensor:
+        """Norm, rotate, store and attend: [1, num_tokens, num_heads, head_size].
+
+        `projected` is [1, num_tokens, heads of queries, keys and values side by side], `angles`
+        their cosines and sines [1, num_tokens, head_size].
+        """
+        ...
+
+
+class FusedAttention:
+    """The forward pass of an attention module of the common form."""
+
+    def __init__(self, module: Any, merged: MergedProduct, form: HeadForm, rule: ScoreRule) -> None:
+        """Prepare; `module` itself is not changed."""
+        self._module = module
+        self._merged = merged
+        self._form = form
+        self._rule = rule
+        self._stock = module.forward
+
+    def __call__(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        round_attention: ProjectedAttention,
+        **others: Any,
+    ) -> tuple[Tensor, None]:
+        if position_embeddings[0].shape[-1] != self._form.head_size:  # it rotates a part
+            unchanged: tuple[Tensor, None] = self._stock(
+                hidden_states=hidden_states,
+                position_embeddings=position_embeddings,
+                round_attention=round_attention,
+                **others,
+            )
+            return unchanged
+        attended = round_attention.attend_projected(
+            self._module.layer_idx,
+            self._merged.whole(hidden_states),
+            self._form,
+            position_embeddings,
+            self._rule,
+        )
+        return self._module.o_proj(attended.flatten(2)), None
+
+
+def fuse_attention(module: Any, merged: MergedProduct | None, config: Any) -> bool:
+    """Change an attention module of the common form; `merged` are its three projections.
+
+    `config` is the text configuration of the model.
+    """
+    heads = HeadShape.of(config)
+    form = None if merged is None else _form_of(module, merged, heads)
+    if merged is None or form is None:
+        return False
+    probe = _Probe(heads, frozenset(attention_windows(config)))
+    call = partial(_sample_call, module, form.head_size, probe)
+    try:
+        with torch.inference_mode():
+            theirs = call(module.forward)
+            if probe.rule is None:
+                return False
+            fused = FusedAttention(module, merged, form, probe.rule)
+            ours = call(fused)
+    except Exception:  # noqa: BLE001 - its code is foreign: it wants something else
+        return False
+    if not is_close(ours, theirs):
+        return False
+    module.forward = fused
+    return True
+
+
+def _form_of(module: Any, merged: MergedProduct, heads: HeadShape) -> HeadForm | None:
+    """What the heads would be if the module were of the common form."""
+    head_size, rest = divmod(merged.sizes[0], heads.num_heads)
+    kv_size = heads.num_kv_heads * head_size
+    if rest or head_size % 2 or merged.sizes[1:] != [kv_size, kv_size]:
+        return None
+    norms = [_head_norm(getattr(module, name, None)) for name in ("q_norm", "k_norm")]
+    query_norm, key_norm = norms
+    if query_norm is None or key_norm is None:
+        return HeadForm(heads, head_size, None)  # the sample tells whether it has others
+    if query_norm.adds_one != key_norm.adds_one or len(query_norm.weight) != head_size:
+        return None
+    return HeadForm(heads, head_size, (query_norm, key_norm))
+
+
+def _head_norm(module: nn.Module | None) -> HeadNorm | None:
+    """Of a norm that our kernel has taken over."""
+    forward = None if module is None else vars(module).get("forward")
+    return HeadNorm(**forward.keywords) if isinstance(forward, partial) else None
+
+
+def _sample_call(module: Any, head_size: int, probe: _Probe, forward: Any) -> Tensor:
+    """The output for a made-up input."""
+    projection = module.q_proj
+    like = cast(Tensor, projection.weight if type(projection) is nn.Linear else projection.like)
+    x = sample_input(like, projection.in_features)
+    angles = sample_input(like.float(), head_size // 2).repeat(1, 1, 2)
+    output = forward(
+        hidden_states=x,
+        position_embeddings=(angles.cos().to(x.dtype), angles.sin().to(x.dtype)),
+        attention_mask=None,
+        round_attention=probe,
+    )[0]
+    return cast(Tensor, output)
+
+
+class _Probe:
+    """An attention over one token each, which shows what heads a module hands over.
+
+    Its output depends on all of them. It stands for a round's `RoundAttention` of either kind.
+    """
+
+    def __init__(self, heads: HeadShape, windows: frozenset[int | None]) -> None:
+        self.heads = heads
+        self.windows = windows
+        self.rule: ScoreRule | None = None
+
+    def attend(
+        self, _layer: int, query: Tensor, key: Tensor, value: Tensor, rule: ScoreRule
+    ) -> Tensor:
+        """Of a module's own code: heads are [1, heads, num_tokens, head_size]."""
+        self.rule = rule
+        query, key, value = (heads[0].transpose(0, 1) for heads in (query, key, value))
+        return self._attended(query, key, value)
+
+    def attend_projected(
+        self,
+        _layer: int,
+        projected: Tensor,
+        form: HeadForm,
+        angles: tuple[Tensor, Tensor],
+        _rule: ScoreRule,
+    ) -> Tensor:
+        """By our kernel, over a cache of these tokens alone."""
+        rows = projected[0]
+        value = form.query_key_value(rows)[2]
+        keys, values = torch.zeros_like(value), torch.zeros_like(value)
+        keys, values = keys.contiguous(), values.contiguous()
+        slots = torch.arange(len(rows), device=rows.device)
+        cos, sin = angles
+        query = rotate_and_store(rows, form, cos[0], sin[0], keys, values, slots)
+        return self._attended(query, keys, values)
+
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        both = (2 * key + value).repeat_interleave(self.heads.num_members, 1)
+        return (query + both)[None]
