@@ -1,8 +1,8 @@
 """Products with weights of fewer bits, each of a library that is kept well for it.
 
 On a GPU int4 and int8 are humming's (of the vLLM project): it widens weights inside its kernels, so
-that they are read as 4 or 8 bits. fp8 is torch's own product of 8-bit floats, with the activations
-rounded row by row as well. On a CPU both 8-bit kinds are torchao's, which widens a layer's weights
+that they are read as 4 or 8 bits. fp8 is torch's own product of 8-bit floats, and ours for few rows,
+with the activations rounded row by row as well. On a CPU both 8-bit kinds are torchao's, which widens a layer's weights
 at every call: a quarter of float32's memory, but no faster.
 """
 
@@ -23,6 +23,9 @@ MakeProduct = Callable[[nn.Linear], Product]  # the layer's own weights may be d
 
 # Weights that share a scale, in 4 bits: as nearly all published checkpoints have it.
 INT4_GROUP_WEIGHTS = 128
+
+# Rows up to which our product of 8-bit floats is faster than torch's, whose tiles are made for more.
+_FEW_ROWS = 32
 
 
 def product_maker(kind: Quantisation, device: torch.device) -> MakeProduct:
@@ -120,15 +123,25 @@ def eight_bit_float_product(
     values: Tensor, scales: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> Product:
     """With `values` [out, in] float8 and `scales` [out, 1] float32, all on one GPU."""
+    from verifier.torch_target.kernels.linear import scaled_linear
     from verifier.torch_target.kernels.row_quantisation import quantise_rows
 
-    transposed, scales, size = values.t(), scales.t(), values.shape[1]
+    size = values.shape[1]
 
     def multiply(x: Tensor) -> Tensor:
         rows, row_scales = quantise_rows(x.reshape(-1, size))
-        output = torch._scaled_mm(
-            rows, transposed, row_scales, scales, bias, out_dtype=dtype, use_fast_accum=True
-        )
+        if len(rows) <= _FEW_ROWS:
+            output = scaled_linear(rows, row_scales, values, scales, bias, dtype)
+        else:
+            output = torch._scaled_mm(
+                rows,
+                values.t(),
+                row_scales,
+                scales.t(),
+                bias,
+                out_dtype=dtype,
+                use_fast_accum=True,
+            )
         return output.view(*x.shape[:-1], -1)
 
     return multiply
