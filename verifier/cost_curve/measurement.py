@@ -12,13 +12,9 @@ import msgspec
 from shared.speculation.sampling import GREEDY
 from verifier.cost_curve.curve import CostCurve, CostSample, CurveSubject
 from verifier.cost_curve.look_back import STREAM_TOKENS, Chunk, ChunkSample
+from verifier.target.padded_rounds import MOST_PADDED_TOKENS, padded_sizes, stepped_sizes
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.target.target import TargetModel
-
-# Rounds from CUDA graphs are padded to multiples of this many tokens, above 128 of them and up to
-# the longest graph; where every step counts, a line between powers of two is off by a quarter.
-_STEP_TOKENS = 64
-_FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS = 128, 1024
 
 # Chunks look back so far that each takes long; they are few, and need no more repeats.
 _CHUNK_REPEATS = 2
@@ -34,7 +30,7 @@ class GridSize(msgspec.Struct, frozen=True, kw_only=True):
     num_repeats: int
     chunk_tokens: tuple[int, ...]  # of prompts, both sides of 64: see below
     chunk_depths: tuple[int, ...]  # as far as streams go; 0: nothing is looked back on there
-    has_steps: bool = False  # time grows in steps (`_STEP_TOKENS`), up to `_MOST_STEPPED_TOKENS`
+    has_steps: bool = False  # time grows in steps: rounds are padded
 
 
 # A chunk of more than 64 tokens is another thing: on a GPU no graph is captured for it, on a CPU
@@ -99,7 +95,7 @@ class CurveGrid(msgspec.Struct, frozen=True):
         max_context = min(size.max_context_tokens, cache_tokens)
         counts = {max_tokens, *(1 << exponent for exponent in range((max_tokens - 1).bit_length()))}
         if size.has_steps:
-            ends = range(_FIRST_STEPPED_TOKENS, _MOST_STEPPED_TOKENS, _STEP_TOKENS)
+            ends = stepped_sizes()[:-1]
             counts.update(count for end in ends for count in (end, end + 1) if count < max_tokens)
         return cls(
             num_tokens=tuple(sorted(counts)),
@@ -174,10 +170,9 @@ def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
     not wait for that.
     """
     context_tokens = min(1024, target.context_tokens // 2)
-    max_count = min(max_round_tokens, 1024, target.num_blocks * target.block_tokens)
-    counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, *range(128, max_count + 1, 64)]
+    max_count = min(max_round_tokens, MOST_PADDED_TOKENS, target.num_blocks * target.block_tokens)
     rounds = []
-    for count, max_length in product(counts, (4, 8, 16)):
+    for count, max_length in product(padded_sizes(), (4, 8, 16)):
         for num_streams in {-(-count // max_length), -(-count // 2)}:
             if max_length <= count <= max_count and num_streams * max_length >= count:
                 lengths = _lengths(count, num_streams, max_length)

@@ -73,7 +73,7 @@ def test_a_profile_on_a_gpu_reaches_the_longest_round_and_the_whole_cache() -> N
 
 def test_on_a_gpu_both_sides_of_every_step_of_the_graphs_are_measured() -> None:
     grid = CurveGrid.of(scripted(num_blocks=1 << 14), 1024, QUICK_ON_GPU)
-    assert (1, 2, 4, 8, 16, 32, 64, 128, 129, 192, 193, 256, 257) == grid.num_tokens[:13]
+    assert (1, 2, 4, 8, 16, 32, 64, 128, 129, 160, 161, 192, 193) == grid.num_tokens[:13]
     assert (896, 897, 960, 961, 1024) == grid.num_tokens[-5:]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verifier.target.padded_rounds import MOST_PADDED_TOKENS
 from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.forward.static_inputs import RoundShape, StaticInputs
 from verifier.torch_target.kernels.launch import timing_event
@@ -22,8 +23,6 @@ from verifier.torch_target.kernels.paged_layout import PagedLayout
 
 logger = logging.getLogger(__name__)
 
-# Longer rounds hold prompts; their products take so long that launches hide behind them.
-MAX_GRAPH_TOKENS = 1024
 # A stream with more tokens in a round reads its prompt. Such rounds come in too many shapes to be
 # captured, which takes a tenth of a second each.
 _MAX_CAPTURED_LENGTH = 64
@@ -77,7 +76,7 @@ class GraphRunner:
 
     def _filled(self, inputs: RoundInputs, layout: PagedLayout) -> _Captured | None:
         """A graph that is ready to run the round, or None where it had better run without one."""
-        if len(inputs.token_ids) > MAX_GRAPH_TOKENS or not self._can_capture:
+        if len(inputs.token_ids) > MOST_PADDED_TOKENS or not self._can_capture:
             return None
         shape = RoundShape.of(inputs, layout)
         fastest = self._fastest_for(shape)
@@ -123,7 +122,7 @@ class GraphRunner:
         with torch.cuda.stream(side):  # whatever is compiled or allocated at a first call
             logits = self._forward(static.inputs, static.layout)
         if self._logits is None:
-            self._logits = logits.new_empty(MAX_GRAPH_TOKENS, logits.shape[1])
+            self._logits = logits.new_empty(MOST_PADDED_TOKENS, logits.shape[1])
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:

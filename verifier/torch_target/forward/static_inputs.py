@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from verifier.target.padded_rounds import padded_tokens
 from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.kernels.paged_layout import (
     TILE_COLUMNS,
@@ -42,7 +43,7 @@ class RoundShape(NamedTuple):
     @classmethod
     def of(cls, inputs: RoundInputs, layout: PagedLayout) -> RoundShape:
         """The next of a few shapes that holds the round."""
-        num_tokens = _token_bucket(len(inputs.token_ids))
+        num_tokens = padded_tokens(len(inputs.token_ids))
         works = tuple(
             (window, _parts_bucket(work, num_tokens), _work_bucket(len(work.tiles)))
             for window, work in layout.works.items()
@@ -143,19 +144,6 @@ def _views(content: Tensor, sizes: _Sizes) -> dict[str, Tensor]:
 def _put(values: NDArray[Any], content: Tensor, padding: int | NDArray[np.int32]) -> None:
     values[: len(content)] = content.numpy()
     values[len(content) :] = padding
-
-
-def _token_bucket(num_tokens: int) -> int:
-    """At most a third is padding, above 128 tokens at most 63: there every token takes time."""
-    return _bucket(num_tokens) if num_tokens <= 128 else -(-num_tokens // 64) * 64
-
-
-def _bucket(number: int) -> int:
-    """The next of 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, …: at most a third is padding."""
-    if number <= 2:
-        return number
-    power = 1 << (number - 1).bit_length()
-    return power * 3 // 4 if number <= power * 3 // 4 else power
 
 
 def _parts_bucket(work: PagedWork, num_tokens: int) -> int:

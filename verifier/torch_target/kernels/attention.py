@@ -17,12 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
-from verifier.torch_target.kernels.paged_layout import (
-    STEP_KEYS,
-    TILE_COLUMNS,
-    WORK_COLUMNS,
-    PagedLayout,
-)
+from verifier.torch_target.kernels.paged_layout import TILE_COLUMNS, WORK_COLUMNS, PagedLayout
 from verifier.torch_target.kernels.score_rule import ScoreRule
 
 # Of the 227 KiB that a program may have on an H100; queries and scores want the rest.
@@ -98,12 +93,12 @@ def paged_attention(
         rule.scale * _LOG2_E,
         **shape,
         BLOCK_TOKENS=layout.block_tokens,
-        STEP=STEP_KEYS,
+        STEP=layout.step_keys,
         WINDOW=rule.window or 0,
         LOG2_CAP=(rule.softcap or 0.0) * _LOG2_E,
         PRECISION="ieee" if query.dtype is torch.float32 else "tf32",
         num_warps=4,
-        num_stages=_num_stages(padded_size, query.element_size()),
+        num_stages=_num_stages(layout, padded_size * query.element_size()),
         **launch_options(query.device),
     )
     if work.num_partials:
@@ -120,10 +115,14 @@ def paged_attention(
     return output
 
 
-def _num_stages(padded_size: int, element_bytes: int) -> int:
-    """How many steps of keys and values to have on their way, as shared memory allows."""
-    step_bytes = 2 * STEP_KEYS * padded_size * element_bytes
-    return max(1, min(3, _PIPELINE_BYTES // step_bytes))
+def _num_stages(layout: PagedLayout, head_bytes: int) -> int:
+    """How many steps of keys and values to have on their way, as shared memory allows.
+
+    Tiles of few rows do best with two: more of their programs then share a core.
+    """
+    most = 2 if layout.rows_per_tile <= 16 else 6
+    step_bytes = 2 * layout.step_keys * head_bytes
+    return max(1, min(most, _PIPELINE_BYTES // step_bytes))
 
 
 @kernel

@@ -15,15 +15,7 @@ from torch import Tensor
 
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
-
-
-@dataclass(frozen=True, slots=True)
-class HeadNorm:
-    """A root-mean-square norm over each head, as queries or keys of some families have it."""
-
-    weight: Tensor  # [head_size]
-    epsilon: float
-    adds_one: bool  # the factor is 1 + weight
+from verifier.torch_target.kernels.norm_form import NormForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +24,7 @@ class HeadForm:
 
     heads: HeadShape
     head_size: int
-    norms: tuple[HeadNorm, HeadNorm] | None  # of queries and of keys
+    norms: tuple[NormForm, NormForm] | None  # over each head of queries and of keys
 
     def query_key_value(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Views [num_tokens, heads, head_size] of rows [num_tokens, all heads' numbers]."""
@@ -122,7 +114,6 @@ def _rotate_and_store(
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     """Two programs for each token: one for its queries, one for its key and value."""
-    SIZE: tl.constexpr = 2 * HALF
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
     wait_for_former(IS_DEPENDENT)
@@ -136,12 +127,14 @@ def _rotate_and_store(
     angles = (cos_left, cos_right, sin_left, sin_right)
     row = projected + token * stride
     if tl.program_id(1) == 0:
-        target = query + token * HEADS * SIZE
+        target = query + token * HEADS * 2 * HALF
         norm = (query_weight, query_epsilon)
-        _rotate(row, target, angles, norm, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK, HAS_NORMS, ADDS_ONE)
+        _rotate(
+            row, target, angles, norm, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK, HAS_NORMS, ADDS_ONE
+        )
     else:
-        source = row + HEADS * SIZE
-        target = keys + slot * KV_HEADS * SIZE
+        source = row + HEADS * 2 * HALF
+        target = keys + slot * KV_HEADS * 2 * HALF
         norm = (key_weight, key_epsilon)
         _rotate(
             source,
@@ -155,10 +148,10 @@ def _rotate_and_store(
             HAS_NORMS,
             ADDS_ONE,
         )
-        source += KV_HEADS * SIZE
-        target = values + slot * KV_HEADS * SIZE
+        source += KV_HEADS * 2 * HALF
+        target = values + slot * KV_HEADS * 2 * HALF
         number = tl.arange(0, KV_HEADS_BLOCK)[:, None] * SIZE + column
-        is_element = (number < KV_HEADS * SIZE) & is_angle
+        is_element = (number < KV_HEADS * 2 * HALF) & is_angle
         tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)
         number += HALF
         tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)

@@ -13,29 +13,53 @@ import triton.language as tl
 from torch import Tensor
 
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
+from verifier.torch_target.kernels.norm_form import NormForm
 
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, adds_one: bool) -> Tensor:
-    """X [..., size] over its root mean square, times weight [size], or 1 + weight."""
+def rms_norm(x: Tensor, form: NormForm) -> Tensor:
+    """X [..., size], normed."""
     size = x.shape[-1]
     rows = x.reshape(-1, size)
     output = torch.empty_like(rows)
     block = triton.next_power_of_2(size)
     _rms_norm[(rows.shape[0],)](
         rows,
-        weight,
+        form.weight,
         output,
         rows.stride(0),
-        epsilon,
+        form.epsilon,
         SIZE=size,
         BLOCK=block,
-        ADDS_ONE=adds_one,
+        ADDS_ONE=form.adds_one,
         num_warps=min(max(block // 512, 1), 16),
         **launch_options(x.device),
     )
     return output.view(x.shape)
+
+
+def add_rms_norm(sums: Tensor, x: Tensor, form: NormForm) -> Tensor:
+    """Add x to the sums [..., size], where they lie, and give the norm of that as `rms_norm` does.
+
+    Both are contiguous and of one type; a sum is rounded before its norm is taken.
+    """
+    size = x.shape[-1]
+    output = torch.empty_like(x)
+    block = triton.next_power_of_2(size)
+    _add_rms_norm[(x.numel() // size,)](
+        sums,
+        x,
+        form.weight,
+        output,
+        form.epsilon,
+        SIZE=size,
+        BLOCK=block,
+        ADDS_ONE=form.adds_one,
+        num_warps=min(max(block // 512, 1), 16),
+        **launch_options(x.device),
+    )
+    return output
 
 
 def gated(gate_up: Tensor, activation: str) -> Tensor:
@@ -132,12 +156,51 @@ def _rms_norm(
     scale = tl.load(weight + column, mask=is_column, other=0.0)
     wait_for_former(IS_DEPENDENT)
     values = tl.load(x + row * stride + column, mask=is_column, other=0.0).to(tl.float32)
+    normed = _normed(values, scale, epsilon, output.dtype.element_ty, SIZE, ADDS_ONE)
+    tl.store(output + row * SIZE + column, normed, mask=is_column)
+
+
+@kernel
+def _add_rms_norm(
+    sums: tl.tensor,
+    x: tl.tensor,
+    weight: tl.tensor,
+    output: tl.tensor,
+    epsilon: tl.tensor,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ADDS_ONE: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
+) -> None:
+    column = tl.arange(0, BLOCK)
+    is_column = column < SIZE
+    scale = tl.load(weight + column, mask=is_column, other=0.0)
+    dtype = output.dtype.element_ty
+    wait_for_former(IS_DEPENDENT)
+    offsets = tl.program_id(0).to(tl.int64) * SIZE + column
+    before = tl.load(sums + offsets, mask=is_column, other=0.0).to(tl.float32)
+    total = (before + tl.load(x + offsets, mask=is_column, other=0.0).to(tl.float32)).to(dtype)
+    tl.store(sums + offsets, total, mask=is_column)
+    normed = _normed(total.to(tl.float32), scale, epsilon, dtype, SIZE, ADDS_ONE)
+    tl.store(output + offsets, normed, mask=is_column)
+
+
+@kernel
+def _normed(
+    values: tl.tensor,
+    scale: tl.tensor,
+    epsilon: tl.tensor,
+    dtype: tl.constexpr,
+    SIZE: tl.constexpr,
+    ADDS_ONE: tl.constexpr,
+) -> tl.tensor:
+    """A row over its root mean square, times its scale."""
     values = values * tl.rsqrt(tl.sum(values * values, 0) / SIZE + epsilon)
     if ADDS_ONE:
         normed = values * (1.0 + scale.to(tl.float32))
     else:
-        normed = values.to(output.dtype.element_ty).to(tl.float32) * scale.to(tl.float32)
-    tl.store(output + row * SIZE + column, normed.to(output.dtype.element_ty), mask=is_column)
+        normed = values.to(dtype).to(tl.float32) * scale.to(tl.float32)
+    return normed.to(dtype)
 
 
 @kernel

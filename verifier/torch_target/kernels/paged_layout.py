@@ -22,17 +22,29 @@ from torch import Tensor
 from verifier.target.round import RoundItem
 from verifier.torch_target.kernels.head_shape import HeadShape
 
-# Keys that one step of the kernel reads; parts are whole steps.
-STEP_KEYS = 64
 _MOST_ROWS = 64  # of a tile
-# Programs for each core of the GPU: where there are fewer tiles than cores, short parts hide the
-# time that a step takes; else a cut only pays for streams far longer than the others. (H200,
-# microseconds for 8 × 4, 32 × 4 and 4 × 4 at contexts 1,028, 1,028 and 4,096: 18.4, 47.3, 25.1
-# with 4 and 19.3, 43.0, 26.8 with 2.)
-_MANY_PROGRAMS, _FEW_PROGRAMS = 4, 2
-
 # Steps of a part where cuts must not depend on the batch.
 _FIXED_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CutRule:
+    """How keys are cut for tiles of some number of rows."""
+
+    step_keys: int  # that one step of the kernel reads; parts are whole steps
+    # Programs for each core of the GPU: where there are fewer tiles than cores, short parts hide
+    # the time that a step takes; else a cut only pays for streams far longer than the others.
+    many_programs: int
+    few_programs: int
+
+
+# By rows of a tile. Fastest on an H100 with heads of 128 (`cuda_round`): microseconds of 8 × 4 and
+# 32 × 4 tokens at context 1,024 with 4 query heads for each key 19.2 and 54.1 (steps of 32: 19.8,
+# 63.8); of 16 × 6 and 4 × 9 with 5 of them 36.5 and 15.3 (steps of 64 and more parts: 42.7, 22.0).
+_FEW_ROWS_RULE = CutRule(step_keys=64, many_programs=3, few_programs=1)
+_MANY_ROWS_RULE = CutRule(step_keys=32, many_programs=2, few_programs=1)
+_FIXED_RULE = CutRule(step_keys=64, many_programs=0, few_programs=0)  # whatever the batch is
+_FEW_ROWS = 16
 
 
 class WorkColumns(NamedTuple):
@@ -85,6 +97,7 @@ class PagedLayout:
     block_tokens: int
     most_tokens: int  # of a stream in this round
     rows_per_tile: int
+    step_keys: int
     works: Mapping[int | None, PagedWork]  # by window; None: no window
 
     @property
@@ -112,9 +125,10 @@ class PagedLayout:
         streams = np.repeat(np.arange(len(items)), num_tokens)
         blocks = tables[streams, positions // block_tokens].astype(np.int64)
         most_tokens = int(num_tokens.max())
-        rows_per_tile = _MOST_ROWS
+        rows_per_tile, rule = _MOST_ROWS, _FIXED_RULE
         if num_cores is not None:
             rows_per_tile = _rows_per_tile(most_tokens * heads.num_members)
+            rule = _FEW_ROWS_RULE if rows_per_tile <= _FEW_ROWS else _MANY_ROWS_RULE
         return cls(
             heads=heads,
             slots=torch.from_numpy(blocks * block_tokens + positions % block_tokens),
@@ -122,9 +136,13 @@ class PagedLayout:
             block_tokens=block_tokens,
             most_tokens=most_tokens,
             rows_per_tile=rows_per_tile,
+            step_keys=rule.step_keys,
             works={
                 window: _work(
-                    _Tiles.of(num_tokens, contexts, heads, rows_per_tile, window), heads, num_cores
+                    _Tiles.of(num_tokens, contexts, heads, rows_per_tile, window, rule.step_keys),
+                    heads,
+                    rule,
+                    num_cores,
                 )
                 for window in windows
             },
@@ -187,6 +205,7 @@ class _Tiles:
         heads: HeadShape,
         rows_per_tile: int,
         window: int | None,
+        step_keys: int,
     ) -> _Tiles:
         num_rows = num_tokens * heads.num_members
         counts = -(-num_rows // rows_per_tile)
@@ -205,13 +224,13 @@ class _Tiles:
             num_tokens=num_tokens[stream],
             first_row=first_row,
             context_tokens=contexts[stream],
-            first_step=first_key // STEP_KEYS,
-            end_step=-(-end_key // STEP_KEYS),
+            first_step=first_key // step_keys,
+            end_step=-(-end_key // step_keys),
         )
 
 
-def _work(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> PagedWork:
-    num_parts = _num_parts(tiles, heads, num_cores)
+def _work(tiles: _Tiles, heads: HeadShape, rule: CutRule, num_cores: int | None) -> PagedWork:
+    num_parts = _num_parts(tiles, heads, rule, num_cores)
     tile = np.repeat(np.arange(len(num_parts)), num_parts)
     number = np.arange(len(tile)) - (np.cumsum(num_parts) - num_parts)[tile]
     first, end, parts = tiles.first_step[tile], tiles.end_step[tile], num_parts[tile]
@@ -229,8 +248,8 @@ def _work(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> PagedWork:
         num_tokens=tiles.num_tokens[tile],
         first_row=tiles.first_row[tile],
         context_tokens=tiles.context_tokens[tile],
-        first_key=first_step * STEP_KEYS,
-        end_key=end_step * STEP_KEYS,
+        first_key=first_step * rule.step_keys,
+        end_key=end_step * rule.step_keys,
         stream=tiles.stream[tile],
         part=np.where(is_cut[tile], first_partial[tile] + number, -1),
     )
@@ -248,13 +267,15 @@ def _work(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> PagedWork:
     )
 
 
-def _num_parts(tiles: _Tiles, heads: HeadShape, num_cores: int | None) -> NDArray[np.int64]:
+def _num_parts(
+    tiles: _Tiles, heads: HeadShape, rule: CutRule, num_cores: int | None
+) -> NDArray[np.int64]:
     """Into how many parts the keys of each tile are cut: parts of about the same length."""
     if num_cores is None:
         return -(-tiles.end_step // _FIXED_STEPS) - tiles.first_step // _FIXED_STEPS
     num_steps = tiles.end_step - tiles.first_step
     fills_cores = len(num_steps) * heads.num_kv_heads >= num_cores
-    programs = num_cores * (_FEW_PROGRAMS if fills_cores else _MANY_PROGRAMS)
+    programs = num_cores * (rule.few_programs if fills_cores else rule.many_programs)
     steps_per_part = max(num_steps.sum() * heads.num_kv_heads / programs, 1)
     num_parts: NDArray[np.int64] = np.rint(num_steps / steps_per_part).astype(np.int64)
     return num_parts.clip(min=1)

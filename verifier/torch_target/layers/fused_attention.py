@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
-from verifier.torch_target.kernels.heads import HeadForm, HeadNorm, rotate_and_store
+from verifier.torch_target.kernels.heads import HeadForm, rotate_and_store
 from verifier.torch_target.kernels.score_rule import ScoreRule
+from verifier.torch_target.layers.fused_norm import fused_norm_of
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 from verifier.torch_target.layers.merged_projections import MergedProduct
 
@@ -110,19 +111,14 @@ def _form_of(module: Any, merged: MergedProduct, heads: HeadShape) -> HeadForm |
     kv_size = heads.num_kv_heads * head_size
     if rest or head_size % 2 or merged.sizes[1:] != [kv_size, kv_size]:
         return None
-    norms = [_head_norm(getattr(module, name, None)) for name in ("q_norm", "k_norm")]
-    query_norm, key_norm = norms
-    if query_norm is None or key_norm is None:
+    norms = [fused_norm_of(getattr(module, name, None)) for name in ("q_norm", "k_norm")]
+    forms = [norm.form for norm in norms if norm is not None]
+    if len(forms) < 2:
         return HeadForm(heads, head_size, None)  # the sample tells whether it has others
-    if query_norm.adds_one != key_norm.adds_one or len(query_norm.weight) != head_size:
+    query, key = forms
+    if query.adds_one != key.adds_one or len(query.weight) != head_size:
         return None
-    return HeadForm(heads, head_size, (query_norm, key_norm))
-
-
-def _head_norm(module: nn.Module | None) -> HeadNorm | None:
-    """Of a norm that our kernel has taken over."""
-    forward = None if module is None else vars(module).get("forward")
-    return HeadNorm(**forward.keywords) if isinstance(forward, partial) else None
+    return HeadForm(heads, head_size, (query, key))
 
 
 def _sample_call(module: Any, head_size: int, probe: _Probe, forward: Any) -> Tensor:

@@ -1,8 +1,9 @@
 """A stock transformers model made fast for short rounds on a GPU, its weights untouched.
 
 Projections of one input become one product; norms, rotary embedding and gated activation one kernel
-each, those of heads one together; residual sums become part of a product. A module is only replaced after the kernel has given
-the same numbers as itself, so an architecture that does something else keeps its own code.
+each, those of heads one together; residual sums become part of a product. A module is only
+replaced after the kernel has given the same numbers as itself, so an architecture that does
+something else keeps its own code.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from verifier.torch_target.kernels.layers import ACTIVATIONS, gated, rms_norm, rotary
+from verifier.torch_target.kernels.layers import ACTIVATIONS, gated, rotary
 from verifier.torch_target.layers.fused_attention import fuse_attention
+from verifier.torch_target.layers.fused_norm import fuse_norm
 from verifier.torch_target.layers.fused_residuals import GatedPerceptron, fuse_residuals
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
-from verifier.torch_target.layers.merged_projections import MergedLinear, MergedProduct, Product, can_merge
+from verifier.torch_target.layers.merged_projections import (
+    MergedLinear,
+    MergedProduct,
+    Product,
+    can_merge,
+)
 from verifier.torch_target.layers.weight_only import WeightOnlyLinear, merged_of
 
 logger = logging.getLogger(__name__)
@@ -42,7 +49,7 @@ def fuse_layers(model: nn.Module, product: Product = linear) -> list[str]:
         merged = _merge_attention(module, product)
         if merged is not None:
             attentions[module] = merged
-        counts["norms"] += _fuse_norm(module)
+        counts["norms"] += fuse_norm(module)
         perceptron = _fused_perceptron(module, product)
         if perceptron is not None:
             _replace_forward(module, perceptron)
@@ -74,28 +81,6 @@ def _fuse_heads(model: Any, attentions: Mapping[nn.Module, MergedProduct]) -> No
     config = model.config.get_text_config()
     for module, merged in attentions.items():
         fuse_attention(module, merged, config)
-
-
-def _fuse_norm(module: nn.Module) -> bool:
-    """Any module named like a root-mean-square norm, in either of its two forms."""
-    weight = getattr(module, "weight", None)
-    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    is_norm = type(module).__name__.endswith("RMSNorm")
-    if not is_norm or not isinstance(epsilon, float) or not isinstance(weight, Tensor):
-        return False
-    sample = sample_input(weight, weight.shape[0])
-    with torch.inference_mode():
-        expected = module(sample)
-        for adds_one in (False, True):
-            if is_close(rms_norm(sample, weight, epsilon, adds_one=adds_one), expected):
-                fused = partial(_norm, weight=weight, epsilon=epsilon, adds_one=adds_one)
-                _replace_forward(module, fused)
-                return True
-    return False
-
-
-def _norm(x: Tensor, *, weight: Tensor, epsilon: float, adds_one: bool) -> Tensor:
-    return rms_norm(x, weight, epsilon, adds_one=adds_one)
 
 
 def _fused_perceptron(module: nn.Module, product: Product) -> GatedPerceptron | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from verifier.torch_target.kernels.layers import gated
+from verifier.torch_target.layers.fused_norm import fused_norm_of
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 from verifier.torch_target.layers.merged_projections import MergedProduct
 from verifier.torch_target.layers.weight_only import WeightOnlyLinear
@@ -48,7 +49,7 @@ class PreNormLayer:
         """Take the layer over: its attention no longer projects its output itself."""
         self._layer = layer
         self._perceptron = perceptron
-        self._add_attended = _adding(layer.self_attn.o_proj)
+        self._norm_after_adding = _norming(layer.self_attn.o_proj, layer.post_attention_layernorm)
         self._add_inner = _adding(perceptron.down)
         layer.self_attn.o_proj.forward = _unchanged
 
@@ -56,8 +57,7 @@ class PreNormLayer:
         layer = self._layer
         normed = layer.input_layernorm(hidden_states)
         attended, _ = layer.self_attn(hidden_states=normed, **others)
-        self._add_attended(hidden_states, attended)
-        inner = self._perceptron.inner(layer.post_attention_layernorm(hidden_states))
+        inner = self._perceptron.inner(self._norm_after_adding(hidden_states, attended))
         self._add_inner(hidden_states, inner)
         return hidden_states
 
@@ -108,6 +108,22 @@ def _halved(hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
+
+
+def _norming(module: nn.Linear | WeightOnlyLinear, norm: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """What does as `_adding` and gives the norm of the sums."""
+    fused = fused_norm_of(norm)
+    if fused is not None and isinstance(module, WeightOnlyLinear):
+        multiply = module.forward
+        return lambda sums, x: fused.after_adding(sums, multiply(x))
+    add = _adding(module)
+
+    def add_and_norm(sums: Tensor, x: Tensor) -> Tensor:
+        add(sums, x)
+        normed: Tensor = norm(sums)
+        return normed
+
+    return add_and_norm
 
 
 def _adding(module: nn.Linear | WeightOnlyLinear) -> Callable[[Tensor, Tensor], object]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from verifier.target.round import RoundItem
 from verifier.torch_target.kernels.head_shape import HeadShape
-from verifier.torch_target.kernels.paged_layout import STEP_KEYS, PagedLayout, positions_of
+from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
 
 BLOCK_TOKENS = 16
 HEADS = HeadShape(9, 3)
@@ -75,8 +75,8 @@ def test_every_row_meets_every_key_that_it_sees_once(
             last_row = min(first_row + layout.rows_per_tile, num_rows) - 1
             first_query, last_query = (num_cached + r // 3 for r in (first_row, last_row))
             first_seen = 0 if window is None else max(0, first_query - window + 1)
-            assert first_seen - STEP_KEYS < parts[0][0] <= first_seen
-            assert last_query < parts[-1][1] <= last_query + STEP_KEYS
+            assert first_seen - layout.step_keys < parts[0][0] <= first_seen
+            assert last_query < parts[-1][1] <= last_query + layout.step_keys
             assert all(left[1] == right[0] for left, right in itertools.pairwise(parts))
     assert {} == dict(keys)
 

@@ -31,6 +31,7 @@ from verifier.torch_target.forward.cpu_forward import CpuForward
 from verifier.torch_target.forward.round_inputs import RoundInputs
 from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
 from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
+from verifier.torch_target.precision.quantisation import quantisable, replace_linears
 
 import_triton()
 
@@ -84,13 +85,29 @@ def with_uneven_norms(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def with_products_of_a_library(model: PreTrainedModel) -> PreTrainedModel:
+    """As quantised ones have: the layers hold no weights of their own."""
+
+    def make(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+        weight, bias = layer.weight.detach(), layer.bias
+        return lambda x: nn.functional.linear(x, weight, bias)
+
+    replace_linears(model, quantisable(model), make, DEVICE, merges=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    "prepare", [lambda model: model, with_products_of_a_library], ids=["plain", "library"]
+)
 @pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_gemma3, tiny_gemma2])
 @torch.inference_mode()
 def test_one_kernel_makes_the_heads_of_common_families_ready(
-    make: Callable[[int], PreTrainedModel], fused: Callable[[Any], Any]
+    make: Callable[[int], PreTrainedModel],
+    prepare: Callable[[PreTrainedModel], PreTrainedModel],
+    fused: Callable[[Any], Any],
 ) -> None:
     on_cpu = CpuForward(with_uneven_norms(make(HEAD_DIM)), SHAPE, torch.float32)
-    model = fused(with_uneven_norms(make(HEAD_DIM)).to(DEVICE).eval())
+    model = fused(prepare(with_uneven_norms(make(HEAD_DIM)).to(DEVICE).eval()))
     assert all(isinstance(vars(a).get("forward"), FusedAttention) for a in attentions(model))
     config = model.config.get_text_config()
     heads, windows = HeadShape.of(config), attention_windows(config)
