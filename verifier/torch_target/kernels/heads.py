@@ -150,7 +150,7 @@ def _rotate_and_store(
         )
         source += KV_HEADS * 2 * HALF
         target = values + slot * KV_HEADS * 2 * HALF
-        number = tl.arange(0, KV_HEADS_BLOCK)[:, None] * SIZE + column
+        number = tl.arange(0, KV_HEADS_BLOCK)[:, None] * 2 * HALF + column
         is_element = (number < KV_HEADS * 2 * HALF) & is_angle
         tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)
         number += HALF

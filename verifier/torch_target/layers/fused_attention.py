@@ -8,6 +8,7 @@ the layer's own code and ours run over the same made-up attention.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -21,7 +22,7 @@ from verifier.torch_target.layers.fused_norm import fused_norm_of
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 from verifier.torch_target.layers.merged_projections import MergedProduct
 
-_SAMPLE_TOKENS = 7
+logger = logging.getLogger(__name__)
 
 
 class ProjectedAttention(Protocol):
@@ -97,7 +98,8 @@ def fuse_attention(module: Any, merged: MergedProduct | None, config: Any) -> bo
                 return False
             fused = FusedAttention(module, merged, form, probe.rule)
             ours = call(fused)
-    except Exception:  # noqa: BLE001 - its code is foreign: it wants something else
+    except Exception as error:  # noqa: BLE001 (its code is foreign, and may want anything else)
+        logger.debug("%s keeps its own heads: %s", type(module).__name__, error)
         return False
     if not is_close(ours, theirs):
         return False
