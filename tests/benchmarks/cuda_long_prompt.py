@@ -102,7 +102,9 @@ def play(model: PreTrainedModel, num_tokens: int, size: GridSize) -> int:
         flush=True,
     )
     blocks = BlockPool(target.num_blocks, target.block_tokens)
-    planner = RoundPlanner(make_round_settings(), FixedPolicy(0), curve, blocks)
+    # The limit that all prompts together have; one device's own is lower by default, and slower.
+    rounds = make_round_settings(device_prefill_slowdown_limit=1.0)
+    planner = RoundPlanner(rounds, FixedPolicy(0), curve, blocks)
     others = [
         prompt_stream(number, OTHERS_CONTEXT, OTHERS_OUTPUT, target.vocab_size)
         for number in range(NUM_OTHERS)
@@ -129,6 +131,8 @@ def show(played: Played, num_tokens: int) -> None:
         f"{1e3 * percentile(rounds, 0.99):.1f} (median {1e3 * percentile(rounds, 0.5):.1f})"
         for rounds in (played.seconds_before, seconds, played.seconds_after)
     )
+    longest = max(range(len(seconds)), key=seconds.__getitem__)
+    print(f"the longest was number {longest}, a chunk of {played.beside[longest].chunk_tokens}")
     of_before = percentile(seconds, 0.99) / percentile(played.seconds_before, 0.99)
     print(
         f"p99 ms: alone before {before}, beside {beside}, alone after {after}; longest "
