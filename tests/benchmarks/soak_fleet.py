@@ -9,6 +9,8 @@ A stream that fails, or whose tokens are not the target's own, is an error that 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -27,6 +29,13 @@ OF_A_STREAM = "stream"
 
 def main(arguments: list[str]) -> None:
     """Run the fleet's command line."""
+    with checked_texts():
+        agent_main(["fleet", *arguments])
+
+
+@contextmanager
+def checked_texts() -> Iterator[None]:
+    """Let each stream of a fleet check its text at its end, within the block."""
     receive = FleetStream.receive
 
     def checked(stream: FleetStream, message: Any, num_bytes: int, now: float) -> Committed | None:
@@ -42,7 +51,7 @@ def main(arguments: list[str]) -> None:
         stream._tally.record_failure(f"{OF_A_STREAM} failed: {error}")
 
     with patch.object(FleetStream, "receive", checked), patch.object(FleetStream, "fail", failed):
-        agent_main(["fleet", *arguments])
+        yield
 
 
 def _check(stream: FleetStream) -> None:
