@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     TOKEN_IN_USE = "token_in_use"  # by another agent, which stays
     REVOKED = "revoked"  # the device's token is not known any more
     UNKNOWN_STREAM = "unknown_stream"  # nothing is kept under this name; never said of an Open
+    PAUSED = "paused"  # the device, by the verifier's operator: it gets no new stream now
     OTHER = "other"  # of a later version; never sent
 
     @classmethod
@@ -110,7 +111,7 @@ class HandshakeRejected(LinkError):
 
 
 class VerifierAway(LinkError):
-    """There is no verifier to generate with right now; clients get a 503 with this sentence."""
+    """No verifier generates for this board now; clients get a 503 with this sentence."""
 
 
 class RequestRefused(GoodspeedError):

@@ -32,6 +32,7 @@ from shared.errors import (
     RemoteProtocolError,
     RequestRefused,
     TooManyStreams,
+    VerifierAway,
 )
 from shared.protocol.logprobs import TokenLogprobs, unpack_logprobs
 from shared.protocol.messages import (
@@ -299,4 +300,6 @@ def _client_error(error: Error) -> GoodspeedError:
         return RequestRefused(error.sentence, "id")
     if error.code == ErrorCode.LIMIT:
         return TooManyStreams(error.sentence)
+    if error.code == ErrorCode.PAUSED:
+        return VerifierAway(error.sentence)
     return ModelError(f"the verifier ended the stream: {error.sentence}")

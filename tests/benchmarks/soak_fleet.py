@@ -20,7 +20,7 @@ from edge_agent.cli import main as agent_main
 from edge_agent.drafting.verdict import Committed
 from edge_agent.fleet.stream import FleetStream
 from edge_agent.generation.stream_session import StreamSession
-from shared.errors import GoodspeedError
+from shared.errors import ErrorCode, GoodspeedError
 from shared.protocol.messages import Error, Verdict
 from tests.support.ends.scripted import TARGET
 
@@ -40,7 +40,7 @@ def checked_texts() -> Iterator[None]:
 
     def checked(stream: FleetStream, message: Any, num_bytes: int, now: float) -> Committed | None:
         committed = receive(stream, message, num_bytes, now)
-        if isinstance(message, Error):
+        if isinstance(message, Error) and message.code != ErrorCode.PAUSED:
             stream._tally.record_failure(f"{OF_A_STREAM} ended: {message.sentence}")
         if isinstance(message, Verdict) and message.finish is not None:
             _check(stream)

@@ -12,6 +12,7 @@ from shared.protocol.messages import (
     Error,
     ErrorCode,
     Open,
+    Opened,
     Verdict,
 )
 from shared.protocol.token_ids import pack_token_ids
@@ -21,6 +22,8 @@ from tests.support.ends.loopback import (
 from tests.support.ends.raw_board import raw_board
 from tests.support.ends.scripted import VOCAB_SIZE
 from tests.support.messages.misbehaviour import beside_a_healthy_agent, still_works
+from verifier.engine.device_terms import AllTerms, DeviceTerms
+from verifier.engine.terms_in_force import TermsInForce
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 REFUSED: dict[str, tuple[Open, Error]] = {
@@ -91,6 +94,28 @@ def test_a_device_gets_no_more_streams_than_its_share() -> None:
             await still_works(bad, channel=4)
 
     asyncio.run(beside_a_healthy_agent(misbehave, max_streams_per_device=3))
+
+
+def test_a_paused_device_gets_no_new_stream_and_its_others_wait_with_all_they_have() -> None:
+    async def misbehave(verifier: Verifier) -> None:
+        terms = TermsInForce(verifier.service)
+        async with raw_board(verifier, "bad") as bad:
+            await bad.open(0, max_tokens=4000)
+            await bad.next_of(Verdict)
+            terms.take_over(AllTerms({"bad": DeviceTerms(is_paused=True)}))
+            await bad.send(Open(1, 1, text="one more"))
+            sentence = (
+                "the verifier's operator has paused this board: `goodspeed-verifier devices "
+                "resume bad` there lets it go on"
+            )
+            assert Error(ErrorCode.PAUSED, sentence, 1) == await bad.error(1)
+            await bad.send(Open(2, 2, prompt=pack_token_ids([1]), committed=pack_token_ids([2])))
+            assert 2 == (await bad.next_of(Opened)).channel
+            terms.take_over(AllTerms())
+            assert {0, 2} >= {(await bad.next_of(Verdict)).channel for _ in range(3)}
+            await still_works(bad, channel=3)
+
+    asyncio.run(beside_a_healthy_agent(misbehave))
 
 
 def test_a_prompt_that_cannot_be_tokenized_for_an_unknown_reason_ends_its_stream_alone(

@@ -101,12 +101,19 @@ class Channels:
             self._refuse(
                 message.channel, ErrorCode.LIMIT, f"the device has {limit} streams already"
             )
+        elif isinstance(message, Open) and not message.committed and self._is_paused:
+            self._refuse(message.channel, ErrorCode.PAUSED, _paused(self._device.name))
         else:
             channel = self._channels[message.channel] = Channel()
             if isinstance(message, Open) and message.goes_on:
                 self._try(lambda: self._begin(message, channel), message.channel, channel)
             else:
                 self._open(message, channel)
+
+    @property
+    def _is_paused(self) -> bool:
+        """By an operator; streams that are there wait, no other begins."""
+        return self._device.name in self._service.planner.patience.paused
 
     def receive(self, message: OpenPart | Ready | Draft | Cancel) -> None:
         """Hand a message to its stream.
@@ -256,3 +263,8 @@ class Channels:
             case Cancel():
                 self._service.cancel(stream)
         self._service.wake()
+
+
+def _paused(device: str) -> str:
+    goes_on = f"`goodspeed-verifier devices resume {device}` there lets it go on"
+    return f"the verifier's operator has paused this board: {goes_on}"

@@ -326,6 +326,15 @@ def test_a_device_may_have_too_many_streams() -> None:
     assert "the device has 4 streams already" == str(error)
 
 
+def test_clients_of_a_paused_board_are_told_that_there_is_no_verifier_for_them_now() -> None:
+    generation = make_generation()
+    generation.open_message(2)
+    generation.receive(Error(ErrorCode.PAUSED, "the operator has paused it", 2), 20, 11.0)
+    (error,) = events(generation)
+    assert isinstance(error, VerifierAway)
+    assert "the operator has paused it" == str(error)
+
+
 def test_any_other_error_is_the_models() -> None:
     generation = opened(make_generation())
     generation.receive(Error(ErrorCode.MODEL, "the target model failed", 2), 20, 12.0)
