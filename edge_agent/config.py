@@ -26,15 +26,20 @@ _HOST = r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*"
 _ORIGIN = rf"(null|https?://{_HOST}(:\d{{1,5}})?|{_HOST})"
 
 
+FOUND_BY_MDNS = "mdns"
+"""An address that says: look for a verifier on this network."""
+
+
 class VerifierSection(Section, frozen=True):
     """The verifier that this board drafts for."""
 
     url: Annotated[
         str,
         Meta(
-            pattern=r"^wss?://[^\s/?#@]+(/[^\s?#]*)?\Z",
+            pattern=r"^(mdns|wss?://[^\s/?#@]+(/[^\s?#]*)?)\Z",
             extra=must_be("ws:// or wss://, a host and perhaps a port"),
-            description="where it listens; ws:// only for this host and private networks",
+            description="where it listens; ws:// only for this host and private networks; "
+            "mdns: look for one at the start (server.advertise), which ca_file or pin must prove",
         ),
     ] = "ws://127.0.0.1:8443"
     token_file: Annotated[
@@ -86,7 +91,16 @@ class VerifierSection(Section, frozen=True):
     def unfit(self) -> Iterator[tuple[str, str]]:
         """A real address, no plain text over public networks, and one token."""
         host = _host(self.url)
-        if host is None:
+        is_found = self.url == FOUND_BY_MDNS
+        if is_found and self.ca_file is None and self.pin is None:
+            yield (
+                "url",
+                "an address as long as neither verifier.pin nor verifier.ca_file proves the right "
+                "verifier: any machine of the network can claim to be it",
+            )
+        elif is_found:
+            pass
+        elif host is None:
             yield "url", "ws:// or wss://, a host and perhaps a port from 1 to 65535"
         elif self.url.startswith("ws:") and not self.allow_insecure and not is_near(host):
             yield (
@@ -97,7 +111,7 @@ class VerifierSection(Section, frozen=True):
         if self.token is not None and self.token_file is not None:
             yield "token_file", "left out when verifier.token is set"
         yield from unpaired(self.certificate_file, self.key_file, "verifier")
-        if not self.url.startswith("wss:"):
+        if self.url.startswith("ws:"):
             for name in ("ca_file", "pin", "certificate_file"):
                 if getattr(self, name) is not None:
                     yield name, "left out as long as verifier.url is ws://"

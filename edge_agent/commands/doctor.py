@@ -50,10 +50,11 @@ def doctor(loaded: Loaded[AgentConfig], as_json: bool, file: Path | None) -> Non
     Exit code 0: all is well; 1: warnings; 2: problems.
     """
     limit_spinning(os.environ)  # as `run` does, before llama.cpp is loaded, or threads are slower
+    from edge_agent.commands.found_verifier import with_found_verifier
     from edge_agent.doctor.examination import Examination  # llama.cpp takes a second to load
 
     report = Report(sys.stdout, sys.stderr, as_json)
-    examination = Examination(loaded.config, report.tell)
+    examination = Examination(with_found_verifier(loaded.config), report.tell)
     exit_code = report.show(examination.findings())
     if file is not None:
         for sentence in _write(file, examination.measured):

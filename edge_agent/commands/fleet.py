@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 import msgspec
 
-from edge_agent.config import VerifierSection
+from edge_agent.config import FOUND_BY_MDNS, VerifierSection
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.fleet.draft_source import Guess, echo_guess, scripted_guess
 from edge_agent.fleet.report import fleet_progress_on, print_report
@@ -237,6 +237,8 @@ def _read_tokens(path: Path, num_boards: int | None) -> Sequence[str]:
 
 def _check_url(url: str, *, allow_insecure: bool) -> None:
     try:
+        if url == FOUND_BY_MDNS:
+            raise msgspec.ValidationError
         section = msgspec.convert({"url": url, "allow_insecure": allow_insecure}, VerifierSection)
     except msgspec.ValidationError:
         sentence = "must be ws:// or wss://, a host and perhaps a port"

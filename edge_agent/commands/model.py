@@ -190,10 +190,10 @@ def _not_here(preset: Preset | None, offer: DraftOffer | None) -> tuple[str, str
 
 def _offers() -> tuple[OfferingVerifier | None, dict[str, DraftOffer]]:
     """What the verifier of the settings offers; a verifier that cannot be asked is told of."""
-    verifier = _verifier()
-    if verifier is None:
-        return None, {}
     try:
+        verifier = _verifier()
+        if verifier is None:
+            return None, {}
         return verifier, {offer.name: offer for offer in verifier.offers()}
     except (GoodspeedError, OSError) as error:
         click.echo(f"the verifier was not asked for drafts: {terminal_text(str(error))}", err=True)
@@ -203,10 +203,11 @@ def _offers() -> tuple[OfferingVerifier | None, dict[str, DraftOffer]]:
 def _verifier() -> OfferingVerifier | None:
     """The verifier of the settings; None where they name none that would know this board."""
     # Only here: aiohttp takes a while to import.
+    from edge_agent.commands.found_verifier import with_found_verifier
     from edge_agent.models.from_verifier import OfferingVerifier
     from edge_agent.startup import read_device_token, verifier_tls
 
-    config = SETTINGS.load(None, ()).config
+    config = with_found_verifier(SETTINGS.load(None, ()).config)
     try:
         token, tls = read_device_token(config), verifier_tls(config.verifier)
         return OfferingVerifier(config.verifier.url, token, tls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from edge_agent.commands.found_verifier import with_address, with_found_verifier
 from edge_agent.commands.settings import SETTINGS
 from edge_agent.config import AgentConfig
 from edge_agent.startup import (
@@ -69,10 +71,22 @@ def run(
     token = read_device_token(config)
     clients_token = read_api_token(config.api)
     logger.info(_first_step(config))  # before what takes long to import
-    verifier_tls(config.verifier)  # wrong files are found before the model is loaded
+    found = with_found_verifier(config)
+    verifier_tls(found.verifier)  # wrong files are found before the model is loaded
     shown = Shown(read_server_tls(config.api.certificate_file, config.api.key_file))
     with log_fields(device=device_name(token)):
-        run_loop(_serve(config, token, clients_token, shown, service_manager(os.environ), reload))
+        manager = service_manager(os.environ)
+        again = functools.partial(_read_again, reload, config, found)
+        run_loop(_serve(found, token, clients_token, shown, manager, again))
+
+
+def _read_again(
+    reload: Callable[[], Loaded[AgentConfig]], before: AgentConfig, found: AgentConfig
+) -> AgentConfig:
+    """What the settings say now; a verifier that was looked for stays the one that was found."""
+    config = reload().config
+    is_same = config.verifier.url == before.verifier.url
+    return with_address(config, found.verifier.url) if is_same else config
 
 
 async def _serve(
@@ -81,7 +95,7 @@ async def _serve(
     clients_token: str | None,
     shown: Shown,
     manager: ServiceManager,
-    reload: Callable[[], Loaded[AgentConfig]],
+    reload: Callable[[], AgentConfig],
 ) -> None:
     from edge_agent.api.app import serve  # only here: other commands do not wait for aiohttp
     from shared.daemon.http_server import listen
@@ -140,14 +154,14 @@ def _reload(
     server: HttpServer,
     before: AgentConfig,
     shown: Shown,
-    reload: Callable[[], Loaded[AgentConfig]],
+    reload: Callable[[], AgentConfig],
 ) -> list[str]:
     """Take over what may change; the keys that have changed besides.
 
     Raises:
         ConfigError: something is wrong, and nothing was taken over.
     """
-    config = reload().config
+    config = reload()
     address = msgspec.structs.replace(config.verifier, url=before.verifier.url)
     token, trust = read_device_token(config), verifier_tls(address)
     api_tls = read_server_tls(config.api.certificate_file, config.api.key_file)

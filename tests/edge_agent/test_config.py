@@ -77,6 +77,14 @@ def test_plain_text_over_other_networks_needs_to_be_allowed(url: str) -> None:
     assert url == load(f"verifier = {{ url = '{url}', allow_insecure = true }}").verifier.url
 
 
+def test_a_verifier_that_is_looked_for_must_prove_that_it_is_the_right_one() -> None:
+    words = "must be an address as long as neither verifier.pin nor verifier.ca_file proves"
+    (problem,) = problems_of("verifier.url = 'mdns'")
+    assert problem.startswith(f'agent.toml:1: verifier.url = "mdns": {words}')
+    trusting = f"verifier = {{ url = 'mdns', pin = 'sha256//{'A' * 43}=' }}"
+    assert "mdns" == load(trusting).verifier.url
+
+
 @pytest.mark.parametrize(
     "url",
     [
