@@ -270,5 +270,6 @@ class DeviceConnection:
                 context_tokens=service.limits.context_tokens,
                 max_streams=service.limits.max_streams_per_device,
                 special_ids=service.packed_special_ids,
+                takes_confidence=True,
             )
         )
