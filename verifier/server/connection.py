@@ -253,6 +253,7 @@ class DeviceConnection:
         takeovers.connect(hello.instance_id)
         device.epoch += 1
         device.outbox = self
+        device.draft_with(hello.draft_model, service.devices.values())
         device.draft_context_tokens = hello.context_tokens
         logger.info(
             "device %s connected: agent %s, drafting with %s for %d streams at once",
