@@ -113,8 +113,8 @@ class DrafterChoice:
                     self.rates.model.observe(matched, survived=is_alive)
             self._index.extend((token_id,))
 
-    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
-        """The token to draft after `drafted`, or None to ask the model.
+    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> Match | None:
+        """What gives the token to draft after `drafted`, or None to ask the model.
 
         `room` and `model_tokens` are as in `looking_up_pays`.
         """
@@ -129,7 +129,7 @@ class DrafterChoice:
         model_rate = min(self.rates.model.highest_rate(match.length), _HIGHEST_RATE)
         if not looking_up_pays(ngram_rate, model_rate, room, model_tokens):
             return None
-        return match.token_id
+        return match
 
     def record_draft(self, position: int, drafted: Sequence[int], *, is_model: bool) -> None:
         """A token was drafted at an output position, behind `drafted`; by which drafter."""

@@ -10,6 +10,12 @@ from edge_agent.drafting.settings import DraftSettings
 from shared.errors import ModelError
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import MAX_63_BITS, AcceptanceMode
+from shared.speculation.confidence import (
+    UNKNOWN_CONFIDENCE,
+    confidence_of_logits,
+    confidence_of_probability,
+    confidence_of_row,
+)
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import SamplingParameters, probabilities
 from shared.speculation.sparse_row import WEIGHT_TOTAL, SparseRow, quantise
@@ -46,33 +52,38 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
     if not np.isfinite(logits.max()):  # NaN wins every maximum
         raise ModelError("the draft model gave logits that are not finite")
     if spec.sampling.is_greedy and spec.confidence_stop == 0:
-        return DraftToken(int(np.argmax(logits)))
+        return DraftToken(int(np.argmax(logits)), confidence=confidence_of_logits(logits))
     max_entries = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES
     token_ids, probs = _likeliest(logits, spec.sampling, max_entries)
     if probs[0] < spec.confidence_stop:
         return None
     if spec.mode == "coupled":
         if spec.sampling.is_greedy:
-            return DraftToken(int(token_ids[0]))
-        return DraftToken(draw(token_ids, probs, spec.seed, spec.position, Domain.COUPLED))
+            return DraftToken(int(token_ids[0]), confidence=confidence_of_logits(logits))
+        token_id = draw(token_ids, probs, spec.seed, spec.position, Domain.COUPLED)
+        return DraftToken(token_id, confidence=confidence_of_probability(float(probs[0])))
     row = quantise(token_ids, probs, spec.row_entries)
     domain = Domain.BONUS if spec.is_guess else Domain.DRAFT
     token_id = draw(row.token_ids, row.weights, spec.seed, spec.position, domain)
-    return DraftToken(token_id, None if spec.is_guess else row)
+    if spec.is_guess:
+        return DraftToken(token_id)
+    return DraftToken(token_id, row, confidence=confidence_of_row(row))
 
 
-def certain_token(token_id: int, spec: DrawSpec) -> DraftToken:
+def certain_token(
+    token_id: int, spec: DrawSpec, confidence: int = UNKNOWN_CONFIDENCE
+) -> DraftToken:
     """A token that no model drew: in `rejection` from a distribution that knows nothing else.
 
-    Which token may depend on nothing but the tokens before it.
+    Which token, and how sure it is, may depend on nothing but the tokens before it.
     """
     if spec.mode == "coupled" or spec.is_guess:
-        return DraftToken(token_id)
+        return DraftToken(token_id, confidence=confidence)
     row = SparseRow(
         token_ids=np.array([token_id], dtype=np.uint32),
         weights=np.array([WEIGHT_TOTAL], dtype=np.uint16),
     )
-    return DraftToken(token_id, row)
+    return DraftToken(token_id, row, confidence=confidence_of_row(row))
 
 
 def path_seed(seed: int, base: int) -> int:

@@ -5,6 +5,8 @@ Pure values. This module must never know where a step is computed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -29,3 +31,19 @@ class DraftStep(msgspec.Struct, frozen=True):
     def draw(self, logits: NDArray[np.float32] | None) -> DraftToken | None:
         """The drawn token; runs in the drafting thread."""
         return draw_token(self.spec, logits) if self.spec and logits is not None else None
+
+
+def tokens_between(
+    start: int,
+    end: int,
+    prompt_ids: tuple[int, ...],
+    output_ids: Sequence[int],
+    drafted_ids: Sequence[int],
+) -> tuple[int, ...]:
+    """Tokens of prompt, output and draft, counted from the first one of the prompt."""
+    if end <= len(prompt_ids):
+        return prompt_ids[start:end]
+    num_settled = len(prompt_ids) + len(output_ids)
+    if start >= num_settled:  # mostly; a long prompt need not be copied for it
+        return tuple(drafted_ids[start - num_settled : end - num_settled])
+    return (*prompt_ids, *output_ids, *drafted_ids)[start:end]

@@ -18,12 +18,13 @@ from edge_agent.drafting.pending_draft import PendingDraft
 from edge_agent.drafting.round_pace import RoundPace
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import SlotFeed
-from edge_agent.drafting.step import DraftStep
+from edge_agent.drafting.step import DraftStep, tokens_between
 from edge_agent.drafting.told_prompt import ToldPrompt
 from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict
 from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, PromptPart, Verdict
+from shared.speculation.confidence import confidence_of_ngram
 from shared.speculation.sampling import SamplingParameters
 
 # In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
@@ -45,6 +46,7 @@ class AgentStream:
     output_ids: list[int] = field(default_factory=list)
     mode: AcceptanceMode = "coupled"
     seed: int = 0
+    is_rated: bool = False  # the verifier wants to know how sure the board is of its drafts
     salt: int = 0  # of the noise that the verifier does not share; another one on each connection
     path: DraftPath = field(default_factory=DraftPath)
     unsent: PendingDraft = field(default_factory=PendingDraft)
@@ -263,8 +265,10 @@ class AgentStream:
             return None
         room = max(self.window - len(self.path.live), self.unsent.chunk_length) - len(self.unsent)
         model_tokens = 0.0 if self._must_read_first else self.pace.drafts_at_stake
-        token_id = self.drafter_choice.suggest(self._drafted_ids, room, model_tokens)
-        return None if token_id is None else certain_token(token_id, spec)
+        match = self.drafter_choice.suggest(self._drafted_ids, room, model_tokens)
+        if match is None:
+            return None
+        return certain_token(match.token_id, spec, confidence_of_ngram(match.length))
 
     def _flush_if_due(self) -> list[Draft]:
         """What should not wait for the draft model."""
@@ -293,17 +297,10 @@ class AgentStream:
     def _begin_step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
         draws_at = spec.position if spec is not None else None
         start = self.feed.begin_step(num_read, self.num_tokens, draws_at)
-        token_ids = self._tokens(start, start + num_read)
+        token_ids = tokens_between(
+            start, start + num_read, self.prompt_ids or (), self.output_ids, self._drafted_ids
+        )
         return DraftStep(start, token_ids, spec, self.feed.version)
-
-    def _tokens(self, start: int, end: int) -> tuple[int, ...]:
-        prompt_ids = self.prompt_ids or ()
-        if end <= len(prompt_ids):
-            return prompt_ids[start:end]
-        num_settled = len(prompt_ids) + len(self.output_ids)
-        if start >= num_settled:  # mostly; a long prompt need not be copied for it
-            return tuple(self._drafted_ids[start - num_settled : end - num_settled])
-        return (*prompt_ids, *self.output_ids, *self._drafted_ids)[start:end]
 
     def _draw_spec(self) -> DrawSpec | None:
         """How the next token is to be drawn, or None where none is wanted now."""
@@ -344,7 +341,8 @@ class AgentStream:
         position = len(self.output_ids) + len(self.path.live)
         draft = make_extension(self.path.base, position, tokens)
         self.path = self.path.extend(draft, self.output_ids, position + len(tokens))
-        message = pack_draft(self.channel, draft, self.unsent.drafting_seconds)
+        seconds = self.unsent.drafting_seconds
+        message = pack_draft(self.channel, draft, seconds, is_rated=self.is_rated)
         self.unsent.clear()
         self._move(BoardEvent.DRAFT_SENT)
         return message

@@ -78,6 +78,7 @@ class VerifierTerms(NamedTuple):
     vocab_size: int  # of its target, padding too
     special_ids: frozenset[int]  # that make no text
     context_tokens: int  # of a stream, prompt and output
+    takes_confidence: bool = False  # with drafts
 
 
 NO_TERMS = VerifierTerms(0, 0, frozenset(), 0)
@@ -91,7 +92,11 @@ def read_terms(welcome: Welcome, num_known_ids: int) -> VerifierTerms:
     """
     special_ids = unpack_id_set(welcome.special_ids, num_known_ids)
     return VerifierTerms(
-        welcome.max_streams, welcome.vocab_size, special_ids, welcome.context_tokens
+        welcome.max_streams,
+        welcome.vocab_size,
+        special_ids,
+        welcome.context_tokens,
+        welcome.takes_confidence,
     )
 
 
@@ -223,6 +228,7 @@ class Channels(Generic[StreamT]):
         channel = self._next_channel
         self._next_channel += 1
         stream.stream.pace.round_trip_seconds = link.round_trip_seconds
+        stream.stream.is_rated = self.terms.takes_confidence
         stream.learn_vocabulary(self.terms.vocab_size, self.terms.special_ids)
         message = stream.open_message(channel)
         messages = [message] if isinstance(message, Resume) else cut_open(message)

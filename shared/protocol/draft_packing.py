@@ -14,8 +14,17 @@ import numpy as np
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftToken, Extension
-from shared.protocol.messages import Draft
-from shared.protocol.token_ids import pack_token_ids, unpack_token_ids, unpack_token_list
+from shared.protocol.messages import Draft, RatedDraft
+from shared.protocol.token_ids import (
+    count_rated_ids,
+    count_token_ids,
+    pack_rated_ids,
+    pack_token_ids,
+    unpack_rated_ids,
+    unpack_token_ids,
+    unpack_token_list,
+)
+from shared.speculation.confidence import confidence_of_row
 from shared.speculation.sparse_row import SparseRow
 
 MAX_ROW_ENTRIES = 64
@@ -28,27 +37,39 @@ def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Ex
     return Extension(base, position, tuple(ending))
 
 
-def pack_draft(channel: int, draft: Extension, drafting_seconds: float) -> Draft:
-    """The same as it is sent."""
+def pack_draft(
+    channel: int, draft: Extension, drafting_seconds: float, *, is_rated: bool = False
+) -> Draft:
+    """The same as it is sent; rated, it tells how sure the board was of tokens without rows."""
     rows = tuple(token.row for token in draft.tokens if token.row is not None)
-    return Draft(
-        channel=channel,
-        base=draft.base,
-        offset=draft.position - draft.base,
-        tokens=pack_token_ids([token.token_id for token in draft.tokens]),
-        drafting_milliseconds=round(drafting_seconds * 1e3),
-        rows=pack_rows(rows) if rows else b"",
-    )
+    token_ids = [token.token_id for token in draft.tokens]
+    milliseconds = round(drafting_seconds * 1e3)
+    place = channel, draft.base, draft.position - draft.base
+    if rows or not is_rated or not token_ids:
+        packed_rows = pack_rows(rows) if rows else b""
+        return Draft(*place, pack_token_ids(token_ids), milliseconds, packed_rows)
+    confidences = bytes([token.confidence for token in draft.tokens])
+    return RatedDraft(*place, pack_rated_ids(token_ids, confidences), milliseconds)
+
+
+def num_draft_tokens(message: Draft) -> int:
+    """How many tokens a draft brings, if they are well formed."""
+    if isinstance(message, RatedDraft):
+        return count_rated_ids(message.tokens)
+    return count_token_ids(message.tokens)
 
 
 def unpack_draft(message: Draft, vocab_size: int, num_known: int = 0) -> Extension:
-    """The draft's tokens, each with its row; the last one ends the chunk.
+    """The draft's tokens, each with its row or its confidence; the last one ends the chunk.
 
+    The confidence of a token with a row is the row's own, which no board can tell otherwise.
     The receiver has `num_known` of the first tokens already: their rows are left out.
 
     Raises:
         RemoteProtocolError: ids or rows are malformed, or do not belong together.
     """
+    if isinstance(message, RatedDraft):
+        return _unpack_rated(message, vocab_size)
     token_ids = unpack_token_list(message.tokens, vocab_size)
     num_rows = num_packed_rows(message.rows)
     num_bare = len(token_ids) - num_rows  # all of them, or the guess that comes first
@@ -59,12 +80,26 @@ def unpack_draft(message: Draft, vocab_size: int, num_known: int = 0) -> Extensi
     for i, row in enumerate(rows, start=first):
         if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
             raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
-    rows_of_tokens = [*([None] * first), *rows]
-    tokens = [
-        DraftToken(token_id, row) for token_id, row in zip(token_ids, rows_of_tokens, strict=False)
+    tokens = [DraftToken(token_id) for token_id in token_ids[:first]]
+    tokens += [
+        DraftToken(token_id, row, confidence=confidence_of_row(row))
+        for token_id, row in zip(token_ids[first:], rows, strict=False)
     ]
+    return _chunk(message, tokens)
+
+
+def _unpack_rated(message: RatedDraft, vocab_size: int) -> Extension:
+    if message.rows:
+        raise RemoteProtocolError("rows came for draft tokens that are rated")
+    token_ids, ratings = unpack_rated_ids(message.tokens, vocab_size)
+    rated = zip(token_ids, ratings, strict=True)
+    return _chunk(message, [DraftToken(token, None, False, rating) for token, rating in rated])
+
+
+def _chunk(message: Draft, tokens: list[DraftToken]) -> Extension:
     if tokens:
-        tokens[-1] = DraftToken(tokens[-1].token_id, tokens[-1].row, ends_chunk=True)
+        last = tokens[-1]
+        tokens[-1] = DraftToken(last.token_id, last.row, True, last.confidence)
     return Extension(message.base, message.position, tuple(tokens))
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.errors import RemoteProtocolError
+from shared.speculation.confidence import UNKNOWN_CONFIDENCE
 from shared.speculation.sparse_row import SparseRow
 
 
@@ -29,6 +30,7 @@ class DraftToken(msgspec.Struct, frozen=True):
     token_id: int
     row: SparseRow | None = None  # None: greedy, coupled, or a guess of the bonus token
     ends_chunk: bool = False
+    confidence: int = UNKNOWN_CONFIDENCE  # of who drafted it, before it was drawn
 
 
 class Extension(msgspec.Struct, frozen=True):

@@ -213,6 +213,14 @@ class Draft(Message, frozen=True, array_like=True, tag=4):
         return self.base + self.offset
 
 
+class RatedDraft(Draft, frozen=True, array_like=True, tag=10):
+    """A Draft without rows whose `tokens` are ids and, behind them, a byte of confidence for each.
+
+    Sent where `Welcome.takes_confidence`; see shared.speculation.confidence. A type of its own,
+    because another field would cost four bytes more.
+    """
+
+
 class Cancel(Message, frozen=True, array_like=True, tag=5):
     """End a stream; answered by a Verdict with finish reason `cancelled`."""
 
@@ -240,6 +248,7 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
     context_tokens: Count  # of a stream, prompt and output; for the log
     max_streams: Count  # an agent opens no more at once
     special_ids: Packed = b""  # ranges of ids that make no text, see token_ids
+    takes_confidence: bool = False  # whether the board may send RatedDraft in place of Draft
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
@@ -313,5 +322,7 @@ class GoingAway(Message, frozen=True, array_like=True, tag=69):
     retry_after_seconds: Annotated[float, Meta(ge=0, le=3600)]
 
 
-AgentMessage = Hello | Open | OpenPart | Resume | Ready | Draft | Cancel | Status | Goodbye
+AgentMessage = (
+    Hello | Open | OpenPart | Resume | Ready | Draft | RatedDraft | Cancel | Status | Goodbye
+)
 VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway

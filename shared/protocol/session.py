@@ -24,6 +24,7 @@ from shared.protocol.messages import (
     Opened,
     OpenPart,
     PromptPart,
+    RatedDraft,
     Ready,
     Resume,
     Status,
@@ -61,11 +62,13 @@ VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionSt
     (_C.OPEN, Resume): _C.OPEN,
     (_C.OPEN, Ready): _C.OPEN,
     (_C.OPEN, Draft): _C.OPEN,
+    (_C.OPEN, RatedDraft): _C.OPEN,
     (_C.OPEN, Cancel): _C.OPEN,
     (_C.OPEN, Status): _C.OPEN,
     (_C.OPEN, Goodbye): _C.CLOSED,
     (_C.LEAVING, Ready): _C.LEAVING,
     (_C.LEAVING, Draft): _C.LEAVING,
+    (_C.LEAVING, RatedDraft): _C.LEAVING,
     (_C.LEAVING, Cancel): _C.LEAVING,
     (_C.LEAVING, Status): _C.LEAVING,
     (_C.LEAVING, Open): _C.LEAVING,  # crossed our GoingAway; ignored, the agent opens it elsewhere
@@ -79,9 +82,11 @@ VERIFIER_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {
     (_S.OPENING, Cancel): _S.CANCELLING,
     (_S.RUNNING, Ready): _S.RUNNING,
     (_S.RUNNING, Draft): _S.RUNNING,
+    (_S.RUNNING, RatedDraft): _S.RUNNING,
     (_S.RUNNING, Cancel): _S.CANCELLING,
     (_S.CANCELLING, Ready): _S.CANCELLING,
     (_S.CANCELLING, Draft): _S.CANCELLING,
+    (_S.CANCELLING, RatedDraft): _S.CANCELLING,
     (_S.CANCELLING, Cancel): _S.CANCELLING,
 }
 

@@ -1,6 +1,7 @@
 """Token ids as little-endian bytes, 2 or 3 for each, and sets of ids as ranges.
 
-An even number of bytes holds narrow ids; wide ones are padded to an odd number.
+An even number of bytes holds narrow ids; wide ones are padded to an odd number. Where each id has a
+byte that rates it, a number of bytes that 3 divides holds narrow ids.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from shared.errors import RemoteProtocolError
 
 _NARROW, _WIDE = 2, 3  # bytes per id; 3 hold every vocabulary up to 16.7 million
+_RATED_NARROW, _RATED_WIDE = _NARROW + 1, _WIDE + 1  # with a byte that rates it
 MAX_ID_BYTES = _WIDE
 MAX_VOCAB_SIZE = 1 << 24
 _PADDING = b"\0"
@@ -72,6 +74,49 @@ def unpack_token_ids(packed: bytes, vocab_size: int) -> NDArray[np.uint32]:
     if largest >= vocab_size:
         raise RemoteProtocolError(f"token id {largest} is outside the vocabulary of {vocab_size}")
     return ids
+
+
+def pack_rated_ids(token_ids: Sequence[int], ratings: bytes) -> bytes:
+    """Ids, then a byte for each: 3 bytes each when all ids are below 65,536, else 4.
+
+    Wide ones whose number of bytes would be one of narrow ids are padded.
+    """
+    assert len(token_ids) == len(ratings), f"{len(ratings)} ratings of {len(token_ids)} ids"
+    num_ids = len(token_ids)
+    if max(token_ids, default=0) < 1 << 16:
+        return struct.pack(f"<{num_ids}H", *token_ids) + ratings
+    ids = b"".join([token_id.to_bytes(_WIDE, "little") for token_id in token_ids])
+    return ids + ratings + (b"" if num_ids % _RATED_NARROW else _PADDING)
+
+
+def count_rated_ids(packed: bytes) -> int:
+    """How many ids with a byte are packed, if they are well formed."""
+    num_bytes = len(packed)
+    return num_bytes // (_RATED_NARROW if num_bytes % _RATED_NARROW == 0 else _RATED_WIDE)
+
+
+def unpack_rated_ids(packed: bytes, vocab_size: int) -> tuple[list[int], bytes]:
+    """The ids and their bytes.
+
+    Raises:
+        RemoteProtocolError: the length fits no number of them, or an id is outside the vocabulary.
+    """
+    num_ids = count_rated_ids(packed)
+    if len(packed) % _RATED_NARROW == 0:
+        token_ids = list(struct.unpack(f"<{num_ids}H", packed[: num_ids * _NARROW]))
+        ratings = packed[num_ids * _NARROW :]
+    else:
+        padding = b"" if num_ids % _RATED_NARROW else _PADDING
+        is_whole = num_ids and len(packed) == num_ids * _RATED_WIDE + len(padding)
+        if not is_whole or not packed.endswith(padding):
+            raise RemoteProtocolError(f"rated token ids of {len(packed)} bytes are malformed")
+        ids = range(0, num_ids * _WIDE, _WIDE)
+        token_ids = [int.from_bytes(packed[i : i + _WIDE], "little") for i in ids]
+        ratings = packed[num_ids * _WIDE : num_ids * _RATED_WIDE]
+    largest = max(token_ids, default=-1)
+    if largest >= vocab_size:
+        raise RemoteProtocolError(f"token id {largest} is outside the vocabulary of {vocab_size}")
+    return token_ids, ratings
 
 
 def pack_id_set(token_ids: Collection[int]) -> bytes:

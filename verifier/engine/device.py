@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.messages import VerifierMessage
+from shared.speculation.calibration import Calibration, common_prior
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
+
+# Each takes 0.1 ms of the event loop, once for a board and its draft model.
+MAX_ASKED_BOARDS = 8
 
 _T = TypeVar("_T")
 _Result = TypeVar("_Result")
@@ -37,10 +42,25 @@ class Device:
     kept: KeptStreams
     epoch: int = 0
     outbox: Outbox | None = None
+    draft_model: str = ""  # by the board's word, of its latest connection
     draft_context_tokens: int = 0
     health: BoardHealth | None = None  # as the board told last; None: it has not
     expiry: asyncio.TimerHandle | None = None  # of what is kept
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def draft_with(self, model_name: str, devices: Iterable[Device]) -> None:
+        """The board drafts with this model from now on; what another one was sure of is forgotten.
+
+        Until it has shown what its confidence is worth, that is what it is on other boards with it.
+        """
+        if model_name == self.draft_model:
+            return
+        self.draft_model = model_name
+        alike = (other for other in devices if other.draft_model == model_name)
+        asked = [other.estimates.calibration for other in islice(alike, MAX_ASKED_BOARDS + 1)]
+        own = self.estimates.calibration
+        others = [calibration for calibration in asked if calibration is not own]
+        self.estimates.calibration = Calibration(common_prior(others[:MAX_ASKED_BOARDS]))
 
     async def in_thread(self, work: Callable[[_T], _Result], asked: _T) -> _Result:
         """Work in a thread, for one stream of a device at a time, however many it opens and drops.

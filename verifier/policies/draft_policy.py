@@ -51,6 +51,8 @@ class OpenStreams(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The longest draft that the stream can use; 0: none."""
     draft_token_seconds: FloatArray
     """Seconds that the board needs for a draft token; 0: not known yet."""
+    best_chances: FloatArray
+    """What the board's surer tokens are worth, one in five; 0: it does not say which they are."""
 
     @property
     def shares(self) -> FloatArray:
@@ -79,6 +81,12 @@ class Outlook(NamedTuple):
     streams: OpenStreams
     times: RoundTimes
     total_weight: float  # of all devices in the round
+    live_hazards: FloatArray | None = None
+    """-log of the chance of each live token to be accepted if those before it are, in their turns.
+
+    Of what is tested whole there is none. NaN: its board does not say, so the acceptance rate does.
+    It hangs on what was known before the token was drawn alone (`shared.speculation.confidence`).
+    """
 
 
 class LengthPlan(msgspec.Struct, frozen=True):

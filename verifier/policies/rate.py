@@ -59,14 +59,15 @@ class RatePolicy:
 
     def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
         """See `DraftPolicy`; the budget is what the round has room for, or as it is fixed."""
-        streams, times, total_weight = outlook
+        streams, times, total_weight, _ = outlook
         if times.num_rounds > self._num_rounds:
             self._num_rounds = times.num_rounds
             self._follow_limit(streams, times, limits.slowdown_limit)
         rates = believed_rates(streams)
         threshold = self._price(times, total_weight) * _goodputs(streams) / streams.weights
         mean_seconds = _mean_seconds(times)
-        pays = (streams.max_lengths > 0) & (rates > threshold)
+        # A board that says which of its tokens are sure is worth its price for those.
+        pays = (streams.max_lengths > 0) & (np.maximum(rates, streams.best_chances) > threshold)
         pays &= streams.draft_token_seconds < mean_seconds  # else it never gets ahead of the target
         log_rates = np.log(rates)
         worthwhile = (np.log(np.clip(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
@@ -79,7 +80,7 @@ class RatePolicy:
 
     def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:
         """See `DraftPolicy`; chunks that must be tested anyway are tested whole, if they fit."""
-        streams, times, total_weight = look()
+        streams, times, total_weight, hazards = look()
         num_testable = np.array(live.num_testable, dtype=np.int64)
         prices = np.array(live.prices)
         chosen = np.where(live.is_whole, num_testable, 0)
@@ -90,9 +91,8 @@ class RatePolicy:
         budget -= float((chosen * prices).sum())
         counts = np.where(live.is_whole, 0, num_testable)
         stream_of = np.repeat(np.arange(len(counts)), counts)
-        depths = np.arange(1, len(stream_of) + 1) - (np.cumsum(counts) - counts)[stream_of]
         priorities = streams.weights / _goodputs(streams) / prices
-        survival = believed_rates(streams)[stream_of] ** depths
+        survival = _survival(believed_rates(streams)[stream_of], hazards, counts)
         gains = priorities[stream_of] * survival  # for each token's price
         best = np.argsort(-gains, kind="stable")  # a stream's tokens stay in their order
         costs = np.cumsum(prices[stream_of[best]])
@@ -141,6 +141,17 @@ def believed_rates(streams: OpenStreams) -> FloatArray:
     is_new = streams.num_observed < OPTIMISTIC_POSITIONS
     rates: FloatArray = streams.acceptance_rates
     return np.where(is_new, np.maximum(rates, OPTIMISTIC_RATE), rates)
+
+
+def _survival(rates: FloatArray, hazards: FloatArray | None, counts: IntArray) -> FloatArray:
+    """The chance of each live token to be accepted, in its stream's turn [counts.sum()]."""
+    each = -np.log(rates)
+    if hazards is not None:
+        each = np.where(np.isnan(hazards), each, hazards)
+    total = np.concatenate([[0.0], np.cumsum(each)])
+    before = total[np.cumsum(counts) - counts]
+    survival: FloatArray = np.exp(np.repeat(before, counts) - total[1:])
+    return survival
 
 
 def _goodputs(streams: OpenStreams) -> FloatArray:

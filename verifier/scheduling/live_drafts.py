@@ -5,8 +5,12 @@ This module must never reserve anything; who packs the round has done so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from shared.speculation.goodput import FloatArray
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftPolicy, LiveDrafts, Outlook
 from verifier.scheduling.outlook import BareRound, Pace, outlook_on
@@ -37,6 +41,25 @@ def choose_drafts(
             {stream.device for stream in streams},
         )
         weights = settings.device_weights
-        return outlook_on(round_, streams, live.num_testable, curve, pace, weights)
+        outlook = outlook_on(round_, streams, live.num_testable, curve, pace, weights)
+        return outlook._replace(live_hazards=_live_hazards(live, streams))
 
     return policy.choose(live, look)
+
+
+def _live_hazards(live: LiveDrafts, streams: Sequence[Stream]) -> FloatArray:
+    """Of the testable tokens of those streams that need not be tested whole.
+
+    What a grammar forces is not its board's: nothing is known of it.
+    """
+    hazards: list[float] = []
+    for stream, num_testable, is_whole in zip(
+        streams, live.num_testable, live.is_whole, strict=True
+    ):
+        if not num_testable or is_whole:
+            continue
+        tokens = () if stream.forced_ids else stream.path.live[:num_testable]
+        maps = stream.device_estimates.calibration
+        hazards += stream.estimates.chances.hazards(maps, tokens)
+        hazards += [math.nan] * (num_testable - len(tokens))
+    return np.array(hazards)

@@ -71,11 +71,12 @@ def _open_streams(
                 stream.device_estimates.goodput.steady_tokens_per_round,
                 stream.estimates.speed.draft_token_seconds or 0.0,
                 weights.get(stream.device, USUAL_WEIGHT),
+                stream.estimates.chances.best_chance,
             )
             for stream in streams
         ],
         dtype=np.float64,
-    ).reshape(len(streams), 6)
+    ).reshape(len(streams), 7)
     return OpenStreams(
         acceptance_rates=figures[:, 0],
         num_observed=figures[:, 1],
@@ -83,6 +84,7 @@ def _open_streams(
         steady_goodputs=figures[:, 3],
         draft_token_seconds=figures[:, 4],
         weights=figures[:, 5],
+        best_chances=figures[:, 6],
         num_siblings=np.array([num_of_device[s.device] for s in streams], dtype=np.int64),
         max_lengths=np.array(max_lengths, dtype=np.int64),
     )

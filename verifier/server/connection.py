@@ -253,6 +253,7 @@ class DeviceConnection:
         takeovers.connect(hello.instance_id)
         device.epoch += 1
         device.outbox = self
+        device.draft_with(hello.draft_model, service.devices.values())
         device.draft_context_tokens = hello.context_tokens
         logger.info(
             "device %s connected: agent %s, drafting with %s for %d streams at once",
@@ -270,5 +271,6 @@ class DeviceConnection:
                 context_tokens=service.limits.context_tokens,
                 max_streams=service.limits.max_streams_per_device,
                 special_ids=service.packed_special_ids,
+                takes_confidence=True,
             )
         )

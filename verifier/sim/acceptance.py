@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
+from shared.speculation.confidence import UNKNOWN_CONFIDENCE, confidence_of_probability
+
 
 class Acceptance(Protocol):
     """The texts of one stream."""
@@ -18,6 +20,10 @@ class Acceptance(Protocol):
 
         `depth`: how many tokens before it are drafted too.
         """
+        ...
+
+    def confidence(self, position: int) -> int:
+        """How sure the draft model says that it is there (`shared.speculation.confidence`)."""
         ...
 
 
@@ -46,11 +52,18 @@ class IndependentAcceptance:
                 rate = changed
         return draws[position] < rate
 
+    def confidence(self, position: int) -> int:
+        """See `Acceptance`; it would tell nothing."""
+        return UNKNOWN_CONFIDENCE
+
 
 class CorrelatedAcceptance:
     """How sure the draft model is stays for a while, and tells how often it is right."""
 
-    __slots__ = ("_is_right", "_level", "_persistence", "_random", "_rates", "_shares")
+    __slots__ = (
+        *("_bytes", "_confidences", "_is_right", "_level"),
+        *("_persistence", "_random", "_rates", "_shares"),
+    )
 
     def __init__(
         self, rates: Sequence[float], shares: Sequence[float], persistence: float, random: Random
@@ -60,15 +73,27 @@ class CorrelatedAcceptance:
         self._persistence = persistence
         self._random = random
         self._is_right: list[bool] = []
+        self._confidences = bytearray()
+        # A model that knows itself; the verifier learns by itself what it is worth.
+        self._bytes = [confidence_of_probability(rate) for rate in rates]
         self._level = self._draw_level()
 
     def is_right(self, position: int, depth: int, now: float) -> bool:
         """See `Acceptance`."""
+        self._go_on_to(position)
+        return self._is_right[position]
+
+    def confidence(self, position: int) -> int:
+        """See `Acceptance`."""
+        self._go_on_to(position)
+        return self._confidences[position]
+
+    def _go_on_to(self, position: int) -> None:
         while len(self._is_right) <= position:
+            self._confidences.append(self._bytes[self._level])
             self._is_right.append(self._random.random() < self._rates[self._level])
             if self._random.random() >= self._persistence:
                 self._level = self._draw_level()
-        return self._is_right[position]
 
     def _draw_level(self) -> int:
         return self._random.choices(range(len(self._rates)), self._shares)[0]
@@ -77,12 +102,18 @@ class CorrelatedAcceptance:
 class ReplayedAcceptance:
     """What was recorded, from a place on that is drawn, over and over."""
 
-    __slots__ = ("_start", "_trace")
+    __slots__ = ("_confidences", "_start", "_trace")
 
-    def __init__(self, trace: Sequence[bool], random: Random) -> None:
+    def __init__(self, trace: Sequence[bool], confidences: bytes, random: Random) -> None:
+        """`confidences` are as many; see `shared.speculation.confidence`."""
         self._trace = trace
+        self._confidences = confidences
         self._start = random.randrange(len(trace))
 
     def is_right(self, position: int, depth: int, now: float) -> bool:
         """See `Acceptance`."""
         return self._trace[(self._start + position) % len(self._trace)]
+
+    def confidence(self, position: int) -> int:
+        """See `Acceptance`."""
+        return self._confidences[(self._start + position) % len(self._trace)]

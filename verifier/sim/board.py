@@ -32,6 +32,7 @@ class BoardSpec(msgspec.Struct, frozen=True):
     batch_growth: float  # part of that, for each further token of a step
     round_trip_seconds: float
     stalls: tuple[Stall, ...] = ()
+    tells_confidence: bool = True
 
     def step_seconds(self, num_tokens: int, *, draws: bool) -> float:
         """Of a step that reads so many tokens; the newest one is read in the pass that drafts."""
@@ -81,6 +82,7 @@ class SimBoard:
         )
         stream.reopen(channel)
         stream.pace.round_trip_seconds = self._spec.round_trip_seconds
+        stream.is_rated = self._spec.tells_confidence
         self._streams[channel] = (stream, text)
 
     def leave(self) -> None:
@@ -161,7 +163,7 @@ class SimBoard:
             if spec is not None:
                 depth = spec.position - stream.path.base
                 token_id = job.text.draft_token(spec.position, depth, now)
-                drawn = certain_token(token_id, spec)
+                drawn = certain_token(token_id, spec, job.text.confidence(spec.position))
             self._send_all(stream.record_step(job.step, drawn, seconds, now))
             if stream.take_ready():
                 self._send(Ready(stream.channel))

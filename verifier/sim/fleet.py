@@ -49,7 +49,13 @@ def _of(scenario: Scenario, name: str, group: BoardGroup) -> Iterator[FleetBoard
         yield FleetBoard(
             name=f"{name}-{i + 1}",
             group=group,
-            spec=BoardSpec(1.0 / speeds[i], group.batch_growth, trip_seconds, group.stalls),
+            spec=BoardSpec(
+                token_seconds=1.0 / speeds[i],
+                batch_growth=group.batch_growth,
+                round_trip_seconds=trip_seconds,
+                stalls=group.stalls,
+                tells_confidence=group.tells_confidence,
+            ),
             link=LinkSpec(
                 one_way_seconds=trip_seconds / 2,
                 jitter=group.jitter,
@@ -67,7 +73,8 @@ def acceptance_of(scenario: Scenario, board: FleetBoard, stream_number: int) -> 
     group = board.group
     random = Random(f"{scenario.run.seed}-{board.name}-{stream_number}")
     if group.trace is not None:
-        return ReplayedAcceptance(scenario.traces[group.trace], random)
+        confidences = scenario.trace_confidences[group.trace]
+        return ReplayedAcceptance(scenario.traces[group.trace], confidences, random)
     if group.confidence_rates:
         rates, shares = group.confidence_rates, group.confidence_shares
         return CorrelatedAcceptance(rates, shares, group.confidence_persistence, random)

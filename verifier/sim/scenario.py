@@ -108,8 +108,14 @@ class BoardGroup(Section, frozen=True):
     ] = 0.0
     trace: Annotated[
         Path | None,
-        Meta(description="JSON list of 0 and 1 in place of it: which draft tokens were right"),
+        Meta(
+            description="JSON list in place of it: of 0 and 1, which draft tokens were right, "
+            "or of pairs with how sure the board was"
+        ),
     ] = None
+    tells_confidence: Annotated[
+        bool, Meta(description="says how sure it is of each draft token, where it knows")
+    ] = True
     changes: Annotated[
         tuple[Change, ...],
         Meta(
@@ -205,6 +211,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     rounds: RoundsSection
     boards: dict[str, BoardGroup]  # by the name of the group
     traces: dict[Path, tuple[bool, ...]] = {}  # what the files hold
+    trace_confidences: dict[Path, bytes] = {}  # as many; 0: it was not told
     curve_json: bytes | None = None  # what `target.curve` holds
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from shared.config.layers import (
     ConfigFile,
@@ -19,12 +21,15 @@ from shared.config.sections import load_table
 from shared.config.toml_lines import find_lines, line_of
 from shared.config.words import did_you_mean
 from shared.errors import ConfigError, ModelError
+from shared.speculation.confidence import MAX_CONFIDENCE, UNKNOWN_CONFIDENCE
 from verifier.config import RoundsSection
 from verifier.cost_curve.curve import CostCurve
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 
 _TABLES = ("scenario", "target", "rounds", "boards")
 MAX_TRACE_TOKENS = 10_000_000
+# Right or not; where the board told how sure it was, a pair with that.
+TracedToken = int | tuple[int, Annotated[int, Meta(ge=0, le=MAX_CONFIDENCE)]]
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -122,10 +127,12 @@ def _with_files(
     """The scenario with what the files hold that it names; paths start beside it."""
     problems: list[Problem] = []
     traces: dict[Path, tuple[bool, ...]] = {}
+    trace_confidences: dict[Path, bytes] = {}
     for name, group in scenario.boards.items():
         if group.trace is not None:
             try:
-                traces[group.trace] = _read_trace(directory / group.trace)
+                trace = _read_trace(directory / group.trace)
+                traces[group.trace], trace_confidences[group.trace] = trace
             except ConfigError as error:
                 origin = _origin(file, ("boards", name, "trace"))
                 problems.append(Problem(origin, f"boards.{name}.trace: {error.problems[0]}"))
@@ -138,7 +145,10 @@ def _with_files(
             sentence = error.problems[0] if isinstance(error, ConfigError) else str(error)
             origin = _origin(file, ("target", "curve"))
             problems.append(Problem(origin, f"target.curve: {sentence}"))
-    return msgspec.structs.replace(scenario, traces=traces, curve_json=curve_json), problems
+    whole = msgspec.structs.replace(
+        scenario, traces=traces, trace_confidences=trace_confidences, curve_json=curve_json
+    )
+    return whole, problems
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -148,11 +158,14 @@ def _read_bytes(path: Path) -> bytes:
         raise ConfigError((f"{path} cannot be read: {error.strerror}",)) from None
 
 
-def _read_trace(path: Path) -> tuple[bool, ...]:
+def _read_trace(path: Path) -> tuple[tuple[bool, ...], bytes]:
+    """Which tokens were right, and how sure the board was of each, where it told."""
     try:
-        bits = msgspec.json.decode(_read_bytes(path), type=tuple[int, ...])
+        tokens = msgspec.json.decode(_read_bytes(path), type=tuple[TracedToken, ...])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError((f"{path} is no list of 0 and 1: {error}",)) from None
+    pairs = [(token, UNKNOWN_CONFIDENCE) if isinstance(token, int) else token for token in tokens]
+    bits = [bit for bit, _ in pairs]
     if not 0 < len(bits) <= MAX_TRACE_TOKENS or set(bits) - {0, 1}:
         raise ConfigError((f"{path} must hold 1 to {MAX_TRACE_TOKENS:,} numbers, each 0 or 1",))
-    return tuple(bit == 1 for bit in bits)
+    return tuple(bit == 1 for bit in bits), bytes([confidence for _, confidence in pairs])

@@ -29,3 +29,7 @@ class StreamText:
         if self._acceptance.is_right(position, depth, now):
             return token_id
         return token_id % _SPAN + 2
+
+    def confidence(self, position: int) -> int:
+        """How sure the board is of that token, before it is drawn."""
+        return self._acceptance.confidence(position)

@@ -7,9 +7,8 @@ never keep anything.
 from __future__ import annotations
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_packing import num_packed_rows, unpack_draft
+from shared.protocol.draft_packing import num_draft_tokens, num_packed_rows, unpack_draft
 from shared.protocol.messages import AcceptanceMode, Draft
-from shared.protocol.token_ids import count_token_ids
 from verifier.streams.stream import Stream
 
 
@@ -19,7 +18,7 @@ def take_draft(stream: Stream, message: Draft, vocab_size: int, now: float) -> N
     Raises:
         RemoteProtocolError: it does not fit the mode or the path, or it is malformed.
     """
-    num_tokens = count_token_ids(message.tokens)
+    num_tokens = num_draft_tokens(message)
     _check_form(stream.request.mode, num_tokens, num_packed_rows(message.rows))
     path, drafting_seconds = stream.path, message.drafting_milliseconds / 1e3
     if message.base < path.base:

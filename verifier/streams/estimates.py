@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shared.protocol.draft_path import DraftToken
+from shared.speculation.calibration import Calibration
 from shared.speculation.smoothing import smoothed
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
+from verifier.streams.draft_chances import DraftChances
 from verifier.streams.position_counts import PositionCounts
 from verifier.streams.window_counts import WindowCounts
 
@@ -150,6 +153,7 @@ class StreamEstimates:
     speed: SpeedEstimate
     row_seconds: float = 0.0  # that sampling takes for one of its rows, smoothed
     has_rows: bool = False  # before that it is the device's word
+    chances: DraftChances = field(default_factory=DraftChances)  # of its draft tokens
 
     def observe_row(self, seconds: float) -> None:
         """Take in what sampling took for each of its rows in a round that had some."""
@@ -167,6 +171,7 @@ class DeviceEstimates:
     speed: SpeedEstimate = field(default_factory=SpeedEstimate)
     windows: WindowCounts = field(default_factory=WindowCounts)
     positions: PositionCounts = field(default_factory=PositionCounts)
+    calibration: Calibration = field(default_factory=Calibration)  # of its draft model
     row_seconds: float = 0.0  # of its dearest rows lately
 
     def open_stream(self) -> StreamEstimates:
@@ -177,16 +182,33 @@ class DeviceEstimates:
         """A row of one of its streams took so long: what its next stream is taken for at first."""
         self.row_seconds = max(seconds, self.row_seconds * DEAREST_ROW_FADING)
 
-    def observe_counts(self, own: StreamEstimates, num_accepted: int, num_rejected: int) -> None:
-        """So many drafts of one of its streams were accepted, and then at most one rejected."""
+    def observe_counts(
+        self,
+        own: StreamEstimates,
+        num_accepted: int,
+        num_rejected: int,
+        tokens: Sequence[DraftToken] = (),
+    ) -> None:
+        """So many drafts of one of its streams were accepted, and then at most one rejected.
+
+        `tokens` begin with these, where it is known which they were.
+        """
+        own.chances.learn(self.calibration, tokens, num_accepted, num_rejected)
         for acceptance in (own.acceptance, self.acceptance):
             acceptance.observe_counts(num_accepted, num_rejected)
         self.positions.observe(num_accepted, num_rejected)
 
     def observe_probs(
-        self, own: StreamEstimates, accept_probs: Sequence[float], num_accepted: int
+        self,
+        own: StreamEstimates,
+        accept_probs: Sequence[float],
+        num_accepted: int,
+        tokens: Sequence[DraftToken] = (),
     ) -> None:
         """Drafts of one of its streams were accepted with these probabilities, and so many were."""
+        own.chances.learn(
+            self.calibration, tokens, num_accepted, int(num_accepted < len(accept_probs))
+        )
         for acceptance in (own.acceptance, self.acceptance):
             acceptance.observe_probs(accept_probs)
         self.positions.observe(num_accepted, int(num_accepted < len(accept_probs)))

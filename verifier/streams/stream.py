@@ -14,6 +14,7 @@ from shared.protocol.draft_path import DraftPath, Extension
 from shared.protocol.logprobs import UNKNOWN_LOGPROB, TokenLogprobs, pack_logprobs
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
+from verifier.streams.draft_chances import way_of
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
 from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
@@ -69,6 +70,7 @@ class Stream:
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
         self.processing = self.request.processing
+        self.estimates.chances.way = way_of(self.request)
         self.census = TokenCensus.of(self.request.processors, self.request.prompt_ids)
 
     def move(self, move: Move) -> None:
@@ -218,7 +220,7 @@ class Stream:
         if self.request.mode == "coupled":
             self._learn_from_commit(before, num_kept)
         else:
-            self._learn_from_probs(check, outcome)
+            self._learn_from_probs(check, outcome, before)
         if self.window:
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
             hidden = 0.0 if waited else self.estimates.speed.answer_seconds(num_drafted)
@@ -338,9 +340,10 @@ class Stream:
         is_struck = self.path.base > before.base
         num_met = min(len(before.live), num_committed)
         num_accepted = self.path.base - 1 - before.position if is_struck else num_met
-        self.device_estimates.observe_counts(self.estimates, num_accepted, int(is_struck))
+        counts = num_accepted, int(is_struck)
+        self.device_estimates.observe_counts(self.estimates, *counts, before.live)
 
-    def _learn_from_probs(self, check: DraftCheck, outcome: ItemOutcome) -> None:
+    def _learn_from_probs(self, check: DraftCheck, outcome: ItemOutcome, before: DraftPath) -> None:
         if outcome.accept_probs and not check.num_forced:  # of a check that was cut not all
-            probs, num_accepted = outcome.accept_probs, outcome.num_accepted
-            self.device_estimates.observe_probs(self.estimates, probs, num_accepted)
+            figures = outcome.accept_probs, outcome.num_accepted
+            self.device_estimates.observe_probs(self.estimates, *figures, before.live)

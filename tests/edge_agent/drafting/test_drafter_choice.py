@@ -28,7 +28,8 @@ def look_up(*prompt_ids: int) -> DrafterChoice:
 def suggested(
     made: DrafterChoice, *drafted: int, room: int = 8, model_tokens: float = 0.0
 ) -> int | None:
-    return made.suggest(drafted, room, model_tokens)
+    match = made.suggest(drafted, room, model_tokens)
+    return None if match is None else match.token_id
 
 
 # --- which drafter --------------------------------------------------------------------------------

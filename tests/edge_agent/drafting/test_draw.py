@@ -85,7 +85,29 @@ def test_ids_that_the_target_does_not_have_are_never_drafted(
 @given(context=contexts)
 def test_greedy_drafts_the_likeliest_token(context: tuple[int, int]) -> None:
     logits = MODEL.logits(context)
-    assert DraftToken(int(np.argmax(logits))) == draw_token(spec(sampling=GREEDY), logits)
+    drawn = draw_token(spec(sampling=GREEDY), logits)
+    assert drawn is not None
+    assert int(np.argmax(logits)) == drawn.token_id
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM])
+@pytest.mark.parametrize("mode", ["coupled", "rejection"])
+def test_how_sure_a_draft_is_does_not_hang_on_what_is_drawn(
+    mode: str, sampling: SamplingParameters
+) -> None:
+    drawn = [
+        draw_token(spec(mode=mode, sampling=sampling, seed=seed), MODEL.logits((1, 2)))
+        for seed in range(60)
+    ]
+    assert 1 == len({token.confidence for token in drawn if token is not None})
+    assert 1 < len({token.token_id for token in drawn if token is not None}) or sampling is GREEDY
+
+
+def test_a_surer_model_drafts_with_more_confidence() -> None:
+    logits = MODEL.logits((1, 2))
+    drawn = [draw_token(spec(sampling=GREEDY), np.float32(sharp) * logits) for sharp in (0.5, 1, 2)]
+    confidences = [token.confidence for token in drawn if token is not None]
+    assert sorted(set(confidences)) == confidences
 
 
 @given(context=contexts, seed=seeds, position=st.integers(0, 1000))
@@ -94,7 +116,9 @@ def test_coupled_drafts_what_a_target_with_these_logits_says(
 ) -> None:
     logits = SMALL_MODEL.logits(context)
     said = draw_dense(dense_probabilities(logits, WARM), seed, position, Domain.COUPLED)
-    assert DraftToken(said) == draw_token(spec(seed=seed, position=position), logits)
+    drawn = draw_token(spec(seed=seed, position=position), logits)
+    assert drawn is not None
+    assert (said, None) == (drawn.token_id, drawn.row)
 
 
 def test_coupled_looks_at_the_likeliest_tokens_only() -> None:

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_packing import make_extension, pack_draft, pack_rows, unpack_draft
+from shared.protocol.codec import encode
+from shared.protocol.draft_packing import (
+    make_extension,
+    num_draft_tokens,
+    pack_draft,
+    pack_rows,
+    unpack_draft,
+)
 from shared.protocol.draft_path import DraftToken
-from shared.protocol.messages import Draft
-from shared.protocol.token_ids import pack_token_ids
+from shared.protocol.messages import Draft, RatedDraft
+from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
+from shared.speculation.confidence import confidence_of_row
 from shared.speculation.sparse_row import SparseRow
 
 VOCAB_SIZE = 10
@@ -96,3 +104,51 @@ def test_what_does_not_belong_together_is_an_error(message: Draft, sentence: str
     with pytest.raises(RemoteProtocolError) as error:
         unpack_draft(message, VOCAB_SIZE)
     assert sentence == str(error.value)
+
+
+# --- how sure the board was -------------------------------------------------------------------
+
+
+def confidences(message: Draft) -> list[int]:
+    return [token.confidence for token in unpack_draft(message, VOCAB_SIZE).tokens]
+
+
+def test_a_rated_draft_tells_the_confidence_of_each_token() -> None:
+    sent = make_extension(4, 6, [DraftToken(1, confidence=200), DraftToken(2, confidence=7)])
+    message = pack_draft(3, sent, 0.0, is_rated=True)
+    assert isinstance(message, RatedDraft)
+    assert [200, 7] == confidences(message)
+    assert [(1, None, False), (2, None, True)] == shape(message)
+    assert 2 == num_draft_tokens(message)
+
+
+def test_a_draft_that_is_not_rated_tells_nothing() -> None:
+    sent = make_extension(4, 6, [DraftToken(1, confidence=200), DraftToken(2, confidence=7)])
+    message = pack_draft(3, sent, 0.0)
+    assert Draft is type(message)
+    assert [0, 0] == confidences(message)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 4, 9])
+def test_a_rated_draft_is_longer_by_a_byte_for_each_token(num_tokens: int) -> None:
+    sent = make_extension(4, 6, [DraftToken(i, confidence=200) for i in range(num_tokens)])
+    plain, rated = (pack_draft(3, sent, 0.04, is_rated=is_rated) for is_rated in (False, True))
+    assert num_tokens == len(encode(rated)) - len(encode(plain))
+
+
+def test_a_row_is_its_own_confidence_and_costs_nothing() -> None:
+    tokens = [DraftToken(1, row(1, 5), confidence=3), DraftToken(2, row(2, 7), confidence=3)]
+    sent = make_extension(4, 6, tokens)
+    message = pack_draft(3, sent, 0.0, is_rated=True)
+    assert encode(pack_draft(3, sent, 0.0)) == encode(message)
+    assert [confidence_of_row(row(1, 5))] * 2 == confidences(message)
+
+
+def test_a_pass_is_a_plain_draft() -> None:
+    assert Draft is type(pack_draft(3, make_extension(4, 6, []), 0.0, is_rated=True))
+
+
+def test_rows_in_a_rated_draft_are_an_error() -> None:
+    message = RatedDraft(3, 4, 2, pack_rated_ids([1], b"\5"), rows=pack_rows((row(1),)))
+    with pytest.raises(RemoteProtocolError, match=r"^rows came for draft tokens that are rated$"):
+        unpack_draft(message, VOCAB_SIZE)

@@ -42,12 +42,14 @@ FIELDS_OF_VERSION_2 = {
     8: ("Resume", "channel stream_id position"),
     3: ("Ready", "channel"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
+    10: ("RatedDraft", "channel base offset tokens drafting_milliseconds rows"),
     5: ("Cancel", "channel"),
     6: ("Status", "draft_microseconds health"),
     7: ("Goodbye", ""),
     65: (
         "Welcome",
-        "protocol_version target_model vocab_size epoch context_tokens max_streams special_ids",
+        "protocol_version target_model vocab_size epoch context_tokens max_streams special_ids"
+        " takes_confidence",
     ),
     66: (
         "Opened",

@@ -21,6 +21,7 @@ from shared.protocol.messages import (
     Opened,
     OpenPart,
     PromptPart,
+    RatedDraft,
     Ready,
     Resume,
     Status,
@@ -44,6 +45,7 @@ MESSAGES: tuple[Message, ...] = (
     Resume(channel=1, stream_id=2),
     Ready(channel=1),
     Draft(channel=1, base=0, offset=0, tokens=b""),
+    RatedDraft(channel=1, base=0, offset=0, tokens=b""),
     Cancel(channel=1),
     Status(draft_microseconds=1),
     Goodbye(),
@@ -64,6 +66,7 @@ OpenPart    -         open    leaving  -
 Resume      -         open    leaving  -
 Ready       -         open    leaving  -
 Draft       -         open    leaving  -
+RatedDraft  -         open    leaving  -
 Cancel      -         open    leaving  -
 Status      -         open    leaving  -
 Goodbye     -         closed  closed   -
@@ -82,6 +85,7 @@ OpenPart    -         -        -        -
 Resume      -         -        -        -
 Ready       -         -        -        -
 Draft       -         -        -        -
+RatedDraft  -         -        -        -
 Cancel      -         -        -        -
 Status      -         -        -        -
 Goodbye     -         -        -        -
@@ -100,6 +104,7 @@ OpenPart    arriving    -           -           -           -
 Resume      -           -           -           -           -
 Ready       -           -           running     cancelling  -
 Draft       -           -           running     cancelling  -
+RatedDraft  -           -           running     cancelling  -
 Cancel      cancelling  cancelling  cancelling  cancelling  -
 Status      -           -           -           -           -
 Goodbye     -           -           -           -           -
@@ -118,6 +123,7 @@ OpenPart    -         -        -        -           -
 Resume      -         -        -        -           -
 Ready       -         -        -        -           -
 Draft       -         -        -        -           -
+RatedDraft  -         -        -        -           -
 Cancel      -         -        -        -           -
 Status      -         -        -        -           -
 Goodbye     -         -        -        -           -

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.token_ids import (
+    count_rated_ids,
     count_token_ids,
     pack_id_set,
+    pack_rated_ids,
     pack_token_ids,
     unpack_id_set,
+    unpack_rated_ids,
     unpack_token_ids,
 )
 
@@ -112,3 +115,50 @@ def test_malformed_ranges_are_refused(ranges: list[int]) -> None:
 
 def test_many_special_ids_of_a_large_vocabulary_are_few_bytes() -> None:
     assert 4 == len(pack_id_set(range(6, 6_300)))
+
+
+# --- ids with a byte each ---------------------------------------------------------------------
+
+
+@given(narrow_ids | wide_ids)
+def test_rated_ids_come_back_as_they_went(token_ids: list[int]) -> None:
+    ratings = bytes([i % 256 for i in range(len(token_ids))])
+    packed = pack_rated_ids(token_ids, ratings)
+    assert len(token_ids) == count_rated_ids(packed)
+    assert (token_ids, ratings) == unpack_rated_ids(packed, VOCAB_SIZE)
+
+
+@given(narrow_ids | wide_ids)
+def test_a_rating_costs_one_byte_and_no_padding_more(token_ids: list[int]) -> None:
+    plain, rated = pack_token_ids(token_ids), pack_rated_ids(token_ids, bytes(len(token_ids)))
+    assert len(rated) - len(plain) <= len(token_ids) + 1
+    if max(token_ids, default=0) < 1 << 16:
+        assert len(rated) - len(plain) == len(token_ids)
+
+
+@pytest.mark.parametrize(
+    ("packed", "sentence"),
+    [
+        ("00", "rated token ids of 1 bytes are malformed"),
+        ("0000", "rated token ids of 2 bytes are malformed"),
+        ("000000 00 000000", "rated token ids of 7 bytes are malformed"),
+        ("0100" * 8 + "01", "rated token ids of 17 bytes are malformed"),
+        ("010000" * 3 + "050505 01", "rated token ids of 13 bytes are malformed"),  # no padding
+        ("0a00 05", "token id 10 is outside the vocabulary of 10"),
+        ("0a0000 05", "token id 10 is outside the vocabulary of 10"),
+    ],
+)
+def test_what_is_no_rated_ids_is_refused(packed: str, sentence: str) -> None:
+    with pytest.raises(RemoteProtocolError) as error:
+        unpack_rated_ids(bytes.fromhex(packed), 10)
+    assert sentence == str(error.value)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_rated_ids_or_a_protocol_error(packed: bytes) -> None:
+    try:
+        token_ids, ratings = unpack_rated_ids(packed, 300)
+    except RemoteProtocolError:
+        return
+    assert len(token_ids) == len(ratings) == count_rated_ids(packed)
+    assert all(token_id < 300 for token_id in token_ids)

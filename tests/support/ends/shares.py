@@ -21,6 +21,7 @@ class Share(NamedTuple):
     num_siblings: int = 1
     num_observed: int = 100
     draft_token_seconds: float = 0.01
+    best_chance: float = 0.0  # its board does not say how sure it is
 
 
 def shares_of(streams: Sequence[Share]) -> OpenStreams:
@@ -35,6 +36,7 @@ def shares_of(streams: Sequence[Share]) -> OpenStreams:
         num_siblings=figures["num_siblings"].astype(np.int64),
         max_lengths=figures["max_length"].astype(np.int64),
         draft_token_seconds=figures["draft_token_seconds"],
+        best_chances=figures["best_chance"],
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_agent.draft_model.drafter import Forward
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.drafting.drafter_choice import DrafterChoice
+from edge_agent.drafting.ngram_index import Match
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
@@ -44,10 +45,10 @@ from verifier.streams.stream_request import StreamRequest
 class EagerChoice(DrafterChoice):
     """Believes two of three things that it finds, so that both drafters have a part in a draft."""
 
-    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> int | None:
+    def suggest(self, drafted: Sequence[int], room: int, model_tokens: float) -> Match | None:
         match = self._index.find(drafted[-self._ngram_tokens :])
         is_believed = match is not None and (match.token_id + len(drafted)) % 3
-        return match.token_id if match is not None and is_believed else None
+        return match if is_believed else None
 
 
 class Board:
@@ -70,6 +71,7 @@ class Board:
             drafts=draft_length != 0,
             drafter_choice=(EagerChoice if is_eager else DrafterChoice)(settings.ngram_tokens),
         )
+        self.stream.is_rated = True
         if not settings.has_model:
             self.stream.leave_slot()
         self.model = model

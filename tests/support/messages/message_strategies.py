@@ -30,6 +30,7 @@ from shared.protocol.messages import (
     OpenPart,
     OutputFormat,
     PromptPart,
+    RatedDraft,
     Ready,
     Resume,
     Status,
@@ -147,6 +148,14 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         drafting_milliseconds=st.integers(0, (1 << 32) - 1),
         rows=packed,
     ),
+    RatedDraft: st.builds(
+        RatedDraft,
+        channel=channels,
+        base=positions,
+        offset=positions,
+        tokens=packed,
+        drafting_milliseconds=st.integers(0, (1 << 32) - 1),
+    ),
     Cancel: st.builds(Cancel, channel=channels),
     Status: st.builds(
         Status,
@@ -172,6 +181,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         context_tokens=st.integers(0, 1 << 32),
         max_streams=st.integers(1, 4096),
         special_ids=packed,
+        takes_confidence=st.booleans(),
     ),
     Opened: st.builds(
         Opened,

@@ -29,6 +29,7 @@ from shared.protocol.messages import (
     Opened,
     OpenPart,
     PromptPart,
+    RatedDraft,
     Ready,
     Resume,
     Status,
@@ -37,7 +38,7 @@ from shared.protocol.messages import (
     VerifierMessage,
     Welcome,
 )
-from shared.protocol.token_ids import pack_token_ids
+from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 
@@ -166,8 +167,11 @@ class Mutations:
         base = max(pick.choice((0, position, position - 1)), 0)
         ids = [pick.randrange(64) for _ in range(pick.randrange(5))]
         rows = pick.choice((b"", b"", certain_rows(ids), pick.randbytes(pick.randrange(12))))
-        offset = max(position - base, 0)
-        return Draft(channel, base, offset, pack_token_ids(ids), pick.randrange(99), rows)
+        offset, milliseconds = max(position - base, 0), pick.randrange(99)
+        if pick.random() < 0.3:
+            tokens = pick.choice((pack_rated_ids(ids, bytes(len(ids))), pick.randbytes(5)))
+            return RatedDraft(channel, base, offset, tokens, milliseconds)
+        return Draft(channel, base, offset, pack_token_ids(ids), milliseconds, rows)
 
     def _verdict(self) -> Verdict:
         pick = self.random

@@ -95,6 +95,75 @@ def test_a_device_that_got_little_and_one_that_weighs_more_come_first() -> None:
     assert first == third > second
 
 
+# --- how sure boards are ----------------------------------------------------------------------
+
+
+def chosen_by(
+    chances: list[float], live: LiveDrafts, streams: list[Share], seconds: FloatArray
+) -> list[int]:
+    """NaN: the board does not say."""
+    hazards = -np.log(np.array(chances))
+    outlook = outlook_of(streams, seconds)._replace(live_hazards=hazards)
+    return list(RatePolicy().choose(live, lambda: outlook))
+
+
+def test_of_boards_that_are_equally_good_the_surer_tokens_are_tested() -> None:
+    streams = [Share(rate=0.7)] * 2
+    chances = [0.99, 0.98, 0.97, 0.2, 0.9, 0.9]
+    assert [3, 0] == chosen_by(chances, live_of(3, 3), streams, line(0.02))
+
+
+def test_what_lies_behind_a_doubtful_token_is_not_tested() -> None:
+    assert [2] == chosen_by([0.99, 0.99, 0.1, 0.99], live_of(4), [Share()], line(0.02))
+
+
+def test_tokens_of_which_a_board_says_nothing_survive_as_its_rate_says() -> None:
+    streams, seconds = [Share(rate=0.8), Share(rate=0.6)], line(0.01)
+    unsaid = [float("nan")] * 12
+    assert chosen(live_of(6, 6), streams, seconds) == chosen_by(
+        unsaid, live_of(6, 6), streams, seconds
+    )
+    as_said = [0.8] * 6 + [0.6] * 6
+    assert chosen(live_of(6, 6), streams, seconds) == chosen_by(
+        as_said, live_of(6, 6), streams, seconds
+    )
+
+
+@given(
+    st.lists(st.lists(st.floats(0.05, 0.99), max_size=5), min_size=1, max_size=5),
+    st.floats(0.0, 0.05),
+)
+def test_no_other_choice_gains_more_whatever_boards_say(
+    chances: list[list[float]], of_token: float
+) -> None:
+    num_live = [len(of_stream) for of_stream in chances]
+    if not any(num_live):
+        return
+    seconds = line(of_token)
+
+    def gain(lengths: tuple[int, ...]) -> float:
+        tested = [np.cumprod(c[:n]).sum() for c, n in zip(chances, lengths, strict=True)]
+        lost = len(chances) * (seconds[sum(lengths)] - seconds[0]) / seconds[0]
+        return float(sum(tested) / 2.0 - lost)
+
+    flat = [chance for of_stream in chances for chance in of_stream]
+    lengths = chosen_by(flat, live_of(*num_live), [Share(goodput=2.0)] * len(chances), seconds)
+    best = max(map(gain, product(*(range(count + 1) for count in num_live))))
+    assert gain(tuple(lengths)) == pytest.approx(best, abs=1e-9)
+
+
+def test_a_board_whose_surer_tokens_are_worth_the_price_may_draft() -> None:
+    dear = line(0.035)
+    modest = Share(rate=0.5, goodput=1.0, draft_token_seconds=0.001)
+    plan = RatePolicy().plan(outlook_of([modest] * 2, dear), UNLIMITED)
+    assert [0, 0] == plan.lengths.tolist()
+    telling = modest._replace(best_chance=0.95)
+    plan = RatePolicy().plan(outlook_of([modest, telling], dear), UNLIMITED)
+    assert plan.depths is not None
+    assert [0, 1] == plan.lengths.tolist()
+    assert 0 == plan.depths[0] < plan.depths[1]
+
+
 def test_room_fixed_budgets_and_prices_are_kept() -> None:
     streams = [Share(rate=0.9)] * 2
     free = line(0.0)

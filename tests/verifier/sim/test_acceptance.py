@@ -48,6 +48,26 @@ def test_a_model_that_stays_sure_is_right_in_runs() -> None:
 
 
 def test_a_trace_is_played_in_its_order_over_and_over() -> None:
-    played = bits(ReplayedAcceptance((True, True, False), Random(4)))
+    played = bits(ReplayedAcceptance((True, True, False), bytes(3), Random(4)))
     assert played[: NUM_TOKENS // 3 * 3 - 3] == played[3 : NUM_TOKENS // 3 * 3]
     assert [False, True, True] == sorted(played[:3])
+
+
+def test_a_model_that_is_surer_is_right_more_often() -> None:
+    acceptance = CorrelatedAcceptance((0.3, 0.9), (1.0, 1.0), 0.5, Random(5))
+    told = [acceptance.confidence(position) for position in range(NUM_TOKENS)]
+    right = bits(acceptance)
+    low, high = sorted(set(told))
+    of_low = [is_right for is_right, byte in zip(right, told, strict=True) if byte == low]
+    of_high = [is_right for is_right, byte in zip(right, told, strict=True) if byte == high]
+    assert pytest.approx([0.3, 0.9], abs=0.03) == [share(of_low), share(of_high)]
+
+
+def test_a_trace_tells_of_each_position_how_sure_the_board_was() -> None:
+    acceptance = ReplayedAcceptance((True, False), bytes([200, 20]), Random(6))
+    told = {acceptance.confidence(i): acceptance.is_right(i, 0, 0.0) for i in range(6)}
+    assert {200: True, 20: False} == told
+
+
+def test_where_all_tokens_are_alike_nothing_is_told() -> None:
+    assert 0 == IndependentAcceptance((0.5,), (), Random(1)).confidence(3)

@@ -105,6 +105,8 @@ def test_no_boards_are_no_scenario(tmp_path: Path) -> None:
         (None, "cannot be read: No such file or directory"),
         ("[1, 2]", "must hold 1 to 10,000,000 numbers, each 0 or 1"),
         ("{}", "is no list of 0 and 1: Expected `array`, got `object`"),
+        ("[[1, 256]]", "is no list of 0 and 1: Expected `int` <= 255 - at `$[0][1]`"),
+        ("[[2, 5]]", "must hold 1 to 10,000,000 numbers, each 0 or 1"),
     ],
 )
 def test_a_trace_that_cannot_be_played_is_refused(
@@ -127,3 +129,12 @@ def test_a_trace_is_played(tmp_path: Path) -> None:
     file = tmp_path / "good.toml"
     file.write_text('[boards.pi]\ntrace = "trace.json"\n')
     assert {Path("trace.json"): (True, False, True)} == read_scenario(file).traces
+
+
+def test_a_trace_may_tell_how_sure_the_board_was(tmp_path: Path) -> None:
+    (tmp_path / "trace.json").write_text("[[1, 200], [0, 16], 1]")
+    file = tmp_path / "good.toml"
+    file.write_text('[boards.pi]\ntrace = "trace.json"\n')
+    scenario = read_scenario(file)
+    assert {Path("trace.json"): (True, False, True)} == scenario.traces
+    assert {Path("trace.json"): bytes([200, 16, 0])} == scenario.trace_confidences
