@@ -50,6 +50,8 @@ class NewStreams:
         self._automatic_mode = automatic_mode
         self._seeds = seeds
         self._grammars, self._wake = grammars
+        # What Python computes itself keeps rounds from the interpreter: one piece at a time of all.
+        self._computing = asyncio.Lock()
         self._next_number = 1
 
     async def make_from(
@@ -71,7 +73,8 @@ class NewStreams:
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         form = _output_format(message, prompt_ids, tokenizer), None
         if message.must_call and not message.prompt:
-            form = await device.in_thread(partial(_form_of_call, form[0]), message)
+            form_of_call = partial(_form_of_call, form[0])
+            form = await device.in_thread(form_of_call, message, self._computing)
         request = self._request(
             device, message, prompt_ids, tokenizer, limits, default_sampling, form
         )
@@ -87,7 +90,7 @@ class NewStreams:
         wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
         counts_prompt = request.processors.repetition_penalty != 1
         if request.stop or request.grammar or committed or counts_prompt:
-            return await device.in_thread(begin, committed)
+            return await device.in_thread(begin, committed, self._computing)
         return begin(committed)
 
     def _begin_grammar(
