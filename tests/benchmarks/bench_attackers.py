@@ -9,10 +9,11 @@ Attackers are nicer processes, but on few cores they still delay a verifier that
 to run, as any other program there does; that is not the verifier's doing, and the second ratio
 leaves it out. It is a lower bound, for threads may wait at the same time, or while nothing waits
 for them, as the first one is an upper bound. A row with a question mark was measured on a machine
-that was too busy to tell. Then comes what the verifier itself counts of the board's rounds, again
-99th percentiles: their tokens, what the target should take for what is in them, as a ratio to the
-same with nobody there, what it took, and what planning, settling and other callbacks of the loop
-added; and each device's part of that loop.
+that was too busy to tell. Then comes what the verifier itself counts of the board's rounds without
+a prompt of its own, again 99th percentiles: their tokens, in milliseconds what the target should
+take for what is in them, as a ratio to the same with nobody there, what it took, and what planning,
+settling and other callbacks of the loop added; and each device's part of that loop. What the target
+should take depends on no other program.
 """
 
 from __future__ import annotations
@@ -42,17 +43,18 @@ def row(names: Sequence[str], alone: Noticed, noticed: Noticed) -> str:
         f"{noticed.slow_milliseconds / alone.slow_milliseconds:>6.2f} "
         f"{noticed.own_milliseconds:>8.1f} {own_ratio(alone, noticed):>6.2f}{mark} "
         f"{len(noticed.seconds):>6} {noticed.num_ended:>6} {noticed.num_texts:>6} {text:<7}"
-        f"{where(noticed.times)}"
+        f"{where(alone.times, noticed.times)}"
     )
 
 
-def where(times: RoundTimes | None) -> str:
+def where(alone: RoundTimes | None, times: RoundTimes | None) -> str:
     """Where the time of the verifier's slow rounds went."""
-    if times is None:
+    if times is None or alone is None:
         return ""
     loop = " ".join(f"{name} {part:.1%}" for name, part in times.loop_parts.items())
-    parts = times.asked, times.target, times.plan, times.settle, times.others
-    return f" {times.num_tokens:>6.0f}  {' '.join(f'{part:5.1f}' for part in parts)}  {loop}"
+    parts = times.target, times.plan, times.settle, times.others
+    asked = f"{times.num_tokens:>4.0f} {times.asked:>5.1f} {times.asked / alone.asked:>5.2f}"
+    return f" {asked} {' '.join(f'{part:5.1f}' for part in parts)}  {loop}"
 
 
 def own_ratio(alone: Noticed, noticed: Noticed) -> float:
@@ -78,7 +80,9 @@ async def measure(
 ) -> None:
     """Print a row for each group of attackers."""
     head = f"{'attackers':<40} {'p99 ms':>7} {'ratio':>6} {'own p99':>8} {'ratio':>7} {'gaps':>6} "
-    head += f"{'ended':>6} {'texts':>6} {'text':<7} tokens  asked target plan settle others; loop"
+    head += (
+        f"{'ended':>6} {'texts':>6} {'text':<7}  num should ratio  took  plan settle others; loop"
+    )
     print(head)
     num_slower = num_harmed = num_unclear = 0
     for number, names in enumerate(rows):

@@ -94,8 +94,9 @@ class RoundNotes:
     def _note(self, report: RoundReport) -> None:
         self._observe(report)
         streams = self._service.planner.streams
-        parts = [streams.get(item.stream) for item in report.round_.items]
-        if any(stream is not None and stream.device == self._device for stream in parts):
+        parts = [(streams.get(item.stream), item) for item in report.round_.items]
+        own = [item for stream, item in parts if stream and stream.device == self._device]
+        if own and all(len(item.token_ids) == 1 for item in own):  # its own prompts aside
             target = report.forward_seconds + report.sampling_seconds
             known = target + report.plan_seconds + report.settle_seconds
             seconds = (
