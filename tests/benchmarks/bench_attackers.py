@@ -80,9 +80,7 @@ async def measure(
 ) -> None:
     """Print a row for each group of attackers."""
     head = f"{'attackers':<40} {'p99 ms':>7} {'ratio':>6} {'own p99':>8} {'ratio':>7} {'gaps':>6} "
-    head += (
-        f"{'ended':>6} {'texts':>6} {'text':<7}  num should ratio  took  plan settle others; loop"
-    )
+    head += f"{'ended':>6} {'texts':>6} {'text':<7}  num should ratio  took plan settle other; loop"
     print(head)
     num_slower = num_harmed = num_unclear = 0
     for number, names in enumerate(rows):

@@ -1,4 +1,4 @@
-"""How long a round with prompts may take where other devices already lengthen it: two do so together.
+"""How long a round with prompts may take where devices lengthen it by other means, too.
 
 Prompts of a device or two lengthen the rounds of others by a part only, and so do drafts and rows
 that take long to sample. Each of that by itself: a device with a long prompt and its helper with

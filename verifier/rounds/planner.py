@@ -241,7 +241,6 @@ class RoundPlanner:
             least_tokens=self.blocks.block_tokens,
             slowdown_limit=self.settings.prefill_slowdown_limit,
             device_slowdown_limit=self.settings.device_prefill_slowdown_limit,
-            drafts_slowdown_limit=self.settings.schedule.limits.slowdown_limit,
         )
         without_turn = self._prefill_turns.without(self._num_rounds + 1)
         return RoundRoom(

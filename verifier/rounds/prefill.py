@@ -19,7 +19,6 @@ from verifier.cost_curve.look_back import Chunk
 from verifier.rounds.joint_limit import longest_seconds
 from verifier.streams.stream import Stream
 
-
 # A prompt beside devices that lengthen rounds gets on, if only a quarter of a block at a time.
 _FEWER = 4
 
@@ -34,9 +33,8 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
     slowdown_limit: float
     """By how much prompts may lengthen the round for streams that are past theirs."""
     device_slowdown_limit: float
-    """By how much those of one device, or of two, may lengthen it for other devices."""
-    drafts_slowdown_limit: float
-    """By how much drafts may; with the one before, all that one or two devices may do."""
+    """By how much those of one device, or of two, may lengthen it for other devices, with all else
+    that these have in it."""
 
     def slowdown_of(self, num_devices: int) -> float:
         """By how much prompts of so many devices may lengthen the round for other devices.
@@ -87,8 +85,7 @@ def prompt_room(
     least = min(limits.least_tokens, limits.chunk_tokens)
     num_tokens = rounds.most(least, limits.chunk_tokens, slowdown, PromptRoom)
     strangers = unread.of_devices.keys() - own
-    together = min(slowdown + limits.drafts_slowdown_limit, limits.slowdown_limit)
-    longest = longest_seconds(others, strangers, curve, together) if strangers else None
+    longest = longest_seconds(others, strangers, curve, slowdown) if strangers else None
     if longest is not None:
         num_tokens = rounds.most_within(limits.few_tokens, num_tokens, longest, PromptRoom)
     left = unread.left(PromptRoom(num_tokens))

@@ -37,7 +37,6 @@ def limits(
         least_tokens=least_tokens,
         slowdown_limit=slowdown_limit,
         device_slowdown_limit=device_slowdown_limit or slowdown_limit,
-        drafts_slowdown_limit=0.0,
     )
 
 
