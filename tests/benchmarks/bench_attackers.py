@@ -1,7 +1,7 @@
 """What an honest board notices of attackers: `python -m tests.benchmarks.bench_attackers`.
 
-Each attacker alone, then every two at once, at a verifier process of their own with the settings of
-the program and a scripted target of 20 ms a round. The board has two streams without drafts, one
+Each attacker alone, then every two at once, two of a kind too, at a verifier process of their own
+with the settings of the program and a scripted target of 20 ms a round. The board has two streams without drafts, one
 greedy and one sampled, whose texts are known. A row is the 99th percentile of the time between two
 verdicts of a stream and its ratio to that with nobody there, measured a few rows before: once as
 the board sees it, once less what the threads of verifier and board waited for a core meanwhile.
@@ -104,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="for each row")
     parser.add_argument("--only", nargs="*", default=[], help="one row of these attackers")
+    parser.add_argument("--among", nargs="*", default=[], help="every two of these attackers")
     parser.add_argument("--alone", action="store_true", help="no pairs")
     parser.add_argument(
         "--device-prefill-slowdown-limit",
@@ -120,7 +121,9 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[tuple[str, ...]] = [(name,) for name in ATTACKERS]
     if not options.alone:
-        rows += itertools.combinations(ATTACKERS, 2)
+        rows += itertools.combinations_with_replacement(ATTACKERS, 2)
+    if options.among:
+        rows = list(itertools.combinations_with_replacement(options.among, 2))
     if options.only:
         rows = [tuple(options.only)]
     limit = options.device_prefill_slowdown_limit
