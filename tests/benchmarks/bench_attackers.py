@@ -1,7 +1,7 @@
 """What an honest board notices of attackers: `python -m tests.benchmarks.bench_attackers`.
 
-Each attacker alone, then every two at once, at a verifier process of their own with the settings of
-the program and a scripted target of 20 ms a round. The board has two streams without drafts, one
+Each attacker alone, then every two at once, two of a kind too, at a verifier process of their own
+with the settings of the program and a scripted target of 20 ms a round. The board has two streams without drafts, one
 greedy and one sampled, whose texts are known. A row is the 99th percentile of the time between two
 verdicts of a stream and its ratio to that with nobody there, measured a few rows before: once as
 the board sees it, once less what the threads of verifier and board waited for a core meanwhile.
@@ -9,7 +9,11 @@ Attackers are nicer processes, but on few cores they still delay a verifier that
 to run, as any other program there does; that is not the verifier's doing, and the second ratio
 leaves it out. It is a lower bound, for threads may wait at the same time, or while nothing waits
 for them, as the first one is an upper bound. A row with a question mark was measured on a machine
-that was too busy to tell.
+that was too busy to tell. Then comes what the verifier itself counts of the board's rounds without
+a prompt of its own, again 99th percentiles: their tokens, in milliseconds what the target should
+take for what is in them, as a ratio to the same with nobody there, what it took, and what planning,
+settling and other callbacks of the loop added; and each device's part of that loop. What the target
+should take depends on no other program.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from collections.abc import Sequence
 
 from tests.system.attackers.attacker import ATTACKERS
 from tests.system.attackers.honest_board import LOWEST_PRIORITY, Noticed, beside
+from tests.system.attackers.verifier import RoundTimes
 from verifier.config import RoundsSection
 
 ALONE_EVERY = 6  # rows
@@ -37,8 +42,19 @@ def row(names: Sequence[str], alone: Noticed, noticed: Noticed) -> str:
         f"{' + '.join(names) or 'nobody':<40} {noticed.slow_milliseconds:>7.1f} "
         f"{noticed.slow_milliseconds / alone.slow_milliseconds:>6.2f} "
         f"{noticed.own_milliseconds:>8.1f} {own_ratio(alone, noticed):>6.2f}{mark} "
-        f"{len(noticed.seconds):>6} {noticed.num_ended:>6} {noticed.num_texts:>6} {text}"
+        f"{len(noticed.seconds):>6} {noticed.num_ended:>6} {noticed.num_texts:>6} {text:<7}"
+        f"{where(alone.times, noticed.times)}"
     )
+
+
+def where(alone: RoundTimes | None, times: RoundTimes | None) -> str:
+    """Where the time of the verifier's slow rounds went."""
+    if times is None or alone is None:
+        return ""
+    loop = " ".join(f"{name} {part:.1%}" for name, part in times.loop_parts.items())
+    parts = times.target, times.plan, times.settle, times.others
+    asked = f"{times.num_tokens:>4.0f} {times.asked:>5.1f} {times.asked / alone.asked:>5.2f}"
+    return f" {asked} {' '.join(f'{part:5.1f}' for part in parts)}  {loop}"
 
 
 def own_ratio(alone: Noticed, noticed: Noticed) -> float:
@@ -64,7 +80,8 @@ async def measure(
 ) -> None:
     """Print a row for each group of attackers."""
     head = f"{'attackers':<40} {'p99 ms':>7} {'ratio':>6} {'own p99':>8} {'ratio':>7} {'gaps':>6} "
-    print(f"{head}{'ended':>6} {'texts':>6} text")
+    head += f"{'ended':>6} {'texts':>6} {'text':<7}  num should ratio  took plan settle other; loop"
+    print(head)
     num_slower = num_harmed = num_unclear = 0
     for number, names in enumerate(rows):
         if number % ALONE_EVERY == 0:
@@ -87,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="for each row")
     parser.add_argument("--only", nargs="*", default=[], help="one row of these attackers")
+    parser.add_argument("--among", nargs="*", default=[], help="every two of these attackers")
     parser.add_argument("--alone", action="store_true", help="no pairs")
     parser.add_argument(
         "--device-prefill-slowdown-limit",
@@ -103,7 +121,9 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[tuple[str, ...]] = [(name,) for name in ATTACKERS]
     if not options.alone:
-        rows += itertools.combinations(ATTACKERS, 2)
+        rows += itertools.combinations_with_replacement(ATTACKERS, 2)
+    if options.among:
+        rows = list(itertools.combinations_with_replacement(options.among, 2))
     if options.only:
         rows = [tuple(options.only)]
     limit = options.device_prefill_slowdown_limit

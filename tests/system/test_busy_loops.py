@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -30,6 +31,7 @@ from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
+    MAX_TOOLS,
     Cancel,
     ChatMessage,
     Draft,
@@ -86,6 +88,13 @@ def stop_strings(kind: str) -> tuple[str, ...]:
     return tuple(texts[kind](i) for i in range(MAX_STOP_STRINGS))
 
 
+def function(name: str, told: str) -> dict[str, Any]:
+    """A tool."""
+    parameters = {"type": "object", "description": told}
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+TOOLS = [function(f"f{i}", "[" * 300) for i in range(MAX_TOOLS)]
 IDS = pack_token_ids([40] * (MANY_BYTES // 2))
 LONG = pack_token_ids([40] * (CONTEXT_TOKENS - 10))
 PLAIN = Open(0, 0, text="x", sampling=GREEDY, max_tokens=CONTEXT_TOKENS)
@@ -114,6 +123,18 @@ OPENS = {
         PLAIN, grammar=Grammar("lark", "start: s\ns: s s | / [a-z]+/ | s s s")
     ),
     "a grammar that is none": msgspec.structs.replace(PLAIN, grammar=Grammar("gbnf", "(" * 60_000)),
+    "a call of many tools": msgspec.structs.replace(
+        PLAIN,
+        messages=(ChatMessage("user", "y"),),
+        tools=json.dumps(TOOLS).encode(),
+        must_call=tuple(tool["function"]["name"] for tool in TOOLS),
+    ),
+    "calls of one long tool": msgspec.structs.replace(
+        PLAIN,
+        messages=(ChatMessage("user", "y"),),
+        tools=json.dumps([function("f", "z" * (MANY_BYTES // 2))]).encode(),
+        must_call=("f",) * MAX_TOOLS,
+    ),
     "stop strings too wide": msgspec.structs.replace(PLAIN, stop=("\U0001f600" * MAX_STOP_BYTES,)),
 }
 

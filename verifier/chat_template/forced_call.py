@@ -36,10 +36,12 @@ def forced_call(
     """What an answer in this form must be: a call of one of these functions; of several, calls.
 
     Raises:
-        RequestRefused: a name is none of the tools', or their schemas together are too long.
+        RequestRefused: a tool is no function, a name is none of theirs, or their schemas together
+            are too long.
     """
     opening, middle, closing, between = _LLAMA if output_format.tools == "llama" else _HERMES
-    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    schemas = dict([_function(tool) for tool in tools])
+    names = tuple(dict.fromkeys(names))  # a name is a schema, however often it is said
     unknown = [name for name in names if name not in schemas]
     if unknown:
         raise RequestRefused(f"{FIELD}: none of the tools is {unknown[0]}", FIELD)
@@ -57,6 +59,14 @@ def forced_call(
         sentence = f"{FIELD}: a grammar of {num_bytes} bytes exceeds {MAX_GRAMMAR_BYTES}"
         raise RequestRefused(f"{sentence}; name one function, or send auto", FIELD)
     return Grammar("lark", text, FIELD)
+
+
+def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The name and the schema of a tool."""
+    match tool:
+        case {"function": {"name": str(name), "parameters": Mapping() as schema}}:
+            return name, schema
+    raise RequestRefused("a tool is no function with a name and parameters", "tools")
 
 
 def _thoughts(output_format: OutputFormat) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -62,17 +64,29 @@ class Device:
         others = [calibration for calibration in asked if calibration is not own]
         self.estimates.calibration = Calibration(common_prior(others[:MAX_ASKED_BOARDS]))
 
-    async def in_thread(self, work: Callable[[_T], _Result], asked: _T) -> _Result:
+    async def in_thread(
+        self,
+        work: Callable[[_T], _Result],
+        asked: _T,
+        beside: asyncio.Lock | None = None,
+    ) -> _Result:
         """Work in a thread, for one stream of a device at a time, however many it opens and drops.
 
-        A prompt of 192 KiB takes 0.1 to 0.2 s of a core; what was begun cannot be ended.
+        A prompt of 192 KiB takes 0.1 to 0.2 s of a core; what was begun cannot be ended. `beside`:
+        a lock of all devices, in whose line each of them has one place at most.
         """
-        await self.thread.acquire()
-        working = asyncio.get_running_loop().run_in_executor(None, work, asked)
-        working.add_done_callback(self._leave_thread)
+        locks = (self.thread,) if beside is None else (self.thread, beside)
+        async with AsyncExitStack() as held:
+            for lock in locks:
+                await held.enter_async_context(lock)
+            working = asyncio.get_running_loop().run_in_executor(None, work, asked)
+            held.pop_all()  # what was begun holds them
+        working.add_done_callback(partial(_end_work, locks))
         return await asyncio.shield(working)
 
-    def _leave_thread(self, working: asyncio.Future[_Result]) -> None:
-        self.thread.release()
-        if not working.cancelled():
-            working.exception()  # that of a stream which was dropped is no bug to log
+
+def _end_work(locks: Sequence[asyncio.Lock], working: asyncio.Future[_Result]) -> None:
+    for lock in locks:
+        lock.release()
+    if not working.cancelled():
+        working.exception()  # that of a stream which was dropped is no bug to log

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from shared.daemon.lifecycle import rare_collections
+from shared.daemon.lifecycle import rare_collections, short_turns
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.round_run import run_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
@@ -97,6 +97,7 @@ class Engine:
         """Plan, verify, settle; sleeps while no stream has work."""
         with (
             rare_collections(),
+            short_turns(),
             ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread,
         ):
             settled: _Settled | None = None
@@ -123,9 +124,9 @@ class Engine:
         planned_at = self.round_started_at = time.monotonic()
         is_taken = threading.Event()
         outcome = asyncio.get_running_loop().run_in_executor(thread, self._verify, round_, is_taken)
-        # Only one thread has the interpreter, and it keeps it for 5 ms unless it waits: the target
-        # would start behind the verdicts. With 1.5 ms of them, 1 ms until a GPU works on its own
-        # and 8 ms of that, rounds took 9.4 ms with this wait, 11.0 without (2 cores, 2026-11).
+        # Only one thread has the interpreter, and it keeps it unless it waits or is made to change:
+        # the target would start behind verdicts. With 1.5 ms of them, 1 ms until a GPU works on its
+        # own and 8 ms of that, rounds took 9.4 ms with this wait, 11.0 without (2 cores, 2026-11).
         is_taken.wait()
         return _Running(round_, started_at, planned_at, outcome)
 

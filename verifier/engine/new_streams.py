@@ -31,6 +31,9 @@ from verifier.streams.stream_request import ServiceLimits, StreamRequest, stream
 from verifier.target.target import Tokenizer
 from verifier.target.token_masks import StreamGrammar
 
+# How an answer is written, and what it must be where it must be a call.
+_Form = tuple[OutputFormat, Grammar | None]
+
 
 class NewStreams:
     """Makes the streams of one verifier; the service opens them."""
@@ -47,6 +50,8 @@ class NewStreams:
         self._automatic_mode = automatic_mode
         self._seeds = seeds
         self._grammars, self._wake = grammars
+        # What Python computes itself keeps rounds from the interpreter: one piece at a time of all.
+        self._computing = asyncio.Lock()
         self._next_number = 1
 
     async def make_from(
@@ -61,12 +66,18 @@ class NewStreams:
         """The stream of a whole Open, behind the tokens that its board has.
 
         Where that may take long it is done in a thread. How long is up to the client: stop strings
-        make an automaton, grammars a parser, a repetition penalty counts the prompt, and every
-        committed token is read again. Raises as `make_arriving`, `token_ids` and `commit_again`,
-        and RequestRefused for a grammar.
+        make an automaton, grammars a parser, tools of which one must be called a grammar, a
+        repetition penalty counts the prompt, and every committed token is read again. Raises as
+        `make_arriving`, `token_ids` and `commit_again`, and RequestRefused for a grammar.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
-        request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
+        form = _output_format(message, prompt_ids, tokenizer), None
+        if message.must_call and not message.prompt:
+            form_of_call = partial(_form_of_call, form[0])
+            form = await device.in_thread(form_of_call, message, self._computing)
+        request = self._request(
+            device, message, prompt_ids, tokenizer, limits, default_sampling, form
+        )
         number, estimates = self._next_numbered(device)
 
         def begin(committed: tuple[int, ...]) -> Stream:
@@ -79,7 +90,7 @@ class NewStreams:
         wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
         counts_prompt = request.processors.repetition_penalty != 1
         if request.stop or request.grammar or committed or counts_prompt:
-            return await device.in_thread(begin, committed)
+            return await device.in_thread(begin, committed, self._computing)
         return begin(committed)
 
     def _begin_grammar(
@@ -132,14 +143,9 @@ class NewStreams:
         tokenizer: Tokenizer,
         limits: ServiceLimits,
         default_sampling: SamplingParameters,
+        form: _Form = (PLAIN_OUTPUT, None),
     ) -> StreamRequest:
-        output_format, grammar = _output_format(message, prompt_ids, tokenizer), None
-        if message.must_call and not message.prompt:
-            if message.grammar is not None:
-                sentence = f"tool_choice asks for a call and {message.grammar.field} for a form"
-                raise RequestRefused(f"{sentence}: leave one of them out", "tool_choice")
-            output_format = forced_format(output_format)
-            grammar = forced_call(output_format, read_tools(message.tools), message.must_call)
+        output_format, grammar = form
         return stream_request(
             message,
             prompt_ids,
@@ -182,6 +188,15 @@ def _output_format(
         is_continued=message.template.continue_final_message,
     )
     return OutputFormat(target.tools if message.tools else "", target.reasoning, opening)
+
+
+def _form_of_call(output_format: OutputFormat, message: Open) -> _Form:
+    """Takes a while for many tools, and raises RequestRefused."""
+    if message.grammar is not None:
+        sentence = f"tool_choice asks for a call and {message.grammar.field} for a form"
+        raise RequestRefused(f"{sentence}: leave one of them out", "tool_choice")
+    output_format = forced_format(output_format)
+    return output_format, forced_call(output_format, read_tools(message.tools), message.must_call)
 
 
 def _stream(

@@ -1,7 +1,8 @@
 """Long work of a thread beside the event loop, in short pieces.
 
-Python lets a thread that never waits have its interpreter for 5 ms at a time, so a page of metrics
-of 1,000 devices made rounds beside it 0.1 s longer. This module must never be used on the loop.
+A thread that never waits takes the interpreter again and again, 5 ms at a time as Python is by
+itself, so a page of metrics of 1,000 devices made rounds beside it 0.1 s longer. This module must
+never be used on the loop.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-# While others work, the thread has to wait 5 ms more until it gets on.
 PAUSE_SECONDS = 0.002
 
 Item = TypeVar("Item")

@@ -4,6 +4,7 @@ All devices with prompts have an equal part of that, and what one does not need 
 no device's first token waits for the prompts that another device opens one after the other. Nor do
 the prompts of one device, or of two, lengthen the rounds of others by more than a little, but for
 turns (`verifier.rounds.prefill_turns`); the more devices have prompts, the more all may together.
+What one or two have in a round beside prompts counts too (`verifier.rounds.joint_limit`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import msgspec
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import Chunk
+from verifier.rounds.joint_limit import longest_seconds
 from verifier.streams.stream import Stream
+
+# A prompt beside devices that lengthen rounds gets on, if only a quarter of a block at a time.
+_FEWER = 4
 
 
 class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +33,8 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
     slowdown_limit: float
     """By how much prompts may lengthen the round for streams that are past theirs."""
     device_slowdown_limit: float
-    """By how much those of one device, or of two, may lengthen it for other devices."""
+    """By how much those of one device, or of two, may lengthen it for other devices, with all else
+    that these have in it."""
 
     def slowdown_of(self, num_devices: int) -> float:
         """By how much prompts of so many devices may lengthen the round for other devices.
@@ -37,6 +43,11 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
         """
         num_limits = max(num_devices - 1, 1)
         return min(self.slowdown_limit, num_limits * self.device_slowdown_limit)
+
+    @property
+    def few_tokens(self) -> int:
+        """At least, beside devices that lengthen the round already."""
+        return max(min(self.least_tokens // _FEWER, self.chunk_tokens), 1)
 
 
 class PromptRoom(msgspec.Struct, frozen=True):
@@ -73,6 +84,10 @@ def prompt_room(
     slowdown = limits.slowdown_of(len(unread.of_devices.keys() - own))
     least = min(limits.least_tokens, limits.chunk_tokens)
     num_tokens = rounds.most(least, limits.chunk_tokens, slowdown, PromptRoom)
+    strangers = unread.of_devices.keys() - own
+    longest = longest_seconds(others, strangers, curve, slowdown) if strangers else None
+    if longest is not None:
+        num_tokens = rounds.most_within(limits.few_tokens, num_tokens, longest, PromptRoom)
     left = unread.left(PromptRoom(num_tokens))
     favoured = frozenset(d for d in left if d in own or d not in without_turn)
     if slowdown >= limits.slowdown_limit or not favoured:
@@ -153,6 +168,12 @@ class _Rounds:
     ) -> int:
         """The largest number up to `end` whose room keeps to the limit, but the least at least."""
         seconds_without = self._curve.round_seconds(self._num_tokens, self._context_tokens)
+        return self.most_within(least, end, (1.0 + slowdown) * seconds_without, room_of)
+
+    def most_within(
+        self, least: int, end: int, max_seconds: float, room_of: Callable[[int], PromptRoom]
+    ) -> int:
+        """The largest number up to `end` whose round is no longer, but the least at least."""
 
         def round_seconds(number: int) -> float:
             room = room_of(number)
@@ -163,7 +184,6 @@ class _Rounds:
 
         # What is searched are the numbers above the least one; index 0 is the first of them.
         larger_numbers = range(least + 1, end + 1)
-        max_seconds = (1.0 + slowdown) * seconds_without
         return least + bisect_right(larger_numbers, max_seconds, key=round_seconds)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,12 +11,26 @@ from edge_agent.api.access import Access
 from edge_agent.api.app import build_app, serve
 from edge_agent.generation.generation import Generator, TextPiece
 from shared.daemon.http_server import listen
+from shared.errors import VerifierAway
+from shared.protocol.token_question import TokenQuestion
 
 HELLO = (
     TextPiece("Hello", "target"),
     TextPiece(" wide", "accepted"),
     TextPiece(" world", "target"),
 )
+
+
+class ByteTokenizer:
+    """A byte is a token, behind 256 as a beginning."""
+
+    token_bytes: Sequence[bytes] = (*(bytes([i]) for i in range(256)), b"<s>")
+
+    async def token_ids(self, question: TokenQuestion) -> list[int]:
+        if question.text == "away":
+            raise VerifierAway("the verifier is away")
+        text = question.text + "".join(turn.content for turn in question.messages)
+        return [256] * question.adds_special + [*text.encode()]
 
 
 @asynccontextmanager

@@ -227,7 +227,13 @@ class _FuzzedAgent:
         if random.random() < 0.1 or len(self._generations) < 3:
             channel, mutations.num_channels = mutations.num_channels, mutations.num_channels + 1
             sampling = SamplingParameters(random.choice((0.0, 0.8)))
-            request = GenerationRequest(text="x", sampling=sampling, stop=("ab",), max_tokens=50)
+            request = GenerationRequest(
+                text="x",
+                sampling=sampling,
+                stop=("ab",),
+                max_tokens=50,
+                **mutations.asked.setdefault(channel, mutations.fields.of_generation()),
+            )
             generation = ActiveGeneration(request, self._drafter, DRAFT_SETTINGS, self._now)
             generation.open_message(channel)
             self._generations[channel] = generation

@@ -41,6 +41,7 @@ from shared.protocol.messages import (
 from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
+from tests.support.messages.request_fields import RequestFields
 
 RARELY = 0.03  # how often something ends a connection
 INTEGERS = (
@@ -66,6 +67,8 @@ class Mutations:
 
     def __init__(self, seed: int, hello: Hello) -> None:
         self.random = random.Random(seed)
+        self.fields = RequestFields(self.random)
+        self.asked: dict[int, dict[str, Any]] = {}  # on each channel, that Opened must say again
         self.num_channels = 0  # that were opened on this connection
         self.positions: dict[int, int] = {}  # committed tokens of the channels that are open
         self._hello = hello
@@ -75,6 +78,7 @@ class Mutations:
         """Another connection: no channel is open."""
         self.num_channels = 0
         self.positions.clear()
+        self.asked.clear()
 
     # --- legal, each by itself -----------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class Mutations:
             *(self._open, self._draft, self._draft, self._draft, self._draft),
             *(self._open_part, self._open_part),
             *(lambda: Ready(self._channel()), lambda: Cancel(self._channel())),
-            lambda: Status(self.random.randrange(1 << 20)),
+            lambda: Status(self.random.randrange(1 << 20), self.fields.health()),
             lambda: Resume(self._next_channel(), pick.randrange(4), pick.randrange(9)),
         )
         return Goodbye() if pick.random() < RARELY else pick.choice(makers)()
@@ -105,6 +109,7 @@ class Mutations:
             Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8, self._special_ids()),
             *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0)),
             Error("vocabulary", "no", difference=self._difference()),
+            Error("request", "no", self._channel(), "prompt", None, 9, pick.choice((0, 7))),
         )
         return pick.choice(rare) if pick.random() < RARELY else pick.choice(makers)()
 
@@ -121,8 +126,18 @@ class Mutations:
         """What a verifier answers to Open."""
         num_prompt_tokens = self.random.choice((0, 0, 0, 9, 12))
         return Opened(
-            channel, self._token_ids(9), 7, self._mode(), num_prompt_tokens=num_prompt_tokens
+            channel,
+            self._token_ids(9),
+            7,
+            self._mode(),
+            num_prompt_tokens=num_prompt_tokens,
+            **self._asked_on(channel),
+            output_format=self.fields.output_format(),
         )
+
+    def _asked_on(self, channel: int) -> dict[str, Any]:
+        is_other = channel not in self.asked or self.random.random() < RARELY
+        return self.fields.of_generation() if is_other else self.asked[channel]
 
     def _open(self) -> Open:
         pick = self.random
@@ -142,6 +157,7 @@ class Mutations:
             num_prompt_tokens=pick.choice((0, 2, 4)),
             goes_on=pick.random() < 0.2,
             tools=pick.choice((b"", b"[", b"[]", b'[{"type":"function"}]')),
+            **self.fields.of_open(),
         )
 
     def _open_part(self) -> OpenPart:
@@ -179,9 +195,14 @@ class Mutations:
         finish = Finish("stop", pick.randrange(9)) if pick.random() < RARELY else None
         position = self.positions.get(channel, 0) + (pick.random() < RARELY)
         num_accepted = pick.choice((0, 0, 0, 1, 2))
-        tokens = self._token_ids(pick.randrange(4))
+        num_tokens = pick.randrange(4)
+        tokens = self._token_ids(num_tokens)
         window, draft_length = pick.choice((0, 4, 17)), pick.choice((0, 2, 5))
-        return Verdict(channel, position, num_accepted, tokens, window, draft_length, finish)
+        num_others = self.asked.get(channel, {}).get("num_logprobs")
+        logprobs = self.fields.logprobs(num_accepted + num_tokens, num_others)
+        more = (pick.choice((0, 0, 0, 9)), logprobs)
+        granted = (window, draft_length, finish, *more, pick.choice((0, 0, 0, 1, 4)))
+        return Verdict(channel, position, num_accepted, tokens, *granted)
 
     def _channel(self) -> int:
         chance = self.random.random()

@@ -13,6 +13,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edge_agent.api.access import Access
@@ -20,21 +22,33 @@ from edge_agent.api.app import build_app, serve
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.daemon.connection_gate import ConnectionGate
 from shared.daemon.http_server import listen
-from tests.support.ends.api_server import HELLO
+from shared.protocol.draft_offers import OFFERS_PATH
+from shared.protocol.token_question import TOKENS_PATH
+from tests.support.ends.api_server import HELLO, ByteTokenizer
+from tests.support.ends.limits import make_device_limits
 from tests.support.ends.loopback import running_verifier
 from tests.support.ends.scripted import scripted_service
+from tests.support.network.http_bodies import CLIENT_BODIES
 from tests.support.network.http_requests import HttpMutations
+from verifier.server.draft_shelf import DraftShelf
+from verifier.web.assets import STATE_PATH
 
 Outcomes = Counter[str]
-VERIFIER_PATHS = ("/healthz", "/metrics", "/v1/vocabulary", "/v1/device", "/nothing")
-AGENT_PATHS = (
-    *("/healthz", "/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/chat/socket"),
-    "/nothing",
+VERIFIER_PATHS = (
+    *("/healthz", "/metrics", "/v1/vocabulary", "/v1/device", "/nothing", "/dashboard", STATE_PATH),
+    *(TOKENS_PATH, TOKENS_PATH, OFFERS_PATH, f"{OFFERS_PATH}/x.gguf", f"{OFFERS_PATH}/..%2fx"),
 )
-CHAT = b'{"messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi"}'
+AGENT_PATHS = (
+    *("/", "/healthz", "/health", "/v1/models", "/v1/models/a/b", "/v1/chat/socket", "/nothing"),
+    *("/v1/chat/completions/chatcmpl-1/events", "/v1/completions/cmpl-1/events?starting_after=1"),
+    *("/v1/chat/completions/chatcmpl-1", "/v1/messages/msg_1/events", "/v1/responses/resp_1"),
+    *("/v1/responses/resp_1?stream=true&starting_after=x", "/api/tags", "/api/ps", "/api/version"),
+    *CLIENT_BODIES,
+)
 KEY = "a-key-of-16-signs"
 MOST_TURNS = 60  # of the event loop that a connection gets
-QUIET_TURNS = 8  # without another byte: its answer is there
+QUIET_TURNS = 8  # without another byte: its answer is there, unless a thread makes it
+THREAD_SECONDS = 0.001
 _STATUS = re.compile(rb"HTTP/\d\.\d (\d{3}) ")
 
 
@@ -153,6 +167,8 @@ async def _conversation(
         await asyncio.sleep(0)
         num_quiet = num_quiet + 1 if len(transport.written) == num_heard else 0
         num_heard = len(transport.written)
+        if num_quiet == QUIET_TURNS:
+            await asyncio.sleep(THREAD_SECONDS)
         if transport.is_over or num_quiet > QUIET_TURNS:
             break
     transport.close()
@@ -164,13 +180,18 @@ async def _conversation(
 async def fuzz_verifier_port(
     num_requests: int, seed: int, told: Callable[[int], object] = lambda _: None
 ) -> Outcomes:
-    async with (
-        watched_log(),
-        running_verifier(scripted_service(), stranger_limits=None) as verifier,
-    ):
-        token = verifier.tokens["board"]
-        mutations = HttpMutations(seed, VERIFIER_PATHS, token)
-        return await fuzz_gate(verifier.server.gate, mutations, num_requests, told)
+    limits = make_device_limits(messages_per_second=10_000_000)  # it asks for ever
+    with TemporaryDirectory() as directory:
+        shelf = DraftShelf(Path(directory), lambda path: None, bytes_per_second=1e9)
+        service, options = scripted_service(), {"stranger_limits": None, "drafts": shelf}
+        await asyncio.to_thread(Path(directory, "x.gguf").write_bytes, b"a draft" * 1000)
+        async with (
+            watched_log(),
+            running_verifier(service, device_limits=limits, **options) as verifier,
+        ):
+            token = verifier.tokens["board"]
+            mutations = HttpMutations(seed, VERIFIER_PATHS, token)
+            return await fuzz_gate(verifier.server.gate, mutations, num_requests, told)
 
 
 async def fuzz_agent_port(
@@ -183,10 +204,11 @@ async def fuzz_agent_port(
         told(num_said)
 
     async with watched_log():
-        app = build_app(generator, Access(KEY, allowed_hosts=None))
+        access = Access(KEY, allowed_hosts=None)
+        app = build_app(generator, access, tokenizer=ByteTokenizer())
         server = await serve(app, listen("127.0.0.1", 0), stranger_limits=None)
         try:
-            mutations = HttpMutations(seed, AGENT_PATHS, KEY, CHAT)
+            mutations = HttpMutations(seed, AGENT_PATHS, KEY, CLIENT_BODIES)
             return await fuzz_gate(server.gate, mutations, num_requests, forget)
         finally:
             await server.stop()

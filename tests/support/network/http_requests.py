@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
+from typing import Any
+
+from tests.support.network.http_bodies import JsonBodies
 
 METHODS = ("GET", "GET", "POST", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT")
 VERSIONS = ("HTTP/1.1",) * 6 + (
@@ -51,7 +55,17 @@ HEADERS = (
     *("Host", "Expect", "Content-Length", "Transfer-Encoding", "Content-Encoding", "Content-Type"),
     *("Connection", "Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key", "Authorization"),
     *("Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "If-None-Match", "Accept", "Cookie"),
-    *("Origin", "Range", "X-Forwarded-For", "Forwarded", "Trailer", "TE", "Date", "X" * 300),
+    *(
+        "Last-Event-ID",
+        "Origin",
+        "Range",
+        "X-Forwarded-For",
+        "Forwarded",
+        "Trailer",
+        "TE",
+        "Date",
+        "X" * 300,
+    ),
     *("HTTP2-Settings", "If-Modified-Since", "Accept-Encoding", "Keep-Alive", "\u00fc", "a b", ""),
 )
 ODD_TARGETS = (
@@ -79,11 +93,18 @@ class Request:
 class HttpMutations:
     """Requests to the paths of one port; `token` is one that opens it."""
 
-    def __init__(self, seed: int, paths: Sequence[str], token: str, body: bytes = b"{}") -> None:
+    def __init__(
+        self,
+        seed: int,
+        paths: Sequence[str],
+        token: str,
+        bodies: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+    ) -> None:
+        """`bodies`: JSON that clients send to a path."""
         self.random = Random(seed)
         self._paths = paths
         self._token = token
-        self._body = body
+        self._bodies = JsonBodies(self.random, bodies)
 
     def request(self) -> bytes:
         """The next request, more or less broken."""
@@ -116,8 +137,8 @@ class HttpMutations:
                 ("Sec-WebSocket-Key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
             ]
         if request.method == "POST":
-            request.body = self._body
-            request.headers.append(("Content-Length", str(len(self._body)).encode()))
+            request.body = self._bodies.body(request.target)
+            request.headers.append(("Content-Length", str(len(request.body)).encode()))
         return request
 
     def _change(self, request: Request) -> None:
@@ -148,7 +169,8 @@ class HttpMutations:
         """A body that is, or is not, what its Content-Encoding says."""
         random = self.random
         name = random.choice((b"gzip", b"deflate", b"br", b"zstd", b"gzip, gzip"))
-        whole = random.choice((gzip.compress(self._body), zlib.compress(self._body), self._body))
+        body = request.body or b"{}"
+        whole = random.choice((gzip.compress(body), zlib.compress(body), body))
         cut = whole[: random.randrange(len(whole) + 1)] if random.random() < 0.5 else whole
         request.body = cut
         kept = [(key, value) for key, value in request.headers if key != "Content-Length"]

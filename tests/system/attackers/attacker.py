@@ -12,7 +12,8 @@ from contextlib import suppress
 import msgspec
 import uvloop
 
-from tests.system.attackers.boards import BOARDS, LET_GO
+from tests.system.attackers.boards import BOARDS
+from tests.system.attackers.flooding import LET_GO
 from tests.system.attackers.parent import end_with_parent
 from tests.system.attackers.strangers import STRANGERS
 from tests.system.attackers.verifier import Access

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from collections.abc import Callable
 from random import Random
-from typing import Any
 
-import aiohttp
 import numpy as np
 
-from shared.protocol.codec import encode
 from shared.protocol.draft_packing import pack_rows
 from shared.protocol.messages import (
     MAX_63_BITS,
@@ -21,7 +16,6 @@ from shared.protocol.messages import (
     AgentMessage,
     Cancel,
     Draft,
-    Error,
     Hello,
     Open,
     Ready,
@@ -32,19 +26,26 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.logit_processors import MAX_LOGPROBS
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import Verifier
-from tests.support.ends.raw_board import Closed, RawBoard, hello_to, raw_board
+from tests.support.ends.raw_board import hello_to, raw_board
 from tests.support.messages.misbehaviour import certain, row
 from tests.support.models.processed_rows import random_processors
 from tests.support.models.sampling_rounds import EDGE_TEMPERATURES, EDGE_TOP_K, EDGE_TOP_P
 from tests.support.network.strangers import masked_frame
+from tests.system.attackers.dear_requests import everything, forced_calls, grammars
+from tests.system.attackers.flooding import (
+    LET_GO,
+    NUM_STREAMS,
+    TICK_SECONDS,
+    as_many_streams_as_may_be,
+    flood,
+    read_for_ever,
+    transport_of,
+    write_for_ever,
+)
 
-NUM_STREAMS = 8  # as many as a device may have
 CONTEXT_TOKENS = 2048
-TICK_SECONDS = 0.005
-BINARY, PING = 0x82, 0x89
+PING = 0x89
 TWELVE_DAYS = (1 << 40) - 1  # the longest that a Status can say, in microseconds
-# What a client sees of a verifier that has had enough.
-LET_GO = (Closed, OSError, TimeoutError, AssertionError, aiohttp.ClientError)
 FLAT = SamplingParameters(100.0, 0, 0.99999)
 
 
@@ -68,7 +69,7 @@ async def extreme_numbers(verifier: Verifier, device: str) -> None:
             draft_length=random.choice((None, 0, 1, 64)),
         )
 
-    await _as_many_streams_as_may_be(verifier, device, asked)
+    await as_many_streams_as_may_be(verifier, device, asked)
 
 
 async def long_prompts(verifier: Verifier, device: str) -> None:
@@ -80,7 +81,7 @@ async def long_prompts(verifier: Verifier, device: str) -> None:
         prompt = pack_token_ids(token_ids)
         return Open(channel, channel, prompt=prompt, sampling=GREEDY, max_tokens=1)
 
-    await _as_many_streams_as_may_be(verifier, device, asked)
+    await as_many_streams_as_may_be(verifier, device, asked)
 
 
 async def cache_hoarder(verifier: Verifier, device: str) -> None:
@@ -92,7 +93,7 @@ async def cache_hoarder(verifier: Verifier, device: str) -> None:
             await board.open(channel, SamplingParameters(1.0), text, draft_length=4)
             await board.send(Ready(channel))
             await board.send(Status(TWELVE_DAYS))
-        await _read(board)
+        await read_for_ever(board)
 
 
 async def dear_opens(verifier: Verifier, device: str) -> None:
@@ -106,7 +107,7 @@ async def dear_opens(verifier: Verifier, device: str) -> None:
         )
         return [sampled, Cancel(channel)]
 
-    await _flood(verifier, device, (opened(channel) for channel in itertools.count()), 2)
+    await flood(verifier, device, (opened(channel) for channel in itertools.count()), 2)
 
 
 async def opens_and_cancels(verifier: Verifier, device: str) -> None:
@@ -115,7 +116,7 @@ async def opens_and_cancels(verifier: Verifier, device: str) -> None:
         [Open(channel, channel, text="a short prompt", sampling=GREEDY), Cancel(channel)]
         for channel in itertools.count()
     )
-    await _flood(verifier, device, pairs, 4)
+    await flood(verifier, device, pairs, 4)
 
 
 async def flat_drafts(verifier: Verifier, device: str) -> None:
@@ -151,18 +152,18 @@ async def dead_rows(verifier: Verifier, device: str) -> None:
         verdict = await board.window()
         at = board.position_after(verdict)
         await board.draft(at, at, [1], pack_rows((row((1, 9)),)))
-        await _write_for_ever(board, itertools.repeat([dead]), 8)
+        await write_for_ever(board, itertools.repeat([dead]), 8)
 
 
 async def statuses(verifier: Verifier, device: str) -> None:
     """As many short messages as a device may send."""
-    await _flood(verifier, device, itertools.repeat([Status(5)]), 90)
+    await flood(verifier, device, itertools.repeat([Status(5)]), 90)
 
 
 async def pings(verifier: Verifier, device: str) -> None:
     """Frames that are no message."""
     async with raw_board(verifier, device) as board:
-        await _write_for_ever(board, itertools.repeat([]), 1, masked_frame(PING, b"") * 90)
+        await write_for_ever(board, itertools.repeat([]), 1, masked_frame(PING, b"") * 90)
 
 
 async def two_with_one_token(verifier: Verifier, device: str) -> None:
@@ -173,7 +174,7 @@ async def two_with_one_token(verifier: Verifier, device: str) -> None:
             try:
                 async with raw_board(verifier, device, instance_id=instance_id) as board:
                     await board.open()
-                    await _read(board)
+                    await read_for_ever(board)
             except LET_GO:
                 await asyncio.sleep(0.05)
 
@@ -197,7 +198,7 @@ async def log_forger(verifier: Verifier, device: str) -> None:
 async def reads_nothing(verifier: Verifier, device: str) -> None:
     """Streams whose verdicts nobody takes."""
     async with raw_board(verifier, device) as board:
-        transport = _transport(board)
+        transport = transport_of(board)
         for channel in range(NUM_STREAMS):
             await board.send(Open(channel, channel, text="x", sampling=GREEDY))
         transport.pause_reading()
@@ -219,53 +220,7 @@ BOARDS = {
     "two with one token": two_with_one_token,
     "log forger": log_forger,
     "reads nothing": reads_nothing,
+    "grammars": grammars,
+    "forced calls": forced_calls,
+    "everything": everything,
 }
-
-
-async def _as_many_streams_as_may_be(
-    verifier: Verifier, device: str, asked: Callable[[int], Open]
-) -> None:
-    async with raw_board(verifier, device) as board:
-        for channel in range(NUM_STREAMS):
-            await board.send(asked(channel))
-        while True:
-            message = await board.next()
-            board.received.clear()
-            is_over = isinstance(message, Verdict) and message.finish is not None
-            if is_over or (isinstance(message, Error) and message.channel is not None):
-                channel += 1
-                await board.send(asked(channel))
-
-
-async def _flood(verifier: Verifier, device: str, groups: Any, per_tick: int) -> None:
-    async with raw_board(verifier, device) as board:
-        await _write_for_ever(board, groups, per_tick)
-
-
-async def _write_for_ever(board: RawBoard, groups: Any, per_tick: int, frames: bytes = b"") -> None:
-    """So many groups of messages in each tick, as far as they are taken."""
-    reading = asyncio.create_task(_read(board))
-    transport, next_at = _transport(board), time.monotonic()
-    try:
-        while not transport.is_closing() and not reading.done():
-            if transport.get_write_buffer_size() < 1 << 18:
-                packed = [encode(said) for _ in range(per_tick) for said in next(groups)]
-                transport.write(frames + b"".join(masked_frame(BINARY, one) for one in packed))
-            next_at += TICK_SECONDS
-            await asyncio.sleep(max(next_at - time.monotonic(), TICK_SECONDS / 5))
-    finally:
-        reading.cancel()
-
-
-async def _read(board: RawBoard) -> None:
-    while True:
-        try:
-            await board.next()
-        except TimeoutError:
-            continue
-        board.received.clear()
-
-
-def _transport(board: RawBoard) -> Any:
-    writer: Any = board.socket._writer
-    return writer.transport

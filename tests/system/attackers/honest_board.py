@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,7 +24,7 @@ from tests.support.ends.raw_board import Closed, RawBoard, raw_board
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.programs.command import ROOT, environment
 from tests.system.attackers.core_waits import CoreWaits
-from tests.system.attackers.verifier import ROUND_SECONDS, Access
+from tests.system.attackers.verifier import ROUND_SECONDS, Access, RoundTimes
 from verifier.config import RoundsSection
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -46,6 +46,7 @@ class Noticed:
     num_ended: int = 0  # streams that did not come to their own end, and connections
     num_texts: int = 0
     num_wrong: int = 0
+    times: RoundTimes | None = None  # of the verifier's rounds, as it counts them
 
     @property
     def slow_milliseconds(self) -> float:
@@ -130,11 +131,25 @@ async def _chat(board: RawBoard, until: float, noticed: Noticed, waits: CoreWait
             await ask(kinds[channel])
 
 
+@dataclass(frozen=True)
+class VerifierProcess:
+    """A verifier that runs."""
+
+    access: Access
+    waits: CoreWaits  # of its threads and this one, for a core
+    process: asyncio.subprocess.Process
+
+    async def end(self) -> RoundTimes:
+        """Ask for its end and what its rounds took."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        return msgspec.json.decode(await self.process.stdout.readline(), type=RoundTimes)
+
+
 @asynccontextmanager
-async def verifier_process(
-    device_prefill_slowdown_limit: float,
-) -> AsyncIterator[tuple[Access, CoreWaits]]:
-    """A verifier that has run a round, and what its threads and this one wait for a core."""
+async def verifier_process(device_prefill_slowdown_limit: float) -> AsyncIterator[VerifierProcess]:
+    """A verifier that has run a round."""
     limit = str(device_prefill_slowdown_limit)
     command = (sys.executable, "-m", "tests.system.attackers.verifier", limit)
     process = await asyncio.create_subprocess_exec(
@@ -153,9 +168,11 @@ async def verifier_process(
             asked = Open(0, WARM_UP_ID, prompt=pack_token_ids([1]), sampling=GREEDY, max_tokens=1)
             await board.send(asked)
             await board.next_of(Verdict)
-        yield access, CoreWaits.of_process(process.pid, threading.get_native_id())
+        waits = CoreWaits.of_process(process.pid, threading.get_native_id())
+        yield VerifierProcess(access, waits, process)
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
@@ -191,8 +208,8 @@ async def beside(
     niceness: int = LOWEST_PRIORITY,
 ) -> Noticed:
     """What the board notices of these attackers at a verifier of their own."""
-    async with (
-        verifier_process(device_prefill_slowdown_limit) as (access, waits),
-        attackers(access, names, niceness),
-    ):
-        return await watch(access, seconds, waits)
+    async with verifier_process(device_prefill_slowdown_limit) as verifier:
+        async with attackers(verifier.access, names, niceness):
+            noticed = await watch(verifier.access, seconds, verifier.waits)
+        noticed.times = await verifier.end()
+    return noticed

@@ -2,27 +2,31 @@
 
 `python -m tests.system.attackers.verifier LIMIT`: all settings are those of the program, but for
 `rounds.device_prefill_slowdown_limit`. The target is scripted: a round takes 20 ms, a token 0.2 ms
-more, a row of logits that is sampled flat another 1.5 ms, as on a CPU. Prints its port and tokens.
+more, a row of logits that is sampled flat another 1.5 ms, as on a CPU. Prints its port and tokens,
+and at the end of its input what the rounds of the device `good` took.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 import msgspec
+import numpy as np
 import uvloop
 
 from tests.support.ends.loopback import Verifier, make_service, running_verifier
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
-from tests.system.attackers.parent import end_with_parent
 from verifier.config import LimitsSection, RoundsSection, TargetSection
 from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
+from verifier.engine.engine import RoundReport
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
+from verifier.server.loop_shares import LoopShares
 from verifier.startup import device_limits
-from verifier.target.round import Round, RoundOutcome
+from verifier.target.round import DraftCheck, Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -43,21 +47,73 @@ class Access(msgspec.Struct, frozen=True):
         return Verifier(scripted_service(), None, self.port, self.tokens)  # type: ignore[arg-type]
 
 
+class RoundTimes(msgspec.Struct, frozen=True):
+    """The slow ones of the rounds that one device had a part in: 99th percentiles, milliseconds."""
+
+    num_tokens: float
+    asked: float  # what the target should take for what was in the rounds
+    target: float  # what it took
+    plan: float  # the loop had the answer and chose what is in the next round
+    settle: float
+    others: float  # until the loop had the answer: callbacks that were in its way
+    loop_parts: dict[str, float]  # of the event loop, by device
+
+
 class PricedTarget(ScriptedTarget):
     """A scripted target whose rows of high temperature take long."""
 
     def run(self, round_: Round) -> RoundOutcome:
-        seconds = ROUND_SECONDS + TOKEN_SECONDS * round_.num_tokens
-        row_seconds: list[float | None] = []
-        for item in round_.items:
-            check = item.draft_check
-            is_flat = check is not None and check.sampling.temperature >= FLAT_TEMPERATURE
-            row_seconds.append(None if check is None else FLAT_ROW_SECONDS * is_flat)
-            if check is not None and is_flat:
-                seconds += FLAT_ROW_SECONDS * check.num_logit_rows
+        seconds = self.seconds_of(round_)
         self._delay_seconds = lambda num_tokens: seconds
         outcome = super().run(round_)
+        checks = [item.draft_check for item in round_.items]
+        row_seconds = [None if check is None else _row_seconds(check) for check in checks]
         return msgspec.structs.replace(outcome, row_seconds=tuple(row_seconds))
+
+    def seconds_of(self, round_: Round) -> float:
+        """What a round takes, for what is in it."""
+        checks = [item.draft_check for item in round_.items if item.draft_check is not None]
+        row_seconds = sum(check.num_logit_rows * _row_seconds(check) for check in checks)
+        return ROUND_SECONDS + TOKEN_SECONDS * round_.num_tokens + row_seconds
+
+
+def _row_seconds(check: DraftCheck) -> float:
+    return FLAT_ROW_SECONDS * (check.sampling.temperature >= FLAT_TEMPERATURE)
+
+
+class RoundNotes:
+    """What rounds took, noted as they end."""
+
+    def __init__(self, service: VerifierService, target: PricedTarget, device: str) -> None:
+        self._service, self._target, self._device = service, target, device
+        self._rows: list[tuple[float, ...]] = []
+        self._observe = service.metrics.observe_round
+        self._started_at = time.monotonic()
+        service.metrics.observe_round = self._note  # type: ignore[method-assign]
+
+    def _note(self, report: RoundReport) -> None:
+        self._observe(report)
+        streams = self._service.planner.streams
+        parts = [(streams.get(item.stream), item) for item in report.round_.items]
+        own = [item for stream, item in parts if stream and stream.device == self._device]
+        if own and all(len(item.token_ids) == 1 for item in own):  # its own prompts aside
+            target = report.forward_seconds + report.sampling_seconds
+            known = target + report.plan_seconds + report.settle_seconds
+            seconds = (
+                self._target.seconds_of(report.round_),
+                target,
+                report.plan_seconds,
+                report.settle_seconds,
+            )
+            row = (*seconds, report.total_seconds - known)
+            self._rows.append((report.round_.num_tokens, *(1e3 * one for one in row)))
+
+    def times(self, shares: LoopShares) -> RoundTimes:
+        """Of all until now."""
+        slow = np.percentile(np.array(self._rows or [(0.0,) * 6]), 99, axis=0).tolist()
+        elapsed = time.monotonic() - self._started_at
+        parts = {device: spent / elapsed for device, spent in shares.spent_seconds.items()}
+        return RoundTimes(*slow, parts)
 
 
 def attacked_service(device_prefill_slowdown_limit: float) -> VerifierService:
@@ -85,15 +141,20 @@ def attacked_service(device_prefill_slowdown_limit: float) -> VerifierService:
 async def serve(device_prefill_slowdown_limit: float) -> None:
     """Until the process is ended."""
     service = attacked_service(device_prefill_slowdown_limit)
+    target = service.target
+    assert isinstance(target, PricedTarget)
     limits = device_limits(LimitsSection(), TargetSection().context_tokens)
     async with running_verifier(service, DEVICES, device_limits=limits) as verifier:
         access = Access(verifier.port, verifier.tokens)
         sys.stdout.buffer.write(msgspec.json.encode(access) + b"\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        notes = RoundNotes(service, target, DEVICES[0])
+        await asyncio.to_thread(sys.stdin.buffer.read)
+        times = notes.times(verifier.server._loop_shares)
+        sys.stdout.buffer.write(msgspec.json.encode(times) + b"\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    end_with_parent()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(float(sys.argv[1])))

@@ -115,6 +115,27 @@ def test_a_function_that_is_not_on_offer_is_refused() -> None:
     assert "tool_choice" == refused.value.field
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"type": "function"},
+        {"function": 7},
+        {"function": {"name": "a"}},
+        {"function": {"name": ["a"], "parameters": {}}},
+        {"function": {"name": "a", "parameters": [1]}},
+    ],
+    ids=str,
+)
+def test_a_tool_that_is_no_function_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(RequestRefused, match="no function with a name and parameters") as refused:
+        forced_call(HERMES, [*TOOLS, odd], ["now"])
+    assert "tools" == refused.value.field
+
+
+def test_a_name_that_is_said_again_makes_no_grammar_longer() -> None:
+    assert forced_call(HERMES, TOOLS, ["now"]) == forced_call(HERMES, TOOLS, ["now"] * 512)
+
+
 def test_schemas_that_are_too_long_together_are_refused() -> None:
     huge = {"type": "object", "description": "x" * MAX_GRAMMAR_BYTES}
     with pytest.raises(RequestRefused, match="name one function, or send auto"):

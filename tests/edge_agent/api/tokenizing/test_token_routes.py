@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 from anthropic import AsyncAnthropic
 
 from edge_agent.generation.scripted_generator import ScriptedGenerator
-from shared.errors import VerifierAway
-from shared.protocol.token_question import TokenQuestion
-from tests.support.ends.api_server import HELLO, serving
-
-
-class ByteTokenizer:
-    """A byte is a token, behind 256 as a beginning."""
-
-    token_bytes: Sequence[bytes] = (*(bytes([i]) for i in range(256)), b"<s>")
-
-    async def token_ids(self, question: TokenQuestion) -> list[int]:
-        if question.text == "away":
-            raise VerifierAway("the verifier is away")
-        text = question.text + "".join(turn.content for turn in question.messages)
-        return [256] * question.adds_special + [*text.encode()]
+from tests.support.ends.api_server import HELLO, ByteTokenizer, serving
 
 
 def answers_to(path: str, *bodies: dict[str, Any]) -> list[tuple[int, Any]]:

@@ -1,0 +1,70 @@
+"""Work for a device in threads: one piece at a time, and what Python computes one for all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+
+from tests.support.ends.waiting import eventually
+from verifier.engine.device import Device
+from verifier.streams.estimates import DeviceEstimates
+from verifier.streams.kept_streams import KeptStreams
+
+
+def device(name: str) -> Device:
+    return Device(name, DeviceEstimates(), KeptStreams(4))
+
+
+class Work:
+    """Goes on until it may end."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.may_end = threading.Semaphore(0)
+
+    def do(self, name: str) -> str:
+        self.begun.append(name)
+        assert self.may_end.acquire(timeout=10)
+        return name
+
+
+def test_in_the_line_of_all_devices_each_has_one_place() -> None:
+    """However much the first one asks for, the second is behind one piece of it."""
+
+    async def scenario() -> list[str]:
+        work, line, bad, good = Work(), asyncio.Lock(), device("bad"), device("good")
+        asked = [asyncio.create_task(one.in_thread(work.do, one.name, line)) for one in (bad,) * 5]
+        await eventually(lambda: work.begun == ["bad"])
+        asked.append(asyncio.create_task(good.in_thread(work.do, "good", line)))
+        for num_ended in range(1, 7):
+            work.may_end.release()
+            await eventually(lambda count=num_ended: len(work.begun) == min(count + 1, 6))
+        await asyncio.gather(*asked)
+        return work.begun
+
+    begun = asyncio.run(scenario())
+    assert ["bad", "good", "bad"] == begun[:3]
+
+
+def test_work_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() -> None:
+    async def scenario() -> list[str]:
+        work, line, bad, good = Work(), asyncio.Lock(), device("bad"), device("good")
+        dropped = asyncio.create_task(bad.in_thread(work.do, "bad", line))
+        await eventually(lambda: work.begun == ["bad"])
+        waiting = asyncio.create_task(bad.in_thread(work.do, "never", line))
+        after = asyncio.create_task(good.in_thread(work.do, "good", line))
+        await asyncio.sleep(0)
+        for task in (dropped, waiting):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        assert ["bad"] == work.begun
+        work.may_end.release()
+        await eventually(lambda: work.begun == ["bad", "good"])
+        work.may_end.release()
+        assert "good" == await after
+        assert [False] * 3 == [lock.locked() for lock in (line, bad.thread, good.thread)]
+        return work.begun
+
+    assert ["bad", "good"] == asyncio.run(scenario())
