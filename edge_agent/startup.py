@@ -129,6 +129,7 @@ def make_app(agent: Agent, section: ApiSection, clients_token: str | None) -> Ap
         access,
         place_of=generator.place_of,
         num_waiting=lambda: generator.num_waiting,
+        hindrance=lambda: agent.hindrance,
         tokenizer=agent.tokenizer,
     )
 

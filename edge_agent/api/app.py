@@ -18,7 +18,7 @@ from edge_agent.api.answers.answering import Answering
 from edge_agent.api.answers.patience import PATIENCE, Patience
 from edge_agent.api.answers.streamed_answers import StreamedAnswers
 from edge_agent.api.anthropic.message_routes import MessageEndpoints
-from edge_agent.api.chat_socket import ChatSockets
+from edge_agent.api.chat_socket import ChatSockets, WaitingFor
 from edge_agent.api.errors import errors_in_the_clients_words
 from edge_agent.api.large_body import BodyReader
 from edge_agent.api.ollama.ollama_routes import OllamaEndpoints
@@ -26,6 +26,7 @@ from edge_agent.api.openai_routes import OpenAIEndpoints
 from edge_agent.api.request_bodies import MAX_BODY_BYTES, RequestBodies
 from edge_agent.api.responses.response_routes import ResponseEndpoints
 from edge_agent.api.tokenizing.token_routes import TokenEndpoints, Tokenizer
+from edge_agent.generation.chat_messages import Waiting
 from edge_agent.generation.generation import Generator
 from edge_agent.generation.waiting_line import Place
 from edge_agent.web.assets import read_assets
@@ -48,12 +49,14 @@ def build_app(
     patience: Patience = PATIENCE,
     place_of: Callable[[int], Place | None] = lambda stream_id: None,
     num_waiting: Callable[[], int] = lambda: 0,
+    hindrance: Callable[[], str] = lambda: "",
     tokenizer: Tokenizer | None = None,
 ) -> web.Application:
     """The application; `serve` lets clients in. `model_id` replaces the target's name.
 
     `place_of`: where a generation stands in line, if it does; `num_waiting`: how long that is;
-    `tokenizer`: the target's, where clients may ask it.
+    `hindrance`: what keeps all of them from an answer, in words, or nothing; `tokenizer`: the
+    target's, where clients may ask it.
     """
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
@@ -67,8 +70,8 @@ def build_app(
     bodies = RequestBodies(reader, patience.body_seconds)
     streamed = StreamedAnswers(generator, patience, place_of, num_waiting)
     answering = Answering(generator, bodies, streamed, model_id)
-    health = _Health(generator, access.api_token)
-    chat_sockets = ChatSockets(generator, reader)
+    health = _Health(generator, access.api_token, hindrance)
+    chat_sockets = ChatSockets(generator, reader, _waiting_for(place_of, hindrance))
     for path in sorted(OPEN_PATHS):
         app.router.add_get(path, health.tell)
     OpenAIEndpoints(answering).add_to(app.router)
@@ -109,10 +112,25 @@ async def serve(
     )
 
 
+def _waiting_for(
+    place_of: Callable[[int], Place | None], hindrance: Callable[[], str]
+) -> WaitingFor:
+    def waiting_for(stream_id: int) -> Waiting:
+        place = place_of(stream_id)
+        if place is None:
+            return Waiting(because=hindrance())
+        return Waiting(place.num_ahead, place.seconds, hindrance())
+
+    return waiting_for
+
+
 class _Health:
-    def __init__(self, generator: Generator, api_token: str | None) -> None:
+    def __init__(
+        self, generator: Generator, api_token: str | None, hindrance: Callable[[], str]
+    ) -> None:
         self._generator = generator
         self._api_token = api_token
+        self._hindrance = hindrance
 
     async def tell(self, request: web.Request) -> web.Response:
         """A board without its verifier is healthy: it answers, if with a 503.
@@ -122,4 +140,6 @@ class _Health:
         health: dict[str, str | bool] = {"status": "ok"}
         if self._api_token is None or bears_token(request.headers, self._api_token):
             health["verifier_connected"] = self._generator.target_model is not None
+            if hindrance := self._hindrance():
+                health["hindrance"] = hindrance
         return web.json_response(health)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from edge_agent.generation.chat_messages import (
     ChatMessageOut,
     Started,
     Text,
+    Waiting,
 )
 from edge_agent.generation.generation import Generator
 from shared.daemon.connection_gate import gated_connection_of
@@ -36,14 +37,24 @@ from shared.protocol.messages import MAX_63_BITS
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 20.0  # a client that reads nothing for 1.5 × this is dropped
+LOOK_SECONDS = 0.5  # how often a client hears that it waits for something else
+
+WaitingFor = Callable[[int], Waiting]
+"""What the generation of this name waits for."""
 
 
 class ChatSockets:
     """All open chat sockets of one agent."""
 
-    def __init__(self, generator: Generator, reader: BodyReader) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        reader: BodyReader,
+        waiting_for: WaitingFor = lambda stream_id: Waiting(),
+    ) -> None:
         self._reader = reader
         self._answers = KeptAnswers(generator)
+        self._waiting_for = waiting_for
         self._open: set[web.WebSocketResponse] = set()
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -61,7 +72,8 @@ class ChatSockets:
         await socket.prepare(request)
         self._open.add(socket)
         try:
-            await _Conversation(socket, self._answers, self._reader).run()
+            conversation = _Conversation(socket, self._answers, self._reader, self._waiting_for)
+            await conversation.run()
             await socket.close(drain=False)
         finally:
             self._open.discard(socket)
@@ -83,11 +95,16 @@ class _Conversation:
     """One socket's generations."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, answers: KeptAnswers, reader: BodyReader
+        self,
+        socket: web.WebSocketResponse,
+        answers: KeptAnswers,
+        reader: BodyReader,
+        waiting_for: WaitingFor,
     ) -> None:
         self._socket = socket
         self._reader = reader
         self._answers = answers
+        self._waiting_for = waiting_for
         self._answer: Answer | None = None  # None once its end is on its way
         self._reading: asyncio.Task[None] | None = None
 
@@ -155,12 +172,28 @@ class _Conversation:
 
     async def _pass_on(self, started: Started, rest: AsyncGenerator[Text | End]) -> None:
         await self._send(started)
-        async with aclosing(rest) as messages:
-            async for message in messages:
-                if not isinstance(message, Text):
-                    self._leave()  # the end may get lost on its way
-                await self._send(message)
-                await asyncio.sleep(0)  # others get on, however much there is to catch up with
+        telling = asyncio.create_task(self._tell_waiting(int(started.id)), name="chat waiting")
+        try:
+            async with aclosing(rest) as messages:
+                async for message in messages:
+                    if not isinstance(message, Text):
+                        self._leave()  # the end may get lost on its way
+                        telling.cancel()
+                    await self._send(message)
+                    await asyncio.sleep(0)  # others get on, however much there is to catch up with
+        finally:
+            telling.cancel()
+            await asyncio.wait({telling})
+
+    async def _tell_waiting(self, answer_id: int) -> None:
+        """Why nothing comes, whenever that changes."""
+        told = Waiting()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            waiting = self._waiting_for(answer_id)
+            if waiting != told:
+                await self._send(waiting)
+            told = waiting
 
     async def _cancel(self) -> None:
         if self._answer is not None:

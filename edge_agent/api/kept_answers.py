@@ -23,7 +23,7 @@ from edge_agent.generation.generation import (
     resume_generation,
     start_generation,
 )
-from shared.errors import GoodspeedError, LocalProtocolError, RequestRefused
+from shared.errors import GoodspeedError, LocalProtocolError, RequestRefused, TooManyStreams
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,8 @@ class Answer:
             end: End = await self._collect(events)
         except RequestRefused as error:
             end = ChatError(str(error), error.field)
+        except TooManyStreams as error:
+            end = ChatError(str(error), retry_after_seconds=error.retry_after_seconds)
         except GoodspeedError as error:
             end = ChatError(str(error))
         except Exception:
@@ -114,7 +116,8 @@ class Answer:
                     # Most of a resumed answer was not made in the time that was measured.
                     timings = None if self._is_resumed else event.timings
                     return ChatFinished(event.reason, timings, event.seed, event.acceptance_mode)
-                self._keep(Text(event.text, event.origin, event.reason, event.so_far))
+                text = (event.text, event.origin, event.reason, event.so_far, event.part)
+                self._keep(Text(*text))
         raise LocalProtocolError("the generation ended without a finish")
 
     def _keep(self, text: Text) -> None:

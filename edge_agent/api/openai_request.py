@@ -60,13 +60,12 @@ _GENERAL = frozenset(
         *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS, *GRAMMAR_FIELDS),
     }
 )
-_SOCKET = _GENERAL | {
+_CHAT = _GENERAL | {
     *("messages", "chat_template_kwargs", "reasoning_effort", "continue_final_message"),
-    *("logprobs", "top_logprobs"),
+    *("logprobs", "top_logprobs", "functions", "function_call", *TOOL_FIELDS, *READING_FIELDS),
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }
 _COMPLETION = _GENERAL | {"prompt", "logprobs", "echo"}
-_CHAT = _SOCKET | {"functions", "function_call", *TOOL_FIELDS, *READING_FIELDS}
 
 
 def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -79,12 +78,15 @@ def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
 
 
 def read_socket_request(fields: Mapping[str, Any]) -> ClientRequest:
-    """The request of `generate` on the chat socket: a chat's, with one answer of text alone.
+    """The request of `generate` on the chat socket: a chat's, with one answer.
+
+    All that is said is text, as it is, unless a field of tools or of thoughts is there.
 
     Raises:
         RequestRefused: as `read_chat_request`, or it asks for what the socket has no words for.
     """
-    asked = _chat_request(fields, _SOCKET, None)
+    tells_apart = bool(fields.keys() & (TOOL_FIELDS | READING_FIELDS))
+    asked = _chat_request(fields, _CHAT, read_chat_tools(fields) if tells_apart else None)
     for field, is_asked in (
         ("n", asked.others),
         ("logprobs", asked.generation.num_logprobs is not None),

@@ -25,6 +25,7 @@ from edge_agent.generation.chat_messages import (
     ChatMessageOut,
     Started,
     Text,
+    Waiting,
 )
 from edge_agent.link.backoff import Backoff
 from shared.errors import (
@@ -45,7 +46,7 @@ CANCEL_SECONDS = 5.0  # for the agent to end an answer that was stopped
 RESUME_SECONDS = 60.0
 
 Answer = AsyncGenerator[Text | ChatFinished]
-_Messages = AsyncGenerator[Started | Text | ChatFinished]
+_Messages = AsyncGenerator[Started | Text | Waiting | ChatFinished]
 
 
 class _Model(msgspec.Struct):
@@ -101,6 +102,8 @@ class ChatClient:
                         if isinstance(message, Started):
                             answer_id = message.id
                             continue
+                        if isinstance(message, Waiting):
+                            continue
                         yield message
                         if isinstance(message, ChatFinished):
                             return
@@ -134,7 +137,7 @@ class ChatClient:
                 stopper.cancel()
                 await socket.close()
 
-    def _read(self, message: aiohttp.WSMessage) -> Started | Text | ChatFinished:
+    def _read(self, message: aiohttp.WSMessage) -> Started | Text | Waiting | ChatFinished:
         if message.type is aiohttp.WSMsgType.CLOSE and message.data == TOO_BIG:
             raise RequestRefused(f"the conversation exceeds {MAX_CLIENT_MESSAGE_BYTES} bytes")
         if message.type is aiohttp.WSMsgType.CLOSE:

@@ -97,6 +97,11 @@ class Agent:
         return f"connected to {target} at {self._url}, {streams}, {speed}{health}"
 
     @property
+    def hindrance(self) -> str:
+        """What keeps all streams from their verdicts, in words; "": nothing is known to."""
+        return self._channels.lost_because if not self._channels.is_linked else ""
+
+    @property
     def max_streams(self) -> int | None:
         """How many generations the verifier takes at once; None while there is none."""
         return self._channels.terms.max_streams if self._channels.is_linked else None

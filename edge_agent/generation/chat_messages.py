@@ -9,6 +9,9 @@ A client whose socket broke in the middle of an answer opens another one within 
 characters (Unicode code points) that it has of the answer: it gets the rest, as if nothing had
 happened. Closing a socket properly, with a close frame, ends the answer; but for code 1001, with
 which browsers leave a page that they may be about to load again.
+
+While nothing comes, `waiting` says why, as often as that changes. Thoughts and calls are told apart
+from text where `generate` has `reasoning_format` or `tools`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import msgspec
 
 from edge_agent.generation.generation import OwnReason, TextOrigin, Timings
+from edge_agent.output_parsing.said import Part
 from shared.protocol.messages import AcceptanceMode, FinishReason
 
 # 128,000 tokens of English take a third of it.
@@ -38,6 +42,15 @@ class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text", omit_defau
     origin: TextOrigin
     reason: OwnReason | None = None
     so_far: Timings | None = None
+    part: Part = "text"
+
+
+class Waiting(msgspec.Struct, frozen=True, tag_field="type", tag="waiting", omit_defaults=True):
+    """Why nothing comes; with nothing in it, nothing is known to be in the way any more."""
+
+    num_ahead: int | None = None  # requests before it in the board's line; None: it is in no line
+    seconds: int | None = None  # until it is its turn, as far as can be told
+    because: str = ""  # what keeps the board from its verifier's answers, in words
 
 
 class ChatFinished(msgspec.Struct, frozen=True, tag_field="type", tag="finished"):
@@ -57,6 +70,7 @@ class ChatError(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     message: str
     param: str | None = None
     is_generating: bool = False  # an answer goes on all the same
+    retry_after_seconds: int | None = None  # when asking again may help, as far as can be told
 
 
-ChatMessageOut = Started | Text | ChatFinished | ChatError
+ChatMessageOut = Started | Text | Waiting | ChatFinished | ChatError

@@ -3,7 +3,8 @@
 Pure but for `read`. The modules keep real imports, so that tools and tests run them as they lie.
 Understood is how the pages are written: `import { a, b } from "…";` in one line, and `export`
 before a declaration that is never assigned again. Whatever else stands there is an error, not a
-guess.
+guess. Comments in lines of their own and indents are for readers of the modules, a fifth of their
+bytes, and left out; so no text may go on over a line's end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from posixpath import dirname, join, normpath
 
 _IMPORT = re.compile(r'import \{ (\w+(?:, \w+)*) \} from "(\.{1,2}/[^"]+)";')
 _EXPORT = re.compile(r"export ((?:async )?(?:function\*?|class|const) (\w+)\b.*)", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?\*/\s*", re.DOTALL)
 _STYLE_IMPORT = re.compile(r'@import "([^"]+)";')
 
 Read = Callable[[str], str]  # a file by its path
@@ -37,7 +39,9 @@ def style_with_imports(entry: str, read: Read) -> str:
     def imported(match: re.Match[str]) -> str:
         return style_with_imports(_beside(entry, match[1]), read).rstrip("\n")
 
-    return _STYLE_IMPORT.sub(imported, read(entry))
+    plain = _COMMENT.sub("", read(entry))
+    lines = "".join(f"{line.strip()}\n" for line in plain.splitlines())
+    return _STYLE_IMPORT.sub(imported, lines)
 
 
 def _add(
@@ -47,6 +51,8 @@ def _add(
         raise ValueError(f"{path} imports itself by {above[-1]}")
     lines, exported = [], []
     for line in read(path).splitlines():
+        if not line.strip() or line.lstrip().startswith("//"):
+            continue
         if line.startswith("import "):
             names, other = _import_of(line, path)
             if other not in scopes:
@@ -57,7 +63,7 @@ def _add(
             lines.append(declaration)
             exported.append(name)
         else:
-            lines.append(line)
+            lines.append(line.strip())
     body = "\n".join(lines)
     if not above:  # what it awaits, the script awaits
         parts.append(f"{{ // {path}\n{body}\n}}\n")

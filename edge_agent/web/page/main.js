@@ -5,19 +5,21 @@ import { Announcer } from "./announcer.js";
 import { openSocket } from "./answer/answer_link.js";
 import { Answering } from "./answer/answering.js";
 import { setUpAppearance } from "./appearance.js";
-import { WrongKey, fetchModel } from "./board.js";
+import { WrongKey, fetchBoard } from "./board.js";
 import { Composer } from "./composer.js";
-import { addNode, chooseVersion, newConversation, shownNodes } from "./conversation/conversation.js";
+import { addNode, callsOf, chooseVersion, newConversation, shownNodes } from "./conversation/conversation.js";
 import { ConversationList } from "./conversation/conversation_list.js";
 import { setUpDrawer } from "./drawer.js";
 import { byId, setText } from "../../../shared/web/page/element.js";
 import { asJson, asMarkdown, download, fileName } from "./conversation/export.js";
+import { sentence } from "./answer/waiting_words.js";
 import { LiveLine } from "./answer/live_line.js";
+import { KINDS } from "./answer/origin.js";
 import { editSettings } from "./settings_dialog.js";
 import { ConversationStore } from "./conversation/store.js";
 import { Transcript } from "./conversation/transcript.js";
 
-const LOOK_AGAIN_SECONDS = 5; // for a board or a verifier that is away
+const LOOK_AGAIN_SECONDS = 2; // for a board or a verifier that is away
 const key = new KeptKey("goodspeed-key", "key"); // the board's
 const CURRENT = "goodspeed-conversation"; // its id, in this browser
 
@@ -33,7 +35,8 @@ class Page {
     edit: (id, text) => this.ask(text, this.conversation.nodes[id].parent),
     again: (id) => this.answer(this.conversation.nodes[id].parent),
     version: (id, step) => this.showVersion(id, step),
-  }, (block) => this.announcer.say(block.textContent));
+    results: (id, texts) => this.giveResults(id, texts),
+  }, (words) => this.announcer.say(words));
   list = new ConversationList(byId("conversations"), {
     open: (id) => this.open(id),
     remove: (id) => this.remove(id),
@@ -65,9 +68,10 @@ class Page {
   // Who the board is; asks for the key where one is wanted, and looks again while it is away.
   async meetBoard() {
     try {
-      const model = await fetchModel(key.current);
-      this.#showBoard(model ?? "no verifier yet", model !== null);
-      if (!model) this.#lookAgain();
+      const { model, hindrance } = await fetchBoard(key.current);
+      const words = hindrance && sentence(hindrance);
+      this.#showBoard([model, words].filter(Boolean).join(" – ") || "no verifier yet", model && !words);
+      if (!model || words) this.#lookAgain();
     } catch (error) {
       if (error instanceof WrongKey) return this.#askForKey();
       const words = error instanceof TypeError ? "the board does not answer" : error.message;
@@ -83,9 +87,19 @@ class Page {
     this.answer(node.id);
   }
 
+  // What came of the calls of an answer, in their order; the answer goes on behind it.
+  giveResults(id, texts) {
+    if (this.answering) return;
+    let last = id;
+    callsOf(this.conversation.nodes[id]).forEach(({ name }, i) => {
+      last = addNode(this.conversation, last, { id: newId(), role: "tool", name, text: texts[i] }).id;
+    });
+    this.answer(last);
+  }
+
   answer(parent) {
     if (this.answering) return;
-    const empty = { text: "", runs: [], counts: [0, 0, 0, 0, 0], timings: null, end: null, error: null };
+    const empty = { text: "", parts: [], counts: KINDS.map(() => 0), timings: null, end: null, error: null };
     const node = addNode(this.conversation, parent, { id: newId(), role: "assistant", ...empty });
     this.announcer.clear();
     this.#run(node).begin();
@@ -136,7 +150,7 @@ class Page {
         live: this.live,
         save: (changed) => this.#keep(changed),
         say: (words) => this.announcer.say(words),
-        settled: (block) => this.announcer.say(block.textContent),
+        settled: (words) => this.announcer.say(words),
         ended: (answering, error) => this.#end(answering, error),
       },
       () => openSocket(key.current),

@@ -31,7 +31,7 @@ function setUp() {
   const told = [];
   const clock = { seconds: 0, waits: [], now: () => clock.seconds, wait: (seconds, then) => clock.waits.push({ seconds, then }) };
   const tell = (name) => (value) => told.push([name, value]);
-  const events = Object.fromEntries(["started", "text", "finished", "failed", "waiting"].map((name) => [name, tell(name)]));
+  const events = Object.fromEntries(["started", "text", "held", "finished", "failed", "waiting"].map((name) => [name, tell(name)]));
   const link = new AnswerLink(() => (sockets.push(new FakeSocket()), sockets.at(-1)), events, clock);
   const comeBack = () => {
     const { seconds, then } = clock.waits.shift();
@@ -95,6 +95,14 @@ test("a board that never answered is not asked again and again", () => {
   link.generate({});
   sockets[0].break();
   assert.deepEqual([told.at(-1)[0], told.at(-1)[1].isLink, clock.waits.length], ["failed", true, 0]);
+});
+
+test("what an answer waits for is told, and ends nothing", () => {
+  const { link, sockets, told } = setUp();
+  link.generate({});
+  sockets[0].accept();
+  sockets[0].say(STARTED, { type: "waiting", num_ahead: 2, seconds: 20 }, text("a"), FINISHED);
+  assert.deepEqual(told.map(([name]) => name), ["started", "held", "text", "finished"]);
 });
 
 test("a refusal ends it with the agent's words", () => {

@@ -37,6 +37,13 @@ class Element extends Node {
       this.children.push(node);
     }
   }
+  get textContent() {
+    return this.children.map((one) => (one instanceof Text ? one.data : one.textContent)).join("");
+  }
+  set textContent(text) {
+    for (const one of [...this.children]) one.remove();
+    this.append(text);
+  }
   setAttribute(name, value) {
     this[name] = value;
   }

@@ -52,7 +52,7 @@ const TIMINGS = {
 test("figures are those of the terminal chat", () => {
   const figures = Object.fromEntries(shownFigures(TIMINGS).map(({ name, value }) => [name, value]));
   assert.deepEqual(figures, {
-    Speed: "50.0", Accepted: "70", "Per round": "4.04", Draft: "5.5", "Round trip": "12", "First token": "500", Tokens: "101",
+    Speed: "50.0", "Target alone": "12.0", Accepted: "70", "Per round": "4.04", Draft: "5.5", "Round trip": "12", "First token": "500", Tokens: "101",
   });
   assert.equal(summary(TIMINGS), "50.0 tokens/s · 70 % accepted · 4.04 tokens a round · 12 ms round trip · 101 tokens");
 });
@@ -60,7 +60,7 @@ test("figures are those of the terminal chat", () => {
 test("what was not counted is not shown as a number", () => {
   const unknown = { ...TIMINGS, output_tokens: 1, survived_tokens: 0, num_drafting_verdicts: 0, round_trip_seconds: null };
   const values = shownFigures(unknown).map(({ value }) => value);
-  assert.deepEqual(values, ["–", "–", "0.04", "–", "–", "500", "1"]);
+  assert.deepEqual(values, ["–", "12.0", "–", "0.04", "–", "–", "500", "1"]);
   assert.ok(shownFigures(null).every(({ value }) => value === "–"));
 });
 

@@ -38,7 +38,7 @@ def test_a_page_holds_what_it_names_and_its_policy_names_that(folder: Path) -> N
     script = text.partition('<script type="module">')[2].partition("</script>")[0]
     style = text.partition("<style>")[2].partition("</style>")[0]
     assert "run();" in script
-    assert "\np {}" == style
+    assert "\np {}\n" == style
     assert (
         f"script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'" in page.policy
     )

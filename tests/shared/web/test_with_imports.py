@@ -43,6 +43,18 @@ def test_one_script_does_what_its_modules_do() -> None:
     assert "once\nmain 2 double undefined\n" == ran.stdout
 
 
+def test_what_is_for_readers_alone_is_left_out() -> None:
+    script = bundled(
+        {"a/page/main.js": "// why\nrun(() => {\n  // how\n\n  return '// no';\n});\n"}
+    )
+    assert "{ // a/page/main.js\nrun(() => {\nreturn '// no';\n});\n}\n" == script
+    styles = {
+        "a.css": '/* why\n */\n@import "./b.css";\np {\n  top: 0; /* how */\n}',
+        "b.css": "i {}\n",
+    }
+    assert "i {}\np {\ntop: 0; }\n" == style_with_imports("a.css", styles.__getitem__)
+
+
 def test_every_module_stands_there_once_behind_what_it_needs() -> None:
     script = bundled(MODULES)
     places = [script.index(f"// {path}\n") for path in reversed(MODULES)]

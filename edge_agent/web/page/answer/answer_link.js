@@ -24,7 +24,7 @@ export class AnswerLink {
   #heardAt;
   #isOver = false;
 
-  // `open` makes a socket. `events`: started(id), text(message), finished(message),
+  // `open` makes a socket. `events`: started(id), text(message), held(message), finished(message),
   // failed({ message, param }) — one of the last two comes once, and nothing after it — and
   // waiting(isWaiting) while the socket is lost. `clock` has now() in seconds and wait(seconds, then).
   constructor(open, events, clock = realClock) {
@@ -75,6 +75,9 @@ export class AnswerLink {
       case "text":
         this.#numCharacters += countCharacters(message.text);
         this.#events.text(message);
+        break;
+      case "waiting":
+        this.#events.held(message);
         break;
       case "finished":
         this.#end(() => this.#events.finished(message));

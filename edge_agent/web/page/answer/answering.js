@@ -4,8 +4,11 @@ import { AnswerLink } from "./answer_link.js";
 import { requestFields } from "../conversation/conversation.js";
 import { FrameBatch } from "./frame_batch.js";
 import { KINDS, kindOf } from "./origin.js";
+import { failureWords, waitingWords } from "./waiting_words.js";
 
 const SAVE_SECONDS = 2;
+const LINK_LOST = "The link to the board is lost; taking the answer up again…";
+const FIRST = "Waiting for the first token…";
 
 export class Answering {
   #link;
@@ -13,6 +16,7 @@ export class Answering {
   #savedAt = 0;
   #startsAnew = false;
   #isPainted = false;
+  #isHeld = false;
   #screen;
 
   // `screen` has turn, live, save(conversation), say(sentence), settled(block), ended(answering, error).
@@ -25,7 +29,8 @@ export class Answering {
       text: (message) => this.#batch.add(message),
       finished: (message) => this.#finish(message),
       failed: (error) => this.#fail(error),
-      waiting: (isWaiting) => screen.turn.showWaiting(isWaiting),
+      waiting: (isWaiting) => screen.turn.showNote(isWaiting ? LINK_LOST : ""),
+      held: (message) => this.#showHeld(message),
     });
   }
 
@@ -49,7 +54,7 @@ export class Answering {
     if (this.#startsAnew) {
       this.#startsAnew = false;
       this.node.counts = KINDS.map(() => 0);
-      this.#screen.turn.clear((block) => this.#screen.settled(block));
+      this.#screen.turn.clear((words) => this.#screen.settled(words));
     }
     this.conversation.pending = { node: this.node.id, id };
     this.#save();
@@ -60,11 +65,12 @@ export class Answering {
     let timings = null;
     for (const message of messages) {
       const kind = kindOf(message);
-      painter.append(message.text, kind);
+      painter.append(message.text, kind, message.part);
       this.node.counts[kind] += 1;
       timings = message.so_far ?? timings;
     }
     painter.paint();
+    if (this.#isHeld) this.#showHeld({});
     if (!this.#isPainted) this.#screen.live.say("Writing…");
     this.#isPainted = true;
     if (timings) {
@@ -72,6 +78,14 @@ export class Answering {
       this.#screen.live.show(timings);
     }
     if (performance.now() / 1000 - this.#savedAt > SAVE_SECONDS) this.#save();
+  }
+
+  // What the answer waits for, until it comes.
+  #showHeld(message) {
+    const words = waitingWords(message);
+    this.#screen.turn.showNote(words);
+    this.#screen.live.say(words || (this.#isPainted ? "Writing…" : FIRST));
+    this.#isHeld = Boolean(words);
   }
 
   #finish(message) {
@@ -82,7 +96,7 @@ export class Answering {
   }
 
   #fail(error) {
-    this.node.error = sentence(error.message);
+    this.node.error = failureWords(error);
     this.#end(this.node.error, error);
   }
 
@@ -101,14 +115,10 @@ export class Answering {
     const { painter } = this.#screen.turn;
     if (!this.#startsAnew) {
       this.node.text = painter.text;
-      this.node.runs = painter.runs;
+      this.node.parts = painter.parts;
     }
     this.conversation.changed = Date.now();
     this.#savedAt = performance.now() / 1000;
     this.#screen.save(this.conversation);
   }
-}
-
-function sentence(words) {
-  return `${words[0].toUpperCase()}${words.slice(1)}.`.replace(/([.!?])\.$/, "$1");
 }

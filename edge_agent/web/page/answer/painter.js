@@ -97,20 +97,24 @@ export class Painter {
 
   #addText(parent, made, from, to) {
     for (const [start, end, kind] of cutRuns(this.runs, from, to)) {
-      const text = this.text.slice(start, end);
-      const last = made.at(-1);
-      if (last && last.kind === kind) {
-        last.firstChild.appendData(text);
-        continue;
-      }
-      const span = document.createElement("span");
-      span.kind = kind;
-      if (kind !== null) span.className = KINDS[kind].name;
-      span.append(text);
-      made.push(span);
-      parent.append(span);
+      addMarked(parent, made, this.text.slice(start, end), kind);
     }
   }
+}
+
+// Text of one origin behind what is there; `made` are the spans until now.
+export function addMarked(parent, made, text, kind) {
+  const last = made.at(-1);
+  if (last && last.kind === kind) {
+    last.firstChild.appendData(text);
+    return;
+  }
+  const span = document.createElement("span");
+  span.kind = kind;
+  if (kind !== null) span.className = KINDS[kind].name;
+  span.append(text);
+  made.push(span);
+  parent.append(span);
 }
 
 function isSame(one, other) {
@@ -162,7 +166,8 @@ function linkElement(address) {
   return made;
 }
 
-function codeElement(language) {
+// A box of code with its name and a button that copies it; and the element of the code.
+export function codeElement(language) {
   const [box, head, name, pre, code] = ["div", "div", "span", "pre", "code"].map((tag) =>
     document.createElement(tag),
   );

@@ -30,7 +30,7 @@ export class RoundStrip {
     this.#timings = null;
     // Once for each answer: to read a style makes a browser work out all of them.
     const style = getComputedStyle(this.#canvas);
-    this.#colours = ["--accepted-bar", "--own-bar"].map((name) => style.getPropertyValue(name));
+    this.#colours = ["--accepted-bar", "--own-bar"].map((name) => style.getPropertyValue(name).trim());
     this.#draw();
   }
 

@@ -1,7 +1,8 @@
 // A conversation as a tree: a message that is edited, or answered again, gets a sibling. Pure; its
 // values are plain objects, so that they can be stored and exported as they are.
 //
-// nodes: by id, { id, parent, role, text } and for answers { runs, counts, timings, end, … };
+// nodes: by id, { id, parent, role, text }, for answers { parts, counts, timings, end, … }, and for
+// what came of a call (role "tool") { name };
 // children: ids by parent ("" is the root); chosen: the child that is shown, by parent.
 
 const ROOT = "";
@@ -53,9 +54,24 @@ export function chooseVersion(conversation, id, step) {
 // The fields of a chat request for the answer behind a message.
 export function requestFields(conversation, lastId) {
   const { system, ...sampling } = conversation.settings;
-  const turns = nodesUpTo(conversation, lastId).map(({ role, text }) => ({ role, content: text }));
+  const turns = nodesUpTo(conversation, lastId).map(turnOf);
   const opening = system ? [{ role: "system", content: system }] : [];
-  return { messages: [...opening, ...turns], ...sampling };
+  return { messages: [...opening, ...turns], reasoning_format: "auto", ...sampling };
+}
+
+// The calls of an answer, as parts of it.
+export function callsOf(node) {
+  return (node.parts ?? []).filter(({ part }) => part === "call");
+}
+
+function turnOf(node) {
+  const turn = { role: node.role, content: node.text };
+  if (node.role === "tool") turn.name = node.name;
+  const thoughts = (node.parts ?? []).filter(({ part }) => part === "reasoning");
+  if (thoughts.length) turn.reasoning_content = thoughts.map(({ text }) => text).join("\n");
+  const calls = callsOf(node).map(({ name, text }) => ({ type: "function", function: { name, arguments: text } }));
+  if (calls.length) turn.tool_calls = calls;
+  return turn;
 }
 
 function nodesBehind(conversation, parent) {

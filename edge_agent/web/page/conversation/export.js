@@ -1,8 +1,10 @@
 // A conversation as a file: JSON with all versions of all messages, or Markdown of what is shown.
 
-import { shownNodes } from "./conversation.js";
+import { callsOf, shownNodes } from "./conversation.js";
 import { summary } from "../answer/figures.js";
 import { describeCounts } from "../answer/origin.js";
+
+const AUTHORS = { user: "You", tool: "Result" };
 
 export function asJson(conversation) {
   const { pending: _, ...kept } = conversation;
@@ -14,7 +16,9 @@ export function asMarkdown(conversation) {
   const parts = [`# ${conversation.title || "Conversation"}`];
   if (system) parts.push(`**System**\n\n${system}`);
   for (const node of shownNodes(conversation)) {
-    parts.push(`**${node.role === "user" ? "You" : "Answer"}**\n\n${node.text}`);
+    parts.push(`**${AUTHORS[node.role] ?? "Answer"}**`);
+    if (node.text) parts.push(node.text);
+    for (const { name, text } of callsOf(node)) parts.push(`Calls \`${name}\`:\n\n\`\`\`json\n${text}\n\`\`\``);
     const figures = node.timings ? summary(node.timings) : "";
     const origin = node.counts ? describeCounts(node.counts) : "";
     const notes = [figures, origin].filter(Boolean).join(". ");

@@ -14,12 +14,14 @@ export class Transcript {
   #follows = true;
   #lastTop = 0;
   #onSettled;
+  #actions;
 
-  // `actions`: edit(id, text), again(id), version(id, step).
+  // `actions`: edit(id, text), again(id), version(id, step), results(id, texts).
   constructor(scroller, list, actions, onSettled) {
     this.#scroller = scroller;
     this.#list = list;
     this.#onSettled = onSettled;
+    this.#actions = actions;
     list.addEventListener("click", (event) => this.#act(event.target.closest("[data-action]"), actions));
     scroller.addEventListener("scroll", () => this.#watchScroll(), { passive: true });
     // Between layout and paint: the frame with new text shows it.
@@ -38,6 +40,8 @@ export class Transcript {
     const turns = shownNodes(conversation).map((node) => this.turn(node));
     for (const turn of turns) {
       turn.update(versions(conversation, turn.node.id), turn.node.id === runningId);
+      const isLast = turn === turns.at(-1) && !runningId;
+      turn.askForResults(isLast, (texts) => this.#actions.results(turn.node.id, texts));
     }
     const elements = turns.map((turn) => turn.element);
     const isShown = elements.every((one, i) => one === this.#list.children[i]);

@@ -3,12 +3,21 @@
 import { element, setText } from "../../../../shared/web/page/element.js";
 import { summary } from "../answer/figures.js";
 import { KINDS, describeCounts } from "../answer/origin.js";
-import { Painter } from "../answer/painter.js";
+import { resultForm } from "./call_results.js";
+import { callsOf } from "./conversation.js";
+import { AnswerPainter, partsOf } from "../answer/answer_painter.js";
 
 const ENDS = {
   length: "Cut at the token limit.",
   context: "The context is full; a new conversation starts afresh.",
   cancelled: "Stopped.",
+};
+const WHO = { user: "You", assistant: "Answer", tool: "Result" };
+const KINDS_OF_TURNS = { user: "question", assistant: "answer", tool: "question result" };
+const ACTIONS = {
+  user: { edit: "Edit", copy: "Copy" },
+  assistant: { copy: "Copy", again: "Regenerate" },
+  tool: { copy: "Copy" },
 };
 
 export class Turn {
@@ -19,29 +28,30 @@ export class Turn {
   #bar = element("div", { class: "origin-bar", role: "img", hidden: true });
   #versions = element("span", { class: "versions" });
   #actions;
+  #results = null;
 
   constructor(node, onSettled) {
     this.node = node;
-    const isUser = node.role === "user";
-    this.#body = element("div", { class: isUser ? "said" : "prose" });
-    this.#actions = element("div", { class: "actions" }, this.#versions, ...actions(isUser));
+    const isAnswer = node.role === "assistant";
+    this.#body = element("div", { class: isAnswer ? "parts" : "said" });
+    this.#actions = element("div", { class: "actions" }, this.#versions, ...actions(node.role));
     this.element = element(
       "article",
-      { class: `turn ${isUser ? "question" : "answer"}`, "data-id": node.id, tabindex: "-1" },
-      element("h2", { class: "who" }, isUser ? "You" : "Answer"),
+      { class: `turn ${KINDS_OF_TURNS[node.role]}`, "data-id": node.id, tabindex: "-1" },
+      element("h2", { class: "who" }, WHO[node.role], node.name ? ` of ${node.name}` : ""),
       this.#body,
       this.#note,
-      ...(isUser ? [] : [element("footer", {}, this.#bar, this.#figures)]),
+      ...(isAnswer ? [element("footer", {}, this.#bar, this.#figures)] : []),
       this.#actions,
     );
-    if (isUser) this.#body.append(node.text);
-    else this.#restore(onSettled);
+    if (isAnswer) this.#restore(onSettled);
+    else this.#body.append(node.text);
   }
 
   // Begin the answer anew.
   clear(onSettled) {
     this.#body.replaceChildren();
-    this.painter = new Painter(this.#body, onSettled);
+    this.painter = new AnswerPainter(this.#body, onSettled);
   }
 
   // Show what is known beside the text: its version, how it ended, its figures.
@@ -55,14 +65,25 @@ export class Turn {
     setText(this.#note, note);
     this.#note.hidden = !note;
     this.#note.classList.toggle("failure", Boolean(node.error));
-    if (node.role === "user" || isRunning) return;
+    if (node.role !== "assistant" || isRunning) return;
     setText(this.#figures, node.timings ? summary(node.timings) : "");
     this.#showBar(node.counts);
   }
 
-  showWaiting(isWaiting) {
-    setText(this.#note, isWaiting ? "The link to the board is lost; taking the answer up again…" : "");
-    this.#note.hidden = !isWaiting;
+  // Say what the answer waits for; "" where it does not wait.
+  showNote(words) {
+    setText(this.#note, words);
+    this.#note.hidden = !words;
+  }
+
+  // Ask for what came of the calls, where nothing follows the answer; `done` gets a text for each.
+  askForResults(isWanted, done) {
+    const isAsked = this.#results !== null;
+    const calls = isWanted ? callsOf(this.node) : [];
+    if (isAsked === calls.length > 0) return;
+    this.#results?.remove();
+    this.#results = calls.length ? resultForm(calls, done) : null;
+    if (this.#results) this.#actions.before(this.#results);
   }
 
   // Let the message be changed in place; `done` gets the new text, or null.
@@ -91,9 +112,9 @@ export class Turn {
   }
 
   #restore(onSettled) {
-    this.clear(this.node.text ? () => {} : onSettled);
-    if (!this.node.text) return;
-    this.painter.restore(this.node.text, this.node.runs);
+    const parts = partsOf(this.node);
+    this.clear(parts.length ? () => {} : onSettled);
+    this.painter.restore(parts);
     this.painter.finish();
   }
 
@@ -130,9 +151,8 @@ export class Turn {
   }
 }
 
-function actions(isUser) {
-  const names = isUser ? { edit: "Edit", copy: "Copy" } : { copy: "Copy", again: "Regenerate" };
-  return Object.entries(names).map(([action, label]) =>
+function actions(role) {
+  return Object.entries(ACTIONS[role]).map(([action, label]) =>
     element("button", { type: "button", "data-action": action }, label),
   );
 }
