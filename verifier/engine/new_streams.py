@@ -138,8 +138,9 @@ class NewStreams:
             if message.grammar is not None:
                 sentence = f"tool_choice asks for a call and {message.grammar.field} for a form"
                 raise RequestRefused(f"{sentence}: leave one of them out", "tool_choice")
-            output_format = forced_format(output_format)
-            grammar = forced_call(output_format, read_tools(message.tools), message.must_call)
+            tools, marks = read_tools(message.tools), _marks(tokenizer)
+            output_format = forced_format(output_format, marks)
+            grammar = forced_call(output_format, tools, message.must_call, marks)
         return stream_request(
             message,
             prompt_ids,
@@ -165,6 +166,12 @@ class NewStreams:
             RemoteProtocolError: they are malformed, or outside the vocabulary.
         """
         return tuple(unpack_token_ids(packed, self._vocab_size).tolist())
+
+
+def _marks(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids of control tokens, by their names."""
+    token_bytes = tokenizer.token_bytes
+    return {token_bytes[i].decode(errors="replace"): i for i in tokenizer.special_ids}
 
 
 def _output_format(
