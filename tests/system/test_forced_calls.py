@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
@@ -13,14 +11,9 @@ import pytest
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from edge_agent.draft_model.scripted_drafter import ScriptedDrafter
 from shared.protocol.messages import OutputFormat
-from tests.support.ends.api_server import serving
-from tests.support.ends.loopback import loopback, make_service
-from tests.support.models.text_vocabulary import MODEL, TOKEN_BYTES, TextTokenizer
-from verifier.target.scripted_target import ScriptedTarget
+from tests.support.ends.forms_api import MARKS, WITH_LINES, serving_forms
 
-WITH_LINES = (*TOKEN_BYTES[:-2], b"\n", b"")  # of the vocabulary's padding
 FUNCTION = {
     "name": "get",
     "parameters": {
@@ -35,23 +28,6 @@ TOOLS: Any = [{"type": "function", "function": function} for function in (FUNCTI
 USER: Any = [{"role": "user", "content": "hi"}]
 
 
-class LineTokenizer(TextTokenizer):
-    token_bytes = WITH_LINES
-
-
-@asynccontextmanager
-async def api(output_format: OutputFormat) -> AsyncIterator[str]:
-    tokenizer = LineTokenizer()
-    tokenizer.output_format = output_format
-    target = ScriptedTarget(MODEL, delay_seconds=lambda num_tokens: 0.002)
-    board = ScriptedDrafter(MODEL.logits, WITH_LINES, num_slots=8)
-    async with (
-        loopback(make_service(target, tokenizer), [board]) as (_, (agent,)),
-        serving(agent) as url,
-    ):
-        yield url
-
-
 def check(name: str, arguments: Any) -> None:
     assert name in ("get", "nap")
     if name == "get":
@@ -59,16 +35,22 @@ def check(name: str, arguments: Any) -> None:
         assert arguments["age"] <= 99
 
 
-@pytest.mark.parametrize("family", ["hermes", "llama", "harmony"])
+# What ends a thought comes soon, of a target that draws any token.
+SHORT_THOUGHTS = {str(len(WITH_LINES) + MARKS["harmony"].index(b"<|end|>")): 6}
+
+
+@pytest.mark.parametrize("family", ["hermes", "llama", "mistral", "harmony", "gemma"])
 def test_openais_client_gets_the_call_that_it_demands(family: str) -> None:
     async def scenario() -> None:
         reasoning = "harmony" if family == "harmony" else ""
         async with (
-            api(OutputFormat(family, reasoning)) as url,
+            serving_forms(OutputFormat(family, reasoning)) as url,
             AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
         ):
             for seed in range(3):
                 asked: Any = {"temperature": 1.0, "seed": seed, "max_tokens": 400}
+                if family == "harmony":
+                    asked["logit_bias"] = SHORT_THOUGHTS
                 answer: Any = await client.chat.completions.create(
                     model="any",
                     messages=USER,
@@ -101,7 +83,7 @@ def test_anthropics_client_gets_the_call_that_it_demands() -> None:
 
     async def scenario() -> None:
         async with (
-            api(OutputFormat("hermes")) as url,
+            serving_forms(OutputFormat("hermes")) as url,
             AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as client,
         ):
             message = await client.messages.create(
@@ -132,7 +114,7 @@ def test_anthropics_client_gets_the_call_that_it_demands() -> None:
 def test_what_cannot_be_demanded_is_a_400(fields: dict[str, Any], words: str) -> None:
     async def scenario() -> None:
         async with (
-            api(OutputFormat("hermes")) as url,
+            serving_forms(OutputFormat("hermes")) as url,
             AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
         ):
             asked: Any = {"model": "any", "messages": USER, "tools": TOOLS, **fields}

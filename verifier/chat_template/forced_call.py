@@ -1,8 +1,7 @@
 """The grammar of an answer that must be a call of a function.
 
-Such calls are written in Hermes' form, whatever the model's own, for a grammar is of text and most
-others mark their calls by control tokens; Llama's is text too. Where a target thinks between marks
-that are text, it may do so first. Pure.
+Such calls are written in the target's own form where it is Hermes', Llama's, Mistral's or gpt-oss',
+else in Hermes'. A target that thinks may do so first. Pure.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 from shared.errors import RequestRefused
 from shared.protocol.grammar import MAX_GRAMMAR_BYTES, Grammar
 from shared.protocol.messages import OutputFormat
+from verifier.chat_template.marked_calls import Marks, has_marked_calls, marked_calls
 
 FIELD = "tool_choice"
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -22,8 +22,10 @@ _THOUGHTS = ('thoughts: inside "\\n\\n"', 'inside[stop="</think>"]: /(?s:.*)/')
 _LLAMA = ('{"name": ', ', "parameters": ', "}", "; ")
 
 
-def forced_format(target: OutputFormat) -> OutputFormat:
-    """How a target writes a call that it must make; its thoughts as ever, if they are text."""
+def forced_format(target: OutputFormat, marks: Marks) -> OutputFormat:
+    """How a target with these control tokens writes a call that it must make."""
+    if has_marked_calls(target, marks):
+        return target
     family = "llama" if target.tools == "llama" else "hermes"
     if target.reasoning == "think":
         return OutputFormat(family, "think", target.opening)
@@ -31,30 +33,28 @@ def forced_format(target: OutputFormat) -> OutputFormat:
 
 
 def forced_call(
-    output_format: OutputFormat, tools: Sequence[Mapping[str, Any]], names: Sequence[str]
+    output_format: OutputFormat,
+    tools: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    marks: Marks,
 ) -> Grammar:
     """What an answer in this form must be: a call of one of these functions; of several, calls.
+
+    The form is one that `forced_format` gives.
 
     Raises:
         RequestRefused: a tool is no function, a name is none of theirs, or their schemas together
             are too long.
     """
-    opening, middle, closing, between = _LLAMA if output_format.tools == "llama" else _HERMES
     schemas = dict([_function(tool) for tool in tools])
     names = tuple(dict.fromkeys(names))  # a name is a schema, however often it is said
     unknown = [name for name in names if name not in schemas]
     if unknown:
         raise RequestRefused(f"{FIELD}: none of the tools is {unknown[0]}", FIELD)
-    more = f" ({_literal(between)} call)*" if len(names) > 1 else ""
-    lines = [
-        f"start: {_thoughts(output_format)}call{more}",
-        f"call: {' | '.join(f'call{i}' for i in range(len(names)))}",
-    ]
-    for i, name in enumerate(names):
-        head, tail = _literal(f"{opening}{json.dumps(name)}{middle}"), _literal(closing)
-        lines.append(f"call{i}: {head} arguments{i} {tail}")
-        lines.append(f"arguments{i}: %json {_of(schemas[name])}")
-    text = "\n".join([*lines, *(_THOUGHTS if "thoughts" in lines[0] else ())])
+    is_marked = output_format.tools in ("mistral", "harmony")
+    lines = marked_calls(output_format, names, marks) if is_marked else _text(output_format, names)
+    arguments = [f"arguments{i}: %json {_of(schemas[name])}" for i, name in enumerate(names)]
+    text = "\n".join([*lines, *arguments])
     if (num_bytes := len(text.encode())) > MAX_GRAMMAR_BYTES:
         sentence = f"{FIELD}: a grammar of {num_bytes} bytes exceeds {MAX_GRAMMAR_BYTES}"
         raise RequestRefused(f"{sentence}; name one function, or send auto", FIELD)
@@ -67,6 +67,21 @@ def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         case {"function": {"name": str(name), "parameters": Mapping() as schema}}:
             return name, schema
     raise RequestRefused("a tool is no function with a name and parameters", "tools")
+
+
+def _text(output_format: OutputFormat, names: Sequence[str]) -> list[str]:
+    """The rules of a form without control tokens."""
+    opening, middle, closing, between = _LLAMA if output_format.tools == "llama" else _HERMES
+    more = f" ({_literal(between)} call)*" if len(names) > 1 else ""
+    thoughts = _thoughts(output_format)
+    lines = [
+        f"start: {thoughts}call{more}",
+        f"call: {' | '.join(f'call{i}' for i in range(len(names)))}",
+    ]
+    for i, name in enumerate(names):
+        head = _literal(f"{opening}{json.dumps(name)}{middle}")
+        lines.append(f"call{i}: {head} arguments{i} {_literal(closing)}")
+    return [*lines, *(_THOUGHTS if thoughts else ())]
 
 
 def _thoughts(output_format: OutputFormat) -> str:

@@ -73,7 +73,7 @@ class NewStreams:
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
         form = _output_format(message, prompt_ids, tokenizer), None
         if message.must_call and not message.prompt:
-            form_of_call = partial(_form_of_call, form[0])
+            form_of_call = partial(_form_of_call, form[0], tokenizer)
             form = await device.in_thread(form_of_call, message, self._computing)
         request = self._request(
             device, message, prompt_ids, tokenizer, limits, default_sampling, form
@@ -173,6 +173,12 @@ class NewStreams:
         return tuple(unpack_token_ids(packed, self._vocab_size).tolist())
 
 
+def _marks(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids of control tokens, by their names."""
+    token_bytes = tokenizer.token_bytes
+    return {token_bytes[i].decode(errors="replace"): i for i in tokenizer.special_ids}
+
+
 def _output_format(
     message: Open, prompt_ids: tuple[int, ...], tokenizer: Tokenizer
 ) -> OutputFormat:
@@ -190,13 +196,14 @@ def _output_format(
     return OutputFormat(target.tools if message.tools else "", target.reasoning, opening)
 
 
-def _form_of_call(output_format: OutputFormat, message: Open) -> _Form:
+def _form_of_call(output_format: OutputFormat, tokenizer: Tokenizer, message: Open) -> _Form:
     """Takes a while for many tools, and raises RequestRefused."""
     if message.grammar is not None:
         sentence = f"tool_choice asks for a call and {message.grammar.field} for a form"
         raise RequestRefused(f"{sentence}: leave one of them out", "tool_choice")
-    output_format = forced_format(output_format)
-    return output_format, forced_call(output_format, read_tools(message.tools), message.must_call)
+    tools, marks = read_tools(message.tools), _marks(tokenizer)
+    output_format = forced_format(output_format, marks)
+    return output_format, forced_call(output_format, tools, message.must_call, marks)
 
 
 def _stream(

@@ -9,6 +9,7 @@ grammar, one goes out: the grammar in llguidance's own form, or why it is none.
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import sys
@@ -26,19 +27,21 @@ _CPU_SECONDS = 2.0
 # them ends this process first.
 _STACK_BYTES = 4 << 20
 _MAX_REASON_CHARACTERS = 300
-_END_ID = 256
+_END_ID, _MARK_ID = 256, 257
+# A token by its id: of what the target's vocabulary has, only its own process knows.
+_TOKEN = re.compile(r"<\[\d+\]>")
 # One line, spaced as Python writes JSON and most texts that models have read: what may come is
 # mostly known, and no model fills its answer with blanks. A schema's `x-guidance` stands above it.
 _JSON_FORM: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class Bytes:
-    """A vocabulary of all single bytes and an end, in the form that the library reads."""
+    """A vocabulary of all single bytes, an end and a mark, in the form that the library reads."""
 
     eos_token_id = _END_ID
     bos_token_id = None
-    tokens = (*[bytes([i]) for i in range(256)], b"<end>")
-    special_token_ids = (_END_ID,)
+    tokens = (*[bytes([i]) for i in range(256)], b"<end>", b"<mark>")
+    special_token_ids = (_END_ID, _MARK_ID)
 
     def __call__(self, text: bytes) -> list[int]:
         return list(text)
@@ -73,7 +76,8 @@ def compiled(tokenizer: LLTokenizer, kind: str, text: str) -> dict[str, str]:
     """The grammar as `grammar`, or why it is none as `reason`."""
     try:
         grammar = in_own_form(kind, text)
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits())
+        tried = _TOKEN.sub(f"<[{_MARK_ID}]>", grammar) if kind == "lark" else grammar
+        matcher = LLMatcher(tokenizer, tried, log_level=0, limits=limits())
         if not matcher.is_error():
             matcher.compute_bitmask()
     except MemoryError:

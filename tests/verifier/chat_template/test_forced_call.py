@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -28,17 +29,29 @@ def tool(name: str, parameters: Any) -> dict[str, Any]:
 
 
 TOOLS = [tool("get_weather", CITY), tool("now", {"type": "object", "properties": {}})]
+MARKS = {
+    name: 257 + i
+    for i, name in enumerate(
+        (
+            *("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
+            *("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"),
+        )
+    )
+}
+MISTRAL, HARMONY = OutputFormat("mistral"), OutputFormat("harmony", "harmony")
 HERMES, LLAMA = OutputFormat("hermes"), OutputFormat("llama")
 THINKING, OPENED = OutputFormat("hermes", "think"), OutputFormat("hermes", "think", "<think>")
 
 
 class Bytes(ScriptedTokenizer):
-    """A byte is a token, the last one the end."""
+    """A byte is a token; the last ones are the end and the marks."""
 
     def __init__(self) -> None:
         super().__init__(2)
-        self.token_bytes = (*(bytes([i]) for i in range(256)), b"<end>")
-        self.special_ids = self.end_ids = frozenset({256})
+        names = (b"<end>", *(name.encode() for name in MARKS))
+        self.token_bytes = (*(bytes([i]) for i in range(256)), *names)
+        self.end_ids = frozenset({256})
+        self.special_ids = frozenset({256, *MARKS.values()})
 
     def encode_text(self, text: str) -> list[int]:
         return list(text.encode())
@@ -46,20 +59,27 @@ class Bytes(ScriptedTokenizer):
 
 @pytest.fixture(scope="module")
 def grammars() -> Iterator[Grammars]:
-    with closing(Grammars(Bytes(), 257)) as made:
+    with closing(Grammars(Bytes(), 257 + len(MARKS))) as made:
         made.begin(Grammar("regex", "a"), lambda: None)  # its threads and process are there
         yield made
 
 
 def allows(grammars: Grammars, grammar: Grammar, text: str) -> bool:
-    """Whether the whole text, and its end behind it, is of the grammar."""
-    return grammars.begin(grammar, lambda: None).begin_behind([*text.encode(), 256])
+    """Whether the whole text, and its end behind it, is of the grammar; marks are tokens."""
+    parts = re.split(f"({'|'.join(map(re.escape, MARKS))})", text)
+    ids = [i for part in parts for i in ([MARKS[part]] if part in MARKS else part.encode())]
+    return grammars.begin(grammar, lambda: None).begin_behind([*ids, 256])
 
 
 def hermes(name: str, arguments: str) -> str:
     return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
 
 
+CITY_OF = '{"city": "Rome"}'
+LISTED = f'{{"name": "get_weather", "arguments": {CITY_OF}}}'
+BOTH = ["get_weather", "now"]
+COMMENTARY, TO = "<|channel|>commentary", " to=functions.get_weather"
+THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 PARIS, NOW = hermes("get_weather", '{"city": "Paris"}'), hermes("now", "{}")
 
 
@@ -82,6 +102,38 @@ PARIS, NOW = hermes("get_weather", '{"city": "Paris"}'), hermes("now", "{}")
         (OPENED, ["now"], f"\nhm\n</think>\n\n{NOW}", True),
         (LLAMA, ["get_weather"], '{"name": "get_weather", "parameters": {"city": "Rome"}}', True),
         (LLAMA, ["get_weather"], PARIS, False),
+        (MISTRAL, ["get_weather"], f"[TOOL_CALLS]get_weather[ARGS]{CITY_OF}", True),
+        (
+            MISTRAL,
+            ["get_weather"],
+            f"[TOOL_CALLS]get_weather[CALL_ID]abcDEF123[ARGS]{CITY_OF}",
+            True,
+        ),
+        (MISTRAL, ["get_weather"], f"[TOOL_CALLS][{LISTED}]", True),
+        (MISTRAL, ["get_weather"], f'[THINK]hm "[\n[/THINK][TOOL_CALLS][{LISTED}]', True),
+        (MISTRAL, ["get_weather"], f"[TOOL_CALLS][{LISTED}, {LISTED}]", False),
+        (MISTRAL, ["get_weather"], f"[TOOL_CALLS]now[ARGS]{CITY_OF}", False),
+        (MISTRAL, ["get_weather"], "[TOOL_CALLS]get_weather[ARGS]{}", False),
+        (MISTRAL, ["get_weather"], f"I look.[TOOL_CALLS]get_weather[ARGS]{CITY_OF}", False),
+        (MISTRAL, ["get_weather"], PARIS, False),
+        (MISTRAL, BOTH, f"[TOOL_CALLS][{LISTED}, {LISTED}]", True),
+        (MISTRAL, BOTH, f"[TOOL_CALLS]now[ARGS]{{}}[TOOL_CALLS]get_weather[ARGS]{CITY_OF}", True),
+        (
+            OutputFormat("mistral", "mistral", "[THINK]"),
+            ["now"],
+            "a[/THINK][TOOL_CALLS]now[ARGS]{}",
+            True,
+        ),
+        (OutputFormat("mistral", "mistral", "[THINK]"), ["now"], "[TOOL_CALLS]now[ARGS]{}", False),
+        (HARMONY, ["get_weather"], f"{COMMENTARY}{TO}<|message|>{CITY_OF}", True),
+        (HARMONY, ["get_weather"], f"{COMMENTARY}{TO} <|constrain|>json<|message|>{CITY_OF}", True),
+        (HARMONY, ["get_weather"], f"{TO}{COMMENTARY} json<|message|>{CITY_OF}", True),
+        (HARMONY, ["get_weather"], f"{THOUGHT}{TO}{COMMENTARY}<|message|>{CITY_OF}", True),
+        (HARMONY, BOTH, f"{THOUGHT}{THOUGHT}{COMMENTARY}{TO}<|message|>{CITY_OF}", True),
+        (HARMONY, ["now"], f"{COMMENTARY}{TO}<|message|>{CITY_OF}", False),
+        (HARMONY, ["get_weather"], f"{COMMENTARY}{TO}<|message|>{{}}", False),
+        (HARMONY, ["get_weather"], "<|channel|>final<|message|>Hello", False),
+        (HARMONY, ["get_weather"], PARIS, False),
     ],
 )
 def test_only_calls_of_these_functions_are_allowed(
@@ -91,7 +143,7 @@ def test_only_calls_of_these_functions_are_allowed(
     text: str,
     is_allowed: bool,
 ) -> None:
-    grammar = forced_call(output_format, TOOLS, names)
+    grammar = forced_call(output_format, TOOLS, names, MARKS)
     assert is_allowed == allows(grammars, grammar, text)
 
 
@@ -101,17 +153,37 @@ def test_only_calls_of_these_functions_are_allowed(
         (HERMES, HERMES),
         (OPENED, OPENED),
         (LLAMA, LLAMA),
-        (OutputFormat("harmony", "harmony"), HERMES),
-        (OutputFormat("mistral", "mistral", "[THINK]"), HERMES),
+        (OutputFormat("gemma", "gemma"), HERMES),
+        (HARMONY, HARMONY),
+        (
+            OutputFormat("mistral", "mistral", "[THINK]"),
+            OutputFormat("mistral", "mistral", "[THINK]"),
+        ),
+        (OutputFormat("harmony", "harmony", "<|channel|>final<|message|>"), HERMES),
     ],
 )
-def test_a_forced_call_is_in_a_form_of_text(target: OutputFormat, expected: OutputFormat) -> None:
-    assert expected == forced_format(target)
+def test_a_forced_call_is_in_the_targets_own_form_where_a_grammar_can_say_it(
+    target: OutputFormat, expected: OutputFormat
+) -> None:
+    assert expected == forced_format(target, MARKS)
+
+
+def test_without_the_control_tokens_it_is_in_a_form_of_text() -> None:
+    for target in (MISTRAL, HARMONY):
+        assert HERMES == forced_format(target, {"<|end|>": 5})
+    only_lists = {"[TOOL_CALLS]": 300}
+    assert MISTRAL == forced_format(MISTRAL, only_lists)
+    assert "named" not in forced_call(MISTRAL, TOOLS, BOTH, only_lists).text
+
+
+def test_an_id_beyond_the_vocabulary_is_refused(grammars: Grammars) -> None:
+    with pytest.raises(RequestRefused, match="cannot be followed: it cannot be read"):
+        allows(grammars, Grammar("lark", "start: <[5000]>", "grammar"), "")
 
 
 def test_a_function_that_is_not_on_offer_is_refused() -> None:
     with pytest.raises(RequestRefused, match="none of the tools is fly") as refused:
-        forced_call(HERMES, TOOLS, ["fly"])
+        forced_call(HERMES, TOOLS, ["fly"], MARKS)
     assert "tool_choice" == refused.value.field
 
 
@@ -139,11 +211,12 @@ def test_a_name_that_is_said_again_makes_no_grammar_longer() -> None:
 def test_schemas_that_are_too_long_together_are_refused() -> None:
     huge = {"type": "object", "description": "x" * MAX_GRAMMAR_BYTES}
     with pytest.raises(RequestRefused, match="name one function, or send auto"):
-        forced_call(HERMES, [tool("a", huge)], ["a"])
+        forced_call(HERMES, [tool("a", huge)], ["a"], MARKS)
 
 
 def test_a_schema_that_is_none_is_refused_in_the_clients_words(grammars: Grammars) -> None:
-    grammar = forced_call(HERMES, [tool("a", {"properties": {"b": {"type": "nope"}}})], ["a"])
+    nonsense = tool("a", {"properties": {"b": {"type": "nope"}}})
+    grammar = forced_call(HERMES, [nonsense], ["a"], MARKS)
     with pytest.raises(RequestRefused, match=r"^tool_choice cannot be followed: ") as refused:
         allows(grammars, grammar, "")
     assert "tool_choice" == refused.value.field
