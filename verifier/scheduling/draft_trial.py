@@ -1,13 +1,15 @@
 """Rounds with drafts and rounds without, in blocks that take turns: each two are one log ratio.
 
 What holds anyway comes first, then the other way twice, and so on (ABBA): of each two blocks one
-begins with a change, and the first rounds after a change count for nothing. Pure, without a clock:
-rounds bring their seconds. This module must never decide what the ratios prove.
+begins with a change, and the first rounds after a change count for nothing. Streams come and go:
+rounds are compared with those of the other block in which the same ones wrote. Pure, without a
+clock: rounds bring their seconds. This module must never decide what the ratios prove.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from enum import Enum
 
 from verifier.scheduling.round_facts import RoundFacts
@@ -43,8 +45,10 @@ SETTLING_SECONDS = 0.2
 MOST_SETTLING_SECONDS = 3.0
 # Part of the devices whose drafts must be seen again by then.
 DRAFTING_SHARE = 0.75
-# Rounds that do not count (prompts, other streams) until two blocks are too far from each other.
-MOST_FOREIGN_ROUNDS = 64
+# Rounds of the same streams that two blocks must have in common to be compared.
+LEAST_COMMON_ROUNDS = 6
+# Rounds with prompts, which do not count, until two blocks are too far from each other.
+MOST_LEFT_OUT = 64
 # How often two blocks may be begun anew before it is given up.
 MOST_RESTARTS = 4
 
@@ -57,9 +61,9 @@ class DraftTrial:
         self._place = 0  # of the block that goes on
         self._phase = Phase.COUNTING  # what holds anyway has settled
         self._block = _Block()
-        self._first_rate = 0.0  # of the first block of two
+        self._first_block = self._block  # of two
         self._num_drafting: int | None = None  # devices, of the latest block with drafts
-        self._num_foreign = 0
+        self._num_left_out = 0
         self._num_restarts = 0
         self.other_seconds = 0.0
         """In which what held anyway did not hold, or had to settle again."""
@@ -77,19 +81,19 @@ class DraftTrial:
         """Whether nothing comes of it: the streams change too often."""
         return self._num_restarts > MOST_RESTARTS
 
-    def observe(self, facts: RoundFacts, *, is_alike: bool) -> float | None:
+    def observe(self, facts: RoundFacts, writers: Hashable) -> float | None:
         """Take a round in; the log ratio of drafts over none, where it completes one.
 
-        `is_alike`: whether the streams are those that are compared.
+        `writers`: who wrote in it, equal for rounds that are alike.
         """
         if self.arm is not self._settled or self._phase is Phase.SETTLING:
             self.other_seconds += facts.seconds
-        if not is_alike or facts.reads_prompts:
-            self._num_foreign += 1
-            if self._num_foreign > MOST_FOREIGN_ROUNDS:
+        if facts.reads_prompts:
+            self._num_left_out += 1
+            if self._num_left_out > MOST_LEFT_OUT:
                 self._restart()
             return None
-        self._block.add(facts)
+        self._block.add(facts, writers)
         if self._phase is Phase.SETTLING:
             if self._has_settled(facts):
                 self._begin(Phase.COUNTING)
@@ -98,24 +102,25 @@ class DraftTrial:
 
     def _next_block(self) -> float | None:
         """Go on to the next block; the log ratio, if this was the second one of two."""
-        rate, arm = self._block.tokens_per_stream_second, self.arm
+        block, arm = self._block, self.arm
         if arm is Arm.DRAFTS:
-            self._num_drafting = len(self._block.drafting)
+            self._num_drafting = len(block.drafting)
         else:
-            self.alone_rate = rate
-        is_second = self._place % 2 == 1
+            self.alone_rate = block.tokens_per_stream_second
+        if self._place % 2 == 0:
+            self._first_block = block
+            self._place += 1
+            self._begin(Phase.SETTLING)
+            return None
+        pair = (block, self._first_block) if arm is Arm.DRAFTS else (self._first_block, block)
+        log_ratio = _log_ratio(*pair)
+        if log_ratio is None:
+            self._restart()
+            return None
         self._place += 1
-        self._begin(Phase.COUNTING if is_second else Phase.SETTLING)
-        if not is_second:
-            self._first_rate = rate
-            return None
-        with_drafts, without = (
-            (rate, self._first_rate) if arm is Arm.DRAFTS else (self._first_rate, rate)
-        )
-        if not with_drafts or not without:
-            return None
+        self._begin(Phase.COUNTING)
         self.num_pairs += 1
-        return math.log(with_drafts / without)
+        return log_ratio
 
     def _has_settled(self, latest: RoundFacts) -> bool:
         """Whether rounds are now as they stay."""
@@ -138,27 +143,50 @@ class DraftTrial:
     def _begin(self, phase: Phase) -> None:
         self._phase = phase
         self._block = _Block()
-        self._num_foreign = 0
+        self._num_left_out = 0
 
 
-class _Block:
-    """Sums over rounds."""
+class _Sums:
+    """Over rounds in which the same streams wrote."""
 
-    __slots__ = ("_num_tokens", "_stream_seconds", "drafting", "num_rounds", "seconds")
+    __slots__ = ("num_rounds", "num_tokens", "stream_seconds")
 
     def __init__(self) -> None:
         self.num_rounds = 0
-        self.seconds = 0.0
-        self.drafting: frozenset[str] = frozenset()
-        self._num_tokens = 0
-        self._stream_seconds = 0.0
+        self.num_tokens = 0
+        self.stream_seconds = 0.0
 
     def add(self, facts: RoundFacts) -> None:
         self.num_rounds += 1
+        self.num_tokens += facts.num_tokens
+        self.stream_seconds += facts.seconds * facts.num_streams
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second of a stream."""
+        return self.num_tokens / self.stream_seconds if self.stream_seconds else 0.0
+
+
+class _Block:
+    """Rounds of one arm."""
+
+    __slots__ = ("_total", "by_writers", "drafting", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.drafting: frozenset[str] = frozenset()
+        self.by_writers: dict[Hashable, _Sums] = {}
+        self._total = _Sums()
+
+    def add(self, facts: RoundFacts, writers: Hashable) -> None:
         self.seconds += facts.seconds
         self.drafting |= facts.drafting_devices
-        self._num_tokens += facts.num_tokens
-        self._stream_seconds += facts.seconds * facts.num_streams
+        self._total.add(facts)
+        self.by_writers.setdefault(writers, _Sums()).add(facts)
+
+    @property
+    def num_rounds(self) -> int:
+        return self._total.num_rounds
 
     @property
     def is_whole(self) -> bool:
@@ -168,4 +196,16 @@ class _Block:
 
     @property
     def tokens_per_stream_second(self) -> float:
-        return self._num_tokens / self._stream_seconds if self._stream_seconds else 0.0
+        return self._total.rate
+
+
+def _log_ratio(with_drafts: _Block, without: _Block) -> float | None:
+    """Of the rates in rounds of the same streams; None: there are too few of them."""
+    num_common, total = 0, 0.0
+    for writers, first in with_drafts.by_writers.items():
+        second = without.by_writers.get(writers)
+        if second is not None and first.rate and second.rate:
+            weight = min(first.num_rounds, second.num_rounds)
+            num_common += weight
+            total += weight * math.log(first.rate / second.rate)
+    return total / num_common if num_common >= LEAST_COMMON_ROUNDS else None

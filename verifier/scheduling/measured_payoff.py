@@ -42,9 +42,11 @@ LEAST_LETTING_DRAFT = 0.25
 # Devices that are told apart by name, and fleets that are remembered.
 FEW_DEVICES = 4
 MOST_FLEETS = 256
-# Rounds after which others than before are those who chat: between two questions of a board there
-# are some without it.
-OTHER_FLEET_ROUNDS = 12
+# For so long a device belongs to those who chat though no stream of it writes: a question begins
+# with a prompt.
+MEMBER_SECONDS = 4.0
+# How often a first measurement may be cut short by others who chat before it has to pause.
+MOST_FREE_CUTS = 8
 
 Fleet = frozenset[str] | int
 
@@ -63,7 +65,7 @@ class MeasuredPayoff:
     def __init__(self) -> None:
         self._fleets: dict[Fleet, _Record] = {}  # the one that chatted last stands last
         self._fleet: Fleet | None = None
-        self._num_foreign = 0  # rounds of others since a round of the fleet
+        self._seen: dict[str, float] = {}  # when which device wrote last
         self._trial: DraftTrial | None = None
         self._seconds = 0.0  # of rounds so far
         self.lost_seconds = 0.0
@@ -119,36 +121,39 @@ class MeasuredPayoff:
         if not facts.may_draft:
             return
         self._seconds += facts.seconds
-        fleet = _fleet_of(facts.devices)
-        self._follow(fleet)
+        writers = _fleet_of(facts.devices)
+        self._follow(self._members(facts.devices))
         record = self._record
         assert record is not None, "the first round has a fleet"
-        is_alike = _are_alike(fleet, self._fleet)
-        if is_alike and not facts.reads_prompts:
+        if _are_alike(writers, self._fleet) and not facts.reads_prompts:
             record.observe(facts, self.arm)
         if self._trial is None:
             self._begin_if_due(record)
         else:
-            self._compare(record, self._trial, facts, is_alike=is_alike)
+            self._compare(record, self._trial, facts, writers)
 
     @property
     def _record(self) -> _Record | None:
         return None if self._fleet is None else self._fleets[self._fleet]
 
+    def _members(self, devices: frozenset[str]) -> Fleet:
+        """Who chats now: those who write, and those who did a moment ago."""
+        self._seen.update(dict.fromkeys(devices, self._seconds))
+        if len(self._seen) > len(devices):
+            since = self._seconds - MEMBER_SECONDS
+            self._seen = {name: at for name, at in self._seen.items() if at >= since}
+        return _fleet_of(frozenset(self._seen))
+
     def _follow(self, fleet: Fleet) -> None:
-        """Notice that others chat now, once they have for a while."""
+        """Notice that others chat now."""
         if _are_alike(fleet, self._fleet):
-            self._num_foreign = 0
-            return
-        self._num_foreign += 1
-        if self._fleet is not None and self._num_foreign < OTHER_FLEET_ROUNDS:
             return
         self._end_trial(is_cut=True)
         known = self._fleets.pop(fleet, None)
         self._fleets[fleet] = known or _Record(self._arm_of_size(fleet))
         if len(self._fleets) > MOST_FLEETS:
             del self._fleets[next(iter(self._fleets))]
-        self._fleet, self._num_foreign = fleet, 0
+        self._fleet = fleet
 
     def _arm_of_size(self, fleet: Fleet) -> Arm:
         """What a fleet begins with of which nothing is known: as the latest of its size."""
@@ -163,9 +168,9 @@ class MeasuredPayoff:
             self._trial = DraftTrial(record.settled)
 
     def _compare(
-        self, record: _Record, trial: DraftTrial, facts: RoundFacts, *, is_alike: bool
+        self, record: _Record, trial: DraftTrial, facts: RoundFacts, writers: Fleet
     ) -> None:
-        log_ratio = trial.observe(facts, is_alike=is_alike)
+        log_ratio = trial.observe(facts, writers)
         record.alone_rate = trial.alone_rate or record.alone_rate
         if log_ratio is not None:
             record.test.add(log_ratio)
@@ -200,6 +205,7 @@ class _Record:
         self._seconds = 0.0  # of its rounds since it was measured
         self._pause_seconds = 0.0
         self._growth = 1
+        self._num_cuts = 0
         self._letting_draft: float | None = None  # part of the rounds with a window for some board
         self._pace = _Pace()
 
@@ -240,7 +246,10 @@ class _Record:
 
     def interrupt(self, lost_seconds: float) -> None:
         """Others chat now: what was measured so far counts when the fleet is back."""
-        self._seconds, self._pause_seconds = 0.0, lost_seconds / COST_SHARE
+        self._num_cuts += 1
+        is_free = self.log_ratio is None and self._num_cuts <= MOST_FREE_CUTS
+        self._seconds = 0.0
+        self._pause_seconds = 0.0 if is_free else lost_seconds / COST_SHARE
 
     def conclude(self, lost_seconds: float) -> None:
         """A trial has ended that cost so much."""

@@ -11,7 +11,7 @@ from verifier.scheduling.draft_trial import (
     BLOCK_ROUNDS,
     BLOCK_SECONDS,
     LONG_BLOCK_ROUNDS,
-    MOST_FOREIGN_ROUNDS,
+    MOST_LEFT_OUT,
     MOST_RESTARTS,
     MOST_SETTLING_SECONDS,
     SETTLING_ROUNDS,
@@ -46,7 +46,7 @@ def run(
     arms, ratios = [], []
     for _ in range(num_rounds):
         arms.append(trial.arm)
-        log_ratio = trial.observe(rounds(trial.arm), is_alike=True)
+        log_ratio = trial.observe(rounds(trial.arm), BOTH)
         if log_ratio is not None:
             ratios.append(log_ratio)
     return arms, ratios
@@ -107,11 +107,10 @@ def test_devices_that_never_drafted_are_not_awaited_at_all() -> None:
     assert [0.0, 0.0] == ratios
 
 
-def test_rounds_with_prompts_and_those_of_other_streams_are_left_out() -> None:
+def test_rounds_with_prompts_are_left_out() -> None:
     trial = DraftTrial(Arm.DRAFTS)
     run(trial, BLOCK_ROUNDS - 1)
-    assert None is trial.observe(facts(50, reads_prompts=True), is_alike=True)
-    assert None is trial.observe(facts(50), is_alike=False)
+    assert None is trial.observe(facts(50, reads_prompts=True), BOTH)
     assert Arm.DRAFTS is trial.arm
     _, ratios = run(trial, 1 + BLOCK_ROUNDS + SETTLING_ROUNDS)
     assert [pytest.approx(math.log(1.5))] == ratios
@@ -121,17 +120,17 @@ def test_two_blocks_too_far_from_each_other_are_begun_anew() -> None:
     trial = DraftTrial(Arm.DRAFTS)
     run(trial, BLOCK_ROUNDS + SETTLING_ROUNDS + 1)
     assert Arm.ALONE is trial.arm
-    for _ in range(MOST_FOREIGN_ROUNDS + 1):
-        trial.observe(facts(), is_alike=False)
+    for _ in range(MOST_LEFT_OUT + 1):
+        trial.observe(facts(reads_prompts=True), BOTH)
     assert Arm.DRAFTS is trial.arm
     assert not trial.is_futile
 
 
-def test_a_trial_whose_streams_always_change_is_futile() -> None:
+def test_a_trial_among_endless_prompts_is_futile() -> None:
     trial = DraftTrial(Arm.DRAFTS)
-    for _ in range((MOST_RESTARTS + 1) * (MOST_FOREIGN_ROUNDS + 1)):
+    for _ in range((MOST_RESTARTS + 1) * (MOST_LEFT_OUT + 1)):
         assert not trial.is_futile
-        trial.observe(facts(), is_alike=False)
+        trial.observe(facts(reads_prompts=True), BOTH)
     assert trial.is_futile
 
 
@@ -158,6 +157,31 @@ def test_what_the_target_alone_gives_a_stream_is_told() -> None:
     assert None is trial.alone_rate
     run(trial, BLOCK_ROUNDS + SETTLING_ROUNDS)
     assert pytest.approx(20.0) == trial.alone_rate
+
+
+def test_only_rounds_of_the_same_streams_are_compared() -> None:
+    """One stream gets twice as much as each of two; drafts bring half as much again."""
+    trial, ratios = DraftTrial(Arm.DRAFTS), []
+    for i in range(4 * BLOCK_ROUNDS):
+        arm = trial.arm
+        is_one = i % 3 == 0 if arm is Arm.DRAFTS else i % 3 > 0
+        gain = 1.5 if arm is Arm.DRAFTS else 1.0
+        drafting = BOTH if arm is Arm.DRAFTS else NONE
+        writers = frozenset({"a"}) if is_one else BOTH
+        num_tokens = int(40 * gain)
+        one = RoundFacts(0.05, num_tokens, len(writers), writers, drafting, False, True, True)
+        log_ratio = trial.observe(one, writers)
+        ratios += [] if log_ratio is None else [log_ratio]
+    assert pytest.approx(math.log(1.5)) == ratios[0]
+
+
+def test_blocks_of_different_streams_are_begun_anew() -> None:
+    trial = DraftTrial(Arm.DRAFTS)
+    run(trial, BLOCK_ROUNDS)
+    for _ in range(BLOCK_ROUNDS + SETTLING_ROUNDS):
+        assert None is trial.observe(facts(), frozenset({"c"}))
+    assert Arm.DRAFTS is trial.arm
+    assert 0 == trial.num_pairs
 
 
 def test_a_block_without_a_token_says_nothing() -> None:

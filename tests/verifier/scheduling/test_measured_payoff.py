@@ -13,8 +13,8 @@ from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.measured_payoff import (
     FIRST_ROUNDS,
     LEAST_PAUSE_SECONDS,
+    MEMBER_SECONDS,
     MOST_FLEETS,
-    OTHER_FLEET_ROUNDS,
     MeasuredPayoff,
     Standing,
 )
@@ -143,15 +143,13 @@ def test_another_fleet_is_measured_for_itself_and_the_old_one_remembered() -> No
     world.run(30.0, frozenset({"a"}))
     assert Standing.FASTER is world.payoff.standing
     world.gain = 0.6
-    for _ in range(OTHER_FLEET_ROUNDS):
-        world.round()
+    world.round()
     assert (Standing.SLOWER, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
 
 
 def test_a_fleet_that_was_never_seen_begins_as_the_latest_of_its_size() -> None:
     world = learnt(0.6)
-    for _ in range(OTHER_FLEET_ROUNDS):
-        world.round(frozenset({"d", "e", "f"}))
+    world.run(MEMBER_SECONDS + 0.2, frozenset({"d", "e", "f"}))
     assert (Standing.BELIEVED, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
 
 
@@ -176,8 +174,7 @@ def test_a_large_fleet_whose_size_changes_a_little_is_the_same() -> None:
 def test_fleets_beyond_number_are_forgotten() -> None:
     world = World(0.7)
     for i in range(MOST_FLEETS + 20):
-        for _ in range(OTHER_FLEET_ROUNDS):
-            world.round(frozenset({f"board-{i}"}))
+        world.run(MEMBER_SECONDS + 0.2, frozenset({f"board-{i}"}))
     assert MOST_FLEETS == world.payoff.num_fleets
 
 

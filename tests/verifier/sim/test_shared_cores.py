@@ -42,7 +42,10 @@ def test_drafts_that_slow_all_down_are_switched_off(mode: str) -> None:
 
 
 def test_drafts_that_pay_though_they_slow_rounds_down_stay() -> None:
-    measured, believed = (play(shared_cores(0.1, measures=on)) for on in (True, False))
+    fast = BoardGroup(
+        count=3, acceptance=0.9, draft_tokens_per_second=150.0, round_trip_milliseconds=1.0
+    )
+    measured, believed = (play(shared_cores(0.1, fast, measures=on)) for on in (True, False))
     payoff = measured.planner.payoff
     assert (Standing.FASTER, Arm.DRAFTS) == (payoff.standing, payoff.arm)
     assert late_tokens(measured) > 0.97 * late_tokens(believed)
