@@ -29,7 +29,7 @@ MOST_PAIRS_AT_ONCE = 8
 # What measuring may cost, of the time of all streams. Every confirmation doubles the pause.
 COST_SHARE = 0.01
 LEAST_PAUSE_SECONDS = 10.0
-MOST_GROWTH = 64
+MOST_PAUSE_SECONDS = 600.0  # but for what is owed
 # A difference that is not proven may still be there.
 LEAST_LOSS = 0.02
 # Another pace, or other gains: measured anew if no more than this was spent beyond the share.
@@ -111,9 +111,11 @@ class MeasuredPayoff:
         if self.arm is Arm.DRAFTS:
             return None
         record = self._record
-        if record is None or record.settled is Arm.DRAFTS or record.log_ratio is None:
+        if record is None or record.settled is Arm.DRAFTS:
             return "drafts pause for a moment: it is measured what they are worth"
-        slower = 1.0 - math.exp(record.log_ratio)
+        if record.log_ratio is None:
+            return "drafts are off: measured slower with them for as many other devices"
+        slower = max(1.0 - math.exp(record.log_ratio), 0.0)
         return f"drafts are off: measured {slower:.0%} slower with them"
 
     def observe(self, facts: RoundFacts) -> None:
@@ -255,7 +257,7 @@ class _Record:
         """A trial has ended that cost so much."""
         finding = self.test.finding
         settled = _SETTLED.get(finding, self.settled)
-        self._growth = min(self._growth * 2, MOST_GROWTH) if settled is self.settled else 1
+        self._growth = 2 * self._growth if settled is self.settled else 1
         if len(self.test):
             self.log_ratio = self.test.mean
         if finding is not Finding.NOTHING:
@@ -265,7 +267,9 @@ class _Record:
             self._letting_draft = None
         self.settled = settled
         self._seconds = 0.0
-        self._pause_seconds = max(lost_seconds / COST_SHARE, LEAST_PAUSE_SECONDS) * self._growth
+        owed_seconds = lost_seconds / COST_SHARE
+        wanted_seconds = self._growth * max(owed_seconds, LEAST_PAUSE_SECONDS)
+        self._pause_seconds = max(min(wanted_seconds, MOST_PAUSE_SECONDS), owed_seconds)
         self._pace = _Pace()
 
 

@@ -151,6 +151,17 @@ def test_a_fleet_that_was_never_seen_begins_as_the_latest_of_its_size() -> None:
     world = learnt(0.6)
     world.run(MEMBER_SECONDS + 0.2, frozenset({"d", "e", "f"}))
     assert (Standing.BELIEVED, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
+    sentence = "drafts are off: measured slower with them for as many other devices"
+    assert sentence == world.payoff.rest_sentence
+
+
+def test_a_first_measurement_goes_on_where_it_was_cut_by_others() -> None:
+    world = World(0.7)
+    for _ in range(6):
+        world.run(2.0)
+        world.run(MEMBER_SECONDS + 1.0, frozenset({"a"}))
+    world.run(0.1)
+    assert (Standing.SLOWER, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
 
 
 def test_some_rounds_without_a_board_between_two_questions_change_nothing() -> None:
