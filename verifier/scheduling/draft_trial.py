@@ -9,7 +9,7 @@ clock: rounds bring their seconds. This module must never decide what the ratios
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from enum import Enum
 
 from verifier.scheduling.round_facts import RoundFacts
@@ -45,8 +45,10 @@ SETTLING_SECONDS = 0.2
 MOST_SETTLING_SECONDS = 3.0
 # Part of the devices whose drafts must be seen again by then.
 DRAFTING_SHARE = 0.75
-# Rounds of the same streams that two blocks must have in common to be compared.
+# Rounds of the same streams that two blocks must have in common to be compared; the second one goes
+# on for so long until they have.
 LEAST_COMMON_ROUNDS = 6
+MOST_BLOCK_ROUNDS = 64
 # Rounds with prompts, which do not count, until two blocks are too far from each other.
 MOST_LEFT_OUT = 64
 # How often two blocks may be begun anew before it is given up.
@@ -98,7 +100,7 @@ class DraftTrial:
             if self._has_settled(facts):
                 self._begin(Phase.COUNTING)
             return None
-        return self._next_block() if self._block.is_whole else None
+        return self._next_block() if self._is_whole else None
 
     def _next_block(self) -> float | None:
         """Go on to the next block; the log ratio, if this was the second one of two."""
@@ -121,6 +123,13 @@ class DraftTrial:
         self._begin(Phase.COUNTING)
         self.num_pairs += 1
         return log_ratio
+
+    @property
+    def _is_whole(self) -> bool:
+        if not self._block.is_whole or self._place % 2 == 0:
+            return self._block.is_whole
+        has_common = _num_common(self._block, self._first_block) >= LEAST_COMMON_ROUNDS
+        return has_common or self._block.num_rounds >= MOST_BLOCK_ROUNDS
 
     def _has_settled(self, latest: RoundFacts) -> bool:
         """Whether rounds are now as they stay."""
@@ -199,13 +208,22 @@ class _Block:
         return self._total.rate
 
 
+def _common(first: _Block, second: _Block) -> Iterator[tuple[_Sums, _Sums, int]]:
+    """Sums of both over rounds of the same streams, and how many rounds both have of them."""
+    for writers, one in first.by_writers.items():
+        other = second.by_writers.get(writers)
+        if other is not None and one.rate and other.rate:
+            yield one, other, min(one.num_rounds, other.num_rounds)
+
+
+def _num_common(first: _Block, second: _Block) -> int:
+    return sum([num_rounds for _, _, num_rounds in _common(first, second)])
+
+
 def _log_ratio(with_drafts: _Block, without: _Block) -> float | None:
     """Of the rates in rounds of the same streams; None: there are too few of them."""
-    num_common, total = 0, 0.0
-    for writers, first in with_drafts.by_writers.items():
-        second = without.by_writers.get(writers)
-        if second is not None and first.rate and second.rate:
-            weight = min(first.num_rounds, second.num_rounds)
-            num_common += weight
-            total += weight * math.log(first.rate / second.rate)
-    return total / num_common if num_common >= LEAST_COMMON_ROUNDS else None
+    num_rounds = _num_common(with_drafts, without)
+    if num_rounds < LEAST_COMMON_ROUNDS:
+        return None
+    common = _common(with_drafts, without)
+    return sum([num * math.log(one.rate / other.rate) for one, other, num in common]) / num_rounds

@@ -19,7 +19,7 @@ from enum import Enum
 
 from shared.speculation.smoothing import smoothed
 from verifier.scheduling.draft_trial import Arm, DraftTrial
-from verifier.scheduling.paired_test import Finding, PairedTest
+from verifier.scheduling.paired_test import LEAST_PAIRS, Finding, PairedTest
 from verifier.scheduling.round_facts import RoundFacts
 
 # Rounds in which estimates of speed and acceptance settle, before a fleet is first measured.
@@ -258,7 +258,7 @@ class _Record:
         finding = self.test.finding
         settled = _SETTLED.get(finding, self.settled)
         self._growth = 2 * self._growth if settled is self.settled else 1
-        if len(self.test):
+        if len(self.test) >= LEAST_PAIRS:
             self.log_ratio = self.test.mean
         if finding is not Finding.NOTHING:
             self.standing = _STANDING[finding]

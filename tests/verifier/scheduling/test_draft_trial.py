@@ -10,7 +10,9 @@ import pytest
 from verifier.scheduling.draft_trial import (
     BLOCK_ROUNDS,
     BLOCK_SECONDS,
+    LEAST_COMMON_ROUNDS,
     LONG_BLOCK_ROUNDS,
+    MOST_BLOCK_ROUNDS,
     MOST_LEFT_OUT,
     MOST_RESTARTS,
     MOST_SETTLING_SECONDS,
@@ -175,10 +177,20 @@ def test_only_rounds_of_the_same_streams_are_compared() -> None:
     assert pytest.approx(math.log(1.5)) == ratios[0]
 
 
-def test_blocks_of_different_streams_are_begun_anew() -> None:
+def test_a_block_goes_on_until_it_has_rounds_of_the_same_streams_as_the_one_before() -> None:
     trial = DraftTrial(Arm.DRAFTS)
     run(trial, BLOCK_ROUNDS)
     for _ in range(BLOCK_ROUNDS + SETTLING_ROUNDS):
+        assert None is trial.observe(facts(), frozenset({"c"}))
+    _, ratios = run(trial, LEAST_COMMON_ROUNDS)
+    assert [pytest.approx(math.log(1.5))] == ratios
+
+
+def test_blocks_without_any_are_begun_anew() -> None:
+    trial = DraftTrial(Arm.DRAFTS)
+    run(trial, BLOCK_ROUNDS)
+    for _ in range(MOST_BLOCK_ROUNDS + SETTLING_ROUNDS):
+        assert Arm.ALONE is trial.arm
         assert None is trial.observe(facts(), frozenset({"c"}))
     assert Arm.DRAFTS is trial.arm
     assert 0 == trial.num_pairs
@@ -186,5 +198,5 @@ def test_blocks_of_different_streams_are_begun_anew() -> None:
 
 def test_a_block_without_a_token_says_nothing() -> None:
     trial = DraftTrial(Arm.DRAFTS)
-    _, ratios = run(trial, 4 * BLOCK_ROUNDS, lambda arm: facts(num_tokens=0))
+    _, ratios = run(trial, 2 * MOST_BLOCK_ROUNDS, lambda arm: facts(num_tokens=0))
     assert [] == ratios
