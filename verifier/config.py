@@ -236,6 +236,10 @@ class RoundsSection(Section, frozen=True):
         bool,
         Meta(description="let the target go on alone where drafts do not pay"),
     ] = True
+    measure_payoff: Annotated[
+        bool,
+        Meta(description="with guard: measure rounds without drafts too, and rest if faster"),
+    ] = True
 
     def unfit(self) -> Iterator[tuple[str, str]]:
         """What goes into a round must fit into it."""

@@ -20,6 +20,7 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
             max_draft_length=rounds.max_draft_length,
             max_window=rounds.max_window,
             uses_guard=rounds.guard,
+            measures_payoff=rounds.measure_payoff and rounds.guard and not rounds.barrier,
             device_weights={},  # `goodspeed-verifier devices` sets them
             device_caps={},
         ),

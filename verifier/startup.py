@@ -258,6 +258,7 @@ def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:
         before,
         limits=msgspec.structs.replace(before.limits, slowdown_limit=after.limits.slowdown_limit),
         uses_guard=after.uses_guard,
+        measures_payoff=after.measures_payoff,
     )
     planner.replace_policy(policy, schedule)
 

@@ -89,6 +89,11 @@ class BoardState(msgspec.Struct, frozen=True):
     turn: Turn = Turn.DRAFTING
     slot: Slot = Slot.HELD
 
+    @property
+    def may_hurry(self) -> bool:
+        """Whether `Ready` may be said before the model has read; not where it may hang."""
+        return self.readiness is Readiness.READING and self.slot is not Slot.DOUBTED
+
     def after(self, event: BoardEvent) -> BoardState:
         """The state when this has happened."""
         return BoardState(

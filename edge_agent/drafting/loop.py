@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import Drafter, DraftInterrupted, Forward
+from edge_agent.drafting.device_rest import DeviceRest
 from edge_agent.drafting.drafter_choice import DrafterChoice, drafter_rates
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
@@ -69,12 +70,14 @@ class DraftingLoop:
         self.draft_token_seconds = 0.0  # of the latest that the model drew alone; 0: none yet
         self._failing_slots: set[int] = set()
         self._rates = drafter_rates()  # of all streams so far
+        self._rest = DeviceRest()
         self._work = asyncio.Event()
 
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
         stream.drafter_choice = DrafterChoice(stream.settings.ngram_tokens, self._rates.branch())
         stream.leave_slot()
+        self._rest.begin(stream, self._streams)
         self._streams.append(stream)
         if stream.settings.has_model:
             self._waiting.append(stream)
@@ -85,6 +88,7 @@ class DraftingLoop:
         """The stream ended; its slot is free for the next one."""
         if stream in self._streams:
             self._streams.remove(stream)
+            self._rest.note(stream)
         if stream in self._waiting:
             self._waiting.remove(stream)
         elif stream in self._slots:

@@ -20,7 +20,7 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import SlotFeed
 from edge_agent.drafting.step import DraftStep, tokens_between
 from edge_agent.drafting.told_prompt import ToldPrompt
-from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict
+from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict, tells_rest
 from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, PromptPart, Verdict
@@ -52,6 +52,7 @@ class AgentStream:
     unsent: PendingDraft = field(default_factory=PendingDraft)
     draft_length: int = 0
     window: int = 0
+    rests: bool = False  # no drafts are wanted for a while: nothing is read along either
     feed: SlotFeed = field(default_factory=SlotFeed)
     state: BoardState = field(default_factory=BoardState)
     pace: RoundPace = field(default_factory=RoundPace)
@@ -103,6 +104,7 @@ class AgentStream:
         if message.window == 0 and self.window > 0:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
+        self.rests = tells_rest(message, self.rests)
         self._move(BoardEvent.VERDICT_CAME)
         if message.finish is not None:
             self._move(BoardEvent.DRAFTING_STOPPED)
@@ -184,10 +186,7 @@ class AgentStream:
 
     def take_ready_without_model(self) -> bool:
         """Whether Ready is due for what n-grams suggest, while the model reads, or hangs."""
-        may_say_so = (
-            self.state.readiness is Readiness.READING and self.state.slot is not Slot.DOUBTED
-        )
-        if not may_say_so or not self._has_work or not self.drafter_choice.is_on:
+        if not self.state.may_hurry or not self._has_work or not self.drafter_choice.is_on:
             return False
         # In `rejection` every round would wait for this board, so there should be a first token.
         has_first = self.drafter_choice.suggest(self._drafted_ids, 1, 0.0) is not None
@@ -238,9 +237,10 @@ class AgentStream:
     @property
     def _has_work(self) -> bool:
         """Whether there may be something to read or to draft."""
-        if self.prompt_ids is None or not self.drafts or self.state.turn is Turn.STOPPED:
+        if self.prompt_ids is None or not self.drafts or self.rests:
             return False
-        return self.num_tokens < self.settings.context_tokens
+        is_stopped = self.state.turn is Turn.STOPPED
+        return not is_stopped and self.num_tokens < self.settings.context_tokens
 
     @property
     def _drafted_ids(self) -> list[int]:

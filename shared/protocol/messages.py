@@ -61,6 +61,10 @@ Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or ro
 # Of other tokens that are told with each output token, beside its own.
 NumLogprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
 
+# Of a Verdict without a window: drafts are not wanted for a while, so that the board need not even
+# read what is committed meanwhile. It goes on with the first verdict that says anything else.
+REST_DRAFT_LENGTH = 1
+
 AcceptanceMode = Literal["rejection", "coupled"]
 FinishReason = Literal["stop", "end", "length", "context", "cancelled"]
 
@@ -296,7 +300,8 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     num_accepted: DraftLength
     tokens: Packed
     window: DraftLength = 0  # tokens that may be drafted beyond the new position; 0: do not draft
-    draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
+    # Tokens that one Draft should hold; 0: as the board likes. Without a window: REST_DRAFT_LENGTH.
+    draft_length: DraftLength = 0
     finish: Finish | None = None
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
     logprobs: Packed = b""  # of all tokens of the verdict where Open asked, see logprobs

@@ -53,6 +53,7 @@ RELOADED = frozenset(
         "rounds.policy",
         "rounds.slowdown_limit",
         "rounds.guard",
+        "rounds.measure_payoff",
         *TLS_KEYS,
     }
 )

@@ -126,7 +126,7 @@ class Metrics:
     def observe_result(self, result: StreamResult) -> None:
         """One stream's part of a round."""
         counts, settled = self._of_device[result.stream.device], result.settled
-        counts.num_output += settled.num_accepted + len(settled.own_token_ids)
+        counts.num_output += settled.num_tokens
         if settled.num_tested:
             counts.num_drafts += 1
             counts.num_drafted += settled.num_tested

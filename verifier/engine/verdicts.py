@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.messages import PART_BYTES, Finish, Verdict
+from shared.protocol.messages import PART_BYTES, REST_DRAFT_LENGTH, Finish, Verdict
 from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
 from verifier.rounds.planner import StreamResult
 
@@ -54,13 +54,16 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
     is_open = stream.finish is None
     # Else the board sends as it drafts, because no round waits.
     is_chunked = stream.request.mode == "rejection" or stream.awaited_seconds > 0
+    draft_length = stream.draft_length if is_chunked else 0
+    if stream.rests:
+        draft_length = REST_DRAFT_LENGTH
     return Verdict(
         channel=channel,
         position=settled.position,
         num_accepted=settled.num_accepted,
         tokens=pack_token_ids(settled.own_token_ids),
         window=stream.window if is_open else 0,
-        draft_length=stream.draft_length if is_open and is_chunked else 0,
+        draft_length=draft_length if is_open else 0,
         finish=stream.finish,
         cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
         logprobs=settled.logprobs,

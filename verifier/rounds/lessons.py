@@ -12,7 +12,9 @@ import msgspec
 from shared.speculation.smoothing import smoothed
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import Chunk, chunks_of
+from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.outlook import NO_PACE, Pace
+from verifier.scheduling.round_facts import round_facts
 from verifier.streams.acceptance_estimate import warm_step
 from verifier.streams.estimates import GoodputEstimate
 from verifier.streams.settled import Settled
@@ -29,15 +31,16 @@ class _Lesson(msgspec.Struct, frozen=True):
     chunks: tuple[Chunk, ...]
     round_seconds: float
     elapsed_seconds: float  # from the end of the round before
-    goodputs: list[GoodputEstimate]  # of all open streams, with or without a part in the round
-    num_tokens: list[tuple[GoodputEstimate, int]]  # that its streams got
+    streams: list[Stream]  # all open ones, with or without a part in the round
+    settled: Sequence[tuple[Stream, Settled]]  # what its streams got
 
 
 class Lessons:
     """One round's lesson at most: `keep` it at its end, `learn` before the next one's."""
 
-    def __init__(self, curve: CostCurve) -> None:
+    def __init__(self, curve: CostCurve, payoff: MeasuredPayoff) -> None:
         self._curve = curve
+        self._payoff = payoff
         self._lesson: _Lesson | None = None
         self._last_finish: float | None = None
         self.pace = NO_PACE
@@ -61,17 +64,14 @@ class Lessons:
             chunks=chunks_of(round_),
             round_seconds=round_seconds,
             elapsed_seconds=elapsed,
-            goodputs=[stream.device_estimates.goodput for stream in open_streams],
-            num_tokens=[
-                (stream.device_estimates.goodput, outcome.num_accepted + len(outcome.own_token_ids))
-                for stream, outcome in settled
-            ],
+            streams=list(open_streams),
+            settled=settled,
         )
 
     def learn(self) -> None:
-        """Let the cost curve and every device with an open stream learn; 0 tokens without a part.
+        """Let the cost curve, what drafts pay, and every device with an open stream learn.
 
-        Nothing happens where nothing is kept.
+        A device without a part in the round got 0 tokens. Nothing happens where nothing is kept.
         """
         lesson, self._lesson = self._lesson, None
         if lesson is None:
@@ -84,11 +84,20 @@ class Lessons:
         )
         if not lesson.chunks or self.pace.mean_seconds is None:  # prompts lengthen rounds at times
             self._follow_pace(lesson.elapsed_seconds)
-        tokens: dict[GoodputEstimate, int] = dict.fromkeys(lesson.goodputs, 0)
-        for goodput, num_tokens in lesson.num_tokens:
-            tokens[goodput] += num_tokens
+        goodputs = [stream.device_estimates.goodput for stream in lesson.streams]
+        tokens: dict[GoodputEstimate, int] = dict.fromkeys(goodputs, 0)
+        for stream, settled in lesson.settled:
+            tokens[stream.device_estimates.goodput] += settled.num_tokens
         for goodput, num_tokens in tokens.items():
             goodput.observe_round(num_tokens, lesson.elapsed_seconds)
+        self._payoff.observe(
+            round_facts(
+                lesson.elapsed_seconds,
+                lesson.streams,
+                lesson.settled,
+                reads_prompts=bool(lesson.chunks),
+            )
+        )
 
     def _follow_pace(self, elapsed_seconds: float) -> None:
         before, num_rounds = self.pace

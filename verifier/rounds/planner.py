@@ -25,6 +25,8 @@ from verifier.rounds.prefill import PrefillLimits, prompt_room
 from verifier.rounds.prefill_turns import PrefillTurns
 from verifier.rounds.round_settings import RoundSettings
 from verifier.scheduling.live_drafts import choose_drafts
+from verifier.scheduling.measured_payoff import MeasuredPayoff
+from verifier.scheduling.rest import let_rest
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.schedule import (
     NO_PLAN,
@@ -76,7 +78,8 @@ class RoundPlanner:
         )
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
-        self._lessons = Lessons(curve)
+        self.payoff = MeasuredPayoff()
+        self._lessons = Lessons(curve, self.payoff)
         self._prefill_turns = PrefillTurns()
         self._rows_have_seconds = False  # whether the target says what rows take
         self._running: tuple[Stream, ...] = ()  # that have a part in the running round
@@ -295,9 +298,11 @@ class RoundPlanner:
     ) -> DraftPlan:
         planned = list(self.streams.values()) if streams is None else streams
         settings = self.settings.schedule
-        pace = self._lessons.pace
         return plan_drafts(
-            planned, self.policy, self.curve, settings, now, beside=beside, pace=pace
+            *(planned, self.policy, self.curve, settings, now),
+            beside=beside,
+            pace=self._lessons.pace,
+            rest_sentence=self.payoff.rest_sentence if settings.measures_payoff else None,
         )
 
     def _grant(self, results: Sequence[StreamResult], now: float) -> None:
@@ -306,7 +311,10 @@ class RoundPlanner:
             self._lessons.learn()
             plan = self._plan(now)
         streams = [r.stream for r in results if r.stream.number in self.streams]
-        newcomers = [s for s in streams if s.can_draft and s.number not in plan.streams]
+        let_rest(streams, plan)
+        newcomers = [
+            s for s in streams if s.can_draft and not s.rests and s.number not in plan.streams
+        ]
         if newcomers:  # their boards became ready during the round
             plan = self._plan(now, newcomers, beside=plan)
         self.draft_plan = plan

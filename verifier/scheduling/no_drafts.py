@@ -17,7 +17,18 @@ from verifier.streams.place import Place
 from verifier.streams.stream import Stream
 
 Cause = Literal[
-    "off", "away", "room", "prompt", "silent", "context", "begins", "ends", "pay", "budget", "late"
+    "off",
+    "away",
+    "room",
+    "prompt",
+    "silent",
+    "context",
+    "begins",
+    "ends",
+    "pay",
+    "measured",
+    "budget",
+    "late",
 ]
 
 
@@ -74,6 +85,8 @@ def _before_planning(stream: Stream, plan: DraftPlan) -> NoDrafts | None:
         return _OFF
     if stream.is_arriving:
         return _ARRIVES
+    if plan.rest_sentence is not None and plan.lets_rest(stream):
+        return NoDrafts("measured", plan.rest_sentence)
     if not stream.board_is_ready:
         return _SILENT if stream.path_granted_at else _READS
     if not stream.draft_room:

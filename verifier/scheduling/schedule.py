@@ -33,6 +33,7 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_draft_length: int
     max_window: int
     uses_guard: bool  # the target goes on alone where drafts do not pay
+    measures_payoff: bool  # and where they are measured not to
     device_weights: Mapping[str, float]  # those other than 1
     device_caps: Mapping[str, int]  # their longest drafts, where less
 
@@ -74,11 +75,16 @@ class DraftPlan(msgspec.Struct, frozen=True):
     token_seconds: float  # that a draft token adds to it
     streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
     devices: frozenset[str]  # of all streams in the round
+    rest_sentence: str | None = None  # why boards rest whose lengths no request fixes; None: no
 
     @property
     def num_draft_tokens(self) -> int:
         """What the streams may draft together."""
         return sum([plan.length for plan in self.streams.values()])
+
+    def lets_rest(self, stream: Stream) -> bool:
+        """Whether the stream's board is to draft nothing until it is told to."""
+        return self.rest_sentence is not None and stream.request.draft_length is None
 
 
 NOTHING = StreamPlan(0, 0)
@@ -95,11 +101,13 @@ def plan_drafts(
     *,
     beside: DraftPlan = NO_PLAN,
     pace: Pace = NO_PACE,
+    rest_sentence: str | None = None,
 ) -> DraftPlan:
     """Share the budget of a round over these streams, in what the plan `beside` leaves of it.
 
     A length that a request fixes is a wish: as long as all streams are of one device it is granted
     beside the budget, else the policy gives as much of it as of what pays, but it is not vetoed.
+    With a `rest_sentence` all other boards draft nothing.
 
     Returns the plan of both.
     """
@@ -114,7 +122,10 @@ def plan_drafts(
     token_seconds = (drafted_seconds - round_seconds) / whole_draft_length
     costs = draft_costs(streams, round_seconds, token_seconds)
     prices = draft_prices(streams, token_seconds)
-    can_draft = [stream.can_draft for stream in streams]
+    can_draft = [
+        stream.can_draft and (rest_sentence is None or stream.request.draft_length is not None)
+        for stream in streams
+    ]
     guard = costs if settings.uses_guard and not policy.weighs_payoff else None
     longest_lengths = _max_lengths(
         streams, can_draft, guard, settings, now, grants_wishes=grants_wishes
@@ -146,6 +157,7 @@ def plan_drafts(
         token_seconds=token_seconds,
         streams={**beside.streams, **of_streams},
         devices=devices,
+        rest_sentence=rest_sentence,
     )
 
 

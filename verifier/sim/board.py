@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from edge_agent.drafting.device_rest import DeviceRest
 from edge_agent.drafting.draw import certain_token
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.drafting.step import DraftStep
@@ -61,12 +62,17 @@ class SimBoard:
         self._spec = spec
         self._send = send
         self._streams: dict[int, tuple[AgentStream, StreamText]] = {}
+        self._rest = DeviceRest()
         self._jobs: list[_Job] = []  # that the draft model computes
         self._jobs_number = 0
+        self._began_at = 0.0  # with these
+        self._ended_seconds = 0.0  # of jobs before these
         self._wakes_at = 0.0
 
-    def open(self, channel: int, text: StreamText, sampling: SamplingParameters) -> None:
-        """Another stream, that the verifier is about to open."""
+    def open(
+        self, channel: int, text: StreamText, sampling: SamplingParameters, *, drafts: bool
+    ) -> None:
+        """Another stream, that the verifier is about to open; not `drafts`: nothing is read."""
         settings = DraftSettings(
             row_entries=32,
             confidence_stop=0.0,
@@ -78,12 +84,18 @@ class SimBoard:
             vocab_size=VOCAB_SIZE,
             settings=settings,
             sampling=sampling,
-            drafts=True,
+            drafts=drafts,
         )
         stream.reopen(channel)
+        self._rest.begin(stream, [other for other, _ in self._streams.values()])
         stream.pace.round_trip_seconds = self._spec.round_trip_seconds
         stream.is_rated = self._spec.tells_confidence
         self._streams[channel] = (stream, text)
+
+    @property
+    def computed_seconds(self) -> float:
+        """For how long its draft model has computed so far."""
+        return self._ended_seconds + (self._clock.now - self._began_at if self._jobs else 0.0)
 
     def leave(self) -> None:
         """The board is gone."""
@@ -101,6 +113,7 @@ class SimBoard:
             stream.commit_verdict(message, self._clock.now)
             if message.finish is not None:
                 del self._streams[message.channel]
+                self._rest.note(stream)
         self._stop_if_futile()
         if message.channel in self._streams:
             self._send_all(stream.take_due_drafts())
@@ -124,6 +137,7 @@ class SimBoard:
                     self._send_all(job.stream.restart_feeding(job.step.num_kept_tokens))
 
     def _stop(self) -> None:
+        self._ended_seconds = self.computed_seconds
         self._jobs = []
         self._jobs_number += 1
 
@@ -144,6 +158,7 @@ class SimBoard:
                 self._jobs.append(_Job(stream, text, step))
         if not self._jobs:
             return
+        self._began_at = now
         num_tokens = sum([len(job.step.token_ids) for job in self._jobs])
         draws = any(job.step.spec is not None for job in self._jobs)
         seconds = self._spec.step_seconds(num_tokens, draws=draws)

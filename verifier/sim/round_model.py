@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 
 from verifier.cost_curve.curve import MAX_GRID_LINES, CostCurve
@@ -17,12 +18,17 @@ _CONTEXT_TOKENS = 128
 class RoundModel:
     """The truth about rounds; a planner learns its own curve."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(
+        self, scenario: Scenario, load: Callable[[], tuple[float, float]] | None = None
+    ) -> None:
+        """`load`: the time, and for how long boards have computed by then, all together."""
         self._target = scenario.target
         self._measured = (
             None if scenario.curve_json is None else CostCurve.from_json(scenario.curve_json)
         )
         self._random = Random(f"{scenario.run.seed}-rounds")
+        self._load = load if scenario.target.board_slowdown else None
+        self._loaded = (0.0, 0.0)
 
     def seconds(self, round_: Round) -> float:
         """Of this round."""
@@ -34,7 +40,15 @@ class RoundModel:
             seconds = line_seconds(self._target, round_.num_tokens)
         if self._target.jitter:
             seconds *= math.exp(self._target.jitter * self._random.gauss(0.0, 1.0))
-        return seconds
+        return seconds * (1.0 + self._target.board_slowdown * self._num_computing())
+
+    def _num_computing(self) -> float:
+        """How many boards computed since the round before, on average over time."""
+        if self._load is None:
+            return 0.0
+        (before, computed_before), (now, computed) = self._loaded, self._load()
+        self._loaded = now, computed
+        return (computed - computed_before) / (now - before) if now > before else 0.0
 
 
 def line_seconds(target: TargetSection, num_tokens: int) -> float:

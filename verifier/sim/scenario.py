@@ -68,6 +68,10 @@ class TargetSection(Section, frozen=True):
     jitter: Annotated[
         float, Meta(ge=0.0, le=1.0, description="deviation of the logarithm of a round's time")
     ] = 0.0
+    board_slowdown: Annotated[
+        float,
+        Meta(ge=0.0, le=10.0, description="part by which a board that computes lengthens a round"),
+    ] = 0.0
     curve: Annotated[
         Path | None, Meta(description="file of `goodspeed-verifier profile` in place of all these")
     ] = None

@@ -66,7 +66,7 @@ class World:
         self._verifier = make_end(
             clock,
             make_planner(scenario, policy or policy_named(scenario.rounds.policy)),
-            RoundModel(scenario),
+            RoundModel(scenario, self._load),
             self._deliver,
             lambda round_, seconds: self.record.count_round(clock.now, round_.num_tokens, seconds),
         )
@@ -78,6 +78,9 @@ class World:
     @property
     def planner(self) -> RoundPlanner:
         return self._verifier.planner
+
+    def _load(self) -> tuple[float, float]:
+        return self._clock.now, sum([device.computed_seconds for device in self._devices])
 
     def new_stream(self, device: _Device) -> None:
         """A stream of this device opens."""
@@ -136,10 +139,8 @@ class World:
             device = self._device_of.get(stream.number)
             if device is None:
                 continue
-            num_tokens = settled.num_accepted + len(settled.own_token_ids)
-            record.count_verdict(
-                now, device.number, num_tokens, settled.num_tested, settled.num_accepted
-            )
+            counts = settled.num_tokens, settled.num_tested, settled.num_accepted
+            record.count_verdict(now, device.number, *counts)
             device.send_down(verdict_of(stream.number, result))
             if stream.finish is not None:
                 del self._device_of[stream.number]
@@ -170,12 +171,18 @@ class _Device:
         if board.group.leaves_at_seconds is not None:
             clock.call_at(board.group.leaves_at_seconds, self._leave)
 
+    @property
+    def computed_seconds(self) -> float:
+        """For how long its draft model has computed so far."""
+        return self._end.computed_seconds
+
     def begin(self, stream: Stream, text: StreamText) -> None:
         """A stream of this board has opened."""
         self.num_opened += 1
         self._streams[stream.number] = (stream, self._clock.now)
-        self._end.open(stream.number, text, stream.request.sampling)
         request = stream.request
+        drafts = request.draft_length != 0
+        self._end.open(stream.number, text, request.sampling, drafts=drafts)
         prompt = pack_token_ids(request.prompt_ids)
         self.send_down(
             Opened(stream.number, prompt, request.seed, request.mode, sampling=request.sampling)

@@ -54,6 +54,7 @@ class Stream:
     draft_length: int = 0
     window: int = 0
     board_is_ready: bool = False
+    rests: bool = False  # drafts are not wanted for a while: its board need not even read
     is_cancelled: bool = False
     finish: Finish | None = None
     served_round: int = 0  # the last one that it took part in; the longest unserved goes first
@@ -88,7 +89,7 @@ class Stream:
             self.drop_draft(len(draft.tokens), drafting_seconds)
             return
         self.path = before.extend(draft, self.output_ids, self.granted_end)
-        self.board_is_ready = True
+        self.board_is_ready |= not self.rests
         if draft.base == before.base and draft.position + len(draft.tokens) <= before.end:
             return  # nothing new: a pass, or a draft that came twice
         speed = self.estimates.speed
@@ -105,7 +106,7 @@ class Stream:
 
     def drop_draft(self, num_tokens: int, drafting_seconds: float) -> None:
         """A draft came of a path that is dead by now; it shows that the board is there."""
-        self.board_is_ready = True
+        self.board_is_ready |= not self.rests
         self.estimates.speed.observe_drafting(num_tokens, drafting_seconds)
         self.device_estimates.windows.num_dead_tokens += num_tokens
 

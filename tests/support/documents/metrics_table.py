@@ -19,6 +19,9 @@ from tests.support.ends.limits import make_device_limits
 from tests.support.ends.planning import add, draft, finish, make_stream, play, start
 from tests.support.ends.scripted import scripted_service
 from verifier.engine.engine import RoundReport
+from verifier.scheduling.draft_trial import Arm
+from verifier.scheduling.measured_payoff import MeasuredPayoff
+from verifier.scheduling.round_facts import RoundFacts
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
@@ -96,6 +99,7 @@ def _page() -> str:
     results = finish(planner, round_, now=1.1)
     draft(streams[0], 30, now=1.2)
     play(planner, 1.3)
+    _measure(planner.payoff, frozenset({device.name}))
     metrics.observe_round(RoundReport(round_, *[0.01] * 7))
     streams[0].end("stop")
     metrics.observe_result(results[0])
@@ -109,6 +113,14 @@ def _page() -> str:
     gate = ConnectionGate(object, lambda *_: never, lambda: 0.0, limits)
     metrics.watch(PortGauges(gate, usages, shares, lambda: 0.0))
     return metrics.page().decode()
+
+
+def _measure(payoff: MeasuredPayoff, devices: frozenset[str]) -> None:
+    """Let it find out that drafts bring twice as much."""
+    while payoff.drafts_over_none is None:
+        drafting = devices if payoff.arm is Arm.DRAFTS else frozenset[str]()
+        num_tokens = 1 + len(drafting)
+        payoff.observe(RoundFacts(0.05, num_tokens, 1, devices, drafting, False, True, True))
 
 
 if __name__ == "__main__":

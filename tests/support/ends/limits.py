@@ -14,7 +14,7 @@ from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.device_limits import DeviceLimits
 from verifier.startup import device_limits
 
-_ROUNDS = round_settings(RoundsSection())
+_ROUNDS = round_settings(RoundsSection(measure_payoff=False))
 # Scripted verifiers take as many from a device, see `scripted_service`.
 _DEVICE = device_limits(LimitsSection(max_streams_per_device=64), stream_tokens=2048)
 

@@ -79,6 +79,7 @@ def make_planner(
     device_prefill_slowdown_limit: float = 1.0,
     reserved_output_tokens: int = 256,
     prefix_sharing: PrefixSharing = "device",
+    measures_payoff: bool = False,
 ) -> RoundPlanner:
     """A planner that lets boards draft 4 tokens at a time, unless told otherwise."""
     return RoundPlanner(
@@ -90,6 +91,7 @@ def make_planner(
                 max_draft_length=max_draft_length,
                 max_window=max_window,
                 uses_guard=uses_guard,
+                measures_payoff=measures_payoff,
             ),
             prefill_chunk_tokens=prefill_chunk_tokens,
             draft_timeout_seconds=draft_timeout_seconds,

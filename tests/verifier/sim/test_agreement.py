@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.ends.scenarios import make_scenario
 from tests.support.ends.sim_driver import play_on_the_engine
-from verifier.sim.scenario import BoardGroup, Scenario, Stall
+from verifier.sim.scenario import BoardGroup, Scenario, Stall, TargetSection
 from verifier.sim.world import World, play
 
 MIXED = (
@@ -24,6 +24,10 @@ MIXED = (
     ),
 )
 IN_REJECTION = (BoardGroup(count=2, mode="rejection", draft_tokens_per_second=100.0),)
+ON_SHARED_CORES = TargetSection(
+    fixed_milliseconds=15.0, token_milliseconds=0.5, jitter=0.1, board_slowdown=1.5
+)
+NEAR = (BoardGroup(count=3, draft_tokens_per_second=120.0, round_trip_milliseconds=1.0),)
 AT_A_BARRIER = (BoardGroup(count=3, draft_tokens_per_second=(50.0, 100.0)),)
 
 
@@ -46,8 +50,9 @@ def counts(world: World) -> dict[str, list[float]]:
         make_scenario(*IN_REJECTION, seed=6, policy="rate"),
         make_scenario(*IN_REJECTION, seed=3),
         make_scenario(*AT_A_BARRIER, seed=4, barrier=True, budget_tokens=12, guard=False),
+        make_scenario(*NEAR, seed=7, target=ON_SHARED_CORES, measure_payoff=True),
     ],
-    ids=["mixed", "greedy", "rate", "rate-rejection", "rejection", "barrier"],
+    ids=["mixed", "greedy", "rate", "rate-rejection", "rejection", "barrier", "measured"],
 )
 def test_simulator_and_engine_agree(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     simulated = counts(play(scenario))

@@ -21,6 +21,7 @@ from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.gauges.health_gauges import health_families
+from verifier.server.gauges.payoff_gauges import payoff_families
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
@@ -95,6 +96,7 @@ class PlannerGauges(Collector):
         yield self._kept_streams()
         yield from self._per_stream()
         yield from self._cache_shares()
+        yield from payoff_families(planner, self._all_devices())
 
     def _all_devices(self) -> Iterator[Device]:
         return unhurried(tuple(self._devices.values()), DEVICES_AT_ONCE)
