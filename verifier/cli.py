@@ -1,4 +1,4 @@
-"""`goodspeed-verifier`: run the server, examine it, measure the target, make tokens, settings."""
+"""`goodspeed-verifier`: run the server, examine it, measure the target, make drafts, tokens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from shared.daemon.command_line import FriendlyGroup, config_commands
 from verifier.commands.devices import devices
 from verifier.commands.doctor import doctor
+from verifier.commands.finetune import finetune
 from verifier.commands.init import init
 from verifier.commands.profile import profile
 from verifier.commands.run import run
@@ -22,6 +23,7 @@ First steps:
   goodspeed-verifier devices ls                     # who is there, and how it goes
   goodspeed-verifier doctor                         # is this machine ready?
   goodspeed-verifier profile                        # how fast the target is here
+  goodspeed-verifier finetune draft.gguf            # a small draft for the target
   goodspeed-verifier config init > verifier.toml    # every setting explained
 """
 
@@ -41,6 +43,7 @@ main.add_command(run)
 main.add_command(doctor)
 main.add_command(profile)
 main.add_command(simulate)
+main.add_command(finetune)
 main.add_command(token)
 main.add_command(devices)
 main.add_command(config_commands(SETTINGS))

@@ -18,8 +18,14 @@ def end_ids(model: Any, gguf_model: GgufModel | None) -> frozenset[int]:
         *_listed(getattr(model.config.get_text_config(), "eos_token_id", None)),
     }
     if gguf_model is not None:
-        found |= {i for key in _GGUF_KEYS if (i := gguf_model.parts[0].number(key)) is not None}
+        found |= end_ids_of_file(gguf_model)
     return frozenset(found)
+
+
+def end_ids_of_file(gguf_model: GgufModel) -> frozenset[int]:
+    """Those that a GGUF file names itself."""
+    first = gguf_model.parts[0]
+    return frozenset(i for key in _GGUF_KEYS if (i := first.number(key)) is not None)
 
 
 def _listed(ids: int | list[int] | None) -> Iterator[int]:

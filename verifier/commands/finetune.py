@@ -1,0 +1,243 @@
+"""`goodspeed-verifier finetune`: make a small draft for a target, from nothing but the target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from shared.config.model_files import default_cache_dir, locate
+from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.errors import RequestRefused
+from verifier.finetune.order import DraftOrder, Tell
+from verifier.finetune.recipe.draft_shape import parse_shape
+from verifier.finetune.recipe.prompt_files import read_prompts
+from verifier.finetune.recipe.recipe import FileWeights, Recipe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_DEFAULTS = Recipe(parse_shape("256x8x640"))
+_EXAMPLES = """\b
+Examples:
+  goodspeed-verifier finetune draft.gguf --minutes 10
+  goodspeed-verifier finetune draft.gguf --prompts mine.jsonl --held-out others.jsonl
+  goodspeed-agent model judge draft.gguf --texts draft.texts      # where llama.cpp is
+"""
+
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("out", metavar="OUT.gguf", type=_file)
+@click.option(
+    "--target",
+    default="smollm2-135m-instruct",
+    show_default=True,
+    help="The target's GGUF file, or its name in the model cache.",
+)
+@click.option(
+    "--prompts",
+    "prompt_files",
+    type=_file,
+    multiple=True,
+    help="Prompts beside those that the target asks itself: .jsonl, or one a line.",
+)
+@click.option(
+    "--held-out",
+    "held_out_files",
+    type=_file,
+    multiple=True,
+    help="Prompts that nothing is learned from; writes OUT.texts, to judge drafts by.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.05, max=10_000),
+    default=_DEFAULTS.minutes,
+    show_default=True,
+    help="For everything: texts, training, the file.",
+)
+@click.option(
+    "--shape",
+    default=str(_DEFAULTS.shape),
+    show_default=True,
+    help="WIDTHxLAYERS[xFFN] of the draft; what it costs a board goes with its weights.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(get_args(FileWeights)),
+    default=_DEFAULTS.weights,
+    show_default=True,
+    help="Of the file; training rounds as it does.",
+)
+@click.option(
+    "--utility",
+    type=click.FloatRange(0, 1),
+    default=_DEFAULTS.utility,
+    show_default=True,
+    help="How much positions count by how they lengthen rounds.",
+)
+@click.option("--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 1 << 16),
+    default=_DEFAULTS.slots,
+    show_default=True,
+    help="Texts that the target writes at once.",
+)
+@click.option(
+    "--answer-tokens",
+    type=click.IntRange(4, 1 << 14),
+    default=_DEFAULTS.answer_tokens,
+    show_default=True,
+    help="Of a text, at most.",
+)
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(4, 1 << 16),
+    default=_DEFAULTS.prompt_tokens,
+    show_default=True,
+    help="Longer ones are left out.",
+)
+@click.option(
+    "--step-tokens",
+    type=click.IntRange(32, 1 << 20),
+    default=_DEFAULTS.step_tokens,
+    show_default=True,
+    help="That a step of the training reads.",
+)
+@click.option(
+    "--questions",
+    type=click.IntRange(0, 1 << 20),
+    default=16_384,
+    show_default=True,
+    help="That the target asks itself.",
+)
+@click.option(
+    "--held-out-tokens",
+    type=click.IntRange(1, 1 << 12),
+    default=128,
+    show_default=True,
+    help="Of a held-out text, at most.",
+)
+def finetune(
+    out: Path,
+    target: str,
+    prompt_files: tuple[Path, ...],
+    held_out_files: tuple[Path, ...],
+    minutes: float,
+    shape: str,
+    weights: FileWeights,
+    utility: float,
+    seed: int,
+    device: str,
+    slots: int,
+    answer_tokens: int,
+    prompt_tokens: int,
+    step_tokens: int,
+    questions: int,
+    held_out_tokens: int,
+) -> None:
+    """Make a small draft model for a target, in the file OUT.gguf.
+
+    The target writes texts: on questions that it asks itself, and on prompts from files. A draft
+    that is far smaller learns its distributions, so that as many draft tokens as possible are
+    accepted. It has the target's vocabulary, and llama.cpp runs it.
+
+    A run that was interrupted goes on when it is started again with the same options.
+    """
+    if out.suffix != ".gguf":
+        raise RequestRefused(f"{out} must end in .gguf")
+    order = DraftOrder(
+        target=locate(target, default_cache_dir(os.environ)),
+        out=out,
+        recipe=Recipe(
+            shape=parse_shape(shape),
+            weights=weights,
+            minutes=minutes,
+            seed=seed,
+            utility=utility,
+            slots=slots,
+            answer_tokens=answer_tokens,
+            prompt_tokens=prompt_tokens,
+            step_tokens=step_tokens,
+        ),
+        device=device,
+        prompts=read_prompts(prompt_files),
+        held_out=read_prompts(held_out_files),
+        held_out_tokens=held_out_tokens,
+        num_questions=questions,
+    )
+    try:
+        _make(order)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; the same command goes on from {order.work_dir}", err=True)
+        click.get_current_context().exit(EXIT_INTERRUPTED)
+
+
+def _make(order: DraftOrder) -> None:
+    started = time.monotonic()
+    with _telling() as tell:
+        tell.stage("loading PyTorch")
+        # Torch takes seconds to import; other commands do not wait for it.
+        from verifier.finetune.making import make_draft
+
+        make_draft(order, tell, lambda: time.monotonic() - started)
+    seconds = time.monotonic() - started
+    click.echo(f"{order.out} {order.out.stat().st_size / 1e6:.1f} MB, made in {seconds:.0f} s")
+    if order.texts_path.exists():
+        click.echo(f"goodspeed-agent model judge {order.out} --texts {order.texts_path}")
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[Tell]:
+    """A bar on a terminal, a line for each stage elsewhere; on standard error."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        yield _Bar(bar)
+
+
+class _Lines:
+    """Implements `verifier.finetune.order.Tell` for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def stage(self, title: str) -> None:
+        self.say(title)
+
+    def advance(self, fraction: float) -> None:
+        """Lines are for what has been reached."""
+
+    def say(self, sentence: str) -> None:
+        click.echo(f"[{time.monotonic() - self._started:6.1f}] {sentence}", err=True)
+
+
+class _Bar:
+    """Implements `verifier.finetune.order.Tell` on a terminal."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+
+    def stage(self, title: str) -> None:
+        for task in self._bar.task_ids:
+            self._bar.update(task, completed=1.0)
+        self._bar.add_task(title, total=1.0)
+
+    def advance(self, fraction: float) -> None:
+        self._bar.update(self._bar.task_ids[-1], completed=fraction)
+
+    def say(self, sentence: str) -> None:
+        self._bar.console.print(sentence, markup=False, highlight=False)

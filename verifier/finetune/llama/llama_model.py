@@ -1,0 +1,212 @@
+"""A LLaMA language model in plain PyTorch: what the target is while it writes, and the draft.
+
+Weights of one kind are stacked over the layers, so that an optimiser treats them in one batched
+product. It must never know files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
+NORMS = ("attention_norm", "ffn_norm")
+
+KeysValues = list[tuple[Tensor, Tensor]]  # of each layer, [rows, kv_heads, tokens, head_size]
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaShape:
+    """Sizes, and the two numbers that a file says beside them."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    head_size: int
+    vocab_size: int
+    rope_theta: float
+    norm_epsilon: float
+
+    @property
+    def matrix_sizes(self) -> Mapping[str, tuple[int, int]]:
+        """Outputs and inputs of each kind of matrix."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        return {
+            "query": (queries, self.hidden),
+            "key": (keys, self.hidden),
+            "value": (keys, self.hidden),
+            "output": (self.hidden, queries),
+            "gate": (self.ffn, self.hidden),
+            "up": (self.ffn, self.hidden),
+            "down": (self.hidden, self.ffn),
+        }
+
+    @property
+    def kv_numbers(self) -> int:
+        """Keys and values of one token."""
+        return 2 * self.layers * self.kv_heads * self.head_size
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaWeights:
+    """All weights in one dtype, merged for fewer products."""
+
+    attention_in: Tensor  # [layers, queries + keys + values, hidden]
+    attention_out: Tensor  # [layers, hidden, queries]
+    ffn_in: Tensor  # [layers, 2 * ffn, hidden]
+    ffn_out: Tensor  # [layers, hidden, ffn]
+    attention_norm: Tensor  # [layers, hidden]
+    ffn_norm: Tensor  # [layers, hidden]
+    last_norm: Tensor  # [hidden]
+    embedding: Tensor  # [vocab_size, hidden], perhaps in a wider dtype
+    unembedding: Tensor  # [vocab_size, hidden]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Cosines and sines of every position [num_tokens, head_size]."""
+
+    cosines: Tensor
+    sines: Tensor
+
+    def of(self, positions: Tensor) -> Rotation:
+        """At these positions, to be spread over heads [rows, 1, head_size]."""
+        return Rotation(self.cosines[positions][:, None], self.sines[positions][:, None])
+
+    def first(self, num_tokens: int) -> Rotation:
+        """Of the first positions."""
+        return Rotation(self.cosines[:num_tokens], self.sines[:num_tokens])
+
+    def turn(self, states: Tensor) -> Tensor:
+        """Heads turned by their positions; the halves of a head are pairs."""
+        left, right = states.chunk(2, -1)
+        return states * self.cosines + torch.cat([-right, left], -1) * self.sines
+
+
+class LlamaModel(nn.Module):
+    """Weights in float32, random by a seed, or not set at all: None.
+
+    A tied model has no `unembedding` of its own.
+    """
+
+    def __init__(self, shape: LlamaShape, seed: int | None, *, is_tied: bool = True) -> None:
+        super().__init__()
+        self.shape = shape
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        for name, (num_outputs, num_inputs) in shape.matrix_sizes.items():
+            scale = 0.5 * num_inputs**-0.5
+            if name in ("output", "down"):  # both add to what goes on through all layers
+                scale *= (2 * shape.layers) ** -0.5
+            size = (shape.layers, num_outputs, num_inputs)
+            self.register_parameter(name, _random(size, scale, generator))
+        for name in NORMS:
+            ones = torch.ones(shape.layers, shape.hidden)
+            self.register_parameter(name, nn.Parameter(ones))
+        self.last_norm = nn.Parameter(torch.ones(shape.hidden))
+        vocabulary = (shape.vocab_size, shape.hidden)
+        self.embedding = _random(vocabulary, 0.02, generator)
+        self.unembedding = None if is_tied else _random(vocabulary, 0.02, generator)
+        self.register_buffer("rope_factors", torch.ones(shape.head_size // 2))
+
+    def rotation(self, num_tokens: int, dtype: torch.dtype) -> Rotation:
+        """Of the first positions, on the model's device."""
+        factors = self.get_buffer("rope_factors").double()
+        size = self.shape.head_size
+        steps = torch.arange(0, size, 2, device=factors.device, dtype=torch.float64) / size
+        speeds = self.shape.rope_theta**-steps / factors
+        positions = torch.arange(num_tokens, device=factors.device, dtype=torch.float64)
+        angles = (positions[:, None] * speeds).repeat(1, 2)
+        return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
+
+    def weights(self, dtype: torch.dtype) -> LlamaWeights:
+        """As they are, in `dtype`."""
+        matrices = {name: self.get_parameter(name).to(dtype) for name in MATRICES}
+        embedding = self.embedding.to(dtype)
+        own = self.unembedding
+        return merged(self, matrices, dtype, embedding, embedding if own is None else own.to(dtype))
+
+
+def merged(
+    model: LlamaModel,
+    matrices: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    embedding: Tensor,
+    unembedding: Tensor,
+) -> LlamaWeights:
+    """Weights of these matrices [layers, outputs, inputs] and the model's own norms."""
+    return LlamaWeights(
+        attention_in=torch.cat([matrices[name] for name in ("query", "key", "value")], 1),
+        attention_out=matrices["output"],
+        ffn_in=torch.cat([matrices["gate"], matrices["up"]], 1),
+        ffn_out=matrices["down"],
+        attention_norm=model.get_parameter("attention_norm").to(dtype),
+        ffn_norm=model.get_parameter("ffn_norm").to(dtype),
+        last_norm=model.last_norm.to(dtype),
+        embedding=embedding,
+        unembedding=unembedding,
+    )
+
+
+def final_states(
+    shape: LlamaShape,
+    weights: LlamaWeights,
+    rotation: Rotation,
+    token_ids: Tensor,
+    kept: KeysValues | None = None,
+) -> Tensor:
+    """Normed states [rows, tokens, hidden] that logits are one product of.
+
+    `token_ids`: int64 [rows, tokens], each row from its position 0 on. Keys and values of every
+    layer are appended to `kept`.
+    """
+    num_rows, num_tokens = token_ids.shape
+    dtype = weights.attention_in.dtype
+    # Not `embedding`: its gradient is sorted by ids, which no CUDA graph can hold.
+    states = weights.embedding.index_select(0, token_ids.reshape(-1)).to(dtype)
+    states = states.view(num_rows, num_tokens, -1)
+    turned = rotation.first(num_tokens)
+    for layer in range(shape.layers):
+        normed = _norm(states, weights.attention_norm[layer], shape)
+        heads = functional.linear(normed, weights.attention_in[layer])
+        heads = heads.view(num_rows, num_tokens, -1, shape.head_size).transpose(1, 2)
+        query, key, value = heads.split([shape.heads, shape.kv_heads, shape.kv_heads], 1)
+        query, key = turned.turn(query), turned.turn(key)
+        if kept is not None:
+            kept.append((key, value))
+        mixed = _attend(query, key, value).transpose(1, 2).reshape(num_rows, num_tokens, -1)
+        states = states + functional.linear(mixed, weights.attention_out[layer])
+        states = states + feed_forward(states, layer, shape, weights)
+    return _norm(states, weights.last_norm, shape)
+
+
+def feed_forward(states: Tensor, layer: int, shape: LlamaShape, weights: LlamaWeights) -> Tensor:
+    """What the second half of a layer adds."""
+    normed = _norm(states, weights.ffn_norm[layer], shape)
+    gate, up = functional.linear(normed, weights.ffn_in[layer]).chunk(2, -1)
+    return functional.linear(functional.silu(gate) * up, weights.ffn_out[layer])
+
+
+def _norm(states: Tensor, weight: Tensor, shape: LlamaShape) -> Tensor:
+    return functional.rms_norm(states, (shape.hidden,), weight, shape.norm_epsilon)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    num_groups = query.shape[1] // key.shape[1]
+    if query.dtype == torch.float32 and num_groups > 1:  # no fused kernel shares heads there
+        key, value = (x.repeat_interleave(num_groups, 1) for x in (key, value))
+        num_groups = 1
+    return functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, enable_gqa=num_groups > 1
+    )
+
+
+def _random(size: tuple[int, ...], scale: float, generator: torch.Generator | None) -> nn.Parameter:
+    if generator is None:
+        return nn.Parameter(torch.empty(*size))
+    return nn.Parameter(torch.randn(*size, generator=generator) * scale)

@@ -1,0 +1,97 @@
+"""A target's texts on disk, so that an interrupted run need not write them again.
+
+Token ids only: final states would be a thousand times as large, and one pass over the texts gives
+them back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import torch
+
+from shared.daemon.files import replace_file
+from shared.errors import ModelError
+from verifier.finetune.llama.llama_model import LlamaModel, final_states
+from verifier.finetune.texts.written_texts import TextPlace, WrittenTexts
+
+_ROW_TOKENS = 32_768  # that are read together
+
+
+class _KeptText(msgspec.Struct, array_like=True):
+    prompt_index: int
+    temperature: float
+    tokens: list[int]
+
+
+class _KeptTexts(msgspec.Struct):
+    prompts: list[list[int]]
+    domains: list[str]
+    texts: list[_KeptText]
+
+
+def keep_texts(texts: WrittenTexts, path: Path) -> None:
+    """Write them in one step.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    tokens = texts.tokens.cpu()
+    kept = []
+    for place in texts.places:
+        answer: list[int] = tokens[texts.rows_on_cpu(place)].tolist()
+        kept.append(_KeptText(place.prompt_index, place.temperature, answer))
+    prompts = [list(prompt) for prompt in texts.prompts]
+    packed = msgspec.msgpack.encode(_KeptTexts(prompts, list(texts.domains), kept))
+    replace_file(path, packed, mode=0o600)
+
+
+def kept_texts(path: Path, model: LlamaModel, dtype: torch.dtype) -> WrittenTexts:
+    """The texts, with the model's states before each token of an answer.
+
+    Raises:
+        ModelError: the file is broken.
+    """
+    try:
+        kept = msgspec.msgpack.decode(path.read_bytes(), type=_KeptTexts)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelError(f"cannot read {path}: {error}; delete it to begin anew") from error
+    device = model.last_norm.device
+    places, num_rows = [], 0
+    for text in kept.texts:
+        places.append(TextPlace(text.prompt_index, text.temperature, num_rows, len(text.tokens)))
+        num_rows += len(text.tokens)
+    found = WrittenTexts(
+        tuple(map(tuple, kept.prompts)),
+        tuple(kept.domains),
+        tuple(places),
+        torch.tensor([i for text in kept.texts for i in text.tokens], dtype=torch.int32).to(device),
+        torch.zeros(num_rows, model.shape.hidden, dtype=dtype, device=device),
+        stride=1,
+    )
+    _read_again(found, model, dtype)
+    return found
+
+
+@torch.no_grad()
+def _read_again(texts: WrittenTexts, model: LlamaModel, dtype: torch.dtype) -> None:
+    """Fill in the states; texts of about one length go together."""
+    weights = model.weights(dtype)
+    order = sorted(texts.places, key=lambda place: _length(texts, place))
+    while order:
+        width = _length(texts, order[-1])
+        together = [order.pop() for _ in range(min(len(order), max(1, _ROW_TOKENS // width)))]
+        ids = torch.zeros(len(together), width, dtype=torch.int64)
+        for row, place in enumerate(together):
+            whole = [*texts.prompts[place.prompt_index], *texts.answer(place).tolist()]
+            ids[row, : len(whole)] = torch.tensor(whole)
+        rotation = model.rotation(width, dtype)
+        states = final_states(model.shape, weights, rotation, ids.to(texts.tokens.device))
+        for row, place in enumerate(together):
+            start = len(texts.prompts[place.prompt_index]) - 1
+            texts.states[texts.rows(place)] = states[row, start : start + place.num_tokens]
+
+
+def _length(texts: WrittenTexts, place: TextPlace) -> int:
+    return len(texts.prompts[place.prompt_index]) + place.num_tokens

@@ -1,0 +1,165 @@
+"""A draft that learns: one step over a batch, all of it on the device and without a wait.
+
+The loss of a position is kl·KL(target‖draft) + variation·TV, weighted by what the position is
+worth. It must never read a number back while it steps: a step is one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier.finetune.llama.block_rounding import straight_through
+from verifier.finetune.llama.llama_model import (
+    MATRICES,
+    NORMS,
+    LlamaModel,
+    LlamaWeights,
+    final_states,
+    merged,
+)
+from verifier.finetune.recipe.recipe import LossWeights, Recipe
+from verifier.finetune.training.batches import Bucket
+from verifier.finetune.training.distance import Distances, distances, logit_gradient_
+from verifier.finetune.training.muon import Muon
+from verifier.finetune.training.utility import expected_round_tokens, utility_weights
+
+_KEPT = 0.98  # of running means, a step
+_GOODPUT_KEPT = 0.99
+_FIRST_GOODPUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Running means over what was learned last; training texts, not held-out ones."""
+
+    kl: float
+    acceptance: float  # at temperature 1
+    same_choice: float
+
+
+class Student:
+    """The draft with its optimisers; `kind` is the rounding in the loop, None for none."""
+
+    def __init__(self, model: LlamaModel, recipe: Recipe, num_groups: int, context: int) -> None:
+        device = model.last_norm.device
+        is_on_gpu = device.type == "cuda"
+        self.model, self._recipe = model, recipe
+        self.kind: str | None = None
+        self._dtype = torch.bfloat16 if is_on_gpu else torch.float32
+        self._logit_dtype = torch.float16 if is_on_gpu else torch.float32
+        self._rotation = model.rotation(context, self._dtype)
+        self._muon = Muon(model.get_parameter(name) for name in MATRICES)
+        others = [model.embedding, model.last_norm, *(model.get_parameter(n) for n in NORMS)]
+        self._adam = torch.optim.AdamW(
+            others,
+            lr=torch.zeros((), device=device),
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+            fused=True,
+            capturable=is_on_gpu,
+        )
+        # What the graph reads: rates and weights of the loss.
+        self._loss = torch.tensor([1.0, 0.0, 0.0], device=device)
+        self._goodput = torch.full((num_groups,), _FIRST_GOODPUT, device=device)
+        self._means = torch.zeros(3, device=device)
+
+    def adjust(self, rate: float, loss: LossWeights) -> None:
+        """Rates, as a part of the recipe's, and the loss of the next steps."""
+        self._muon.rate.fill_(self._recipe.matrix_rate * rate)
+        for group in self._adam.param_groups:
+            group["lr"].fill_(self._recipe.embedding_rate * rate)
+        self._loss.copy_(torch.tensor([loss.kl, loss.total_variation, loss.utility]))
+
+    def step(self, batch: Bucket, target_logits: Tensor) -> None:
+        """Learn one batch; `target_logits` [positions, vocab_size]."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        weights = self.rounded_weights()
+        states = final_states(self.model.shape, weights, self._rotation, batch.token_ids)
+        states = states.view(-1, states.shape[-1]).index_select(0, batch.flat)
+        state_gradient, embedding_gradient = self._head(batch, target_logits, states, weights)
+        states.backward(state_gradient)  # type: ignore[no-untyped-call]
+        assert self.model.embedding.grad is not None
+        self.model.embedding.grad += embedding_gradient
+        self._adam.step()
+        self._muon.step()
+
+    def rounded_weights(self) -> LlamaWeights:
+        """Weights as the file will hold them, once rounding is in the loop.
+
+        The embedding is in float32: what reads it adds gradients up there.
+        """
+        model, dtype = self.model, self._dtype
+        matrices = {
+            name: straight_through(model.get_parameter(name), self.kind).to(dtype)
+            for name in MATRICES
+        }
+        embedding = straight_through(model.embedding, self.kind)
+        return merged(model, matrices, dtype, embedding, embedding.detach())
+
+    def progress(self) -> Progress:
+        """Waits for the device."""
+        return Progress(*self._means.tolist())
+
+    def state(self) -> dict[str, object]:
+        """All that going on needs, as tensors."""
+        return {
+            "model": self.model.state_dict(),
+            "adam": self._adam.state_dict(),
+            "momentum": self._muon.momentum,
+            "goodput": self._goodput,
+        }
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Go on from what `state` once was, perhaps on another device."""
+        device = self._means.device
+        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        self._adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
+        for group in self._adam.param_groups:
+            group["lr"] = torch.zeros((), device=device)
+        for momentum, kept in zip(self._muon.momentum, state["momentum"], strict=True):  # type: ignore[call-overload]
+            momentum.copy_(kept)
+        self._goodput.copy_(state["goodput"])  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _head(
+        self, batch: Bucket, target_logits: Tensor, states: Tensor, weights: LlamaWeights
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the loss with respect to final states and embedding."""
+        unembedding = weights.unembedding.to(self._logit_dtype)
+        logits = states.to(self._logit_dtype) @ unembedding.T
+        found = distances(target_logits, logits)
+        positions = self._weights_of_positions(batch, found.acceptance)
+        kl, variation, _ = self._loss
+        gradient = logit_gradient_(
+            target_logits, logits, found, kl * positions, variation * positions
+        )
+        self._note(batch, found)
+        state_gradient = gradient @ weights.unembedding.to(gradient.dtype)
+        embedding_gradient = gradient.T @ states.to(gradient.dtype)
+        return state_gradient.to(states.dtype), embedding_gradient.float()
+
+    def _weights_of_positions(self, batch: Bucket, acceptance: Tensor) -> Tensor:
+        """Summing up to 1; utility counts as much as the loss says."""
+        counts = batch.counts
+        worth = utility_weights(acceptance, batch.text) / self._goodput[batch.group] * counts
+        worth = worth * (counts.sum() / worth.sum())
+        utility = self._loss[2]
+        return (utility * worth + (1 - utility) * counts) / counts.sum()
+
+    def _note(self, batch: Bucket, found: Distances) -> None:
+        counts, groups = batch.counts, batch.group
+        tokens = expected_round_tokens(found.acceptance, batch.text) * counts
+        zeros = torch.zeros_like(self._goodput)
+        number, total = zeros.index_add(0, groups, counts), zeros.index_add(0, groups, tokens)
+        mean = total / number.clamp_min(1)
+        kept = self._goodput * _GOODPUT_KEPT + mean * (1 - _GOODPUT_KEPT)
+        self._goodput.copy_(torch.where(number > 0, kept, self._goodput))
+        same = (found.target_choice == found.draft_choice).float()
+        rows = torch.stack([found.kl, found.acceptance, same])
+        now = (rows * counts).sum(1) / counts.sum()
+        kept = self._means * _KEPT + now * (1 - _KEPT)
+        self._means.copy_(torch.where(self._means == 0, now, kept))
