@@ -1,10 +1,11 @@
 """What an honest board notices of attackers: `python -m tests.benchmarks.bench_attackers`.
 
 Each attacker alone, then every two at once, two of a kind too, at a verifier process of their own
-with the settings of the program and a scripted target of 20 ms a round. The board has two streams without drafts, one
-greedy and one sampled, whose texts are known. A row is the 99th percentile of the time between two
-verdicts of a stream and its ratio to that with nobody there, measured a few rows before: once as
-the board sees it, once less what the threads of verifier and board waited for a core meanwhile.
+with the settings of the program and a scripted target of 20 ms a round. The board has two streams
+without drafts, one greedy and one sampled, whose texts are known. A row is the 99th percentile of
+the time between two verdicts of a stream and its ratio to that with nobody there, measured a few
+rows before: once as the board sees it, once less what the threads of verifier and board waited for
+a core meanwhile.
 Attackers are nicer processes, but on few cores they still delay a verifier that is ready
 to run, as any other program there does; that is not the verifier's doing, and the second ratio
 leaves it out. It is a lower bound, for threads may wait at the same time, or while nothing waits

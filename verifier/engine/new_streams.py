@@ -71,7 +71,7 @@ class NewStreams:
         `make_arriving`, `token_ids` and `commit_again`, and RequestRefused for a grammar.
         """
         prompt_ids = await self._prompt_ids(device, message, tokenizer)
-        form = _output_format(message, prompt_ids, tokenizer), None
+        form: _Form = (_output_format(message, prompt_ids, tokenizer), None)
         if message.must_call and not message.prompt:
             form_of_call = partial(_form_of_call, form[0], tokenizer)
             form = await device.in_thread(form_of_call, message, self._computing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -30,7 +31,7 @@ class HeadForm:
         """Views [num_tokens, heads, head_size] of rows [num_tokens, all heads' numbers]."""
         heads = projected.view(projected.shape[0], -1, self.head_size)
         num_heads, num_kv_heads = self.heads.num_heads, self.heads.num_kv_heads
-        query, key, value = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+        query, key, value = torch.split(heads, [num_heads, num_kv_heads, num_kv_heads], dim=1)
         return query, key, value
 
 
