@@ -24,7 +24,12 @@ from verifier.torch_target.precision.gpu_limits import (
     check_weights_fit,
     out_of_memory,
 )
-from verifier.torch_target.precision.quantisation import BITS_PER_WEIGHT, quantisable
+from verifier.torch_target.precision.quantisation import (
+    BITS_PER_WEIGHT,
+    HEAD_OF_INT4,
+    quantisable,
+    quantisable_head,
+)
 from verifier.torch_target.precision.torch_device import free_gpu_bytes
 
 
@@ -106,11 +111,14 @@ def cache_tokens(
 
 def weight_bytes(model: Any, dtype: torch.dtype, quantisation: Quantisation) -> int:
     """Bytes of the weights once they are on the device."""
-    small = {id(linear.weight) for linear in quantisable(model).values()}
-    small_bits: float = BITS_PER_WEIGHT.get(quantisation, 8.0 * dtype.itemsize)
-    num_bits: float = sum(
-        parameter.numel() * (small_bits if id(parameter) in small else 8.0 * dtype.itemsize)
-        for parameter in model.parameters()
+    whole_bits = 8.0 * dtype.itemsize
+    small_bits = BITS_PER_WEIGHT.get(quantisation, whole_bits)
+    bits = {id(linear.weight): small_bits for linear in quantisable(model).values()}
+    if quantisation == "int4":
+        heads = quantisable_head(model).values()
+        bits |= {id(head.weight): BITS_PER_WEIGHT[HEAD_OF_INT4] for head in heads}
+    num_bits = sum(
+        parameter.numel() * bits.get(id(parameter), whole_bits) for parameter in model.parameters()
     )
     kept_bytes = sum(
         module.quantised.num_bytes
