@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,6 @@ from shared.errors import ModelError
 from tests.support.models.tiny_models import tiny_llama, tiny_qwen3
 from verifier.target.precision import Quantisation
 from verifier.torch_target.layers.weight_only import MergedPart, WeightOnlyLinear, merged_of
-from verifier.torch_target.loading.model_memory import weight_bytes
 from verifier.torch_target.precision.quantisation import (
     check_can_quantise,
     quantisable,
@@ -91,16 +89,6 @@ def test_the_head_is_quantised_only_where_its_weight_is_its_own() -> None:
     assert {"lm_head": model.lm_head} == quantisable_head(model)
     model.lm_head.weight = model.model.embed_tokens.weight
     assert {} == quantisable_head(model)
-
-
-def test_in_int4_the_head_is_counted_with_eight_bits() -> None:
-    model = tiny_llama()
-    num_head, num_layers = model.lm_head.weight.numel(), 0
-    for linear in quantisable(model).values():
-        num_layers += linear.weight.numel()
-    num_others = sum(p.numel() for p in model.parameters()) - num_head - num_layers
-    bits = 8 * num_head + (4 + 16 / 128) * num_layers + 16 * num_others
-    assert math.ceil(bits / 8) == weight_bytes(model, torch.bfloat16, "int4")
 
 
 def test_a_model_without_linear_layers_is_refused() -> None:
