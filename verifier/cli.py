@@ -10,10 +10,10 @@ from verifier.commands.doctor import doctor
 from verifier.commands.finetune import finetune
 from verifier.commands.init import init
 from verifier.commands.profile import profile
-from verifier.commands.reproduce import reproduce
 from verifier.commands.run import run
 from verifier.commands.settings import SETTINGS
-from verifier.commands.simulate import simulate
+from verifier.commands.simulation.reproduce import reproduce
+from verifier.commands.simulation.simulate import simulate
 from verifier.commands.token import token
 
 _FIRST_STEPS = """\b

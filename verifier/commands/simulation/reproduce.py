@@ -11,8 +11,8 @@ import msgspec
 
 from shared.daemon.files import replace_file
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
-from verifier.commands.pictures import check_matplotlib
-from verifier.commands.progress import progress
+from verifier.commands.simulation.pictures import check_matplotlib
+from verifier.commands.simulation.progress import progress
 from verifier.reproduction.page import Page, markdown
 
 _EXAMPLES = """\b
@@ -36,7 +36,7 @@ class Written(NamedTuple):
 
 
 def _heterogeneous_edge(num_seeds: int, command: str, advance: Advance) -> Written:
-    from verifier.commands.edge_plot import draw_edge_figures
+    from verifier.commands.simulation.edge_plot import draw_edge_figures
     from verifier.reproduction.heterogeneous_edge.figures import edge_figures
     from verifier.reproduction.heterogeneous_edge.page import PICTURE, edge_page
 
@@ -45,7 +45,7 @@ def _heterogeneous_edge(num_seeds: int, command: str, advance: Advance) -> Writt
 
 
 def _goodspeed(num_seeds: int, command: str, advance: Advance) -> Written:
-    from verifier.commands.rounds_plot import draw_round_figures
+    from verifier.commands.simulation.rounds_plot import draw_round_figures
     from verifier.reproduction.goodspeed_rounds.figures import round_figures
     from verifier.reproduction.goodspeed_rounds.page import PICTURE, round_page
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from verifier.cli import main
-from verifier.commands import simulate_edge
+from verifier.commands.simulation import simulate_edge
 from verifier.reproduction.heterogeneous_edge import arms
 
 CELL = """[cell]

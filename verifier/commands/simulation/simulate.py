@@ -11,9 +11,9 @@ import msgspec
 
 from shared.daemon.files import replace_file
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
-from verifier.commands.pictures import check_plotting
-from verifier.commands.progress import progress
-from verifier.commands.simulate_edge import heterogeneous_edge
+from verifier.commands.simulation.pictures import check_plotting
+from verifier.commands.simulation.progress import progress
+from verifier.commands.simulation.simulate_edge import heterogeneous_edge
 from verifier.policies import PolicyName
 
 _EXAMPLES = """\b
@@ -105,7 +105,7 @@ def _simulate(
 ) -> None:
     from rich.console import Console
 
-    from verifier.commands.simulation_table import print_outcome
+    from verifier.commands.simulation.simulation_table import print_outcome
     from verifier.sim.outcome import outcome_of
     from verifier.sim.scenario_file import read_scenario
     from verifier.sim.world import play
@@ -128,6 +128,6 @@ def _simulate(
         packed = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
         replace_file(json_file, packed + b"\n", mode=0o644)
     if plot_file is not None:
-        from verifier.commands.simulation_plot import draw
+        from verifier.commands.simulation.simulation_plot import draw
 
         replace_file(plot_file, draw(outcome, plot_file.suffix[1:]), mode=0o644)

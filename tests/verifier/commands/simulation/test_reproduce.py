@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from verifier.cli import main
-from verifier.commands import reproduce
-from verifier.commands.reproduce import Written
+from verifier.commands.simulation import reproduce
+from verifier.commands.simulation.reproduce import Written
 from verifier.reproduction.page import Claim, Page
 
 

@@ -10,8 +10,8 @@ import msgspec
 
 from shared.daemon.files import replace_file
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
-from verifier.commands.pictures import check_plotting
-from verifier.commands.progress import progress
+from verifier.commands.simulation.pictures import check_plotting
+from verifier.commands.simulation.progress import progress
 
 _EXAMPLES = """\b
 Examples:
@@ -76,7 +76,7 @@ def _plan(
 ) -> None:
     from rich.console import Console
 
-    from verifier.commands.edge_table import edge_table
+    from verifier.commands.simulation.edge_table import edge_table
     from verifier.reproduction.heterogeneous_edge.arms import ARMS, EdgePlanner
     from verifier.reproduction.heterogeneous_edge.scenario import EdgeScenario
     from verifier.reproduction.heterogeneous_edge.scenario_file import read_edge_scenario
@@ -97,6 +97,6 @@ def _plan(
         packed = msgspec.json.format(msgspec.json.encode(content), indent=1)
         replace_file(json_file, packed + b"\n", mode=0o644)
     if plot_file is not None:
-        from verifier.commands.edge_plot import draw_plans
+        from verifier.commands.simulation.edge_plot import draw_plans
 
         replace_file(plot_file, draw_plans(plans, plot_file.suffix[1:]), mode=0o644)
