@@ -12,7 +12,8 @@ from verifier.commands.init import init
 from verifier.commands.profile import profile
 from verifier.commands.run import run
 from verifier.commands.settings import SETTINGS
-from verifier.commands.simulate import simulate
+from verifier.commands.simulation.reproduce import reproduce
+from verifier.commands.simulation.simulate import simulate
 from verifier.commands.token import token
 
 _FIRST_STEPS = """\b
@@ -44,6 +45,7 @@ main.add_command(doctor)
 main.add_command(profile)
 main.add_command(simulate)
 main.add_command(finetune)
+main.add_command(reproduce)
 main.add_command(token)
 main.add_command(devices)
 main.add_command(config_commands(SETTINGS))

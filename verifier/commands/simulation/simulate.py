@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +11,9 @@ import msgspec
 
 from shared.daemon.files import replace_file
 from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from verifier.commands.simulation.pictures import check_plotting
+from verifier.commands.simulation.progress import progress
+from verifier.commands.simulation.simulate_edge import heterogeneous_edge
 from verifier.policies import PolicyName
 
 _EXAMPLES = """\b
@@ -21,9 +22,39 @@ Examples:
   goodspeed-verifier simulate devices/scenarios/step.toml --plot step.svg
   goodspeed-verifier simulate devices/scenarios/crowd.toml --policy greedy --json greedy.json
 """
+_WORLDS = """\b
+Examples:
+  goodspeed-verifier simulate devices/scenarios/kitchen.toml      # the same as simulate fleet …
+  goodspeed-verifier simulate fleet --help
+  goodspeed-verifier simulate heterogeneous-edge
+"""
 
 
-@click.command(epilog=_EXAMPLES)
+class _Worlds(click.Group):
+    """What can be simulated; a fleet where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `click.Group`."""
+        is_named = not args or args[0] in (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if is_named else ["fleet", *args])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See `click.Group`."""
+        return super().get_command(ctx, cmd_name) or self.commands["fleet"]
+
+
+@click.group(cls=_Worlds, epilog=_WORLDS)
+def simulate() -> None:
+    """Try things out in simulated time, without a board or a model.
+
+    A file alone, `simulate SCENARIO.toml`, is a fleet of boards at one verifier.
+    """
+
+
+simulate.add_command(heterogeneous_edge)
+
+
+@simulate.command(epilog=_EXAMPLES)
 @click.argument("scenario_file", metavar="SCENARIO.toml", type=click.Path(path_type=Path))
 @click.option(
     "--policy",
@@ -45,7 +76,7 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw the curves over time, as .svg, .png or .pdf; needs matplotlib.",
 )
-def simulate(
+def fleet(
     scenario_file: Path,
     policy: PolicyName | None,
     seed: int | None,
@@ -74,7 +105,7 @@ def _simulate(
 ) -> None:
     from rich.console import Console
 
-    from verifier.commands.simulation_table import print_outcome
+    from verifier.commands.simulation.simulation_table import print_outcome
     from verifier.sim.outcome import outcome_of
     from verifier.sim.scenario_file import read_scenario
     from verifier.sim.world import play
@@ -87,10 +118,8 @@ def _simulate(
         run = msgspec.structs.replace(scenario.run, seed=seed)
         scenario = msgspec.structs.replace(scenario, run=run)
     if plot_file is not None:
-        from verifier.commands.simulation_plot import check_plotting
-
         check_plotting(plot_file)
-    with _progress() as advance:
+    with progress("simulating") as advance:
         world = play(scenario, advance=advance)
         alone = play(scenario, drafts=False)
     outcome = outcome_of(world, alone)
@@ -99,20 +128,6 @@ def _simulate(
         packed = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
         replace_file(json_file, packed + b"\n", mode=0o644)
     if plot_file is not None:
-        from verifier.commands.simulation_plot import draw
+        from verifier.commands.simulation.simulation_plot import draw
 
         replace_file(plot_file, draw(outcome, plot_file.suffix[1:]), mode=0o644)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal, nothing elsewhere; on standard error."""
-    if not sys.stderr.isatty():
-        yield lambda part: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating", total=1.0)
-        yield lambda part: bar.update(task, completed=part)

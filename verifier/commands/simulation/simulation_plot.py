@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
-from pathlib import Path
 from typing import Any
 
-from shared.errors import GoodspeedError
+from verifier.commands.simulation.pictures import panels, written
 from verifier.sim.outcome import Outcome
 
-FORMATS = ("svg", "png", "pdf")
 # Of more boards only the band that they lie in is drawn.
 MAX_LINES = 16
 
 
-def check_plotting(file: Path) -> None:
-    """Before a run that takes long.
-
-    Raises:
-        GoodspeedError: there is no matplotlib, or the file's name says no format.
-    """
-    if file.suffix[1:] not in FORMATS:
-        endings = ", ".join(f".{name}" for name in FORMATS[:-1]) + f" or .{FORMATS[-1]}"
-        raise GoodspeedError(f"--plot {file}: the name must end with {endings}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise GoodspeedError("--plot needs matplotlib: pip install 'goodspeed[plot]'")
-
-
 def draw(outcome: Outcome, file_format: str) -> bytes:
     """The picture: goodput, draft length, fairness and latency."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "goodspeed"  # the same picture has the same bytes
-    from matplotlib import pyplot
-
     series = outcome.series
-    figure, axes = pyplot.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    figure, axes = panels(2, 2, (12, 8))
     title = f"{outcome.scenario}: policy {outcome.policy}, seed {outcome.seed}"
     figure.suptitle(title)
     _draw_boards(axes[0][0], outcome, series.tokens_per_second, "tokens/s of a board")
@@ -48,11 +25,7 @@ def draw(outcome: Outcome, file_format: str) -> bytes:
     sums.plot(series.seconds, [value or float("nan") for value in series.log_goodput], "--")
     sums.set(ylabel="Σ ln tokens/s (dashed)")
     _draw_latency(axes[1][1], outcome)
-    written = io.BytesIO()
-    metadata = {"Date": None} if file_format == "svg" else None
-    figure.savefig(written, format=file_format, metadata=metadata)
-    pyplot.close(figure)
-    return written.getvalue()
+    return written(figure, file_format)
 
 
 def _draw_boards(
