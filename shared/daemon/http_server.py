@@ -8,6 +8,7 @@ address that is in use is found out at once. This module must never know what is
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -36,6 +37,12 @@ REQUEST_SECONDS = 15.0
 STALL_SECONDS = 30.0
 # The first file descriptor behind the standard ones.
 FIRST_INHERITED = 3
+# By the fault of an address that a program wants to listen on.
+_WAYS_OUT = {
+    errno.EADDRINUSE: "`ss -ltnp` shows which program has it",
+    errno.EADDRNOTAVAIL: "`ip address` shows those that this machine has",
+    errno.EACCES: "ports below 1024 are for root alone",
+}
 # Asked by what watches over the program, and answered however much there is to do.
 HEALTH_PATH = "/healthz"
 
@@ -47,16 +54,26 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
         OSError: the host is not known, or an address cannot be listened on.
     """
     kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
-    addresses = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
     listening: list[socket.socket] = []
     try:
+        addresses = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
         for family, _, _, _, address in dict.fromkeys(addresses):
             listening.append(socket.create_server(address, family=family, backlog=BACKLOG))
-    except OSError:
+    except OSError as error:
         for opened in listening:
             opened.close()
-        raise
+        raise _told(error, host, port) from None
     return tuple(listening)
+
+
+def _told(error: OSError, host: str, port: int) -> OSError:
+    """The same, with the address and the way out."""
+    number = error.errno or 0
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(number, f"host {host}: {error.strerror}: no address has this name")
+    address = f"{f'[{host}]' if ':' in host else host or 'every address'}, port {port}"
+    way_out = _WAYS_OUT.get(number)
+    return OSError(number, f"{os.strerror(number)}: {address}{f'; {way_out}' if way_out else ''}")
 
 
 def inherited_sockets(environment: Mapping[str, str]) -> tuple[socket.socket, ...]:

@@ -77,8 +77,22 @@ def test_an_address_in_use_is_an_error_that_names_it() -> None:
             listen("127.0.0.1", port)
 
 
-def test_an_unknown_host_is_an_error() -> None:
-    with pytest.raises(OSError, match="not known"):
+def test_who_has_a_port_is_found_by_a_command_that_the_error_names() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match="Address already in use") as caught:
+            listen("127.0.0.1", port)
+    named = f"Address already in use: 127.0.0.1, port {port}; `ss -ltnp` shows which program has it"
+    assert named == caught.value.strerror
+
+
+def test_an_address_of_another_machine_is_an_error_that_says_so() -> None:
+    with pytest.raises(OSError, match=r"203\.0\.113\.5, port 0; `ip address` shows those"):
+        listen("203.0.113.5", 0)
+
+
+def test_an_unknown_host_is_an_error_that_names_it() -> None:
+    with pytest.raises(OSError, match=r"no-such-host\.invalid: .*not known"):
         listen("no-such-host.invalid", 0)
 
 
