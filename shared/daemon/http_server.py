@@ -28,6 +28,7 @@ from shared.daemon.connection_gate import (
 from shared.daemon.http_faults import gives_an_address, is_our_error, refuses_nonsense
 from shared.daemon.strangers import StrangerLimits, Strangers
 from shared.daemon.tls.tls_listener import TlsListener
+from shared.errors import ConfigError
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
 BACKLOG = 1024
@@ -77,12 +78,20 @@ def _told(error: OSError, host: str, port: int) -> OSError:
 
 
 def inherited_sockets(environment: Mapping[str, str]) -> tuple[socket.socket, ...]:
-    """The listening sockets that a service manager opened for this process (sd_listen_fds(3))."""
+    """The listening sockets that a service manager opened for this process (sd_listen_fds(3)).
+
+    Raises:
+        ConfigError: one of them is no socket.
+    """
     num_sockets = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not num_sockets.isdecimal():
         return ()
     last = FIRST_INHERITED + int(num_sockets)
-    inherited = tuple(socket.socket(fileno=number) for number in range(FIRST_INHERITED, last))
+    try:
+        inherited = tuple(socket.socket(fileno=number) for number in range(FIRST_INHERITED, last))
+    except OSError:
+        sentence = "not all of them are sockets; goodspeed-verifier.socket hands one over"
+        raise ConfigError((f"environment LISTEN_FDS = {num_sockets}: {sentence}",)) from None
     for listening in inherited:
         listening.set_inheritable(False)
     return inherited

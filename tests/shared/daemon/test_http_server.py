@@ -16,6 +16,7 @@ from shared.daemon.http_server import bearer_token, listen
 from tests.support.ends.loopback import make_server
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
+from tests.support.programs.command import run
 
 
 def has_callers(sockets: Sequence[socket.socket]) -> bool:
@@ -68,6 +69,21 @@ def test_a_port_that_the_service_manager_holds_is_served(stranger: int) -> None:
             is_served = not stranger
             assert is_served == (program.wait(30) == 0)
             assert not is_served or b"served" == caller.recv(100)
+
+
+def test_what_is_handed_over_must_be_sockets() -> None:
+    script = """
+import os
+from shared.daemon.http_server import inherited_sockets
+from shared.errors import ConfigError
+try:
+    inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+except ConfigError as error:
+    print(error)
+"""
+    code, output, errors = run(["-c", script])
+    assert (0, "") == (code, errors)
+    assert output.startswith("environment LISTEN_FDS = 1: not all of them are sockets; ")
 
 
 def test_an_address_in_use_is_an_error_that_names_it() -> None:
