@@ -108,6 +108,16 @@ def test_a_unit_sets_what_the_programs_read(program: str) -> None:
     assert "RestartPreventExitStatus=78\n" in text
 
 
+def test_every_group_that_a_unit_names_is_made_where_it_is_missing() -> None:
+    """A minimal Debian 12 has no `render`, and the verifier's unit ended there with 216/GROUP."""
+    made = (UNITS / "sysusers.d" / "goodspeed.conf").read_text()
+    units = [*UNITS.glob("*.service"), *UNITS.glob("*.service.d/*")]
+    named = re.findall(r"^SupplementaryGroups=(.+)", "".join(u.read_text() for u in units), re.M)
+    assert {"video", "render"} == set(" ".join(named).split())
+    for group in set(" ".join(named).split()):
+        assert re.search(rf"^g {group} -$", made, re.MULTILINE), group
+
+
 # The agent's unit forbids memory that is written and executed; PR_SET_MDWE is how Linux says it.
 _COMPUTES_WITHOUT_WRITABLE_CODE = """
 import ctypes, pathlib, sys

@@ -6,6 +6,7 @@ The only place that knows every part of the verifier.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ from verifier.streams.stream_request import ServiceLimits
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
 from verifier.torch_target.loading.lean_libraries import lean_imports
+
+logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 Advance = Callable[[float], None]
@@ -264,10 +267,15 @@ def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:
 
 
 def save_curve(config: VerifierConfig, service: VerifierService) -> None:
-    """Keep what the running rounds taught about the target's speed."""
-    if config.state.directory is not None:
-        path = curve_path(config.state.directory, service.target.model_name)
+    """Keep what the running rounds taught about the target's speed, where that can be written."""
+    if config.state.directory is None:
+        return
+    path = curve_path(config.state.directory, service.target.model_name)
+    try:
         replace_file(path, service.planner.curve.to_json(), mode=0o644)
+    except OSError as error:
+        sentence = "the target's speed is not kept, so the next start measures it: %s: %s"
+        logger.warning(sentence, error.filename or path, error.strerror)
 
 
 def _read_or_measure_curve(

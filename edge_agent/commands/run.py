@@ -32,10 +32,11 @@ from shared.daemon.command_line import (
 )
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.log_output.fields import log_fields
-from shared.daemon.resources.heap import keep_heap_small
+from shared.daemon.resources.heap import keep_heap_small, keep_one_heap
 from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.strangers import STRANGER_LIMITS
+from shared.daemon.tls.lean_import import import_aiohttp_leanly
 from shared.daemon.tls.server_tls import Shown, read_server_tls
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def run(
     token = read_device_token(config)
     clients_token = read_api_token(config.api)
     logger.info(_first_step(config))  # before what takes long to import
+    import_aiohttp_leanly()
+    if not config.draft.model:
+        keep_one_heap()
     found = with_found_verifier(config)
     verifier_tls(found.verifier)  # wrong files are found before the model is loaded
     shown = Shown(read_server_tls(config.api.certificate_file, config.api.key_file))

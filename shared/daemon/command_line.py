@@ -117,7 +117,7 @@ def settings_options(
     def decorate(command: Callable[..., _Result]) -> Callable[..., _Result]:
         @click.option(
             "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=click.Path(path_type=Path),  # a directory is a wrong setting, not a wrong call
             help="TOML file; FILE.d/*.toml beside it is read, too. "
             f"By default {source.default_file}, if it is there.",
         )

@@ -30,6 +30,9 @@ def replace_file(path: Path, content: bytes, *, mode: int, keeps_owner: bool = F
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
             file.write(content)
         move_into_place(fresh, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # a full disk names none, others `fresh`
+        raise
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ address that is in use is found out at once. This module must never know what is
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -27,6 +28,7 @@ from shared.daemon.connection_gate import (
 from shared.daemon.http_faults import gives_an_address, is_our_error, refuses_nonsense
 from shared.daemon.strangers import StrangerLimits, Strangers
 from shared.daemon.tls.tls_listener import TlsListener
+from shared.errors import ConfigError
 
 # As many boards as come back at once; the kernel may hold fewer (net.core.somaxconn).
 BACKLOG = 1024
@@ -36,6 +38,12 @@ REQUEST_SECONDS = 15.0
 STALL_SECONDS = 30.0
 # The first file descriptor behind the standard ones.
 FIRST_INHERITED = 3
+# By the fault of an address that a program wants to listen on.
+_WAYS_OUT = {
+    errno.EADDRINUSE: "`ss -ltnp` shows which program has it",
+    errno.EADDRNOTAVAIL: "`ip address` shows those that this machine has",
+    errno.EACCES: "ports below 1024 are for root alone",
+}
 # Asked by what watches over the program, and answered however much there is to do.
 HEALTH_PATH = "/healthz"
 
@@ -47,25 +55,43 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
         OSError: the host is not known, or an address cannot be listened on.
     """
     kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
-    addresses = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
     listening: list[socket.socket] = []
     try:
+        addresses = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
         for family, _, _, _, address in dict.fromkeys(addresses):
             listening.append(socket.create_server(address, family=family, backlog=BACKLOG))
-    except OSError:
+    except OSError as error:
         for opened in listening:
             opened.close()
-        raise
+        raise _told(error, host, port) from None
     return tuple(listening)
 
 
+def _told(error: OSError, host: str, port: int) -> OSError:
+    """The same, with the address and the way out."""
+    number = error.errno or 0
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(number, f"host {host}: {error.strerror}: no address has this name")
+    address = f"{f'[{host}]' if ':' in host else host or 'every address'}, port {port}"
+    way_out = _WAYS_OUT.get(number)
+    return OSError(number, f"{os.strerror(number)}: {address}{f'; {way_out}' if way_out else ''}")
+
+
 def inherited_sockets(environment: Mapping[str, str]) -> tuple[socket.socket, ...]:
-    """The listening sockets that a service manager opened for this process (sd_listen_fds(3))."""
+    """The listening sockets that a service manager opened for this process (sd_listen_fds(3)).
+
+    Raises:
+        ConfigError: one of them is no socket.
+    """
     num_sockets = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not num_sockets.isdecimal():
         return ()
     last = FIRST_INHERITED + int(num_sockets)
-    inherited = tuple(socket.socket(fileno=number) for number in range(FIRST_INHERITED, last))
+    try:
+        inherited = tuple(socket.socket(fileno=number) for number in range(FIRST_INHERITED, last))
+    except OSError:
+        sentence = "not all of them are sockets; goodspeed-verifier.socket hands one over"
+        raise ConfigError((f"environment LISTEN_FDS = {num_sockets}: {sentence}",)) from None
     for listening in inherited:
         listening.set_inheritable(False)
     return inherited

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +79,19 @@ def test_the_second_start_takes_the_curve_of_the_first(
     verifier = starts(tmp_path, monkeypatch)
     assert [MEASURING] == verifier.start()
     assert [] == verifier.start()
+
+
+def test_a_curve_that_cannot_be_written_is_a_warning_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes, *, mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(startup, "replace_file", full)
+    assert [MEASURING] == starts(tmp_path, monkeypatch).start()
+    said = "the target's speed is not kept, so the next start measures it: "
+    assert said in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 def test_without_a_directory_every_start_measures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,9 @@ def look_at_port(host: str, port: int, *, speaks_tls: bool = False) -> tuple[Por
     except OSError as error:
         if error.errno == errno.EADDRINUSE and _is_verifier(host, port, speaks_tls):
             return "served", ""
-        return "taken", error.strerror or str(error)
+        is_of_kernel = error.errno is not None and error.errno > 0
+        fault = os.strerror(error.errno) if is_of_kernel else error.strerror
+        return "taken", fault or str(error)
     return "free", ""
 
 

@@ -72,7 +72,9 @@ def read_terms(path: Path) -> AllTerms:
     try:
         return AllTerms(msgspec.json.decode(packed, type=dict[str, DeviceTerms]))
     except msgspec.MsgspecError as error:
-        raise ConfigError((f"{path}: {str(error)[:1].lower()}{str(error)[1:]}",)) from None
+        fault = str(error).replace("JSON is malformed", "malformed JSON")
+        way_out = "`goodspeed-verifier devices` writes it anew where it is missing"
+        raise ConfigError((f"{path}: {fault[:1].lower()}{fault[1:]}; {way_out}",)) from None
 
 
 def pack_terms(terms: AllTerms) -> bytes:

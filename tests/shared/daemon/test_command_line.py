@@ -13,6 +13,7 @@ from edge_agent.config import AgentConfig
 from shared.config.layers import ConfigFile
 from shared.config.sections import Loaded
 from shared.daemon.command_line import CommandModules, SettingsSource, settings_options
+from shared.errors import ConfigError
 
 SETTINGS = SettingsSource(AgentConfig, Path("/nowhere/agent.toml"))
 
@@ -50,6 +51,13 @@ def test_settings_come_from_the_file_and_over_it_from_the_command_line(
     assert "error a 2\n" == invoke(
         *("--config", str(file), "--set", "log.level=error", "--below", "2")
     )
+
+
+def test_a_directory_in_place_of_the_file_is_a_wrong_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        SETTINGS.load(tmp_path, ())
+    result = CliRunner().invoke(show_level, ("--config", str(tmp_path)))
+    assert isinstance(result.exception, ConfigError)
 
 
 def test_without_a_file_that_is_named_the_one_of_the_machine_is_read(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from shared.daemon import files
 from shared.daemon.files import move_into_place, replace_file
 
 
@@ -77,6 +79,19 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
         replace_file(path, b"new", mode=0o644)
     assert b"old" == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "flush", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        replace_file(tmp_path / "tokens", b"kitchen", mode=0o600)
+    assert str(tmp_path / "tokens") == caught.value.filename
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_it_returns(

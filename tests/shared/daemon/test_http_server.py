@@ -16,6 +16,7 @@ from shared.daemon.http_server import bearer_token, listen
 from tests.support.ends.loopback import make_server
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
+from tests.support.programs.command import run
 
 
 def has_callers(sockets: Sequence[socket.socket]) -> bool:
@@ -70,6 +71,21 @@ def test_a_port_that_the_service_manager_holds_is_served(stranger: int) -> None:
             assert not is_served or b"served" == caller.recv(100)
 
 
+def test_what_is_handed_over_must_be_sockets() -> None:
+    script = """
+import os
+from shared.daemon.http_server import inherited_sockets
+from shared.errors import ConfigError
+try:
+    inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+except ConfigError as error:
+    print(error)
+"""
+    code, output, errors = run(["-c", script])
+    assert (0, "") == (code, errors)
+    assert output.startswith("environment LISTEN_FDS = 1: not all of them are sockets; ")
+
+
 def test_an_address_in_use_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -77,8 +93,22 @@ def test_an_address_in_use_is_an_error_that_names_it() -> None:
             listen("127.0.0.1", port)
 
 
-def test_an_unknown_host_is_an_error() -> None:
-    with pytest.raises(OSError, match="not known"):
+def test_who_has_a_port_is_found_by_a_command_that_the_error_names() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match="Address already in use") as caught:
+            listen("127.0.0.1", port)
+    named = f"Address already in use: 127.0.0.1, port {port}; `ss -ltnp` shows which program has it"
+    assert named == caught.value.strerror
+
+
+def test_an_address_of_another_machine_is_an_error_that_says_so() -> None:
+    with pytest.raises(OSError, match=r"203\.0\.113\.5, port 0; `ip address` shows those"):
+        listen("203.0.113.5", 0)
+
+
+def test_an_unknown_host_is_an_error_that_names_it() -> None:
+    with pytest.raises(OSError, match=r"no-such-host\.invalid: .*not known"):
         listen("no-such-host.invalid", 0)
 
 

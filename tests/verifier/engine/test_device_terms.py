@@ -76,4 +76,6 @@ def test_a_file_that_is_wrong_is_one_sentence_with_its_name(content: str, tmp_pa
         read_terms(path)
     (sentence,) = raised.value.problems
     assert sentence.startswith(f"{path}: ")
+    assert sentence.endswith("; `goodspeed-verifier devices` writes it anew where it is missing")
+    assert "jSON" not in sentence
     assert "\n" not in sentence
