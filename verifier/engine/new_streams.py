@@ -78,23 +78,26 @@ class NewStreams:
         request = self._request(
             device, message, prompt_ids, tokenizer, limits, default_sampling, form
         )
+        grammar = None
+        if request.grammar is not None:  # read in a process: no other device waits for it here
+            wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
+            begin_grammar = partial(self._begin_grammar, request.grammar, wake)
+            grammar = await device.in_thread(begin_grammar, committed)
         number, estimates = self._next_numbered(device)
 
         def begin(committed: tuple[int, ...]) -> Stream:
             stream = _stream(number, device, request, estimates, tokenizer)
-            if request.grammar is not None:
-                stream.grammar = self._begin_grammar(request.grammar, committed, wake)
+            stream.grammar = grammar
             commit_again(stream, committed)
             return stream
 
-        wake = partial(_wake_from_a_thread, asyncio.get_running_loop(), self._wake)
         counts_prompt = request.processors.repetition_penalty != 1
-        if request.stop or request.grammar or committed or counts_prompt:
+        if request.stop or committed or counts_prompt:
             return await device.in_thread(begin, committed, self._computing)
         return begin(committed)
 
     def _begin_grammar(
-        self, grammar: Grammar, committed: tuple[int, ...], wake: Callable[[], None]
+        self, grammar: Grammar, wake: Callable[[], None], committed: tuple[int, ...]
     ) -> StreamGrammar:
         begun = self._grammars.begin(grammar, wake)
         if not begun.begin_behind(committed):

@@ -2,7 +2,9 @@
 
 Every stream has a row in every round that it takes part in, drafts or not. What the rows of one
 device take beyond those of the device with the cheapest ones may lengthen the rounds of others by
-a part only; its streams then take turns. This module must never keep what it is told.
+a part only; its streams then take turns. Where one row alone takes longer than that, its stream has
+the turn when it has waited longest of its device, and others of the device sit out for it. This
+module must never keep what it is told.
 """
 
 from __future__ import annotations
@@ -13,27 +15,36 @@ from verifier.streams.stream import Stream
 
 
 def those_with_a_turn(
-    streams: Sequence[Stream], spare_seconds: float, chunk_tokens: int
+    streams: Sequence[Stream], spare_seconds: float, chunk_tokens: int, token_seconds: float
 ) -> list[Stream]:
-    """Of each device as many as `spare_seconds` pay for, one at least, in the order given.
+    """Of each device as many as `spare_seconds` pay for, or its first one, in the order given.
 
-    All, where there is one device. A prompt of more than `chunk_tokens` has no row yet.
+    For a first one that takes more than that so many behind it sit out as take as long, each
+    `token_seconds`. All, where there is one device. A prompt of more than `chunk_tokens` has no row
+    yet.
     """
     devices = {stream.device for stream in streams}
     if len(devices) < 2:
         return list(streams)
     cheapest = min(stream.estimates.row_seconds for stream in streams)
     left = dict.fromkeys(devices, spare_seconds)
+    owed = dict.fromkeys(devices, 0.0)
     has_one: set[str] = set()
     chosen = []
     for stream in streams:
-        device = stream.device
-        has_row = stream.num_pending_tokens <= chunk_tokens and not stream.is_arriving
-        dearness = stream.estimates.row_seconds - cheapest if has_row else 0.0
-        if dearness > 0.0:
-            if dearness > left[device] and device in has_one:
+        if stream.num_pending_tokens > chunk_tokens or stream.is_arriving:  # it has no row
+            chosen.append(stream)
+            continue
+        device, dearness = stream.device, stream.estimates.row_seconds - cheapest
+        if device in has_one:
+            if dearness > max(left[device], 0.0):
                 continue
-            left[device] -= dearness
-            has_one.add(device)
+            if owed[device] > 0.0:
+                owed[device] -= token_seconds
+                continue
+        elif dearness > spare_seconds and token_seconds > 0.0:
+            owed[device] = dearness
+        left[device] -= dearness
+        has_one.add(device)
         chosen.append(stream)
     return chosen

@@ -26,6 +26,7 @@ class Excess(msgspec.Struct):
 
 def longest_seconds(
     others: Sequence[Stream],
+    num_drafts: int,
     prompt_devices: Collection[str],
     curve: CostCurve,
     slowdown: float,
@@ -34,8 +35,8 @@ def longest_seconds(
 
     (1 + slowdown) times the round without the excess of those whose prompts they are; where that is
     one device and more than one other waits for tokens, also without that of the one with the
-    largest, which may be its helper. None: there is no excess. What rows take beyond the cheapest
-    ones is not the curve's: it is taken off.
+    largest, which may be its helper. None: there is no excess. Drafts have a limit of their own.
+    What rows take beyond the cheapest ones is not the curve's: it is taken off.
     """
     of_devices = _excesses(others)
     guilty = [of_devices[device] for device in prompt_devices if device in of_devices]
@@ -50,7 +51,7 @@ def longest_seconds(
         guilty += [of_devices[device] for device in sorted(helpers, key=seconds)[-1:]]
     if not any(excess.num_tokens or excess.dear_seconds for excess in guilty):
         return None
-    num_tokens = len(others) - sum([excess.num_tokens for excess in guilty])
+    num_tokens = len(others) + num_drafts - sum([excess.num_tokens for excess in guilty])
     context_tokens = sum([stream.num_tokens for stream in others])
     context_tokens -= sum([excess.context_tokens for excess in guilty])
     dear_seconds = sum([excess.dear_seconds for excess in of_devices.values()])
@@ -64,8 +65,8 @@ def _excesses(streams: Sequence[Stream]) -> dict[str, Excess]:
     cheapest = min([stream.estimates.row_seconds for stream in streams], default=0.0)
     for stream in streams:
         excess = of_devices.setdefault(stream.device, Excess())
+        excess.context_tokens += stream.num_tokens if excess.num_tokens >= 0 else 0
         excess.num_tokens += 1
-        excess.context_tokens += stream.num_tokens if excess.num_tokens else 0
         excess.dear_seconds += stream.estimates.row_seconds - cheapest
     return of_devices
 

@@ -235,7 +235,8 @@ class RoundPlanner:
         num_context_tokens = float(sum([stream.num_tokens for stream in streams]))
         seconds = self.curve.round_seconds(len(streams), num_context_tokens)
         spare_seconds = self.settings.schedule.limits.slowdown_limit * seconds
-        return those_with_a_turn(streams, spare_seconds, self.settings.prefill_chunk_tokens)
+        known = self.settings.prefill_chunk_tokens, self.draft_plan.token_seconds
+        return those_with_a_turn(streams, spare_seconds, *known)
 
     def _room(self, streams: Sequence[Stream]) -> RoundRoom:
         num_drafts = self._budget_tokens()

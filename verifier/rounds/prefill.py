@@ -85,7 +85,7 @@ def prompt_room(
     least = min(limits.least_tokens, limits.chunk_tokens)
     num_tokens = rounds.most(least, limits.chunk_tokens, slowdown, PromptRoom)
     strangers = unread.of_devices.keys() - own
-    longest = longest_seconds(others, strangers, curve, slowdown) if strangers else None
+    longest = rounds.longest_beside(strangers, slowdown) if strangers else None
     if longest is not None:
         num_tokens = rounds.most_within(limits.few_tokens, num_tokens, longest, PromptRoom)
     left = unread.left(PromptRoom(num_tokens))
@@ -158,7 +158,8 @@ class _Rounds:
         self, others: Sequence[Stream], num_drafts: int, unread: _Unread, curve: CostCurve
     ) -> None:
         num_live = sum([len(stream.path.live) for stream in others])
-        self._num_tokens = len(others) + min(num_live, num_drafts)
+        self._others, self._num_drafts = others, min(num_live, num_drafts)
+        self._num_tokens = len(others) + self._num_drafts
         self._context_tokens = sum([stream.num_tokens for stream in others])
         self._unread = unread
         self._curve = curve
@@ -169,6 +170,11 @@ class _Rounds:
         """The largest number up to `end` whose room keeps to the limit, but the least at least."""
         seconds_without = self._curve.round_seconds(self._num_tokens, self._context_tokens)
         return self.most_within(least, end, (1.0 + slowdown) * seconds_without, room_of)
+
+    def longest_beside(self, prompt_devices: Collection[str], slowdown: float) -> float | None:
+        """See `longest_seconds`."""
+        known = self._others, self._num_drafts, prompt_devices, self._curve
+        return longest_seconds(*known, slowdown)
 
     def most_within(
         self, least: int, end: int, max_seconds: float, room_of: Callable[[int], PromptRoom]

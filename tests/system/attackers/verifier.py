@@ -34,6 +34,7 @@ DEVICES = ("good", "bad-0", "bad-1")
 ROUND_SECONDS, TOKEN_SECONDS, FLAT_ROW_SECONDS = 0.02, 2e-4, 1.5e-3
 FLAT_TEMPERATURE = 50.0
 CACHE_TOKENS = 16_384  # the default on a CPU
+LONGEST_ROUND_TOKENS = RoundsSection().max_round_tokens
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -63,29 +64,31 @@ class PricedTarget(ScriptedTarget):
     """A scripted target whose rows of high temperature take long."""
 
     def run(self, round_: Round) -> RoundOutcome:
-        seconds = self.seconds_of(round_)
+        seconds = seconds_of(round_)
         self._delay_seconds = lambda num_tokens: seconds
         outcome = super().run(round_)
         checks = [item.draft_check for item in round_.items]
-        row_seconds = [None if check is None else _row_seconds(check) for check in checks]
+        row_seconds = [None if check is None else row_seconds_of(check) for check in checks]
         return msgspec.structs.replace(outcome, row_seconds=tuple(row_seconds))
 
-    def seconds_of(self, round_: Round) -> float:
-        """What a round takes, for what is in it."""
-        checks = [item.draft_check for item in round_.items if item.draft_check is not None]
-        row_seconds = sum(check.num_logit_rows * _row_seconds(check) for check in checks)
-        return ROUND_SECONDS + TOKEN_SECONDS * round_.num_tokens + row_seconds
+
+def seconds_of(round_: Round) -> float:
+    """What a round takes, for what is in it."""
+    checks = [item.draft_check for item in round_.items if item.draft_check is not None]
+    row_seconds = sum(check.num_logit_rows * row_seconds_of(check) for check in checks)
+    return ROUND_SECONDS + TOKEN_SECONDS * round_.num_tokens + row_seconds
 
 
-def _row_seconds(check: DraftCheck) -> float:
+def row_seconds_of(check: DraftCheck) -> float:
+    """What sampling takes for a row of a stream."""
     return FLAT_ROW_SECONDS * (check.sampling.temperature >= FLAT_TEMPERATURE)
 
 
 class RoundNotes:
     """What rounds took, noted as they end."""
 
-    def __init__(self, service: VerifierService, target: PricedTarget, device: str) -> None:
-        self._service, self._target, self._device = service, target, device
+    def __init__(self, service: VerifierService, device: str) -> None:
+        self._service, self._device = service, device
         self._rows: list[tuple[float, ...]] = []
         self._observe = service.metrics.observe_round
         self._started_at = time.monotonic()
@@ -100,7 +103,7 @@ class RoundNotes:
             target = report.forward_seconds + report.sampling_seconds
             known = target + report.plan_seconds + report.settle_seconds
             seconds = (
-                self._target.seconds_of(report.round_),
+                seconds_of(report.round_),
                 target,
                 report.plan_seconds,
                 report.settle_seconds,
@@ -116,6 +119,12 @@ class RoundNotes:
         return RoundTimes(*slow, parts)
 
 
+def cost_curve() -> CostCurve:
+    """What a verifier would have measured."""
+    longest = ROUND_SECONDS + LONGEST_ROUND_TOKENS * TOKEN_SECONDS
+    return CostCurve.from_samples([(0, 64, ROUND_SECONDS), (LONGEST_ROUND_TOKENS, 64, longest)])
+
+
 def attacked_service(device_prefill_slowdown_limit: float) -> VerifierService:
     """The verifier of this process, without a port."""
     context_tokens, block_tokens = TargetSection().context_tokens, TargetSection().block_tokens
@@ -126,14 +135,12 @@ def attacked_service(device_prefill_slowdown_limit: float) -> VerifierService:
         block_tokens=block_tokens,
         context_tokens=context_tokens,
     )
-    longest = ROUND_SECONDS + rounds.max_round_tokens * TOKEN_SECONDS
-    curve = CostCurve.from_samples([(0, 64, ROUND_SECONDS), (rounds.max_round_tokens, 64, longest)])
     return make_service(
         target,
         ScriptedTokenizer(VOCAB_SIZE),
         round_settings(rounds),
         policy_named(rounds.policy),
-        curve,
+        cost_curve(),
         max_streams_per_device=LimitsSection().max_streams_per_device,
     )
 
@@ -141,14 +148,12 @@ def attacked_service(device_prefill_slowdown_limit: float) -> VerifierService:
 async def serve(device_prefill_slowdown_limit: float) -> None:
     """Until the process is ended."""
     service = attacked_service(device_prefill_slowdown_limit)
-    target = service.target
-    assert isinstance(target, PricedTarget)
     limits = device_limits(LimitsSection(), TargetSection().context_tokens)
     async with running_verifier(service, DEVICES, device_limits=limits) as verifier:
         access = Access(verifier.port, verifier.tokens)
         sys.stdout.buffer.write(msgspec.json.encode(access) + b"\n")
         sys.stdout.flush()
-        notes = RoundNotes(service, target, DEVICES[0])
+        notes = RoundNotes(service, DEVICES[0])
         await asyncio.to_thread(sys.stdin.buffer.read)
         times = notes.times(verifier.server._loop_shares)
         sys.stdout.buffer.write(msgspec.json.encode(times) + b"\n")

@@ -11,6 +11,7 @@ from verifier.target.round import ItemOutcome, RoundOutcome
 
 NUM_DEAR, NUM_ROUNDS = 8, 40
 CHUNK_TOKENS = 4
+TOKEN = 0.004  # seconds
 
 
 def stream_of(number: int, device: str, row_seconds: float) -> Stream:
@@ -29,21 +30,37 @@ def test_of_each_device_as_many_have_a_turn_as_the_time_pays_for() -> None:
     streams += [stream_of(10 + i, "worse", 0.02) for i in range(3)]
     streams += [stream_of(20 + i, "good", 0.001) for i in range(3)]
     # 2 and 19 ms beyond the cheapest; one of each device at least.
-    assert [0, 1, 10, 20, 21, 22] == numbers(those_with_a_turn(streams, 0.005, CHUNK_TOKENS))
+    assert [0, 1, 10, 20, 21, 22] == numbers(those_with_a_turn(streams, 0.005, CHUNK_TOKENS, TOKEN))
+
+
+def test_a_row_that_takes_longer_is_paid_for_by_others_of_its_device() -> None:
+    dear, plain = stream_of(1, "bad", 0.011), [stream_of(i, "bad", 0.001) for i in range(2, 8)]
+    good = [stream_of(i, "good", 0.001) for i in range(20, 23)]
+    # 10 ms are three tokens of 4 ms.
+    chosen = those_with_a_turn([dear, *plain, *good], 0.005, CHUNK_TOKENS, TOKEN)
+    assert [1, 5, 6, 7, 20, 21, 22] == numbers(chosen)
+    chosen = those_with_a_turn([dear, *plain[:2], *good], 0.005, CHUNK_TOKENS, TOKEN)
+    assert [1, 20, 21, 22] == numbers(chosen)
+
+
+def test_a_row_that_takes_longer_waits_until_its_stream_has_waited_longest() -> None:
+    plain, dear = stream_of(1, "bad", 0.001), stream_of(2, "bad", 0.011)
+    streams = [plain, dear, stream_of(3, "bad", 0.001), stream_of(20, "good", 0.001)]
+    assert [1, 3, 20] == numbers(those_with_a_turn(streams, 0.005, CHUNK_TOKENS, TOKEN))
 
 
 def test_a_device_alone_and_devices_alike_are_all_in_the_round() -> None:
     alone = [stream_of(i, "bad", 0.003 * i) for i in range(5)]
     alike = [stream_of(i, f"board-{i % 2}", 0.003) for i in range(5)]
-    assert alone == those_with_a_turn(alone, 0.0, CHUNK_TOKENS)
-    assert alike == those_with_a_turn(alike, 0.0, CHUNK_TOKENS)
+    assert alone == those_with_a_turn(alone, 0.0, CHUNK_TOKENS, TOKEN)
+    assert alike == those_with_a_turn(alike, 0.0, CHUNK_TOKENS, TOKEN)
 
 
 def test_a_prompt_is_read_however_dear_the_rows_of_its_device_are_but_for_its_end() -> None:
     long, ending = stream_of(3, "bad", 0.02), stream_of(4, "bad", 0.02)
     long.num_cached_tokens, ending.num_cached_tokens = 0, 1  # of five tokens
     streams = [stream_of(1, "bad", 0.02), long, ending, stream_of(5, "good", 0.0)]
-    assert [1, 3, 5] == numbers(those_with_a_turn(streams, 0.0, CHUNK_TOKENS))
+    assert [1, 3, 5] == numbers(those_with_a_turn(streams, 0.0, CHUNK_TOKENS, TOKEN))
 
 
 def test_dear_streams_take_turns_and_all_get_on() -> None:

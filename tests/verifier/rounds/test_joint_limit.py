@@ -83,4 +83,4 @@ def test_two_devices_with_prompts_have_no_helper_but_each_other() -> None:
 @pytest.mark.parametrize("num_streams", [1, 8])
 def test_a_device_that_alone_waits_for_tokens_is_its_own_victim(num_streams: int) -> None:
     others = decoding("good", num_streams)
-    assert longest_seconds(others, {"bad"}, CURVE, 0.2) is None
+    assert longest_seconds(others, 0, {"bad"}, CURVE, 0.2) is None
