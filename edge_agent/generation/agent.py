@@ -99,7 +99,8 @@ class Agent:
     @property
     def hindrance(self) -> str:
         """What keeps all streams from their verdicts, in words; "": nothing is known to."""
-        return self._channels.lost_because if not self._channels.is_linked else ""
+        channels = self._channels
+        return channels.held_because if channels.is_linked else channels.lost_because
 
     @property
     def max_streams(self) -> int | None:

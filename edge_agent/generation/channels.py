@@ -25,6 +25,7 @@ from shared.protocol.messages import (
     Cancel,
     Draft,
     Error,
+    Notice,
     Opened,
     PromptPart,
     Ready,
@@ -105,6 +106,7 @@ class Channels(Generic[StreamT]):
 
     def __init__(self, lost_because: str) -> None:
         self.lost_because = lost_because  # why there is no link, while there is none
+        self.held_because = ""  # why the verifier lets all streams wait, if it does
         self._link: StreamLink | None = None
         self._streams: dict[int, StreamT] = {}  # by channel of this link
         self._parted: dict[StreamT, asyncio.TimerHandle] = {}  # when each is given up
@@ -138,6 +140,7 @@ class Channels(Generic[StreamT]):
     def attach(self, link: StreamLink, terms: VerifierTerms) -> None:
         """There is a link on these terms: what waited for it is opened again."""
         self._link, self._next_channel, self.terms = link, 0, terms
+        self.held_because = ""
         self._open_parted(link)
 
     def detach(self, because: str) -> None:
@@ -172,11 +175,14 @@ class Channels(Generic[StreamT]):
             del self._streams[stream.stream.channel]
 
     def receive(self, message: VerifierMessage, num_bytes: int) -> StreamT | None:
-        """Take a message of a stream in and send the drafts that it made due.
+        """Take a message in, mostly of a stream, and send the drafts that it made due.
 
         Returns:
-            The stream, which may be over now; None for one that was removed before.
+            The stream, which may be over now; None for one that was removed before, or for none.
         """
+        if isinstance(message, Notice):
+            self.held_because = message.because
+            return None
         assert isinstance(message, Opened | PromptPart | Verdict | Error)
         stream = self._streams.get(message.channel) if message.channel is not None else None
         if stream is None:

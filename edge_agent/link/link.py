@@ -77,6 +77,7 @@ def make_hello(
         draft_microseconds=round(draft_token_seconds * 1e6),
         max_streams=max_streams,
         instance_id=random.SystemRandom().randint(1, MAX_63_BITS),
+        takes_notices=True,
     )
 
 

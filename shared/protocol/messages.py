@@ -129,6 +129,7 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
     draft_microseconds: Microseconds = 0  # for one token, measured at start
     max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1  # drafted for at once; for the log
     instance_id: Annotated[int, Meta(ge=0, le=MAX_63_BITS)] = 0  # random, of the process; 0: none
+    takes_notices: bool = False  # or it is older than they are
 
 
 class Open(Message, frozen=True, array_like=True, tag=2):
@@ -327,7 +328,13 @@ class GoingAway(Message, frozen=True, array_like=True, tag=69):
     retry_after_seconds: Annotated[float, Meta(ge=0, le=3600)]
 
 
+class Notice(Message, frozen=True, array_like=True, tag=71):
+    """Why the streams of this device wait, for its people; sent to agents that take notices."""
+
+    because: Sentence = ""  # nothing: they wait no more
+
+
 AgentMessage = (
     Hello | Open | OpenPart | Resume | Ready | Draft | RatedDraft | Cancel | Status | Goodbye
 )
-VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway
+VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway | Notice

@@ -20,6 +20,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Message,
+    Notice,
     Open,
     Opened,
     OpenPart,
@@ -99,10 +100,12 @@ AGENT_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionState
     (_C.OPEN, Verdict): _C.OPEN,
     (_C.OPEN, Error): _C.OPEN,
     (_C.OPEN, GoingAway): _C.LEAVING,
+    (_C.OPEN, Notice): _C.OPEN,
     (_C.LEAVING, Opened): _C.LEAVING,
     (_C.LEAVING, PromptPart): _C.LEAVING,
     (_C.LEAVING, Verdict): _C.LEAVING,
     (_C.LEAVING, Error): _C.LEAVING,
+    (_C.LEAVING, Notice): _C.LEAVING,
 }
 AGENT_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {
     (_S.OPENING, Opened): _S.RUNNING,

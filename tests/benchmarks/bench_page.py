@@ -2,14 +2,18 @@
 
 `--loads` times, each in a browser that has just been started with an empty profile (cold), and then
 once more in the same one (warm): until the page can be typed into (`usable`), until its first
-paint, and where the time went: requests, and the bytes that they brought. `--against` another
-checkout, whose page is loaded in turn with this one's.
+paint, and where the time went: requests, and the bytes that they brought. In turn with it, a page
+that has nothing but a box and the same headers: what the browser itself takes. `--against` another
+checkout, whose page is loaded in turn with these.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -23,7 +27,9 @@ import click
 from edge_agent.api.access import Access
 from edge_agent.api.app import build_app, serve
 from edge_agent.generation.scripted_generator import ScriptedGenerator
+from edge_agent.web.assets import PAGE_PATH, read_assets
 from shared.daemon.http_server import listen
+from shared.web.served_page import Asset, add_page
 from tests.support.ends.api_server import HELLO
 from tests.support.programs.browser import browsing
 
@@ -45,10 +51,25 @@ return {
 _USABLE = 'performance.getEntriesByName("usable")[0]'
 
 
+EMPTY_PATH = "/empty"
+_EMPTY_SCRIPT = 'document.querySelector("textarea").focus(); performance.mark("usable");'
+
+
+def _empty_page() -> Asset:
+    """A box to type into, and a policy like the page's."""
+    script = hashlib.sha256(_EMPTY_SCRIPT.encode()).digest()
+    source = f"script-src 'sha256-{base64.b64encode(script).decode()}'"
+    policy = re.sub(r"script-src '[^']+'", source, read_assets()[PAGE_PATH].policy)
+    body = f'<!doctype html><textarea></textarea><script type="module">{_EMPTY_SCRIPT}</script>'
+    return Asset(body.encode(), "empty", policy)
+
+
 async def _board() -> None:
     """A scripted board in a process of its own; says its port, and ends with its input."""
     sockets = listen("127.0.0.1", 0)
-    server = await serve(build_app(ScriptedGenerator(HELLO), Access()), sockets)
+    app = build_app(ScriptedGenerator(HELLO), Access())
+    add_page(app.router, {EMPTY_PATH: _empty_page()})
+    server = await serve(app, sockets)
     sys.stdout.write(f"{sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
@@ -91,9 +112,11 @@ async def _board_of(checkout: Path) -> AsyncIterator[str]:
 async def _measure(num_loads: int, checkouts: Sequence[Path]) -> None:
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(_board_of(place)) for place in checkouts]
-        found = [[await _load(url) for url in urls] for _ in range(num_loads)]
-    for place, pairs in zip(checkouts, zip(*found, strict=True), strict=True):
-        print(place)
+        pages = {str(place): url for place, url in zip(checkouts, urls, strict=True)}
+        pages["an empty page"] = urls[0].rstrip("/") + EMPTY_PATH
+        found = [[await _load(url) for url in pages.values()] for _ in range(num_loads)]
+    for name, pairs in zip(pages, zip(*found, strict=True), strict=True):
+        print(name)
         _show(pairs)
 
 

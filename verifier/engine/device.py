@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from shared.protocol.board_health import BoardHealth
-from shared.protocol.messages import VerifierMessage
+from shared.protocol.messages import Notice, VerifierMessage
 from shared.speculation.calibration import Calibration, common_prior
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
@@ -46,9 +46,15 @@ class Device:
     outbox: Outbox | None = None
     draft_model: str = ""  # by the board's word, of its latest connection
     draft_context_tokens: int = 0
+    takes_notices: bool = False  # its agent
     health: BoardHealth | None = None  # as the board told last; None: it has not
     expiry: asyncio.TimerHandle | None = None  # of what is kept
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def tell_held(self, because: str) -> None:
+        """Say to its people why its streams wait, or with nothing that they wait no more."""
+        if self.outbox is not None and self.takes_notices:
+            self.outbox.send(Notice(because))
 
     def draft_with(self, model_name: str, devices: Iterable[Device]) -> None:
         """The board drafts with this model from now on; what another one was sure of is forgotten.

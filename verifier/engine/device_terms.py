@@ -18,6 +18,7 @@ from shared.errors import ConfigError
 FILE_NAME = "devices.json"
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
 MAX_CAP = 64
+PAUSED = "an operator paused this device: its streams wait"
 
 
 class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

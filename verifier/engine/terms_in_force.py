@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from verifier.engine.device_terms import AllTerms
+from verifier.engine.device_terms import PAUSED, AllTerms
 from verifier.engine.service import VerifierService
 from verifier.rounds.operators_terms import set_device_terms
 
@@ -24,6 +24,8 @@ class TermsInForce:
         for name in sorted(terms.paused ^ paused):
             state = "is paused: its streams wait" if name in terms.paused else "goes on"
             logger.info("device %s %s", name, state)
+            if name in self._service.devices:
+                self._service.devices[name].tell_held(PAUSED if name in terms.paused else "")
         set_device_terms(
             self._service.planner,
             terms.paused,

@@ -43,6 +43,7 @@ from shared.protocol.session import (
 )
 from shared.protocol.token_ids import MAX_ID_BYTES
 from verifier.engine.device import Device
+from verifier.engine.device_terms import PAUSED
 from verifier.engine.service import VerifierService
 from verifier.server.channels import Channels
 from verifier.server.device_limits import DeviceUsage
@@ -255,6 +256,7 @@ class DeviceConnection:
         device.outbox = self
         device.draft_with(hello.draft_model, service.devices.values())
         device.draft_context_tokens = hello.context_tokens
+        device.takes_notices = hello.takes_notices
         logger.info(
             "device %s connected: agent %s, drafting with %s for %d streams at once",
             *(device.name, one_line(hello.agent_version), one_line(hello.draft_model)),
@@ -274,3 +276,5 @@ class DeviceConnection:
                 takes_confidence=True,
             )
         )
+        if device.name in service.planner.patience.paused:
+            device.tell_held(PAUSED)

@@ -44,6 +44,8 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     waiting_seconds: float | None  # for room in the cache; None: no stream waits
     idle_cause: str | None  # why the draft length is 0, of its first stream
     idle_sentence: str | None
+    weight: float  # in what is fair
+    cap: int | None  # on its draft length, by its operator
 
 
 class CacheState(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,8 @@ def device_state(
     cache_blocks: int,
     waiting_seconds: float | None,
     idle: tuple[str, str] | None,
+    weight: float = 1.0,
+    cap: int | None = None,
 ) -> DeviceState:
     """One device's line; `idle` is cause and sentence, if its boards draft nothing."""
     estimates = device.estimates
@@ -109,4 +113,6 @@ def device_state(
         waiting_seconds=waiting_seconds,
         idle_cause=cause,
         idle_sentence=sentence,
+        weight=weight,
+        cap=cap,
     )

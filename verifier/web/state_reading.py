@@ -11,6 +11,7 @@ from itertools import islice
 
 import msgspec
 
+from verifier.engine.device_terms import PAUSED
 from verifier.engine.fleet_fairness import fairness_of
 from verifier.engine.metrics import DEVICES_AT_ONCE
 from verifier.engine.service import VerifierService
@@ -24,7 +25,7 @@ from verifier.web.state import CacheState, DashboardState, DeviceState, DeviceSu
 _STREAMS_AT_ONCE = 256  # some 0.2 ms
 _REASONS_AT_ONCE = 64  # some 0.5 ms
 _NO_SUMS = DeviceSums()
-_PAUSED = ("paused", "an operator paused this device: its streams wait")
+_PAUSED = ("paused", PAUSED)
 
 
 def read_state(service: VerifierService, now: float) -> DashboardState:
@@ -73,7 +74,7 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
     reasons = _reasons(planner, (*streams, *parked), sums)
     held = planner.admission.held_blocks()
     waiting = planner.admission.waiting_seconds(now)
-    paused = planner.patience.paused
+    paused, schedule = planner.patience.paused, planner.settings.schedule
     for device in unhurried(tuple(service.devices.values()), DEVICES_AT_ONCE):
         yield device_state(
             device,
@@ -81,6 +82,8 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
             cache_blocks=held.get(device.name, 0),
             waiting_seconds=waiting.get(device.name),
             idle=_PAUSED if device.name in paused else reasons.get(device.name),
+            weight=schedule.device_weights.get(device.name, 1.0),
+            cap=schedule.device_caps.get(device.name),
         )
 
 

@@ -5,7 +5,7 @@ import { byId } from "../../../shared/web/page/element.js";
 import { formOf, problemOf, shownForm } from "./answer_form.js";
 
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "max_tokens", "seed"];
-const FORM_FIELDS = { schema: "The schema", tools: "The tools", regex: "The expression" };
+const FORM_FIELDS = { schema: "The schema", tools: "The list of tools", regex: "The expression" };
 
 // Show the dialog; `done` gets the new settings.
 export function editSettings(settings, done) {

@@ -42,7 +42,7 @@ test("thoughts, text and calls stand apart, in their order", () => {
 
 test("arguments show how each piece came to be", () => {
   const { main } = painted(true);
-  assert.match(shown(main.children[2]), /<span.forced>\{\n  "city<\/span><span.accepted>": "Oslo",/);
+  assert.match(shown(main.children[2]), /<span.forced>\{<\/span><span>\n  <\/span><span.forced>"city<\/span><span.accepted>": "Oslo",<\/span>/);
 });
 
 test("an answer looks the same at once, in frames and from the store", () => {

@@ -22,6 +22,7 @@ from shared.protocol.messages import (
     GoingAway,
     Goodbye,
     Message,
+    Notice,
     Open,
     Ready,
     Verdict,
@@ -110,6 +111,8 @@ def test_missing_trailing_fields_take_their_defaults() -> None:
         (Draft(channel=1, base=2, offset=0, tokens=b"\x05\x00"), "95 04 01 02 00 c4020500"),
         (Verdict(channel=1, position=2, num_accepted=1, tokens=b""), "95 43 01 02 01 c400"),
         (GoingAway(retry_after_seconds=1.0), "92 45 cb3ff0000000000000"),
+        (Notice(because="no"), "92 47 a26e6f"),
+        (Notice(), "91 47"),
     ],
 )
 def test_the_bytes_of_a_message_are_pinned(message: Any, wire: str) -> None:

@@ -30,7 +30,7 @@ FIELDS_OF_VERSION_2 = {
     1: (
         "Hello",
         "protocol_version agent_version draft_model vocab_size fingerprint context_tokens"
-        " draft_microseconds max_streams instance_id",
+        " draft_microseconds max_streams instance_id takes_notices",
     ),
     2: (
         "Open",
@@ -67,6 +67,7 @@ FIELDS_OF_VERSION_2 = {
         "code sentence channel field difference prompt_tokens most_prompt_tokens",
     ),
     69: ("GoingAway", "retry_after_seconds"),
+    71: ("Notice", "because"),
 }
 PARTS_OF_VERSION_1 = {
     ChatMessage: "role content reasoning tool_calls tool_call_id name",

@@ -17,6 +17,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Message,
+    Notice,
     Open,
     Opened,
     OpenPart,
@@ -55,6 +56,7 @@ MESSAGES: tuple[Message, ...] = (
     Verdict(channel=1, position=0, num_accepted=0, tokens=b""),
     Error(code=ErrorCode.LIMIT, sentence=""),
     GoingAway(retry_after_seconds=1.0),
+    Notice(because=""),
 )
 
 # The next state: a column for each state, a row for each message; "-": an error of the sender.
@@ -76,6 +78,7 @@ PromptPart  -         -       -        -
 Verdict     -         -       -        -
 Error       -         -       -        -
 GoingAway   -         -       -        -
+Notice      -         -       -        -
 """
 AGENT_CONNECTION_GRID = """
 from        greeting  open     leaving  closed
@@ -95,6 +98,7 @@ PromptPart  -         open     leaving  -
 Verdict     -         open     leaving  -
 Error       closed    open     leaving  -
 GoingAway   -         leaving  -        -
+Notice      -         open     leaving  -
 """
 VERIFIER_STREAM_GRID = """
 from        arriving    opening     running     cancelling  ended
@@ -114,6 +118,7 @@ PromptPart  -           -           -           -           -
 Verdict     -           -           -           -           -
 Error       -           -           -           -           -
 GoingAway   -           -           -           -           -
+Notice      -           -           -           -           -
 """
 AGENT_STREAM_GRID = """
 from        arriving  opening  running  cancelling  ended
@@ -133,6 +138,7 @@ PromptPart  -         -        running  cancelling  -
 Verdict     -         -        running  cancelling  -
 Error       -         ended    ended    ended       -
 GoingAway   -         -        -        -           -
+Notice      -         -        -        -           -
 """
 
 Table = Mapping[tuple[Any, type[Message]], Any]

@@ -25,6 +25,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Message,
+    Notice,
     Open,
     Opened,
     OpenPart,
@@ -223,6 +224,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         difference=st.none() | differences,
     ),
     GoingAway: st.builds(GoingAway, retry_after_seconds=st.floats(0, 3600)),
+    Notice: st.builds(Notice, because=st.text(max_size=60)),
 }
 
 messages = st.one_of(*MESSAGE_STRATEGIES.values())

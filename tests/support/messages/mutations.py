@@ -25,6 +25,7 @@ from shared.protocol.messages import (
     GoingAway,
     Goodbye,
     Hello,
+    Notice,
     Open,
     Opened,
     OpenPart,
@@ -107,7 +108,7 @@ class Mutations:
         )
         rare: tuple[VerifierMessage, ...] = (
             Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8, self._special_ids()),
-            *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0)),
+            *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0), Notice("paused")),
             Error("vocabulary", "no", difference=self._difference()),
             Error("request", "no", self._channel(), "prompt", None, 9, pick.choice((0, 7))),
         )

@@ -7,6 +7,7 @@ import { milliseconds, number, percent, seconds } from "../../../verifier/web/pa
 const QUIET = {
   is_connected: true, goodput_tokens_per_second: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
   num_streams: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
+  weight: 1, cap: null,
 };
 const device = (name, changes = {}) => ({ ...QUIET, name, ...changes });
 const state = (...devices) => ({ devices, cache: { num_blocks: 100 } });
@@ -53,6 +54,12 @@ test("filters show a part", () => {
   assert.deepEqual(names(devices, { only: "connected" }), ["drafting", "idle", "quiet"]);
   assert.deepEqual(names(devices, { only: "streams" }), ["drafting", "idle"]);
   assert.deepEqual(names(devices, { only: "idle" }), ["idle"]);
+});
+
+test("what an operator set stands beside what a device does", () => {
+  assert.equal(stateOf(device("a", { draft_length: 2, cap: 3, weight: 0.5 })), "drafts; drafts of at most 3 tokens; weight 0.5");
+  const paused = device("a", { draft_length: 2, idle_cause: "paused", idle_sentence: "an operator paused this device", troubles: ["80 °C"] });
+  assert.equal(stateOf(paused), "an operator paused this device; 80 °C");
 });
 
 test("a device drafts, or says why not", () => {

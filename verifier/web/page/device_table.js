@@ -1,6 +1,6 @@
 // The table of devices: a row for each that is shown, written anew only where something changed.
 
-import { COLUMNS, chosen, isNumber, positionsInWords } from "./devices.js";
+import { COLUMNS, chosen, drafts, isNumber, positionsInWords } from "./devices.js";
 import { byId, drawing, element, setAttribute, setText } from "../../../shared/web/page/element.js";
 import { number } from "./words.js";
 
@@ -81,7 +81,7 @@ export class DeviceTable {
     const state = this.#state;
     row.element.className = device.is_connected ? "" : "away";
     for (const { key, value, text } of COLUMNS) setText(row.texts[key], text(device, value(device, state.cache.num_blocks)));
-    row.texts.state.className = device.draft_length > 0 ? "drafts" : device.idle_cause ? `idle ${device.idle_cause}` : "soft";
+    row.texts.state.className = drafts(device) ? "drafts" : device.idle_cause ? `idle ${device.idle_cause}` : "soft";
     setAttribute(row.bars, "aria-label", positionsInWords(device, state.position_names));
     setAttribute(row.bars, "visibility", device.reached.length ? "visible" : "hidden");
     setText(row.title, positionsInWords(device, state.position_names));

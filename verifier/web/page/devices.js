@@ -27,13 +27,25 @@ export const COLUMNS = [
 ];
 const RIGHT = new Set(["goodput", "draft", "window", "trip", "drafting", "heat", "streams", "cache"]);
 
-// Whether it drafts, or why not, and what is wrong with its hardware, in words.
+// Whether it drafts, or why not, what its operator set, and what is wrong with its hardware, in words.
 export function stateOf(device) {
-  return [draftingOf(device), ...device.troubles].join("; ");
+  return [draftingOf(device), ...termsOf(device), ...device.troubles].join("; ");
+}
+
+function termsOf({ cap, weight }) {
+  const terms = [];
+  if (cap !== null) terms.push(`drafts of at most ${number(cap)} tokens`);
+  if (weight !== 1) terms.push(`weight ${weight}`);
+  return terms;
+}
+
+// A paused device still has the drafts that it was granted before.
+export function drafts(device) {
+  return device.draft_length > 0 && device.idle_cause !== "paused";
 }
 
 function draftingOf(device) {
-  if (device.draft_length > 0) return "drafts";
+  if (drafts(device)) return "drafts";
   if (device.idle_sentence) return device.idle_sentence;
   return device.is_connected ? "no open stream" : "not connected";
 }

@@ -4,6 +4,8 @@ import { JsonLayout } from "./json_layout.js";
 import { appendRun, cutRuns } from "./origin.js";
 import { addMarked } from "./painter.js";
 
+const INDENT = /(\n *)/;
+
 export class CallPainter {
   text = ""; // the arguments, as they came
   runs = [];
@@ -35,8 +37,10 @@ export class CallPainter {
 
   paint() {
     for (const [start, end, kind] of cutRuns(this.runs, this.#paintedEnd, this.text.length)) {
-      const shown = this.#layout.add(this.text.slice(start, end));
-      if (shown) addMarked(this.#code, this.#made, shown, kind);
+      for (const piece of this.#layout.add(this.text.slice(start, end)).split(INDENT)) {
+        // An indent is nobody's token.
+        if (piece) addMarked(this.#code, this.#made, piece, piece.startsWith("\n") ? null : kind);
+      }
     }
     this.#paintedEnd = this.text.length;
   }

@@ -50,7 +50,7 @@ export function shownFigures(timings) {
 export function summary(timings) {
   return shownFigures(timings)
     .filter(({ value, name }) => value !== "–" && !LIVE_ONLY.has(name))
-    .map(({ name, value, unit }) => (unit ? `${value} ${unit} ${WORDS[name] ?? ""}` : `${value} tokens`).trim())
+    .map(({ name, value, unit }) => (unit ? `${value} ${unit} ${WORDS[name] ?? ""}` : `${value} ${value === "1" ? "token" : "tokens"}`).trim())
     .join(" · ");
 }
 

@@ -130,7 +130,7 @@ function mayGrow(one, other) {
 function makeElement(node) {
   switch (node.type) {
     case "heading":
-      return both(document.createElement(`h${Math.min(node.key + 2, 6)}`));
+      return both(document.createElement(`h${Math.min(Math.max(node.key, 2) + 1, 6)}`)); // below its h2
     case "list":
       return both(listElement(node.key));
     case "link":
