@@ -108,11 +108,15 @@ def usage_chunk(envelope: Envelope, timings: Timings) -> dict[str, Any]:
 
 
 def keepalive_comment(place: Place | None) -> bytes:
-    """A comment of the event stream, which clients skip and people read."""
+    """A comment of the event stream, which clients skip and people read.
+
+    With no empty line behind it: for the decoder of OpenAI's client that would end an event, one
+    without data, for the id of the event before still counts.
+    """
     if place is None:
-        return b": keepalive\n\n"
+        return b": keepalive\n"
     seconds = "" if place.seconds is None else f", about {place.seconds} s"
-    return f": keepalive, {place.num_ahead} requests ahead{seconds}\n\n".encode()
+    return f": keepalive, {place.num_ahead} requests ahead{seconds}\n".encode()
 
 
 def event_line(value: dict[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.generation.generation import TextPiece
+from edge_agent.generation.generation import ScoredToken, TextPiece
 
 
 class SpokenCall(msgspec.Struct, frozen=True):
@@ -36,13 +36,19 @@ class SpokenAnswer(msgspec.Struct, frozen=True):
     text: str = ""
     reasoning: str = ""
     calls: tuple[SpokenCall, ...] = ()
+    text_logprobs: tuple[ScoredToken, ...] = ()  # of the tokens of `text`, where asked
+    num_scored: int = 0  # tokens of all parts
 
 
 def spoken(pieces: Iterable[TextPiece]) -> SpokenAnswer:
     """What these pieces say together."""
     texts: dict[str, list[str]] = {"text": [], "reasoning": []}
     calls: list[tuple[str, list[str]]] = []
+    scored: list[ScoredToken] = []
+    num_scored = 0
     for piece in pieces:
+        num_scored += len(piece.logprobs)
+        scored += piece.logprobs if piece.part == "text" else ()
         if piece.part == "call":
             calls.append((piece.text, []))
         elif piece.part == "arguments":
@@ -53,6 +59,8 @@ def spoken(pieces: Iterable[TextPiece]) -> SpokenAnswer:
         "".join(texts["text"]),
         "".join(texts["reasoning"]),
         tuple(SpokenCall(name, "".join(arguments)) for name, arguments in calls),
+        tuple(scored),
+        num_scored,
     )
 
 

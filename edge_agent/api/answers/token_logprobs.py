@@ -1,4 +1,4 @@
-"""Log-probabilities in the two shapes of OpenAI's API: of a chat, and of a completion. Pure."""
+"""Log-probabilities as clients read them: of a list of tokens, and of a completion. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 from edge_agent.generation.generation import ScoredToken
 
 
-def chat_logprobs(tokens: Sequence[ScoredToken]) -> dict[str, Any] | None:
-    """Of a choice or a delta with these tokens; None where there are none."""
-    if not tokens:
-        return None
-    content = [
+def listed_logprobs(tokens: Sequence[ScoredToken]) -> list[dict[str, Any]]:
+    """Of each token, as OpenAI's Responses API and Ollama have it."""
+    return [
         {
             **_entry(token.token, token.logprob),
             "top_logprobs": [_entry(*other) for other in token.top],
         }
         for token in tokens
     ]
-    return {"content": content, "refusal": None}
+
+
+def chat_logprobs(tokens: Sequence[ScoredToken]) -> dict[str, Any] | None:
+    """Of a choice or a delta with these tokens; None where there are none."""
+    return {"content": listed_logprobs(tokens), "refusal": None} if tokens else None
 
 
 class CompletionLogprobs:

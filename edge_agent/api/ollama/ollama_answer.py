@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from edge_agent.api.answers.spoken_answer import SpokenAnswer, SpokenCall
+from edge_agent.api.answers.token_logprobs import listed_logprobs
 from edge_agent.api.error_shapes import Failure, error_body
 from edge_agent.generation.figures import decode_seconds
-from edge_agent.generation.generation import Finished, TextPiece, Timings
+from edge_agent.generation.generation import Finished, ScoredToken, TextPiece, Timings
 from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
 
@@ -42,20 +43,24 @@ class OllamaAnswer:
         self._head = {"model": model, "created_at": created_at.isoformat().replace("+00:00", "Z")}
         self._is_chat = is_chat
         self._call: SpokenCall | None = None  # that goes on
+        self._unsaid: tuple[ScoredToken, ...] = ()  # of tokens that no line has told yet
+        self._num_scored = 0
 
     def keepalive(self, place: Place | None) -> bytes:
         """Clients take every line for JSON, which may begin with spaces."""
         return b" "
 
     def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
-        end = {"done_reason": _DONE_REASONS[finished.reason], **_durations(finished.timings)}
-        return self._line(answer, is_done=True) | end
+        self._unsaid = finished.logprobs
+        return self._last_line(answer, finished)
 
     def opening(self) -> bytes:
         return b""
 
     def piece(self, piece: TextPiece) -> bytes:
         """A call is told whole, at its end."""
+        self._unsaid += piece.logprobs
+        self._num_scored += len(piece.logprobs)
         if piece.part == "arguments" and self._call is not None:
             name, arguments = self._call.name, self._call.arguments
             self._call = SpokenCall(name, arguments + piece.text)
@@ -69,7 +74,9 @@ class OllamaAnswer:
         return told + _encoded(self._line(answer, is_done=False))
 
     def ending(self, finished: Finished) -> bytes:
-        return self._finished_call() + _encoded(self.whole(SpokenAnswer(), finished))
+        told = self._finished_call()
+        self._unsaid += finished.logprobs[self._num_scored :]
+        return told + _encoded(self._last_line(SpokenAnswer(), finished))
 
     def failing(self, failure: Failure) -> bytes:
         return _encoded(error_body("ollama", failure))
@@ -79,6 +86,10 @@ class OllamaAnswer:
         return self._line(SpokenAnswer(), is_done=True) | {
             "done_reason": "load" if stays else "unload"
         }
+
+    def _last_line(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
+        end = {"done_reason": _DONE_REASONS[finished.reason], **_durations(finished.timings)}
+        return self._line(answer, is_done=True) | end
 
     def _finished_call(self) -> bytes:
         call, self._call = self._call, None
@@ -102,7 +113,9 @@ class OllamaAnswer:
         ]
         if calls:
             said["tool_calls"] = calls
-        told = {"message": said} if self._is_chat else said
+        told: dict[str, Any] = {"message": said} if self._is_chat else said
+        if self._unsaid:
+            told["logprobs"], self._unsaid = listed_logprobs(self._unsaid), ()
         return {**self._head, **told, "done": is_done}
 
 

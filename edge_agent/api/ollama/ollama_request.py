@@ -12,6 +12,7 @@ from edge_agent.api.json_fields import read_field
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import read_ollama_format
+from edge_agent.api.requests.logprob_fields import read_chat_logprobs
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -27,7 +28,12 @@ from edge_agent.generation.generation import GenerationRequest
 from edge_agent.output_parsing.output_parser import NOTHING_APART
 from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, TemplateOptions
 
-_GENERAL = frozenset({"options", "stream", "think", "format", "goodspeed", "chat_template_kwargs"})
+_GENERAL = frozenset(
+    {
+        *("options", "stream", "think", "format", "goodspeed", "chat_template_kwargs"),
+        *("logprobs", "top_logprobs"),
+    }
+)
 _CHAT = _GENERAL | {"messages", "tools"}
 _GENERATE = _GENERAL | {"prompt", "system", "raw"}
 _OPTIONS = (
@@ -99,6 +105,7 @@ def _client_request(
         tools=b"" if asked is None else asked.tools,
         must_call=() if asked is None else asked.must_call,
         reading=NOTHING_APART if asked is None else read_reading({}, asked),
+        num_logprobs=read_chat_logprobs(fields),
     )
     of_options = ignored_fields(options, _OPTIONS, parent="options.")
     is_streamed = read_field(fields, "stream", bool, True)

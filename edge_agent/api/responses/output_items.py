@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edge_agent.api.answers.spoken_answer import SpokenAnswer, call_name
-from edge_agent.generation.generation import TextPiece
+from edge_agent.api.answers.token_logprobs import listed_logprobs
+from edge_agent.generation.generation import ScoredToken, TextPiece
 from edge_agent.output_parsing.said import Part
 
 Event = tuple[str, dict[str, Any]]  # its type and its fields
@@ -28,21 +29,29 @@ class OutputItems:
         self._part: Part | None = None  # of the item that goes on
         self._name = ""  # of the function that is called by it
         self._texts: list[str] = []  # of that item
+        self._scored: list[ScoredToken] = []  # of that item, if it is a message
+        self._num_scored = 0  # of all items
         self._num_calls = 0
 
-    def whole(self, answer: SpokenAnswer, status: str) -> list[dict[str, Any]]:
-        """All items of an answer that was not told in pieces."""
+    def whole(
+        self, answer: SpokenAnswer, scored: Sequence[ScoredToken], status: str
+    ) -> list[dict[str, Any]]:
+        """All items of an answer that was not told in pieces; `scored` are tokens of all parts."""
         items: list[dict[str, Any]] = []
         if answer.reasoning:
             items.append(self._reasoning(len(items), status, answer.reasoning))
         if answer.text or not answer.calls:
-            items.append(self._message(len(items), status, [_part(answer.text)]))
+            # Behind a call there is no text.
+            more = () if answer.calls else scored[answer.num_scored :]
+            part = _part(answer.text, (*answer.text_logprobs, *more))
+            items.append(self._message(len(items), status, [part]))
         for i, call in enumerate(answer.calls):
             items.append(self._call(len(items), i, status, call.name, call.arguments))
         return items
 
     def piece(self, piece: TextPiece) -> Iterator[Event]:
         """What one more piece is told by."""
+        self._num_scored += len(piece.logprobs)
         if piece.part == "call":
             yield from self._finish("completed")
             self._part, self._name = "arguments", piece.text
@@ -54,14 +63,19 @@ class OutputItems:
             self._part = piece.part
             yield from self._begin()
         self._texts.append(piece.text)
-        more: dict[str, Any] = {"logprobs": []} if piece.part == "text" else {}
+        more: dict[str, Any] = {}
+        if piece.part == "text":
+            self._scored += piece.logprobs
+            more = {"logprobs": listed_logprobs(piece.logprobs)}
         yield _DELTAS[piece.part], self._place() | {"delta": piece.text} | more
 
-    def end(self, status: str) -> Iterator[Event]:
-        """What the last item ends with, which may be an empty message."""
+    def end(self, scored: Sequence[ScoredToken], status: str) -> Iterator[Event]:
+        """What the last item ends with, which may be an empty message; `scored` as in `whole`."""
         if self._part is None and not self._items:
             self._part = "text"
             yield from self._begin()
+        if self._part == "text":
+            self._scored += scored[self._num_scored :]
         yield from self._finish(status)
 
     @property
@@ -85,10 +99,11 @@ class OutputItems:
             case None:
                 return
             case "text":
-                said = {"text": text, "logprobs": []}
+                part = _part(text, self._scored)
+                said = {name: part[name] for name in ("text", "logprobs")}
                 yield "response.output_text.done", self._place() | said
-                yield "response.content_part.done", self._place() | {"part": _part(text)}
-                item = self._message(at, status, [_part(text)])
+                yield "response.content_part.done", self._place() | {"part": part}
+                item = self._message(at, status, [part])
             case "reasoning":
                 yield "response.reasoning_text.done", self._place() | {"text": text}
                 item = self._reasoning(at, status, text)
@@ -99,7 +114,7 @@ class OutputItems:
                 self._num_calls += 1
         yield "response.output_item.done", self._output_index() | {"item": item}
         self._items.append(item)
-        self._part, self._texts = None, []
+        self._part, self._texts, self._scored = None, [], []
 
     def _output_index(self) -> dict[str, Any]:
         return {"output_index": len(self._items)}
@@ -140,5 +155,6 @@ class OutputItems:
         }
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str, scored: Sequence[ScoredToken] = ()) -> dict[str, Any]:
+    logprobs = listed_logprobs(scored)
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}

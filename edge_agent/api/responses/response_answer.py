@@ -47,7 +47,8 @@ class ResponseAnswer:
 
     def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
         status = _status(finished)
-        return self._finished(self._items.whole(answer, status), status, finished)
+        items = self._items.whole(answer, finished.logprobs, status)
+        return self._finished(items, status, finished)
 
     def opening(self) -> bytes:
         self.so_far = self._response("in_progress", [])
@@ -61,7 +62,7 @@ class ResponseAnswer:
 
     def ending(self, finished: Finished) -> bytes:
         status = _status(finished)
-        lines = self._events(self._items.end(status))
+        lines = self._events(self._items.end(finished.logprobs, status))
         self.so_far = response = self._finished(self._items.finished, status, finished)
         return lines + self._event(f"response.{status}", {"response": response})
 
@@ -96,6 +97,7 @@ class ResponseAnswer:
             "text": {"format": {"type": "text"}},
             "tool_choice": "auto",
             "tools": _flat_tools(generation.tools),
+            "top_logprobs": generation.num_logprobs or 0,
             "top_p": None if "top_p" in left_open else sampling.top_p,
             "truncation": "disabled",
             "usage": None,

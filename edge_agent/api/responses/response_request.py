@@ -15,6 +15,7 @@ from edge_agent.api.json_fields import read_field, shown
 from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
+from edge_agent.api.requests.logprob_fields import read_response_logprobs
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes
 from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
 from edge_agent.api.requests.request_fields import ignored_fields
@@ -38,7 +39,7 @@ _HONOURED = frozenset(
         *PROCESSOR_FIELDS,
         *GRAMMAR_FIELDS,
         *(*TOOL_FIELDS, *READING_FIELDS),
-        "background",
+        *("background", "include", "top_logprobs"),
     }
 )
 _Metadata = Annotated[dict[str, str], Meta(max_length=16)]  # as many as OpenAI takes
@@ -82,6 +83,7 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         tools=asked.tools,
         must_call=asked.must_call,
         reading=read_reading(fields, asked),
+        num_logprobs=read_response_logprobs(fields),
     )
     of_parts = (
         *ignored_fields(text, {"format"}, parent="text."),

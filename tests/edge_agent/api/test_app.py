@@ -242,11 +242,11 @@ def test_comments_keep_a_request_alive_that_waits_in_line() -> None:
             http.post(CHAT_PATH, json=body) as second,
             http.post(CHAT_PATH, json=body) as third,
         ):
-            told = [await one.content.readuntil(b"\n\n") for one in (third, first, second)]
+            told = [await one.content.readuntil(b"\n") for one in (third, first, second)]
             assert [
-                b": keepalive, 1 requests ahead\n\n",
-                b": keepalive\n\n",
-                b": keepalive, 0 requests ahead\n\n",
+                b": keepalive, 1 requests ahead\n",
+                b": keepalive\n",
+                b": keepalive, 0 requests ahead\n",
             ] == told
             go_on.set()
             for response in (first, second, third):

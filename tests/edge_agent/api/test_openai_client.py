@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from edge_agent.api.answers.patience import Patience
 from edge_agent.generation.generation import TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator, Step
 from shared.errors import HandshakeRejected, LinkLost, VerifierAway
@@ -150,6 +151,26 @@ def test_a_failure_in_mid_stream_is_raised() -> None:
             assert ["", "Hel"] == [chunk.choices[0].delta.content for chunk in chunks]
             with pytest.raises(openai.APIError, match="the verifier left"):
                 await anext(stream)
+
+    asyncio.run(scenario())
+
+
+def test_comments_in_mid_stream_are_nothing_to_it() -> None:
+    async def scenario() -> None:
+        go_on = asyncio.Event()
+        patience = Patience(keepalive_seconds=0.01)
+        async with client_of([HELLO[0], go_on, *HELLO[1:]], patience=patience) as (client, _):
+            create: Any = client.chat.completions.create
+            chunks = await create(model="any", messages=USER, stream=True)
+            first = await anext(aiter(chunks))
+            asyncio.get_running_loop().call_later(0.05, go_on.set)
+            told = [first, *[chunk async for chunk in chunks]]
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in told)
+            events = await client.responses.create(model="any", input="hi", stream=True)
+            go_on.clear()
+            asyncio.get_running_loop().call_later(0.05, go_on.set)
+            deltas = [e.delta async for e in events if e.type == "response.output_text.delta"]
+        assert ["Hello wide world"] * 2 == [text, "".join(deltas)]
 
     asyncio.run(scenario())
 

@@ -93,7 +93,7 @@ def test_an_answer_that_is_over_is_kept_for_a_while() -> None:
             path = f"{PATH}/{answer_id}/events"
             assert (200, whole) == await text_after(http, path)
             last = whole.rpartition("id: ")[2]
-            assert (200, f": keepalive\n\nid: {last}") == await text_after(
+            assert (200, f": keepalive\nid: {last}") == await text_after(
                 http, path + f"?starting_after={int(last.partition(chr(10))[0].split(':')[1]) - 1}"
             )
             await asyncio.sleep(0.3)
@@ -110,7 +110,7 @@ def test_a_client_that_has_had_all_gets_an_end() -> None:
             async with http.post(PATH, json=CHAT) as response:
                 last_id = (await response.text()).rpartition("id: ")[2].partition("\n")[0]
             async with http.post(PATH, json=CHAT, headers={"Last-Event-ID": last_id}) as response:
-                assert (200, ": keepalive\n\n") == (response.status, await response.text())
+                assert (200, ": keepalive\n") == (response.status, await response.text())
 
     asyncio.run(scenario())
 

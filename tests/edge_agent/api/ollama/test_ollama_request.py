@@ -104,7 +104,8 @@ def test_to_ask_nothing_is_to_ask_for_the_model(keep_alive: object, stays: bool)
     [
         ({"format": "yaml"}, "format"),
         ({"tools": [{}]}, "tools[0].name"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"options": 5}, "options"),
         ({"options": {"mirostat": 2}}, "options.mirostat"),
         ({"options": {"num_predict": -3}}, "options.num_predict"),
