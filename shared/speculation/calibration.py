@@ -79,6 +79,13 @@ class Way(IntEnum):
     COUPLED = 1
     REJECTION = 2
 
+    @classmethod
+    def of(cls, mode: str, *, is_greedy: bool) -> Way:
+        """Of a stream's acceptance mode and sampling."""
+        if mode == "rejection":
+            return cls.REJECTION
+        return cls.GREEDY if is_greedy else cls.COUPLED
+
 
 class Calibration:
     """The maps of one board and its draft model; `prior` [num_ways, NUM_CELLS] in hazards."""
