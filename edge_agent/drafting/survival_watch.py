@@ -45,7 +45,7 @@ class SurvivalWatch:
         """
         if least_survival:
             self._most_hazard = -math.log(least_survival / 255.0)
-        # Where nobody waits, tokens that no round tested met the target's own all the same.
+        # Where no stream waits, tokens that no round tested met the target's own all the same.
         num_accepted, num_tested = settled.num_accepted, settled.num_tested
         if self._way is not Way.REJECTION:
             num_accepted = settled.num_survived

@@ -79,7 +79,7 @@ class RatePolicy:
         num_room = len(times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
         lengths = _within(np.where(pays, lengths, 0), budget_tokens)
-        # Where nobody waits a doubtful token may be tested when those before it are committed.
+        # Where no stream waits a doubtful token may be tested when those before it are committed.
         least = np.where(streams.waits, threshold, PART_OF_PRICE_AHEAD * threshold)
         return LengthPlan(
             budget_tokens=min(budget_tokens, num_room),
