@@ -50,7 +50,7 @@ class SurvivalWatch:
         if self._way is not Way.REJECTION:
             num_accepted = settled.num_survived
             num_tested = num_accepted + int(settled.num_dead > 0)
-        confidences = [token.confidence for token in live[:num_tested]]
+        confidences = bytes([token.confidence for token in live[:num_tested]])
         if not confidences or not all(confidences):
             return
         hazards = self.calibration.hazards[self._way]

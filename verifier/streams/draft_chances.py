@@ -48,11 +48,12 @@ class DraftChances:
         reached = tokens[: num_accepted + num_rejected]
         if not reached or not reached[0].confidence:
             return  # a board says it of all its tokens, or of none
-        confidences = [token.confidence for token in reached]
-        hazards = calibration.hazards[self.way]
+        way = self.way
+        confidences = bytes([token.confidence for token in reached])
+        hazards = calibration.hazards[way]
         self.factor.observe(sum([hazards[each] for each in confidences]), num_rejected)
-        calibration.observe(self.way, confidences, num_accepted)
-        self.best_chance = calibration.best_chances[self.way]
+        calibration.observe(way, confidences, num_accepted)
+        self.best_chance = calibration.best_chances[way]
 
     def forget_told(self) -> None:
         """The board knows nothing of what it was told before."""
