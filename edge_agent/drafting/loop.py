@@ -25,6 +25,7 @@ from edge_agent.drafting.stream import AgentStream
 from shared.errors import ModelError
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import Draft, Ready
+from shared.speculation.calibration import Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +72,12 @@ class DraftingLoop:
         self._failing_slots: set[int] = set()
         self._rates = drafter_rates()  # of all streams so far
         self._rest = DeviceRest()
+        self._calibration = Calibration()  # likewise
         self._work = asyncio.Event()
 
     def add(self, stream: AgentStream) -> None:
         """Draft for this stream from now on; before it is opened."""
+        stream.watch.calibration = self._calibration
         stream.drafter_choice = DrafterChoice(stream.settings.ngram_tokens, self._rates.branch())
         stream.leave_slot()
         self._rest.begin(stream, self._streams)

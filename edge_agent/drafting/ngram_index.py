@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from shared.speculation.confidence import confidence_of_ngram
+
 # A token costs an index of four-grams 330 bytes and 1 µs; of a longer prompt, older ones are left.
 MAX_INDEXED_TOKENS = 16_384
 
@@ -19,6 +21,11 @@ class Match(msgspec.Struct, frozen=True):
 
     token_id: int  # what followed it the last time
     length: int  # tokens that agree; more may, beyond the longest that are looked up
+
+    @property
+    def confidence(self) -> int:
+        """How sure that is, for the verifier."""
+        return confidence_of_ngram(self.length)
 
 
 class NgramIndex:

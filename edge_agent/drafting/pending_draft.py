@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.draft_path import DraftToken
+from shared.protocol.draft_path import DraftPath, DraftToken
 
 
 class PendingDraft:
@@ -60,6 +60,17 @@ class PendingDraft:
                 return i
             self._strike_first()
         return None
+
+    def settle(self, before: DraftPath, after: DraftPath, output_ids: Sequence[int]) -> int | None:
+        """A verdict committed these tokens: from which position on drafts are wrong, if any are.
+
+        `before` and `after`: the path of what was sent.
+        """
+        if after.base > before.base:
+            return after.base - 1
+        num_live = len(before.live)
+        num_struck = self.strike(output_ids[num_live:])
+        return None if num_struck is None else before.position + num_live + num_struck
 
     def clear(self) -> None:
         """All were sent, or are worth nothing."""

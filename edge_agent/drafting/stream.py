@@ -19,12 +19,12 @@ from edge_agent.drafting.round_pace import RoundPace
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import SlotFeed
 from edge_agent.drafting.step import DraftStep, tokens_between
+from edge_agent.drafting.survival_watch import SurvivalWatch
 from edge_agent.drafting.told_prompt import ToldPrompt
 from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict, tells_rest
 from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, PromptPart, Verdict
-from shared.speculation.confidence import confidence_of_ngram
 from shared.speculation.sampling import SamplingParameters
 
 # In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
@@ -46,7 +46,7 @@ class AgentStream:
     output_ids: list[int] = field(default_factory=list)
     mode: AcceptanceMode = "coupled"
     seed: int = 0
-    is_rated: bool = False  # the verifier wants to know how sure the board is of its drafts
+    watch: SurvivalWatch = field(default_factory=SurvivalWatch)
     salt: int = 0  # of the noise that the verifier does not share; another one on each connection
     path: DraftPath = field(default_factory=DraftPath)
     unsent: PendingDraft = field(default_factory=PendingDraft)
@@ -64,6 +64,7 @@ class AgentStream:
         self.mode = message.acceptance_mode
         self.seed = message.seed
         self.is_started = True
+        self.watch.begin(self.mode, is_greedy=self.sampling.is_greedy)
         self._learn_prompt()
         self._move(BoardEvent.OPENED)
 
@@ -93,14 +94,11 @@ class AgentStream:
         self.drafter_choice.commit(before.position, token_ids, self._drafted_ids)
         self.path = before.commit(token_ids)
         self.output_ids.extend(token_ids)
-        if self.path.base > before.base:
-            self._forget_drafts_from(self.path.base - 1)
-        else:
-            num_live = len(before.live)
-            num_struck = self.unsent.strike(token_ids[num_live:])
-            if num_struck is not None:
-                self._forget_drafts_from(before.position + num_live + num_struck)
+        wrong_from = self.unsent.settle(before, self.path, token_ids)
+        if wrong_from is not None:
+            self._forget_drafts_from(wrong_from)
         settled = settle_verdict(token_ids, message, before, self.path)
+        self.watch.learn(before.live, settled, message.least_survival)
         if message.window == 0 and self.window > 0:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
@@ -266,9 +264,7 @@ class AgentStream:
         room = max(self.window - len(self.path.live), self.unsent.chunk_length) - len(self.unsent)
         model_tokens = 0.0 if self._must_read_first else self.pace.drafts_at_stake
         match = self.drafter_choice.suggest(self._drafted_ids, room, model_tokens)
-        if match is None:
-            return None
-        return certain_token(match.token_id, spec, confidence_of_ngram(match.length))
+        return None if match is None else certain_token(match.token_id, spec, match.confidence)
 
     def _flush_if_due(self) -> list[Draft]:
         """What should not wait for the draft model."""
@@ -297,14 +293,15 @@ class AgentStream:
     def _begin_step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
         draws_at = spec.position if spec is not None else None
         start = self.feed.begin_step(num_read, self.num_tokens, draws_at)
-        token_ids = tokens_between(
-            start, start + num_read, self.prompt_ids or (), self.output_ids, self._drafted_ids
-        )
+        texts = self.prompt_ids or (), self.output_ids, self._drafted_ids
+        token_ids = tokens_between(start, start + num_read, *texts)
         return DraftStep(start, token_ids, spec, self.feed.version)
 
     def _draw_spec(self) -> DrawSpec | None:
         """How the next token is to be drawn, or None where none is wanted now."""
         is_guess = False
+        if self.watch.is_spent(self.path.live, self.unsent):
+            return None
         if self.mode == "rejection":
             if self.path.has_passed:
                 return None  # a draft after the pass could come late, and go untested for it
@@ -320,6 +317,8 @@ class AgentStream:
         return draw_spec(self.mode, self.sampling, self.settings, *where, is_guess=is_guess)
 
     def _draft_is_complete(self) -> bool:
+        if self.watch.is_spent(self.path.live, self.unsent):
+            return True
         if self.mode == "rejection":
             return self.unsent.is_whole_chunk
         if len(self.unsent) >= (self.draft_length or COUPLED_DRAFT_TOKENS):
@@ -342,7 +341,7 @@ class AgentStream:
         draft = make_extension(self.path.base, position, tokens)
         self.path = self.path.extend(draft, self.output_ids, position + len(tokens))
         seconds = self.unsent.drafting_seconds
-        message = pack_draft(self.channel, draft, seconds, is_rated=self.is_rated)
+        message = pack_draft(self.channel, draft, seconds, is_rated=self.watch.is_told)
         self.unsent.clear()
         self._move(BoardEvent.DRAFT_SENT)
         return message

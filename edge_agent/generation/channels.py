@@ -234,7 +234,7 @@ class Channels(Generic[StreamT]):
         channel = self._next_channel
         self._next_channel += 1
         stream.stream.pace.round_trip_seconds = link.round_trip_seconds
-        stream.stream.is_rated = self.terms.takes_confidence
+        stream.stream.watch.is_told = self.terms.takes_confidence
         stream.learn_vocabulary(self.terms.vocab_size, self.terms.special_ids)
         message = stream.open_message(channel)
         messages = [message] if isinstance(message, Resume) else cut_open(message)

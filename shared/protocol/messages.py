@@ -307,6 +307,8 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
     logprobs: Packed = b""  # of all tokens of the verdict where Open asked, see logprobs
     num_forced: DraftLength = 0  # the first so many of `tokens` are what a grammar forced
+    # Draft nothing behind what survives less often, in 255ths; 0: as was said last, or no such word
+    least_survival: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class Error(Message, frozen=True, array_like=True, tag=68):

@@ -79,6 +79,13 @@ class Way(IntEnum):
     COUPLED = 1
     REJECTION = 2
 
+    @classmethod
+    def of(cls, mode: str, *, is_greedy: bool) -> Way:
+        """Of a stream's acceptance mode and sampling."""
+        if mode == "rejection":
+            return cls.REJECTION
+        return cls.GREEDY if is_greedy else cls.COUPLED
+
 
 class Calibration:
     """The maps of one board and its draft model; `prior` [num_ways, NUM_CELLS] in hazards."""
@@ -97,11 +104,11 @@ class Calibration:
         # By way: what one in `_SURER_PART` of the tokens is worth at least.
         self.best_chances = [_USUAL_BEST_CHANCE for _ in Way]
 
-    def observe(self, way: Way, confidences: Sequence[int], num_accepted: int) -> None:
+    def observe(self, way: Way, confidences: bytes, num_accepted: int) -> None:
         """Tokens of a draft that were reached in turn: all were accepted, or all but the last."""
         accepted, refused = self._pending[way]
-        accepted += bytes(confidences[:num_accepted])
-        refused += bytes(confidences[num_accepted:])
+        accepted += confidences[:num_accepted]
+        refused += confidences[num_accepted:]
         if len(accepted) + len(refused) >= self._due[way]:
             self._learn(way)
 
@@ -137,7 +144,9 @@ class StreamFactor:
         self._hazard = self._hazard * _FACTOR_KEPT + hazard
         self._rejections = self._rejections * _FACTOR_KEPT + num_rejected
         value = (self._rejections + _FACTOR_REJECTIONS) / (self._hazard + _FACTOR_REJECTIONS)
-        self.value = min(max(value, _LEAST_FACTOR), _LARGEST_FACTOR)
+        if not _LEAST_FACTOR < value < _LARGEST_FACTOR:
+            value = min(max(value, _LEAST_FACTOR), _LARGEST_FACTOR)
+        self.value = value
 
 
 def usual_hazards() -> FloatArray:

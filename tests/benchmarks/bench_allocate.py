@@ -54,6 +54,7 @@ def main() -> None:
             max_lengths=np.full(num_streams, MAX_LENGTH),
             draft_token_seconds=np.full(num_streams, 0.01),
             best_chances=np.zeros(num_streams),
+            waits=np.zeros(num_streams, dtype=np.bool_),
         )
         seconds = 0.05 + 1e-5 * np.arange(MAX_LENGTH * num_streams + 1.0)
         outlook = Outlook(streams, RoundTimes(seconds, 0.06, 1), float(num_streams))

@@ -45,6 +45,7 @@ MANY_TOKENS = 200_000
 NUM_NGRAM_TOKENS = 30_000
 NUM_CUT_TOKENS = 30_000
 NUM_OVERLAPPING_TOKENS = 30_000
+NUM_CHOSEN_TOKENS = 20_000
 NUM_BROKEN_TOKENS = 9_000
 # Some forty numbers are looked at.  Seeds are fixed, so those of `coupled` never change; those of
 # `rejection` hang on timing, too, and raise a false alarm once in 5,000 runs.  The faults below
@@ -58,6 +59,8 @@ RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
     ("rejection", "links are cut", NUM_CUT_TOKENS),
     ("rejection", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
     ("coupled", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
+    ("rejection", "the surest are tested", NUM_CHOSEN_TOKENS),
+    ("coupled", "the surest are tested", NUM_CHOSEN_TOKENS),
     ("rejection", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
     ("rejection", "drafts are not tested", NUM_BROKEN_TOKENS),
     ("coupled", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
@@ -140,6 +143,20 @@ def test_text_follows_the_target_where_drafts_have_fewer_or_more_ids(
     report = reports[mode, "vocabularies overlap"]
     assert report["num_tokens"] >= NUM_OVERLAPPING_TOKENS
     assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
+    assert min(p_values(report)) > SMALLEST_P, report
+
+
+@pytest.mark.parametrize("mode", ["rejection", "coupled"])
+def test_text_follows_the_target_where_the_surest_drafts_are_tested(
+    reports: Reports, mode: str
+) -> None:
+    """What is tested, and where boards stop, hangs on how sure they were before they drew."""
+    report = reports[mode, "the surest are tested"]
+    assert report["num_tokens"] >= NUM_CHOSEN_TOKENS
+    assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
+    assert report["num_asked_to_stop"] > 20, "no board was asked to stop"
+    # In `rejection` boards stop, and what they send is tested whole.
+    assert report["num_left"] > 100 or mode == "rejection", "no token was left"
     assert min(p_values(report)) > SMALLEST_P, report
 
 

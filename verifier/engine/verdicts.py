@@ -68,4 +68,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         cached_prefix_tokens=(stream.cached_prefix_tokens or 0) if settled.position == 0 else 0,
         logprobs=settled.logprobs,
         num_forced=settled.num_forced,
+        least_survival=stream.estimates.chances.survival_to_tell() if is_open else 0,
     )

@@ -10,8 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from shared.speculation.goodput import FloatArray, IntArray
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +55,8 @@ class OpenStreams(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The longest draft that the stream can use; 0: none."""
     draft_token_seconds: FloatArray
     """Seconds that the board needs for a draft token; 0: not known yet."""
+    waits: BoolArray
+    """Whether the stream goes on with a whole draft only (`rejection`)."""
     best_chances: FloatArray
     """What the board's surer tokens are worth, one in five; 0: it does not say which they are."""
 
@@ -101,6 +107,8 @@ class LengthPlan(msgspec.Struct, frozen=True):
 
     Where the length is 0, such tokens are not tested, but met by the target's own.
     """
+    least_survivals: FloatArray | None = None
+    """How likely all that a board has drafted must be to survive for it to go on; None: any."""
 
 
 class LiveDrafts(NamedTuple):

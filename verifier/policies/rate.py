@@ -35,6 +35,9 @@ OPTIMISTIC_POSITIONS = 8
 OPTIMISTIC_RATE = 0.8
 # How far boards draft: what lies deeper survives less often than this.
 SMALLEST_SURVIVAL = 0.02
+# What a board is asked to stop at; a draft of one token is always wanted where drafts pay.
+PART_OF_PRICE_AHEAD = 0.25
+LARGEST_ASKED_SURVIVAL = 0.9
 # The limit is aimed at with some distance: it is kept by what was measured, not by a forecast.
 AIMED_PART = 0.9
 # How fast the raise of the price answers (per round, over the limit).
@@ -76,7 +79,14 @@ class RatePolicy:
         num_room = len(times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
         lengths = _within(np.where(pays, lengths, 0), budget_tokens)
-        return LengthPlan(min(budget_tokens, num_room), lengths, np.where(pays, depths, 0))
+        # Where no stream waits a doubtful token may be tested when those before it are committed.
+        least = np.where(streams.waits, threshold, PART_OF_PRICE_AHEAD * threshold)
+        return LengthPlan(
+            budget_tokens=min(budget_tokens, num_room),
+            lengths=lengths,
+            depths=np.where(pays, depths, 0),
+            least_survivals=np.clip(least, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
+        )
 
     def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:
         """See `DraftPolicy`; chunks that must be tested anyway are tested whole, if they fit."""

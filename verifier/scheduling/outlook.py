@@ -72,11 +72,12 @@ def _open_streams(
                 stream.estimates.speed.draft_token_seconds or 0.0,
                 weights.get(stream.device, USUAL_WEIGHT),
                 stream.estimates.chances.best_chance,
+                stream.request.mode == "rejection",
             )
             for stream in streams
         ],
         dtype=np.float64,
-    ).reshape(len(streams), 7)
+    ).reshape(len(streams), 8)
     return OpenStreams(
         acceptance_rates=figures[:, 0],
         num_observed=figures[:, 1],
@@ -85,6 +86,7 @@ def _open_streams(
         draft_token_seconds=figures[:, 4],
         weights=figures[:, 5],
         best_chances=figures[:, 6],
+        waits=figures[:, 7] > 0.0,
         num_siblings=np.array([num_of_device[s.device] for s in streams], dtype=np.int64),
         max_lengths=np.array(max_lengths, dtype=np.int64),
     )

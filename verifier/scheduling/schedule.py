@@ -63,6 +63,7 @@ class StreamPlan(NamedTuple):
     length: int  # of its next draft, as the policy has it; 0: none
     awaited_length: int  # of the draft that it should sit out for where nothing of it is here
     depth: int | None = None  # how far its board may draft; None: as its length asks for
+    least_survival: float = 0.0  # where its board should stop; 0: nowhere
 
 
 class DraftPlan(msgspec.Struct, frozen=True):
@@ -146,7 +147,8 @@ def plan_drafts(
         depths = made.depths.tolist()
         _grant_probes(streams, can_draft, lengths, depths, now)
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
-    plans = map(StreamPlan, lengths, awaited, depths)
+    leasts = [0.0] * len(streams) if made.least_survivals is None else made.least_survivals.tolist()
+    plans = map(StreamPlan, lengths, awaited, depths, leasts)
     pairs = zip(streams, can_draft, plans, strict=True)
     of_streams = {stream.number: plan for stream, can, plan in pairs if can}
     return DraftPlan(
@@ -164,7 +166,8 @@ def plan_drafts(
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
-    length, awaited_length, depth = plan.streams.get(stream.number, NOTHING)
+    length, awaited_length, depth, least = plan.streams.get(stream.number, NOTHING)
+    stream.estimates.chances.least_survival = least
     if not stream.can_draft or not (length or depth):
         return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)

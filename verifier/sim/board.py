@@ -89,7 +89,7 @@ class SimBoard:
         stream.reopen(channel)
         self._rest.begin(stream, [other for other, _ in self._streams.values()])
         stream.pace.round_trip_seconds = self._spec.round_trip_seconds
-        stream.is_rated = self._spec.tells_confidence
+        stream.watch.is_told = self._spec.tells_confidence
         self._streams[channel] = (stream, text)
 
     @property

@@ -14,23 +14,27 @@ from shared.protocol.draft_path import DraftToken
 from shared.speculation.calibration import Calibration, StreamFactor, Way
 from verifier.streams.stream_request import StreamRequest
 
+# By what part `least_survival` may differ from what the board was told.
+TOLD_PART = 0.25
+
 
 def way_of(request: StreamRequest) -> Way:
     """How a stream's drafts are made."""
-    if request.mode == "rejection":
-        return Way.REJECTION
-    return Way.GREEDY if request.sampling.is_greedy else Way.COUPLED
+    return Way.of(request.mode, is_greedy=request.sampling.is_greedy)
 
 
 class DraftChances:
     """Small mutable state of one stream."""
 
-    __slots__ = ("best_chance", "factor", "way")
+    __slots__ = ("_told_survival", "best_chance", "factor", "least_survival", "way")
 
     def __init__(self) -> None:
         self.way = Way.GREEDY
         self.best_chance = 0.0
         """Of its surer tokens, one in five; 0 where the board says nothing of them."""
+        self.least_survival = 0.0
+        """Behind what survives less often the board should draft nothing; 0: nothing is said."""
+        self._told_survival = 0
         self.factor = StreamFactor()
 
     def learn(
@@ -44,11 +48,28 @@ class DraftChances:
         reached = tokens[: num_accepted + num_rejected]
         if not reached or not reached[0].confidence:
             return  # a board says it of all its tokens, or of none
-        confidences = [token.confidence for token in reached]
-        hazards = calibration.hazards[self.way]
+        way = self.way
+        confidences = bytes([token.confidence for token in reached])
+        hazards = calibration.hazards[way]
         self.factor.observe(sum([hazards[each] for each in confidences]), num_rejected)
-        calibration.observe(self.way, confidences, num_accepted)
-        self.best_chance = calibration.best_chances[self.way]
+        calibration.observe(way, confidences, num_accepted)
+        self.best_chance = calibration.best_chances[way]
+
+    def forget_told(self) -> None:
+        """The board knows nothing of what it was told before."""
+        self._told_survival = 0
+
+    def survival_to_tell(self) -> int:
+        """`least_survival` in 255ths; 0: about what the board was told last.
+
+        Said anew only where it has moved by a quarter: another field costs a Verdict 7 bytes.
+        """
+        least = round(255.0 * self.least_survival)
+        told = self._told_survival
+        if not self.best_chance or not least or abs(least - told) <= TOLD_PART * told:
+            return 0
+        self._told_survival = least
+        return least
 
     def hazards(self, calibration: Calibration, tokens: Sequence[DraftToken]) -> list[float]:
         """-log of the chance of each token to be accepted if those before it are; NaN: unknown."""

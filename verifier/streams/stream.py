@@ -270,9 +270,9 @@ class Stream:
         missing = tuple(self.output_ids[num_known:])
         self.path = DraftPath.begin(num_known).commit(missing)
         self.draft_length = self.window = 0
-        self.awaited_seconds = 0.0
+        self.estimates.chances.forget_told()
         self.granted_end = self.position
-        self.granted_base, self.path_granted_at = -1, 0.0
+        self.granted_base, self.path_granted_at, self.awaited_seconds = -1, 0.0, 0.0
         self.board_is_ready = False
         self.request = replace(self.request, draft_context_tokens=draft_context_tokens)
         return missing

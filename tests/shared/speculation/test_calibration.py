@@ -39,7 +39,7 @@ def taught(
     maps, random = Calibration(), Random(seed)
     for i in range(num_tokens):
         confidence = confidences[i % len(confidences)]
-        maps.observe(Way.GREEDY, [confidence], int(random.random() < chance_of(confidence)))
+        maps.observe(Way.GREEDY, bytes([confidence]), int(random.random() < chance_of(confidence)))
     return maps
 
 
@@ -107,7 +107,7 @@ def test_the_surer_tokens_are_those_of_the_best_fifth() -> None:
 def test_positions_behind_a_refused_token_teach_nothing() -> None:
     maps = Calibration()
     for _ in range(100):
-        maps.observe(Way.GREEDY, [200, 50], 1)
+        maps.observe(Way.GREEDY, bytes([200, 50]), 1)
     reached, accepted = maps.counts(Way.GREEDY)
     assert reached[CELL_OF[200]] == pytest.approx(accepted[CELL_OF[200]])
     assert 0.0 == accepted[CELL_OF[50]] < reached[CELL_OF[50]]

@@ -22,6 +22,7 @@ class Share(NamedTuple):
     num_observed: int = 100
     draft_token_seconds: float = 0.01
     best_chance: float = 0.0  # its board does not say how sure it is
+    waits: bool = False
 
 
 def shares_of(streams: Sequence[Share]) -> OpenStreams:
@@ -37,6 +38,7 @@ def shares_of(streams: Sequence[Share]) -> OpenStreams:
         max_lengths=figures["max_length"].astype(np.int64),
         draft_token_seconds=figures["draft_token_seconds"],
         best_chances=figures["best_chance"],
+        waits=figures["waits"] > 0.0,
     )
 
 

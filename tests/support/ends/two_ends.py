@@ -71,7 +71,7 @@ class Board:
             drafts=draft_length != 0,
             drafter_choice=(EagerChoice if is_eager else DrafterChoice)(settings.ngram_tokens),
         )
-        self.stream.is_rated = True
+        self.stream.watch.is_told = True
         if not settings.has_model:
             self.stream.leave_slot()
         self.model = model

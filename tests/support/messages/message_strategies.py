@@ -214,6 +214,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         cached_prefix_tokens=st.integers(0, 1 << 24),
         logprobs=packed,
         num_forced=draft_lengths,
+        least_survival=st.integers(0, 255),
     ),
     Error: st.builds(
         Error,

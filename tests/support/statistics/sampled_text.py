@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -42,6 +42,7 @@ from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import ChaosProxy, local
 from tests.support.statistics.next_token_statistics import TokenCounts
 from tests.support.statistics.noise_table import NoiseTable
+from verifier.policies import BudgetLimits, LengthPlan, LiveDrafts, Outlook, RatePolicy
 from verifier.policies.random_split import RandomPolicy
 from verifier.target import scripted_target
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
@@ -69,9 +70,12 @@ FAULTS = (
     "n-grams",
     "links are cut",
     "vocabularies overlap",
+    "the surest are tested",
     "unlikely drafts are discarded",
     "drafts are not tested",
 )
+# So dear that a board's doubtful tokens are not worth their test.
+SECONDS_A_TOKEN = 1e-4
 CUT_EVERY_SECONDS = 0.15  # one of the links
 # Of the boards' drafts, where they are not the target's: shorter and longer ones.
 OVERLAPPING_SIZES = (11, 21, 13, 40)
@@ -108,6 +112,25 @@ class LastTokenModel(EndlessModel):
         return np.stack([dense_probabilities(self.logits([i]), sampling) for i in contexts])
 
 
+class ChoosyPolicy(RatePolicy):
+    """Counts what it leaves and where it lets boards stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_left = self.num_asked_to_stop = 0
+
+    def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
+        plan = super().plan(outlook, limits)
+        asked = plan.least_survivals is not None and (plan.least_survivals > 0.1).any()
+        self.num_asked_to_stop += int(asked)
+        return plan
+
+    def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:
+        chosen = super().choose(live, look)
+        self.num_left += sum(live.num_testable) - sum(chosen)
+        return chosen
+
+
 @dataclass
 class Tally:
     """What came out of one run."""
@@ -118,6 +141,8 @@ class Tally:
     num_drafted: int = 0
     num_accepted: int = 0
     num_resumed: int = 0
+    num_left: int = 0  # live tokens that a round did not test, though it had room
+    num_asked_to_stop: int = 0  # plans that say where boards should stop
 
     def report(self) -> dict[str, object]:
         """p-values by sampling, and what shows that drafts had a part in it."""
@@ -127,6 +152,8 @@ class Tally:
             "num_drafted": self.num_drafted,
             "num_accepted": self.num_accepted,
             "num_resumed": self.num_resumed,
+            "num_left": self.num_left,
+            "num_asked_to_stop": self.num_asked_to_stop,
             "p_values": {
                 name: counts.p_values(target.probs(SAMPLINGS[name]))
                 for name, counts in self.counts.items()
@@ -141,17 +168,21 @@ async def sample(
     is_barrier: bool = False,
     is_cut: bool = False,
     is_overlapping: bool = False,
+    is_choosing: bool = False,
     ngram_tokens: int = 0,
 ) -> Tally:
     """Let all boards generate until there are `num_tokens` tokens."""
     round_seconds = SLOW_ROUND_SECONDS if ngram_tokens or is_overlapping else ROUND_SECONDS
+    choosy, token_seconds = ChoosyPolicy(), SECONDS_A_TOKEN if is_choosing else 0.0
     service = scripted_service(
         LastTokenModel(),
         settings=round_settings(
-            max_draft_length=MAX_DRAFT_LENGTH, budget_tokens=BUDGET_TOKENS, is_barrier=is_barrier
+            max_draft_length=MAX_DRAFT_LENGTH,
+            budget_tokens=None if is_choosing else BUDGET_TOKENS,
+            is_barrier=is_barrier,
         ),
-        policy=RandomPolicy(np.random.default_rng(MODEL_SEED)),
-        delay_seconds=lambda _: round_seconds,
+        policy=choosy if is_choosing else RandomPolicy(np.random.default_rng(MODEL_SEED)),
+        delay_seconds=lambda num_tokens: round_seconds + num_tokens * token_seconds,
     )
     names = [f"board-{i}" for i in range(len(BOARDS))]
     tally = Tally()
@@ -183,6 +214,7 @@ async def sample(
             )
         )
         cutting.cancel()
+        tally.num_left, tally.num_asked_to_stop = choosy.num_left, choosy.num_asked_to_stop
         tally.num_resumed = int(
             service.metrics.registry.get_sample_value("goodspeed_streams_resumed_total") or 0
         )
@@ -238,7 +270,7 @@ def fault(name: str) -> Iterator[None]:
         with patch.object(DrafterChoice, "suggest", EagerChoice.suggest):
             yield
     else:
-        assert name in ("none", "links are cut", "vocabularies overlap"), name
+        assert name in FAULTS, name
         with patch.object(backoff, "FIRST_DELAY_SECONDS", 0.02):
             yield
 
@@ -307,6 +339,7 @@ def main(mode: str, fault_name: str, num_tokens: int) -> None:
                 is_barrier=is_barrier,
                 is_cut=fault_name == "links are cut",
                 is_overlapping=fault_name == "vocabularies overlap",
+                is_choosing=fault_name == "the surest are tested",
                 ngram_tokens=3 if fault_name == "n-grams" else 0,
             )
             tally = runner.run(sampling)

@@ -20,7 +20,7 @@ def board(name: str, *others: Device, draft_model: str = "small") -> Device:
 
 def drafted_badly(device: Device) -> Device:
     for _ in range(600):
-        device.estimates.calibration.observe(Way.GREEDY, [CONFIDENCE], 0)
+        device.estimates.calibration.observe(Way.GREEDY, bytes([CONFIDENCE]), 0)
     return device
 
 

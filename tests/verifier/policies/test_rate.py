@@ -129,8 +129,9 @@ def test_tokens_of_which_a_board_says_nothing_survive_as_its_rate_says() -> None
     )
 
 
+@settings(max_examples=50)
 @given(
-    st.lists(st.lists(st.floats(0.05, 0.99), max_size=5), min_size=1, max_size=5),
+    st.lists(st.lists(st.floats(0.05, 0.99), max_size=3), min_size=1, max_size=3),
     st.floats(0.0, 0.05),
 )
 def test_no_other_choice_gains_more_whatever_boards_say(
@@ -162,6 +163,20 @@ def test_a_board_whose_surer_tokens_are_worth_the_price_may_draft() -> None:
     assert plan.depths is not None
     assert [0, 1] == plan.lengths.tolist()
     assert 0 == plan.depths[0] < plan.depths[1]
+
+
+def test_boards_are_told_to_stop_where_a_token_costs_more_than_it_is_worth() -> None:
+    streams = [Share(), Share(waits=True), Share(goodput=4.0)]
+    cheap, dear = (
+        RatePolicy().plan(outlook_of(streams, line(of_token)), UNLIMITED).least_survivals
+        for of_token in (0.001, 0.01)
+    )
+    assert cheap is not None
+    assert dear is not None
+    assert (cheap < dear).all()
+    ahead, chunk, rich = dear.tolist()
+    assert chunk == pytest.approx(4 * ahead)
+    assert ahead < rich
 
 
 def test_room_fixed_budgets_and_prices_are_kept() -> None:

@@ -67,3 +67,18 @@ def test_greedy_coupled_and_rejection_are_three_ways() -> None:
     assert Way.GREEDY is way_of(make_stream(sampling=GREEDY).request)
     assert Way.COUPLED is way_of(make_stream(sampling=warm).request)
     assert Way.REJECTION is way_of(make_stream(sampling=warm, mode="rejection").request)
+
+
+def test_a_board_is_told_where_to_stop_when_that_has_moved_and_when_it_comes_back() -> None:
+    chances = DraftChances()
+    chances.least_survival = 0.2
+    assert 0 == chances.survival_to_tell()  # it does not say how sure it is
+    chances.learn(Calibration(), tokens(160), 1, 0)
+    assert 51 == chances.survival_to_tell()
+    assert 0 == chances.survival_to_tell()
+    chances.least_survival = 0.22
+    assert 0 == chances.survival_to_tell()
+    chances.least_survival = 0.3
+    assert 76 == chances.survival_to_tell()
+    chances.forget_told()
+    assert 76 == chances.survival_to_tell()
