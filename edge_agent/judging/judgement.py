@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.drafting.draw import DrawSpec, draw_token
-from edge_agent.judging.overlap import RULES_OF_MODE, Rule, acceptances, round_tokens
+from edge_agent.judging.overlap import RULES_OF_MODE, Rule, acceptances, rounds_of
 from shared.errors import ModelError
 from shared.protocol.held_out_texts import HeldOutText, HeldOutTexts
 from shared.speculation.sampling import SamplingParameters
@@ -152,6 +152,6 @@ def _accepted(columns: Iterable[np.ndarray]) -> Accepted:
     rates = np.concatenate(columns)
     tokens = []
     for length in DRAFT_LENGTHS:
-        rounds = [number for column in columns for number in round_tokens(column, length)]
-        tokens.append(float(np.mean(rounds)) if rounds else float("nan"))
+        num_rounds, num_tokens = np.sum([rounds_of(column, length) for column in columns], axis=0)
+        tokens.append(float(num_tokens / num_rounds) if num_rounds else float("nan"))
     return Accepted(float(rates.mean()), tuple(tokens), len(rates))

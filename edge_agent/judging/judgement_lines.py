@@ -32,8 +32,8 @@ def _rule_lines(rule: Rule, judgements: Mapping[str, Judgement], width: int) -> 
     domains = sorted(next(iter(judgements.values())).accepted[rule])
     sizes = [max(6, len(domain)) for domain in domains]
     titles = "  ".join(f"{domain:>{size}}" for domain, size in zip(domains, sizes, strict=True))
-    rounds = "  ".join(f"{f'mu{length}':>5}" for length in DRAFT_LENGTHS)
-    yield f"accepted, {rule}"
+    rounds = "  ".join(f"{f'of {length}':>5}" for length in DRAFT_LENGTHS)
+    yield f"accepted, {rule}; tokens of a round with drafts of so many; by domain"
     yield f"{'':{width}}  {'mean':>6}  {rounds}  {titles}"
     for name, found in judgements.items():
         mean, by_domain = found.mean(rule), found.accepted[rule]

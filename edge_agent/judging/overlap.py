@@ -94,7 +94,21 @@ def _over_the_same(
     return target, draft
 
 
-def round_tokens(accepted: NDArray[np.float64], draft_length: int) -> list[float]:
-    """Expected tokens of a round that begins at each position with a whole draft ahead of it."""
-    starts = range(len(accepted) - draft_length + 1)
-    return [1.0 + float(accepted[i : i + draft_length].cumprod().sum()) for i in starts]
+def rounds_of(accepted: NDArray[np.float64], draft_length: int) -> tuple[float, float]:
+    """Expected rounds of a text and the tokens that they give, as one follows the other.
+
+    A round ends with the first token that is not accepted, and the next one begins behind the
+    target's own. That is not the mean over all positions: where runs of accepted tokens come
+    together, rounds begin more often at their ends than within (a chain with runs: 2.40 tokens a
+    round of 4, and 2.88 over all positions). Only rounds with a whole draft ahead count.
+    """
+    starts = np.zeros(len(accepted) + draft_length + 2)
+    starts[0], num_tokens, num_rounds = 1.0, 0.0, 0.0
+    for place in range(len(accepted) - draft_length + 1):
+        survival = accepted[place : place + draft_length].cumprod()
+        reached = np.concatenate(([1.0], survival))  # by each token of the draft, and past it
+        ends = reached - np.append(survival, 0.0)
+        starts[place + 1 : place + draft_length + 2] += starts[place] * ends
+        num_rounds += starts[place]
+        num_tokens += starts[place] * reached.sum()
+    return num_rounds, num_tokens

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.judging.overlap import acceptances, round_tokens
+from edge_agent.judging.overlap import acceptances, rounds_of
 from shared.protocol.held_out_texts import JudgedMode, TargetRow, text_of
+from shared.speculation.goodput import expected_tokens
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import SamplingParameters, probabilities
 from shared.speculation.verification import draw
@@ -66,7 +67,20 @@ def test_what_a_row_left_out_is_never_accepted() -> None:
     assert whole == pytest.approx(float(row.probs[:5].sum()), abs=2e-3)
 
 
-def test_rounds_are_counted_where_a_whole_draft_is_ahead() -> None:
-    accepted = np.array([1.0, 0.5, 0.0, 1.0])
-    assert [2.5, 1.5, 1.0] == round_tokens(accepted, 2)
-    assert [] == round_tokens(accepted, 8)
+def test_rounds_begin_behind_the_token_that_ended_the_last_one() -> None:
+    accepted = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    # From 0: accepted, then rejected; from 2: both accepted, and one of the target; from 5 again.
+    assert (3.0, 8.0) == rounds_of(accepted, 2)
+    assert (0.0, 0.0) == rounds_of(accepted, 10)
+
+
+def test_equal_positions_give_what_the_scheduler_expects() -> None:
+    num_rounds, num_tokens = rounds_of(np.full(200, 0.7), 4)
+    assert num_tokens / num_rounds == pytest.approx(expected_tokens(0.7, 4))
+
+
+def test_runs_make_rounds_shorter_than_the_mean_over_all_positions() -> None:
+    accepted = np.tile([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0], 60)
+    num_rounds, num_tokens = rounds_of(accepted, 4)
+    everywhere = [1 + accepted[i : i + 4].cumprod().sum() for i in range(410)]
+    assert num_tokens / num_rounds < np.mean(everywhere)
