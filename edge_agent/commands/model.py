@@ -34,6 +34,7 @@ from shared.errors import ConfigError, GoodspeedError, ModelError
 from shared.protocol.draft_offers import OFFER_NAME, DraftOffer
 
 if TYPE_CHECKING:
+    from edge_agent.judging.judgement import Judgement
     from edge_agent.models.from_verifier import OfferingVerifier
 
 UNKNOWN_LICENCE = "licence not told"
@@ -125,6 +126,38 @@ def path_command(name: str) -> None:
     click.echo(str(locate(name, _cache_dir())))
 
 
+@model.command(name="judge")
+@click.argument("drafts", nargs=-1, required=True)
+@click.option(
+    "--texts",
+    "texts_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="What `goodspeed-verifier finetune --held-out` wrote beside its draft.",
+)
+@click.option(
+    "--per-domain",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Texts of each domain and mode.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def judge_command(drafts: tuple[str, ...], texts_file: Path, per_domain: int, threads: int) -> None:
+    """Tell how much of the DRAFTS a target would accept, by domain and mode, and how fast they are.
+
+    DRAFTS are models that are here, or paths of GGUF files; speeds are told beside the first one's.
+    Nothing else should run meanwhile.
+    """
+    from edge_agent.judging.judgement_lines import judgement_lines
+
+    paths = {locate(draft, _cache_dir()).stem: locate(draft, _cache_dir()) for draft in drafts}
+    judgements = _judged(paths, texts_file, per_domain, threads)
+    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    for line in judgement_lines(judgements, sizes):
+        click.echo(line)
+
+
 @model.command(name="verify")
 @click.argument("names", nargs=-1)
 def verify_command(names: tuple[str, ...]) -> None:
@@ -143,6 +176,29 @@ def verify_command(names: tuple[str, ...]) -> None:
             faults.append(str(error))
     if faults:
         raise ModelError("; ".join(faults))
+
+
+def _judged(
+    paths: dict[str, Path], texts_file: Path, per_domain: int, threads: int
+) -> dict[str, Judgement]:
+    # Only here: llama.cpp takes a second to load.
+    from edge_agent.draft_model.llama_drafter import LlamaDrafter
+    from edge_agent.judging.judgement import chosen_texts, judge
+    from shared.protocol.held_out_texts import unpack_texts
+
+    held_out = unpack_texts(texts_file.read_bytes(), str(texts_file))
+    texts = chosen_texts(held_out, per_domain)
+    longest = max(len(text.prompt_ids) + len(text.token_ids) for text in texts)
+    judgements = {}
+    with progress_on(sys.stderr) as progress:
+        for name, path in paths.items():
+            progress.begin_stage(f"judging {name}", len(texts))
+            drafter = LlamaDrafter(path, 1, longest, threads, threads)
+            try:
+                judgements[name] = judge(drafter, texts, held_out.vocab_size, progress.update)
+            finally:
+                drafter.close()
+    return judgements
 
 
 def _cache_dir() -> Path:

@@ -127,7 +127,7 @@ class _Making:
         recipe, tell = self._order.recipe, self._tell
         batches = make_batches(texts, recipe.step_tokens, recipe.seed)
         logits = TargetLogits(target, texts, batches.max_positions)
-        loop = TrainingLoop(student, batches, logits, recipe)
+        loop = TrainingLoop(student, batches, logits, recipe, self._clock)
         path = self._order.work_dir / "student"
         total = recipe.training_seconds(self._clock())
         if path.exists():
@@ -150,7 +150,7 @@ class _Making:
             tell.say(self._sentence(report, student))
 
         try:
-            loop.run(total, Watchers(self._clock, report, keep_now, total / _NUM_REPORTS))
+            loop.run(total, Watchers(report, keep_now, total / _NUM_REPORTS))
         except torch.OutOfMemoryError as error:
             raise ModelError(f"{error}; fewer --step-tokens need less memory") from error
         except KeyboardInterrupt:
@@ -177,8 +177,9 @@ class _Making:
             *(target.shape.vocab_size, target.shape.hidden),
             *(loop.num_read_tokens, loop.num_positions),
         )
+        seconds = max(1e-9, loop.run_seconds - loop.capture_seconds)
         self._tell.say(
-            f"{1e3 * loop.run_seconds / loop.run_steps:.1f} ms a step, "
-            f"{loop.num_positions / loop.run_seconds:.0f} tokens/s, products of "
-            f"{products / loop.run_seconds / 1e12:.1f} TFLOP/s"
+            f"{1e3 * seconds / loop.run_steps:.1f} ms a step, {loop.num_positions / seconds:.0f} "
+            f"tokens/s, products of {products / seconds / 1e12:.1f} TFLOP/s; "
+            f"{loop.capture_seconds:.1f} s for graphs"
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,8 +14,9 @@ from edge_agent.commands.model import model
 from edge_agent.models.cache import cached_models
 from edge_agent.models.presets import DEFAULT_MODEL
 from shared.errors import ModelError
+from shared.protocol.held_out_texts import HeldOutTexts, TargetRow, pack_texts, text_of
 from tests.support.models.real_models import real_model
-from tests.support.models.tiny_gguf import write_tiny_llama
+from tests.support.models.tiny_gguf import TINY_VOCAB_SIZE, write_tiny_llama
 
 
 def run(*arguments: str, cache_dir: Path | None = None) -> Result:
@@ -170,3 +173,26 @@ def test_quantise_names_what_it_cannot_do(tmp_path: Path) -> None:
         )
     assert b"GGUF of before" == before.read_bytes()
     assert 2 == run("quantise", "cut", "Q9_9", cache_dir=tmp_path).exit_code
+
+
+def test_judge_tells_what_a_target_would_accept(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "mine.gguf")
+    row = TargetRow(np.array([3, 9], np.uint32), np.array([0.75, 0.25], np.float32))
+    texts = (
+        text_of("qa", "greedy", [1, 2], list(range(3, 15)), []),
+        text_of("qa", "0.8", [1, 2], [3, 4], [row, row]),
+        text_of("qa", "1", [1, 2], [3, 4], [row, row]),
+    )
+    packed = pack_texts(HeldOutTexts("target", TINY_VOCAB_SIZE, texts))
+    (tmp_path / "some.texts").write_bytes(packed)
+    result = run("judge", str(tmp_path / "mine.gguf"), "--texts", str(tmp_path / "some.texts"))
+    assert 0 == result.exit_code, result.output
+    assert 5 == result.output.count("accepted, ")
+    assert re.search(r"^mine +0\.\d\d\d", result.output, re.MULTILINE)
+
+
+def test_judge_refuses_what_holds_no_texts(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "mine.gguf")
+    result = run("judge", str(tmp_path / "mine.gguf"), "--texts", str(tmp_path / "mine.gguf"))
+    assert isinstance(result.exception, ModelError)
+    assert "holds no texts of a target" in str(result.exception)

@@ -20,7 +20,7 @@ def rounded(weight: Tensor, kind: str) -> Tensor:
     Q4_0: the number of the largest size becomes -8 steps, all others whole steps from -8 to 7.
     Q8_0: whole steps, of which the largest size is 127. Steps are kept in float16.
     """
-    blocks = weight.detach().float().unflatten(-1, (-1, BLOCK_WEIGHTS))
+    blocks = weight.detach().float().reshape(*weight.shape[:-1], -1, BLOCK_WEIGHTS)
     if kind == "Q4_0":
         largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
         step = _kept(largest / -8)
@@ -30,7 +30,8 @@ def rounded(weight: Tensor, kind: str) -> Tensor:
         numbers = (blocks / step).round().clamp(-127, 127)
     else:
         raise AssertionError(kind)
-    return (numbers * step).flatten(-2).to(weight.dtype)
+    exact: Tensor = numbers * step
+    return exact.flatten(-2).to(weight.dtype)
 
 
 def straight_through(weight: Tensor, kind: str | None) -> Tensor:

@@ -175,8 +175,8 @@ def final_states(
         normed = _norm(states, weights.attention_norm[layer], shape)
         heads = functional.linear(normed, weights.attention_in[layer])
         heads = heads.view(num_rows, num_tokens, -1, shape.head_size).transpose(1, 2)
-        query, key, value = heads.split([shape.heads, shape.kv_heads, shape.kv_heads], 1)
-        query, key = turned.turn(query), turned.turn(key)
+        query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
+        query, key = turned.turn(query_key).tensor_split([shape.heads], 1)
         if kept is not None:
             kept.append((key, value))
         mixed = _attend(query, key, value).transpose(1, 2).reshape(num_rows, num_tokens, -1)

@@ -52,4 +52,5 @@ def _factor(target: LlamaModel, states: Tensor, rank: int) -> Tensor:
     _, directions = torch.linalg.eigh(root @ (embedding.T @ embedding) @ root)
     if rank > embedding.shape[1]:  # a draft wider than its target: the rest starts at zero
         directions = torch.nn.functional.pad(directions, (rank - embedding.shape[1], 0))
-    return (embedding @ root @ directions[:, -rank:].flip(1)).float()
+    factor: Tensor = embedding @ root @ directions[:, -rank:].flip(1)
+    return factor.float()

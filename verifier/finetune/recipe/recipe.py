@@ -15,7 +15,7 @@ from verifier.finetune.recipe.draft_shape import DraftShape
 FileWeights = Literal["Q4_0", "Q8_0"]
 
 # Of the whole time; what the target writes is read some twenty times over.
-_TEXTS_SHARE = 0.18
+_TEXTS_SHARE = 0.25
 _ASKING_SHARE = 0.02
 _EXPORT_SECONDS = 12.0
 _WARM_UP = 0.02

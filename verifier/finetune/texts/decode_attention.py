@@ -28,7 +28,7 @@ def attend_by_torch(query: Tensor, keys: Tensor, values: Tensor, positions: Tens
     """The reference of the kernel."""
     num_slots, num_heads, head_size = query.shape
     kv_heads, num_tokens = keys.shape[1], keys.shape[2]
-    grouped = query.view(num_slots, kv_heads, num_heads // kv_heads, head_size)
+    grouped = query.reshape(num_slots, kv_heads, num_heads // kv_heads, head_size)
     is_there = torch.arange(num_tokens, device=query.device)[None] <= positions[:, None]
     mask = is_there[:, None, None]
     mixed = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)

@@ -57,7 +57,7 @@ def judged_texts(target: LlamaModel, texts: WrittenTexts) -> Iterator[HeldOutTex
         mode = mode_of(place)
         rows: list[TargetRow] = []
         if mode != "greedy":
-            for part in texts.rows(place).split(_CHUNK):
+            for part in texts.rows(place).split(_CHUNK):  # type: ignore[no-untyped-call]
                 rows += _rows(texts.states[part].float() @ own.float().T, mode)
         prompt = texts.prompts[place.prompt_index]
         tokens = texts.answer(place).tolist()

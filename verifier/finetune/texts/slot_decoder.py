@@ -142,7 +142,6 @@ class SlotDecoder:
 
     def _final_states(self) -> Tensor:
         shape, weights = self._shape, self._weights
-        sizes = [shape.heads, shape.kv_heads, shape.kv_heads]
         rotation = self._rotation.of(self._position)
         states = weights.embedding[self._token]
         for layer in range(shape.layers):
@@ -152,11 +151,12 @@ class SlotDecoder:
             heads = (normed @ weights.attention_in[layer].T).view(
                 self.num_slots, -1, shape.head_size
             )
-            query, key, value = heads.split(sizes, 1)
-            self._keys[layer][self._slots, :, self._position] = rotation.turn(key)
+            query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
+            query, key = rotation.turn(query_key).tensor_split([shape.heads], 1)
+            self._keys[layer][self._slots, :, self._position] = key
             self._values[layer][self._slots, :, self._position] = value
             cached = (self._keys[layer], self._values[layer])
-            mixed = attend(rotation.turn(query), *cached, self._position)
+            mixed = attend(query, *cached, self._position)
             states = states + mixed.reshape(self.num_slots, -1) @ weights.attention_out[layer].T
             states = states + feed_forward(states, layer, shape, weights)
         return torch.rms_norm(states, (shape.hidden,), weights.last_norm, shape.norm_epsilon)
@@ -164,7 +164,7 @@ class SlotDecoder:
     @torch.no_grad()
     def _captured(self) -> Callable[[], None]:
         """One step as a CUDA graph; what trying it out has written is taken back."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):

@@ -51,10 +51,10 @@ class HeldOutLook:
         rotation = model.rotation(ids.shape[1], weights.attention_in.dtype)
         states = final_states(model.shape, weights, rotation, ids)[0, len(prompt) - 1 : -1]
         unembedding = weights.unembedding.float()
-        parts = zip(states.split(_CHUNK), texts.rows(place).split(_CHUNK), strict=True)
-        found = []
-        for own, rows in parts:
-            draft = own.float() @ unembedding.T
+        all_rows, found = texts.rows(place), []
+        for first in range(0, len(states), _CHUNK):
+            rows = all_rows[first : first + _CHUNK]
+            draft = states[first : first + _CHUNK].float() @ unembedding.T
             if mode == "greedy":
                 found.append((draft.argmax(-1) == texts.tokens[rows]).float())
             else:

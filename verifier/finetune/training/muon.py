@@ -45,4 +45,5 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         square = found @ found.mT
         found = first * found + (third * square + fifth * square @ square) @ found
-    return (found.mT if is_tall else found).to(matrices.dtype)
+    direction: Tensor = found.mT if is_tall else found
+    return direction.to(matrices.dtype)

@@ -34,7 +34,6 @@ class Report:
 class Watchers:
     """What is called now and then."""
 
-    clock: Callable[[], float]
     report: Callable[[Report], None]  # every `report_seconds`
     keep: Callable[[float, int], None]  # checkpoints, with seconds and steps so far
     report_seconds: float
@@ -45,22 +44,27 @@ class TrainingLoop:
     """One student, over the same batches again and again."""
 
     def __init__(
-        self, student: Student, batches: Batches, logits: TargetLogits, recipe: Recipe
+        self,
+        student: Student,
+        batches: Batches,
+        logits: TargetLogits,
+        recipe: Recipe,
+        clock: Callable[[], float],
     ) -> None:
         self._student, self._batches, self._logits = student, batches, logits
-        self._recipe = recipe
+        self._recipe, self._clock = recipe, clock
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._is_on_gpu = student.model.last_norm.is_cuda
         self.num_steps, self.seconds = 0, 0.0  # those before a restart included
         self.run_steps = self.num_positions = self.num_read_tokens = 0
-        self.run_seconds = 0.0
+        self.run_seconds = self.capture_seconds = 0.0
 
     def run(self, total_seconds: float, watchers: Watchers) -> None:
         """Until training has taken `total_seconds`, those before a restart included."""
-        began = reported = kept = watchers.clock()
+        began = reported = kept = self._clock()
         started = began - self.seconds
         while True:
-            now = watchers.clock()
+            now = self._clock()
             self.seconds, self.run_seconds = now - started, now - began
             fraction = self.seconds / total_seconds
             if fraction >= 1:
@@ -107,13 +111,15 @@ class TrainingLoop:
 
     def _graph(self, index: int) -> torch.cuda.CUDAGraph:
         if not self._graphs:
+            began = self._clock()
             self._capture()
+            self.capture_seconds += self._clock() - began
         return self._graphs[index]
 
     def _capture(self) -> None:
         """One graph a bucket, all in one pool of memory; the steps of trying out count as steps."""
         torch.cuda.empty_cache()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for bucket in self._batches.buckets:
