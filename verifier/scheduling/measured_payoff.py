@@ -24,8 +24,8 @@ from verifier.scheduling.round_facts import RoundFacts
 
 # Rounds in which estimates of speed and acceptance settle, before a fleet is first measured.
 FIRST_ROUNDS = 8
-# With noise of 0.1 in each, eight pairs prove a difference of 12 %, with 0.2 (a machine that does much
-# else) so many a difference of 13 %. What takes so many costs little: the two are near each other.
+# With noise of 0.1 in each, eight pairs prove a difference of 12 %; with 0.2, as on a machine that
+# does much else, so many 13 %. What takes so many costs little: the two are near each other.
 MOST_FIRST_PAIRS = 24
 MOST_PAIRS_AT_ONCE = 8
 # What measuring may cost, of the time of all streams. Every confirmation doubles the pause.
