@@ -66,6 +66,7 @@ class Run(NamedTuple):
 @click.option("--boards", "num_boards", default=3, help="Boards, each with another draft model.")
 @click.option("--mode", type=click.Choice(["coupled", "rejection"]), default="coupled")
 @click.option("--temperature", default=0.8, help="The higher, the less is accepted.")
+@click.option("--core", "cores", type=int, multiple=True, help="That all programs share.")
 @click.option("--set", "settings", multiple=True, help="SECTION.KEY=VALUE of the verifier.")
 def main(
     num_pairs: int,
@@ -73,12 +74,17 @@ def main(
     num_boards: int,
     mode: AcceptanceMode,
     temperature: float,
+    cores: Sequence[int],
     settings: Sequence[str],
 ) -> None:
     """Print tokens/s of both arms, their ratio for every pair, and its spread."""
     own = dict(one.split("=", 1) for one in settings)
     with fleet(
-        DRAFTS[:num_boards], verifier_settings={**VERIFIER, **_values(own)}, agent_settings=AGENT
+        DRAFTS[:num_boards],
+        verifier_settings={**VERIFIER, **_values(own)},
+        agent_settings=AGENT,
+        verifier_cores=set(cores) or None,
+        agent_cores=set(cores) or None,
     ) as running:
         asking = Asking(num_prompts, mode, temperature)
         _learn(running, asking)
