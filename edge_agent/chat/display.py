@@ -94,6 +94,7 @@ def _answer_lines(finished: ChatFinished, timings: Timings) -> list[str]:
     per_round = output_tokens_per_round(timings)
     accepted = acceptance(timings)
     per_token = wire_bytes_per_token(timings)
+    resting = "drafts         off: the verifier measures that all streams are faster without them"
     return [
         f"last answer    {timings.output_tokens} tokens in {timings.total_seconds:.2f} s"
         + _in_brackets(speed, "{:.1f} tok/s after the first"),
@@ -101,6 +102,7 @@ def _answer_lines(finished: ChatFinished, timings: Timings) -> list[str]:
         f" first token after {timings.seconds_to_first_token:.2f} s",
         f"rounds         {timings.num_verdicts}, {timings.num_drafting_verdicts} with drafts"
         + _in_brackets(per_round, "{:.1f} tok/round"),
+        *([resting] if timings.drafts_rest else []),
         f"draft tokens   {timings.drafted_tokens} sent, {timings.accepted_tokens} accepted,"
         f" {timings.rejected_tokens} rejected"
         + _in_brackets(accepted, "{:.0%} accepted").replace("%", " %"),

@@ -271,6 +271,7 @@ class ActiveGeneration(StreamSession):
             rejections=counts.rejections,
             round_trip_seconds=self.stream.pace.round_trip_seconds or None,
             reasoning_tokens=self._reasoning_tokens,
+            drafts_rest=self.stream.rests,
         )
 
 

@@ -78,6 +78,7 @@ class Timings(msgspec.Struct, frozen=True):
     rejections: int  # draft tokens that were the first of their path to differ
     round_trip_seconds: float | None = None  # board to verifier and back, when the link was made
     reasoning_tokens: int = 0  # output tokens that were thoughts, where they are told apart
+    drafts_rest: bool = False  # the verifier wants none: measured faster without, or just measured
 
 
 class ScoredToken(msgspec.Struct, frozen=True):

@@ -27,7 +27,6 @@ from tests.support.chats.prompt_set import DRAFTS, prompts
 
 NUM_TOKENS = 80
 MOST_LEARNING_RUNS = 6
-SAMPLED: Mapping[str, object] = {"temperature": 0.8, "top_p": 0.95}
 VERIFIER: Mapping[str, object] = {
     "rounds.budget_tokens": 24,
     "target.dtype": "float32",
@@ -45,31 +44,56 @@ _MEASURED = "goodspeed_drafts_over_none_ratio"
 _LOST = "goodspeed_payoff_lost_seconds_total"
 
 
+class Asking(NamedTuple):
+    """What each board asks in a run."""
+
+    num_prompts: int
+    mode: AcceptanceMode
+    temperature: float
+
+
+class Run(NamedTuple):
+    """What one run of an arm came to, while all boards chatted."""
+
+    tokens_per_second: float  # of all together
+    num_tested: int  # draft tokens
+    measured: float  # what the verifier has measured: with drafts over without; 0: nothing
+
+
 @click.command()
 @click.option("--pairs", "num_pairs", default=10, help="Runs of each arm.")
 @click.option("--prompts", "num_prompts", default=3, help="Questions of each board in a run.")
 @click.option("--boards", "num_boards", default=3, help="Boards, each with another draft model.")
 @click.option("--mode", type=click.Choice(["coupled", "rejection"]), default="coupled")
+@click.option("--temperature", default=0.8, help="The higher, the less is accepted.")
+@click.option("--core", "cores", type=int, multiple=True, help="That all programs share.")
 @click.option("--set", "settings", multiple=True, help="SECTION.KEY=VALUE of the verifier.")
 def main(
     num_pairs: int,
     num_prompts: int,
     num_boards: int,
     mode: AcceptanceMode,
+    temperature: float,
+    cores: Sequence[int],
     settings: Sequence[str],
 ) -> None:
     """Print tokens/s of both arms, their ratio for every pair, and its spread."""
     own = dict(one.split("=", 1) for one in settings)
     with fleet(
-        DRAFTS[:num_boards], verifier_settings={**VERIFIER, **_values(own)}, agent_settings=AGENT
+        DRAFTS[:num_boards],
+        verifier_settings={**VERIFIER, **_values(own)},
+        agent_settings=AGENT,
+        verifier_cores=set(cores) or None,
+        agent_cores=set(cores) or None,
     ) as running:
-        _learn(running, num_prompts, mode)
+        asking = Asking(num_prompts, mode, temperature)
+        _learn(running, asking)
         ratios = []
         print("| pair | drafts allowed tokens/s | off tokens/s | ratio | drafts | measured |")
         print("|---|---|---|---|---|---|")
         for number in range(num_pairs):
             arms = (True, False) if number % 2 else (False, True)
-            runs = {drafts: _run(running, num_prompts, mode, drafts=drafts) for drafts in arms}
+            runs = {drafts: _run(running, asking, drafts=drafts) for drafts in arms}
             with_drafts, off = runs[True], runs[False]
             ratios.append(with_drafts.tokens_per_second / off.tokens_per_second)
             print(
@@ -81,11 +105,11 @@ def main(
     _sum_up(ratios)
 
 
-def _learn(running: Fleet, num_prompts: int, mode: AcceptanceMode) -> None:
+def _learn(running: Fleet, asking: Asking) -> None:
     """Let all boards chat until the verifier knows what their drafts are worth together."""
     started_at = time.monotonic()
     for _ in range(MOST_LEARNING_RUNS):
-        learning = _run(running, num_prompts, mode, drafts=True)
+        learning = _run(running, asking, drafts=True)
         if learning.measured:
             break
     lost_seconds = _scrape(running)[_LOST]
@@ -112,24 +136,16 @@ def _values(settings: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-class Run(NamedTuple):
-    """What one run of an arm came to, while all boards chatted."""
-
-    tokens_per_second: float  # of all together
-    num_tested: int  # draft tokens
-    measured: float  # what the verifier has measured: with drafts over without; 0: nothing
-
-
-def _run(running: Fleet, num_prompts: int, mode: AcceptanceMode, *, drafts: bool) -> Run:
-    extension: dict[str, object] = {"acceptance_mode": mode}
+def _run(running: Fleet, asking: Asking, *, drafts: bool) -> Run:
+    extension: dict[str, object] = {"acceptance_mode": asking.mode}
     if not drafts:
         extension["draft_length"] = 0
 
     def chat(number: int, port: int) -> None:
-        own = prompts()[number :: len(running.agent_ports)][:num_prompts]
+        own = prompts()[number :: len(running.agent_ports)][: asking.num_prompts]
         for prompt in own:
-            fields = {**SAMPLED, "seed": 7, "goodspeed": extension}
-            ask(port, prompt.text, max_tokens=NUM_TOKENS, **fields)
+            sampling = {"temperature": asking.temperature, "top_p": 0.95, "seed": 7}
+            ask(port, prompt.text, max_tokens=NUM_TOKENS, **sampling, goodspeed=extension)
 
     before, started_at = _scrape(running), time.monotonic()
     with ThreadPoolExecutor(len(running.agent_ports)) as threads:

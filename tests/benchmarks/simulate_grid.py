@@ -83,7 +83,10 @@ def scenario_of(cell: Cell, fleet: tuple[BoardGroup, ...], seed: int) -> Scenari
         target=TargetSection(
             fixed_milliseconds=cell.fixed_ms, token_milliseconds=cell.fixed_ms / cell.ratio
         ),
-        rounds=RoundsSection(max_round_tokens=max(1024, 20 * cell.num_boards)),
+        # A first measurement of what drafts pay would be a large part of so short a run.
+        rounds=RoundsSection(
+            max_round_tokens=max(1024, 20 * cell.num_boards), measure_payoff=False
+        ),
         boards={f"board{i}": group for i, group in enumerate(fleet)},
     )
 

@@ -8,7 +8,7 @@ Who chats is what counts: the devices by name where they are few, else how many 
 such fleet it is known what holds; it is measured again ever more rarely as it is confirmed, sooner
 where the pace changes, and never so often that it costs more than a hundredth of the time. Only the
 first measurement of a fleet is free of that: it ends when it has proven something, after
-`MOST_PAIRS_AT_ONCE` at the latest. Pure, without a clock: rounds bring their seconds, and time in
+`MOST_FIRST_PAIRS` at the latest. Pure, without a clock: rounds bring their seconds, and time in
 which no stream writes does not count. This module must never say how much is drafted.
 """
 
@@ -24,7 +24,9 @@ from verifier.scheduling.round_facts import RoundFacts
 
 # Rounds in which estimates of speed and acceptance settle, before a fleet is first measured.
 FIRST_ROUNDS = 8
-# With noise of 0.1 in each, so many pairs prove a difference of 12 %.
+# With noise of 0.1 in each, eight pairs prove a difference of 12 %; with 0.2, as on a machine that
+# does much else, so many 13 %. What takes so many costs little: the two are near each other.
+MOST_FIRST_PAIRS = 24
 MOST_PAIRS_AT_ONCE = 8
 # What measuring may cost, of the time of all streams. Every confirmation doubles the pause.
 COST_SHARE = 0.01
@@ -46,7 +48,7 @@ MOST_FLEETS = 256
 # with a prompt.
 MEMBER_SECONDS = 4.0
 # How often a first measurement may be cut short by others who chat before it has to pause.
-MOST_FREE_CUTS = 8
+MOST_FREE_CUTS = 24
 
 Fleet = frozenset[str] | int
 
@@ -177,7 +179,7 @@ class MeasuredPayoff:
         if log_ratio is not None:
             record.test.add(log_ratio)
         is_proven = log_ratio is not None and record.test.finding is not Finding.NOTHING
-        if is_proven or trial.num_pairs >= MOST_PAIRS_AT_ONCE or trial.is_futile:
+        if is_proven or record.has_enough(trial.num_pairs) or trial.is_futile:
             self._end_trial()
 
     def _end_trial(self, *, is_cut: bool = False) -> None:
@@ -227,6 +229,12 @@ class _Record:
     def test_loss(self) -> float:
         """The part that a stream loses in the slower arm, as far as it is known."""
         return max(1.0 - math.exp(-abs(self.test.mean)), LEAST_LOSS)
+
+    def has_enough(self, num_pairs: int) -> bool:
+        """Whether a trial of so many pairs has to end though nothing is proven."""
+        if self.log_ratio is None:
+            return len(self.test) >= MOST_FIRST_PAIRS
+        return num_pairs >= MOST_PAIRS_AT_ONCE
 
     def observe(self, facts: RoundFacts, arm: Arm) -> None:
         """A round of this fleet."""

@@ -49,7 +49,9 @@ def play(
         model_name="tiny",
     )
     replayed = ReplayTarget(target, AcceptanceScript(acceptance_rate, 1 + OUTPUT_TOKENS))
-    fleet = ReplayFleet(replayed, rounds or RoundsSection(), CostCurve.from_json(CURVE))
+    fleet = ReplayFleet(
+        replayed, rounds or RoundsSection(measure_payoff=False), CostCurve.from_json(CURVE)
+    )
     setting = ReplayLoad(NUM_STREAMS, CONTEXT_TOKENS, OUTPUT_TOKENS, **load)  # type: ignore[arg-type]
     return fleet.play(setting), fleet
 
@@ -68,7 +70,7 @@ def test_a_fixed_length_gives_as_many_tokens_per_turn_as_the_formula(
     mode: str, rate: float, draft_length: int
 ) -> None:
     """(1 - a^(S+1)) / (1 - a) over the turns that test a whole draft."""
-    rounds = RoundsSection(budget_tokens=NUM_STREAMS * draft_length)
+    rounds = RoundsSection(budget_tokens=NUM_STREAMS * draft_length, measure_payoff=False)
     sampling = SamplingParameters(0.8, 0, 0.95)
     figures, _ = play(rate, rounds=rounds, mode=mode, sampling=sampling, draft_length=draft_length)
     whole = [accepted + 1 for drafted, accepted in figures.turns if drafted == draft_length]
@@ -81,7 +83,7 @@ def test_a_fixed_length_gives_as_many_tokens_per_turn_as_the_formula(
 
 @pytest.mark.parametrize("policy", ["goodspeed", "greedy", "fixed"])
 def test_what_the_scheduler_grants_is_accepted_at_the_scripted_rate(policy: str) -> None:
-    figures, _ = play(rounds=RoundsSection(policy=policy))  # type: ignore[arg-type]
+    figures, _ = play(rounds=RoundsSection(policy=policy, measure_payoff=False))  # type: ignore[arg-type]
     num_reached = sum(min(accepted + 1, drafted) for drafted, accepted in figures.turns)
     tolerance = 4 * math.sqrt(0.8 * 0.2 / num_reached)
     assert figures.acceptance_rate == pytest.approx(0.8, abs=tolerance)
