@@ -183,8 +183,8 @@ def look_at_port(host: str, port: int, *, speaks_tls: bool = False) -> tuple[Por
     except OSError as error:
         if error.errno == errno.EADDRINUSE and _is_verifier(host, port, speaks_tls):
             return "served", ""
-        is_of_kernel = error.errno is not None and error.errno > 0
-        fault = os.strerror(error.errno) if is_of_kernel else error.strerror
+        number = error.errno or 0
+        fault = os.strerror(number) if number > 0 else error.strerror  # negative: of a name
         return "taken", fault or str(error)
     return "free", ""
 

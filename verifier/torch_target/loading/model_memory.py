@@ -112,12 +112,12 @@ def cache_tokens(
 def weight_bytes(model: Any, dtype: torch.dtype, quantisation: Quantisation) -> int:
     """Bytes of the weights once they are on the device."""
     whole_bits = 8.0 * dtype.itemsize
-    small_bits = BITS_PER_WEIGHT.get(quantisation, whole_bits)
+    small_bits: float = BITS_PER_WEIGHT.get(quantisation, whole_bits)
     bits = {id(linear.weight): small_bits for linear in quantisable(model).values()}
     if quantisation == "int4":
         heads = quantisable_head(model).values()
         bits |= {id(head.weight): BITS_PER_WEIGHT[HEAD_OF_INT4] for head in heads}
-    num_bits = sum(
+    num_bits: float = sum(
         parameter.numel() * bits.get(id(parameter), whole_bits) for parameter in model.parameters()
     )
     kept_bytes = sum(

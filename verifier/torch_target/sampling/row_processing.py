@@ -90,7 +90,7 @@ class _Changes:
 def _keep_near_largest(rows: Tensor, depth: float) -> None:
     """What lies more than `depth` below its row's largest logit gets -inf, in place."""
     if rows.is_cuda:
-        for part in rows.split(_CHUNK_ROWS):
+        for part in torch.split(rows, _CHUNK_ROWS):
             part.masked_fill_(part < part.amax(1, keepdim=True) - depth, -torch.inf)
         return
     # `threshold_` strikes out what is not above a number, in one pass, so it is given the one next
