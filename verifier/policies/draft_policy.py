@@ -79,6 +79,8 @@ class RoundTimes(msgspec.Struct, frozen=True, gc=False):
     """From one round to the next, waiting included, smoothed; T without drafts at first."""
     num_rounds: int
     """Rounds so far."""
+    between_seconds: float = 0.0
+    """What passes between two rounds whatever is drafted: the verifier's own work."""
 
 
 class Outlook(NamedTuple):

@@ -140,7 +140,8 @@ class RatePolicy:
         limit = max(limit, SMALLEST_LIMIT)
         # A device that reads a prompt gets no tokens: that is no draft's fault.
         gain = max(float((streams.steady_goodputs / streams.num_siblings).min()), 1.0)
-        longest = (1.0 + AIMED_PART * limit) * gain * float(times.seconds_with[0])
+        alone_seconds = float(times.seconds_with[0]) + times.between_seconds
+        longest = (1.0 + AIMED_PART * limit) * gain * alone_seconds
         excess = times.mean_seconds / longest - 1.0
         raised = self._log_raise + GAIN * excess / limit
         self._log_raise = min(max(raised, 0.0), MAX_LOG_RAISE)

@@ -23,6 +23,7 @@ from verifier.target.round import Round
 
 # Rounds differ by what is in them; twenty follow a fleet that changes.
 PACE_SMOOTHING = 0.05
+BETWEEN_FALLING = 0.5
 
 
 class _Lesson(msgspec.Struct, frozen=True):
@@ -83,7 +84,7 @@ class Lessons:
             lesson.chunks,
         )
         if not lesson.chunks or self.pace.mean_seconds is None:  # prompts lengthen rounds at times
-            self._follow_pace(lesson.elapsed_seconds)
+            self._follow_pace(lesson.elapsed_seconds, lesson.round_seconds)
         goodputs = [stream.device_estimates.goodput for stream in lesson.streams]
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(goodputs, 0)
         for stream, settled in lesson.settled:
@@ -99,11 +100,14 @@ class Lessons:
             )
         )
 
-    def _follow_pace(self, elapsed_seconds: float) -> None:
-        before, num_rounds = self.pace
+    def _follow_pace(self, elapsed_seconds: float, round_seconds: float) -> None:
+        before, num_rounds, between = self.pace
         step = warm_step(PACE_SMOOTHING, num_rounds)
         mean_seconds = smoothed(before, elapsed_seconds, step)
-        self.pace = Pace(mean_seconds, num_rounds + 1)
+        sample = max(elapsed_seconds - round_seconds, 0.0)
+        # Where drafts are waited for that is no work of the verifier's, so the short ones count.
+        step = max(step, BETWEEN_FALLING) if sample < between else step
+        self.pace = Pace(mean_seconds, num_rounds + 1, between + step * (sample - between))
 
     def forget_pace(self) -> None:
         """There is no open stream: the time until the next one counts as waiting for none."""

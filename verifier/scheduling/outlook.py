@@ -25,6 +25,7 @@ class Pace(NamedTuple):
 
     mean_seconds: float | None  # from one to the next, smoothed; None: there was none yet
     num_rounds: int
+    between_seconds: float = 0.0  # of that, beside the rounds themselves, where nothing is waited for
 
 
 NO_PACE = Pace(None, 0)
@@ -53,7 +54,7 @@ def outlook_on(
     mean_seconds = float(seconds_with[0]) if pace.mean_seconds is None else pace.mean_seconds
     return Outlook(
         _open_streams(streams, max_lengths, weights),
-        RoundTimes(seconds_with, mean_seconds, pace.num_rounds),
+        RoundTimes(seconds_with, mean_seconds, pace.num_rounds, pace.between_seconds),
         sum([weights.get(device, USUAL_WEIGHT) for device in round_.devices]),
     )
 

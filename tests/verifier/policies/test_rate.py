@@ -244,6 +244,15 @@ def test_the_price_rises_while_the_slowest_device_loses_more_than_it_may_and_fal
     assert calm == tested_after(range(60, 400), 0.1)
 
 
+def test_what_the_verifier_itself_does_between_rounds_is_no_drafts_fault() -> None:
+    policy, limits = RatePolicy(), make_budget_limits(slowdown_limit=0.05, max_round_tokens=1000)
+    outlook = outlook_of([Share(goodput=1.0)], line(0.002), num_rounds=1)
+    for number in range(1, 60):
+        times = type(outlook.times)(line(0.002), 0.115, number, between_seconds=0.015)
+        policy.plan(outlook._replace(times=times), limits)
+    assert policy._log_raise == 0.0
+
+
 def test_newcomers_of_the_same_round_move_the_price_no_further() -> None:
     once, twice = RatePolicy(), RatePolicy()
     limits = make_budget_limits(slowdown_limit=0.0, max_round_tokens=1000)
