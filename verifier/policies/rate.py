@@ -42,6 +42,7 @@ LARGEST_ASKED_SURVIVAL = 0.9
 AIMED_PART = 0.9
 # How fast the raise of the price answers (per round, over the limit).
 GAIN = 0.05
+MOST_EXCESS = 0.2  # one round that took ten times as long says nothing about drafts
 MAX_LOG_RAISE = 6.0
 SMALLEST_LIMIT = 0.01
 
@@ -142,7 +143,7 @@ class RatePolicy:
         gain = max(float((streams.steady_goodputs / streams.num_siblings).min()), 1.0)
         alone_seconds = float(times.seconds_with[0]) + times.between_seconds
         longest = (1.0 + AIMED_PART * limit) * gain * alone_seconds
-        excess = times.mean_seconds / longest - 1.0
+        excess = min(times.mean_seconds / longest - 1.0, MOST_EXCESS)
         raised = self._log_raise + GAIN * excess / limit
         self._log_raise = min(max(raised, 0.0), MAX_LOG_RAISE)
 

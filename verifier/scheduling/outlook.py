@@ -25,7 +25,7 @@ class Pace(NamedTuple):
 
     mean_seconds: float | None  # from one to the next, smoothed; None: there was none yet
     num_rounds: int
-    between_seconds: float = 0.0  # of that, beside the rounds themselves, where nothing is waited for
+    between_seconds: float = 0.0  # of that, beside the rounds, where nothing is waited for
 
 
 NO_PACE = Pace(None, 0)
