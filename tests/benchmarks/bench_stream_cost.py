@@ -27,7 +27,7 @@ from pathlib import Path
 from shared.protocol.codec import decode_from_agent, encode
 from shared.protocol.messages import Draft, RatedDraft, VerifierMessage
 from shared.protocol.text import ByteAssembler
-from shared.protocol.token_ids import pack_rated_ids
+from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import scripted_token_bytes
 from verifier.config import RoundsSection
@@ -129,8 +129,10 @@ class StreamCost:
         num_tokens = min(DRAFT_TOKENS, stream.window)
         position = max(path.position, path.base)
         token_ids = [1 + (position + i) % 50 for i in range(num_tokens)]
-        confidences = bytes([60 + 50 * (token_id % 4) for token_id in token_ids])
         place = stream.number, path.base, position - path.base
+        if not self.planner.policy.uses_confidence:
+            return encode(Draft(*place, pack_token_ids(token_ids), 4))
+        confidences = bytes([60 + 50 * (token_id % 4) for token_id in token_ids])
         return encode(RatedDraft(*place, pack_rated_ids(token_ids, confidences), 4))
 
     def _outcome(self, round_: Round) -> RoundOutcome:

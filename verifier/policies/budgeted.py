@@ -26,6 +26,7 @@ class BudgetedPolicy(ABC):
     """A `DraftPolicy` that splits the budget of a round over the open streams."""
 
     weighs_payoff: ClassVar[bool] = False
+    uses_confidence: ClassVar[bool] = False
 
     @abstractmethod
     def allocate(self, streams: OpenStreams, budget_tokens: int) -> IntArray:

@@ -132,6 +132,8 @@ class DraftPolicy(Protocol):
 
     weighs_payoff: ClassVar[bool]
     """Whether it decides itself if drafts pay; else the guard does, and grants probes."""
+    uses_confidence: ClassVar[bool]
+    """Whether it asks how sure boards are of their tokens, which is a byte of each."""
 
     def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
         """The lengths that are granted when the running round ends.

@@ -51,6 +51,7 @@ class RatePolicy:
     """A `DraftPolicy` in prices."""
 
     weighs_payoff: ClassVar[bool] = True
+    uses_confidence: ClassVar[bool] = True
 
     def __init__(
         self, *, price_scale: float = 1.0, smallest_survival: float = SMALLEST_SURVIVAL

@@ -273,7 +273,7 @@ class DeviceConnection:
                 context_tokens=service.limits.context_tokens,
                 max_streams=service.limits.max_streams_per_device,
                 special_ids=service.packed_special_ids,
-                takes_confidence=True,
+                takes_confidence=service.planner.policy.uses_confidence,
             )
         )
         if device.name in service.planner.patience.paused:
