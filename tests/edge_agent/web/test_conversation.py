@@ -161,7 +161,8 @@ def test_versions_are_made_switched_between_and_kept_over_a_reload(tmp_path: Pat
 
 def test_an_answer_is_stopped_and_a_refusal_is_told_in_its_words(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with Scene([*HELLO[:2], asyncio.Event()], tmp_path) as scene:
+        script: list[Step] = [*HELLO[:2], asyncio.Event()]
+        async with Scene(script, tmp_path) as scene:
             await scene.ask("hi")
             await scene.browser.until(f"{PROSE}?.textContent === 'Hello wide'")
             assert "true" == await scene.browser.run(
