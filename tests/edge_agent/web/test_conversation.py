@@ -104,7 +104,7 @@ async def check_answer(scene: Scene) -> None:
 def test_an_answer_goes_on_after_a_reload_and_after_a_lost_link(tmp_path: Path) -> None:
     async def scenario() -> None:
         first, second = asyncio.Event(), asyncio.Event()
-        script = [*PIECES[:40], first, *PIECES[40:90], second, *PIECES[90:]]
+        script: list[Step] = [*PIECES[:40], first, *PIECES[40:90], second, *PIECES[90:]]
         async with Scene(script, tmp_path) as scene:
             await scene.ask("Why is the sky blue?")
             await scene.browser.until(f"{PROSE}?.textContent.includes('Sunlight')")

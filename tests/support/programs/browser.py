@@ -47,6 +47,11 @@ class Browser:
         """What `return …` in the page gives."""
         return await self._post("execute/sync", script=script, args=[])
 
+    async def run_first(self, script: str) -> None:
+        """Run it in every page from now on, before the page's own."""
+        command = "Page.addScriptToEvaluateOnNewDocument"
+        await self._post("goog/cdp/execute", cmd=command, params={"source": script})
+
     async def until(self, condition: str) -> Any:
         """The value of the expression as soon as it is true.
 
