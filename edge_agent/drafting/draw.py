@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.drafting.row_changes import RowChange
 from edge_agent.drafting.settings import DraftSettings
 from shared.errors import ModelError
 from shared.protocol.draft_path import DraftToken
@@ -40,6 +41,7 @@ class DrawSpec(msgspec.Struct, frozen=True):
     is_guess: bool  # `rejection`: guess the bonus token; never tested, so it needs no row
     row_entries: int
     confidence_stop: float  # draft nothing here when the likeliest token is less likely than this
+    change: RowChange | None = None  # what the request does to the row first
 
 
 def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
@@ -49,6 +51,8 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
         ModelError: the logits are not numbers to draw from.
     """
     logits = logits[: spec.vocab_size]
+    if spec.change is not None:
+        logits = spec.change.applied(logits, spec.sampling)
     if not np.isfinite(logits.max()):  # NaN wins every maximum
         raise ModelError("the draft model gave logits that are not finite")
     if spec.sampling.is_greedy and spec.confidence_stop == 0:
@@ -112,6 +116,7 @@ def draw_spec(
     base: int,
     position: int,
     vocab_size: int,
+    change: RowChange | None = None,
     *,
     is_guess: bool,
 ) -> DrawSpec:
@@ -126,4 +131,5 @@ def draw_spec(
         is_guess=is_guess,
         row_entries=settings.row_entries,
         confidence_stop=0.0 if is_guess else settings.confidence_stop,
+        change=change,
     )

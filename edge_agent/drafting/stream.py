@@ -16,6 +16,7 @@ from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.draw import DrawSpec, certain_token, draw_spec
 from edge_agent.drafting.pending_draft import PendingDraft
 from edge_agent.drafting.round_pace import RoundPace
+from edge_agent.drafting.row_changes import RowChanges
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import SlotFeed
 from edge_agent.drafting.step import DraftStep, tokens_between
@@ -40,6 +41,7 @@ class AgentStream:
     settings: DraftSettings
     sampling: SamplingParameters
     drafts: bool  # False: speculation is off for this stream
+    changes: RowChanges = field(default_factory=RowChanges)  # of rows, as the request asks
     prompt_ids: tuple[int, ...] | None = None  # None until the verifier has told all of it
     told_prompt: ToldPrompt = field(default_factory=ToldPrompt)
     is_started: bool = False  # the verifier runs it, or did
@@ -307,14 +309,14 @@ class AgentStream:
                 return None  # a draft after the pass could come late, and go untested for it
             # Going on past a chunk, the guess of the bonus token comes first.
             is_guess = bool(self.path.live) and not self.unsent
-            if not self.unsent and not self.unsent.begin_chunk(
-                self.draft_length, self._room, has_guess=is_guess
-            ):
+            chunk = (self.draft_length, self._room)
+            if not self.unsent and not self.unsent.begin_chunk(*chunk, has_guess=is_guess):
                 return None
         elif self._room <= 0:
             return None
         where = (self.seed, self.path.base + self.salt, self._next_position, self.vocab_size)
-        return draw_spec(self.mode, self.sampling, self.settings, *where, is_guess=is_guess)
+        change = self.changes.behind(self.prompt_ids or (), self.output_ids, self._drafted_ids)
+        return draw_spec(self.mode, self.sampling, self.settings, *where, change, is_guess=is_guess)
 
     def _draft_is_complete(self) -> bool:
         if self.watch.is_spent(self.path.live, self.unsent):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edge_agent.drafting.row_changes import RowChanges
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
@@ -54,6 +55,7 @@ class StreamSession:
             settings=settings,
             sampling=request.sampling,
             drafts=request.draft_length != 0,
+            changes=RowChanges(request.processors),
         )
         self._stream_id = request.stream_id if request.stream_id is not None else new_stream_id()
         self._is_resumed = is_resumed
@@ -173,6 +175,7 @@ class StreamSession:
         )
         self.stream.sampling = message.sampling
         self.stream.drafts = message.draft_length != 0
+        self.stream.changes = RowChanges(message.processors)
 
 
 def _is_followed(request: GenerationRequest, told: Opened) -> bool:

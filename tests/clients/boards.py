@@ -1,23 +1,43 @@
-"""Scripted boards on loopback ports, for programs that use a client: one answers, others do not."""
+"""Boards on loopback ports, for programs that use a client: one answers, others do not.
+
+All are scripted but one: the board at FORMS has a verifier, whose target is held to forms.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import NamedTuple
 
-from edge_agent.generation.generation import GenerationRequest
+from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.errors import VerifierAway
+from shared.protocol.messages import OutputFormat
 from tests.support.ends.api_server import HELLO, serving
+from tests.support.ends.forms_api import serving_forms
 
 KEY = "a key of some length for clients"  # as the programs know it
 _READY_SECONDS = 20.0
 _CANCEL_SECONDS = 10.0
 _SECONDS_PER_PIECE = 0.02  # so that a stream is seen to be one
+
+
+THOUGHT, AFTER_CALL = "It may rain.", "It rains."
+_CALL = ("<think>", "It may ", "rain.", "</think>", "<tool_call>", '{"name": "get_wea', 'ther", ')
+_ARGUMENTS = ('"arguments": {"city":', ' "Paris"}', "}", "</tool_call>")
+
+
+class CallingGenerator(ScriptedGenerator):
+    """Calls a function, and speaks when it knows what came of that, or may call nothing."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TextPiece | Finished]:
+        calls = request.tools and request.messages[-1].role != "tool"
+        texts = (*_CALL, *_ARGUMENTS) if calls else (*_CALL[:4], "It ", "rains.")
+        self.script = tuple(TextPiece(text, "target") for text in texts)
+        return super().generate(request)
 
 
 class Boards(NamedTuple):
@@ -52,6 +72,7 @@ def running_boards() -> Iterator[Boards]:
         "AWAY": ScriptedGenerator([VerifierAway("the verifier is away")]),
         "LOCKED": ScriptedGenerator(HELLO),
         "SLOW": ScriptedGenerator([HELLO[0], asyncio.Event()]),
+        "CALLS": CallingGenerator([], output_format=OutputFormat("hermes", "think")),
     }
     addresses: dict[str, str] = {}
     loop = asyncio.new_event_loop()
@@ -62,6 +83,7 @@ def running_boards() -> Iterator[Boards]:
             for name, generator in generators.items():
                 options = {"api_token": KEY} if name == "LOCKED" else {}
                 addresses[name] = await stack.enter_async_context(serving(generator, **options))
+            addresses["FORMS"] = await stack.enter_async_context(serving_forms())
             ready.set()
             await stop.wait()
 

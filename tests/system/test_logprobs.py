@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import ollama
 import pytest
 from openai import AsyncOpenAI
 
@@ -143,11 +144,19 @@ USER: Any = [{"role": "user", "content": "hi"}]
 
 
 @asynccontextmanager
-async def client_of() -> AsyncIterator[AsyncOpenAI]:
+async def api() -> AsyncIterator[str]:
     async with (
         running_verifier(scripted_service()) as verifier,
         running_agent(verifier, board(0.1)) as agent,
         serving(agent) as url,
+    ):
+        yield url
+
+
+@asynccontextmanager
+async def client_of() -> AsyncIterator[AsyncOpenAI]:
+    async with (
+        api() as url,
         AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
     ):
         yield client
@@ -213,6 +222,30 @@ def test_a_completion_tells_them_whole_and_streamed() -> None:
                 of_chunk = chunk.choices[0].logprobs
                 offsets += of_chunk.text_offset or [] if of_chunk is not None else []
             assert told.text_offset == offsets
+
+    asyncio.run(scenario())
+
+
+def test_ollamas_client_reads_those_of_openais() -> None:
+    async def scenario() -> None:
+        async with (
+            api() as url,
+            AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+            ollama.AsyncClient(url) as other,  # type: ignore[attr-defined]
+        ):
+            wanted: Any = {"messages": USER, "logprobs": True, "top_logprobs": 2}
+            fields: Any = {"model": "any", "seed": 3, "max_tokens": 12, **wanted}
+            openais = (await client.chat.completions.create(**fields)).choices[0].logprobs
+            assert openais is not None
+            expected = [(one.token, one.logprob) for one in openais.content or []]
+            asked: Any = {"options": {"seed": 3, "num_predict": 12}, **wanted}
+            whole = await other.chat("any", **asked)
+            assert expected == [(one.token, one.logprob) for one in whole.logprobs or []]
+            assert all(len(one.top_logprobs or []) == 2 for one in whole.logprobs or [])
+            lines = [line async for line in await other.chat("any", stream=True, **asked)]
+            told = [one for line in lines for one in line.logprobs or []]
+            assert expected == [(one.token, one.logprob) for one in told]
+            assert len(lines) > 2
 
     asyncio.run(scenario())
 

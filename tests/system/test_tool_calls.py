@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,14 @@ class Saying:
     """A model that says one thing behind whatever prompt ends with `<|im_start|>assistant`."""
 
     def __init__(self, tokenizer: HuggingFaceTokenizer, output: str) -> None:
+        self._said = (tokenizer, output)
         self.vocab_size = len(tokenizer.token_bytes)
         self._output = [*tokenizer.encode_text(output), *tokenizer.encode_text("<|im_end|>")]
         self._start = tokenizer.encode_text("<|im_start|>assistant\n")
+
+    def drafts(self) -> Saying:
+        """One like it, for a board."""
+        return Saying(*self._said)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Certain of the next token."""
@@ -68,6 +74,19 @@ class Saying:
         said = max(len(ids) - begin, 0)
         logits[self._output[min(said, len(self._output) - 1)]] = 100.0
         return logits
+
+
+@asynccontextmanager
+async def client_of(tokenizer: HuggingFaceTokenizer, model: Saying) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's client of a board that drafts as this target writes."""
+    target = ScriptedTarget(model, context_tokens=2048)
+    drafter = ScriptedDrafter(model.drafts().logits, tokenizer.token_bytes)
+    async with (
+        loopback(make_service(target, tokenizer), [drafter]) as (_, [agent]),
+        serving(agent) as url,
+        AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        yield client
 
 
 def ask(tokenizer: HuggingFaceTokenizer, output: str, **fields: Any) -> tuple[Any, str]:
@@ -80,13 +99,7 @@ def ask(tokenizer: HuggingFaceTokenizer, output: str, **fields: Any) -> tuple[An
             return super().logits(tokens)
 
     async def scenario() -> Any:
-        target = ScriptedTarget(Listening(tokenizer, output), context_tokens=2048)
-        drafter = ScriptedDrafter(Saying(tokenizer, output).logits, tokenizer.token_bytes)
-        async with (
-            loopback(make_service(target, tokenizer), [drafter]) as (_, [agent]),
-            serving(agent) as url,
-            AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
-        ):
+        async with client_of(tokenizer, Listening(tokenizer, output)) as client:
             asked: Any = {"model": "any", "tools": TOOLS, "max_tokens": 400, **fields}
             async with client.chat.completions.stream(**asked) as stream:
                 return await stream.get_final_completion()
@@ -121,3 +134,46 @@ def test_the_results_of_calls_are_shown_to_the_target(tokenizer: HuggingFaceToke
     )
     assert CALL in prompt
     assert "<tool_response>\nRain </tool_response><|im_end|>\n</tool_response>" in prompt
+
+
+def test_every_token_of_thoughts_text_and_calls_has_its_log_probability(
+    tokenizer: HuggingFaceTokenizer,
+) -> None:
+    turn = {"role": "user", "content": "Weather?"}
+    asked: Any = {"messages": [turn], "logprobs": True, "top_logprobs": 1}
+    streamed, _ = ask(tokenizer, OUTPUT, **asked)
+
+    async def whole() -> Any:
+        async with client_of(tokenizer, Saying(tokenizer, OUTPUT)) as client:
+            return await client.chat.completions.create(model="any", tools=TOOLS, **asked)
+
+    for answer in (asyncio.run(whole()), streamed):
+        told = answer.choices[0].logprobs.content
+        assert OUTPUT.encode() == b"".join(bytes(token.bytes) for token in told)
+        assert all(token.bytes == token.top_logprobs[0].bytes for token in told)
+
+
+def test_a_message_of_a_response_has_those_of_its_own_tokens(
+    tokenizer: HuggingFaceTokenizer,
+) -> None:
+    offered = [{"type": "function", **tool["function"], "strict": False} for tool in TOOLS]
+    asked: Any = {"model": "any", "input": "Weather?", "tools": offered}
+    asked["include"] = ["message.output_text.logprobs"]
+
+    async def scenario() -> tuple[Any, Any, list[Any]]:
+        async with client_of(tokenizer, Saying(tokenizer, OUTPUT)) as client:
+            whole = await client.responses.create(**asked)
+            async with client.responses.stream(**asked) as stream:
+                events: list[Any] = [event async for event in stream]
+                return whole, await stream.get_final_response(), events
+
+    whole, streamed, events = asyncio.run(scenario())
+    messages = [response.output[1].content[0] for response in (whole, streamed)]
+    deltas = [event for event in events if event.type == "response.output_text.delta"]
+    ways = [
+        *(message.logprobs for message in messages),
+        [token for event in deltas for token in event.logprobs],
+    ]
+    for told in ways:
+        # With the mark that stands before it, and no token of thoughts or calls.
+        assert "\n</think>\n\nI look.\n" == "".join(token.token for token in told)

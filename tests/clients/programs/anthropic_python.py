@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 from anthropic import Anthropic
-from report import AGENT, AWAY, KEY, LOCKED, SLOW, SYSTEM, TURNS, report
+from report import (
+    AGENT,
+    AWAY,
+    CALLS,
+    FORMS,
+    KEY,
+    LOCKED,
+    PET,
+    SLOW,
+    SYSTEM,
+    TURNS,
+    WEATHER,
+    report,
+)
 
 
 def at(url: str, key: str = "any") -> Anthropic:
@@ -30,6 +45,61 @@ def cancel() -> str:
         return next(told.text_stream)
 
 
+OFFERED = [
+    {
+        "name": WEATHER["name"],
+        "description": WEATHER["description"],
+        "input_schema": WEATHER["parameters"],
+    }
+]
+
+
+def called(content: list) -> list:
+    return [[block.name, block.input] for block in content if block.type == "tool_use"]
+
+
+def tools() -> dict:
+    asked = {"model": "any", "max_tokens": 100, "tools": OFFERED}
+    turns = [{"role": "user", "content": "tools"}]
+    said = at(CALLS).messages.create(messages=turns, **asked).content
+    call = next(block for block in said if block.type == "tool_use")
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "tools"}
+    turns += [{"role": "assistant", "content": said}, {"role": "user", "content": [result]}]
+    answer = at(CALLS).messages.create(messages=turns, **asked).content[-1].text
+    return {"calls": called(said), "answer": answer}
+
+
+def tools_stream() -> list:
+    turns = [{"role": "user", "content": "tools stream"}]
+    asked = {"model": "any", "max_tokens": 100, "messages": turns, "tools": OFFERED}
+    with at(CALLS).messages.stream(**asked) as told:
+        return called(told.get_final_message().content)
+
+
+def forced() -> list:
+    turns = [{"role": "user", "content": "forced"}]
+    choice = {"type": "tool", "name": "get_weather"}
+    asked = {"messages": turns, "tools": OFFERED, "tool_choice": choice}
+    return called(at(FORMS).messages.create(model="any", max_tokens=100, **asked).content)
+
+
+def thoughts() -> str:
+    turns = [{"role": "user", "content": "thoughts"}]
+    asked = {"model": "any", "max_tokens": 100, "messages": turns}
+    content = at(CALLS).messages.create(thinking={"type": "adaptive"}, **asked).content
+    return content[0].thinking
+
+
+def parse() -> dict:
+    form = {"format": {"type": "json_schema", "schema": PET}}
+    return json.loads(ask("parse", at(FORMS), output_config=form))
+
+
+def tokens() -> int:
+    turns = [{"role": "user", "content": "one"}]
+    return at(FORMS).messages.count_tokens(model="any", messages=turns).input_tokens
+
+
 report(
     {
         "models": lambda: [model.id for model in client.models.list()],
@@ -44,6 +114,12 @@ report(
         "key": lambda: ask("key", at(LOCKED, KEY)),
         "wrong key": lambda: ask("wrong key", at(LOCKED)),
         "cancel": cancel,
+        "tools": tools,
+        "tools stream": tools_stream,
+        "forced": forced,
+        "thoughts": thoughts,
+        "parse": parse,
+        "tokens": tokens,
     },
     "anthropic",
 )

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 from ollama import Client
-from report import AGENT, AWAY, KEY, LOCKED, SLOW, SYSTEM, TURNS, report
+from report import (
+    AGENT,
+    AWAY,
+    CALLS,
+    FORMS,
+    KEY,
+    LOCKED,
+    PET,
+    SLOW,
+    SYSTEM,
+    TOOLS,
+    TURNS,
+    report,
+)
 
 
 def at(url: str, key: str = "any") -> Client:
@@ -30,6 +45,38 @@ def cancel() -> str:
     return first
 
 
+def called(calls: list) -> list:
+    return [[call.function.name, dict(call.function.arguments)] for call in calls]
+
+
+def tools() -> dict:
+    turns = [{"role": "user", "content": "tools"}]
+    said = at(CALLS).chat("any", turns, tools=TOOLS).message
+    result = {"role": "tool", "tool_name": "get_weather", "content": "tools"}
+    answer = at(CALLS).chat("any", [*turns, said, result], tools=TOOLS).message.content
+    return {"calls": called(said.tool_calls), "answer": answer}
+
+
+def tools_stream() -> list:
+    turns = [{"role": "user", "content": "tools stream"}]
+    parts = at(CALLS).chat("any", turns, tools=TOOLS, stream=True)
+    return [call for part in parts for call in called(part.message.tool_calls or [])]
+
+
+def thoughts() -> str:
+    turns = [{"role": "user", "content": "thoughts"}]
+    return at(CALLS).chat("any", turns, think=True).message.thinking
+
+
+def logprobs() -> dict:
+    turns, options = [{"role": "user", "content": "logprobs"}], {"num_predict": 5, "temperature": 0}
+    asked = {"options": options, "logprobs": True, "top_logprobs": 2}
+    answer = at(FORMS).chat("any", turns, **asked)
+    tokens = [[token.token, token.logprob] for token in answer.logprobs]
+    most = [len(token.top_logprobs) for token in answer.logprobs]
+    return {"text": answer.message.content, "tokens": tokens, "top": most}
+
+
 report(
     {
         "models": lambda: [model.model for model in client.list().models],
@@ -44,6 +91,11 @@ report(
         "key": lambda: ask("key", at(LOCKED, KEY)),
         "wrong key": lambda: ask("wrong key", at(LOCKED)),
         "cancel": cancel,
+        "tools": tools,
+        "tools stream": tools_stream,
+        "thoughts": thoughts,
+        "parse": lambda: json.loads(ask("parse", at(FORMS), format=PET)),
+        "logprobs": logprobs,
         "completion": lambda: client.generate("any", "completion").response,
     },
     "ollama",

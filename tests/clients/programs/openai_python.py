@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from typing import Literal
+
 from openai import OpenAI
-from report import AGENT, AWAY, KEY, LOCKED, SLOW, SYSTEM, TURNS, report
+from pydantic import BaseModel, Field
+from report import (
+    AGENT,
+    AWAY,
+    CALLS,
+    FORMS,
+    KEY,
+    LOCKED,
+    SLOW,
+    SYSTEM,
+    TOOLS,
+    TURNS,
+    WEATHER,
+    report,
+)
 
 
 def at(url: str, key: str = "any") -> OpenAI:
@@ -39,6 +56,86 @@ def responses_stream() -> list[str]:
     return [event.delta for event in events if event.type == "response.output_text.delta"]
 
 
+class Pet(BaseModel, extra="forbid"):
+    kind: Literal["cat", "dog"]
+    age: int = Field(ge=0, le=30)
+
+
+def user(content: str) -> list:
+    return [{"role": "user", "content": content}]
+
+
+def called(calls: list) -> list:
+    return [[call.function.name, json.loads(call.function.arguments)] for call in calls]
+
+
+def tools() -> dict:
+    create = at(CALLS).chat.completions.create
+    said = create(model="any", messages=user("tools"), tools=TOOLS).choices[0].message
+    result = {"role": "tool", "tool_call_id": said.tool_calls[0].id, "content": "tools"}
+    turns = [*user("tools"), said.model_dump(exclude_none=True), result]
+    answer = create(model="any", messages=turns, tools=TOOLS).choices[0].message.content
+    return {"calls": called(said.tool_calls), "answer": answer}
+
+
+def tools_stream() -> list:
+    asked = {"model": "any", "messages": user("tools stream"), "tools": TOOLS}
+    with at(CALLS).chat.completions.stream(**asked) as stream:
+        return called(stream.get_final_completion().choices[0].message.tool_calls)
+
+
+def forced() -> list:
+    chosen = {"type": "function", "function": {"name": "get_weather"}}
+    asked = {"model": "any", "messages": user("forced"), "tools": TOOLS, "tool_choice": chosen}
+    return called(at(FORMS).chat.completions.create(**asked).choices[0].message.tool_calls)
+
+
+def thoughts() -> str:
+    answer = at(CALLS).chat.completions.create(model="any", messages=user("thoughts"))
+    return answer.choices[0].message.reasoning_content
+
+
+def parse() -> dict:
+    asked = {"model": "any", "messages": user("parse"), "response_format": Pet}
+    return at(FORMS).chat.completions.parse(**asked).choices[0].message.parsed.model_dump()
+
+
+def logprobs() -> dict:
+    asked = {"max_tokens": 5, "temperature": 0, "logprobs": True, "top_logprobs": 2}
+    answer = at(FORMS).chat.completions.create(model="any", messages=user("logprobs"), **asked)
+    (choice,) = answer.choices
+    tokens = [[token.token, token.logprob] for token in choice.logprobs.content]
+    most = [len(token.top_logprobs) for token in choice.logprobs.content]
+    return {"text": choice.message.content, "tokens": tokens, "top": most}
+
+
+def responses_tools() -> dict:
+    create, offered = at(CALLS).responses.create, [{"type": "function", **WEATHER}]
+    said = create(model="any", input="responses tools", tools=offered).output
+    calls = [item for item in said if item.type == "function_call"]
+    told = {"call_id": calls[0].call_id, "output": "responses tools"}
+    turns = [*user("responses tools"), *said, {"type": "function_call_output", **told}]
+    answer = create(model="any", input=turns, tools=offered).output_text
+    return {"calls": [[call.name, json.loads(call.arguments)] for call in calls], "answer": answer}
+
+
+def responses_parse() -> dict:
+    answer = at(FORMS).responses.parse(model="any", input="responses parse", text_format=Pet)
+    return answer.output_parsed.model_dump()
+
+
+def responses_logprobs() -> dict:
+    asked = {"max_output_tokens": 5, "temperature": 0, "top_logprobs": 2}
+    included = ["message.output_text.logprobs"]
+    answer = at(FORMS).responses.create(
+        model="any", input="responses logprobs", include=included, **asked
+    )
+    (part,) = answer.output[0].content
+    tokens = [[token.token, token.logprob] for token in part.logprobs]
+    most = [len(token.top_logprobs) for token in part.logprobs]
+    return {"text": part.text, "tokens": tokens, "top": most}
+
+
 report(
     {
         "models": lambda: [model.id for model in client.models.list()],
@@ -58,6 +155,15 @@ report(
         ),
         "responses": lambda: client.responses.create(model="any", input="responses").output_text,
         "responses stream": responses_stream,
+        "tools": tools,
+        "tools stream": tools_stream,
+        "forced": forced,
+        "thoughts": thoughts,
+        "parse": parse,
+        "logprobs": logprobs,
+        "responses tools": responses_tools,
+        "responses parse": responses_parse,
+        "responses logprobs": responses_logprobs,
     },
     "openai",
 )

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 
 const modules = new URL("../node_modules/", import.meta.url);
 
-export const { AGENT, AWAY, LOCKED, SLOW } = process.env;
+export const { AGENT, AWAY, LOCKED, SLOW, CALLS, FORMS } = process.env;
 export const KEY = "a key of some length for clients"; // of the agent at LOCKED
 export const SYSTEM = "Be brief.";
 export const TURNS = [
@@ -13,6 +13,17 @@ export const TURNS = [
   { role: "assistant", content: "1" },
   { role: "user", content: "turns" },
 ];
+// A function on offer at CALLS.
+export const WEATHER = {
+  name: "get_weather",
+  description: "How the weather is.",
+  parameters: {
+    type: "object",
+    properties: { city: { type: "string", enum: ["Paris", "Rome"] } },
+    required: ["city"],
+    additionalProperties: false,
+  },
+};
 
 /** Play all of them, one after the other; a failure is what the client throws. */
 export async function report(scenarios, ...packages) {

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
-AGENT, AWAY, LOCKED, SLOW = (os.environ[name] for name in ("AGENT", "AWAY", "LOCKED", "SLOW"))
+_NAMES = ("AGENT", "AWAY", "LOCKED", "SLOW", "CALLS", "FORMS")
+AGENT, AWAY, LOCKED, SLOW, CALLS, FORMS = (os.environ[name] for name in _NAMES)
 KEY = "a key of some length for clients"  # of the agent at LOCKED
 SYSTEM = "Be brief."
 TURNS = [
@@ -16,6 +17,27 @@ TURNS = [
     {"role": "assistant", "content": "1"},
     {"role": "user", "content": "turns"},
 ]
+# A function on offer at CALLS, and a form that the board at FORMS can be held to.
+WEATHER = {
+    "name": "get_weather",
+    "description": "How the weather is.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+TOOLS = [{"type": "function", "function": WEATHER}]
+PET = {
+    "type": "object",
+    "properties": {
+        "kind": {"type": "string", "enum": ["cat", "dog"]},
+        "age": {"type": "integer", "minimum": 0, "maximum": 30},
+    },
+    "required": ["kind", "age"],
+    "additionalProperties": False,
+}
 
 
 def report(scenarios: Mapping[str, Callable[[], object]], *packages: str) -> None:

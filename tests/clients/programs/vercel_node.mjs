@@ -1,11 +1,29 @@
 // Vercel's AI SDK over `@ai-sdk/openai-compatible`.
 
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, streamText } from "ai";
-import { AGENT, AWAY, KEY, LOCKED, SLOW, SYSTEM, TURNS, report } from "./report.mjs";
+import { Output, generateText, stepCountIs, streamText, tool } from "ai";
+import { z } from "zod";
+import {
+  AGENT,
+  AWAY,
+  CALLS,
+  FORMS,
+  KEY,
+  LOCKED,
+  SLOW,
+  SYSTEM,
+  TURNS,
+  WEATHER,
+  report,
+} from "./report.mjs";
 
 const at = (url, apiKey = "any") =>
-  createOpenAICompatible({ name: "board", baseURL: `${url}/v1`, apiKey })("any");
+  createOpenAICompatible({
+    name: "board",
+    baseURL: `${url}/v1`,
+    apiKey,
+    supportsStructuredOutputs: true,
+  })("any");
 
 async function ask(prompt, fields = {}, model = at(AGENT)) {
   return (await generateText({ model, prompt, maxRetries: 0, ...fields })).text;
@@ -33,6 +51,49 @@ async function cancel() {
   }
 }
 
+const get_weather = tool({
+  description: WEATHER.description,
+  inputSchema: z.object({ city: z.enum(["Paris", "Rome"]) }),
+  execute: async () => "tools",
+});
+const called = (calls) => calls.map((call) => [call.toolName, call.input]);
+
+async function useTools() {
+  const told = await generateText({
+    model: at(CALLS),
+    prompt: "tools",
+    tools: { get_weather },
+    stopWhen: stepCountIs(2),
+    maxRetries: 0,
+  });
+  return { calls: called(told.steps[0].toolCalls), answer: told.text };
+}
+
+async function toolsStream() {
+  const asked = { model: at(CALLS), prompt: "tools stream", tools: { get_weather } };
+  const told = streamText({ ...asked, stopWhen: stepCountIs(1), maxRetries: 0 });
+  return called(await told.toolCalls);
+}
+
+async function forced() {
+  const asked = { model: at(FORMS), prompt: "forced", tools: { get_weather } };
+  const told = await generateText({ ...asked, toolChoice: "required", maxRetries: 0 });
+  return called(told.toolCalls);
+}
+
+async function thoughts() {
+  return (await generateText({ model: at(CALLS), prompt: "thoughts" })).reasoningText;
+}
+
+async function parse() {
+  const schema = z.object({
+    kind: z.enum(["cat", "dog"]),
+    age: z.number().int().min(0).max(30),
+  });
+  const output = Output.object({ schema });
+  return (await generateText({ model: at(FORMS), prompt: "parse", output, maxRetries: 0 })).output;
+}
+
 await report(
   {
     chat: () => ask("chat"),
@@ -46,6 +107,11 @@ await report(
     key: () => ask("key", {}, at(LOCKED, KEY)),
     "wrong key": () => ask("wrong key", {}, at(LOCKED)),
     cancel,
+    tools: useTools,
+    "tools stream": toolsStream,
+    forced,
+    thoughts,
+    parse,
   },
   "ai",
   "@ai-sdk/openai-compatible",

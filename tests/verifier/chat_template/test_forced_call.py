@@ -200,12 +200,13 @@ def test_a_function_that_is_not_on_offer_is_refused() -> None:
 )
 def test_a_tool_that_is_no_function_is_refused(odd: dict[str, Any]) -> None:
     with pytest.raises(RequestRefused, match="no function with a name and parameters") as refused:
-        forced_call(HERMES, [*TOOLS, odd], ["now"])
+        forced_call(HERMES, [*TOOLS, odd], ["now"], MARKS)
     assert "tools" == refused.value.field
 
 
 def test_a_name_that_is_said_again_makes_no_grammar_longer() -> None:
-    assert forced_call(HERMES, TOOLS, ["now"]) == forced_call(HERMES, TOOLS, ["now"] * 512)
+    once = forced_call(HERMES, TOOLS, ["now"], MARKS)
+    assert once == forced_call(HERMES, TOOLS, ["now"] * 512, MARKS)
 
 
 def test_schemas_that_are_too_long_together_are_refused() -> None:
