@@ -34,7 +34,8 @@ def round_facts(
     reads_prompts: bool,
 ) -> RoundFacts:
     """The facts of a round, of all open streams with or without a part in it."""
-    writing, reading = [], []
+    writing: list[Stream] = []
+    reading: list[Stream] = []
     for stream in streams:
         (reading if stream.reads_prompt else writing).append(stream)
     return RoundFacts(
