@@ -48,7 +48,7 @@ DRAFTING_SHARE = 0.75
 # Rounds of the same streams that two blocks must have in common to be compared; the second one goes
 # on for so long until they have.
 LEAST_COMMON_ROUNDS = 6
-MOST_BLOCK_ROUNDS = 64
+MOST_BLOCK_ROUNDS = 32
 # Rounds with prompts, which do not count, until two blocks are too far from each other.
 MOST_LEFT_OUT = 64
 # How often two blocks may be begun anew before it is given up.

@@ -44,9 +44,11 @@ LEAST_LETTING_DRAFT = 0.25
 # Devices that are told apart by name, and fleets that are remembered.
 FEW_DEVICES = 4
 MOST_FLEETS = 256
-# For so long a device belongs to those who chat though no stream of it writes: a question begins
-# with a prompt.
+# For so long a device belongs to those who chat though it has no stream: the next question comes.
 MEMBER_SECONDS = 4.0
+# All of them must write for so many rounds before a trial is begun: only rounds of the same streams
+# are compared.
+WHOLE_ROUNDS = 4
 # How often a first measurement may be cut short by others who chat before it has to pause.
 MOST_FREE_CUTS = 24
 
@@ -67,7 +69,8 @@ class MeasuredPayoff:
     def __init__(self) -> None:
         self._fleets: dict[Fleet, _Record] = {}  # the one that chatted last stands last
         self._fleet: Fleet | None = None
-        self._seen: dict[str, float] = {}  # when which device wrote last
+        self._seen: dict[str, float] = {}  # when which device had a stream last
+        self._num_whole = 0  # rounds in which all of them wrote, one after the other
         self._trial: DraftTrial | None = None
         self._seconds = 0.0  # of rounds so far
         self.lost_seconds = 0.0
@@ -126,11 +129,14 @@ class MeasuredPayoff:
             return
         self._seconds += facts.seconds
         writers = _fleet_of(facts.devices)
-        self._follow(self._members(facts.devices))
+        self._follow(self._members(facts.devices | facts.reading_devices))
         record = self._record
         assert record is not None, "the first round has a fleet"
-        if _are_alike(writers, self._fleet) and not facts.reads_prompts:
-            record.observe(facts, self.arm)
+        if not facts.reads_prompts:
+            is_whole = _are_alike(writers, self._fleet)
+            self._num_whole = self._num_whole + 1 if is_whole else 0
+            if is_whole:
+                record.observe(facts, self.arm)
         if self._trial is None:
             self._begin_if_due(record)
         else:
@@ -141,7 +147,7 @@ class MeasuredPayoff:
         return None if self._fleet is None else self._fleets[self._fleet]
 
     def _members(self, devices: frozenset[str]) -> Fleet:
-        """Who chats now: those who write, and those who did a moment ago."""
+        """Who chats now: those with open streams, and those who had some a moment ago."""
         self._seen.update(dict.fromkeys(devices, self._seconds))
         if len(self._seen) > len(devices):
             since = self._seconds - MEMBER_SECONDS
@@ -168,7 +174,7 @@ class MeasuredPayoff:
         allowed_seconds = BEYOND_SHARE_SECONDS + COST_SHARE * self._seconds
         if record.has_changed and self.lost_seconds <= allowed_seconds:
             record.measure_anew()
-        if record.is_due:
+        if record.is_due and self._num_whole >= WHOLE_ROUNDS:
             self._trial = DraftTrial(record.settled)
 
     def _compare(

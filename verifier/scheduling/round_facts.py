@@ -23,6 +23,7 @@ class RoundFacts(NamedTuple):
     reads_prompts: bool
     may_draft: bool  # whether it is the verifier's to say what some stream's board drafts
     has_windows: bool  # whether some board was let draft, in time or not
+    reading_devices: frozenset[str] = frozenset()  # of streams that read prompts
 
 
 def round_facts(
@@ -33,7 +34,10 @@ def round_facts(
     reads_prompts: bool,
 ) -> RoundFacts:
     """The facts of a round, of all open streams with or without a part in it."""
-    writing = [stream for stream in streams if not stream.reads_prompt]
+    writing: list[Stream] = []
+    reading: list[Stream] = []
+    for stream in streams:
+        (reading if stream.reads_prompt else writing).append(stream)
     return RoundFacts(
         seconds=seconds,
         num_tokens=sum([one.num_tokens for _, one in settled]),
@@ -43,4 +47,5 @@ def round_facts(
         reads_prompts=reads_prompts,
         may_draft=any(stream.request.draft_length is None for stream in writing),
         has_windows=any(stream.window > 0 for stream in writing),
+        reading_devices=frozenset([stream.device for stream in reading]),
     )

@@ -174,6 +174,14 @@ def test_some_rounds_without_a_board_between_two_questions_change_nothing() -> N
     assert (Standing.SLOWER, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
 
 
+def test_boards_whose_prompts_are_read_belong_to_those_who_chat() -> None:
+    world = learnt(0.7)
+    facts = RoundFacts(0.05, 1, 1, frozenset({"a"}), NONE, True, True, False, frozenset({"b", "c"}))
+    for _ in range(int(2.0 * MEMBER_SECONDS / 0.05)):
+        world.payoff.observe(facts)
+    assert (Standing.SLOWER, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
+
+
 def test_a_large_fleet_whose_size_changes_a_little_is_the_same() -> None:
     world = World(0.7)
     names = [f"board-{i}" for i in range(40)]

@@ -20,6 +20,7 @@ def test_streams_that_read_their_prompts_write_nothing_yet() -> None:
     streams = [writing(1, "a"), make_stream(2, device="b"), writing(3, "a")]
     facts = round_facts(0.1, streams, [], reads_prompts=True)
     assert (2, frozenset({"a"}), True) == (facts.num_streams, facts.devices, facts.reads_prompts)
+    assert frozenset({"b"}) == facts.reading_devices
 
 
 def test_tokens_are_those_that_were_committed_and_drafts_those_that_were_tested() -> None:
