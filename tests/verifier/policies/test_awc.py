@@ -119,6 +119,7 @@ def test_a_budget_is_spent_in_the_streams_order(budget: int, expected: list[int]
         num_siblings=np.ones(3, dtype=np.int64),
         max_lengths=np.array([16, 3, 16]),
         draft_token_seconds=ones,
+        waits=np.zeros(3, dtype=np.bool_),
         best_chances=np.zeros(3),
     )
     policy = policy_named("threshold")

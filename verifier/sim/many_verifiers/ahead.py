@@ -140,6 +140,7 @@ def _outlook(
         num_siblings=ones.astype(np.int64),
         max_lengths=np.minimum(devices.output_left[which], MAX_DRAFT),
         draft_token_seconds=devices.draft_token_seconds[which],
+        waits=np.zeros(len(which), dtype=np.bool_),
         best_chances=np.zeros(len(which)),
     )
     counts = len(which) + np.arange(most_drafts + 1)
