@@ -14,6 +14,7 @@ from verifier.commands.run import run
 from verifier.commands.settings import SETTINGS
 from verifier.commands.simulation.reproduce import reproduce
 from verifier.commands.simulation.simulate import simulate
+from verifier.commands.simulation.train_awc import train_awc
 from verifier.commands.token import token
 
 _FIRST_STEPS = """\b
@@ -46,6 +47,7 @@ main.add_command(profile)
 main.add_command(simulate)
 main.add_command(finetune)
 main.add_command(reproduce)
+main.add_command(train_awc)
 main.add_command(token)
 main.add_command(devices)
 main.add_command(config_commands(SETTINGS))

@@ -24,6 +24,7 @@ from verifier.policies.goodspeed import GoodspeedPolicy
 from verifier.policies.greedy import GreedyPolicy
 from verifier.policies.random_split import RandomPolicy
 from verifier.policies.rate import RatePolicy
+from verifier.policies.threshold import ThresholdPolicy
 
 __all__ = [
     "BudgetLimits",
@@ -40,12 +41,13 @@ __all__ = [
     "RandomPolicy",
     "RatePolicy",
     "RoundTimes",
+    "ThresholdPolicy",
     "affordable",
     "first_come",
     "policy_named",
 ]
 
-PolicyName = Literal["goodspeed", "rate", "fixed", "random", "greedy"]
+PolicyName = Literal["goodspeed", "rate", "fixed", "random", "greedy", "threshold"]
 
 
 def policy_named(
@@ -63,5 +65,7 @@ def policy_named(
             return RandomPolicy(np.random.default_rng(seed))
         case "greedy":
             return GreedyPolicy()
+        case "threshold":
+            return ThresholdPolicy()
         case _:
             assert_never(name)

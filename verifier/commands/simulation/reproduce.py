@@ -44,6 +44,17 @@ def _heterogeneous_edge(num_seeds: int, command: str, advance: Advance) -> Writt
     return Written(edge_page(figures, command), {PICTURE: draw_edge_figures(figures)}, figures)
 
 
+def _dsd(num_seeds: int, command: str, advance: Advance) -> Written:
+    from verifier.commands.simulation.dsd_plot import draw_dsd_figures
+    from verifier.commands.simulation.job_processes import in_processes
+    from verifier.reproduction.dsd.arms import play_job
+    from verifier.reproduction.dsd.figures import dsd_figures
+    from verifier.reproduction.dsd.page import PICTURE, dsd_page
+
+    figures = dsd_figures(num_seeds, advance, lambda jobs: in_processes(play_job, jobs))
+    return Written(dsd_page(figures, command), {PICTURE: draw_dsd_figures(figures)}, figures)
+
+
 def _goodspeed(num_seeds: int, command: str, advance: Advance) -> Written:
     from verifier.commands.simulation.rounds_plot import draw_round_figures
     from verifier.reproduction.goodspeed_rounds.figures import round_figures
@@ -55,6 +66,7 @@ def _goodspeed(num_seeds: int, command: str, advance: Advance) -> Written:
 
 PAPERS: dict[str, Callable[[int, str, Advance], Written]] = {
     "goodspeed": _goodspeed,
+    "dsd": _dsd,
     "heterogeneous-edge": _heterogeneous_edge,
 }
 

@@ -57,6 +57,7 @@ def test_fixed_lengths_are_those_of_the_product() -> None:
         num_siblings=np.ones(4, dtype=np.int64),
         max_lengths=np.full(4, 100),
         draft_token_seconds=ones,
+        waits=np.zeros(4, dtype=np.bool_),
         best_chances=np.zeros(4),
     )
     for budget in (0, 3, 24, 27):

@@ -1,0 +1,81 @@
+"""`goodspeed-verifier train-awc`: DSD's learned window, from situations to weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shared.daemon.files import replace_file
+from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from verifier.commands.simulation.progress import progress
+
+NUM_SITUATIONS = 2000
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-verifier train-awc --output awc.json
+  goodspeed-verifier train-awc --situations 5000 --seed 3 --output awc.json
+"""
+
+
+@click.command("train-awc", epilog=_EXAMPLES)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Where the weights are put, a few kB of JSON.",
+)
+@click.option(
+    "--situations",
+    type=click.IntRange(20, 1_000_000),
+    default=NUM_SITUATIONS,
+    show_default=True,
+    help="Verifiers with devices in which every window is played.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=1,
+    show_default=True,
+    help="Of the situations, of what is held out and of the first weights.",
+)
+def train_awc(output: Path, situations: int, seed: int) -> None:
+    """Learn how long drafts should be, as DSD's adaptive window control does (arXiv 2511.21669).
+
+    Streams wait for their own draft, as in that paper. In each situation windows 2 to 12 and fused
+    mode are simulated, and the best is the label. Takes a minute or two on a quiet machine. The
+    same seed writes the same bytes.
+    """
+    try:
+        _train(output, situations, seed)
+    except KeyboardInterrupt:
+        click.echo("stopped before the end; nothing was written", err=True)
+        click.get_current_context().exit(EXIT_INTERRUPTED)
+
+
+def _train(output: Path, situations: int, seed: int) -> None:
+    from verifier.reproduction.dsd.situations import sweep
+    from verifier.reproduction.dsd.training import train
+    from verifier.reproduction.dsd.weights_file import file_of
+
+    with progress("playing situations") as advance:
+        examples = sweep(situations, seed, advance)
+    with progress("training") as advance:
+        trained = train(examples, seed, advance)
+    command = f"goodspeed-verifier train-awc --situations {situations} --seed {seed}"
+    content = file_of(
+        trained.weights,
+        command=command,
+        seed=seed,
+        situations=situations,
+        held_out_error=trained.held_out_error,
+        middle_error=trained.middle_error,
+        fused_part=trained.fused_part,
+    )
+    replace_file(output, content, mode=0o644)
+    click.echo(
+        f"labels: {trained.fused_part:.0%} fused; error on {trained.num_held_out} held-out "
+        f"examples: {trained.held_out_error:.2f} tokens ({trained.middle_error:.2f} for always the "
+        f"median)\nsaved to {output}"
+    )

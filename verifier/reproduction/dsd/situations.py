@@ -1,0 +1,147 @@
+"""Situations for AWC to learn from: each with every window played, and the best one as its label.
+
+A situation is one verifier with some devices: round times, load, round trip, draft speeds and
+acceptance are drawn. The paper sweeps windows 2 … 12 and fused mode, and takes the best
+SLO-weighted score; its SLOs and weights are not known, ours stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from shared.speculation.goodput import FloatArray, IntArray
+from verifier.policies.awc import AwcInputs
+from verifier.sim.many_verifiers.arms import WaitingArm
+from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
+from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
+from verifier.sim.many_verifiers.windows import WindowInputs
+from verifier.sim.many_verifiers.world import ManyWorld
+
+SWEPT_WINDOWS = np.array([0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+# A network's output of 1 is fused mode.
+FUSED_LABEL = 1.0
+# Situations that are played side by side.
+KINDS_OF_DRAW = 10
+NUM_ROUNDS = 60
+EXAMPLES_OF_SITUATION = 3  # with different windows before
+# Score: mean ln tokens/s, less this for every part by which the slowest twentieth of the devices
+# exceeds 1.5 times the seconds that fused mode takes for a token.
+SLO_TIMES_FUSED = 1.5
+SLO_WEIGHT = 0.5
+
+
+class Examples(NamedTuple):
+    """What AWC learns from."""
+
+    inputs: FloatArray  # [num_examples, 5], scaled
+    labels: FloatArray  # [num_examples], best windows; 1: fused
+    situations: IntArray  # [num_examples], of which situation each is
+
+
+class _WindowsByDevice:
+    """Each device keeps its own window."""
+
+    def __init__(self, windows: IntArray) -> None:
+        self._windows = windows
+
+    def windows(self, inputs: WindowInputs) -> IntArray:
+        """See `WindowRule`."""
+        return self._windows[inputs.which]
+
+
+def sweep(num_situations: int, seed: int, advance: Callable[[float], None]) -> Examples:
+    """All windows in so many situations, rounded up to whole draws."""
+    parts: list[Examples] = []
+    num_draws = -(-num_situations // KINDS_OF_DRAW)
+    for number in range(num_draws):
+        parts.append(_draw(np.random.default_rng([seed, number]), number))
+        advance((number + 1) / num_draws)
+    return Examples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _draw(random: np.random.Generator, number: int) -> Examples:
+    """Kinds of verifiers that differ, each once for every window; devices are alike for all."""
+    num_windows = len(SWEPT_WINDOWS)
+    setting = _setting(random)
+    num_targets = KINDS_OF_DRAW * num_windows
+    members = setting.num_devices // num_targets
+    target = np.arange(setting.num_devices) % num_targets
+    drawn = _paired(setting, int(random.integers(1 << 31)), target, members)
+    arm = WaitingArm(setting, _WindowsByDevice(SWEPT_WINDOWS[target % num_windows]))
+    world = ManyWorld(setting, number, arm, drawn)
+    world.play()
+    tokens = world.tally.device_tokens.reshape(members, KINDS_OF_DRAW, num_windows)
+    speeds = np.maximum(tokens, 0.5) / (setting.seconds - setting.warm_up_seconds)
+    labels = _best_windows(speeds)
+    seen = _inputs(setting, world).reshape(members, KINDS_OF_DRAW, num_windows, 5).mean(axis=0)
+    before = random.integers(num_windows, size=(KINDS_OF_DRAW, EXAMPLES_OF_SITUATION))
+    inputs = np.take_along_axis(seen, before[:, :, None], axis=1).reshape(-1, 5)
+    situations = number * KINDS_OF_DRAW + np.arange(KINDS_OF_DRAW)
+    return Examples(
+        inputs,
+        np.repeat(labels, EXAMPLES_OF_SITUATION),
+        np.repeat(situations, EXAMPLES_OF_SITUATION),
+    )
+
+
+def _setting(random: np.random.Generator) -> ManySetting:
+    fixed_seconds = float(np.exp(random.uniform(np.log(0.01), np.log(0.12))))
+    kinds: list[TargetKind] = []
+    for _ in range(KINDS_OF_DRAW):
+        own = fixed_seconds * random.uniform(0.7, 1.4)
+        ratio = float(np.exp(random.uniform(np.log(40.0), np.log(1000.0))))
+        kinds += [TargetKind("drawn", own, own / ratio, 0.0)] * len(SWEPT_WINDOWS)
+    middle = random.uniform(0.45, 0.92)
+    speed = float(np.exp(random.uniform(np.log(15.0), np.log(300.0))))
+    seconds = NUM_ROUNDS * fixed_seconds
+    return ManySetting(
+        targets=tuple(kinds),
+        num_devices=int(random.integers(1, 25)) * len(kinds),
+        draft_tokens_per_second=(0.7 * speed, speed, 1.4 * speed),
+        acceptance=(middle - 0.07, middle + 0.07),
+        round_trip_seconds=float(np.exp(random.uniform(np.log(0.001), np.log(0.2)))),
+        prompt_tokens=(1, 1),
+        output_tokens=(1 << 20, 1 << 20),
+        think_seconds=(0.0, 0.001),
+        seconds=seconds,
+        warm_up_seconds=0.25 * seconds,
+        routing="pinned",
+        max_batch=64,
+    )
+
+
+def _paired(setting: ManySetting, seed: int, target: IntArray, members: int) -> DrawnDevices:
+    """Devices of a kind are the same for each of its windows."""
+    base = msgspec.structs.replace(setting, num_devices=members * KINDS_OF_DRAW)
+    drawn = draw_devices(base, seed)
+    kind = target // len(SWEPT_WINDOWS)
+    which = (np.arange(len(target)) // len(setting.targets)) * KINDS_OF_DRAW + kind
+    return DrawnDevices(
+        **{name: getattr(drawn, name)[which] for name in DrawnDevices.__struct_fields__}
+    )
+
+
+def _best_windows(speeds: FloatArray) -> FloatArray:
+    """Labels [num_kinds] from tokens/s [num_members, num_kinds, num_windows]."""
+    slowest = np.quantile(1.0 / speeds, 0.95, axis=0)
+    allowed = SLO_TIMES_FUSED * (1.0 / speeds[:, :, 0]).mean(axis=0)
+    late = np.maximum(slowest / allowed[:, None] - 1.0, 0.0)
+    scores = np.log(speeds).mean(axis=0) - SLO_WEIGHT * late
+    best = SWEPT_WINDOWS[scores.argmax(axis=1)]
+    return np.where(best == 0, FUSED_LABEL, best.astype(np.float64))
+
+
+def _inputs(setting: ManySetting, world: ManyWorld) -> FloatArray:
+    """What AWC would have seen of each device at the end [num_devices, 5]."""
+    devices, targets = world.devices, world.targets
+    return AwcInputs(
+        queue_utilisation=targets.mean_waiting[devices.target] / setting.max_batch,
+        acceptance_rates=devices.acceptance,
+        round_trip_seconds=np.full(setting.num_devices, setting.round_trip_seconds),
+        token_seconds=devices.token_seconds,
+        windows=devices.window.astype(np.float64),
+    ).scaled()

@@ -1,0 +1,84 @@
+"""Rules for the window of streams that wait for their own draft: DSD's, and one that knows all.
+
+A window of 0 is fused mode: the target alone, no draft, no waiting.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from shared.speculation.goodput import FloatArray, IntArray
+from verifier.policies.awc import AwcInputs, AwcState, AwcWeights, next_windows
+from verifier.policies.threshold import threshold_windows
+
+PERFECT_WINDOWS = np.arange(13)
+
+
+class WindowInputs(NamedTuple):
+    """What a rule may know of the devices that just got a verdict; all [num_verdicts]."""
+
+    which: IntArray  # devices
+    is_first: np.typing.NDArray[np.bool_]  # of a request
+    awc: AwcInputs
+    draft_token_seconds: FloatArray
+    true_acceptance: FloatArray  # for the oracle alone
+    bare_seconds: FloatArray  # of its verifier's round, were nothing drafted
+    added_seconds: FloatArray  # that one more token adds
+
+
+class WindowRule(Protocol):
+    """Says how long the next draft is."""
+
+    def windows(self, inputs: WindowInputs) -> IntArray:
+        """One for each verdict, from 0."""
+        ...
+
+
+class StaticWindows:
+    """Always the same."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+
+    def windows(self, inputs: WindowInputs) -> IntArray:
+        """See `WindowRule`."""
+        return np.full(len(inputs.which), self._window)
+
+
+class ThresholdWindows:
+    """By the last acceptance: 2, 4 or 8."""
+
+    def windows(self, inputs: WindowInputs) -> IntArray:
+        """See `WindowRule`."""
+        return threshold_windows(inputs.awc.acceptance_rates)
+
+
+class AwcWindows:
+    """The learned rule."""
+
+    def __init__(self, weights: AwcWeights, num_devices: int) -> None:
+        self._weights = weights
+        self._state = AwcState(num_devices)
+
+    def windows(self, inputs: WindowInputs) -> IntArray:
+        """See `WindowRule`."""
+        self._state.forget(inputs.which[inputs.is_first])
+        return next_windows(self._weights, self._state, inputs.which, inputs.awc)
+
+
+class PerfectWindows:
+    """The window with the most tokens a second for each stream by itself, everything known."""
+
+    def windows(self, inputs: WindowInputs) -> IntArray:
+        """See `WindowRule`."""
+        rates = inputs.true_acceptance[:, None]
+        tokens = (1.0 - rates ** (PERFECT_WINDOWS + 1)) / (1.0 - rates)
+        seconds = inputs.bare_seconds[:, None] + inputs.added_seconds[:, None] * PERFECT_WINDOWS
+        drafting = inputs.draft_token_seconds[:, None] * PERFECT_WINDOWS
+        waiting = inputs.awc.round_trip_seconds[:, None] + drafting
+        # Half of the round that runs when the draft comes goes by as well.
+        waiting = np.where(PERFECT_WINDOWS > 0, waiting + 0.5 * inputs.bare_seconds[:, None], 0.0)
+        best: IntArray = (tokens / (seconds + waiting)).argmax(axis=1)
+        return best
