@@ -23,5 +23,5 @@ def import_aiohttp_leanly() -> None:
         ssl.SSLContext.load_default_certs = load  # type: ignore[method-assign]
 
 
-def _load_none(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
+def _load_none(self: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
     """In place of what loads the system's."""
