@@ -16,7 +16,7 @@ def import_aiohttp_leanly() -> None:
     (Debian 12 has some 140; measured in 2026-11.)
     """
     load = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = _load_none  # type: ignore[method-assign, assignment]
+    ssl.SSLContext.load_default_certs = _load_none  # type: ignore[method-assign]
     try:
         importlib.import_module("aiohttp")
     finally:
