@@ -202,7 +202,7 @@ class Link:
         self.send(self._hello)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                frame = await websocket.receive()
+                frame = await _next_frame(websocket)
         except TimeoutError:
             raise LinkLost(
                 f"the verifier did not answer the greeting within {CONNECT_TIMEOUT_SECONDS:g} s"
@@ -212,7 +212,7 @@ class Link:
             self._state = next_state(AGENT_CONNECTION, self._state, message)
             self._dispatch(message, len(frame.data) + VERIFIER_FRAME_HEADER_BYTES)
             await asyncio.sleep(0)  # one frame in each turn of the loop, however many came at once
-            frame = await websocket.receive()
+            frame = await _next_frame(websocket)
         raise self._ending(frame)
 
     def _ending(self, frame: aiohttp.WSMessage) -> Exception:
@@ -284,3 +284,15 @@ def _handshake_error(error: aiohttp.WSServerHandshakeError) -> Exception:
     if error.headers and LOADING_HEADER in error.headers:
         return VerifierLoading(error.headers[LOADING_HEADER], seconds)
     return LinkLost(f"the verifier answered {error.status}", seconds)
+
+
+async def _next_frame(websocket: aiohttp.ClientWebSocketResponse) -> aiohttp.WSMessage:
+    """What the verifier says next.
+
+    Raises:
+        LinkLost: it asked for a sign of life on a connection that has just broken.
+    """
+    try:
+        return await websocket.receive()
+    except (aiohttp.ClientError, ConnectionError) as error:  # of the pong that `receive` sends
+        raise LinkLost(f"the connection to the verifier broke: {error}") from error

@@ -16,12 +16,12 @@ def import_aiohttp_leanly() -> None:
     (Debian 12 has some 140; measured in 2026-11.)
     """
     load = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = _load_none  # type: ignore[method-assign, assignment]
+    ssl.SSLContext.load_default_certs = _load_none  # type: ignore[method-assign]
     try:
         importlib.import_module("aiohttp")
     finally:
         ssl.SSLContext.load_default_certs = load  # type: ignore[method-assign]
 
 
-def _load_none(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
+def _load_none(self: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
     """In place of what loads the system's."""

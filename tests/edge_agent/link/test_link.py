@@ -307,6 +307,26 @@ def test_a_verifier_that_goes_away_says_when_to_come_back() -> None:
     assert 3.5 == ending.retry_after_seconds
 
 
+def test_a_ping_on_a_connection_that_has_just_broken_is_a_reason_to_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`receive` answers pings itself: an hour of soak ended 194 boards by that error."""
+
+    async def breaks(websocket: aiohttp.ClientWebSocketResponse, message: bytes = b"") -> None:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    async def serve(verifier: VerifierSide) -> None:
+        await verifier.welcome()
+        await verifier.socket.ping(b"there?")
+        await verifier.until_gone()
+
+    monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "pong", breaks)
+    ending = end_with(serve)
+    assert isinstance(ending, LinkLost)
+    sentence = "the connection to the verifier broke: Cannot write to closing transport"
+    assert sentence == str(ending)
+
+
 def test_a_newer_connection_of_this_device_is_a_reason_to_try_again() -> None:
     async def serve(verifier: VerifierSide) -> None:
         await verifier.welcome()
