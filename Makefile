@@ -24,7 +24,7 @@ KERNELS := $(INSTALLED)-kernels
 # Apart from what it looks at.
 AUDIT := $(VENV)/audit
 
-MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct-q2_k
+MODELS := smollm2-135m-instruct smollm2-135m-instruct-q4_0 smollm2-135m-instruct-q2_k smollm2-18m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -141,8 +141,7 @@ def total_sentence(passes: Mapping[str, PassFigures], num_cores: int) -> str:
     )
     return sentence + (
         f"Less in {' and '.join(less)}, because all boards share {num_cores} cores with the "
-        "verifier and their draft models are as large as the target: a draft token costs as much "
-        "as one of the target, from the same cores. A round took "
+        "verifier: what drafting takes is missing there. A round took "
         f"{off.seconds_per_round * 1e3:.0f} ms with speculation {off_name} and {rounds} with "
         "drafts. Boards that are machines of their own take nothing from it."
     )

@@ -83,10 +83,9 @@ def test_the_tables_fit_into_80_columns_whole() -> None:
 def test_a_loss_is_named_with_both_totals_and_its_reason() -> None:
     assert (
         "Together: 30.0 (rejection) tokens/s, against 40.0 with speculation off. Less in "
-        "rejection, because all boards share 2 cores with the verifier and their draft models are "
-        "as large as the target: a draft token costs as much as one of the target, from the same "
-        "cores. A round took 100 ms with speculation off and 300 ms (rejection) with drafts. "
-        "Boards that are machines of their own take nothing from it."
+        "rejection, because all boards share 2 cores with the verifier: what drafting takes is "
+        "missing there. A round took 100 ms with speculation off and 300 ms (rejection) with "
+        "drafts. Boards that are machines of their own take nothing from it."
     ) == total_sentence(PASSES, 2)
 
 
