@@ -29,7 +29,7 @@ from tests.demo.watch import DemoFailed, watch
 from tests.support.programs.command import console_script
 from tests.support.programs.program import ProgramFailed
 
-# Made for this target, and a tenth of its size: boards that share the verifier's cores can afford it.
+# Made for this target and a tenth of its size: boards on the verifier's own cores can afford it.
 SMALL_DRAFT = Draft("18M", "smollm2-18m")
 DRAFTS = (SMALL_DRAFT, SMALL_DRAFT, SMALL_DRAFT)
 NUM_PROMPTS_EACH = 3  # of a board when all chat; the rest of the prompts is for one board alone
