@@ -42,6 +42,13 @@ class DrawSpec(msgspec.Struct, frozen=True):
     row_entries: int
     confidence_stop: float  # draft nothing here when the likeliest token is less likely than this
     change: RowChange | None = None  # what the request does to the row first
+    is_rated: bool = (
+        True  # somebody asks how sure the draft is, which takes a look at the whole row
+    )
+
+    def confidence(self, logits: NDArray[np.float32]) -> int:
+        """How sure a greedy draft is, where that is asked."""
+        return confidence_of_logits(logits) if self.is_rated else UNKNOWN_CONFIDENCE
 
 
 def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None:
@@ -56,14 +63,14 @@ def draw_token(spec: DrawSpec, logits: NDArray[np.float32]) -> DraftToken | None
     if not np.isfinite(logits.max()):  # NaN wins every maximum
         raise ModelError("the draft model gave logits that are not finite")
     if spec.sampling.is_greedy and spec.confidence_stop == 0:
-        return DraftToken(int(np.argmax(logits)), confidence=confidence_of_logits(logits))
+        return DraftToken(int(np.argmax(logits)), confidence=spec.confidence(logits))
     max_entries = spec.row_entries if spec.mode == "rejection" else MAX_COUPLED_ENTRIES
     token_ids, probs = _likeliest(logits, spec.sampling, max_entries)
     if probs[0] < spec.confidence_stop:
         return None
     if spec.mode == "coupled":
         if spec.sampling.is_greedy:
-            return DraftToken(int(token_ids[0]), confidence=confidence_of_logits(logits))
+            return DraftToken(int(token_ids[0]), confidence=spec.confidence(logits))
         token_id = draw(token_ids, probs, spec.seed, spec.position, Domain.COUPLED)
         return DraftToken(token_id, confidence=confidence_of_probability(float(probs[0])))
     row = quantise(token_ids, probs, spec.row_entries)
@@ -119,6 +126,7 @@ def draw_spec(
     change: RowChange | None = None,
     *,
     is_guess: bool,
+    is_rated: bool = True,
 ) -> DrawSpec:
     """How the token at a position of the path that began at `base` is to be drawn."""
     is_shared = mode == "coupled" or is_guess  # the verifier draws with this noise, too
@@ -132,4 +140,5 @@ def draw_spec(
         row_entries=settings.row_entries,
         confidence_stop=0.0 if is_guess else settings.confidence_stop,
         change=change,
+        is_rated=is_rated,
     )

@@ -316,7 +316,8 @@ class AgentStream:
             return None
         where = (self.seed, self.path.base + self.salt, self._next_position, self.vocab_size)
         change = self.changes.behind(self.prompt_ids or (), self.output_ids, self._drafted_ids)
-        return draw_spec(self.mode, self.sampling, self.settings, *where, change, is_guess=is_guess)
+        own = {"is_guess": is_guess, "is_rated": self.watch.is_told}
+        return draw_spec(self.mode, self.sampling, self.settings, *where, change, **own)
 
     def _draft_is_complete(self) -> bool:
         if self.watch.is_spent(self.path.live, self.unsent):

@@ -31,11 +31,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # transformers alone take 0.2 s (2 busy cores, 2026-11).
 COLLECTION_THRESHOLDS = (10_000, 20, 100)
 
-# How long a thread keeps the interpreter that another one wants; Python's own is 5 ms. Beside one
-# thread that computes in Python rounds of 20 ms took 27.9 ms with that and 23.1 with this, beside
-# two 55.7 and 30.8 (2 busy cores, 2026-11).
-SWITCH_SECONDS = 0.0005
-
 _Result = TypeVar("_Result")
 
 
@@ -155,14 +150,3 @@ def rare_collections() -> Iterator[None]:
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
-
-
-@contextmanager
-def short_turns() -> Iterator[None]:
-    """Let no thread that computes in Python keep the others waiting for long."""
-    seconds = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(seconds)

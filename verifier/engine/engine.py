@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from shared.daemon.lifecycle import rare_collections, short_turns
+from shared.daemon.lifecycle import rare_collections
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.round_run import run_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
@@ -97,7 +97,6 @@ class Engine:
         """Plan, verify, settle; sleeps while no stream has work."""
         with (
             rare_collections(),
-            short_turns(),
             ThreadPoolExecutor(1, thread_name_prefix="goodspeed-engine") as thread,
         ):
             settled: _Settled | None = None

@@ -222,6 +222,7 @@ def test_the_first_draw_follows_the_newest_token() -> None:
         is_guess=False,
         row_entries=8,
         confidence_stop=CONFIDENCE_STOP,
+        is_rated=False,  # the verifier has not asked
     )
 
 

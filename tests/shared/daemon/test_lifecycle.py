@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -18,13 +17,11 @@ import pytest
 from shared.daemon.lifecycle import (
     COLLECTION_THRESHOLDS,
     STOP_SIGNALS,
-    SWITCH_SECONDS,
     first_of,
     in_daemon_thread,
     rare_collections,
     reload_at_signal,
     run_loop,
-    short_turns,
     stop_at_signals,
 )
 from shared.daemon.service_manager.notify import service_manager
@@ -144,14 +141,6 @@ def test_an_error_restores_the_search_for_garbage() -> None:
     with suppress(ValueError), rare_collections():
         raise ValueError
     assert before == gc.get_threshold()
-
-
-def test_threads_that_compute_take_short_turns() -> None:
-    before = sys.getswitchinterval()
-    with suppress(ValueError), short_turns():
-        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
-        raise ValueError
-    assert before == sys.getswitchinterval()
 
 
 # --- SIGHUP ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from shared.protocol.messages import Verdict
+from shared.protocol.messages import ErrorCode, Open, Verdict
 from tests.support.ends.loopback import Verifier, make_server
 from tests.support.ends.raw_board import RawBoard, raw_board
 from tests.support.ends.scripted import scripted_service
@@ -165,8 +165,8 @@ def test_a_pause_outlives_a_restart(house: House, tmp_path: Path) -> None:
         service = scripted_service()
         verifier = Verifier(service, make_server(service, {}), house.port, house.tokens)
         async with raw_board(verifier, "kitchen") as board:
-            await board.open(max_tokens=50, draft_length=0)
-            assert await next_verdict(board, 1.0) is None
+            await board.send(Open(channel=0, stream_id=0, text="a prompt", max_tokens=50))
+            assert (await board.error(0)).code == ErrorCode.PAUSED
 
     arguments = [sys.executable, "-c", SCRIPTED, "run", "--config", str(house.settings)]
     with Program("verifier", arguments, tmp_path / "log") as program:

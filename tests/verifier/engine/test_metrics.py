@@ -23,6 +23,10 @@ COUNTERS = (
 )
 NAMES = {
     *(name.removesuffix("_total") for name in COUNTERS),
+    "goodspeed_payoff_lost_seconds",
+    "goodspeed_drafts_rest",
+    "goodspeed_device_of_alone_ratio",
+    "goodspeed_draft_token_price_seconds",
     "goodspeed_round_seconds",
     "goodspeed_round_seconds_estimate",
     "goodspeed_batch_streams",
