@@ -42,9 +42,7 @@ class DrawSpec(msgspec.Struct, frozen=True):
     row_entries: int
     confidence_stop: float  # draft nothing here when the likeliest token is less likely than this
     change: RowChange | None = None  # what the request does to the row first
-    is_rated: bool = (
-        True  # somebody asks how sure the draft is, which takes a look at the whole row
-    )
+    is_rated: bool = True  # the verifier asks how sure the draft is: a look at the whole row
 
     def confidence(self, logits: NDArray[np.float32]) -> int:
         """How sure a greedy draft is, where that is asked."""
