@@ -17,7 +17,12 @@ import triton.language as tl
 from torch import Tensor
 
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
-from verifier.torch_target.kernels.paged_layout import TILE_COLUMNS, WORK_COLUMNS, PagedLayout
+from verifier.torch_target.kernels.paged_layout import (
+    FEW_ROWS,
+    TILE_COLUMNS,
+    WORK_COLUMNS,
+    PagedLayout,
+)
 from verifier.torch_target.kernels.score_rule import ScoreRule
 
 # Of the 227 KiB that a program may have on an H100; queries and scores want the rest.
@@ -120,7 +125,7 @@ def _num_stages(layout: PagedLayout, head_bytes: int) -> int:
 
     Tiles of few rows do best with two: more of their programs then share a core.
     """
-    most = 2 if layout.rows_per_tile <= 16 else 6
+    most = 2 if layout.rows_per_tile <= FEW_ROWS else 6
     step_bytes = 2 * layout.step_keys * head_bytes
     return max(1, min(most, _PIPELINE_BYTES // step_bytes))
 

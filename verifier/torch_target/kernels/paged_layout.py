@@ -44,7 +44,7 @@ class CutRule:
 _FEW_ROWS_RULE = CutRule(step_keys=64, many_programs=3, few_programs=1)
 _MANY_ROWS_RULE = CutRule(step_keys=32, many_programs=2, few_programs=1)
 _FIXED_RULE = CutRule(step_keys=64, many_programs=0, few_programs=0)  # whatever the batch is
-_FEW_ROWS = 16
+FEW_ROWS = 16  # the least that a tensor core takes
 
 
 class WorkColumns(NamedTuple):
@@ -128,7 +128,7 @@ class PagedLayout:
         rows_per_tile, rule = _MOST_ROWS, _FIXED_RULE
         if num_cores is not None:
             rows_per_tile = _rows_per_tile(most_tokens * heads.num_members)
-            rule = _FEW_ROWS_RULE if rows_per_tile <= _FEW_ROWS else _MANY_ROWS_RULE
+            rule = _FEW_ROWS_RULE if rows_per_tile <= FEW_ROWS else _MANY_ROWS_RULE
         return cls(
             heads=heads,
             slots=torch.from_numpy(blocks * block_tokens + positions % block_tokens),
@@ -167,8 +167,8 @@ def positions_of(items: Sequence[RoundItem]) -> NDArray[np.int64]:
 
 
 def _rows_per_tile(most_rows: int) -> int:
-    """A power of two from 16, the least that a tensor core takes."""
-    return min(max(16, 1 << (most_rows - 1).bit_length()), _MOST_ROWS)
+    """A power of two."""
+    return min(max(FEW_ROWS, 1 << (most_rows - 1).bit_length()), _MOST_ROWS)
 
 
 def _block_tables(items: Sequence[RoundItem]) -> NDArray[np.int32]:

@@ -24,12 +24,7 @@ from verifier.torch_target.precision.gpu_limits import (
     check_weights_fit,
     out_of_memory,
 )
-from verifier.torch_target.precision.quantisation import (
-    BITS_PER_WEIGHT,
-    HEAD_OF_INT4,
-    quantisable,
-    quantisable_head,
-)
+from verifier.torch_target.precision.quantisation import BITS_PER_WEIGHT, layers_by_kind
 from verifier.torch_target.precision.torch_device import free_gpu_bytes
 
 
@@ -112,11 +107,11 @@ def cache_tokens(
 def weight_bytes(model: Any, dtype: torch.dtype, quantisation: Quantisation) -> int:
     """Bytes of the weights once they are on the device."""
     whole_bits = 8.0 * dtype.itemsize
-    small_bits: float = BITS_PER_WEIGHT.get(quantisation, whole_bits)
-    bits = {id(linear.weight): small_bits for linear in quantisable(model).values()}
-    if quantisation == "int4":
-        heads = quantisable_head(model).values()
-        bits |= {id(head.weight): BITS_PER_WEIGHT[HEAD_OF_INT4] for head in heads}
+    bits = {
+        id(layer.weight): BITS_PER_WEIGHT.get(kind, whole_bits)
+        for layers, kind in layers_by_kind(model, quantisation)
+        for layer in layers.values()
+    }
     num_bits: float = sum(
         parameter.numel() * bits.get(id(parameter), whole_bits) for parameter in model.parameters()
     )

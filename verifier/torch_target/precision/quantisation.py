@@ -36,7 +36,7 @@ BITS_PER_WEIGHT: Mapping[Quantisation, float] = MappingProxyType(
     {"int8": 8.0, "fp8": 8.0, "int4": 4.0 + 16.0 / INT4_GROUP_WEIGHTS}
 )
 
-HEAD_OF_INT4: Quantisation = "int8"
+_HEAD_OF_INT4: Quantisation = "int8"
 
 _OF_ONE_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -64,17 +64,15 @@ def quantise(model: Any, kind: Quantisation, device: torch.device) -> None:
     """
     if kind == "none":
         return
-    make = product_maker(kind, device)
     linears = quantisable(model)
     if not linears:
         name = type(model).__name__
         raise ModelError(f"target.quantisation is {kind}, but {name} has no linear layers")
     dtype = next(iter(linears.values())).weight.dtype
     try:
-        replace_linears(model, linears, make, device, merges=device.type == "cuda")
-        if kind == "int4":
-            make = product_maker(HEAD_OF_INT4, device)
-            replace_linears(model, quantisable_head(model), make, device, merges=False)
+        for layers, own_kind in layers_by_kind(model, kind):
+            make = product_maker(own_kind, device)
+            replace_linears(model, layers, make, device, merges=device.type == "cuda")
     except NotImplementedError as error:
         raise ModelError(f"target.quantisation = {kind} is not possible: {error}") from error
     number, rest = len(linears), dtype_name(dtype)
@@ -109,13 +107,23 @@ def replace_linears(
 
 
 def quantisable(model: Any) -> dict[str, nn.Linear]:
-    """The layers that `quantise` replaces, by name: all linear ones but that of the logits."""
+    """All linear layers but that of the logits, by name."""
     output = model.get_output_embeddings()
     return {
         name: module
         for name, module in model.named_modules()
         if type(module) is nn.Linear and module is not output
     }
+
+
+def layers_by_kind(
+    model: Any, kind: Quantisation
+) -> list[tuple[dict[str, nn.Linear], Quantisation]]:
+    """The layers that `quantise` replaces, by name, and what their weights become."""
+    layers = [(quantisable(model), kind)]
+    if kind == "int4":
+        layers.append((quantisable_head(model), _HEAD_OF_INT4))
+    return layers
 
 
 def quantisable_head(model: Any) -> dict[str, nn.Linear]:
