@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from shared.speculation.sampling import GREEDY
+from tests.support.models.paged_rounds import HEAD_DIM, ROUNDS, SHAPE, paged_logits
 from tests.support.models.tiny_models import (
     tiny_deepseek,
     tiny_gemma2,
@@ -20,33 +20,14 @@ from tests.support.models.tiny_models import (
     tiny_llama,
 )
 from tests.support.models.triton_kernels import DEVICE, import_triton
-from verifier.target.round import DraftCheck, Round, RoundItem
-from verifier.torch_target.forward.attention import model_logits, use_round_attention
-from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
+from verifier.torch_target.forward.attention import use_round_attention
+from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.forward.cpu_forward import CpuForward
-from verifier.torch_target.forward.round_inputs import RoundInputs
-from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
-from verifier.torch_target.kernels.paged_layout import PagedLayout, positions_of
 
 import_triton()
 
-from verifier.torch_target.forward.paged_attention import PagedAttention  # noqa: E402
-
 # What the interpreter computes for rows that a tile leaves unused.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-HEAD_DIM = 16  # the least that a tensor core takes
-SHAPE = CacheShape(num_blocks=8, block_tokens=4, context_tokens=16)
-
-
-def item(stream: int, num_cached: int, token_ids: tuple[int, ...], *blocks: int) -> RoundItem:
-    check = DraftCheck(token_ids[1:], (), "coupled", GREEDY, 0, 0, True)
-    return RoundItem(stream, token_ids, num_cached, blocks, check)
-
-
-ROUNDS = (
-    Round((item(0, 0, (1, 2, 3, 4, 5), 6, 1), item(1, 0, (9, 8), 3))),
-    Round((item(0, 5, (7, 7, 6), 6, 1), item(1, 2, (4,), 3))),
-)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +38,9 @@ def test_kernels_and_torch_agree_on_a_whole_model(make: Callable[[int], PreTrain
     on_cpu = CpuForward(make(HEAD_DIM), SHAPE, torch.float32)
     model = make(HEAD_DIM).to(DEVICE).eval()
     use_round_attention(model)
-    config = model.config.get_text_config()
-    heads, windows = HeadShape.of(config), attention_windows(config)
     cache = BlockCache(SHAPE.num_slots)
     for round_ in ROUNDS:
-        positions = positions_of(round_.items)
-        layout = PagedLayout.of(round_.items, positions, SHAPE.block_tokens, heads, windows, 4)
-        inputs = RoundInputs.of(round_, positions).to(DEVICE)
-        logits = model_logits(model, inputs, PagedAttention(layout.to(DEVICE), cache))
+        logits = paged_logits(model, round_, cache)
         torch.testing.assert_close(logits.cpu(), on_cpu.logits(round_), atol=2e-4, rtol=1e-4)
-    assert frozenset(range(config.num_hidden_layers)) == cache.layers == on_cpu.cached_layers
+    num_layers = model.config.get_text_config().num_hidden_layers
+    assert frozenset(range(num_layers)) == cache.layers == on_cpu.cached_layers
