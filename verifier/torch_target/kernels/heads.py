@@ -17,6 +17,7 @@ from torch import Tensor
 from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 from verifier.torch_target.kernels.norm_form import NormForm
+from verifier.torch_target.kernels.rotation import angles_of, turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,7 @@ def _rotate_and_store(
     column = tl.arange(0, HALF_BLOCK)[None, :]
     is_angle = column < HALF
     angle = token * angle_stride + column
-    cos_left = tl.load(cos + angle, mask=is_angle, other=0.0).to(tl.float32)
-    cos_right = tl.load(cos + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
-    sin_left = tl.load(sin + angle, mask=is_angle, other=0.0).to(tl.float32)
-    sin_right = tl.load(sin + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
-    angles = (cos_left, cos_right, sin_left, sin_right)
+    angles = angles_of(cos, sin, angle, is_angle, HALF)
     row = projected + token * stride
     if tl.program_id(1) == 0:
         target = query + token * HEADS * 2 * HALF
@@ -172,7 +169,6 @@ def _rotate(
     ADDS_ONE: tl.constexpr,
 ) -> None:
     """Heads side by side, from `source` to `target`."""
-    cos_left, cos_right, sin_left, sin_right = angles
     weight, epsilon = norm
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, HALF_BLOCK)[None, :]
@@ -186,11 +182,9 @@ def _rotate(
         scale = tl.rsqrt(squares / (2 * HALF) + epsilon)[:, None]
         left = _weighted(left * scale, weight + column, column < HALF, dtype, ADDS_ONE)
         right = _weighted(right * scale, weight + HALF + column, column < HALF, dtype, ADDS_ONE)
-    # The stock model rounds each product before it adds them.
-    new_left = (left * cos_left).to(dtype).to(tl.float32) - (right * sin_left).to(dtype)
-    new_right = (right * cos_right).to(dtype).to(tl.float32) + (left * sin_right).to(dtype)
-    tl.store(target + offsets, new_left.to(dtype), mask=is_element)
-    tl.store(target + offsets + HALF, new_right.to(dtype), mask=is_element)
+    new_left, new_right = turned(left, right, angles, dtype)
+    tl.store(target + offsets, new_left, mask=is_element)
+    tl.store(target + offsets + HALF, new_right, mask=is_element)
 
 
 @kernel

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 from verifier.torch_target.kernels.norm_form import NormForm
+from verifier.torch_target.kernels.rotation import angles_of, turned
 
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 
@@ -254,11 +255,7 @@ def _rotary(
     token = tl.program_id(0).to(tl.int64)
     angle = token * angle_stride + tl.arange(0, HALF_BLOCK)[None, :]
     is_angle = tl.arange(0, HALF_BLOCK)[None, :] < HALF
-    cos_left = tl.load(cos + angle, mask=is_angle, other=0.0).to(tl.float32)
-    cos_right = tl.load(cos + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
-    sin_left = tl.load(sin + angle, mask=is_angle, other=0.0).to(tl.float32)
-    sin_right = tl.load(sin + angle + HALF, mask=is_angle, other=0.0).to(tl.float32)
-    angles = (cos_left, cos_right, sin_left, sin_right)
+    angles = angles_of(cos, sin, angle, is_angle, HALF)
     pointers = query + token * query_token_stride
     target = new_query + token * HEADS * 2 * HALF
     _rotate(pointers, target, query_head_stride, angles, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK)
@@ -279,7 +276,6 @@ def _rotate(
     HALF_BLOCK: tl.constexpr,
 ) -> None:
     """All heads of one token."""
-    cos_left, cos_right, sin_left, sin_right = angles
     head = tl.arange(0, HEADS_BLOCK)[:, None]
     column = tl.arange(0, HALF_BLOCK)[None, :]
     is_element = (head < HEADS) & (column < HALF)
@@ -287,12 +283,10 @@ def _rotate(
     pointers = x + head * head_stride + column
     left = tl.load(pointers, mask=is_element, other=0.0).to(tl.float32)
     right = tl.load(pointers + HALF, mask=is_element, other=0.0).to(tl.float32)
-    # The stock model rounds each product before it adds them.
-    new_left = (left * cos_left).to(dtype).to(tl.float32) - (right * sin_left).to(dtype)
-    new_right = (right * cos_right).to(dtype).to(tl.float32) + (left * sin_right).to(dtype)
+    new_left, new_right = turned(left, right, angles, dtype)
     target = output + head * 2 * HALF + column
-    tl.store(target, new_left.to(dtype), mask=is_element)
-    tl.store(target + HALF, new_right.to(dtype), mask=is_element)
+    tl.store(target, new_left, mask=is_element)
+    tl.store(target + HALF, new_right, mask=is_element)
 
 
 @kernel
