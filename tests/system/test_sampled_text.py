@@ -153,7 +153,7 @@ def test_text_follows_the_target_where_the_surest_drafts_are_tested(
     """What is tested, and where boards stop, hangs on how sure they were before they drew."""
     report = reports[mode, "the surest are tested"]
     assert report["num_tokens"] >= NUM_CHOSEN_TOKENS
-    assert report["num_accepted"] > 100, "drafts had no part in the text"
+    assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
     assert report["num_asked_to_stop"] > 20, "no board was asked to stop"
     # In `rejection` boards stop, and what they send is tested whole.
     assert report["num_left"] > 100 or mode == "rejection", "no token was left"

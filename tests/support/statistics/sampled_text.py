@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -58,6 +59,8 @@ MAX_DRAFT_LENGTH = 6
 BUDGET_TOKENS = 256
 ROUND_SECONDS = 0.02  # boards need about half of it for their drafts
 SLOW_ROUND_SECONDS = 0.04  # for what is seldom right, and counts only if it comes in time
+# Where other tests run beside; `rejection` waits for drafts anyway.
+CROWDED_FACTOR = 2.0
 SAMPLINGS = {
     "temperature": SamplingParameters(temperature=1.0),
     "top_p": SamplingParameters(temperature=0.9, top_p=0.85),
@@ -173,6 +176,8 @@ async def sample(
 ) -> Tally:
     """Let all boards generate until there are `num_tokens` tokens."""
     round_seconds = SLOW_ROUND_SECONDS if ngram_tokens or is_overlapping else ROUND_SECONDS
+    if mode == "coupled" and "PYTEST_XDIST_WORKER" in os.environ:
+        round_seconds *= CROWDED_FACTOR
     choosy, token_seconds = ChoosyPolicy(), SECONDS_A_TOKEN if is_choosing else 0.0
     service = scripted_service(
         LastTokenModel(),
