@@ -314,10 +314,10 @@ class AgentStream:
                 return None
         elif self._room <= 0:
             return None
-        where = (self.seed, self.path.base + self.salt, self._next_position, self.vocab_size)
         change = self.changes.behind(self.prompt_ids or (), self.output_ids, self._drafted_ids)
-        own = {"is_guess": is_guess, "is_rated": self.watch.is_told}
-        return draw_spec(self.mode, self.sampling, self.settings, *where, change, **own)
+        how = (self.mode, self.sampling, self.settings, self.seed, self.path.base + self.salt)
+        where = (self._next_position, self.vocab_size, change)
+        return draw_spec(*how, *where, is_guess=is_guess, is_rated=self.watch.is_told)
 
     def _draft_is_complete(self) -> bool:
         if self.watch.is_spent(self.path.live, self.unsent):

@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
@@ -49,6 +50,16 @@ class FriendlyGroup(click.Group):
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def told_when_interrupted(sentence: str) -> Iterator[None]:
+    """Say what an interruption leaves behind; the group that runs the command then ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(sentence, err=True)
+        raise
 
 
 class CommandModules(FriendlyGroup):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from shared.config.model_files import default_cache_dir, locate
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.command_line import told_when_interrupted
 from shared.errors import RequestRefused
 from verifier.finetune.order import DraftOrder, Tell
 from verifier.finetune.recipe.draft_shape import parse_shape
@@ -175,11 +175,8 @@ def finetune(
         held_out_tokens=held_out_tokens,
         num_questions=questions,
     )
-    try:
+    with told_when_interrupted(f"stopped; the same command goes on from {order.work_dir}"):
         _make(order)
-    except KeyboardInterrupt:
-        click.echo(f"stopped; the same command goes on from {order.work_dir}", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
 
 
 def _make(order: DraftOrder) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import click
 
 from shared.config.sections import Loaded
-from shared.daemon.command_line import set_up_logging, settings_options
+from shared.daemon.command_line import set_up_logging, settings_options, told_when_interrupted
 from shared.daemon.files import replace_file
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.cost_curve.files import curve_path
@@ -47,11 +46,8 @@ def profile(loaded: Loaded[VerifierConfig], output: Path | None) -> None:
     Takes half a minute with a small model. Run it when nothing else uses the device, and again
     after changing target.model, target.device, target.dtype or target.quantisation.
     """
-    try:
+    with told_when_interrupted("stopped before all rounds were measured; nothing was saved"):
         _profile(loaded.config, output)
-    except KeyboardInterrupt:
-        click.echo("stopped before all rounds were measured; nothing was saved", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
 
 
 def _profile(config: VerifierConfig, output: Path | None) -> None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.commands.simulation.pictures import check_matplotlib
 from verifier.commands.simulation.progress import progress
 from verifier.reproduction.page import Page, markdown
@@ -97,12 +97,9 @@ def reproduce(paper: str, num_seeds: int, directory: Path) -> None:
     """
     check_matplotlib("reproduce")
     papers = list(PAPERS) if paper == "all" else [paper]
-    try:
+    with told_when_interrupted("stopped before the end; files that are there are whole"):
         for name in papers:
             _reproduce(name, num_seeds, directory)
-    except KeyboardInterrupt:
-        click.echo("stopped before the end; files that are there are whole", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
 
 
 def _reproduce(name: str, num_seeds: int, directory: Path) -> None:

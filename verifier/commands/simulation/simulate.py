@@ -9,8 +9,8 @@ from typing import get_args
 import click
 import msgspec
 
+from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.commands.simulation.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 from verifier.commands.simulation.simulate_edge import heterogeneous_edge
@@ -89,11 +89,8 @@ def fleet(
     the code that runs in agents and verifiers. The same fleet is played with the target alone, for
     comparison.
     """
-    try:
+    with told_when_interrupted("stopped before the end; nothing was written"):
         _simulate(scenario_file, policy, seed, json_file, plot_file)
-    except KeyboardInterrupt:
-        click.echo("stopped before the end; nothing was written", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
 
 
 def _simulate(

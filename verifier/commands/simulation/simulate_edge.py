@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.commands.simulation.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 
@@ -64,11 +64,8 @@ def heterogeneous_edge(
     Users upload prompts over a shared uplink; the small station drafts, the large one checks, in a
     pipeline. The joint plan (arXiv 2510.11331) stands beside every baseline of that paper.
     """
-    try:
+    with told_when_interrupted("stopped before the end; nothing was written"):
         _plan(scenario_file, seed, json_file, plot_file)
-    except KeyboardInterrupt:
-        click.echo("stopped before the end; nothing was written", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
 
 
 def _plan(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
 from verifier.commands.simulation.progress import progress
 
 NUM_SITUATIONS = 2000
@@ -47,11 +47,8 @@ def train_awc(output: Path, situations: int, seed: int) -> None:
     mode are simulated, and the best is the label. Takes a minute or two on a quiet machine. The
     same seed writes the same bytes.
     """
-    try:
+    with told_when_interrupted("stopped before the end; nothing was written"):
         _train(output, situations, seed)
-    except KeyboardInterrupt:
-        click.echo("stopped before the end; nothing was written", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
 
 
 def _train(output: Path, situations: int, seed: int) -> None:
