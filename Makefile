@@ -18,6 +18,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progre
 # A new stamp whenever pyproject.toml or TORCH changes; cksum is in POSIX, sha256sum is not.
 INSTALLED := $(VENV)/.installed-$(shell (cat pyproject.toml; echo '$(TORCH)') | cksum | cut -d ' ' -f 1)
 
+# Not with Intel's matrix tiles: built by many a compiler they end the program (edge_agent/draft_model/llama_build.py).
+NO_TILES := $(shell echo | cc -mno-amx-int8 -E - > /dev/null 2>&1 && echo -DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8)
+
 # What only tests want on a machine without a GPU: kernels run in Triton's interpreter (190 MB).
 KERNELS := $(INSTALLED)-kernels
 
@@ -75,7 +78,7 @@ $(INSTALLED): | $(BIN)/python
 	@echo "installing $(TORCH) (about 200 MB, a minute)"
 	@$(PIP) '$(TORCH)'
 	@echo "installing goodspeed and its dependencies (llama.cpp is compiled the first time: 4 to 8 minutes)"
-	@CMAKE_ARGS="$${CMAKE_ARGS:--DLLAVA_BUILD=OFF}" $(PIP) --editable '.[agent,verifier,dev]' \
+	@CMAKE_ARGS="$${CMAKE_ARGS:--DLLAVA_BUILD=OFF $(NO_TILES)}" $(PIP) --editable '.[agent,verifier,dev]' \
 		|| { echo "the installation failed; compiling llama.cpp needs a C++ compiler (Debian: apt install build-essential)" >&2; exit 1; }
 	@rm -f $(VENV)/.installed-*
 	@touch $@

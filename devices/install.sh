@@ -166,7 +166,14 @@ build_release() {
         run "$RELEASE/bin/python" -m pip install --quiet --disable-pip-version-check \
             --progress-bar off "$@"
     }
-    CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF}
+    # Not with Intel's matrix tiles: built by many a compiler they end the program.
+    NO_TILES=-mno-amx-int8
+    if echo | cc "$NO_TILES" -E - >/dev/null 2>&1; then
+        NO_TILES="-DCMAKE_C_FLAGS=$NO_TILES -DCMAKE_CXX_FLAGS=$NO_TILES"
+    else
+        NO_TILES=
+    fi
+    CMAKE_ARGS=${CMAKE_ARGS:--DLLAVA_BUILD=OFF $NO_TILES}
     export CMAKE_ARGS
     memory_kb=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
     if [ "${memory_kb:-0}" -lt 4500000 ]; then # a compiler takes up to 1.5 GB

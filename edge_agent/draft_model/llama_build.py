@@ -10,6 +10,12 @@ import re
 import llama_cpp
 import msgspec
 
+# Products with Intel's matrix tiles. Where a compiler drops the tiles' set-up (GCC below 11.5, 12.4
+# and 13.3: its bug 114098) or a kernel wants leave asked for each thread, the first one ends the
+# program (llama.cpp's issue 20824).
+TILES = "AMX_INT8"
+FLAGS_WITHOUT_TILES = "-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
+
 _FEATURE = re.compile(r"(\w+) = (\d+)")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from edge_agent.draft_model.llama_build import TILES, read_build
 from shared.daemon.peer_text import one_line
 from shared.errors import ModelError
 
@@ -31,6 +32,9 @@ def load_model(path: Path, gpu_layers: int) -> llama_cpp.llama_model_p:
     check_magic(path)
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    if TILES in read_build().features:
+        params.use_extra_bufts = False
+        logger.info("llama.cpp's matrix tiles (AMX) are not used; `doctor` tells what to do")
     with error_lines() as errors:
         llama_cpp.llama_backend_init()
         model: llama_cpp.llama_model_p | None = llama_cpp.llama_model_load_from_file(

@@ -54,6 +54,17 @@ def test_a_slow_build_is_mended_by_building_the_same_version_here() -> None:
     )
 
 
+def test_a_build_with_matrix_tiles_drafts_without_them_and_says_how_to_build_it() -> None:
+    processor = Processor(X86.features | {"amx_int8"}, num_cores=2)
+    build = built(frozenset({"AVX2", "FMA", "F16C", "AMX_INT8"}))
+    finding = build_finding(processor, build, gpu_layers=0)
+    assert "warning" == finding.level
+    assert "a 4-bit draft is a fifth slower than it could be" in finding.sentence
+    assert finding.remedy is not None
+    assert finding.remedy.startswith('CMAKE_ARGS="-DCMAKE_C_FLAGS=-mno-amx-int8 ')
+    assert "ok" == build_finding(processor, built(build.features - {"AMX_INT8"}), 0).level
+
+
 def test_a_gpu_that_the_build_does_not_know() -> None:
     finding = build_finding(PI_5, built(NATIVE_PI_5), gpu_layers=20)
     assert "warning" == finding.level

@@ -13,6 +13,7 @@ from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.heads import HeadForm, rotate_and_store
 from verifier.torch_target.kernels.layers import store
 from verifier.torch_target.kernels.paged_layout import PagedLayout
+from verifier.torch_target.kernels.row_quantisation import ScaledSums, with_scales
 from verifier.torch_target.kernels.score_rule import ScoreRule
 
 
@@ -50,17 +51,17 @@ class PagedAttention:
     def attend_projected(
         self,
         layer: int,
-        projected: Tensor,
+        projected: Tensor | ScaledSums,
         form: HeadForm,
         angles: tuple[Tensor, Tensor],
         rule: ScoreRule,
     ) -> Tensor:
         """As `attend`, of heads that are still to be normed and rotated (`ProjectedAttention`)."""
-        _, key, value = form.query_key_value(projected[0])
+        _, key, value = form.query_key_value(with_scales(projected).values)
         keys, values = self.cache.of_layer(
             layer, key.transpose(0, 1)[None], value.transpose(0, 1)[None]
         )
         cos, sin = angles
         slots = self.layout.slots
-        query = rotate_and_store(projected[0], form, cos[0], sin[0], keys, values, slots)
+        query = rotate_and_store(projected, form, cos[0], sin[0], keys, values, slots)
         return paged_attention(query.transpose(0, 1), keys, values, self.layout, rule)[None]

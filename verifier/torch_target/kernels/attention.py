@@ -16,7 +16,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import (
+    kernel,
+    launch_options,
+    let_next_begin,
+    only_wait_for_former,
+    wait_for_former,
+)
 from verifier.torch_target.kernels.paged_layout import (
     FEW_ROWS,
     TILE_COLUMNS,
@@ -165,7 +171,7 @@ def _attend(
     part = tl.load(mine + _PART_NUMBER)
     first_key, end_key = tl.load(mine + _PART_FIRST_KEY), tl.load(mine + _PART_END_KEY)
     num_counted = tl.where(part < 0, num_tokens, 0)  # else `_combine` counts the sinks, once
-    wait_for_former(IS_DEPENDENT)
+    only_wait_for_former(IS_DEPENDENT)
     token = rows // NUM_MEMBERS
     is_row = token < num_tokens
     query_head = head * NUM_MEMBERS + rows % NUM_MEMBERS
@@ -194,6 +200,7 @@ def _attend(
         sums = sums * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         total = total * decay + tl.sum(weights, 1)
         highest = new_highest
+    let_next_begin(IS_DEPENDENT)
     if part < 0:
         packed = (packed_token * NUM_KV_HEADS * NUM_MEMBERS + query_head) * HEAD_SIZE
         attended = (sums / tl.where(is_row, total, 1.0)[:, None]).to(output.dtype.element_ty)

@@ -18,6 +18,7 @@ from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
 from verifier.torch_target.kernels.norm_form import NormForm
 from verifier.torch_target.kernels.rotation import angles_of, turned
+from verifier.torch_target.kernels.row_quantisation import ScaledSums, with_scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class HeadForm:
 
 
 def rotate_and_store(
-    projected: Tensor,
+    projected: Tensor | ScaledSums,
     form: HeadForm,
     cos: Tensor,
     sin: Tensor,
@@ -48,7 +49,8 @@ def rotate_and_store(
     """Queries [num_tokens, num_heads, head_size], normed and rotated; keys and values are stored.
 
     Args:
-        projected: [num_tokens, (num_heads + 2 num_kv_heads) × head_size], rows contiguous.
+        projected: [num_tokens, (num_heads + 2 num_kv_heads) × head_size], rows contiguous; its
+            scales may be apart.
         form: what these numbers are.
         cos: [num_tokens, head_size] of the angles, both halves alike in meaning.
         sin: as `cos`.
@@ -56,14 +58,17 @@ def rotate_and_store(
         values: as `keys`.
         slots: [num_tokens], where the new keys and values go.
     """
-    num_tokens, size = projected.shape[0], form.head_size
+    rows, row_scales, column_scales = with_scales(projected)
+    num_tokens, size = rows.shape[0], form.head_size
     num_heads, num_kv_heads = form.heads.num_heads, form.heads.num_kv_heads
-    query = projected.new_empty(num_tokens, num_heads, size)
+    query = rows.new_empty(num_tokens, num_heads, size)
     norms = form.norms
     query_weight, key_weight = (norm.weight for norm in norms) if norms else (cos, cos)  # unread
     query_epsilon, key_epsilon = (norm.epsilon for norm in norms) if norms else (0.0, 0.0)
     _rotate_and_store[(num_tokens, 2)](
-        projected,
+        rows,
+        row_scales,
+        column_scales,
         cos,
         sin,
         slots,
@@ -74,7 +79,7 @@ def rotate_and_store(
         key_weight,
         query_epsilon,
         key_epsilon,
-        projected.stride(0),
+        rows.stride(0),
         cos.stride(0),
         HEADS=num_heads,
         KV_HEADS=num_kv_heads,
@@ -82,10 +87,11 @@ def rotate_and_store(
         HALF_BLOCK=triton.next_power_of_2(size // 2),
         HEADS_BLOCK=triton.next_power_of_2(num_heads),
         KV_HEADS_BLOCK=triton.next_power_of_2(num_kv_heads),
+        HAS_SCALES=isinstance(projected, ScaledSums),
         HAS_NORMS=norms is not None,
         ADDS_ONE=norms is not None and norms[0].adds_one,
         num_warps=4,
-        **launch_options(projected.device),
+        **launch_options(rows.device),
     )
     return query
 
@@ -93,6 +99,8 @@ def rotate_and_store(
 @kernel
 def _rotate_and_store(
     projected: tl.tensor,
+    row_scales: tl.tensor,
+    column_scales: tl.tensor,
     cos: tl.tensor,
     sin: tl.tensor,
     slots: tl.tensor,
@@ -111,6 +119,7 @@ def _rotate_and_store(
     HALF_BLOCK: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     KV_HEADS_BLOCK: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
     HAS_NORMS: tl.constexpr,
     ADDS_ONE: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
@@ -124,18 +133,33 @@ def _rotate_and_store(
     angle = token * angle_stride + column
     angles = angles_of(cos, sin, angle, is_angle, HALF)
     row = projected + token * stride
+    row_scale = tl.load(row_scales + token) if HAS_SCALES else 1.0
     if tl.program_id(1) == 0:
         target = query + token * HEADS * 2 * HALF
         norm = (query_weight, query_epsilon)
+        scales = (row_scale, column_scales)
         _rotate(
-            row, target, angles, norm, HEADS, HEADS_BLOCK, HALF, HALF_BLOCK, HAS_NORMS, ADDS_ONE
+            row,
+            scales,
+            target,
+            angles,
+            norm,
+            HEADS,
+            HEADS_BLOCK,
+            HALF,
+            HALF_BLOCK,
+            HAS_SCALES,
+            HAS_NORMS,
+            ADDS_ONE,
         )
     else:
-        source = row + HEADS * 2 * HALF
+        first = HEADS * 2 * HALF
         target = keys + slot * KV_HEADS * 2 * HALF
         norm = (key_weight, key_epsilon)
+        scales = (row_scale, column_scales + first)
         _rotate(
-            source,
+            row + first,
+            scales,
             target,
             angles,
             norm,
@@ -143,21 +167,26 @@ def _rotate_and_store(
             KV_HEADS_BLOCK,
             HALF,
             HALF_BLOCK,
+            HAS_SCALES,
             HAS_NORMS,
             ADDS_ONE,
         )
-        source += KV_HEADS * 2 * HALF
+        first += KV_HEADS * 2 * HALF
         target = values + slot * KV_HEADS * 2 * HALF
-        number = tl.arange(0, KV_HEADS_BLOCK)[:, None] * 2 * HALF + column
-        is_element = (number < KV_HEADS * 2 * HALF) & is_angle
-        tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)
-        number += HALF
-        tl.store(target + number, tl.load(source + number, mask=is_element), mask=is_element)
+        scales = (row_scale, column_scales + first)
+        offsets = tl.arange(0, KV_HEADS_BLOCK)[:, None] * 2 * HALF + column
+        is_element = (offsets < KV_HEADS * 2 * HALF) & is_angle
+        dtype = target.dtype.element_ty
+        left = _loaded(row + first, scales, offsets, is_element, dtype, HAS_SCALES)
+        right = _loaded(row + first, scales, offsets + HALF, is_element, dtype, HAS_SCALES)
+        tl.store(target + offsets, left.to(dtype), mask=is_element)
+        tl.store(target + offsets + HALF, right.to(dtype), mask=is_element)
 
 
 @kernel
 def _rotate(
     source: tl.tensor,
+    scales: tl.tensor,
     target: tl.tensor,
     angles: tl.tensor,
     norm: tl.tensor,
@@ -165,6 +194,7 @@ def _rotate(
     HEADS_BLOCK: tl.constexpr,
     HALF: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
     HAS_NORMS: tl.constexpr,
     ADDS_ONE: tl.constexpr,
 ) -> None:
@@ -175,8 +205,8 @@ def _rotate(
     is_element = (head < HEADS) & (column < HALF)
     dtype = target.dtype.element_ty
     offsets = head * 2 * HALF + column
-    left = tl.load(source + offsets, mask=is_element, other=0.0).to(tl.float32)
-    right = tl.load(source + offsets + HALF, mask=is_element, other=0.0).to(tl.float32)
+    left = _loaded(source, scales, offsets, is_element, dtype, HAS_SCALES)
+    right = _loaded(source, scales, offsets + HALF, is_element, dtype, HAS_SCALES)
     if HAS_NORMS:
         squares = tl.sum(left * left, 1) + tl.sum(right * right, 1)
         scale = tl.rsqrt(squares / (2 * HALF) + epsilon)[:, None]
@@ -185,6 +215,24 @@ def _rotate(
     new_left, new_right = turned(left, right, angles, dtype)
     tl.store(target + offsets, new_left, mask=is_element)
     tl.store(target + offsets + HALF, new_right, mask=is_element)
+
+
+@kernel
+def _loaded(
+    source: tl.tensor,
+    scales: tl.tensor,
+    offsets: tl.tensor,
+    is_element: tl.tensor,
+    dtype: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
+) -> tl.tensor:
+    """What was projected, in float32, rounded where a product with scales rounds."""
+    numbers = tl.load(source + offsets, mask=is_element, other=0.0).to(tl.float32)
+    if HAS_SCALES:
+        row_scale, column_scales = scales
+        column_scale = tl.load(column_scales + offsets, mask=is_element, other=0.0)
+        numbers = (numbers * column_scale * row_scale).to(dtype).to(tl.float32)
+    return numbers
 
 
 @kernel

@@ -50,6 +50,19 @@ def timing_event() -> torch.cuda.Event:
 @kernel
 def wait_for_former(IS_DEPENDENT: tl.constexpr) -> None:
     """Let the next kernel be set up, and wait for the former one to end."""
+    let_next_begin(IS_DEPENDENT)
+    only_wait_for_former(IS_DEPENDENT)
+
+
+@kernel
+def only_wait_for_former(IS_DEPENDENT: tl.constexpr) -> None:
+    """For a long kernel, whose cores a next one would share while it waits; it calls the other."""
+    if IS_DEPENDENT:
+        gdc_wait()
+
+
+@kernel
+def let_next_begin(IS_DEPENDENT: tl.constexpr) -> None:
+    """Let the next kernel be set up."""
     if IS_DEPENDENT:
         gdc_launch_dependents()
-        gdc_wait()

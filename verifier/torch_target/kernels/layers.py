@@ -7,78 +7,64 @@ model calls it.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
-from verifier.torch_target.kernels.norm_form import NormForm
 from verifier.torch_target.kernels.rotation import angles_of, turned
+from verifier.torch_target.kernels.row_quantisation import (
+    EightBitRows,
+    ScaledSums,
+    eight_bits,
+    with_scales,
+)
 
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 
 
-def rms_norm(x: Tensor, form: NormForm) -> Tensor:
-    """X [..., size], normed."""
-    size = x.shape[-1]
-    rows = x.reshape(-1, size)
-    output = torch.empty_like(rows)
-    block = triton.next_power_of_2(size)
-    _rms_norm[(rows.shape[0],)](
-        rows,
-        form.weight,
-        output,
-        rows.stride(0),
-        form.epsilon,
-        SIZE=size,
-        BLOCK=block,
-        ADDS_ONE=form.adds_one,
-        num_warps=min(max(block // 512, 1), 16),
-        **launch_options(x.device),
-    )
-    return output.view(x.shape)
+def gated(gate_up: Tensor | ScaledSums, activation: str) -> Tensor:
+    """activation(gate) * up of [..., gate and up side by side]: [..., half of that].
 
-
-def add_rms_norm(sums: Tensor, x: Tensor, form: NormForm) -> Tensor:
-    """Add x to the sums [..., size], where they lie, and give the norm of that as `rms_norm` does.
-
-    Both are contiguous and of one type; a sum is rounded before its norm is taken.
+    [1, n, half] where scales are apart.
     """
-    size = x.shape[-1]
-    output = torch.empty_like(x)
-    block = triton.next_power_of_2(size)
-    _add_rms_norm[(x.numel() // size,)](
-        sums,
-        x,
-        form.weight,
-        output,
-        form.epsilon,
-        SIZE=size,
-        BLOCK=block,
-        ADDS_ONE=form.adds_one,
-        num_warps=min(max(block // 512, 1), 16),
-        **launch_options(x.device),
-    )
+    values = with_scales(gate_up).values
+    size = values.shape[-1] // 2
+    output = values.new_empty(values.numel() // (2 * size), size)
+    _launch_gated(gate_up, output, activation, min(triton.next_power_of_2(size), 1024))
+    return output.view(*((1, -1) if isinstance(gate_up, ScaledSums) else values.shape[:-1]), size)
+
+
+def gated_rows(gate_up: Tensor | ScaledSums, activation: str) -> EightBitRows:
+    """The same in 8-bit floats, as rows [n, half]."""
+    values = with_scales(gate_up).values
+    size = values.shape[-1] // 2
+    output = EightBitRows.empty(values.view(-1, 2 * size)[:, :size])
+    _launch_gated(gate_up, output, activation, triton.next_power_of_2(size))
     return output
 
 
-def gated(gate_up: Tensor, activation: str) -> Tensor:
-    """activation(gate) * up of [..., gate and up side by side]: [..., half of that]."""
-    size = gate_up.shape[-1] // 2
-    rows = gate_up.view(-1, 2 * size)
-    output = gate_up.new_empty(rows.shape[0], size)
-    block = min(triton.next_power_of_2(size), 1024)
-    _gated[(rows.shape[0], triton.cdiv(size, block))](
-        rows,
-        output,
+def _launch_gated(
+    gate_up: Tensor | ScaledSums, output: Tensor | EightBitRows, activation: str, block: int
+) -> None:
+    has_scales, has_small = isinstance(gate_up, ScaledSums), isinstance(output, EightBitRows)
+    values, row_scales, column_scales = with_scales(gate_up)
+    small, scales = output if isinstance(output, EightBitRows) else (output, output)
+    size = small.shape[1]
+    _gated[(small.shape[0], triton.cdiv(size, block))](
+        values,
+        row_scales,
+        column_scales,
+        small,
+        scales,
         SIZE=size,
         BLOCK=block,
         IS_SILU=activation == "silu",
-        num_warps=4,
-        **launch_options(rows.device),
+        HAS_SCALES=has_scales,
+        HAS_SMALL=has_small,
+        num_warps=min(max(block // 1024, 4), 16),
+        **launch_options(values.device),
     )
-    return output.view(*gate_up.shape[:-1], size)
 
 
 def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,94 +126,47 @@ def store(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tenso
 
 
 @kernel
-def _rms_norm(
-    x: tl.tensor,
-    weight: tl.tensor,
-    output: tl.tensor,
-    stride: tl.tensor,
-    epsilon: tl.tensor,
-    SIZE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ADDS_ONE: tl.constexpr,
-    IS_DEPENDENT: tl.constexpr,
-) -> None:
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    is_column = column < SIZE
-    scale = tl.load(weight + column, mask=is_column, other=0.0)
-    wait_for_former(IS_DEPENDENT)
-    values = tl.load(x + row * stride + column, mask=is_column, other=0.0).to(tl.float32)
-    normed = _normed(values, scale, epsilon, output.dtype.element_ty, SIZE, ADDS_ONE)
-    tl.store(output + row * SIZE + column, normed, mask=is_column)
-
-
-@kernel
-def _add_rms_norm(
-    sums: tl.tensor,
-    x: tl.tensor,
-    weight: tl.tensor,
-    output: tl.tensor,
-    epsilon: tl.tensor,
-    SIZE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ADDS_ONE: tl.constexpr,
-    IS_DEPENDENT: tl.constexpr,
-) -> None:
-    column = tl.arange(0, BLOCK)
-    is_column = column < SIZE
-    scale = tl.load(weight + column, mask=is_column, other=0.0)
-    dtype = output.dtype.element_ty
-    wait_for_former(IS_DEPENDENT)
-    offsets = tl.program_id(0).to(tl.int64) * SIZE + column
-    before = tl.load(sums + offsets, mask=is_column, other=0.0).to(tl.float32)
-    total = (before + tl.load(x + offsets, mask=is_column, other=0.0).to(tl.float32)).to(dtype)
-    tl.store(sums + offsets, total, mask=is_column)
-    normed = _normed(total.to(tl.float32), scale, epsilon, dtype, SIZE, ADDS_ONE)
-    tl.store(output + offsets, normed, mask=is_column)
-
-
-@kernel
-def _normed(
-    values: tl.tensor,
-    scale: tl.tensor,
-    epsilon: tl.tensor,
-    dtype: tl.constexpr,
-    SIZE: tl.constexpr,
-    ADDS_ONE: tl.constexpr,
-) -> tl.tensor:
-    """A row over its root mean square, times its scale."""
-    values = values * tl.rsqrt(tl.sum(values * values, 0) / SIZE + epsilon)
-    if ADDS_ONE:
-        normed = values * (1.0 + scale.to(tl.float32))
-    else:
-        normed = values.to(dtype).to(tl.float32) * scale.to(tl.float32)
-    return normed.to(dtype)
-
-
-@kernel
 def _gated(
     gate_up: tl.tensor,
+    row_scales: tl.tensor,
+    column_scales: tl.tensor,
     output: tl.tensor,
+    output_scales: tl.tensor,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
     IS_SILU: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
+    HAS_SMALL: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
-    wait_for_former(IS_DEPENDENT)
+    """A block of one row, a whole one where it is rounded; what is not there is not read."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_column = column < SIZE
+    dtype = gate_up.dtype.element_ty
+    wait_for_former(IS_DEPENDENT)
     pointers = gate_up + row * 2 * SIZE + column
     gate = tl.load(pointers, mask=is_column, other=0.0).to(tl.float32)
     up = tl.load(pointers + SIZE, mask=is_column, other=0.0).to(tl.float32)
+    if HAS_SCALES:
+        # Not before the wait: four blocks of a whole row at once do not fit into registers.
+        row_scale = tl.load(row_scales + row)
+        pointers = column_scales + column
+        gate *= tl.load(pointers, mask=is_column, other=0.0) * row_scale
+        gate = gate.to(dtype).to(tl.float32)
+        up *= tl.load(pointers + SIZE, mask=is_column, other=0.0) * row_scale
+        up = up.to(dtype).to(tl.float32)
     if IS_SILU:
         active = gate * tl.sigmoid(gate)
     else:
         # tanh(t) = 2 sigmoid(2 t) - 1
         cubic = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
         active = gate * tl.sigmoid(2.0 * cubic)
-    active = active.to(output.dtype.element_ty).to(tl.float32)
-    tl.store(output + row * SIZE + column, (active * up).to(output.dtype.element_ty), is_column)
+    product = (active.to(dtype).to(tl.float32) * up).to(dtype)
+    if HAS_SMALL:
+        product, scale = eight_bits(product.to(tl.float32))
+        tl.store(output_scales + row, scale)
+    tl.store(output + row * SIZE + column, product, is_column)
 
 
 @kernel

@@ -6,9 +6,6 @@ the work of all output tiles, cut along the inputs into equal steps, is dealt ou
 programs share is summed by whichever of them is last, always in the same order. For few rows it
 is nearly as fast as the weights can be read.
 
-The same kernel multiplies 8-bit floats for few rows, where a library's tiles leave most of the GPU
-idle.
-
 Source: Osama et al. 2023, "Stream-K: Work-centric parallel decomposition for dense matrix-matrix
 multiplication on the GPU".
 """
@@ -55,37 +52,7 @@ def invariant_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     return output.view(*x.shape[:-1], -1)
 
 
-def scaled_linear(
-    rows: Tensor,
-    row_scales: Tensor,
-    weight: Tensor,
-    weight_scales: Tensor,
-    bias: Tensor | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    """The product of numbers that stand for their multiples: [n, num_outputs] of `dtype`.
-
-    Args:
-        rows: [n, num_inputs], n at most 512.
-        row_scales: [n, 1] float32, what each row is to be multiplied by.
-        weight: [num_outputs, num_inputs] of the type of `rows`.
-        weight_scales: [num_outputs, 1] float32.
-        bias: [num_outputs], not scaled; None: none.
-        dtype: of the output.
-    """
-    output = rows.new_empty(len(rows), weight.shape[0], dtype=dtype)
-    _launch(rows, weight, bias, output, (row_scales, weight_scales))
-    return output
-
-
-def _launch(
-    rows: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    output: Tensor,
-    scales: tuple[Tensor, Tensor] | None = None,
-) -> None:
-    row_scales, weight_scales = scales or (rows, weight)  # unread where there are none
+def _launch(rows: Tensor, weight: Tensor, bias: Tensor | None, output: Tensor) -> None:
     num_outputs, num_inputs = weight.shape
     step = _STEP_BYTES // weight.element_size()
     block = max(16, min(128, triton.next_power_of_2(len(rows))))
@@ -97,8 +64,6 @@ def _launch(
         rows,
         weight,
         weight if bias is None else bias,
-        row_scales,
-        weight_scales,
         output,
         workspace.partials,
         workspace.counters,
@@ -106,7 +71,6 @@ def _launch(
         num_outputs,
         num_inputs,
         HAS_BIAS=bias is not None,
-        HAS_SCALES=scales is not None,
         EVEN=num_inputs % step == 0,
         ROWS=block,
         TILE=_TILE,
@@ -135,8 +99,6 @@ def _linear(
     x: tl.tensor,
     weight: tl.tensor,
     bias: tl.tensor,
-    row_scales: tl.tensor,
-    weight_scales: tl.tensor,
     output: tl.tensor,
     partials: tl.tensor,
     counters: tl.tensor,
@@ -144,7 +106,6 @@ def _linear(
     num_outputs: tl.tensor,
     num_inputs: tl.tensor,
     HAS_BIAS: tl.constexpr,
-    HAS_SCALES: tl.constexpr,
     EVEN: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -187,9 +148,6 @@ def _linear(
             sums, partials, counters, tile, tile_steps, num_steps, TILE, ROWS
         )
         if is_mine:
-            if HAS_SCALES:
-                sums *= tl.load(weight_scales + safe)[:, None]
-                sums *= tl.load(row_scales + tl.minimum(row, num_rows - 1))[None, :]
             if HAS_BIAS:
                 sums += tl.load(bias + safe).to(tl.float32)[:, None]
             result = tl.trans(sums.to(output.dtype.element_ty))

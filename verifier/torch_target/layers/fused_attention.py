@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from verifier.torch_target.kernels.head_shape import HeadShape, attention_windows
 from verifier.torch_target.kernels.heads import HeadForm, rotate_and_store
+from verifier.torch_target.kernels.row_quantisation import EightBitRows, ScaledSums, with_scales
 from verifier.torch_target.kernels.score_rule import ScoreRule
 from verifier.torch_target.layers.fused_norm import fused_norm_of
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 from verifier.torch_target.layers.merged_projections import MergedProduct
+from verifier.torch_target.layers.row_product import RowProduct, scales_apart
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +33,14 @@ class ProjectedAttention(Protocol):
     def attend_projected(
         self,
         layer: int,
-        projected: Tensor,
+        projected: Tensor | ScaledSums,
         form: HeadForm,
         angles: tuple[Tensor, Tensor],
         rule: ScoreRule,
     ) -> Tensor:
         """Norm, rotate, store and attend: [1, num_tokens, num_heads, head_size].
 
-        `projected` is [1, num_tokens, heads of queries, keys and values side by side], `angles`
+        `projected` is [num_tokens, heads of queries, keys and values side by side], `angles`
         their cosines and sines [1, num_tokens, head_size].
         """
         ...
@@ -55,14 +57,22 @@ class FusedAttention:
         self._rule = rule
         self._stock = module.forward
 
+    def takes_rows(self, angles: tuple[Tensor, Tensor] | None) -> bool:
+        """Whether the input may be in 8-bit floats, as the projections take it."""
+        is_whole = angles is not None and self._is_whole(angles)
+        return is_whole and isinstance(self._merged.whole, RowProduct)
+
+    def _is_whole(self, angles: tuple[Tensor, Tensor]) -> bool:
+        return angles[0].shape[-1] == self._form.head_size  # else the module rotates a part
+
     def __call__(
         self,
-        hidden_states: Tensor,
+        hidden_states: Tensor | EightBitRows,
         position_embeddings: tuple[Tensor, Tensor],
         round_attention: ProjectedAttention,
         **others: Any,
     ) -> tuple[Tensor, None]:
-        if position_embeddings[0].shape[-1] != self._form.head_size:  # it rotates a part
+        if not self._is_whole(position_embeddings):
             unchanged: tuple[Tensor, None] = self._stock(
                 hidden_states=hidden_states,
                 position_embeddings=position_embeddings,
@@ -72,12 +82,16 @@ class FusedAttention:
             return unchanged
         attended = round_attention.attend_projected(
             self._module.layer_idx,
-            self._merged.whole(hidden_states),
+            self._projected(hidden_states),
             self._form,
             position_embeddings,
             self._rule,
         )
         return self._module.o_proj(attended.flatten(2)), None
+
+    def _projected(self, hidden_states: Tensor | EightBitRows) -> Tensor | ScaledSums:
+        projected = scales_apart(self._merged.whole)(hidden_states)
+        return projected if isinstance(projected, ScaledSums) else projected[0]
 
 
 def fuse_attention(module: Any, merged: MergedProduct | None, config: Any) -> bool:
@@ -101,7 +115,7 @@ def fuse_attention(module: Any, merged: MergedProduct | None, config: Any) -> bo
     except Exception as error:  # noqa: BLE001 (its code is foreign, and may want anything else)
         logger.debug("%s keeps its own heads: %s", type(module).__name__, error)
         return False
-    if not is_close(ours, theirs):
+    if not is_close(ours, theirs, is_of_rows=isinstance(merged.whole, RowProduct)):
         return False
     module.forward = fused
     return True
@@ -160,17 +174,17 @@ class _Probe:
     def attend_projected(
         self,
         _layer: int,
-        projected: Tensor,
+        rows: Tensor | ScaledSums,
         form: HeadForm,
         angles: tuple[Tensor, Tensor],
         _rule: ScoreRule,
     ) -> Tensor:
         """By our kernel, over a cache of these tokens alone."""
-        rows = projected[0]
-        value = form.query_key_value(rows)[2]
+        numbers = with_scales(rows).values
+        value = form.query_key_value(numbers)[2]
         keys, values = torch.zeros_like(value), torch.zeros_like(value)
         keys, values = keys.contiguous(), values.contiguous()
-        slots = torch.arange(len(rows), device=rows.device)
+        slots = torch.arange(len(numbers), device=numbers.device)
         cos, sin = angles
         query = rotate_and_store(rows, form, cos[0], sin[0], keys, values, slots)
         return self._attended(query, keys, values)

@@ -21,7 +21,11 @@ from torch.nn.functional import linear
 from verifier.torch_target.kernels.layers import ACTIVATIONS, gated, rotary
 from verifier.torch_target.layers.fused_attention import fuse_attention
 from verifier.torch_target.layers.fused_norm import fuse_norm
-from verifier.torch_target.layers.fused_residuals import GatedPerceptron, fuse_residuals
+from verifier.torch_target.layers.fused_residuals import (
+    GatedPerceptron,
+    fuse_residuals,
+    link_layers,
+)
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 from verifier.torch_target.layers.merged_projections import (
     MergedLinear,
@@ -29,6 +33,7 @@ from verifier.torch_target.layers.merged_projections import (
     Product,
     can_merge,
 )
+from verifier.torch_target.layers.row_product import row_product_of
 from verifier.torch_target.layers.weight_only import WeightOnlyLinear, merged_of
 
 logger = logging.getLogger(__name__)
@@ -59,6 +64,7 @@ def fuse_layers(model: nn.Module, product: Product = linear) -> list[str]:
     _fuse_heads(model, attentions)
     if product is linear:
         counts["residual sums"] = sum(fuse_residuals(m, perceptrons) for m in model.modules())
+        link_layers(model)
     slow = [what for what, count in counts.items() if not count]
     if slow:
         name = type(model).__name__
@@ -96,7 +102,8 @@ def _fused_perceptron(module: nn.Module, product: Product) -> GatedPerceptron | 
         expected = module(sample)
         both = torch.cat([gate(sample), up(sample)], dim=-1)
         for activation in ACTIVATIONS:
-            if is_close(down(gated(both, activation)), expected):
+            ours = down(gated(both, activation))
+            if is_close(ours, expected, is_of_rows=row_product_of(down) is not None):
                 merged = merged or MergedLinear([gate, up], product)
                 return GatedPerceptron(merged, down, activation)
     return None

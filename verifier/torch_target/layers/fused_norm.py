@@ -7,8 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verifier.torch_target.kernels.layers import add_rms_norm, rms_norm
 from verifier.torch_target.kernels.norm_form import NormForm
+from verifier.torch_target.kernels.norms import (
+    add_rms_norm,
+    add_rms_norm_rows,
+    rms_norm,
+    rms_norm_rows,
+)
+from verifier.torch_target.kernels.row_quantisation import EightBitRows, ScaledSums
 from verifier.torch_target.layers.layer_checks import is_close, sample_input
 
 
@@ -21,9 +27,17 @@ class FusedNorm:
     def __call__(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.form)
 
-    def after_adding(self, sums: Tensor, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> EightBitRows:
+        """The norm in 8-bit floats."""
+        return rms_norm_rows(x, self.form)
+
+    def after_adding(self, sums: Tensor, x: Tensor | ScaledSums) -> Tensor:
         """The norm of sums + x, all [1, n, size] and contiguous; `sums` holds the sum then."""
         return add_rms_norm(sums, x, self.form)
+
+    def rows_after_adding(self, sums: Tensor, x: Tensor | ScaledSums) -> EightBitRows:
+        """The same in 8-bit floats."""
+        return add_rms_norm_rows(sums, x, self.form)
 
 
 def fused_norm_of(module: Any) -> FusedNorm | None:

@@ -22,7 +22,7 @@ class MergedProduct:
     def __init__(self, sizes: Sequence[int], product: Callable[[Tensor], Tensor]) -> None:
         """`product` gives the outputs of projections of these sizes side by side."""
         self.sizes = list(sizes)
-        self.whole = product
+        self.whole: Callable[..., Tensor] = product  # what it takes is the product's
         self._input: Tensor | None = None
         self._parts: Sequence[Tensor] = ()
 

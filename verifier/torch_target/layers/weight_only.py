@@ -7,6 +7,7 @@ must never know which library.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,18 +18,18 @@ class WeightOnlyLinear(nn.Module):
     """A linear layer that holds no weight of its own."""
 
     def __init__(
-        self, product: Callable[[Tensor], Tensor], in_features: int, out_features: int, like: Tensor
+        self, product: Callable[..., Tensor], in_features: int, out_features: int, like: Tensor
     ) -> None:
         """`product` maps [..., in_features] to [..., out_features]; both are like `like`."""
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.like = like.detach()  # [0]; no buffer, for it goes where the weights went
-        self._product = product
+        self.product = product
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """As `nn.Linear`, with the weights as they are kept."""
-        return self._product(rows)
+    def forward(self, rows: Any) -> Tensor:
+        """As `nn.Linear`, with the weights as they are kept; `rows` are what the product takes."""
+        return self.product(rows)
 
 
 class MergedPart(WeightOnlyLinear):

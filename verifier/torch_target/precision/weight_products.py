@@ -24,10 +24,6 @@ MakeProduct = Callable[[nn.Linear], Product]  # the layer's own weights may be d
 # Weights that share a scale, in 4 bits: as nearly all published checkpoints have it.
 INT4_GROUP_WEIGHTS = 128
 
-# Rows up to which our product of 8-bit floats is faster than torch's, whose tiles are for more: the
-# four of a layer of Llama-3.1-8B take 103 µs on an H100 for 8 rows (torch 120), 106 for 32 (114).
-_FEW_ROWS = 32
-
 
 def product_maker(kind: Quantisation, device: torch.device) -> MakeProduct:
     """What makes products of this kind on this device.
@@ -124,28 +120,9 @@ def eight_bit_float_product(
     values: Tensor, scales: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> Product:
     """With `values` [out, in] float8 and `scales` [out, 1] float32, all on one GPU."""
-    from verifier.torch_target.kernels.linear import scaled_linear
-    from verifier.torch_target.kernels.row_quantisation import quantise_rows
+    from verifier.torch_target.layers.row_product import RowProduct
 
-    size = values.shape[1]
-
-    def multiply(x: Tensor) -> Tensor:
-        rows, row_scales = quantise_rows(x.reshape(-1, size))
-        if len(rows) <= _FEW_ROWS:
-            output = scaled_linear(rows, row_scales, values, scales, bias, dtype)
-        else:
-            output = torch._scaled_mm(
-                rows,
-                values.t(),
-                row_scales,
-                scales.t(),
-                bias,
-                out_dtype=dtype,
-                use_fast_accum=True,
-            )
-        return output.view(*x.shape[:-1], -1)
-
-    return multiply
+    return RowProduct(values, scales, bias, dtype)
 
 
 def _torchao(kind: Quantisation, device: torch.device) -> MakeProduct:

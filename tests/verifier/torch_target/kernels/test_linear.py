@@ -57,22 +57,3 @@ def test_rows_do_not_depend_on_each_other(shape: tuple[int, int, int], dtype: to
     whole = invariant_linear(x, weight, bias)
     for start, end in ((0, 1), (0, 20), (len(x) // 3, len(x))):
         assert torch.equal(whole[start:end], invariant_linear(x[start:end], weight, bias))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_scaled_numbers_stand_for_their_multiples(
-    shape: tuple[int, int, int], has_bias: bool
-) -> None:
-    x, weight, bias = case(shape, torch.float16)
-    row_scales = torch.rand(len(x), 1, device=DEVICE) + 0.5
-    weight_scales = torch.rand(len(weight), 1, device=DEVICE) + 0.5
-    if not IS_INTERPRETED:  # which has no numbers of 8 bits
-        x, weight = x.to(torch.float8_e4m3fn), (16 * weight).to(torch.float8_e4m3fn)
-    expected = (x.double() * row_scales) @ (weight.double() * weight_scales).t()
-    given = bias if has_bias else None
-    if given is not None:
-        expected += given.double()
-    x, row_scales, expected = x[:512], row_scales[:512], expected[:512]
-    output = linear.scaled_linear(x, row_scales, weight, weight_scales, given, torch.float16)
-    assert (output.double() - expected).norm() / expected.norm() < 2e-3
