@@ -62,7 +62,7 @@ def _launch_gated(
         IS_SILU=activation == "silu",
         HAS_SCALES=has_scales,
         HAS_SMALL=has_small,
-        num_warps=min(max(block // 1024, 4), 16),
+        num_warps=min(max(block // 512, 4), 32),
         **launch_options(values.device),
     )
 

@@ -78,7 +78,7 @@ def _launch(
         HAS_SUMS=sums is not None,
         HAS_SCALES=isinstance(x, ScaledSums),
         HAS_SMALL=isinstance(output, EightBitRows),
-        num_warps=min(max(block // 512, 1), 16),
+        num_warps=min(max(block // 256, 1), 16),
         **launch_options(values.device),
     )
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import rotate_half
 
-from tests.support.models.triton_kernels import DEVICE, import_triton
+from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
 
 import_triton()
 
@@ -30,5 +30,8 @@ def test_heads_are_turned_as_the_stock_model_turns_them(
     angles = torch.randn(1, 7, size // 2, **made).repeat(1, 1, 2)
     cos, sin = angles.cos(), angles.sin()
     for ours, heads in zip(rotary(query, key, cos, sin), (query, key), strict=True):
-        expected = heads * cos[:, None] + rotate_half(heads) * sin[:, None]
-        assert torch.equal(expected, ours)
+        products = heads * cos[:, None], rotate_half(heads) * sin[:, None]
+        # A GPU's compiler leaves the rounding of a product out where it adds with it.
+        last_bit = 0.0 if IS_INTERPRETED else torch.finfo(torch.float16).eps
+        most = last_bit * (products[0].abs() + products[1].abs()).float()
+        assert ((ours - (products[0] + products[1])).abs() <= most).all()
