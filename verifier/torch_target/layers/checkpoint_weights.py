@@ -160,4 +160,5 @@ def packed(integers: Tensor, bits: int) -> Tensor:
     numbers = nn.functional.pad(integers, (0, missing))
     if bits == 4:
         numbers = numbers[..., ::2] | numbers[..., 1::2] << 4
-    return numbers.contiguous().view(torch.int32)
+    # A turned row counts as contiguous, whatever its strides are; a copy has those of its shape.
+    return numbers.clone(memory_format=torch.contiguous_format).view(torch.int32)

@@ -158,3 +158,10 @@ def test_eight_bit_floats_are_kept_where_the_gpu_has_them(
     layer = pack_layer(packing, torch.randn(32, 96))
     weight = read_weight(LayerTensors(layer.tensors, "layer", "tiny"), scheme)
     assert reason == obstacle(weight, GPU, torch.bfloat16)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_numbers_of_one_group_are_packed_as_those_of_many(bits: int) -> None:
+    """A column that is turned into a row keeps its strides, though it counts as contiguous."""
+    column = torch.arange(16, dtype=torch.uint8)[:, None] % 16
+    assert torch.equal(column.t(), unpacked(packed(column.t(), bits), bits))
