@@ -26,7 +26,7 @@ from tests.support.ends.scripted import (
 )
 from verifier.rounds.planner import RoundSettings
 from verifier.scheduling.draft_trial import Arm
-from verifier.scheduling.measured_payoff import Standing
+from verifier.scheduling.fleet_record import Standing
 
 NUM_BOARDS = 3
 NUM_TOKENS = 300

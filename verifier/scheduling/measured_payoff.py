@@ -5,42 +5,22 @@ own cores, that a link is shared, or that a machine grows hot. So rounds with an
 compared now and then, and drafts rest while they are proven to slow all streams down.
 
 Who chats is what counts: the devices by name where they are few, else how many there are. For each
-such fleet it is known what holds; it is measured again ever more rarely as it is confirmed, sooner
-where the pace changes, and never so often that it costs more than a hundredth of the time. Only the
-first measurement of a fleet is free of that: it ends when it has proven something, after
-`MOST_FIRST_PAIRS` at the latest. Pure, without a clock: rounds bring their seconds, and time in
-which no stream writes does not count. This module must never say how much is drafted.
+such fleet it is known what holds (`fleet_record`); measuring costs less than a hundredth of the
+time, but for a fleet's first measurement. Pure, without a clock: rounds bring their seconds, and
+time in which no stream writes does not count. This module must never say how much is drafted.
 """
 
 from __future__ import annotations
 
 import math
-from enum import Enum
 
-from shared.speculation.smoothing import smoothed
 from verifier.scheduling.draft_trial import Arm, DraftTrial
-from verifier.scheduling.paired_test import LEAST_PAIRS, Finding, PairedTest
+from verifier.scheduling.fleet_record import COST_SHARE, FleetRecord, Standing
+from verifier.scheduling.paired_test import Finding
 from verifier.scheduling.round_facts import RoundFacts
 
-# Rounds in which estimates of speed and acceptance settle, before a fleet is first measured.
-FIRST_ROUNDS = 8
-# With noise of 0.1 in each, eight pairs prove a difference of 12 %; with 0.2, as on a machine that
-# does much else, so many 13 %. What takes so many costs little: the two are near each other.
-MOST_FIRST_PAIRS = 24
-MOST_PAIRS_AT_ONCE = 8
-# What measuring may cost, of the time of all streams. Every confirmation doubles the pause.
-COST_SHARE = 0.01
-LEAST_PAUSE_SECONDS = 10.0
-MOST_PAUSE_SECONDS = 600.0  # but for what is owed
-# A difference that is not proven may still be there.
-LEAST_LOSS = 0.02
-# Another pace, or other gains: measured anew if no more than this was spent beyond the share.
-PACE_FACTOR = 1.5
-PACE_SMOOTHING = 0.03
-PACE_ROUNDS = 100
+# Beyond its share of the time, what measuring may have cost where another pace calls for it.
 BEYOND_SHARE_SECONDS = 2.0
-# Where boards are let draft in fewer rounds, there is little to compare: probes of the guard.
-LEAST_LETTING_DRAFT = 0.25
 # Devices that are told apart by name, and fleets that are remembered.
 FEW_DEVICES = 4
 MOST_FLEETS = 256
@@ -49,25 +29,15 @@ MEMBER_SECONDS = 4.0
 # All of them must write for so many rounds before a trial is begun: only rounds of the same streams
 # are compared.
 WHOLE_ROUNDS = 4
-# How often a first measurement may be cut short by others who chat before it has to pause.
-MOST_FREE_CUTS = 24
 
 Fleet = frozenset[str] | int
-
-
-class Standing(Enum):
-    """What is known of a fleet."""
-
-    BELIEVED = "believed"  # nothing was proven: what the model says holds
-    FASTER = "faster"
-    SLOWER = "slower"
 
 
 class MeasuredPayoff:
     """Mutable state of one verifier."""
 
     def __init__(self) -> None:
-        self._fleets: dict[Fleet, _Record] = {}  # the one that chatted last stands last
+        self._fleets: dict[Fleet, FleetRecord] = {}  # the one that chatted last stands last
         self._fleet: Fleet | None = None
         self._seen: dict[str, float] = {}  # when which device had a stream last
         self._num_whole = 0  # rounds in which all of them wrote, one after the other
@@ -143,7 +113,7 @@ class MeasuredPayoff:
             self._compare(record, self._trial, facts, writers)
 
     @property
-    def _record(self) -> _Record | None:
+    def _record(self) -> FleetRecord | None:
         return None if self._fleet is None else self._fleets[self._fleet]
 
     def _members(self, devices: frozenset[str]) -> Fleet:
@@ -160,7 +130,7 @@ class MeasuredPayoff:
             return
         self._end_trial(is_cut=True)
         known = self._fleets.pop(fleet, None)
-        self._fleets[fleet] = known or _Record(self._arm_of_size(fleet))
+        self._fleets[fleet] = known or FleetRecord(self._arm_of_size(fleet))
         if len(self._fleets) > MOST_FLEETS:
             del self._fleets[next(iter(self._fleets))]
         self._fleet = fleet
@@ -170,7 +140,7 @@ class MeasuredPayoff:
         of_size = [known for other, known in self._fleets.items() if _size(other) == _size(fleet)]
         return of_size[-1].settled if of_size else Arm.DRAFTS
 
-    def _begin_if_due(self, record: _Record) -> None:
+    def _begin_if_due(self, record: FleetRecord) -> None:
         allowed_seconds = BEYOND_SHARE_SECONDS + COST_SHARE * self._seconds
         if record.has_changed and self.lost_seconds <= allowed_seconds:
             record.measure_anew()
@@ -178,7 +148,7 @@ class MeasuredPayoff:
             self._trial = DraftTrial(record.settled)
 
     def _compare(
-        self, record: _Record, trial: DraftTrial, facts: RoundFacts, writers: Fleet
+        self, record: FleetRecord, trial: DraftTrial, facts: RoundFacts, writers: Fleet
     ) -> None:
         log_ratio = trial.observe(facts, writers)
         record.alone_rate = trial.alone_rate or record.alone_rate
@@ -197,126 +167,9 @@ class MeasuredPayoff:
         lost_seconds = trial.other_seconds * record.test_loss
         self.lost_seconds += lost_seconds
         if is_cut:
-            record.interrupt(lost_seconds)
+            record.interrupt(lost_seconds, trial.other_seconds)
         else:
-            record.conclude(lost_seconds)
-
-
-class _Record:
-    """What is known of one fleet, and when it is measured next."""
-
-    def __init__(self, settled: Arm) -> None:
-        self.settled = settled
-        self.standing = Standing.BELIEVED
-        self.log_ratio: float | None = None  # drafts over none
-        self.alone_rate: float | None = None  # tokens per second of a stream
-        self.test = PairedTest()
-        self._num_rounds = 0
-        self._seconds = 0.0  # of its rounds since it was measured
-        self._pause_seconds = 0.0
-        self._growth = 1
-        self._num_cuts = 0
-        self._letting_draft: float | None = None  # part of the rounds with a window for some board
-        self._pace = _Pace()
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time, and there is something to compare."""
-        if self._num_rounds < FIRST_ROUNDS or self._seconds < self._pause_seconds:
-            return False
-        return self.settled is Arm.ALONE or (self._letting_draft or 0.0) > LEAST_LETTING_DRAFT
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether rounds are no longer as they were when it was measured."""
-        return self._pace.has_changed
-
-    @property
-    def test_loss(self) -> float:
-        """The part that a stream loses in the slower arm, as far as it is known."""
-        return max(1.0 - math.exp(-abs(self.test.mean)), LEAST_LOSS)
-
-    def has_enough(self, num_pairs: int) -> bool:
-        """Whether a trial of so many pairs has to end though nothing is proven."""
-        if self.log_ratio is None:
-            return len(self.test) >= MOST_FIRST_PAIRS
-        return num_pairs >= MOST_PAIRS_AT_ONCE
-
-    def observe(self, facts: RoundFacts, arm: Arm) -> None:
-        """A round of this fleet."""
-        self._num_rounds += 1
-        self._seconds += facts.seconds
-        if arm is not self.settled:
-            return
-        if arm is Arm.DRAFTS:
-            lets_draft = float(facts.has_windows)
-            self._letting_draft = smoothed(self._letting_draft, lets_draft, PACE_SMOOTHING)
-        self._pace.observe(facts)
-
-    def measure_anew(self) -> None:
-        """It is due at once, and what was proven of another time counts for nothing."""
-        self._pause_seconds = 0.0
-        self._growth = 1
-        self.test = PairedTest()
-        self._pace = _Pace()
-
-    def interrupt(self, lost_seconds: float) -> None:
-        """Others chat now: what was measured so far counts when the fleet is back."""
-        self._num_cuts += 1
-        is_free = self.log_ratio is None and self._num_cuts <= MOST_FREE_CUTS
-        self._seconds = 0.0
-        self._pause_seconds = 0.0 if is_free else lost_seconds / COST_SHARE
-
-    def conclude(self, lost_seconds: float) -> None:
-        """A trial has ended that cost so much."""
-        finding = self.test.finding
-        settled = _SETTLED.get(finding, self.settled)
-        self._growth = 2 * self._growth if settled is self.settled else 1
-        if len(self.test) >= LEAST_PAIRS:
-            self.log_ratio = self.test.mean
-        if finding is not Finding.NOTHING:
-            self.standing = _STANDING[finding]
-            self.test = PairedTest()
-        if settled is not self.settled:
-            self._letting_draft = None
-        self.settled = settled
-        self._seconds = 0.0
-        owed_seconds = lost_seconds / COST_SHARE
-        wanted_seconds = self._growth * max(owed_seconds, LEAST_PAUSE_SECONDS)
-        self._pause_seconds = max(min(wanted_seconds, MOST_PAUSE_SECONDS), owed_seconds)
-        self._pace = _Pace()
-
-
-_SETTLED = {Finding.FASTER: Arm.DRAFTS, Finding.SLOWER: Arm.ALONE}
-_STANDING = {Finding.FASTER: Standing.FASTER, Finding.SLOWER: Standing.SLOWER}
-
-
-class _Pace:
-    """Seconds of a round and tokens of a stream in it, now and when it was measured."""
-
-    def __init__(self) -> None:
-        self._num_rounds = 0
-        self._seconds: float | None = None
-        self._tokens: float | None = None
-        self._measured: tuple[float, float] | None = None
-
-    def observe(self, facts: RoundFacts) -> None:
-        tokens = facts.num_tokens / max(facts.num_streams, 1)
-        self._seconds = smoothed(self._seconds, facts.seconds, PACE_SMOOTHING)
-        self._tokens = smoothed(self._tokens, tokens, PACE_SMOOTHING)
-        self._num_rounds += 1
-        if self._num_rounds == PACE_ROUNDS:
-            self._measured = self._seconds, self._tokens
-
-    @property
-    def has_changed(self) -> bool:
-        if self._measured is None or not self._seconds or not self._tokens:
-            return False
-        now = self._seconds, self._tokens
-        return any(
-            not 1.0 / PACE_FACTOR < new / max(old, 1e-9) < PACE_FACTOR
-            for new, old in zip(now, self._measured, strict=True)
-        )
+            record.conclude(lost_seconds, trial.other_seconds)
 
 
 def _fleet_of(devices: frozenset[str]) -> Fleet:

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifier.scheduling.draft_trial import Arm
-from verifier.scheduling.measured_payoff import (
+from verifier.scheduling.fleet_record import (
+    FIRST_OTHER_SHARE,
     FIRST_ROUNDS,
+    FIRST_SECONDS,
     LEAST_PAUSE_SECONDS,
-    MEMBER_SECONDS,
-    MOST_FLEETS,
-    MeasuredPayoff,
     Standing,
 )
+from verifier.scheduling.measured_payoff import MEMBER_SECONDS, MOST_FLEETS, MeasuredPayoff
 from verifier.scheduling.round_facts import RoundFacts
 
 NONE: frozenset[str] = frozenset()
@@ -88,6 +88,22 @@ def test_drafts_that_pay_stay_on() -> None:
     world = learnt(1.8, 10.0)
     assert (Standing.FASTER, Arm.DRAFTS) == (world.payoff.standing, world.payoff.arm)
     assert None is world.payoff.rest_sentence
+
+
+def test_a_first_answer_is_drafted_for() -> None:
+    world = World(1.4, deviation=0.1)
+    world.run(FIRST_SECONDS)
+    assert {Arm.DRAFTS} == set(world.arms)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_where_drafts_seem_to_pay_they_pause_for_a_tenth_of_the_time(seed: int) -> None:
+    """A gain that takes many pairs to be proven."""
+    world = World(1.2, seed=seed, deviation=0.3)
+    world.run(60.0)
+    share = sum(arm is Arm.ALONE for arm in world.arms) / len(world.arms)
+    # Rounds without drafts are shorter, and the first pairs come before their pause.
+    assert share < 2.0 * FIRST_OTHER_SHARE
 
 
 def test_while_it_is_measured_drafts_pause_and_that_is_said() -> None:

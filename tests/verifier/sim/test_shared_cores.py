@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.ends.scenarios import make_scenario
 from verifier.scheduling.draft_trial import Arm
-from verifier.scheduling.measured_payoff import Standing
+from verifier.scheduling.fleet_record import Standing
 from verifier.sim.scenario import BoardGroup, Scenario, TargetSection
 from verifier.sim.world import World, play
 

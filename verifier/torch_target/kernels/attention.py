@@ -166,9 +166,8 @@ def _attend(
     head, mine = tl.program_id(1), work + tl.program_id(0) * _PART_SIZE
     first_token, num_tokens = tl.load(mine + _PART_FIRST_TOKEN), tl.load(mine + _PART_NUM_TOKENS)
     rows = tl.load(mine + _PART_FIRST_ROW) + tl.arange(0, ROWS)
-    context_tokens = tl.load(mine + _PART_CONTEXT_TOKENS)
+    context_tokens, part = tl.load(mine + _PART_CONTEXT_TOKENS), tl.load(mine + _PART_NUMBER)
     table = block_tables + tl.load(mine + _PART_STREAM).to(tl.int64) * table_stride
-    part = tl.load(mine + _PART_NUMBER)
     first_key, end_key = tl.load(mine + _PART_FIRST_KEY), tl.load(mine + _PART_END_KEY)
     num_counted = tl.where(part < 0, num_tokens, 0)  # else `_combine` counts the sinks, once
     only_wait_for_former(IS_DEPENDENT)

@@ -129,9 +129,7 @@ def _rotate_and_store(
     slot = tl.load(slots + token)
     wait_for_former(IS_DEPENDENT)
     column = tl.arange(0, HALF_BLOCK)[None, :]
-    is_angle = column < HALF
-    angle = token * angle_stride + column
-    angles = angles_of(cos, sin, angle, is_angle, HALF)
+    angles = angles_of(cos, sin, token * angle_stride + column, column < HALF, HALF)
     row = projected + token * stride
     row_scale = tl.load(row_scales + token) if HAS_SCALES else 1.0
     if tl.program_id(1) == 0:
@@ -174,13 +172,29 @@ def _rotate_and_store(
         first += KV_HEADS * 2 * HALF
         target = values + slot * KV_HEADS * 2 * HALF
         scales = (row_scale, column_scales + first)
-        offsets = tl.arange(0, KV_HEADS_BLOCK)[:, None] * 2 * HALF + column
-        is_element = (offsets < KV_HEADS * 2 * HALF) & is_angle
-        dtype = target.dtype.element_ty
-        left = _loaded(row + first, scales, offsets, is_element, dtype, HAS_SCALES)
-        right = _loaded(row + first, scales, offsets + HALF, is_element, dtype, HAS_SCALES)
-        tl.store(target + offsets, left.to(dtype), mask=is_element)
-        tl.store(target + offsets + HALF, right.to(dtype), mask=is_element)
+        _copy(row + first, scales, target, KV_HEADS, KV_HEADS_BLOCK, HALF, HALF_BLOCK, HAS_SCALES)
+
+
+@kernel
+def _copy(
+    source: tl.tensor,
+    scales: tl.tensor,
+    target: tl.tensor,
+    HEADS: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
+) -> None:
+    """Heads side by side, from `source` to `target` as they are."""
+    column = tl.arange(0, HALF_BLOCK)[None, :]
+    offsets = tl.arange(0, HEADS_BLOCK)[:, None] * 2 * HALF + column
+    is_element = (offsets < HEADS * 2 * HALF) & (column < HALF)
+    dtype = target.dtype.element_ty
+    left = _loaded(source, scales, offsets, is_element, dtype, HAS_SCALES)
+    right = _loaded(source, scales, offsets + HALF, is_element, dtype, HAS_SCALES)
+    tl.store(target + offsets, left.to(dtype), mask=is_element)
+    tl.store(target + offsets + HALF, right.to(dtype), mask=is_element)
 
 
 @kernel
