@@ -133,15 +133,12 @@ def _rotate_and_store(
     row = projected + token * stride
     row_scale = tl.load(row_scales + token) if HAS_SCALES else 1.0
     if tl.program_id(1) == 0:
-        target = query + token * HEADS * 2 * HALF
-        norm = (query_weight, query_epsilon)
-        scales = (row_scale, column_scales)
         _rotate(
             row,
-            scales,
-            target,
+            (row_scale, column_scales),
+            query + token * HEADS * 2 * HALF,
             angles,
-            norm,
+            (query_weight, query_epsilon),
             HEADS,
             HEADS_BLOCK,
             HALF,
@@ -152,15 +149,12 @@ def _rotate_and_store(
         )
     else:
         first = HEADS * 2 * HALF
-        target = keys + slot * KV_HEADS * 2 * HALF
-        norm = (key_weight, key_epsilon)
-        scales = (row_scale, column_scales + first)
         _rotate(
             row + first,
-            scales,
-            target,
+            (row_scale, column_scales + first),
+            keys + slot * KV_HEADS * 2 * HALF,
             angles,
-            norm,
+            (key_weight, key_epsilon),
             KV_HEADS,
             KV_HEADS_BLOCK,
             HALF,
