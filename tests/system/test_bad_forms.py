@@ -34,6 +34,7 @@ BAD_SCHEMAS: dict[str, Any] = {
     "huge": {"type": "object", "description": "x" * MAX_GRAMMAR_BYTES},
     "deep": DEEP,
     "no object": [1, 2],
+    "that requires itself": ENDLESS,
 }
 
 
@@ -124,8 +125,6 @@ def test_a_schema_that_nothing_can_follow_is_refused_by_the_clients_own_field() 
 
 
 def test_a_schema_that_is_not_over_at_the_limit_ends_there() -> None:
-    """One that can never end may instead be more than a stream may use: its client is told so."""
-
     async def scenario() -> None:
         form = OutputFormat("hermes")
         async with serving_forms(form) as url, aiohttp.ClientSession(url) as http:
@@ -134,10 +133,6 @@ def test_a_schema_that_is_not_over_at_the_limit_ends_there() -> None:
                 status, answer = await post(http, dialect.path, fields)
                 ends = [word for word in LIMIT_WORDS if f'"{word}"' in json.dumps(answer)]
                 assert (200, 1) == (status, len(ends)), answer
-            fields = {**DIALECTS[0].asked, **DIALECTS[0].form(ENDLESS), "max_tokens": 9}
-            status, answer = await post(http, DIALECTS[0].path, fields)
-            told = json.dumps(answer)
-            assert (200 == status and '"length"' in told) or "simplify it" in told, answer
 
     asyncio.run(scenario())
 

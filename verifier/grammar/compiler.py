@@ -27,6 +27,9 @@ _CPU_SECONDS = 2.0
 # them ends this process first.
 _STACK_BYTES = 4 << 20
 _MAX_REASON_CHARACTERS = 300
+_ENDLESS = (
+    "it begins with a text that never ends, as where a schema requires itself, or is too long"
+)
 _END_ID, _MARK_ID = 256, 257
 # A token by its id: of what the target's vocabulary has, only its own process knows.
 _TOKEN = re.compile(r"<\[\d+\]>")
@@ -80,6 +83,8 @@ def compiled(tokenizer: LLTokenizer, kind: str, text: str) -> dict[str, str]:
         matcher = LLMatcher(tokenizer, tried, log_level=0, limits=limits())
         if not matcher.is_error():
             matcher.compute_bitmask()
+        if not matcher.is_error() and _forces_too_much(matcher):
+            return {"reason": _ENDLESS}
     except MemoryError:
         return {"reason": f"it needs more than {_MEMORY_BYTES >> 20} MB"}
     except RecursionError:
@@ -89,6 +94,12 @@ def compiled(tokenizer: LLTokenizer, kind: str, text: str) -> dict[str, str]:
     if matcher.is_error():
         return {"reason": shortened(matcher.get_error())}
     return {"grammar": grammar}
+
+
+def _forces_too_much(matcher: LLMatcher) -> bool:
+    """Whether the library fails behind the text that must come, which it reads ahead as a whole."""
+    forced = matcher.compute_ff_tokens()
+    return bool(forced) and not matcher.consume_tokens(forced[:1])
 
 
 def shortened(reason: str) -> str:
