@@ -21,7 +21,7 @@ from shared.daemon.resources.heap import give_back_freed_memory, map_large_piece
 from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
-from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
+from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
 from verifier.config import DraftsSection, LimitsSection, RoundsSection, VerifierConfig
 from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve, CurveSubject
@@ -64,7 +64,7 @@ class LoadedTarget:
     tokenizer: Tokenizer
     subject: CurveSubject
     is_on_gpu: bool
-    sampling: SamplingParameters = PLAIN_SAMPLING  # what the model says of itself
+    defaults: ModelDefaults = PLAIN_DEFAULTS  # what the model says of itself
 
 
 def load_service(
@@ -86,15 +86,11 @@ def load_service(
             advance(number / len(rounds))
     curve = _read_or_measure_curve(config, loaded, tell, advance)
     give_back_freed_memory()
-    sampling = loaded.sampling
-    if config.target.generation_defaults == "none":
-        sampling = PLAIN_SAMPLING
-    if sampling != PLAIN_SAMPLING:
-        tell(
-            f"where a request is silent, the model's own sampling holds: temperature "
-            f"{sampling.temperature:g}, top_k {sampling.top_k}, top_p {sampling.top_p:g}"
-        )
-    service = make_service(config, loaded.target, loaded.tokenizer, curve, sampling)
+    uses_own = config.target.generation_defaults == "model"
+    defaults = loaded.defaults if uses_own else PLAIN_DEFAULTS
+    if defaults != PLAIN_DEFAULTS:
+        tell(f"where a request is silent, the model's own sampling holds: {_in_words(defaults)}")
+    service = make_service(config, loaded.target, loaded.tokenizer, curve, defaults)
     service.grammars.prepare()
     return service
 
@@ -122,7 +118,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
         quantisation=section.quantisation,
         batch_invariant=section.batch_invariant,
     )
-    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.sampling)
+    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.defaults)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:
@@ -145,12 +141,26 @@ def target_settings(config: VerifierConfig) -> TargetSettings:
     )
 
 
+def _in_words(defaults: ModelDefaults) -> str:
+    sampling, processors = defaults.sampling, defaults.processors
+    words = [
+        f"temperature {sampling.temperature:g}",
+        f"top_k {sampling.top_k}",
+        f"top_p {sampling.top_p:g}",
+    ]
+    if processors.min_p:
+        words.append(f"min_p {processors.min_p:g}")
+    if processors.repetition_penalty != 1:
+        words.append(f"repetition_penalty {processors.repetition_penalty:g}")
+    return ", ".join(words)
+
+
 def make_service(
     config: VerifierConfig,
     target: TargetModel,
     tokenizer: Tokenizer,
     curve: CostCurve,
-    default_sampling: SamplingParameters = PLAIN_SAMPLING,
+    model_defaults: ModelDefaults = PLAIN_DEFAULTS,
 ) -> VerifierService:
     """Wire planner, policy, cache and metrics around a target."""
     planner = RoundPlanner(
@@ -170,7 +180,7 @@ def make_service(
         grace_seconds=config.limits.grace_seconds,
     )
     service = VerifierService(
-        planner, target, tokenizer, limits, metrics, default_sampling=default_sampling
+        planner, target, tokenizer, limits, metrics, model_defaults=model_defaults
     )
     metrics.watch(PlannerGauges(planner, service.devices))
     return service

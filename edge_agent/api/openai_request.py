@@ -26,7 +26,11 @@ from edge_agent.api.requests.logprob_fields import (
     read_completion_logprobs,
 )
 from edge_agent.api.requests.message_fields import read_messages
-from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
+from edge_agent.api.requests.processor_fields import (
+    PROCESSOR_FIELDS,
+    processors_left_open,
+    read_processors,
+)
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -146,6 +150,7 @@ def _client_request(
         stream_options, "include_usage", bool, False, parent="stream_options."
     )
     choice, extension = read_sampling(fields), read_extension(fields)
+    processors = read_processors(fields, max_tokens)
     generation = GenerationRequest(
         messages=messages,
         text=prompts[0].text,
@@ -155,7 +160,8 @@ def _client_request(
         seed=read_seed(fields),
         stop=read_stop(fields),
         max_tokens=1 if max_tokens == 0 else max_tokens,
-        processors=read_processors(fields, max_tokens),
+        processors=processors,
+        processors_left_open=processors_left_open(fields, processors),
         num_logprobs=num_logprobs,
         template=template,
         acceptance_mode=extension.acceptance_mode,

@@ -24,6 +24,7 @@ from shared.protocol.messages import (
     TemplateOptions,
 )
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
+from shared.speculation.model_defaults import ProcessorField
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingField, SamplingParameters
 
 
@@ -42,6 +43,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     left_open: tuple[SamplingField, ...] = ()  # of sampling: the target's own defaults hold
     template: TemplateOptions = TemplateOptions()  # how `messages` become a prompt
     processors: LogitProcessors = NO_PROCESSORS
+    processors_left_open: tuple[ProcessorField, ...] = ()  # as `left_open`
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
     stream_id: int | None = None  # the name to resume it by, of 63 bits; None: any
     grammar: Grammar | None = None  # what the text must be

@@ -27,6 +27,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.session import AGENT_STREAM, StreamState, next_state
 from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.model_defaults import completed
 from shared.speculation.sampling import filled_in
 
 _OLD_VERIFIER = "it does not follow all that was asked for: it may be an older one"
@@ -102,6 +103,7 @@ class StreamSession:
             left_open=request.left_open,
             template=PLAIN_TEMPLATE if stream.is_started else request.template,
             processors=request.processors,
+            processors_left_open=request.processors_left_open,
             num_logprobs=request.num_logprobs,
             grammar=request.grammar,
             tools=b"" if is_known else request.tools,
@@ -155,6 +157,11 @@ class StreamSession:
             )
         if self.request.left_open:
             self._learn_sampling(message)
+        if self.request.processors_left_open:
+            self.request = msgspec.structs.replace(
+                self.request, processors=message.processors, processors_left_open=()
+            )
+            self.stream.changes = RowChanges(message.processors)
 
     def _learn_sampling(self, message: Opened) -> None:
         """The defaults of the target."""
@@ -181,5 +188,6 @@ class StreamSession:
 def _is_followed(request: GenerationRequest, told: Opened) -> bool:
     """Whether the verifier knows what came into the protocol lately."""
     is_free = request.grammar is None and not request.must_call
-    asked = request.processors, request.num_logprobs, is_free
+    processors = completed(request.processors, request.processors_left_open, told.processors)
+    asked = processors, request.num_logprobs, is_free
     return asked == (told.processors, told.num_logprobs, told.grammar is None)

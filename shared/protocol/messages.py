@@ -20,6 +20,7 @@ from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
 from shared.protocol.grammar import Grammar
 from shared.speculation.logit_processors import MAX_LOGPROBS, NO_PROCESSORS, LogitProcessors
+from shared.speculation.model_defaults import ProcessorField
 from shared.speculation.sampling import SamplingField, SamplingParameters
 
 PROTOCOL_VERSION = 2
@@ -162,6 +163,8 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     grammar: Grammar | None = None  # what the output must be
     tools: Tools = b""  # that the messages' template shows: a JSON list, in OpenAI's words
     must_call: Annotated[tuple[Name, ...], Meta(max_length=MAX_TOOLS)] = ()  # one of these of them
+    # Of `processors`, as `left_open` of `sampling`; `Opened.processors` tells what is in force.
+    processors_left_open: Annotated[tuple[ProcessorField, ...], Meta(max_length=2)] = ()
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):

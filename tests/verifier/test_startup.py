@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from shared.errors import RequestRefused
-from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
+from shared.speculation.logit_processors import LogitProcessors
+from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
+from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.ends.loopback import FLAT_CURVE
 from tests.support.ends.planning import make_planner
@@ -113,7 +115,10 @@ def test_another_device_measures_again_and_says_why(
 def test_the_models_own_sampling_is_told_unless_it_is_set_aside(
     generation_defaults: GenerationDefaults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = SamplingParameters(temperature=0.6, top_k=20, top_p=0.95)
+    own = ModelDefaults(
+        SamplingParameters(temperature=0.6, top_k=20, top_p=0.95),
+        LogitProcessors(repetition_penalty=1.05),
+    )
     config = VerifierConfig(
         target=TargetSection(generation_defaults=generation_defaults),
         rounds=RoundsSection(max_round_tokens=4, prefill_chunk_tokens=4),
@@ -124,13 +129,13 @@ def test_the_models_own_sampling_is_told_unless_it_is_set_aside(
     told: list[str] = []
     service = load_service(config, told.append)
     if generation_defaults == "none":
-        assert ([MEASURING], PLAIN_SAMPLING) == (told, service.default_sampling)
+        assert ([MEASURING], PLAIN_DEFAULTS) == (told, service.model_defaults)
         return
     sentence = (
         "where a request is silent, the model's own sampling holds: temperature 0.6, top_k 20, "
-        "top_p 0.95"
+        "top_p 0.95, repetition_penalty 1.05"
     )
-    assert ([MEASURING, sentence], own) == (told, service.default_sampling)
+    assert ([MEASURING, sentence], own) == (told, service.model_defaults)
 
 
 def test_what_is_set_about_prompts_and_the_cache_reaches_the_planner() -> None:

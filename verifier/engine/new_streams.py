@@ -19,7 +19,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import unpack_token_ids
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.model_defaults import ModelDefaults
 from verifier.chat_template.forced_call import forced_call, forced_format
 from verifier.chat_template.output_family import opening_of
 from verifier.chat_template.template_values import read_tools
@@ -61,7 +61,7 @@ class NewStreams:
         committed: tuple[int, ...],
         tokenizer: Tokenizer,
         limits: ServiceLimits,
-        default_sampling: SamplingParameters,
+        model_defaults: ModelDefaults,
     ) -> Stream:
         """The stream of a whole Open, behind the tokens that its board has.
 
@@ -76,7 +76,7 @@ class NewStreams:
             form_of_call = partial(_form_of_call, form[0], tokenizer)
             form = await device.in_thread(form_of_call, message, self._computing)
         request = self._request(
-            device, message, prompt_ids, tokenizer, limits, default_sampling, form
+            device, message, prompt_ids, tokenizer, limits, model_defaults, form
         )
         grammar = None
         if request.grammar is not None:  # read in a process: no other device waits for it here
@@ -112,14 +112,14 @@ class NewStreams:
         prompt_ids: tuple[int, ...],
         tokenizer: Tokenizer,
         limits: ServiceLimits,
-        default_sampling: SamplingParameters,
+        model_defaults: ModelDefaults,
     ) -> Stream:
         """The stream of an Open without stop strings whose prompt begins with these ids.
 
         Raises:
             RequestRefused: the prompt does not fit.
         """
-        request = self._request(device, message, prompt_ids, tokenizer, limits, default_sampling)
+        request = self._request(device, message, prompt_ids, tokenizer, limits, model_defaults)
         number, estimates = self._next_numbered(device)
         stream = _stream(number, device, request, estimates, tokenizer)
         stream.is_arriving = message.goes_on
@@ -145,7 +145,7 @@ class NewStreams:
         prompt_ids: tuple[int, ...],
         tokenizer: Tokenizer,
         limits: ServiceLimits,
-        default_sampling: SamplingParameters,
+        model_defaults: ModelDefaults,
         form: _Form = (PLAIN_OUTPUT, None),
     ) -> StreamRequest:
         output_format, grammar = form
@@ -158,7 +158,7 @@ class NewStreams:
             draft_context_tokens=device.draft_context_tokens,
             vocab_size=self._vocab_size,
             automatic_mode=self._automatic_mode(device),
-            default_sampling=default_sampling,
+            model_defaults=model_defaults,
             output_format=output_format,
             grammar=grammar,
         )

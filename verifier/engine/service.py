@@ -25,7 +25,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.prompt_parts import cut_opened
 from shared.protocol.token_ids import pack_id_set
-from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
+from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
 from verifier.engine.device import Device, Outbox
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
@@ -64,9 +64,9 @@ class VerifierService:
         limits: ServiceLimits,
         metrics: Metrics,
         seeds: random.Random | None = None,
-        default_sampling: SamplingParameters = PLAIN_SAMPLING,
+        model_defaults: ModelDefaults = PLAIN_DEFAULTS,
     ) -> None:
-        """`default_sampling` holds where a request is silent."""
+        """`model_defaults` hold where a request is silent."""
         self.planner = planner
         self.target = target
         self.tokenizer = tokenizer
@@ -75,7 +75,7 @@ class VerifierService:
         self.devices: dict[str, Device] = {}
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
-        self.default_sampling = default_sampling
+        self.model_defaults = model_defaults
         self.grammars = Grammars(tokenizer, target.vocab_size)
         self._new_streams = NewStreams(
             target.vocab_size,
@@ -147,7 +147,7 @@ class VerifierService:
         self, device: Device, outbox: Outbox, message: Open, committed: tuple[int, ...]
     ) -> Stream | None:
         stream = await self._new_streams.make_from(
-            device, message, committed, self.tokenizer, self.limits, self.default_sampling
+            device, message, committed, self.tokenizer, self.limits, self.model_defaults
         )
         if stream.finish is None:
             self._add(stream, device, outbox, message)
@@ -176,7 +176,7 @@ class VerifierService:
             return None
         prompt_ids = self._new_streams.token_ids(message.prompt)
         stream = self._new_streams.make_arriving(
-            device, message, prompt_ids, self.tokenizer, self.limits, self.default_sampling
+            device, message, prompt_ids, self.tokenizer, self.limits, self.model_defaults
         )
         self._commit_again(stream, message.committed)
         self._add(stream, device, outbox, message)

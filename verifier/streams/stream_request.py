@@ -22,6 +22,7 @@ from shared.protocol.messages import (
 )
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
+from shared.speculation.model_defaults import ModelDefaults, completed
 from shared.speculation.sampling import SamplingParameters, filled_in
 from verifier.target.processing import Processing
 
@@ -60,7 +61,7 @@ def stream_request(
     draft_context_tokens: int,
     vocab_size: int,
     automatic_mode: AcceptanceMode,
-    default_sampling: SamplingParameters,
+    model_defaults: ModelDefaults,
     output_format: OutputFormat = PLAIN_OUTPUT,
     grammar: Grammar | None = None,
 ) -> StreamRequest:
@@ -87,7 +88,7 @@ def stream_request(
     num_prompt = max(message.num_prompt_tokens, len(prompt_ids))
     limits.check_prompt(num_prompt, field)
     room = limits.context_tokens - num_prompt
-    sampling = filled_in(message.sampling, message.left_open, default_sampling)
+    sampling = filled_in(message.sampling, message.left_open, model_defaults.sampling)
     wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
     return StreamRequest(
         prompt_ids=prompt_ids,
@@ -100,7 +101,9 @@ def stream_request(
         draft_length=message.draft_length,
         draft_context_tokens=draft_context_tokens,
         stop=message.stop,
-        processors=message.processors,
+        processors=completed(
+            message.processors, message.processors_left_open, model_defaults.processors
+        ),
         num_logprobs=message.num_logprobs,
         grammar=message.grammar or grammar,
         output_format=output_format,

@@ -14,7 +14,11 @@ from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
 from edge_agent.api.requests.message_fields import check_prompt_bytes, read_text
-from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
+from edge_agent.api.requests.processor_fields import (
+    PROCESSOR_FIELDS,
+    processors_left_open,
+    read_processors,
+)
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -65,6 +69,7 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
     )
     choice, extension = read_sampling(fields), read_extension(fields)
     max_tokens = read_max_tokens(fields, "max_tokens")
+    processors = read_processors(fields, max_tokens)
     generation = GenerationRequest(
         messages=(ChatMessage("system", text), *turns.messages) if text else turns.messages,
         sampling=choice.sampling,
@@ -72,7 +77,8 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         seed=read_seed(fields),
         stop=read_stop(fields, "stop_sequences"),
         max_tokens=max_tokens,
-        processors=read_processors(fields, max_tokens),
+        processors=processors,
+        processors_left_open=processors_left_open(fields, processors),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

@@ -14,7 +14,11 @@ from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import read_ollama_format
 from edge_agent.api.requests.logprob_fields import read_chat_logprobs
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes, read_messages
-from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
+from edge_agent.api.requests.processor_fields import (
+    PROCESSOR_FIELDS,
+    processors_left_open,
+    read_processors,
+)
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import (
     read_max_tokens,
@@ -89,6 +93,7 @@ def _client_request(
     options: dict[str, Any] = read_field(fields, "options", dict[str, Any], {})
     choice, extension = read_sampling(options, parent="options."), read_extension(fields)
     max_tokens = read_max_tokens(options, "num_predict", parent="options.", unlimited=_UNLIMITED)
+    processors = read_processors(options, max_tokens, parent="options.")
     generation = GenerationRequest(
         messages=turns.messages,
         text=text,
@@ -97,7 +102,8 @@ def _client_request(
         seed=read_seed(options, parent="options."),
         stop=read_stop(options, parent="options."),
         max_tokens=max_tokens,
-        processors=read_processors(options, max_tokens, parent="options."),
+        processors=processors,
+        processors_left_open=processors_left_open(options, processors),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

@@ -13,6 +13,7 @@ import msgspec
 from edge_agent.api.json_fields import kind_of, read_field, shown
 from shared.errors import RequestRefused
 from shared.speculation.logit_processors import MAX_BIASED_TOKENS, LogitProcessors
+from shared.speculation.model_defaults import ProcessorField
 
 _KINDS = get_type_hints(LogitProcessors, include_extras=True)
 # Of vLLM, SGLang and transformers; then of llama-server, Ollama and LM Studio.
@@ -55,6 +56,19 @@ def read_processors(
         values |= {"frequency_penalty": 0.0, "presence_penalty": 0.0, "repetition_penalty": 1.0}
         return LogitProcessors(**values)
     return processors
+
+
+def processors_left_open(
+    fields: Mapping[str, Any], processors: LogitProcessors
+) -> tuple[ProcessorField, ...]:
+    """What the client leaves to the target's own defaults; `processors` as they were read."""
+    is_off = not processors.has_penalties and any(fields.get(name) == 0 for name in _LAST_N_NAMES)
+    says_penalty = is_off or any(fields.get(name) is not None for name in _REPETITION_NAMES)
+    given: dict[ProcessorField, bool] = {
+        "min_p": fields.get("min_p") is not None,
+        "repetition_penalty": says_penalty,
+    }
+    return tuple(name for name, is_given in given.items() if not is_given)
 
 
 def _repetition(fields: Mapping[str, Any], parent: str) -> float:

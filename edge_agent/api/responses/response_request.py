@@ -17,7 +17,11 @@ from edge_agent.api.requests.extension_fields import read_extension
 from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_format, read_grammar
 from edge_agent.api.requests.logprob_fields import read_response_logprobs
 from edge_agent.api.requests.message_fields import Turns, check_prompt_bytes
-from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
+from edge_agent.api.requests.processor_fields import (
+    PROCESSOR_FIELDS,
+    processors_left_open,
+    read_processors,
+)
 from edge_agent.api.requests.request_fields import ignored_fields
 from edge_agent.api.requests.sampling_fields import read_max_tokens, read_sampling, read_seed
 from edge_agent.api.requests.tool_fields import (
@@ -69,13 +73,15 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
     )
     choice, extension = read_sampling(fields), read_extension(fields)
     max_tokens = read_max_tokens(fields, "max_output_tokens")
+    processors = read_processors(fields, max_tokens)
     generation = GenerationRequest(
         messages=(*opening, *turns.messages),
         sampling=choice.sampling,
         left_open=choice.left_open,
         seed=read_seed(fields),
         max_tokens=max_tokens,
-        processors=read_processors(fields, max_tokens),
+        processors=processors,
+        processors_left_open=processors_left_open(fields, processors),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -29,8 +29,10 @@ from shared.protocol.messages import (
 )
 from shared.protocol.prompt_parts import MAX_PARTS, MAX_PROMPT_BYTES, cut_open
 from shared.speculation.logit_processors import LogitProcessors
+from shared.speculation.model_defaults import ProcessorField
 from shared.speculation.sampling import SamplingParameters
 
+LEFT_OPEN = get_args(ProcessorField)
 TEXT_PART = {"type": "text", "text": "x"}
 USER = {"role": "user", "content": "hi"}
 KNOWN_FIELDS = (
@@ -57,6 +59,7 @@ def test_messages_alone_are_a_whole_request() -> None:
         GenerationRequest(
             messages=(ChatMessage("user", "hi"),),
             left_open=SAMPLING_FIELDS,
+            processors_left_open=LEFT_OPEN,
             reading=OutputReading(reasoning=True),
         )
     )
@@ -91,6 +94,7 @@ def test_every_honoured_field_arrives() -> None:
         acceptance_mode="coupled",
         draft_length=4,
         processors=LogitProcessors(frequency_penalty=0.5),
+        processors_left_open=LEFT_OPEN,
         reading=OutputReading(reasoning=True),
     )
     assert ClientRequest(expected, is_streamed=True, includes_usage=True) == request
@@ -330,7 +334,10 @@ def test_a_longer_prompt_is_refused() -> None:
 
 def test_a_completion_has_a_plain_prompt_and_the_documented_default_length() -> None:
     expected = GenerationRequest(
-        text="Once", max_tokens=DEFAULT_COMPLETION_TOKENS, left_open=SAMPLING_FIELDS
+        text="Once",
+        max_tokens=DEFAULT_COMPLETION_TOKENS,
+        left_open=SAMPLING_FIELDS,
+        processors_left_open=LEFT_OPEN,
     )
     assert expected == read_completion_request({"prompt": "Once"}).generation
     assert expected == read_completion_request({"prompt": ["Once"]}).generation

@@ -11,6 +11,8 @@ from edge_agent.generation.generation import GenerationRequest
 from edge_agent.generation.stream_session import StreamSession
 from shared.protocol.messages import Open, Opened
 from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
+from shared.speculation.model_defaults import ModelDefaults, ProcessorField
 from shared.speculation.sampling import PLAIN_SAMPLING, SamplingField, SamplingParameters
 from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
@@ -23,6 +25,8 @@ from tests.support.ends.scripted import board, scripted_service, target_text
 
 OF_THE_MODEL = SamplingParameters(temperature=0.3, top_k=5, top_p=0.9)
 ALL: tuple[SamplingField, ...] = ("temperature", "top_k", "top_p")
+PENALTY = LogitProcessors(repetition_penalty=1.3)
+BOTH: tuple[ProcessorField, ...] = ("min_p", "repetition_penalty")
 
 
 def request(
@@ -40,7 +44,7 @@ def text_of(
 
     async def text() -> tuple[str, SamplingParameters]:
         service = scripted_service()
-        service.default_sampling = of_the_model
+        service.model_defaults = ModelDefaults(of_the_model)
         async with running_verifier(service) as verifier, running_agent(verifier, board()) as agent:
             text, finished = await generate(agent, asked)
             return text, finished.sampling
@@ -94,3 +98,45 @@ def test_a_verifier_that_does_not_know_left_open_fields_changes_nothing() -> Non
     session.open_message(1)
     session.receive(Opened(1, pack_token_ids([3, 4]), 1, "coupled"), 10, 0.0)
     assert SamplingParameters(temperature=0.5) == session.stream.sampling
+
+
+@pytest.mark.parametrize(
+    ("left_open", "of_the_model", "in_force"),
+    [
+        (BOTH, PENALTY, PENALTY),
+        (("min_p",), PENALTY, NO_PROCESSORS),
+        ((), PENALTY, NO_PROCESSORS),
+        (BOTH, LogitProcessors(min_p=0.2), LogitProcessors(min_p=0.2)),
+    ],
+)
+def test_the_models_own_penalty_and_min_p_hold_where_the_request_is_silent(
+    left_open: tuple[ProcessorField, ...], of_the_model: LogitProcessors, in_force: LogitProcessors
+) -> None:
+    asked = msgspec.structs.replace(request(), processors_left_open=left_open)
+
+    async def text(asked: GenerationRequest) -> str:
+        service = scripted_service()
+        service.model_defaults = ModelDefaults(processors=of_the_model)
+        async with running_verifier(service) as verifier, running_agent(verifier, board()) as agent:
+            return (await generate(agent, asked))[0]
+
+    explicit = msgspec.structs.replace(request(), processors=in_force)
+    assert asyncio.run(text(explicit)) == asyncio.run(text(asked))
+
+
+def test_processors_that_opened_tells_are_drafted_with_and_asked_for_again() -> None:
+    asked = msgspec.structs.replace(
+        request(),
+        processors=LogitProcessors(presence_penalty=1.0),
+        processors_left_open=BOTH,
+    )
+    session = StreamSession(asked, DRAFT_SETTINGS, vocab_size=64)
+    first = session.open_message(1)
+    assert isinstance(first, Open)
+    assert BOTH == first.processors_left_open
+    in_force = LogitProcessors(presence_penalty=1.0, repetition_penalty=1.3)
+    session.receive(Opened(1, pack_token_ids([3]), 1, "coupled", processors=in_force), 10, 0.0)
+    assert in_force == session.stream.changes.processors
+    again = session.open_message(2)
+    assert isinstance(again, Open)
+    assert (in_force, ()) == (again.processors, again.processors_left_open)

@@ -36,7 +36,7 @@ FIELDS_OF_VERSION_2 = {
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
         " acceptance_mode draft_length num_prompt_tokens goes_on left_open template processors"
-        " num_logprobs grammar tools must_call",
+        " num_logprobs grammar tools must_call processors_left_open",
     ),
     9: ("OpenPart", "channel number messages text prompt committed goes_on tools"),
     8: ("Resume", "channel stream_id position"),

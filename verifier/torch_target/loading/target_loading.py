@@ -11,7 +11,7 @@ import torch
 
 from shared.daemon.model_border import model_border
 from shared.errors import ModelError
-from shared.speculation.sampling import SamplingParameters
+from shared.speculation.model_defaults import ModelDefaults
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
@@ -65,7 +65,7 @@ class PlacedTarget:
     hardware: str
     dtype: str
     is_on_gpu: bool
-    sampling: SamplingParameters  # what the model says of itself
+    defaults: ModelDefaults  # what the model says of itself
 
 
 def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
@@ -127,7 +127,7 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         hardware=hardware_name(device),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
-        sampling=sampling_defaults(model, files.gguf),
+        defaults=sampling_defaults(model, files.gguf),
     )
 
 

@@ -6,22 +6,29 @@ As in vLLM these are the numbers of `generation_config.json`; in a GGUF file `ge
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from shared.speculation.sampling import PLAIN_SAMPLING, SamplingParameters
+from shared.speculation.logit_processors import LogitProcessors
+from shared.speculation.model_defaults import ModelDefaults, ProcessorField
+from shared.speculation.sampling import SamplingField, SamplingParameters
 from verifier.torch_target.model_files.gguf_parts import GgufModel
 
 logger = logging.getLogger(__name__)
 
-_GGUF_KEYS = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p"}
-# What a model may ask for besides, with the value that asks for nothing.
-_UNKNOWN_HERE = {"min_p": 0, "repetition_penalty": 1, "penalty_repeat": 1}
+_GGUF_KEYS = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
+_Fields = TypeVar("_Fields", SamplingParameters, LogitProcessors)
 
 
-def sampling_defaults(model: Any, gguf_model: GgufModel | None) -> SamplingParameters:
+def sampling_defaults(model: Any, gguf_model: GgufModel | None) -> ModelDefaults:
     """What the model says of itself; else temperature 1 without truncation."""
     if gguf_model is None:
         said: dict[str, object] = (
@@ -31,28 +38,29 @@ def sampling_defaults(model: Any, gguf_model: GgufModel | None) -> SamplingParam
             said["temperature"] = 0
         return read_sampling(said)
     fields = gguf_model.fields
-    names = {**_GGUF_KEYS, **{name: name for name in _UNKNOWN_HERE}}
     return read_sampling(
-        {name: fields.get(f"general.sampling.{key}") for name, key in names.items()}
+        {name: fields.get(f"general.sampling.{key}") for name, key in _GGUF_KEYS.items()}
     )
 
 
-def read_sampling(said: Mapping[str, object]) -> SamplingParameters:
+def read_sampling(said: Mapping[str, object]) -> ModelDefaults:
     """Those of the numbers that can be; the log names the others."""
-    for name, neutral in _UNKNOWN_HERE.items():
-        if said.get(name) not in (None, neutral):
-            logger.warning("the model's own %s = %s is not supported", name, said[name])
-    neutral_sampling = msgspec.structs.asdict(PLAIN_SAMPLING)
-    given = [
-        default if said.get(field) is None else said[field]
-        for field, default in neutral_sampling.items()
-    ]
+    return ModelDefaults(
+        _read(said, SamplingParameters, get_args(SamplingField)),
+        _read(said, LogitProcessors, get_args(ProcessorField)),
+    )
+
+
+def _read(said: Mapping[str, object], kind: type[_Fields], names: Sequence[str]) -> _Fields:
+    """Of these fields what is said; all others are neutral."""
+    neutral = msgspec.structs.asdict(kind())
+    # The file's 0.95 is a float32 in GGUF.
+    given = {name: _shortest(said[name]) for name in names if said.get(name) is not None}
     try:
-        # The file's 0.95 is a float32 in GGUF.
-        return msgspec.convert([_shortest(value) for value in given], SamplingParameters)
+        return msgspec.convert(list({**neutral, **given}.values()), kind)
     except msgspec.ValidationError as error:
         logger.warning("the model's own sampling cannot be: %s", error)
-        return PLAIN_SAMPLING
+        return kind()
 
 
 def _shortest(value: object) -> object:

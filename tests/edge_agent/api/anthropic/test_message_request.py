@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -9,8 +9,10 @@ from edge_agent.generation.generation import GenerationRequest
 from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
 from shared.protocol.messages import ChatMessage, TemplateOptions
+from shared.speculation.model_defaults import ProcessorField
 from shared.speculation.sampling import SamplingParameters
 
+LEFT_OPEN = get_args(ProcessorField)
 USER = {"role": "user", "content": "hi"}
 
 
@@ -38,6 +40,7 @@ def test_every_honoured_field_arrives() -> None:
         stop=("END",),
         max_tokens=9,
         draft_length=4,
+        processors_left_open=LEFT_OPEN,
         reading=OutputReading(reasoning=True),
     )
     assert (expected, True, ()) == (asked.generation, asked.is_streamed, asked.ignored)

@@ -45,6 +45,7 @@ def test_every_honoured_field_arrives() -> None:
         seed=3,
         stop=("END",),
         max_tokens=9,
+        processors_left_open=("min_p",),
         reading=OutputReading(reasoning=True),
     )
     expected_ignored = ("options.num_ctx",)

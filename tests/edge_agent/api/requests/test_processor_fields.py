@@ -15,7 +15,11 @@ from edge_agent.api.anthropic.message_request import read_message_request
 from edge_agent.api.ollama.ollama_request import read_ollama_chat, read_ollama_generate
 from edge_agent.api.openai_request import read_chat_request, read_completion_request
 from edge_agent.api.requests.client_request import ClientRequest
-from edge_agent.api.requests.processor_fields import PROCESSOR_FIELDS, read_processors
+from edge_agent.api.requests.processor_fields import (
+    PROCESSOR_FIELDS,
+    processors_left_open,
+    read_processors,
+)
 from edge_agent.api.requests.request_fields import HARMLESS, NOT_FOLLOWED, REFUSED
 from edge_agent.api.responses.response_request import read_response_request
 from shared.errors import RequestRefused
@@ -154,3 +158,22 @@ def test_whatever_is_sent_is_refused_by_name_or_fits_the_protocol(fields: dict[s
     assert not fields or refused_field in fields
     packed = msgspec.msgpack.encode(processors)
     assert processors == msgspec.msgpack.decode(packed, type=LogitProcessors)
+
+
+@pytest.mark.parametrize(
+    ("fields", "left_open"),
+    [
+        ({}, ("min_p", "repetition_penalty")),
+        ({"min_p": None, "repeat_penalty": None}, ("min_p", "repetition_penalty")),
+        ({"min_p": 0}, ("repetition_penalty",)),
+        ({"repetition_penalty": 1.0}, ("min_p",)),
+        ({"repeat_penalty": 0}, ("min_p",)),
+        ({"repeat_last_n": 0}, ("min_p",)),
+        ({"repeat_last_n": -1}, ("min_p", "repetition_penalty")),
+        ({"min_p": 0.1, "repeat_penalty": 1.1}, ()),
+    ],
+)
+def test_what_a_client_is_silent_about_is_the_models(
+    fields: dict[str, Any], left_open: tuple[str, ...]
+) -> None:
+    assert left_open == processors_left_open(fields, read_processors(fields))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
@@ -12,8 +12,10 @@ from edge_agent.generation.generation import GenerationRequest
 from edge_agent.output_parsing.output_parser import OutputReading
 from shared.errors import RequestRefused
 from shared.protocol.messages import ChatMessage
+from shared.speculation.model_defaults import ProcessorField
 from shared.speculation.sampling import SamplingParameters
 
+LEFT_OPEN = get_args(ProcessorField)
 PART = {"type": "input_text", "text": "hi"}
 FIELDS = ResponseCreateParamsBase.__annotations__.keys() | {"stream"}
 
@@ -47,6 +49,7 @@ def test_every_honoured_field_arrives() -> None:
         seed=3,
         max_tokens=9,
         acceptance_mode="coupled",
+        processors_left_open=LEFT_OPEN,
         reading=OutputReading(reasoning=True),
     )
     assert ClientRequest(generation, is_streamed=True, metadata={"a": "b"}) == asked
