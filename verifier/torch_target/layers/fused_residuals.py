@@ -80,7 +80,21 @@ class PreNormLayer:
         """
         if isinstance(self._perceptron.down, WeightOnlyLinear):
             self._next = layer
-            self._norm_of_next = _AddingNorm(self._perceptron.down, layer._layer.input_layernorm)
+            self._norm_of_next = _AddingNorm(self._perceptron.down, layer.input_norm)
+
+    @property
+    def input_norm(self) -> Any:
+        """The module that norms what comes in."""
+        return self._layer.input_layernorm
+
+    def takes_rows(self, angles: tuple[Tensor, Tensor] | None) -> bool:
+        """Whether its attention takes a norm in 8-bit floats."""
+        attention = vars(self._layer.self_attn).get("forward")
+        return isinstance(attention, FusedAttention) and attention.takes_rows(angles)
+
+    def take_normed(self, hidden_states: Tensor, normed: Tensor | EightBitRows) -> None:
+        """The norm of what it is called with next; of another tensor it makes its own."""
+        self._given = _Normed(hidden_states, normed)
 
     def __call__(self, hidden_states: Tensor, **others: Any) -> Tensor:
         angles = others.get("position_embeddings")
@@ -97,24 +111,19 @@ class PreNormLayer:
         if self._next is None or self._norm_of_next is None:
             self._add_inner(hidden_states, inner)
         else:
-            in_rows = self._next._takes_rows(angles)
+            in_rows = self._next.takes_rows(angles)
             normed = self._norm_of_next(hidden_states, inner, in_rows=in_rows)
-            self._next._given = _Normed(hidden_states, normed)
+            self._next.take_normed(hidden_states, normed)
         return hidden_states
 
     def _normed(
         self, hidden_states: Tensor, angles: tuple[Tensor, Tensor] | None
     ) -> Tensor | EightBitRows:
-        norm = self._layer.input_layernorm
-        fused = fused_norm_of(norm)
-        if fused is not None and self._takes_rows(angles):
+        fused = fused_norm_of(self.input_norm)
+        if fused is not None and self.takes_rows(angles):
             return fused.rows(hidden_states)
-        normed: Tensor = norm(hidden_states)
+        normed: Tensor = self.input_norm(hidden_states)
         return normed
-
-    def _takes_rows(self, angles: tuple[Tensor, Tensor] | None) -> bool:
-        attention = vars(self._layer.self_attn).get("forward")
-        return isinstance(attention, FusedAttention) and attention.takes_rows(angles)
 
 
 def link_layers(model: nn.Module) -> None:
