@@ -12,8 +12,9 @@ WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-# A file's tests stay together: they share models that are dear to load.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20
+# A file's tests stay together: they share models that are dear to load. In the order of their names:
+# xdist's own ends with files of one test, which are the dearest, and one process waits for another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off
 # A new stamp whenever pyproject.toml or TORCH changes; cksum is in POSIX, sha256sum is not.
 INSTALLED := $(VENV)/.installed-$(shell (cat pyproject.toml; echo '$(TORCH)') | cksum | cut -d ' ' -f 1)

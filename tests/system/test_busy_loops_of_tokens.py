@@ -82,8 +82,6 @@ def test_a_question_that_is_none_holds_nothing_up() -> None:
     assert seconds < LIMIT_SECONDS, what
 
 
-# Slow: threads that share the interpreter with the loop make it 21 to 43 ms on two busy cores.
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 def test_no_question_of_a_client_for_tokens_holds_the_agent_up(name: str) -> None:
     path, body = BODIES[name]

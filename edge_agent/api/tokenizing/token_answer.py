@@ -36,7 +36,7 @@ def detokenize_answer(token_ids: Sequence[int], token_bytes: Sequence[bytes]) ->
     if (largest := max(token_ids, default=0)) >= len(token_bytes):
         sentence = f"tokens: id {largest} is outside the vocabulary of {len(token_bytes)}"
         raise RequestRefused(sentence, "tokens")
-    text = b"".join(token_bytes[token_id] for token_id in token_ids).decode(errors="replace")
+    text = b"".join(map(token_bytes.__getitem__, token_ids)).decode(errors="replace")
     return {"prompt": text, "content": text}
 
 

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_agent.api.access import Access
 from edge_agent.api.app import build_app, serve
 from edge_agent.generation.generation import Generator, TextPiece
@@ -26,11 +29,11 @@ class ByteTokenizer:
 
     token_bytes: Sequence[bytes] = (*(bytes([i]) for i in range(256)), b"<s>")
 
-    async def token_ids(self, question: TokenQuestion) -> list[int]:
+    async def token_ids(self, question: TokenQuestion) -> NDArray[np.uint32]:
         if question.text == "away":
             raise VerifierAway("the verifier is away")
         text = question.text + "".join(turn.content for turn in question.messages)
-        return [256] * question.adds_special + [*text.encode()]
+        return np.array([256] * question.adds_special + [*text.encode()], dtype=np.uint32)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.scripted_drafter import scripted_drafter
-from edge_agent.drafting import step
+from edge_agent.drafting import draw, step
 from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.draw import DrawSpec, draw_token
 from edge_agent.drafting.settings import DraftSettings
@@ -43,6 +43,7 @@ from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import ChaosProxy, local
 from tests.support.statistics.next_token_statistics import TokenCounts
 from tests.support.statistics.noise_table import NoiseTable
+from tests.support.statistics.remembered_rows import remembered
 from verifier.policies import BudgetLimits, LengthPlan, LiveDrafts, Outlook, RatePolicy
 from verifier.policies.random_split import RandomPolicy
 from verifier.target import scripted_target
@@ -333,6 +334,8 @@ def main(mode: str, fault_name: str, num_tokens: int) -> None:
     with (
         patch.object(verification, "gumbel", noise.gumbel),
         patch.object(verification, "uniform", noise.uniform),
+        patch.object(draw, "probabilities", remembered(draw.probabilities)),
+        patch.object(scripted_target, "dense_probabilities", remembered(dense_probabilities)),
         fault(fault_name),
     ):
         # On a busy machine the fault would go unnoticed where no draft comes in time.
