@@ -51,7 +51,7 @@ def test_situations_are_a_function_of_the_seed() -> None:
     assert [1.0, 1.0] == parts
     assert first.inputs.tolist() == again.inputs.tolist()
     assert first.labels.tolist() == again.labels.tolist()
-    assert (30, 5) == first.inputs.shape
+    assert (60, 5) == first.inputs.shape
     allowed = {FUSED_LABEL, *map(float, range(2, 13))}
     assert set(first.labels.tolist()) <= allowed
     assert (first.inputs >= 0.0).all()
