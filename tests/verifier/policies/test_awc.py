@@ -50,7 +50,7 @@ def random_weights(width: int = 16) -> AwcWeights:
 
 def inputs(count: int) -> AwcInputs:
     random = np.random.default_rng(2)
-    return AwcInputs(*random.random((5, count)))
+    return AwcInputs(*random.random((7, count)))
 
 
 def windows_over(raws: list[float]) -> list[int]:
@@ -60,7 +60,7 @@ def windows_over(raws: list[float]) -> list[int]:
 
 def test_a_row_is_what_the_formula_says() -> None:
     weights, row = random_weights(), inputs(1).scaled()[0]
-    hidden = [float(row @ weights.into[:, i] + weights.into_bias[i]) for i in range(16)]
+    hidden = [float(row[:5] @ weights.into[:, i] + weights.into_bias[i]) for i in range(16)]
     for first, first_bias, second, second_bias in weights.blocks:
         inner = silu(np.array(hidden) @ first + first_bias)
         hidden = [h + float(inner @ second[:, i] + second_bias[i]) for i, h in enumerate(hidden)]

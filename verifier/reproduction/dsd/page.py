@@ -47,8 +47,12 @@ _MODEL_TEXT = (
     "again 0.5 to 1.5 s after an answer; requests go to the shortest queue, ours to the verifier "
     "where they delay least. Rounds are not padded, so batches are first come, first served for "
     "all: length-aware ones, AWC's own, would only split them. AWC leaves fused mode after two "
-    "verdicts at which its smoothed output is 2 or more: the paper does not give a rule. *Ours, "
-    "jsq* shows what of ours is not its routing. Throughput is tokens/s of all devices together."
+    "verdicts at which its smoothed output is 2 or more: the paper does not give a rule. *Awc* has "
+    "the paper's five inputs, *awc, 7 inputs* the board's speed and the time of a round beside "
+    "them. A network that had learnt from settled windows alone, and from means over devices, lost "
+    "to static windows: it took the slow tokens that its own long windows caused for those of a "
+    "slow verifier. So half of what ours learn from are devices whose windows change. *Ours, jsq* "
+    "shows what of ours is not its routing. Throughput is tokens/s of all devices together."
 )
 
 
@@ -135,5 +139,6 @@ def _constants(figures: DsdFigures) -> Table:
         )
     training = figures.training
     rows.append(("drafts", "25, 40 or 60 tokens/s (7B on A40 and V100), messages ± 10 %"))
-    rows.append(("AWC's weights", f"`{training.command}`"))
+    for name, file in (("awc", training), ("awc, 7 inputs", figures.training_all_inputs)):
+        rows.append((f"weights of {name}", f"`{file.command}`"))
     return Table(("constant", "value"), tuple(rows))

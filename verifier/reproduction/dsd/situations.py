@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.policies.awc import MIN_WINDOW, NUM_INPUTS, SMOOTHING, AwcInputs
-from verifier.sim.many_verifiers.arms import WaitingArm
+from verifier.policies.awc import ALL_INPUTS, MIN_WINDOW, SMOOTHING
+from verifier.sim.many_verifiers.arms import WaitingArm, awc_inputs
 from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 from verifier.sim.many_verifiers.windows import WindowInputs
@@ -48,7 +48,7 @@ SLO_WEIGHT = 0.5
 class Examples(NamedTuple):
     """What AWC learns from."""
 
-    inputs: FloatArray  # [num_examples, 5], scaled
+    inputs: FloatArray  # [num_examples, 7], scaled
     labels: FloatArray  # [num_examples], best windows; 1: fused
     situations: IntArray  # [num_examples], of which situation each is
 
@@ -96,10 +96,11 @@ def _draw(random: np.random.Generator, number: int) -> Examples:
     shape = (members, KINDS_OF_DRAW, NUM_COLUMNS)
     tokens = world.tally.device_tokens.reshape(shape)[:, :, : len(SWEPT_WINDOWS)]
     speeds = np.maximum(tokens, 0.5) / (setting.seconds - setting.warm_up_seconds)
-    inputs = _examples(random, _inputs(setting, world).reshape(*shape, NUM_INPUTS))
+    seen = awc_inputs(setting, world.devices, world.targets, np.arange(setting.num_devices))
+    inputs = _examples(random, seen.scaled().reshape(*shape, ALL_INPUTS))
     situations = number * KINDS_OF_DRAW + np.arange(KINDS_OF_DRAW)
     return Examples(
-        inputs.reshape(-1, NUM_INPUTS),
+        inputs.reshape(-1, ALL_INPUTS),
         np.repeat(_best_windows(speeds), inputs.shape[1]),
         np.repeat(situations, inputs.shape[1]),
     )
@@ -116,7 +117,7 @@ def _start(
 
 
 def _examples(random: np.random.Generator, seen: FloatArray) -> FloatArray:
-    """Single devices' inputs [num_kinds, num_examples, 5] of all columns' at the end."""
+    """Single devices' inputs [num_kinds, num_examples, 7] of all columns' at the end."""
     members = len(seen)
     settled = random.integers(len(SWEPT_WINDOWS), size=(KINDS_OF_DRAW, SETTLED_EXAMPLES))
     columns = np.pad(settled, ((0, 0), (0, WANDERING_EXAMPLES)), constant_values=len(SWEPT_WINDOWS))
@@ -132,14 +133,14 @@ def _setting(random: np.random.Generator) -> ManySetting:
         own = fixed_seconds * random.uniform(0.7, 1.4)
         ratio = float(np.exp(random.uniform(np.log(40.0), np.log(1000.0))))
         kinds += [TargetKind("drawn", own, own / ratio, 0.0)] * NUM_COLUMNS
-    middle = random.uniform(0.45, 0.92)
-    speed = float(np.exp(random.uniform(np.log(20.0), np.log(80.0))))
+    middle = random.uniform(0.45, 0.94)
+    speed = float(np.exp(random.uniform(np.log(20.0), np.log(100.0))))
     seconds = NUM_ROUNDS * fixed_seconds
     return ManySetting(
         targets=tuple(kinds),
         num_devices=int(random.integers(1, MOST_DEVICES + 1)) * len(kinds),
-        draft_tokens_per_second=(0.7 * speed, speed, 1.4 * speed),
-        acceptance=(middle - 0.07, middle + 0.07),
+        draft_tokens_per_second=(speed,),
+        acceptance=(middle - 0.04, middle + 0.04),
         round_trip_seconds=float(np.exp(random.uniform(np.log(0.001), np.log(0.2)))),
         prompt_tokens=(1, 1),
         output_tokens=(1 << 20, 1 << 20),
@@ -170,15 +171,3 @@ def _best_windows(speeds: FloatArray) -> FloatArray:
     scores = np.log(speeds).mean(axis=0) - SLO_WEIGHT * late
     best = SWEPT_WINDOWS[scores.argmax(axis=1)]
     return np.where(best == 0, FUSED_LABEL, best.astype(np.float64))
-
-
-def _inputs(setting: ManySetting, world: ManyWorld) -> FloatArray:
-    """What AWC would have seen of each device at the end [num_devices, 5]."""
-    devices, targets = world.devices, world.targets
-    return AwcInputs(
-        queue_utilisation=targets.mean_waiting[devices.target] / setting.max_batch,
-        acceptance_rates=devices.acceptance,
-        round_trip_seconds=np.full(setting.num_devices, setting.round_trip_seconds),
-        token_seconds=devices.token_seconds,
-        windows=devices.window.astype(np.float64),
-    ).scaled()
