@@ -63,12 +63,6 @@ class AwcState:
         self.is_fused = np.zeros(num_streams, dtype=np.bool_)
         self.num_against = np.zeros(num_streams, dtype=np.int64)  # verdicts for the other mode
 
-    def forget(self, which: IntArray) -> None:
-        """Other streams in these places."""
-        self.smoothed[which] = FIRST_WINDOW
-        self.is_fused[which] = False
-        self.num_against[which] = 0
-
 
 def silu(values: FloatArray) -> FloatArray:
     """X * sigmoid(x)."""

@@ -91,8 +91,6 @@ def test_streams_do_not_touch_each_other() -> None:
     state = AwcState(3)
     next_windows(constant(12.0), state, np.array([1]), inputs(1))
     assert [4.0, 7.2, 4.0] == pytest.approx(state.smoothed.tolist())
-    state.forget(np.array([1]))
-    assert [4.0] * 3 == state.smoothed.tolist()
 
 
 def test_a_stream_takes_less_than_twenty_microseconds_in_a_batch() -> None:

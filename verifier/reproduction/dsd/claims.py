@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from verifier.reproduction.dsd.arms import ArmName
 from verifier.reproduction.dsd.figures import ArmFigures, DsdFigures
 from verifier.reproduction.page import Claim, verdict_of
 
@@ -52,7 +53,7 @@ def _best_of(figures: DsdFigures) -> Claim:
         f"{_range(all_inputs)}; the target alone, without any draft, {_range(alone)}, no worse "
         f"than AWC in {no_worse} of {len(awc)}",
         verdict=verdict_of(holds=wins == len(awc), holds_somewhere=wins > 0),
-        reason="what AWC gains it gains by not drafting, as a stream that waits for its draft "
+        reason="most of what AWC gains comes from not drafting: a stream that waits for its draft "
         f"misses rounds which a continuous batch gives away: {_fused(figures.all_of('awc'))} of "
         f"its stream-rounds are fused, {_fused(figures.all_of('awc, 7 inputs'))} with seven inputs "
         f"and {_fused(figures.all_of('perfect window'))} of a perfect window's. The paper's "
@@ -100,21 +101,29 @@ def _crossover(figures: DsdFigures) -> Claim:
 
 def _mode(figures: DsdFigures) -> Claim:
     """Regret of AWC against the better of distributed and fused."""
+    paper, both = _regrets(figures, "awc"), _regrets(figures, "awc, 7 inputs")
+    ours = _regrets(figures, "ours")
+    return Claim(
+        says="the mode is chosen by measurement (our aim: regret ≤ 3 % at every round trip)",
+        paper="no figure known",
+        ours=f"regret of AWC {_range(paper)}, with seven inputs {_range(both)}, of drafts that "
+        f"never wait {_range(ours)}",
+        verdict=verdict_of(
+            holds=max(*paper, *ours) <= AIM_REGRET, holds_somewhere=min(paper) <= AIM_REGRET
+        ),
+        reason="against the better of static 4 and the target alone; an output between fused mode "
+        "and the best window makes short drafts, which are worse than either",
+    )
+
+
+def _regrets(figures: DsdFigures, arm: ArmName) -> list[float]:
     regrets = []
     for seconds in sorted({row.round_trip_seconds for row in figures.crossing}):
         here = {
             r.arm: r.over_alone.mean for r in figures.crossing if r.round_trip_seconds == seconds
         }
-        regrets.append(max(here["static 4"], 0.0) - here["awc"])
-    return Claim(
-        says="the mode is chosen by measurement (our aim: regret ≤ 3 % at every round trip)",
-        paper="no figure known",
-        ours=f"regret of AWC {_range(regrets)}",
-        verdict=verdict_of(
-            holds=max(regrets) <= AIM_REGRET, holds_somewhere=min(regrets) <= AIM_REGRET
-        ),
-        reason="hysteresis costs the first verdicts of every request, which begin distributed",
-    )
+        regrets.append(max(here["static 4"], 0.0) - here[arm])
+    return regrets
 
 
 def _labels(figures: DsdFigures) -> Claim:
@@ -146,6 +155,7 @@ def _ours(figures: DsdFigures) -> Claim:
     over_perfect = [row.over_perfect.mean for row in rows]
     unrouted = [row.over_perfect.mean for row in figures.all_of("ours, jsq")]
     alone = [row.over_alone.mean for row in rows]
+    later = [row.first_token_over_awc.mean for row in rows]
     slower = [row.cell.name for row in rows if row.p95_over_awc.mean > 0.0]
     least = min(map(geometric, (over_awc, over_both, over_perfect)))
     worst = 1.0 + min(*over_awc, *over_both, *over_perfect, *alone)
@@ -159,10 +169,26 @@ def _ours(figures: DsdFigures) -> Claim:
         f"{_percent(geometric(over_perfect))} over "
         f"the perfect window ({_range(over_perfect)}; with the shortest queue as routing "
         f"{_percent(geometric(unrouted))}); worst of all {worst:.3f}; p95 TPOT worse in "
-        f"{len(slower)} of {len(rows)} cells",
+        f"{len(slower)} of {len(rows)} cells; TTFT, not part of the aim, {_range(later)}",
         verdict=verdict_of(
             holds=least >= AIM_OVER_AWC and worst >= AIM_WORST and not slower,
             holds_somewhere=least > 0.0,
         ),
-        reason="p95 TPOT is worse in " + "; ".join(slower) if slower else "no stream ever waits",
+        reason=("p95 TPOT is worse in " + "; ".join(slower) if slower else "no stream ever waits")
+        + _first_tokens(figures),
+    )
+
+
+def _first_tokens(figures: DsdFigures) -> str:
+    """Why those of ours are later."""
+    rows, unrouted = figures.all_of("ours"), figures.all_of("ours, jsq")
+    more = [
+        row.tokens_per_second.mean / awc.tokens_per_second.mean - 1.0
+        for row, awc in zip(rows, figures.all_of("awc"), strict=True)
+    ]
+    return (
+        f". First tokens: devices that are answered sooner ask again sooner, {_range(more)} more "
+        "tokens are served in all, and their prompts queue; routing by delay gathers them on the "
+        "quick verifiers (with the shortest queue TTFT is "
+        f"{_range([row.first_token_over_awc.mean for row in unrouted])})"
     )

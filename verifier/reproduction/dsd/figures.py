@@ -21,7 +21,9 @@ from verifier.sim.many_verifiers.outcome import ManyOutcome
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 
 ROUND_TRIPS = (0.005, 0.010, 0.020, 0.030, 0.040, 0.060, 0.080, 0.100)
-CROSSING_ARMS: tuple[ArmName, ...] = ("target alone", "static 4", "awc", "ours")
+CROSSING_ARMS: tuple[ArmName, ...] = (
+    *("target alone", "static 4", "awc", "awc, 7 inputs", "ours"),
+)
 RIVALS: tuple[ArmName, ...] = (
     *("static 4", "awc", "awc, 7 inputs", "perfect window", "target alone"),
 )
@@ -73,6 +75,7 @@ class ArmFigures(msgspec.Struct, frozen=True):
     token_seconds_over_static: Spread
     first_token_over_static: Spread
     p95_over_awc: Spread
+    first_token_over_awc: Spread
 
 
 class CrossingFigures(msgspec.Struct, frozen=True):
@@ -196,6 +199,7 @@ def _arm(cell: Cell, arm: ArmName, played: Played) -> ArmFigures:
         token_seconds_over_static=against(static, "token_seconds"),
         first_token_over_static=against(static, "first_token_seconds"),
         p95_over_awc=against(awc, "token_p95_seconds"),
+        first_token_over_awc=against(awc, "first_token_seconds"),
     )
 
 

@@ -67,7 +67,6 @@ class WaitingArm:
         target = devices.target[which]
         inputs = WindowInputs(
             which=which,
-            is_first=devices.rounds[which] == 1,
             awc=awc_inputs(self._setting, devices, targets, which),
             draft_token_seconds=devices.draft_token_seconds[which],
             true_acceptance=devices.drawn.acceptance[which],
