@@ -40,7 +40,14 @@ Examples:
     show_default=True,
     help="Of the situations, of what is held out and of the first weights.",
 )
-def train_awc(output: Path, situations: int, seed: int) -> None:
+@click.option(
+    "--inputs",
+    type=click.Choice(["paper", "all"]),
+    default="paper",
+    show_default=True,
+    help="The paper's five, or a board's speed and the time of a round beside them.",
+)
+def train_awc(output: Path, situations: int, seed: int, inputs: str) -> None:
     """Learn how long drafts should be, as DSD's adaptive window control does (arXiv 2511.21669).
 
     Streams wait for their own draft, as in that paper. In each situation windows 2 to 12 and fused
@@ -48,19 +55,23 @@ def train_awc(output: Path, situations: int, seed: int) -> None:
     same seed writes the same bytes.
     """
     with told_when_interrupted("stopped before the end; nothing was written"):
-        _train(output, situations, seed)
+        _train(output, situations, seed, inputs)
 
 
-def _train(output: Path, situations: int, seed: int) -> None:
+def _train(output: Path, situations: int, seed: int, inputs: str) -> None:
+    from verifier.policies.awc import ALL_INPUTS, PAPER_INPUTS
     from verifier.reproduction.dsd.situations import sweep
     from verifier.reproduction.dsd.training import train
     from verifier.reproduction.dsd.weights_file import file_of
 
     with progress("playing situations") as advance:
         examples = sweep(situations, seed, advance)
+    num_inputs = PAPER_INPUTS if inputs == "paper" else ALL_INPUTS
+    examples = examples._replace(inputs=examples.inputs[:, :num_inputs])
     with progress("training") as advance:
         trained = train(examples, seed, advance)
     command = f"goodspeed-verifier train-awc --situations {situations} --seed {seed}"
+    command += f" --inputs {inputs}" * (num_inputs != PAPER_INPUTS)
     content = file_of(
         trained.weights,
         command=command,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+from typing import Literal, get_args
 
 import msgspec
 
 from verifier.policies import RatePolicy
-from verifier.reproduction.dsd.weights_file import read_weights
+from verifier.reproduction.dsd.weights_file import SHIPPED, SHIPPED_ALL_INPUTS, read_weights
 from verifier.sim.many_verifiers.ahead import AheadArm
 from verifier.sim.many_verifiers.arms import Arm, WaitingArm
+from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
 from verifier.sim.many_verifiers.outcome import ManyOutcome
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.windows import (
@@ -22,11 +24,16 @@ from verifier.sim.many_verifiers.windows import (
 from verifier.sim.many_verifiers.world import ManyWorld
 
 ArmName = Literal[
-    "target alone", "static 4", "threshold", "awc", "perfect window", "ours, jsq", "ours"
+    "target alone",
+    "static 4",
+    "threshold",
+    "awc",
+    "awc, 7 inputs",
+    "perfect window",
+    "ours, jsq",
+    "ours",
 ]
-ARMS: tuple[ArmName, ...] = (
-    *("target alone", "static 4", "threshold", "awc", "perfect window", "ours, jsq", "ours"),
-)
+ARMS: tuple[ArmName, ...] = get_args(ArmName)
 # `rate` without a limit: all arms may slow a device down as far as they like.
 NO_LIMIT = 10.0
 
@@ -42,7 +49,14 @@ class Job(msgspec.Struct, frozen=True):
 def play_job(job: Job) -> ManyOutcome:
     """What came of it."""
     setting = _routed(job.setting, job.arm)
-    return ManyWorld(setting, job.seed, _arm(setting, job.arm)).play()
+    drawn = _drawn(job.setting, job.seed)
+    return ManyWorld(setting, job.seed, _arm(setting, job.arm), drawn).play()
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(setting: ManySetting, seed: int) -> DrawnDevices:
+    """The same for all arms, which are played one after another: a quarter of the time saved."""
+    return draw_devices(setting, seed)
 
 
 def _routed(setting: ManySetting, name: ArmName) -> ManySetting:
@@ -68,7 +82,9 @@ def _rule(setting: ManySetting, name: ArmName) -> WindowRule:
         case "threshold":
             return ThresholdWindows()
         case "awc":
-            return AwcWindows(read_weights()[0], setting.num_devices)
+            return AwcWindows(read_weights(SHIPPED)[0], setting.num_devices)
+        case "awc, 7 inputs":
+            return AwcWindows(read_weights(SHIPPED_ALL_INPUTS)[0], setting.num_devices)
         case "perfect window":
             return PerfectWindows()
         case _:

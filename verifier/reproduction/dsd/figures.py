@@ -10,13 +10,23 @@ import numpy as np
 
 from verifier.reproduction.dsd.arms import ARMS, ArmName, Job, play_job
 from verifier.reproduction.dsd.cells import CELLS, TARGETS, Cell, setting_of
-from verifier.reproduction.dsd.weights_file import AwcFile, read_weights
+from verifier.reproduction.dsd.weights_file import (
+    SHIPPED,
+    SHIPPED_ALL_INPUTS,
+    AwcFile,
+    read_weights,
+)
 from verifier.reproduction.spread import Spread, changes, spread_of
 from verifier.sim.many_verifiers.outcome import ManyOutcome
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 
 ROUND_TRIPS = (0.005, 0.010, 0.020, 0.030, 0.040, 0.060, 0.080, 0.100)
-CROSSING_ARMS: tuple[ArmName, ...] = ("target alone", "static 4", "awc", "ours")
+CROSSING_ARMS: tuple[ArmName, ...] = (
+    *("target alone", "static 4", "awc", "awc, 7 inputs", "ours"),
+)
+RIVALS: tuple[ArmName, ...] = (
+    *("static 4", "awc", "awc, 7 inputs", "perfect window", "target alone"),
+)
 # Of the sweeps beside the twelve cells.
 MAX_SWEEP_SEEDS = 3
 
@@ -58,12 +68,14 @@ class ArmFigures(msgspec.Struct, frozen=True):
     over_static: Spread
     """Tokens/s of a device, geometric mean."""
     over_awc: Spread
+    over_awc_all_inputs: Spread
     over_perfect: Spread
     over_alone: Spread
     throughput_over_static: Spread
     token_seconds_over_static: Spread
     first_token_over_static: Spread
     p95_over_awc: Spread
+    first_token_over_awc: Spread
 
 
 class CrossingFigures(msgspec.Struct, frozen=True):
@@ -80,6 +92,7 @@ class DsdFigures(msgspec.Struct, frozen=True):
 
     num_seeds: int
     training: AwcFile
+    training_all_inputs: AwcFile
     arms: tuple[ArmFigures, ...]
     crossing: tuple[CrossingFigures, ...]
 
@@ -101,36 +114,29 @@ def dsd_figures(
     """All arms on the same worlds; `advance` gets the part that is done, now and then."""
     sweep = sweep or Sweep()
     num_few = min(num_seeds, MAX_SWEEP_SEEDS)
-    cells = [
-        Job(_setting(cell, sweep), arm, seed)
-        for cell, arm, seed in itertools.product(sweep.cells, ARMS, range(1, num_seeds + 1))
-    ]
     crossing_cells = [
         Cell(sweep.cells[0].workload, sweep.crossing_devices, seconds)
         for seconds in sweep.round_trips
     ]
-    crossings = [
-        Job(_setting(cell, sweep), arm, seed)
-        for cell, arm, seed in itertools.product(
-            crossing_cells, CROSSING_ARMS, range(1, num_few + 1)
-        )
+    jobs = [
+        *_jobs(sweep.cells, sweep, ARMS, num_seeds),
+        *_jobs(crossing_cells, sweep, CROSSING_ARMS, num_few),
     ]
-    jobs = [*cells, *crossings]
     outcomes = []
     for outcome in player(jobs):
         outcomes.append(outcome)
         advance(len(outcomes) / len(jobs))
-    of_cells = iter(_grouped(outcomes[: len(cells)], num_seeds))
-    of_crossings = iter(_grouped(outcomes[len(cells) :], num_few))
+    played = iter(outcomes)
     arms: list[ArmFigures] = []
     for cell in sweep.cells:
-        played = {arm: next(of_cells) for arm in ARMS}
-        arms += [_arm(cell, arm, played) for arm in ARMS]
+        of_cell = _by_arm(played, ARMS, num_seeds)
+        arms += [_arm(cell, arm, of_cell) for arm in ARMS]
     crossing: list[CrossingFigures] = []
     for cell in crossing_cells:
-        played = {arm: next(of_crossings) for arm in CROSSING_ARMS}
-        crossing += [_crossing(cell, arm, played) for arm in CROSSING_ARMS]
-    return DsdFigures(num_seeds, read_weights()[1], tuple(arms), tuple(crossing))
+        of_cell = _by_arm(played, CROSSING_ARMS, num_few)
+        crossing += [_crossing(cell, arm, of_cell) for arm in CROSSING_ARMS]
+    paper, both = (read_weights(file)[1] for file in (SHIPPED, SHIPPED_ALL_INPUTS))
+    return DsdFigures(num_seeds, paper, both, tuple(arms), tuple(crossing))
 
 
 Played = dict[ArmName, list[ManyOutcome]]
@@ -144,9 +150,19 @@ def _setting(cell: Cell, sweep: Sweep) -> ManySetting:
     )
 
 
-def _grouped(outcomes: Sequence[ManyOutcome], size: int) -> Iterator[list[ManyOutcome]]:
-    for start in range(0, len(outcomes), size):
-        yield list(outcomes[start : start + size])
+def _jobs(
+    cells: Iterable[Cell], sweep: Sweep, arms: Sequence[ArmName], num_seeds: int
+) -> Iterator[Job]:
+    """All arms of a seed follow each other: they share what it draws."""
+    for cell, seed in itertools.product(cells, range(1, num_seeds + 1)):
+        setting = _setting(cell, sweep)
+        yield from (Job(setting, arm, seed) for arm in arms)
+
+
+def _by_arm(outcomes: Iterator[ManyOutcome], arms: Sequence[ArmName], num_seeds: int) -> Played:
+    """Those of the next cell, as `_jobs` orders them."""
+    of_cell = list(itertools.islice(outcomes, num_seeds * len(arms)))
+    return {arm: of_cell[place :: len(arms)] for place, arm in enumerate(arms)}
 
 
 def _values(outcomes: Sequence[ManyOutcome], name: str) -> list[float]:
@@ -154,9 +170,7 @@ def _values(outcomes: Sequence[ManyOutcome], name: str) -> list[float]:
 
 
 def _arm(cell: Cell, arm: ArmName, played: Played) -> ArmFigures:
-    own, static, awc, perfect, alone = (
-        played[name] for name in (arm, "static 4", "awc", "perfect window", "target alone")
-    )
+    own, static, awc, awc_all, perfect, alone = (played[name] for name in (arm, *RIVALS))
 
     def against(rivals: list[ManyOutcome], name: str) -> Spread:
         return changes(_values(own, name), _values(rivals, name))
@@ -178,12 +192,14 @@ def _arm(cell: Cell, arm: ArmName, played: Played) -> ArmFigures:
         fused_part=float(counts[0] / max(counts.sum(), 1)),
         over_static=against(static, speed),
         over_awc=against(awc, speed),
+        over_awc_all_inputs=against(awc_all, speed),
         over_perfect=against(perfect, speed),
         over_alone=against(alone, speed),
         throughput_over_static=against(static, "tokens_per_second"),
         token_seconds_over_static=against(static, "token_seconds"),
         first_token_over_static=against(static, "first_token_seconds"),
         p95_over_awc=against(awc, "token_p95_seconds"),
+        first_token_over_awc=against(awc, "first_token_seconds"),
     )
 
 

@@ -3,6 +3,10 @@
 A situation is one verifier with some devices: round times, load, round trip, draft speeds and
 acceptance are drawn. The paper sweeps windows 2 … 12 and fused mode, and takes the best
 SLO-weighted score; its SLOs and weights are not known, ours stand here.
+
+Inputs are those of single devices, as noisy as the network meets them, and half of them come from
+devices whose windows change: a network that has seen settled windows only takes the slow tokens
+that its own long windows cause for those of a slow verifier, and draws them out further.
 """
 
 from __future__ import annotations
@@ -14,20 +18,27 @@ import msgspec
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.policies.awc import AwcInputs
-from verifier.sim.many_verifiers.arms import WaitingArm
+from verifier.policies.awc import ALL_INPUTS, MIN_WINDOW, SMOOTHING
+from verifier.sim.many_verifiers.arms import WaitingArm, awc_inputs
 from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 from verifier.sim.many_verifiers.windows import WindowInputs
 from verifier.sim.many_verifiers.world import ManyWorld
 
+BoolArray = np.typing.NDArray[np.bool_]
+
 SWEPT_WINDOWS = np.array([0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+NUM_COLUMNS = len(SWEPT_WINDOWS) + 1  # verifiers of a situation; windows wander in the last
 # A network's output of 1 is fused mode.
 FUSED_LABEL = 1.0
 # Situations that are played side by side.
 KINDS_OF_DRAW = 10
 NUM_ROUNDS = 60
-EXAMPLES_OF_SITUATION = 3  # with different windows before
+MOST_DEVICES = 60  # of a verifier
+SETTLED_EXAMPLES = 3  # of a situation, with different windows before
+WANDERING_EXAMPLES = 3
+# Verdicts until a wandering window has another goal.
+WANDERING_ROUNDS = 8.0
 # Score: mean ln tokens/s, less this for every part by which the slowest twentieth of the devices
 # exceeds 1.5 times the seconds that fused mode takes for a token.
 SLO_TIMES_FUSED = 1.5
@@ -37,20 +48,29 @@ SLO_WEIGHT = 0.5
 class Examples(NamedTuple):
     """What AWC learns from."""
 
-    inputs: FloatArray  # [num_examples, 5], scaled
+    inputs: FloatArray  # [num_examples, 7], scaled
     labels: FloatArray  # [num_examples], best windows; 1: fused
     situations: IntArray  # [num_examples], of which situation each is
 
 
-class _WindowsByDevice:
-    """Each device keeps its own window."""
+class _SweptWindows:
+    """Each device keeps its own window, or wanders as one does that a network moves."""
 
-    def __init__(self, windows: IntArray) -> None:
-        self._windows = windows
+    def __init__(self, windows: IntArray, wanders: BoolArray, random: np.random.Generator) -> None:
+        self._wanders = wanders
+        self._random = random
+        self._goals = windows.astype(np.float64)
+        self._smoothed = self._goals.copy()
 
     def windows(self, inputs: WindowInputs) -> IntArray:
         """See `WindowRule`."""
-        return self._windows[inputs.which]
+        which = inputs.which
+        turns = self._random.random(len(which)) * WANDERING_ROUNDS < self._wanders[which]
+        others = np.maximum(self._random.choice(SWEPT_WINDOWS, len(which)), MIN_WINDOW)
+        self._goals[which] = np.where(turns, others, self._goals[which])
+        self._smoothed[which] += SMOOTHING * (self._goals[which] - self._smoothed[which])
+        windows = np.rint(self._smoothed[which]).astype(np.int64)
+        return np.where(windows > MIN_WINDOW, windows, 0)
 
 
 def sweep(num_situations: int, seed: int, advance: Callable[[float], None]) -> Examples:
@@ -65,44 +85,62 @@ def sweep(num_situations: int, seed: int, advance: Callable[[float], None]) -> E
 
 def _draw(random: np.random.Generator, number: int) -> Examples:
     """Kinds of verifiers that differ, each once for every window; devices are alike for all."""
-    num_windows = len(SWEPT_WINDOWS)
     setting = _setting(random)
-    num_targets = KINDS_OF_DRAW * num_windows
+    num_targets = len(setting.targets)
     members = setting.num_devices // num_targets
     target = np.arange(setting.num_devices) % num_targets
     drawn = _paired(setting, int(random.integers(1 << 31)), target, members)
-    arm = WaitingArm(setting, _WindowsByDevice(SWEPT_WINDOWS[target % num_windows]))
-    world = ManyWorld(setting, number, arm, drawn)
+    rule = _SweptWindows(*_start(random, target, members), random)
+    world = ManyWorld(setting, number, WaitingArm(setting, rule), drawn)
     world.play()
-    tokens = world.tally.device_tokens.reshape(members, KINDS_OF_DRAW, num_windows)
+    shape = (members, KINDS_OF_DRAW, NUM_COLUMNS)
+    tokens = world.tally.device_tokens.reshape(shape)[:, :, : len(SWEPT_WINDOWS)]
     speeds = np.maximum(tokens, 0.5) / (setting.seconds - setting.warm_up_seconds)
-    labels = _best_windows(speeds)
-    seen = _inputs(setting, world).reshape(members, KINDS_OF_DRAW, num_windows, 5).mean(axis=0)
-    before = random.integers(num_windows, size=(KINDS_OF_DRAW, EXAMPLES_OF_SITUATION))
-    inputs = np.take_along_axis(seen, before[:, :, None], axis=1).reshape(-1, 5)
+    seen = awc_inputs(setting, world.devices, world.targets, np.arange(setting.num_devices))
+    inputs = _examples(random, seen.scaled().reshape(*shape, ALL_INPUTS))
     situations = number * KINDS_OF_DRAW + np.arange(KINDS_OF_DRAW)
     return Examples(
-        inputs,
-        np.repeat(labels, EXAMPLES_OF_SITUATION),
-        np.repeat(situations, EXAMPLES_OF_SITUATION),
+        inputs.reshape(-1, ALL_INPUTS),
+        np.repeat(_best_windows(speeds), inputs.shape[1]),
+        np.repeat(situations, inputs.shape[1]),
     )
 
 
+def _start(
+    random: np.random.Generator, target: IntArray, members: int
+) -> tuple[IntArray, BoolArray]:
+    """First windows, and which of them wander: in the last column any part, the others fused."""
+    windows = np.append(SWEPT_WINDOWS, 0)[target % NUM_COLUMNS]
+    parts = np.zeros((KINDS_OF_DRAW, NUM_COLUMNS))
+    parts[:, -1] = random.random(KINDS_OF_DRAW)
+    return windows, random.random(len(target)) < np.tile(parts.ravel(), members)
+
+
+def _examples(random: np.random.Generator, seen: FloatArray) -> FloatArray:
+    """Single devices' inputs [num_kinds, num_examples, 7] of all columns' at the end."""
+    members = len(seen)
+    settled = random.integers(len(SWEPT_WINDOWS), size=(KINDS_OF_DRAW, SETTLED_EXAMPLES))
+    columns = np.pad(settled, ((0, 0), (0, WANDERING_EXAMPLES)), constant_values=len(SWEPT_WINDOWS))
+    devices = random.integers(members, size=columns.shape)
+    examples: FloatArray = seen[devices, np.arange(KINDS_OF_DRAW)[:, None], columns]
+    return examples
+
+
 def _setting(random: np.random.Generator) -> ManySetting:
-    fixed_seconds = float(np.exp(random.uniform(np.log(0.01), np.log(0.12))))
+    fixed_seconds = float(np.exp(random.uniform(np.log(0.01), np.log(0.2))))
     kinds: list[TargetKind] = []
     for _ in range(KINDS_OF_DRAW):
         own = fixed_seconds * random.uniform(0.7, 1.4)
         ratio = float(np.exp(random.uniform(np.log(40.0), np.log(1000.0))))
-        kinds += [TargetKind("drawn", own, own / ratio, 0.0)] * len(SWEPT_WINDOWS)
-    middle = random.uniform(0.45, 0.92)
-    speed = float(np.exp(random.uniform(np.log(15.0), np.log(300.0))))
+        kinds += [TargetKind("drawn", own, own / ratio, 0.0)] * NUM_COLUMNS
+    middle = random.uniform(0.45, 0.94)
+    speed = float(np.exp(random.uniform(np.log(20.0), np.log(100.0))))
     seconds = NUM_ROUNDS * fixed_seconds
     return ManySetting(
         targets=tuple(kinds),
-        num_devices=int(random.integers(1, 25)) * len(kinds),
-        draft_tokens_per_second=(0.7 * speed, speed, 1.4 * speed),
-        acceptance=(middle - 0.07, middle + 0.07),
+        num_devices=int(random.integers(1, MOST_DEVICES + 1)) * len(kinds),
+        draft_tokens_per_second=(speed,),
+        acceptance=(middle - 0.04, middle + 0.04),
         round_trip_seconds=float(np.exp(random.uniform(np.log(0.001), np.log(0.2)))),
         prompt_tokens=(1, 1),
         output_tokens=(1 << 20, 1 << 20),
@@ -118,7 +156,7 @@ def _paired(setting: ManySetting, seed: int, target: IntArray, members: int) -> 
     """Devices of a kind are the same for each of its windows."""
     base = msgspec.structs.replace(setting, num_devices=members * KINDS_OF_DRAW)
     drawn = draw_devices(base, seed)
-    kind = target // len(SWEPT_WINDOWS)
+    kind = target // NUM_COLUMNS
     which = (np.arange(len(target)) // len(setting.targets)) * KINDS_OF_DRAW + kind
     return DrawnDevices(
         **{name: getattr(drawn, name)[which] for name in DrawnDevices.__struct_fields__}
@@ -133,15 +171,3 @@ def _best_windows(speeds: FloatArray) -> FloatArray:
     scores = np.log(speeds).mean(axis=0) - SLO_WEIGHT * late
     best = SWEPT_WINDOWS[scores.argmax(axis=1)]
     return np.where(best == 0, FUSED_LABEL, best.astype(np.float64))
-
-
-def _inputs(setting: ManySetting, world: ManyWorld) -> FloatArray:
-    """What AWC would have seen of each device at the end [num_devices, 5]."""
-    devices, targets = world.devices, world.targets
-    return AwcInputs(
-        queue_utilisation=targets.mean_waiting[devices.target] / setting.max_batch,
-        acceptance_rates=devices.acceptance,
-        round_trip_seconds=np.full(setting.num_devices, setting.round_trip_seconds),
-        token_seconds=devices.token_seconds,
-        windows=devices.window.astype(np.float64),
-    ).scaled()

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.policies.awc import MAX_WINDOW, MIN_WINDOW, NUM_INPUTS, AwcWeights, network_windows
+from verifier.policies.awc import MAX_WINDOW, MIN_WINDOW, AwcWeights, network_windows
 from verifier.reproduction.dsd.situations import Examples
 
 WIDTH = 12
@@ -51,7 +51,7 @@ def train(
     held = random.permutation(situations)[: max(int(HELD_OUT_PART * len(situations)), 1)]
     is_held = np.isin(examples.situations, held)
     inputs, labels = examples.inputs[~is_held], examples.labels[~is_held]
-    parameters = _first(random)
+    parameters = _first(random, inputs.shape[1])
     means = {name: np.zeros_like(value) for name, value in parameters.items()}
     squares = {name: np.zeros_like(value) for name, value in parameters.items()}
     num_steps = 0
@@ -135,13 +135,13 @@ def _step(
         )
 
 
-def _first(random: np.random.Generator) -> Parameters:
+def _first(random: np.random.Generator, num_inputs: int) -> Parameters:
     def drawn(*shape: int) -> FloatArray:
         values: FloatArray = random.standard_normal(shape) / np.sqrt(shape[0])
         return values
 
     parameters = {
-        "into": drawn(NUM_INPUTS, WIDTH),
+        "into": drawn(num_inputs, WIDTH),
         "into_bias": np.zeros(WIDTH),
         "out": drawn(WIDTH),
         "out_bias": np.array([FIRST_OUTPUT]),

@@ -67,14 +67,7 @@ class WaitingArm:
         target = devices.target[which]
         inputs = WindowInputs(
             which=which,
-            is_first=devices.rounds[which] == 1,
-            awc=AwcInputs(
-                queue_utilisation=targets.mean_waiting[target] / self._setting.max_batch,
-                acceptance_rates=devices.acceptance[which],
-                round_trip_seconds=np.full(len(which), self._setting.round_trip_seconds),
-                token_seconds=devices.token_seconds[which],
-                windows=devices.window[which].astype(np.float64),
-            ),
+            awc=awc_inputs(self._setting, devices, targets, which),
             draft_token_seconds=devices.draft_token_seconds[which],
             true_acceptance=devices.drawn.acceptance[which],
             bare_seconds=verdicts.round_seconds
@@ -86,3 +79,19 @@ class WaitingArm:
         drafting = windows * devices.draft_token_seconds[which]
         waits = verdicts.down_seconds + drafting + verdicts.up_seconds
         devices.ready_at[which] = verdicts.ended_at + np.where(windows > 0, waits, 0.0)
+
+
+def awc_inputs(
+    setting: ManySetting, devices: Devices, targets: Targets, which: IntArray
+) -> AwcInputs:
+    """What AWC sees of these devices."""
+    target = devices.target[which]
+    return AwcInputs(
+        queue_utilisation=targets.mean_waiting[target] / setting.max_batch,
+        acceptance_rates=devices.acceptance[which],
+        round_trip_seconds=np.full(len(which), setting.round_trip_seconds),
+        token_seconds=devices.token_seconds[which],
+        windows=devices.window[which].astype(np.float64),
+        draft_token_seconds=devices.draft_token_seconds[which],
+        round_seconds=targets.mean_seconds[target],
+    )

@@ -20,7 +20,6 @@ class WindowInputs(NamedTuple):
     """What a rule may know of the devices that just got a verdict; all [num_verdicts]."""
 
     which: IntArray  # devices
-    is_first: np.typing.NDArray[np.bool_]  # of a request
     awc: AwcInputs
     draft_token_seconds: FloatArray
     true_acceptance: FloatArray  # for the oracle alone
@@ -56,7 +55,10 @@ class ThresholdWindows:
 
 
 class AwcWindows:
-    """The learned rule."""
+    """The learned rule.
+
+    A device's next request goes on where its last one ended: its board and its link are the same.
+    """
 
     def __init__(self, weights: AwcWeights, num_devices: int) -> None:
         self._weights = weights
@@ -64,7 +66,6 @@ class AwcWindows:
 
     def windows(self, inputs: WindowInputs) -> IntArray:
         """See `WindowRule`."""
-        self._state.forget(inputs.which[inputs.is_first])
         return next_windows(self._weights, self._state, inputs.which, inputs.awc)
 
 

@@ -12,9 +12,9 @@ from verifier.reproduction.dsd import training
 from verifier.reproduction.dsd.weights_file import read_weights
 
 
-def train(file: Path, seed: int = 1) -> Result:
-    words = ["train-awc", "--situations", "20", "--seed", str(seed), "--output", str(file)]
-    return CliRunner().invoke(main, words)
+def train(file: Path, *more: str) -> Result:
+    words = ["train-awc", "--situations", "20", "--seed", "1", "--output", str(file)]
+    return CliRunner().invoke(main, [*words, *more])
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -26,6 +26,14 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
     _, content = read_weights(files[0])
     assert "goodspeed-verifier train-awc --situations 20 --seed 1" == content.command
+
+
+def test_a_network_may_take_two_inputs_beside_the_papers(tmp_path: Path) -> None:
+    result = train(tmp_path / "all.json", "--inputs", "all")
+    assert 0 == result.exit_code, result.output
+    weights, content = read_weights(tmp_path / "all.json")
+    assert 7 == len(weights.into)
+    assert content.command.endswith("--seed 1 --inputs all")
 
 
 def test_a_run_that_is_interrupted_leaves_no_file(

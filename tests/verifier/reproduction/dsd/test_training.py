@@ -12,7 +12,12 @@ from verifier.policies.awc import network_windows
 from verifier.reproduction.dsd import training
 from verifier.reproduction.dsd.situations import FUSED_LABEL, Examples, sweep
 from verifier.reproduction.dsd.training import gradients, loss, num_weights, train
-from verifier.reproduction.dsd.weights_file import SHIPPED, file_of, read_weights
+from verifier.reproduction.dsd.weights_file import (
+    SHIPPED,
+    SHIPPED_ALL_INPUTS,
+    file_of,
+    read_weights,
+)
 
 
 def made_up(count: int = 300) -> Examples:
@@ -23,7 +28,7 @@ def made_up(count: int = 300) -> Examples:
 
 
 def test_slopes_are_those_of_small_steps() -> None:
-    parameters = training._first(np.random.default_rng(2))
+    parameters = training._first(np.random.default_rng(2), 5)
     examples = made_up(40)
     slopes = gradients(parameters, examples.inputs, examples.labels)
     for name, slope in slopes.items():
@@ -51,7 +56,7 @@ def test_situations_are_a_function_of_the_seed() -> None:
     assert [1.0, 1.0] == parts
     assert first.inputs.tolist() == again.inputs.tolist()
     assert first.labels.tolist() == again.labels.tolist()
-    assert (30, 5) == first.inputs.shape
+    assert (60, 7) == first.inputs.shape
     allowed = {FUSED_LABEL, *map(float, range(2, 13))}
     assert set(first.labels.tolist()) <= allowed
     assert (first.inputs >= 0.0).all()
@@ -106,13 +111,15 @@ def test_a_wrong_file_is_a_sentence_with_its_place(
     assert words in str(raised.value)
 
 
-def test_what_ships_was_trained_on_enough_and_says_how_well() -> None:
-    weights, content = read_weights()
+@pytest.mark.parametrize(("file", "num_inputs"), [(SHIPPED, 5), (SHIPPED_ALL_INPUTS, 7)])
+def test_what_ships_was_trained_on_enough_and_says_how_well(file: Path, num_inputs: int) -> None:
+    weights, content = read_weights(file)
     assert content.situations >= 2000
     assert f"--situations {content.situations} --seed {content.seed}" in content.command
     assert content.held_out_error < content.middle_error
-    assert SHIPPED.stat().st_size < 10_000
-    assert np.isfinite(network_windows(weights, made_up(20).inputs)).all()
+    assert file.stat().st_size < 10_000
+    assert num_inputs == len(weights.into)
+    assert np.isfinite(network_windows(weights, np.random.default_rng(1).random((20, 7)))).all()
 
 
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
