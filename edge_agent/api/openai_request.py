@@ -150,7 +150,6 @@ def _client_request(
         stream_options, "include_usage", bool, False, parent="stream_options."
     )
     choice, extension = read_sampling(fields), read_extension(fields)
-    processors = read_processors(fields, max_tokens)
     generation = GenerationRequest(
         messages=messages,
         text=prompts[0].text,
@@ -160,8 +159,8 @@ def _client_request(
         seed=read_seed(fields),
         stop=read_stop(fields),
         max_tokens=1 if max_tokens == 0 else max_tokens,
-        processors=processors,
-        processors_left_open=processors_left_open(fields, processors),
+        processors=read_processors(fields, max_tokens),
+        processors_left_open=processors_left_open(fields),
         num_logprobs=num_logprobs,
         template=template,
         acceptance_mode=extension.acceptance_mode,

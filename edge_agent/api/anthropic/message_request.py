@@ -69,7 +69,6 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
     )
     choice, extension = read_sampling(fields), read_extension(fields)
     max_tokens = read_max_tokens(fields, "max_tokens")
-    processors = read_processors(fields, max_tokens)
     generation = GenerationRequest(
         messages=(ChatMessage("system", text), *turns.messages) if text else turns.messages,
         sampling=choice.sampling,
@@ -77,8 +76,8 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         seed=read_seed(fields),
         stop=read_stop(fields, "stop_sequences"),
         max_tokens=max_tokens,
-        processors=processors,
-        processors_left_open=processors_left_open(fields, processors),
+        processors=read_processors(fields, max_tokens),
+        processors_left_open=processors_left_open(fields),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

@@ -93,7 +93,6 @@ def _client_request(
     options: dict[str, Any] = read_field(fields, "options", dict[str, Any], {})
     choice, extension = read_sampling(options, parent="options."), read_extension(fields)
     max_tokens = read_max_tokens(options, "num_predict", parent="options.", unlimited=_UNLIMITED)
-    processors = read_processors(options, max_tokens, parent="options.")
     generation = GenerationRequest(
         messages=turns.messages,
         text=text,
@@ -102,8 +101,8 @@ def _client_request(
         seed=read_seed(options, parent="options."),
         stop=read_stop(options, parent="options."),
         max_tokens=max_tokens,
-        processors=processors,
-        processors_left_open=processors_left_open(options, processors),
+        processors=read_processors(options, max_tokens, parent="options."),
+        processors_left_open=processors_left_open(options),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

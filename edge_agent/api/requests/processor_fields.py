@@ -58,11 +58,9 @@ def read_processors(
     return processors
 
 
-def processors_left_open(
-    fields: Mapping[str, Any], processors: LogitProcessors
-) -> tuple[ProcessorField, ...]:
-    """What the client leaves to the target's own defaults; `processors` as they were read."""
-    is_off = not processors.has_penalties and any(fields.get(name) == 0 for name in _LAST_N_NAMES)
+def processors_left_open(fields: Mapping[str, Any]) -> tuple[ProcessorField, ...]:
+    """What the client leaves to the target's defaults, of fields that `read_processors` took."""
+    is_off = any(fields.get(name) == 0 for name in _LAST_N_NAMES)
     says_penalty = is_off or any(fields.get(name) is not None for name in _REPETITION_NAMES)
     given: dict[ProcessorField, bool] = {
         "min_p": fields.get("min_p") is not None,

@@ -73,15 +73,14 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
     )
     choice, extension = read_sampling(fields), read_extension(fields)
     max_tokens = read_max_tokens(fields, "max_output_tokens")
-    processors = read_processors(fields, max_tokens)
     generation = GenerationRequest(
         messages=(*opening, *turns.messages),
         sampling=choice.sampling,
         left_open=choice.left_open,
         seed=read_seed(fields),
         max_tokens=max_tokens,
-        processors=processors,
-        processors_left_open=processors_left_open(fields, processors),
+        processors=read_processors(fields, max_tokens),
+        processors_left_open=processors_left_open(fields),
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,

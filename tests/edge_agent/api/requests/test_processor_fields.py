@@ -176,4 +176,5 @@ def test_whatever_is_sent_is_refused_by_name_or_fits_the_protocol(fields: dict[s
 def test_what_a_client_is_silent_about_is_the_models(
     fields: dict[str, Any], left_open: tuple[str, ...]
 ) -> None:
-    assert left_open == processors_left_open(fields, read_processors(fields))
+    read_processors(fields)
+    assert left_open == processors_left_open(fields)
