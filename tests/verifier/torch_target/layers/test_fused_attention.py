@@ -5,7 +5,6 @@ Runs on a GPU; without one through Triton's interpreter, where Triton is install
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,6 @@ from tests.support.models.tiny_models import (
     tiny_qwen3,
 )
 from tests.support.models.triton_kernels import DEVICE, import_triton
-from verifier.torch_target.forward.attention import use_round_attention
 from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.forward.cpu_forward import CpuForward
 from verifier.torch_target.precision.quantisation import quantisable, replace_linears
@@ -32,26 +30,9 @@ from verifier.torch_target.precision.quantisation import quantisable, replace_li
 import_triton()
 
 from verifier.torch_target.layers.fused_attention import FusedAttention  # noqa: E402
-from verifier.torch_target.layers.fused_layers import fuse_layers  # noqa: E402
 
 # What the interpreter computes for rows that a tile leaves unused.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-
-
-@pytest.fixture
-def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
-    """Fuses a model's layers; what its source file calls is put back at the end."""
-
-    def fuse(model: Any) -> Any:
-        name = "apply_rotary_pos_emb"
-        source = sys.modules[type(model).__module__]
-        if hasattr(source, name):
-            monkeypatch.setattr(source, name, getattr(source, name))
-        use_round_attention(model)
-        fuse_layers(model)
-        return model
-
-    return fuse
 
 
 def attentions(model: PreTrainedModel) -> list[nn.Module]:

@@ -6,7 +6,6 @@ installed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from tests.support.models.paged_rounds import HEAD_DIM, ROUNDS, SHAPE, paged_logits
 from tests.support.models.tiny_models import tiny_llama, tiny_qwen3
 from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
-from verifier.torch_target.forward.attention import use_round_attention
 from verifier.torch_target.forward.block_cache import BlockCache
 from verifier.torch_target.precision.quantisation import quantisable, replace_linears
 from verifier.torch_target.precision.weight_products import eight_bit_float_product
@@ -34,7 +32,6 @@ from verifier.torch_target.kernels.row_quantisation import (  # noqa: E402
 )
 from verifier.torch_target.layers import layer_checks, row_product  # noqa: E402
 from verifier.torch_target.layers.fused_attention import FusedAttention  # noqa: E402
-from verifier.torch_target.layers.fused_layers import fuse_layers  # noqa: E402
 from verifier.torch_target.layers.fused_residuals import PreNormLayer  # noqa: E402
 from verifier.torch_target.layers.row_product import RowProduct  # noqa: E402
 
@@ -113,20 +110,6 @@ def test_a_norm_adds_multiples_and_rounds_to_8_bits() -> None:
     assert all(distance(summed, before + multiples) <= ROUNDING for summed in sums)
 
 
-@pytest.fixture
-def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
-    """Fuses a model's layers; what its source file calls is put back at the end."""
-
-    def fuse(model: Any) -> Any:
-        source = sys.modules[type(model).__module__]
-        name = "apply_rotary_pos_emb"
-        monkeypatch.setattr(source, name, getattr(source, name))
-        fuse_layers(model)
-        return model
-
-    return fuse
-
-
 def in_eight_bits(make: Callable[[int], Any], *, keeps_scales: bool) -> Any:
     """A model in bfloat16 with products of 8-bit floats, hidden from the layers or not."""
 
@@ -137,7 +120,6 @@ def in_eight_bits(make: Callable[[int], Any], *, keeps_scales: bool) -> Any:
 
     model = make(HEAD_DIM).to(DEVICE, torch.bfloat16).eval()
     replace_linears(model, quantisable(model), make_product, DEVICE, merges=True)
-    use_round_attention(model)
     return model
 
 
