@@ -47,7 +47,6 @@ def gated_rows(gate_up: Tensor | ScaledSums, activation: str) -> EightBitRows:
 def _launch_gated(
     gate_up: Tensor | ScaledSums, output: Tensor | EightBitRows, activation: str, block: int
 ) -> None:
-    has_scales, has_small = isinstance(gate_up, ScaledSums), isinstance(output, EightBitRows)
     values, row_scales, column_scales = with_scales(gate_up)
     small, scales = output if isinstance(output, EightBitRows) else (output, output)
     size = small.shape[1]
@@ -60,8 +59,8 @@ def _launch_gated(
         SIZE=size,
         BLOCK=block,
         IS_SILU=activation == "silu",
-        HAS_SCALES=has_scales,
-        HAS_SMALL=has_small,
+        HAS_SCALES=isinstance(gate_up, ScaledSums),
+        HAS_SMALL=isinstance(output, EightBitRows),
         num_warps=min(max(block // 512, 4), 32),
         **launch_options(values.device),
     )

@@ -68,8 +68,7 @@ class PreNormLayer:
             layer.self_attn.o_proj, layer.post_attention_layernorm
         )
         self._add_inner = _adding(perceptron.down)
-        self._next: PreNormLayer | None = None
-        self._norm_of_next: _AddingNorm | None = None
+        self._next: tuple[PreNormLayer, _AddingNorm] | None = None
         self._given: _Normed | None = None
         layer.self_attn.o_proj.forward = _unchanged
 
@@ -79,8 +78,7 @@ class PreNormLayer:
         Between them nothing may change it.
         """
         if isinstance(self._perceptron.down, WeightOnlyLinear):
-            self._next = layer
-            self._norm_of_next = _AddingNorm(self._perceptron.down, layer.input_norm)
+            self._next = layer, _AddingNorm(self._perceptron.down, layer.input_norm)
 
     @property
     def input_norm(self) -> Any:
@@ -108,12 +106,12 @@ class PreNormLayer:
         inner = self._perceptron.inner(
             self._norm_after_attention(hidden_states, attended, in_rows=takes_rows)
         )
-        if self._next is None or self._norm_of_next is None:
+        if self._next is None:
             self._add_inner(hidden_states, inner)
         else:
-            in_rows = self._next.takes_rows(angles)
-            normed = self._norm_of_next(hidden_states, inner, in_rows=in_rows)
-            self._next.take_normed(hidden_states, normed)
+            layer, add_and_norm = self._next
+            normed = add_and_norm(hidden_states, inner, in_rows=layer.takes_rows(angles))
+            layer.take_normed(hidden_states, normed)
         return hidden_states
 
     def _normed(

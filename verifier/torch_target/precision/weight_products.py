@@ -1,9 +1,9 @@
 """Products with weights of fewer bits, each of a library that is kept well for it.
 
 On a GPU int4 and int8 are humming's (of the vLLM project): it widens weights inside its kernels, so
-that they are read as 4 or 8 bits. fp8 is torch's own product of 8-bit floats, and ours for few
-rows, with the activations rounded row by row as well. On a CPU both 8-bit kinds are torchao's,
-which widens a layer's weights at every call: a quarter of float32's memory, but no faster.
+that they are read as 4 or 8 bits. fp8 is torch's own product of 8-bit floats, with the activations
+rounded row by row as well. On a CPU both 8-bit kinds are torchao's, which widens a layer's weights
+at every call: a quarter of float32's memory, but no faster.
 """
 
 from __future__ import annotations
