@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -110,6 +111,8 @@ def play(model: PreTrainedModel, num_tokens: int, size: GridSize) -> int:
         for number in range(NUM_OTHERS)
     ]
     long = prompt_stream(NUM_OTHERS, num_tokens, 1, target.vocab_size)
+    if device.type == "cuda":
+        tell_what_is_compiled()
     show(
         play_beside(
             planner, target, time.monotonic, others, [long], most_seconds=MOST_READING_SECONDS
@@ -117,6 +120,16 @@ def play(model: PreTrainedModel, num_tokens: int, size: GridSize) -> int:
         num_tokens,
     )
     return cache_tokens
+
+
+def tell_what_is_compiled() -> None:
+    """Of a kernel that is compiled from here on, while streams wait: there should be none."""
+    from triton import knobs
+
+    def tell(**compiled: Any) -> None:
+        print("compiled in the midst of service:", compiled["fn"].name, flush=True)
+
+    knobs.runtime.jit_post_compile_hook = tell
 
 
 def show(played: Played, num_tokens: int) -> None:

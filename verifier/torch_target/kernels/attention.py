@@ -18,6 +18,7 @@ from torch import Tensor
 
 from verifier.torch_target.kernels.launch import (
     kernel,
+    kernel_for_any,
     launch_options,
     let_next_begin,
     only_wait_for_former,
@@ -136,7 +137,7 @@ def _num_stages(layout: PagedLayout, head_bytes: int) -> int:
     return max(1, min(most, _PIPELINE_BYTES // step_bytes))
 
 
-@kernel
+@kernel_for_any("work", "block_tables", "table_stride")
 def _attend(
     query: tl.tensor,
     keys: tl.tensor,
@@ -270,7 +271,7 @@ def _hidden(
     return tl.where(is_seen, scores, -float("inf"))
 
 
-@kernel
+@kernel_for_any("tiles")
 def _combine(
     partials: tl.tensor,
     output: tl.tensor,

@@ -15,7 +15,12 @@ import triton.language as tl
 from torch import Tensor
 
 from verifier.torch_target.kernels.head_shape import HeadShape
-from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import (
+    kernel,
+    kernel_for_any,
+    launch_options,
+    wait_for_former,
+)
 from verifier.torch_target.kernels.norm_form import NormForm
 from verifier.torch_target.kernels.rotation import angles_of, turned
 from verifier.torch_target.kernels.row_quantisation import ScaledSums, with_scales
@@ -96,7 +101,7 @@ def rotate_and_store(
     return query
 
 
-@kernel
+@kernel_for_any("slots")
 def _rotate_and_store(
     projected: tl.tensor,
     row_scales: tl.tensor,

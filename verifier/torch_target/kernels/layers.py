@@ -11,7 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import (
+    kernel,
+    kernel_for_any,
+    launch_options,
+    wait_for_former,
+)
 from verifier.torch_target.kernels.rotation import angles_of, turned
 from verifier.torch_target.kernels.row_quantisation import (
     EightBitRows,
@@ -227,7 +232,7 @@ def _rotate(
     tl.store(target + HALF, new_right, mask=is_element)
 
 
-@kernel
+@kernel_for_any("slots")
 def _store(
     key: tl.tensor,
     value: tl.tensor,

@@ -20,7 +20,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from verifier.torch_target.kernels.launch import kernel, launch_options, wait_for_former
+from verifier.torch_target.kernels.launch import (
+    kernel,
+    kernel_for_any,
+    launch_options,
+    wait_for_former,
+)
 
 # What decides the order of sums, the same for every number of rows.
 _TILE = 64  # outputs
@@ -94,7 +99,7 @@ def _workspace(device: torch.device) -> _Workspace:
     return _Workspace(partials, torch.zeros(1 << 16, dtype=torch.int32, device=device))
 
 
-@kernel
+@kernel_for_any("num_rows")
 def _linear(
     x: tl.tensor,
     weight: tl.tensor,

@@ -176,6 +176,7 @@ def _holding(model_class: type[Any], kept: dict[str, CheckpointWeight]) -> type[
             place_weights(self, kept)
 
     Holding.__name__, Holding.__qualname__ = model_class.__name__, model_class.__qualname__
+    Holding.__module__ = model_class.__module__  # where its functions are looked up
     return Holding
 
 

@@ -23,7 +23,7 @@ from verifier.torch_target.layers.weight_only import MergedPart, WeightOnlyLinea
 from verifier.torch_target.precision.gpu_limits import check_quantisation
 from verifier.torch_target.precision.torch_device import dtype_name
 from verifier.torch_target.precision.weight_products import (
-    INT4_GROUP_WEIGHTS,
+    GROUP_WEIGHTS,
     MakeProduct,
     Product,
     product_maker,
@@ -31,9 +31,9 @@ from verifier.torch_target.precision.weight_products import (
 
 logger = logging.getLogger(__name__)
 
-# Scales included: in int4 one of 16 bits for each group.
+# Scales included: of integers one of 16 bits for each group.
 BITS_PER_WEIGHT: Mapping[Quantisation, float] = MappingProxyType(
-    {"int8": 8.0, "fp8": 8.0, "int4": 4.0 + 16.0 / INT4_GROUP_WEIGHTS}
+    {"int8": 8.0 + 16.0 / GROUP_WEIGHTS, "fp8": 8.0, "int4": 4.0 + 16.0 / GROUP_WEIGHTS}
 )
 
 _HEAD_OF_INT4: Quantisation = "int8"

@@ -21,8 +21,8 @@ from verifier.target.precision import Quantisation
 Product = Callable[[Tensor], Tensor]  # [..., in_features] to [..., out_features]
 MakeProduct = Callable[[nn.Linear], Product]  # the layer's own weights may be dropped afterwards
 
-# Weights that share a scale, in 4 bits: as nearly all published checkpoints have it.
-INT4_GROUP_WEIGHTS = 128
+# Weights that share a scale: as nearly all published checkpoints have it.
+GROUP_WEIGHTS = 128
 
 
 def product_maker(kind: Quantisation, device: torch.device) -> MakeProduct:
@@ -51,10 +51,11 @@ def _humming(kind: Quantisation, device: torch.device) -> MakeProduct:
     def make(linear: nn.Linear) -> Product:
         weight = linear.weight.detach()
         schema: dict[str, Any] = {"dtype": kind}
-        if kind == "int4":
-            if linear.in_features % INT4_GROUP_WEIGHTS:
-                raise NotImplementedError(f"groups of {INT4_GROUP_WEIGHTS} weights do not fit")
-            schema["group_size"] = INT4_GROUP_WEIGHTS
+        # A scale for a whole row comes behind its sum, which float16 does not hold.
+        if kind == "int4" or weight.dtype is torch.float16:
+            if linear.in_features % GROUP_WEIGHTS:
+                raise NotImplementedError(f"groups of {GROUP_WEIGHTS} weights do not fit")
+            schema["group_size"] = GROUP_WEIGHTS
         return humming_product(
             schema,
             lambda layer: layer.load_from_unquantized(weight.to(device)),

@@ -21,6 +21,7 @@ from verifier.torch_target.precision.checkpoint_products import (
     humming_tensors,
     obstacle,
     product_of,
+    scaled_by_groups,
 )
 
 CPU = torch.device("cpu")
@@ -94,6 +95,21 @@ def test_humming_gets_the_same_numbers(packing: Packing) -> None:
     columns = ((integers - zeros[..., None]) * scales[..., None]).view(48, 96)
     order = torch.arange(96) if weight.input_order is None else weight.input_order
     assert torch.equal(expected[:, order], columns)
+
+
+@pytest.mark.parametrize("name", ["awq, a row", "int4, a row", "int8"])
+def test_a_row_may_have_its_scale_in_groups(name: str) -> None:
+    """For float16: a sum of unscaled integers is more than it holds."""
+    weight, expected = weight_of(packing_named(name))
+    grouped = scaled_by_groups(weight)
+    assert (1, 3) == (weight.scales.shape[1], grouped.scales.shape[1])
+    assert 32 == grouped.group_weights
+    assert torch.equal(expected, grouped.widened(torch.float32))
+
+
+def test_groups_stay_as_they_are() -> None:
+    weight, _ = weight_of(packing_named("awq"))
+    assert scaled_by_groups(weight) is weight
 
 
 @pytest.mark.parametrize("packing", PACKINGS, ids=by_name)
