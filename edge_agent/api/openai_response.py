@@ -6,7 +6,7 @@ Pure: ids and wall-clock times are arguments.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -16,6 +16,7 @@ from edge_agent.generation.figures import decode_seconds, decode_tokens_per_seco
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
+from shared.speculation.model_defaults import ProcessorField
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
@@ -209,7 +210,7 @@ def _extensions(finished: Finished) -> dict[str, Any]:
         "goodspeed": {
             "acceptance_mode": finished.acceptance_mode,
             "seed": finished.seed,
-            "sampling": msgspec.structs.asdict(finished.sampling),
+            "sampling": _sampling_in_force(finished),
             "finish_reason": finished.reason,
             "num_verdicts": timings.num_verdicts,
             "num_drafting_verdicts": timings.num_drafting_verdicts,
@@ -218,6 +219,12 @@ def _extensions(finished: Finished) -> dict[str, Any]:
             "wire_bytes": timings.wire_bytes,
         },
     }
+
+
+def _sampling_in_force(finished: Finished) -> dict[str, int | float]:
+    """All that a model may ask for itself where the request is silent."""
+    asked = {name: getattr(finished.processors, name) for name in get_args(ProcessorField)}
+    return msgspec.structs.asdict(finished.sampling) | asked
 
 
 def _llama_server_timings(timings: Timings) -> dict[str, int | float]:

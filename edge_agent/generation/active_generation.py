@@ -175,6 +175,7 @@ class ActiveGeneration(StreamSession):
                     acceptance_mode=self.stream.mode,
                     token_ids=tuple(self.stream.output_ids),
                     sampling=self.stream.sampling,
+                    processors=self.request.processors,
                     logprobs=tuple(self._scored),
                 )
             )

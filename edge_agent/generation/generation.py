@@ -111,6 +111,7 @@ class Finished(msgspec.Struct, frozen=True):
     acceptance_mode: AcceptanceMode
     token_ids: tuple[int, ...] = ()  # of the whole output, an end token included
     sampling: SamplingParameters = PLAIN_SAMPLING  # in force: the request's, or the model's own
+    processors: LogitProcessors = NO_PROCESSORS  # in force as well
     logprobs: tuple[ScoredToken, ...] = ()  # of all tokens of the text, where asked
 
 

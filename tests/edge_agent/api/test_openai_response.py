@@ -19,6 +19,7 @@ from edge_agent.api.openai_response import (
 )
 from edge_agent.generation.generation import Finished, TextPiece, Timings
 from shared.protocol.messages import FinishReason
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import SamplingParameters
 from tests.support.messages.timings import TIMINGS
 
@@ -52,7 +53,14 @@ LLAMA_SERVER_TIMINGS = {
 
 def finished(reason: FinishReason = "end", timings: Timings = TIMINGS) -> Finished:
     sampling = SamplingParameters(temperature=0.5, top_k=3)
-    return Finished(reason, timings, seed=7, acceptance_mode="coupled", sampling=sampling)
+    return Finished(
+        reason,
+        timings,
+        seed=7,
+        acceptance_mode="coupled",
+        sampling=sampling,
+        processors=LogitProcessors(repetition_penalty=1.05),
+    )
 
 
 def choice_of(answer: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +89,13 @@ def test_a_whole_chat_answer() -> None:
         "goodspeed": {
             "acceptance_mode": "coupled",
             "seed": 7,
-            "sampling": {"temperature": 0.5, "top_k": 3, "top_p": 1.0},
+            "sampling": {
+                "temperature": 0.5,
+                "top_k": 3,
+                "top_p": 1.0,
+                "min_p": 0.0,
+                "repetition_penalty": 1.05,
+            },
             "finish_reason": "end",
             "num_verdicts": 2,
             "num_drafting_verdicts": 2,

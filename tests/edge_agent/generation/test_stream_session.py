@@ -78,6 +78,20 @@ def test_a_model_that_says_greedy_is_greedy() -> None:
     assert expected == text_of(request(left_open=ALL), SamplingParameters(0.0))[0]
 
 
+def test_penalties_that_the_model_asks_for_are_told_with_the_answer() -> None:
+    own = ModelDefaults(processors=LogitProcessors(repetition_penalty=1.05))
+
+    async def in_force(left_open: tuple[ProcessorField, ...]) -> LogitProcessors:
+        service = scripted_service()
+        service.model_defaults = own
+        asked = msgspec.structs.replace(request(), processors_left_open=left_open)
+        async with running_verifier(service) as verifier, running_agent(verifier, board()) as agent:
+            return (await generate(agent, asked))[1].processors
+
+    assert own.processors == asyncio.run(in_force(("min_p", "repetition_penalty")))
+    assert LogitProcessors() == asyncio.run(in_force(("min_p",)))
+
+
 def test_what_opened_tells_is_drafted_with_and_asked_for_when_the_stream_is_opened_again() -> None:
     session = StreamSession(request(left_open=("top_k", "top_p")), DRAFT_SETTINGS, vocab_size=64)
     first = session.open_message(1)
