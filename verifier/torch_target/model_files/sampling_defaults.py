@@ -1,6 +1,7 @@
 """How a model wants to be sampled where a request is silent, by its own settings.
 
-As in vLLM these are the numbers of `generation_config.json`; in a GGUF file `general.sampling.*`.
+As in vLLM these are the numbers of `generation_config.json`; in a GGUF file `general.sampling.*`,
+and where it says nothing what is known of its family (`known_sampling`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.model_defaults import ModelDefaults, ProcessorField
 from shared.speculation.sampling import SamplingField, SamplingParameters
 from verifier.torch_target.model_files.gguf_parts import GgufModel
+from verifier.torch_target.model_files.known_sampling import known_sampling
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ _Fields = TypeVar("_Fields", SamplingParameters, LogitProcessors)
 
 
 def sampling_defaults(model: Any, gguf_model: GgufModel | None) -> ModelDefaults:
-    """What the model says of itself; else temperature 1 without truncation."""
+    """What the model says of itself, or what is known of it; else temperature 1, uncut."""
     if gguf_model is None:
         said: dict[str, object] = (
             model.generation_config.to_dict() if model.generation_config else {}
@@ -38,9 +40,10 @@ def sampling_defaults(model: Any, gguf_model: GgufModel | None) -> ModelDefaults
             said["temperature"] = 0
         return read_sampling(said)
     fields = gguf_model.fields
-    return read_sampling(
-        {name: fields.get(f"general.sampling.{key}") for name, key in _GGUF_KEYS.items()}
-    )
+    given = {name: fields.get(f"general.sampling.{key}") for name, key in _GGUF_KEYS.items()}
+    if not any(value is not None for value in given.values()):
+        return known_sampling(fields)
+    return read_sampling(given)
 
 
 def read_sampling(said: Mapping[str, object]) -> ModelDefaults:

@@ -54,6 +54,16 @@ def test_a_gguf_file_without_fields_says_nothing(tmp_path: Path) -> None:
     assert PLAIN_DEFAULTS == load_on_cpu(tmp_path / "tiny.gguf").defaults
 
 
+def test_a_silent_gguf_file_of_a_known_family_is_sampled_as_its_authors_say(tmp_path: Path) -> None:
+    def add_name(writer: gguf.GGUFWriter) -> None:
+        writer.add_string("general.basename", "SmolLM2")
+        writer.add_chat_template("{{ messages[0]['content'] }}")
+
+    write_tiny_llama(tmp_path / "tiny.gguf", edit=add_name)
+    expected = ModelDefaults(SamplingParameters(temperature=0.2, top_p=0.9))
+    assert expected == load_on_cpu(tmp_path / "tiny.gguf").defaults
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
