@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from shared.protocol.draft_path import DraftPath, DraftToken
 
@@ -10,28 +10,22 @@ from shared.protocol.draft_path import DraftPath, DraftToken
 class PendingDraft:
     """The tokens in order, with what they cost and how many the next Draft should hold."""
 
-    __slots__ = ("_tokens", "chunk_length", "drafting_seconds")
+    __slots__ = ("chunk_length", "drafting_seconds", "tokens")
 
     def __init__(self) -> None:
-        self._tokens: list[DraftToken] = []
+        self.tokens: list[DraftToken] = []
         self.chunk_length = 0  # `rejection`: a guess at the head included; fixed at the first token
         self.drafting_seconds = 0.0
-
-    def __iter__(self) -> Iterator[DraftToken]:
-        return iter(self._tokens)
-
-    def __len__(self) -> int:
-        return len(self._tokens)
 
     @property
     def is_guess(self) -> bool:
         """Whether there is nothing but a guess of the bonus token, in `rejection`."""
-        return bool(self._tokens) and self._tokens[-1].row is None
+        return bool(self.tokens) and self.tokens[-1].row is None
 
     @property
     def is_whole_chunk(self) -> bool:
         """Whether all that the chunk should hold is there."""
-        return len(self._tokens) >= self.chunk_length
+        return len(self.tokens) >= self.chunk_length
 
     def begin_chunk(self, draft_length: int, room: int, *, has_guess: bool) -> bool:
         """Fix what the next draft should hold, in `rejection`, before its first token.
@@ -45,7 +39,7 @@ class PendingDraft:
 
     def append(self, token: DraftToken, seconds: float) -> None:
         """Another token was drafted within that time."""
-        self._tokens.append(token)
+        self.tokens.append(token)
         self.drafting_seconds += seconds
 
     def strike(self, token_ids: Sequence[int]) -> int | None:
@@ -54,9 +48,9 @@ class PendingDraft:
         Returns how many did, where a token differs: the draft is wrong from there on.
         """
         for i, token_id in enumerate(token_ids):
-            if not self._tokens:
+            if not self.tokens:
                 return None  # the target was faster
-            if self._tokens[0].token_id != token_id:
+            if self.tokens[0].token_id != token_id:
                 return i
             self._strike_first()
         return None
@@ -74,12 +68,12 @@ class PendingDraft:
 
     def clear(self) -> None:
         """All were sent, or are worth nothing."""
-        self._tokens.clear()
+        self.tokens.clear()
         self.chunk_length = 0
         self.drafting_seconds = 0.0
 
     def _strike_first(self) -> None:
         # Its share of the time goes with it.
-        self.drafting_seconds -= self.drafting_seconds / len(self._tokens)
-        self._tokens.pop(0)
+        self.drafting_seconds -= self.drafting_seconds / len(self.tokens)
+        self.tokens.pop(0)
         self.chunk_length = max(self.chunk_length - 1, 1)

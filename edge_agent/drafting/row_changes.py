@@ -58,13 +58,13 @@ class RowChanges:
     def __init__(self, processors: LogitProcessors = NO_PROCESSORS) -> None:
         self.processors = processors
         self.seen_prompt: NDArray[np.int64] = np.zeros(0, np.int64)  # distinct
-        self._is_any = bool(processors.has_penalties or processors.logit_bias or processors.min_p)
+        self.is_any = bool(processors.has_penalties or processors.logit_bias or processors.min_p)
 
     def behind(
         self, prompt_ids: Sequence[int], output_ids: Sequence[int], drafted_ids: Sequence[int]
     ) -> RowChange | None:
         """What is done to the row behind these; None: nothing. The prompt is ever the same."""
-        if not self._is_any:
+        if not self.is_any:
             return None
         if not self.processors.has_penalties:
             return RowChange(self, ())

@@ -93,7 +93,8 @@ class AgentStream:
         """
         before = self.path
         token_ids = read_verdict(message, self.vocab_size, before)
-        self.drafter_choice.commit(before.position, token_ids, self._drafted_ids)
+        if self.drafter_choice.is_on:
+            self.drafter_choice.commit(before.position, token_ids, self._drafted_ids)
         self.path = before.commit(token_ids)
         self.output_ids.extend(token_ids)
         wrong_from = self.unsent.settle(before, self.path, token_ids)
@@ -126,12 +127,13 @@ class AgentStream:
         if not self.has_model or not self._has_work:
             return None
         num_pending = self.feed.num_pending(self.num_tokens)
-        spec = None if self._must_read_first else self._draw_spec()
+        most_read = self.settings.prefill_chunk_tokens
+        spec = self._draw_spec() if num_pending <= most_read else None
         if spec is not None:
             # The newest token is fed again where the draw after it was dropped.
             return self._begin_step(max(num_pending, 1), spec)
-        num_read = min(num_pending - 1, self.settings.prefill_chunk_tokens)
-        wants_to_read = self._is_behind or self.state.readiness is not Readiness.READY
+        num_read = min(num_pending - 1, most_read)
+        wants_to_read = self.state.readiness is not Readiness.READY or self._is_behind
         return self._begin_step(num_read, None) if wants_to_read and num_read > 0 else None
 
     def take_due_drafts(self) -> list[Draft]:
@@ -217,12 +219,12 @@ class AgentStream:
 
     @property
     def _next_position(self) -> int:
-        return len(self.output_ids) + len(self.path.live) + len(self.unsent)
+        return len(self.output_ids) + len(self.path.live) + len(self.unsent.tokens)
 
     @property
     def _room(self) -> int:
         """Tokens that the window still allows; a chunk that was begun may exceed it."""
-        return self.window - len(self.path.live) - len(self.unsent)
+        return self.window - len(self.path.live) - len(self.unsent.tokens)
 
     @property
     def _is_behind(self) -> bool:
@@ -244,13 +246,13 @@ class AgentStream:
 
     @property
     def _drafted_ids(self) -> list[int]:
-        return [token.token_id for token in (*self.path.live, *self.unsent)]
+        return [token.token_id for token in (*self.path.live, *self.unsent.tokens)]
 
     def _look_ahead(self) -> list[Draft]:
         """Draft without the model as long as that is worth more; whole chunks to send."""
         drafts: list[Draft] = []
         while True:
-            if self.mode == "rejection" and self.unsent and self._draft_is_complete():
+            if self.mode == "rejection" and self.unsent.tokens and self._draft_is_complete():
                 drafts += self._flush()
             token = self._look_up_token()
             if token is None:
@@ -258,12 +260,15 @@ class AgentStream:
             self._append(token, 0.0, is_model=False)
 
     def _look_up_token(self) -> DraftToken | None:
+        if not self.drafter_choice.is_on or not self._has_work:
+            return None
         # A draw that runs must not be dropped for what it may come to.
         is_drawn = self.feed.draws(self._next_position)
-        spec = self._draw_spec() if self._has_work and not is_drawn else None
+        spec = None if is_drawn else self._draw_spec()
         if spec is None:
             return None
-        room = max(self.window - len(self.path.live), self.unsent.chunk_length) - len(self.unsent)
+        waiting, chunk_length = len(self.unsent.tokens), self.unsent.chunk_length
+        room = max(self.window - len(self.path.live), chunk_length) - waiting
         model_tokens = 0.0 if self._must_read_first else self.pace.drafts_at_stake
         match = self.drafter_choice.suggest(self._drafted_ids, room, model_tokens)
         return None if match is None else certain_token(match.token_id, spec, match.confidence)
@@ -272,11 +277,13 @@ class AgentStream:
         """What should not wait for the draft model."""
         if self._must_read_first:
             return self._flush() or self._pass()
-        is_due = self.mode == "coupled" and self.unsent and self._draft_is_complete()
+        is_due = self.mode == "coupled" and self.unsent.tokens and self._draft_is_complete()
         return self._flush() if is_due else []
 
     def _append(self, token: DraftToken, seconds: float, *, is_model: bool) -> None:
-        self.drafter_choice.record_draft(self._next_position, self._drafted_ids, is_model=is_model)
+        if self.drafter_choice.is_on:
+            drafted = self._drafted_ids
+            self.drafter_choice.record_draft(self._next_position, drafted, is_model=is_model)
         self.unsent.append(token, seconds)
 
     def _lose_window(self) -> None:
@@ -302,37 +309,39 @@ class AgentStream:
     def _draw_spec(self) -> DrawSpec | None:
         """How the next token is to be drawn, or None where none is wanted now."""
         is_guess = False
-        if self.watch.is_spent(self.path.live, self.unsent):
+        if self.watch.is_spent(self.path.live, self.unsent.tokens):
             return None
         if self.mode == "rejection":
             if self.path.has_passed:
                 return None  # a draft after the pass could come late, and go untested for it
             # Going on past a chunk, the guess of the bonus token comes first.
-            is_guess = bool(self.path.live) and not self.unsent
+            is_guess = bool(self.path.live) and not self.unsent.tokens
             chunk = (self.draft_length, self._room)
-            if not self.unsent and not self.unsent.begin_chunk(*chunk, has_guess=is_guess):
+            if not self.unsent.tokens and not self.unsent.begin_chunk(*chunk, has_guess=is_guess):
                 return None
         elif self._room <= 0:
             return None
-        change = self.changes.behind(self.prompt_ids or (), self.output_ids, self._drafted_ids)
+        change = None
+        if self.changes.is_any:
+            change = self.changes.behind(self.prompt_ids or (), self.output_ids, self._drafted_ids)
         how = (self.mode, self.sampling, self.settings, self.seed, self.path.base + self.salt)
         where = (self._next_position, self.vocab_size, change)
         return draw_spec(*how, *where, is_guess=is_guess, is_rated=self.watch.is_told)
 
     def _draft_is_complete(self) -> bool:
-        if self.watch.is_spent(self.path.live, self.unsent):
+        if self.watch.is_spent(self.path.live, self.unsent.tokens):
             return True
         if self.mode == "rejection":
             return self.unsent.is_whole_chunk
-        if len(self.unsent) >= (self.draft_length or COUPLED_DRAFT_TOKENS):
+        if len(self.unsent.tokens) >= (self.draft_length or COUPLED_DRAFT_TOKENS):
             return True
         # A rest that missed the next round may as well wait for what its verdict says of it.
         return self._room <= 0 and self.state.turn is Turn.DRAFTING
 
     def _flush(self) -> list[Draft]:
         if self.mode == "rejection" and self.unsent.is_guess:
-            self._forget_drafts_from(self._next_position - len(self.unsent))  # a guess alone
-        return [self._send(tuple(self.unsent))] if self.unsent else []
+            self._forget_drafts_from(self._next_position - len(self.unsent.tokens))  # a guess alone
+        return [self._send(tuple(self.unsent.tokens))] if self.unsent.tokens else []
 
     def _pass(self) -> list[Draft]:
         """Tell a waiting verifier that nothing will come for the next position."""

@@ -508,7 +508,7 @@ def check_output(ends: TwoEnds, alone: list[int]) -> None:
     if ends.stream is not None:
         assert alone[: ends.stream.position] == ends.stream.output_ids
     if ends.board.model.disagreement == 0 and not board.drafter_choice.is_on:
-        drafted = [token.token_id for token in (*board.path.live, *board.unsent)]
+        drafted = [token.token_id for token in (*board.path.live, *board.unsent.tokens)]
         assert alone[position:][: len(drafted)] == drafted
 
 

@@ -91,7 +91,7 @@ def test_a_rest_ends_the_drafts_that_were_begun(mode: AcceptanceMode) -> None:
     assert step.spec is not None
     let_rest(stream, 21, 22)
     assert [] == stream.record_step(step, DraftToken(7, None), 0.1, 0.0)
-    assert (None, 0) == (stream.next_step(), len(stream.unsent))
+    assert (None, 0) == (stream.next_step(), len(stream.unsent.tokens))
     assert [] == stream.take_due_drafts()
 
 

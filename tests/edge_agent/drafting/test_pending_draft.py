@@ -17,14 +17,14 @@ def unsent(*token_ids: int) -> PendingDraft:
 
 def test_tokens_stand_in_order_with_their_time() -> None:
     made = unsent(1, 2, 3)
-    assert [1, 2, 3] == [token.token_id for token in made]
-    assert (3, 0.75) == (len(made), made.drafting_seconds)
+    assert [1, 2, 3] == [token.token_id for token in made.tokens]
+    assert (3, 0.75) == (len(made.tokens), made.drafting_seconds)
 
 
 def test_a_struck_token_takes_its_share_of_the_time_and_of_the_chunk() -> None:
     made = unsent(1, 2, 3)
     assert None is made.strike([1])
-    assert ([2, 3], 3) == ([token.token_id for token in made], made.chunk_length)
+    assert ([2, 3], 3) == ([token.token_id for token in made.tokens], made.chunk_length)
     assert 0.5 == pytest.approx(made.drafting_seconds)
 
 
@@ -50,7 +50,7 @@ def test_committed_tokens_strike_until_one_differs(
 ) -> None:
     made = unsent(1, 2)
     assert num_struck == made.strike(committed)
-    assert rest == [token.token_id for token in made]
+    assert rest == [token.token_id for token in made.tokens]
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_a_guess_alone_is_told_from_a_chunk() -> None:
 def test_nothing_is_left_of_what_was_sent() -> None:
     made = unsent(1, 2)
     made.clear()
-    assert (0, 0, 0.0) == (len(made), made.chunk_length, made.drafting_seconds)
-    assert not made
+    assert (0, 0, 0.0) == (len(made.tokens), made.chunk_length, made.drafting_seconds)
+    assert not made.tokens

@@ -122,7 +122,7 @@ def contents(drafts: list[Draft]) -> list[tuple[int, list[int]]]:
 
 
 def unsent_ids(stream: AgentStream) -> list[int]:
-    return [token.token_id for token in stream.unsent]
+    return [token.token_id for token in stream.unsent.tokens]
 
 
 def live_ids(stream: AgentStream) -> list[int]:

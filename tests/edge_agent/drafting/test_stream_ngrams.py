@@ -213,7 +213,7 @@ def test_in_rejection_its_row_knows_nothing_else() -> None:
     stream = ready_stream("rejection")
     sent = said(stream, draft_length=3, window=7)
     assert [(1, [4, 5, 6])] == contents(sent)
-    assert [(7, None)] == [(token.token_id, token.row) for token in stream.unsent]  # a guess
+    assert [(7, None)] == [(token.token_id, token.row) for token in stream.unsent.tokens]  # a guess
     rows = unpack_rows(sent[0].rows, 100)
     assert [([4], [WEIGHT_TOTAL]), ([5], [WEIGHT_TOTAL]), ([6], [WEIGHT_TOTAL])] == [
         (row.token_ids.tolist(), row.weights.tolist()) for row in rows

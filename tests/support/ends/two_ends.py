@@ -93,7 +93,7 @@ class Board:
     def sequence(self) -> tuple[int, ...]:
         """Prompt, committed, sent and unsent tokens."""
         stream = self.stream
-        drafted = [token.token_id for token in (*stream.path.live, *stream.unsent)]
+        drafted = [token.token_id for token in (*stream.path.live, *stream.unsent.tokens)]
         return (*(stream.prompt_ids or ()), *stream.output_ids, *drafted)
 
     def start_step(self) -> None:
