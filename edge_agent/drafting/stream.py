@@ -22,7 +22,7 @@ from edge_agent.drafting.slot_feed import SlotFeed
 from edge_agent.drafting.step import DraftStep, tokens_between
 from edge_agent.drafting.survival_watch import SurvivalWatch
 from edge_agent.drafting.told_prompt import ToldPrompt
-from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict, tells_rest
+from edge_agent.drafting.verdict import Committed, read_verdict, settle_verdict
 from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, PromptPart, Verdict
@@ -105,9 +105,10 @@ class AgentStream:
         if message.window == 0 and self.window > 0:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
-        self.rests = tells_rest(message, self.rests)
         self._move(BoardEvent.VERDICT_CAME)
-        if message.finish is not None:
+        if message.finish is None:
+            self.rests = message.rests  # else it stays as it was
+        else:
             self._move(BoardEvent.DRAFTING_STOPPED)
             self._forget_drafts_from(len(self.output_ids))
         self.pace.observe_verdict(now)

@@ -9,7 +9,7 @@ import msgspec
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath
-from shared.protocol.messages import REST_DRAFT_LENGTH, Verdict
+from shared.protocol.messages import Verdict
 from shared.protocol.token_ids import unpack_token_ids
 
 
@@ -43,16 +43,6 @@ def read_verdict(message: Verdict, vocab_size: int, path: DraftPath) -> tuple[in
     if message.window and after < path.base:
         raise RemoteProtocolError(f"verdict grants a window at {after}, before base {path.base}")
     return (*(token.token_id for token in path.live[: message.num_accepted]), *own_token_ids)
-
-
-def tells_rest(message: Verdict, rested: bool) -> bool:
-    """Whether no drafts are wanted for a while, so that the board need not read along.
-
-    The last verdict of a stream leaves that as it was.
-    """
-    if message.finish is not None:
-        return rested
-    return message.window == 0 and message.draft_length == REST_DRAFT_LENGTH
 
 
 def settle_verdict(

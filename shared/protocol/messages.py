@@ -62,10 +62,6 @@ Packed = Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]  # token ids or ro
 # Of other tokens that are told with each output token, beside its own.
 NumLogprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
 
-# Of a Verdict without a window: drafts are not wanted for a while, so that the board need not even
-# read what is committed meanwhile. It goes on with the first verdict that says anything else.
-REST_DRAFT_LENGTH = 1
-
 AcceptanceMode = Literal["rejection", "coupled"]
 FinishReason = Literal["stop", "end", "length", "context", "cancelled"]
 
@@ -304,14 +300,16 @@ class Verdict(Message, frozen=True, array_like=True, tag=67):
     num_accepted: DraftLength
     tokens: Packed
     window: DraftLength = 0  # tokens that may be drafted beyond the new position; 0: do not draft
-    # Tokens that one Draft should hold; 0: as the board likes. Without a window: REST_DRAFT_LENGTH.
-    draft_length: DraftLength = 0
+    draft_length: DraftLength = 0  # tokens that one Draft should hold; 0: as the board likes
     finish: Finish | None = None
     cached_prefix_tokens: Count = 0  # of the prompt, found in the cache; said at position 0
     logprobs: Packed = b""  # of all tokens of the verdict where Open asked, see logprobs
     num_forced: DraftLength = 0  # the first so many of `tokens` are what a grammar forced
     # Draft nothing behind what survives less often, in 255ths; 0: as was said last, or no such word
     least_survival: Annotated[int, Meta(ge=0, le=255)] = 0
+    # No drafts are wanted for a while: the board need not even read what is committed meanwhile. It
+    # goes on with the first verdict that does not say so.
+    rests: bool = False
 
 
 class Error(Message, frozen=True, array_like=True, tag=68):

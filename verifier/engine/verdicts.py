@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.messages import PART_BYTES, REST_DRAFT_LENGTH, Finish, Verdict
+from shared.protocol.messages import PART_BYTES, Finish, Verdict
 from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
 from verifier.rounds.planner import StreamResult
 
@@ -55,8 +55,6 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
     # Else the board sends as it drafts, because no round waits.
     is_chunked = stream.request.mode == "rejection" or stream.awaited_seconds > 0
     draft_length = stream.draft_length if is_chunked else 0
-    if stream.rests:
-        draft_length = REST_DRAFT_LENGTH
     return Verdict(
         channel=channel,
         position=settled.position,
@@ -69,4 +67,5 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         logprobs=settled.logprobs,
         num_forced=settled.num_forced,
         least_survival=stream.estimates.chances.survival_to_tell() if is_open else 0,
+        rests=stream.rests and is_open,
     )

@@ -9,7 +9,7 @@ from edge_agent.drafting.device_rest import DeviceRest
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.stream import AgentStream
 from shared.protocol.draft_path import DraftToken
-from shared.protocol.messages import REST_DRAFT_LENGTH, AcceptanceMode, Finish, Opened, Verdict
+from shared.protocol.messages import AcceptanceMode, Finish, Opened, Verdict
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import SamplingParameters
 
@@ -37,6 +37,7 @@ def tell(
     window: int = 0,
     draft_length: int = 0,
     finish: Finish | None = None,
+    rests: bool = False,
 ) -> None:
     stream.commit_verdict(
         Verdict(
@@ -47,13 +48,14 @@ def tell(
             window=window,
             draft_length=draft_length,
             finish=finish,
+            rests=rests,
         ),
         0.0,
     )
 
 
 def let_rest(stream: AgentStream, *token_ids: int) -> None:
-    tell(stream, *token_ids, draft_length=REST_DRAFT_LENGTH)
+    tell(stream, *token_ids, rests=True)
 
 
 def read(stream: AgentStream) -> int:

@@ -59,7 +59,7 @@ FIELDS_OF_VERSION_2 = {
     67: (
         "Verdict",
         "channel position num_accepted tokens window draft_length finish cached_prefix_tokens"
-        " logprobs num_forced least_survival",
+        " logprobs num_forced least_survival rests",
     ),
     70: ("PromptPart", "channel offset tokens"),
     68: (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shared.protocol.messages import REST_DRAFT_LENGTH, AcceptanceMode
+from shared.protocol.messages import AcceptanceMode
 from tests.support.ends.planning import add, draft, make_planner, make_stream, play
 from verifier.engine.verdicts import verdict_of
 from verifier.policies import DraftPolicy, FixedPolicy, RatePolicy
@@ -43,10 +43,10 @@ def planner_of(*streams: Stream, policy: DraftPolicy | None = None) -> tuple[Rou
     return planner, payoff
 
 
-def told(planner: RoundPlanner, now: float) -> tuple[int, int]:
-    """Window and draft length of the first stream's next verdict."""
+def told(planner: RoundPlanner, now: float) -> tuple[int, bool]:
+    """Window of the first stream's next verdict, and whether its board may rest."""
     verdict = verdict_of(1, play(planner, now)[0])
-    return verdict.window, verdict.draft_length
+    return verdict.window, verdict.rests
 
 
 @pytest.mark.parametrize("mode", ["coupled", "rejection"])
@@ -57,7 +57,7 @@ def test_boards_are_told_to_rest_as_long_as_that_is_faster(
     stream = make_stream(mode=mode, max_output_tokens=90)
     planner, payoff = planner_of(stream, policy=policy)
     for now in range(1, 5):
-        assert (0, REST_DRAFT_LENGTH) == told(planner, float(now))
+        assert (0, True) == told(planner, float(now))
     payoff.told_arm = Arm.DRAFTS
     assert told(planner, 5.0)[0] > 0
 
@@ -74,7 +74,7 @@ def test_a_board_whose_window_is_taken_is_ready_when_it_says_so_again() -> None:
     draft(stream, 31, 32, now=2.5)  # it was on the way
     assert not stream.board_is_ready
     payoff.told_arm = Arm.DRAFTS
-    assert (0, 0) == told(planner, 3.0)
+    assert (0, False) == told(planner, 3.0)
     stream.board_is_ready = True
     assert told(planner, 4.0)[0] > 0
 
@@ -101,7 +101,7 @@ def test_the_last_verdict_says_nothing_of_a_rest() -> None:
     stream = make_stream(max_output_tokens=3)
     planner, _ = planner_of(stream)
     play(planner, 1.0)
-    assert (0, 0) == told(planner, 2.0)
+    assert (0, False) == told(planner, 2.0)
 
 
 def test_it_is_said_why_a_board_rests() -> None:
