@@ -16,6 +16,7 @@ from edge_agent.models.presets import (
     PRESETS,
     Preset,
     RequantisedModel,
+    ShippedModel,
     expected_sha256,
     locate,
     resolve,
@@ -55,7 +56,7 @@ def memory_need(outline: ModelOutline, draft: DraftSection) -> MemoryNeed:
 
 
 def family(name: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) -> tuple[str, ...]:
-    """The other quantisations of a model that are in the cache."""
+    """What is in the cache: other quantisations of a model, and drafts that were made for it."""
     if name not in presets:
         return ()
     root = _root(presets[name])
@@ -67,7 +68,13 @@ def family(name: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) 
 
 
 def _root(preset: Preset) -> str:
-    return preset.source_name if isinstance(preset, RequantisedModel) else preset.name
+    match preset:
+        case RequantisedModel():
+            return preset.source_name
+        case ShippedModel():
+            return preset.targets.lower()
+        case _:
+            return preset.name
 
 
 def _is_here(preset: Preset, cache_dir: Path, presets: Mapping[str, Preset]) -> bool:

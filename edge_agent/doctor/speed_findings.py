@@ -61,7 +61,7 @@ def quantisation_finding(speeds: Mapping[str, float], configured: str) -> Findin
     own = speeds[configured]
     others = {name: speed for name, speed in speeds.items() if name != configured}
     if not others:
-        return ok("quantisation", "no other quantisation of this model is here to compare")
+        return ok("quantisation", "no other draft of this family is here to compare")
     measured = ", ".join(f"{name} {speed / own:.2f}" for name, speed in others.items())
     sentence = f"tokens/s of others over those of {configured}: {measured}"
     best = faster_model(speeds, configured)

@@ -64,3 +64,11 @@ def test_the_family_are_quantisations_that_are_here(tmp_path: Path) -> None:
     assert (q4_0,) == family(DEFAULT_MODEL, tmp_path)
     assert (q4_0,) == family(q2_k, tmp_path)
     assert () == family("./mine.gguf", tmp_path)
+
+
+def test_a_draft_that_was_made_for_the_model_is_of_its_family(tmp_path: Path) -> None:
+    (tmp_path / "smollm2-18m.gguf").touch()
+    assert ("smollm2-18m",) == family(DEFAULT_MODEL, tmp_path)
+    (tmp_path / f"{DEFAULT_MODEL}.gguf").touch()
+    assert (DEFAULT_MODEL,) == family("smollm2-18m", tmp_path)
+    assert () == family("qwen3-0.6b", tmp_path)

@@ -54,7 +54,7 @@ def test_threads(speeds: dict[int, float], level: Level, remedy: str | None) -> 
 
 
 def test_another_quantisation_is_named_if_it_is_much_faster() -> None:
-    assert "no other quantisation" in quantisation_finding({"a": 10.0}, "a").sentence
+    assert "no other draft" in quantisation_finding({"a": 10.0}, "a").sentence
     assert "set draft.model" not in quantisation_finding({"a": 10.0, "b": 12.0}, "a").sentence
     assert ok(
         "quantisation",
