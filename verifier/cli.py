@@ -12,6 +12,7 @@ from verifier.commands.init import init
 from verifier.commands.profile import profile
 from verifier.commands.run import run
 from verifier.commands.settings import SETTINGS
+from verifier.commands.simulation.calibrate import calibrate
 from verifier.commands.simulation.reproduce import reproduce
 from verifier.commands.simulation.simulate import simulate
 from verifier.commands.simulation.train_awc import train_awc
@@ -25,6 +26,7 @@ First steps:
   goodspeed-verifier devices ls                     # who is there, and how it goes
   goodspeed-verifier doctor                         # is this machine ready?
   goodspeed-verifier profile                        # how fast the target is here
+  goodspeed-verifier run --record evening.jsonl     # for `calibrate`: what would be better here?
   goodspeed-verifier finetune draft.gguf            # a small draft for the target
   goodspeed-verifier config init > verifier.toml    # every setting explained
 """
@@ -45,6 +47,7 @@ main.add_command(run)
 main.add_command(doctor)
 main.add_command(profile)
 main.add_command(simulate)
+main.add_command(calibrate)
 main.add_command(finetune)
 main.add_command(reproduce)
 main.add_command(train_awc)

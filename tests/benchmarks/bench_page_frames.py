@@ -25,6 +25,8 @@ FRAME_SECONDS = 1 / 60
 _WATCH = """
 window.found = { latencies: [], frames: [] };
 const waiting = [];
+// Line feeds and marks of markdown may show nothing before what follows them.
+const hasLetter = /[\\p{L}\\p{N}]/u;
 const painted = new MessageChannel();
 painted.port1.onmessage = () => {
   for (const at of waiting.splice(0)) found.latencies.push(performance.now() - at);
@@ -34,7 +36,8 @@ window.WebSocket = class extends Socket {
   constructor(...given) {
     super(...given);
     this.addEventListener("message", (event) => {
-      if (event.data.startsWith('{"type":"text"')) waiting.push(performance.now());
+      if (!event.data.startsWith('{"type":"text"')) return;
+      if (hasLetter.test(JSON.parse(event.data).text)) waiting.push(performance.now());
     });
   }
 };

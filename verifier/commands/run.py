@@ -30,7 +30,7 @@ from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
-from verifier.config import VerifierConfig
+from verifier.config import RoundsSection, VerifierConfig
 from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
 from verifier.server.device_tokens import TokenRoles, read_token_roles
 
@@ -118,10 +118,19 @@ class Doors:
 @click.command()
 @log_format_option
 @settings_options(SETTINGS, reloads=True)
+@click.option(
+    "--record",
+    "recording_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write down how long rounds take and what is accepted of whose drafts, and no text, for "
+    "`goodspeed-verifier calibrate`.",
+)
 def run(
     loaded: Loaded[VerifierConfig],
     reload: Callable[[], Loaded[VerifierConfig]],
     log_format: LogFormat | None,
+    recording_file: Path | None,
 ) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
@@ -136,7 +145,8 @@ def run(
         sockets = inherited_sockets(os.environ) or listen(config.server.host, config.server.port)
         for listening in sockets:
             stack.enter_context(listening)
-        run_loop(_serve(config, access, sockets, service_manager(os.environ), reload))
+        manager = service_manager(os.environ)
+        run_loop(_serve(config, access, sockets, manager, reload, recording_file))
 
 
 def _read_access(config: VerifierConfig) -> Access:
@@ -156,6 +166,7 @@ async def _serve(
     sockets: Sequence[socket.socket],
     manager: ServiceManager,
     reload: Callable[[], Loaded[VerifierConfig]],
+    recording_file: Path | None,
 ) -> None:
     from shared.daemon.file_watch import watch_file
     from shared.daemon.service_manager.watchdog import report
@@ -172,6 +183,7 @@ async def _serve(
     server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
     doors = Doors(server, shown, config, access)
     status = StatusLine(service, asyncio.get_running_loop().time())
+    end_recording = _record(recording_file, config, service)
     try:
         await server.start(sockets)
         scheme = "ws" if access.tls is None else "wss"
@@ -196,8 +208,24 @@ async def _serve(
     finally:
         manager.stopping()
         await server.stop()
+        end_recording()
         save_curve(config, service)
     logger.info("stopped")
+
+
+def _record(
+    path: Path | None, config: VerifierConfig, service: VerifierService
+) -> Callable[[], None]:
+    """Begin a recording, if one is wanted; what ends it."""
+    from verifier.recording.recorder import start_recording
+
+    if path is None:
+        return lambda: None
+    usual = msgspec.structs.asdict(RoundsSection())
+    rounds = {k: v for k, v in msgspec.structs.asdict(config.rounds).items() if v != usual[k]}
+    service.watcher = recorder = start_recording(path, service.target.model_name, rounds)
+    logger.info("recording rounds, without any text, to %s", path)
+    return recorder.close
 
 
 def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManager[None]:

@@ -1,0 +1,45 @@
+"""What is written down is what `simulate` reads, and it plays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.ends.recordings import BEGIN, known_lines
+from verifier.recording.calibration import calibrate
+from verifier.recording.recording_file import read_recording
+from verifier.recording.scenario_text import scenario_text, traces
+from verifier.sim.scenario import Scenario
+from verifier.sim.scenario_file import read_scenario
+from verifier.sim.world import play
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Scenario:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(msgspec.json.Encoder().encode_lines(known_lines()))
+    calibration = calibrate(read_recording(path))
+    text = scenario_text(calibration, BEGIN.rounds, "w", 'What "r.jsonl" recorded.')
+    (tmp_path / "w.toml").write_text(text)
+    for name, content in traces(calibration, "w").items():
+        (tmp_path / name).write_bytes(content)
+    return read_scenario(tmp_path / "w.toml")
+
+
+def test_all_that_was_fitted_is_in_the_scenario(scenario: Scenario) -> None:
+    assert ('What "r.jsonl" recorded.', "fixed") == (scenario.run.shows, scenario.rounds.policy)
+    assert 50 == pytest.approx(scenario.target.fixed_milliseconds, rel=0.05)
+    near, idle = scenario.boards["near"], scenario.boards["idle"]
+    assert (Path("w.trace1.json"), None) == (near.trace, idle.trace)
+    assert (100.0, 20.0, "coupled") == (
+        *(near.draft_tokens_per_second, near.round_trip_milliseconds, near.mode),
+    )
+    assert (50, "rejection") == (idle.output_tokens, idle.mode)
+    assert idle.leaves_at_seconds is not None
+
+
+def test_the_scenario_plays(scenario: Scenario) -> None:
+    world = play(scenario)
+    assert world.record.rounds.sum() > 100

@@ -1,0 +1,87 @@
+"""The lines of a recording, JSON each, in the order in which things happened.
+
+Times are seconds since the recording began. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shared.protocol.messages import AcceptanceMode, FinishReason
+
+VERSION = 1
+
+Seconds = Annotated[float, Meta(ge=0)]
+Tokens = Annotated[int, Meta(ge=0)]
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
+    """One line."""
+
+
+class Begin(_Line, frozen=True, tag="begin"):
+    """The first line."""
+
+    version: int
+    target_model: str
+    unix_seconds: float  # when that was
+    rounds: dict[str, Any]  # of [rounds], what is not as it is by itself
+
+
+class StreamBegin(_Line, frozen=True, tag="stream"):
+    """A stream has its first part in a round, which ended at that time."""
+
+    at_seconds: Seconds
+    stream: int
+    device: str
+    mode: AcceptanceMode
+    prompt_tokens: Tokens
+
+
+class StreamPart(msgspec.Struct, frozen=True, array_like=True):
+    """What a round did for one stream."""
+
+    stream: int
+    num_tested: Tokens  # draft tokens of its board
+    num_accepted: Tokens
+    num_own: Tokens  # the target's own, and what a grammar forced
+
+
+class RoundEnd(_Line, frozen=True, tag="round"):
+    """A round was settled."""
+
+    at_seconds: Seconds
+    total_seconds: Seconds  # from the start of planning until it is settled
+    target_seconds: Seconds  # forward pass and sampling
+    num_tokens: Tokens  # that went through the target
+    chunk_tokens: Tokens  # of prompts among them
+    context_tokens: Tokens
+    parts: tuple[StreamPart, ...]
+
+
+class StreamEnd(_Line, frozen=True, tag="end"):
+    """A stream ended with the round of that time, or outside of any."""
+
+    at_seconds: Seconds
+    stream: int
+    reason: FinishReason
+
+
+class BoardSpeed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of a board by then."""
+
+    round_trip_seconds: Seconds | None
+    draft_token_seconds: Seconds | None
+
+
+class Boards(_Line, frozen=True, tag="boards"):
+    """All boards that had a part by then, by device."""
+
+    at_seconds: Seconds
+    boards: dict[str, BoardSpeed]
+
+
+Line = Begin | StreamBegin | RoundEnd | StreamEnd | Boards
