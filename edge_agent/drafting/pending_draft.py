@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from shared.protocol.draft_path import DraftPath, DraftToken
 
+# In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
+COUPLED_DRAFT_TOKENS = 4
+
 
 class PendingDraft:
     """The tokens in order, with what they cost and how many the next Draft should hold."""
@@ -26,6 +29,10 @@ class PendingDraft:
     def is_whole_chunk(self) -> bool:
         """Whether all that the chunk should hold is there."""
         return len(self.tokens) >= self.chunk_length
+
+    def is_worth_sending(self, draft_length: int) -> bool:
+        """Whether there is enough for a message of `coupled`; 0: as many as the board likes."""
+        return len(self.tokens) >= (draft_length or COUPLED_DRAFT_TOKENS)
 
     def begin_chunk(self, draft_length: int, room: int, *, has_guess: bool) -> bool:
         """Fix what the next draft should hold, in `rejection`, before its first token.

@@ -28,9 +28,6 @@ from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Opened, PromptPart, Verdict
 from shared.speculation.sampling import SamplingParameters
 
-# In `coupled` a token is worth nothing before it is sent, and a message costs some 20 bytes.
-COUPLED_DRAFT_TOKENS = 4
-
 
 @dataclass(slots=True, eq=False)
 class AgentStream:
@@ -93,8 +90,7 @@ class AgentStream:
         """
         before = self.path
         token_ids = read_verdict(message, self.vocab_size, before)
-        if self.drafter_choice.is_on:
-            self.drafter_choice.commit(before.position, token_ids, self._drafted_ids)
+        self.drafter_choice.commit(before.position, token_ids, self._drafted_ids)
         self.path = before.commit(token_ids)
         self.output_ids.extend(token_ids)
         wrong_from = self.unsent.settle(before, self.path, token_ids)
@@ -106,9 +102,8 @@ class AgentStream:
             self._lose_window()
         self.draft_length, self.window = message.draft_length, message.window
         self._move(BoardEvent.VERDICT_CAME)
-        if message.finish is None:
-            self.rests = message.rests  # else it stays as it was
-        else:
+        self.rests = message.rests if message.finish is None else self.rests
+        if message.finish is not None:
             self._move(BoardEvent.DRAFTING_STOPPED)
             self._forget_drafts_from(len(self.output_ids))
         self.pace.observe_verdict(now)
@@ -128,12 +123,11 @@ class AgentStream:
         if not self.has_model or not self._has_work:
             return None
         num_pending = self.feed.num_pending(self.num_tokens)
-        most_read = self.settings.prefill_chunk_tokens
-        spec = self._draw_spec() if num_pending <= most_read else None
+        spec = self._draw_spec() if num_pending <= self.settings.prefill_chunk_tokens else None
         if spec is not None:
             # The newest token is fed again where the draw after it was dropped.
             return self._begin_step(max(num_pending, 1), spec)
-        num_read = min(num_pending - 1, most_read)
+        num_read = min(num_pending - 1, self.settings.prefill_chunk_tokens)
         wants_to_read = self.state.readiness is not Readiness.READY or self._is_behind
         return self._begin_step(num_read, None) if wants_to_read and num_read > 0 else None
 
@@ -192,8 +186,8 @@ class AgentStream:
         if not self.state.may_hurry or not self._has_work or not self.drafter_choice.is_on:
             return False
         # In `rejection` every round would wait for this board, so there should be a first token.
-        has_first = self.drafter_choice.suggest(self._drafted_ids, 1, 0.0) is not None
-        if self.mode == "rejection" and not has_first:
+        suggest = self.drafter_choice.suggest
+        if self.mode == "rejection" and suggest(self._drafted_ids, 1, 0.0) is None:
             return False
         self._move(BoardEvent.READY_SAID)
         return True
@@ -261,11 +255,10 @@ class AgentStream:
             self._append(token, 0.0, is_model=False)
 
     def _look_up_token(self) -> DraftToken | None:
-        if not self.drafter_choice.is_on or not self._has_work:
-            return None
+        may_look_up = self.drafter_choice.is_on and self._has_work
         # A draw that runs must not be dropped for what it may come to.
-        is_drawn = self.feed.draws(self._next_position)
-        spec = None if is_drawn else self._draw_spec()
+        is_drawn = may_look_up and self.feed.draws(self._next_position)
+        spec = self._draw_spec() if may_look_up and not is_drawn else None
         if spec is None:
             return None
         waiting, chunk_length = len(self.unsent.tokens), self.unsent.chunk_length
@@ -282,9 +275,8 @@ class AgentStream:
         return self._flush() if is_due else []
 
     def _append(self, token: DraftToken, seconds: float, *, is_model: bool) -> None:
-        if self.drafter_choice.is_on:
-            drafted = self._drafted_ids
-            self.drafter_choice.record_draft(self._next_position, drafted, is_model=is_model)
+        drafted = self._drafted_ids if self.drafter_choice.is_on else []
+        self.drafter_choice.record_draft(self._next_position, drafted, is_model=is_model)
         self.unsent.append(token, seconds)
 
     def _lose_window(self) -> None:
@@ -322,9 +314,8 @@ class AgentStream:
                 return None
         elif self._room <= 0:
             return None
-        change = None
-        if self.changes.is_any:
-            change = self.changes.behind(self.prompt_ids or (), self.output_ids, self._drafted_ids)
+        drafted_ids = self._drafted_ids if self.changes.is_any else []
+        change = self.changes.behind(self.prompt_ids or (), self.output_ids, drafted_ids)
         how = (self.mode, self.sampling, self.settings, self.seed, self.path.base + self.salt)
         where = (self._next_position, self.vocab_size, change)
         return draw_spec(*how, *where, is_guess=is_guess, is_rated=self.watch.is_told)
@@ -334,10 +325,9 @@ class AgentStream:
             return True
         if self.mode == "rejection":
             return self.unsent.is_whole_chunk
-        if len(self.unsent.tokens) >= (self.draft_length or COUPLED_DRAFT_TOKENS):
-            return True
         # A rest that missed the next round may as well wait for what its verdict says of it.
-        return self._room <= 0 and self.state.turn is Turn.DRAFTING
+        is_last = self._room <= 0 and self.state.turn is Turn.DRAFTING
+        return is_last or self.unsent.is_worth_sending(self.draft_length)
 
     def _flush(self) -> list[Draft]:
         if self.mode == "rejection" and self.unsent.is_guess:

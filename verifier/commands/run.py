@@ -223,7 +223,7 @@ def _record(
         return lambda: None
     usual = msgspec.structs.asdict(RoundsSection())
     rounds = {k: v for k, v in msgspec.structs.asdict(config.rounds).items() if v != usual[k]}
-    service.watcher = recorder = start_recording(path, service.target.model_name, rounds)
+    service.metrics.watcher = recorder = start_recording(path, service.target.model_name, rounds)
     logger.info("recording rounds, without any text, to %s", path)
     return recorder.close
 

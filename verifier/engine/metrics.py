@@ -26,6 +26,7 @@ from prometheus_client.samples import Sample
 
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
 from verifier.engine.engine import RoundReport
+from verifier.engine.round_watcher import RoundWatcher
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import StreamResult
 from verifier.target.round import ItemFailure
@@ -58,6 +59,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.watcher: RoundWatcher | None = None  # is told of rounds, too
         ProcessCollector(registry=self.registry)  # memory, processor time, open files
         self._round_seconds = Histogram(
             "goodspeed_round_seconds",
@@ -122,6 +124,8 @@ class Metrics:
             self._round_seconds.labels(phase).observe(seconds)
         self._batch_tokens.observe(report.round_.num_tokens)
         self._batch_streams.observe(len(report.round_.items))
+        if self.watcher is not None:
+            self.watcher.observe_round(report)
 
     def observe_result(self, result: StreamResult) -> None:
         """One stream's part of a round."""
@@ -136,6 +140,8 @@ class Metrics:
         if result.stream.finish is not None:
             reason = "error" if result.failure else result.stream.finish.reason
             self._finished.labels(reason).inc()
+        if self.watcher is not None:
+            self.watcher.observe_result(result)
 
     def resumed(self) -> None:
         """A board came back to a stream that was kept for it."""

@@ -31,7 +31,6 @@ from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.metrics import Metrics
 from verifier.engine.new_streams import NewStreams, commit_again
 from verifier.engine.round_precedence import RoundPrecedence
-from verifier.engine.round_watcher import RoundWatcher
 from verifier.engine.summaries import Summaries
 from verifier.engine.verdicts import missed_verdicts, verdict_of
 from verifier.grammar.grammars import Grammars
@@ -77,7 +76,6 @@ class VerifierService:
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
         self.model_defaults = model_defaults
-        self.watcher: RoundWatcher | None = None  # of all rounds from the next one on
         self.grammars = Grammars(tokenizer, target.vocab_size)
         self._new_streams = NewStreams(
             target.vocab_size,
@@ -325,8 +323,6 @@ class VerifierService:
             self._engine.wake()
 
     def _deliver(self, results: list[StreamResult]) -> None:
-        if self.watcher is not None:
-            self.watcher.observe_results(results)
         for result in results:
             self.metrics.observe_result(result)
             stream = result.stream
@@ -352,5 +348,3 @@ class VerifierService:
 
     def _report(self, report: RoundReport) -> None:
         self.metrics.observe_round(report)
-        if self.watcher is not None:
-            self.watcher.observe_round(report)

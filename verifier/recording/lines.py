@@ -1,6 +1,7 @@
 """The lines of a recording, JSON each, in the order in which things happened.
 
-Times are seconds since the recording began. Pure.
+Times are seconds since the recording began. Nothing of any text is kept: only who drafted how much
+when, what was accepted of it, and how long rounds took. Pure.
 """
 
 from __future__ import annotations

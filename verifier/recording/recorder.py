@@ -40,7 +40,7 @@ MOST_BYTES = 1 << 30  # a day of 8 streams in rounds of 50 ms has some 200 MB
 
 
 class Recorder:
-    """Watches the rounds of one service until `close`."""
+    """Implements `RoundWatcher`; the rounds of one service, until `close`."""
 
     def __init__(self, file: IO[bytes], begin: Begin, most_bytes: int = MOST_BYTES) -> None:
         """`file` is closed by `close`; nothing is written beyond `most_bytes`."""
@@ -55,26 +55,24 @@ class Recorder:
         self._encoder = msgspec.json.Encoder()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="goodspeed-recorder")
 
-    def observe_results(self, results: Sequence[StreamResult]) -> None:
-        """What a round, or the end of a stream outside of one, came to; before its report."""
+    def observe_result(self, result: StreamResult) -> None:
+        """See `RoundWatcher`."""
         at = time.monotonic() - self._began_at
-        for result in results:
-            stream, settled = result.stream, result.settled
-            number = stream.number
-            if number not in self._open:
-                self._open.add(number)
-                self._estimates[stream.device] = stream.device_estimates
-                prompt_tokens = len(stream.request.prompt_ids)
-                begin = StreamBegin(at, number, stream.device, stream.request.mode, prompt_tokens)
-                self._lines.append(begin)
-            accepted, own = settled.num_accepted, len(settled.own_token_ids)
-            self._parts.append(StreamPart(number, settled.num_tested, accepted, own))
-            if stream.finish is not None:
-                self._open.discard(number)
-                self._lines.append(StreamEnd(at, number, stream.finish.reason))
+        stream, settled = result.stream, result.settled
+        number = stream.number
+        if number not in self._open:
+            self._open.add(number)
+            self._estimates[stream.device] = stream.device_estimates
+            prompt_tokens, mode = len(stream.request.prompt_ids), stream.request.mode
+            self._lines.append(StreamBegin(at, number, stream.device, mode, prompt_tokens))
+        accepted, own = settled.num_accepted, len(settled.own_token_ids)
+        self._parts.append(StreamPart(number, settled.num_tested, accepted, own))
+        if stream.finish is not None:
+            self._open.discard(number)
+            self._lines.append(StreamEnd(at, number, stream.finish.reason))
 
     def observe_round(self, report: RoundReport) -> None:
-        """What the round whose results came last had cost."""
+        """See `RoundWatcher`."""
         at, round_ = time.monotonic() - self._began_at, report.round_
         self._lines.append(
             RoundEnd(
