@@ -1,8 +1,8 @@
 """A world for the simulator that does what was recorded. Pure.
 
 Rounds are fitted to a line over their tokens, boards to what was told of them; which draft tokens
-are right is replayed as it was, bit for bit, because acceptance comes in runs: independent draws of
-the same rate are 12 to 38 % too optimistic. What is not fitted is left to the error that
+are right is replayed as it was, because acceptance comes in runs: independent draws of the same
+rate are 12 to 38 % too optimistic. What is not fitted is left to the error that
 `calibrate` tells: rounds that read prompts, links that change, boards that heat up.
 """
 
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from random import Random
 
 import msgspec
 import numpy as np
 
 from shared.errors import ConfigError
 from shared.protocol.messages import AcceptanceMode
-from verifier.recording.lines import BoardSpeed, RoundEnd
+from verifier.recording.lines import BoardSpeed, RoundEnd, StreamPart
+from verifier.recording.position_trace import completed, position_bits
 from verifier.recording.recording_file import Recording
 
 LEAST_ROUNDS = 20  # without a prompt
@@ -37,7 +39,8 @@ class FittedBoard(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str
     mode: AcceptanceMode
-    trace: tuple[int, ...]  # which tested draft tokens were right, in order
+    num_tested: int  # draft tokens, those behind a wrong one left out
+    trace: tuple[int, ...]  # which draft tokens are right, for every position
     draft_tokens_per_second: float | None  # None: it never drafted
     round_trip_seconds: float | None
     num_streams: int  # at once, at most
@@ -104,13 +107,13 @@ def fit_target(rounds: Sequence[RoundEnd]) -> FittedTarget:
 def _board(recording: Recording, device: str) -> FittedBoard:
     numbers = {n: begin for n, begin in recording.streams.items() if begin.device == device}
     spans = [(begin.at_seconds, _end(recording, number)) for number, begin in numbers.items()]
-    outputs: dict[int, int] = dict.fromkeys(numbers, 0)
-    trace: list[int] = []
+    parts: dict[int, list[StreamPart]] = {number: [] for number in numbers}
     for round_ in recording.rounds:
         for part in round_.parts:
-            if part.stream in outputs:
-                outputs[part.stream] += part.num_accepted + part.num_own
-                trace += [1] * part.num_accepted + [0] * (part.num_accepted < part.num_tested)
+            if part.stream in parts:
+                parts[part.stream].append(part)
+    outputs = {n: sum(p.num_accepted + p.num_own for p in own) for n, own in parts.items()}
+    bits = [position_bits(own) for own in parts.values()]
     ended = [outputs[number] for number in numbers if number in recording.ends]
     pauses = list(_pauses(spans))
     think_seconds = float(np.mean(pauses)) if pauses else 0.0
@@ -121,7 +124,8 @@ def _board(recording: Recording, device: str) -> FittedBoard:
     return FittedBoard(
         device=device,
         mode=max(sorted(set(modes)), key=modes.count),
-        trace=tuple(trace),
+        num_tested=sum(bit is not None for own in bits for bit in own),
+        trace=completed(bits, Random(device)),
         draft_tokens_per_second=1 / speed.draft_token_seconds
         if speed.draft_token_seconds
         else None,

@@ -51,14 +51,14 @@ def traces(calibration: Calibration, stem: str) -> dict[str, bytes]:
 
 def has_trace(board: FittedBoard) -> bool:
     """Whether enough was tested to be replayed."""
-    return len(board.trace) >= LEAST_TESTED
+    return board.num_tested >= LEAST_TESTED
 
 
 def _board(board: FittedBoard, trace: str) -> Iterator[str]:
     if has_trace(board):
         yield f"trace = {_value(trace)}"
     else:
-        yield f"acceptance = {_NEVER_RIGHT}  # {len(board.trace)} draft tokens were tested"
+        yield f"acceptance = {_NEVER_RIGHT}  # {board.num_tested} draft tokens were tested"
     if board.draft_tokens_per_second is not None:
         yield f"draft_tokens_per_second = {board.draft_tokens_per_second:.3f}"
     if board.round_trip_seconds is not None:
