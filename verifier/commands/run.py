@@ -139,6 +139,10 @@ def run(
     config = loaded.config
     set_up_logging(config.log.level, log_format or config.log.format)
     access = _read_access(config)
+    if recording_file is not None:
+        from verifier.recording.recorder import check_can_record
+
+        check_can_record(recording_file)
     if config.server.advertise:
         check_discovery("server.advertise")
     with contextlib.ExitStack() as stack:

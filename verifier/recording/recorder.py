@@ -132,18 +132,31 @@ def _token_seconds(estimates: DeviceEstimates) -> float | None:
     return estimates.speed.draft_token_seconds or None
 
 
+def check_can_record(path: Path) -> None:
+    """Before a model is loaded for it.
+
+    Raises:
+        ConfigError: there is a file already, or none can be made there.
+    """
+    _new_file(path).close()
+    path.unlink()
+
+
 def start_recording(path: Path, target_model: str, rounds: dict[str, Any]) -> Recorder:
     """A recorder that writes to a new file.
 
     Raises:
         ConfigError: there is one already, or it cannot be made.
     """
+    return Recorder(_new_file(path), Begin(VERSION, target_model, time.time(), rounds))
+
+
+def _new_file(path: Path) -> IO[bytes]:
     try:
-        file = path.open("xb")
+        return path.open("xb")
     except FileExistsError as error:
         sentence = f"--record: {path} is there already; name another file"
         raise ConfigError((sentence,)) from error
     except OSError as error:
         sentence = f"--record: {path} cannot be written: {error.strerror}"
         raise ConfigError((sentence,)) from error
-    return Recorder(file, Begin(VERSION, target_model, time.time(), rounds))

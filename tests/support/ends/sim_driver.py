@@ -11,6 +11,7 @@ import pytest
 from tests.support.ends.virtual_time import VirtualTimeLoop
 from verifier.engine import engine as engine_module
 from verifier.engine.engine import Engine, RoundReport
+from verifier.engine.round_watcher import RoundWatcher
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.sim.clock import Clock
 from verifier.sim.round_model import RoundModel
@@ -56,10 +57,13 @@ class EngineEnd(VerifierEnd):
         rounds: RoundModel,
         deliver: Callable[[list[StreamResult]], None],
         report: Callable[[Round, float], None],
+        watcher: RoundWatcher | None = None,
     ) -> None:
         super().__init__(clock, planner, rounds, deliver, report)
-        self.engine = Engine(planner, self, deliver, self._told)  # type: ignore[arg-type]
+        self.engine = Engine(planner, self, self._hand_out, self._told)  # type: ignore[arg-type]
+        self._take = deliver
         self._count = report
+        self._watcher = watcher
 
     def wake(self) -> None:
         self.engine.wake()
@@ -70,12 +74,23 @@ class EngineEnd(VerifierEnd):
         loop.round_seconds = self._rounds.seconds(round_)
         return scripted_outcome(round_, self.texts, loop.round_seconds)
 
+    def _hand_out(self, results: list[StreamResult]) -> None:
+        self._take(results)
+        for result in results if self._watcher is not None else ():
+            self._watcher.observe_result(result)
+
     def _told(self, report: RoundReport) -> None:
         self._count(report.round_, report.forward_seconds)
+        if self._watcher is not None:
+            self._watcher.observe_round(report)
 
 
-def play_on_the_engine(scenario: Scenario, patch: pytest.MonkeyPatch) -> World:
-    """The scenario played by the engine."""
+def play_on_the_engine(
+    scenario: Scenario,
+    patch: pytest.MonkeyPatch,
+    make_watcher: Callable[[], RoundWatcher | None] = lambda: None,
+) -> World:
+    """The scenario played by the engine; a watcher is made when virtual time begins."""
 
     async def play() -> World:
         loop = asyncio.get_running_loop()
@@ -83,7 +98,7 @@ def play_on_the_engine(scenario: Scenario, patch: pytest.MonkeyPatch) -> World:
         ends: list[EngineEnd] = []
 
         def make_end(*arguments: Any) -> EngineEnd:
-            ends.append(EngineEnd(*arguments))
+            ends.append(EngineEnd(*arguments, make_watcher()))
             return ends[0]
 
         world = World(scenario, LoopClock(loop), make_end=make_end)

@@ -208,3 +208,16 @@ def test_a_cache_that_main_memory_does_not_hold_is_one_sentence(tmp_path: Path) 
     assert 2 == exit_code
     assert 1 == len(lines), lines
     assert "and its key/value cache 512.0 GiB" in lines[0]
+
+
+def test_a_recording_that_is_there_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "evening.jsonl").write_text("mine")
+    tokens = tmp_path / "tokens"
+    CliRunner().invoke(main, ["token", "add", "kitchen", "--tokens-file", str(tokens)])
+    options = ["--set=server.port=0", f"--set=server.tokens_file={tokens}"]
+    recording = str(tmp_path / "evening.jsonl")
+    result = CliRunner().invoke(main, ["run", *options, "--record", recording])
+    assert 78 == result.exit_code
+    assert f"--record: {recording} is there already; name another file" in result.stderr
+    assert "loading" not in result.stderr
+    assert "mine" == (tmp_path / "evening.jsonl").read_text()

@@ -37,23 +37,5 @@ def test_what_was_tested_stays_and_all_else_is_drawn(streams: list[list[Bit]], s
     assert trace == completed(streams, Random(seed))
 
 
-def test_gaps_are_as_hard_as_what_stands_behind_them() -> None:
-    """Behind a gap 1 in 4 is right, behind a right one 9 in 10."""
-    random, streams = Random(3), []
-    for _ in range(400):
-        bits: list[Bit] = [None] * 4
-        right = random.random() < 0.25
-        while right:
-            bits.append(1)
-            right = random.random() < 0.9
-        streams.append([*bits, 0])
-    trace = completed(streams, Random(1))
-    place, heads = 0, []
-    for bits in streams:
-        heads.append(trace[place])
-        place += len(bits)
-    assert 0.25 == pytest.approx(sum(heads) / len(heads), abs=0.06)
-
-
 def test_a_board_of_which_nothing_was_tested_is_never_right() -> None:
     assert (0, 0, 0) == completed([[None, None], [None]], Random(1))
