@@ -29,7 +29,7 @@ from edge_agent.doctor.link_findings import (
 from edge_agent.doctor.link_probe import greet, is_answering, measure_round_trips
 from edge_agent.doctor.measured_settings import Measured
 from edge_agent.doctor.model_findings import model_finding
-from edge_agent.doctor.model_probe import family, look_at_model, memory_need
+from edge_agent.doctor.model_probe import family, look_at_model, made_for, memory_need
 from edge_agent.doctor.processor_findings import (
     build_finding,
     frequency_finding,
@@ -149,7 +149,8 @@ class Examination:
                 *(self._budget.each_speed, deadline),
             )
             self.measured = Measured(by_threads, by_model, draft.model)
-            yield quantisation_finding(by_model, draft.model)
+            absent = made_for(draft.model, self._cache_dir)
+            yield quantisation_finding(by_model, draft.model, absent)
         except ModelError as error:
             yield problem("threads", str(error), "set another draft.model, or pull it again")
 

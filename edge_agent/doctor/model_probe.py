@@ -21,6 +21,7 @@ from edge_agent.models.presets import (
     locate,
     resolve,
 )
+from edge_agent.models.shipped import SHIPPED_DRAFTS
 from shared.errors import ModelError
 
 
@@ -65,6 +66,22 @@ def family(name: str, cache_dir: Path, presets: Mapping[str, Preset] = PRESETS) 
         for preset in presets.values()
         if preset.name != name and _root(preset) == root and _is_here(preset, cache_dir, presets)
     )
+
+
+def made_for(
+    name: str,
+    cache_dir: Path,
+    presets: Mapping[str, Preset] = PRESETS,
+    shipped: Path = SHIPPED_DRAFTS,
+) -> str | None:
+    """A draft that was made for this model and could be pulled, if none is in the cache."""
+    if name not in presets or isinstance(presets[name], ShippedModel):
+        return None
+    root = _root(presets[name])
+    made = [p for p in presets.values() if isinstance(p, ShippedModel) and _root(p) == root]
+    if any(_is_here(preset, cache_dir, presets) for preset in made):
+        return None
+    return next((p.name for p in made if (shipped / f"{p.name}.gguf").is_file()), None)
 
 
 def _root(preset: Preset) -> str:

@@ -56,10 +56,21 @@ def faster_model(speeds: Mapping[str, float], configured: str) -> str | None:
     return best if speeds[best] > _WORTH_SETTING * speeds[configured] else None
 
 
-def quantisation_finding(speeds: Mapping[str, float], configured: str) -> Finding:
-    """Tokens per second by model, of those of one family that are here."""
+def quantisation_finding(
+    speeds: Mapping[str, float], configured: str, absent: str | None = None
+) -> Finding:
+    """Tokens per second by model, of those of one family that are here.
+
+    `absent`: a draft that was made for the model, and is not here.
+    """
     own = speeds[configured]
     others = {name: speed for name, speed in speeds.items() if name != configured}
+    if absent is not None:
+        return warning(
+            "quantisation",
+            f"{absent} was made to draft for {configured}, is many times as fast, and is not here",
+            f"goodspeed-agent model pull {absent}, set draft.model = {absent}, then doctor again",
+        )
     if not others:
         return ok("quantisation", "no other draft of this family is here to compare")
     measured = ", ".join(f"{name} {speed / own:.2f}" for name, speed in others.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.config import DraftSection
-from edge_agent.doctor.model_probe import family, look_at_model, memory_need
+from edge_agent.doctor.model_probe import family, look_at_model, made_for, memory_need
 from edge_agent.draft_model.llama_outline import ModelOutline
 from edge_agent.models.presets import DEFAULT_MODEL
 from tests.support.models.real_models import real_model
@@ -72,3 +72,15 @@ def test_a_draft_that_was_made_for_the_model_is_of_its_family(tmp_path: Path) ->
     (tmp_path / f"{DEFAULT_MODEL}.gguf").touch()
     assert (DEFAULT_MODEL,) == family("smollm2-18m", tmp_path)
     assert () == family("qwen3-0.6b", tmp_path)
+
+
+def test_a_draft_that_was_made_for_the_model_can_be_pulled_if_it_is_not_here(
+    tmp_path: Path,
+) -> None:
+    assert "smollm2-18m" == made_for(DEFAULT_MODEL, tmp_path)
+    assert "smollm2-18m" == made_for(f"{DEFAULT_MODEL}-q2_k", tmp_path)
+    assert made_for(DEFAULT_MODEL, tmp_path, shipped=tmp_path) is None  # an installed wheel
+    for name in ("smollm2-18m", "qwen3-0.6b", "./mine.gguf"):
+        assert made_for(name, tmp_path) is None
+    (tmp_path / "smollm2-18m.gguf").touch()
+    assert made_for(DEFAULT_MODEL, tmp_path) is None

@@ -12,7 +12,7 @@ from edge_agent.doctor.speed_findings import (
     thread_counts,
     threads_finding,
 )
-from shared.doctor.findings import Level, ok
+from shared.doctor.findings import Level, ok, warning
 
 PAYING = Trial(
     tokens_with=180,
@@ -61,6 +61,14 @@ def test_another_quantisation_is_named_if_it_is_much_faster() -> None:
         "tokens/s of others over those of a: b 1.50, c 2.00; "
         "set draft.model = c if as many of its drafts are accepted",
     ) == quantisation_finding({"a": 10.0, "b": 15.0, "c": 20.0}, "a")
+
+
+def test_a_draft_that_was_made_for_the_model_and_is_not_here_is_named() -> None:
+    assert warning(
+        "quantisation",
+        "made was made to draft for a, is many times as fast, and is not here",
+        "goodspeed-agent model pull made, set draft.model = made, then doctor again",
+    ) == quantisation_finding({"a": 10.0, "b": 15.0}, "a", "made")
 
 
 def test_a_board_that_pays() -> None:

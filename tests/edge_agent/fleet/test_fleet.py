@@ -81,7 +81,11 @@ def test_boards_keep_streams_going_in_every_mode(mode: LoadMode, delay_seconds: 
         asked = load(mode=mode, delay_seconds=delay_seconds, num_streams=2)
         async with running_verifier(verifying, names()) as verifier:
             fleet = Fleet(verifier.url, tokens_of(verifier), *scripted_boards(), asked)
-            report = await measured(fleet, lambda tally: tally.num_streams_finished >= 40)
+            # In rounds of 2 ms a board 4 ms away has a draft tested now and then.
+            report = await measured(
+                fleet,
+                lambda tally: tally.num_streams_finished >= 40 and tally.counts.accepted_tokens > 9,
+            )
             await eventually(lambda: not verifying.planner.streams)  # all said Goodbye
             blocks = verifying.planner.blocks
             return report, blocks.num_blocks - blocks.num_free_blocks
