@@ -186,8 +186,8 @@ class AgentStream:
         if not self.state.may_hurry or not self._has_work or not self.drafter_choice.is_on:
             return False
         # In `rejection` every round would wait for this board, so there should be a first token.
-        suggest = self.drafter_choice.suggest
-        if self.mode == "rejection" and suggest(self._drafted_ids, 1, 0.0) is None:
+        needs_first = self.mode == "rejection"
+        if needs_first and self.drafter_choice.suggest(self._drafted_ids, 1, 0.0) is None:
             return False
         self._move(BoardEvent.READY_SAID)
         return True

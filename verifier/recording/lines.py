@@ -6,7 +6,7 @@ when, what was accepted of it, and how long rounds took. Pure.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,7 @@ VERSION = 1
 
 Seconds = Annotated[float, Meta(ge=0)]
 Tokens = Annotated[int, Meta(ge=0)]
+SettingValue = bool | int | float | str
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -29,7 +30,7 @@ class Begin(_Line, frozen=True, tag="begin"):
     version: int
     target_model: str
     unix_seconds: float  # when that was
-    rounds: dict[str, Any]  # of [rounds], what is not as it is by itself
+    rounds: dict[str, SettingValue]  # of [rounds], what is not as it is by itself
 
 
 class StreamBegin(_Line, frozen=True, tag="stream"):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
@@ -25,6 +25,7 @@ from verifier.recording.lines import (
     BoardSpeed,
     Line,
     RoundEnd,
+    SettingValue,
     StreamBegin,
     StreamEnd,
     StreamPart,
@@ -142,7 +143,7 @@ def check_can_record(path: Path) -> None:
     path.unlink()
 
 
-def start_recording(path: Path, target_model: str, rounds: dict[str, Any]) -> Recorder:
+def start_recording(path: Path, target_model: str, rounds: dict[str, SettingValue]) -> Recorder:
     """A recorder that writes to a new file.
 
     Raises:

@@ -38,10 +38,10 @@ class RunsModel(NamedTuple):
 def fit_runs(streams: Sequence[Sequence[Bit]]) -> RunsModel:
     """The model of these texts; one that is never right where nothing was tested."""
     known = [bit for bits in streams for bit in bits if bit is not None]
-    mean = sum(known) / len(known) if known else 0.0
-    model = RunsModel((_inside(1 - (1 - mean) / 2), _inside(mean / 2)), (0.8, 0.8))
     if not known:
         return RunsModel((_LEAST_RATE, _LEAST_RATE), (0.8, 0.8))
+    mean = sum(known) / len(known)
+    model = RunsModel((_inside((1 + mean) / 2), _inside(mean / 2)), (0.8, 0.8))
     fitted = _first(streams, MOST_FITTED)
     num_bits, before = sum(map(len, fitted)), -math.inf
     for _ in range(_MOST_STEPS):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from verifier.recording.calibration import LEAST_TESTED, Calibration, FittedBoard
+from verifier.recording.lines import SettingValue
 
 _NEVER_RIGHT = 0.01  # of a board of which next to nothing was tested
 
@@ -17,10 +18,21 @@ def trace_name(stem: str, board: int) -> str:
     return f"{stem}.trace{board + 1}.json"
 
 
-def scenario_text(
-    calibration: Calibration, rounds: Mapping[str, object], stem: str, shows: str
+def scenario_files(
+    calibration: Calibration, rounds: Mapping[str, SettingValue], stem: str, shows: str
+) -> dict[str, bytes]:
+    """What the files hold, by their names: `stem`.toml and the traces that it names."""
+    files = {
+        trace_name(stem, number): msgspec.json.encode(board.trace) + b"\n"
+        for number, board in enumerate(calibration.boards)
+        if has_trace(board)
+    }
+    return {f"{stem}.toml": _text(calibration, rounds, stem, shows).encode(), **files}
+
+
+def _text(
+    calibration: Calibration, rounds: Mapping[str, SettingValue], stem: str, shows: str
 ) -> str:
-    """The TOML of a scenario; its traces are in the files of `traces`."""
     target = calibration.target
     lines = [
         "[scenario]",
@@ -32,21 +44,11 @@ def scenario_text(
         f"token_milliseconds = {1e3 * target.token_seconds:.5f}",
         f"jitter = {target.jitter:.4f}",
     ]
-    scalars = {k: v for k, v in rounds.items() if isinstance(v, bool | int | float | str)}
-    if scalars:
-        lines += ["", "[rounds]", *(f"{key} = {_value(value)}" for key, value in scalars.items())]
+    if rounds:
+        lines += ["", "[rounds]", *(f"{key} = {_value(value)}" for key, value in rounds.items())]
     for number, board in enumerate(calibration.boards):
         lines += ["", f"[boards.{_value(board.device)}]", *_board(board, trace_name(stem, number))]
     return "\n".join(lines) + "\n"
-
-
-def traces(calibration: Calibration, stem: str) -> dict[str, bytes]:
-    """What the files hold, by their names."""
-    return {
-        trace_name(stem, number): msgspec.json.encode(board.trace) + b"\n"
-        for number, board in enumerate(calibration.boards)
-        if has_trace(board)
-    }
 
 
 def has_trace(board: FittedBoard) -> bool:
@@ -73,6 +75,6 @@ def _board(board: FittedBoard, trace: str) -> Iterator[str]:
         yield f"leaves_at_seconds = {board.leaves_at_seconds:.3f}"
 
 
-def _value(value: object) -> str:
+def _value(value: SettingValue) -> str:
     """As TOML; its strings, numbers and truths are JSON's."""
     return json.dumps(value, ensure_ascii=False)

@@ -76,8 +76,9 @@ class EngineEnd(VerifierEnd):
 
     def _hand_out(self, results: list[StreamResult]) -> None:
         self._take(results)
-        for result in results if self._watcher is not None else ():
-            self._watcher.observe_result(result)
+        if self._watcher is not None:
+            for result in results:
+                self._watcher.observe_result(result)
 
     def _told(self, report: RoundReport) -> None:
         self._count(report.round_, report.forward_seconds)

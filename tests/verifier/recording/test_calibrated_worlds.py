@@ -16,7 +16,7 @@ from verifier.commands.simulation.calibration_table import FIT_PER_CENT, error_p
 from verifier.recording.calibration import calibrate
 from verifier.recording.recorder import Recorder, start_recording
 from verifier.recording.recording_file import read_recording
-from verifier.recording.scenario_text import scenario_text, traces
+from verifier.recording.scenario_text import scenario_files
 from verifier.sim.outcome import outcome_of
 from verifier.sim.scenario import BoardGroup, Scenario, TargetSection
 from verifier.sim.scenario_file import read_scenario
@@ -70,11 +70,10 @@ def test_a_calibrated_world_does_what_was_recorded(
     recorded(scenario, tmp_path / "r.jsonl", monkeypatch)
     recording = read_recording(tmp_path / "r.jsonl")
     calibration = calibrate(recording)
-    (tmp_path / "w.toml").write_text(scenario_text(calibration, recording.begin.rounds, "w", name))
-    for file, content in traces(calibration, "w").items():
+    for file, content in scenario_files(calibration, recording.begin.rounds, "w", name).items():
         (tmp_path / file).write_bytes(content)
-    world = read_scenario(tmp_path / "w.toml")
-    outcome = outcome_of(play(world), play(world, drafts=False))
+    world = play(read_scenario(tmp_path / "w.toml"))
+    outcome = outcome_of(world, world)
     errors = [error_per_cent(calibration.round_seconds, outcome.round_seconds)]
     simulated = {board.name: board.tokens_per_second for board in outcome.boards}
     for board in calibration.boards:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.ends.recordings import BEGIN, known_lines
 from verifier.recording.calibration import calibrate
 from verifier.recording.recording_file import read_recording
-from verifier.recording.scenario_text import scenario_text, traces
+from verifier.recording.scenario_text import scenario_files
 from verifier.sim.scenario import Scenario
 from verifier.sim.scenario_file import read_scenario
 from verifier.sim.world import play
@@ -21,9 +21,8 @@ def scenario(tmp_path: Path) -> Scenario:
     path = tmp_path / "r.jsonl"
     path.write_bytes(msgspec.json.Encoder().encode_lines(known_lines()))
     calibration = calibrate(read_recording(path))
-    text = scenario_text(calibration, BEGIN.rounds, "w", 'What "r.jsonl" recorded.')
-    (tmp_path / "w.toml").write_text(text)
-    for name, content in traces(calibration, "w").items():
+    files = scenario_files(calibration, BEGIN.rounds, "w", 'What "r.jsonl" recorded.')
+    for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     return read_scenario(tmp_path / "w.toml")
 

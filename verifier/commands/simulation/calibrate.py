@@ -46,7 +46,7 @@ def _calibrate(recording_file: Path, scenario_file: Path | None) -> None:
     from verifier.commands.simulation.calibration_table import print_calibration
     from verifier.recording.calibration import calibrate as fit
     from verifier.recording.recording_file import read_recording
-    from verifier.recording.scenario_text import scenario_text, traces
+    from verifier.recording.scenario_text import scenario_files
     from verifier.sim.outcome import outcome_of
     from verifier.sim.scenario_file import read_scenario
     from verifier.sim.world import play
@@ -55,16 +55,15 @@ def _calibrate(recording_file: Path, scenario_file: Path | None) -> None:
     calibration = fit(recording)
     stem = (scenario_file or recording_file).stem
     shows = f"What {recording_file.name} recorded of {recording.begin.target_model}."
-    files = traces(calibration, stem)
-    files[f"{stem}.toml"] = scenario_text(calibration, recording.begin.rounds, stem, shows).encode()
+    files = scenario_files(calibration, recording.begin.rounds, stem, shows)
     with tempfile.TemporaryDirectory() as directory:
         for name, content in files.items():
             Path(directory, name).write_bytes(content)
         scenario = read_scenario(Path(directory, f"{stem}.toml"))
     with progress("simulating") as advance:
         world = play(scenario, advance=advance)
-        alone = play(scenario, drafts=False)
-    print_calibration(calibration, outcome_of(world, alone), Console(file=sys.stdout))
+    # Nothing is told beside the target alone, so it is not played.
+    print_calibration(calibration, outcome_of(world, world), Console(file=sys.stdout))
     if scenario_file is not None:
         for name, content in files.items():
             replace_file(scenario_file.parent / name, content, mode=0o644)

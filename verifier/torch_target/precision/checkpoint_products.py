@@ -108,7 +108,7 @@ def scaled_by_groups(weight: IntegerWeight) -> IntegerWeight:
     """
     if weight.scales.shape[1] > 1:
         return weight
-    group_weights = next(size for size in (128, 64, 32) if weight.num_inputs % size == 0)
+    group_weights = max(size for size in _GROUP_WEIGHTS if weight.num_inputs % size == 0)
     repeats = (1, weight.num_inputs // group_weights)
     zeros = None if weight.zeros is None else weight.zeros.repeat(repeats)
     return replace(weight, scales=weight.scales.repeat(repeats), zeros=zeros)
