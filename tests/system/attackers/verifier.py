@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import uvloop
 
+from shared.daemon.resources.interpreter_turns import short_turns
 from tests.support.ends.loopback import Verifier, make_service, running_verifier
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
 from verifier.config import LimitsSection, RoundsSection, TargetSection
@@ -64,12 +65,16 @@ class PricedTarget(ScriptedTarget):
     """A scripted target whose rows of high temperature take long."""
 
     def run(self, round_: Round) -> RoundOutcome:
-        seconds = seconds_of(round_)
-        self._delay_seconds = lambda num_tokens: seconds
+        started_at = time.monotonic()
         outcome = super().run(round_)
+        # What it computes itself is the work of a GPU, and part of the time that a round takes.
+        time.sleep(max(started_at + seconds_of(round_) - time.monotonic(), 0.0))
+        forward_seconds = time.monotonic() - started_at - outcome.sampling_seconds
         checks = [item.draft_check for item in round_.items]
         row_seconds = [None if check is None else row_seconds_of(check) for check in checks]
-        return msgspec.structs.replace(outcome, row_seconds=tuple(row_seconds))
+        return msgspec.structs.replace(
+            outcome, forward_seconds=forward_seconds, row_seconds=tuple(row_seconds)
+        )
 
 
 def seconds_of(round_: Round) -> float:
@@ -161,5 +166,5 @@ async def serve(device_prefill_slowdown_limit: float) -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with short_turns(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(float(sys.argv[1])))
