@@ -30,6 +30,9 @@ _KEPT_WORDS = frozenset(
     }
 )
 _MISTRAL_ID_CHARACTERS = 9
+# A text is read over as a whole, with nothing in the group; one without an end, to the very end, so
+# that no part is read twice.
+_BRACKETS_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|([][{}])', re.DOTALL)
 
 
 class ChatShape(msgspec.Struct, frozen=True):
@@ -70,10 +73,11 @@ def read_tools(packed: bytes) -> list[Any]:
 
 
 def json_depth(json_text: str) -> int:
-    """How deep lists and objects stand in each other; more, if texts hold brackets."""
+    """How deep lists and objects stand in each other; brackets inside texts do not count."""
     depth = deepest = 0
-    for bracket in re.findall(r"[][{}]", json_text):
-        depth += 1 if bracket in "[{" else -1
+    for bracket in _BRACKETS_OR_TEXT.findall(json_text):
+        if bracket:
+            depth += 1 if bracket in "[{" else -1
         deepest = max(deepest, depth)
     return deepest
 

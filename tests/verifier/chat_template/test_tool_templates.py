@@ -268,6 +268,13 @@ def test_tools_that_are_too_deep_are_refused() -> None:
         target("Qwen-Qwen3-0.6B").encode_chat(CHAT, PLAIN_TEMPLATE, deep)
 
 
+def test_brackets_in_the_texts_of_tools_make_them_no_deeper() -> None:
+    function = {"name": "f", "description": "[" * 200 + '\\"{', "parameters": {}}
+    tools = packed([{"type": "function", "function": function}])
+    tokenizer = target("Qwen-Qwen3-0.6B")
+    assert "[" * 200 in text_of(tokenizer, tokenizer.encode_chat(CHAT, PLAIN_TEMPLATE, tools))
+
+
 def test_many_tools_and_a_huge_schema_are_shown() -> None:
     properties = {f"p{i}": {"type": "string", "description": "x" * 50} for i in range(1000)}
     tools = [
