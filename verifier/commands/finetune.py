@@ -28,6 +28,7 @@ _EXAMPLES = """\b
 Examples:
   goodspeed-verifier finetune draft.gguf --minutes 10
   goodspeed-verifier finetune draft.gguf --prompts mine.jsonl --held-out others.jsonl
+  goodspeed-verifier finetune aligned.gguf --draft small.gguf --lora 16
   goodspeed-agent model judge draft.gguf --texts draft.texts      # where llama.cpp is
 """
 
@@ -65,16 +66,29 @@ _file = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option(
     "--shape",
-    default=str(_DEFAULTS.shape),
-    show_default=True,
-    help="WIDTHxLAYERS[xFFN] of the draft; what it costs a board goes with its weights.",
+    help=f"WIDTHxLAYERS[xFFN] of a new draft, {_DEFAULTS.shape} by default; what it costs a board "
+    "goes with its weights.",
+)
+@click.option(
+    "--draft",
+    help="A draft that is there, to be aligned in place of a new one: its file, or its name.",
+)
+@click.option(
+    "--lora",
+    "lora_rank",
+    type=click.IntRange(0, 4096),
+    default=0,
+    help="With --draft: the rank of what learns beside its matrices, merged in the end; 0: all.",
 )
 @click.option(
     "--weights",
     type=click.Choice(get_args(FileWeights)),
     default=_DEFAULTS.weights,
     show_default=True,
-    help="Of the file; training rounds as it does.",
+    help="Of the file; training rounds as it does. 4 bits that lose too much become 8.",
+)
+@click.option(
+    "--twin", "keeps_twin", is_flag=True, help="Beside a file of 4 bits write its twin of 8."
 )
 @click.option(
     "--utility",
@@ -133,8 +147,11 @@ def finetune(
     prompt_files: tuple[Path, ...],
     held_out_files: tuple[Path, ...],
     minutes: float,
-    shape: str,
+    shape: str | None,
+    draft: str | None,
+    lora_rank: int,
     weights: FileWeights,
+    keeps_twin: bool,
     utility: float,
     seed: int,
     device: str,
@@ -155,20 +172,28 @@ def finetune(
     """
     if out.suffix != ".gguf":
         raise RequestRefused(f"{out} must end in .gguf")
+    if draft is None and lora_rank:
+        raise RequestRefused("--lora changes a draft that is there; name it with --draft")
+    if draft is not None and shape is not None:
+        raise RequestRefused("--draft has a shape of its own; leave --shape out")
+    recipe = Recipe(
+        shape=_DEFAULTS.shape if shape is None else parse_shape(shape),
+        weights=weights,
+        minutes=minutes,
+        seed=seed,
+        utility=utility,
+        slots=slots,
+        answer_tokens=answer_tokens,
+        prompt_tokens=prompt_tokens,
+        step_tokens=step_tokens,
+    )
+    cache_dir = default_cache_dir(os.environ)
     order = DraftOrder(
-        target=locate(target, default_cache_dir(os.environ)),
+        target=locate(target, cache_dir),
         out=out,
-        recipe=Recipe(
-            shape=parse_shape(shape),
-            weights=weights,
-            minutes=minutes,
-            seed=seed,
-            utility=utility,
-            slots=slots,
-            answer_tokens=answer_tokens,
-            prompt_tokens=prompt_tokens,
-            step_tokens=step_tokens,
-        ),
+        recipe=recipe if draft is None else recipe.aligning(lora_rank),
+        draft=None if draft is None else locate(draft, cache_dir),
+        keeps_twin=keeps_twin,
         device=device,
         prompts=read_prompts(prompt_files),
         held_out=read_prompts(held_out_files),

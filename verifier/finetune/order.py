@@ -25,6 +25,8 @@ class DraftOrder(msgspec.Struct, frozen=True):
     held_out: tuple[Prompt, ...] = ()
     held_out_tokens: int = 128
     num_questions: int = 16_384  # that the target asks itself
+    draft: Path | None = None  # a draft that is there, to be aligned; None: a new one
+    keeps_twin: bool = False  # an 8-bit file beside one of 4 bits
 
     @property
     def work_dir(self) -> Path:
@@ -35,6 +37,11 @@ class DraftOrder(msgspec.Struct, frozen=True):
     def texts_path(self) -> Path:
         """Where the held-out texts go."""
         return self.out.with_suffix(".texts")
+
+    @property
+    def twin_path(self) -> Path:
+        """Where the 8-bit file of the same weights goes."""
+        return self.out.with_name(f"{self.out.stem}-q8_0.gguf")
 
 
 class Tell(Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,6 +13,7 @@ from shared.errors import ModelError, RequestRefused
 from verifier.finetune.llama.llama_model import LlamaModel
 from verifier.finetune.order import Clock, DraftOrder, Tell
 from verifier.finetune.recipe.estimates import TargetSize, disk_bytes, plan_memory
+from verifier.finetune.recipe.prompt_files import Prompt
 from verifier.finetune.texts.asking import ask_itself
 from verifier.finetune.texts.chat_frame import chat_frame
 from verifier.finetune.texts.held_out import write_held_out
@@ -25,6 +27,24 @@ _QUESTION_TOKENS = 96
 _HELD_OUT_SHARE = 0.1  # of the whole time, at most
 _MAX_PASSES = 64
 _UNKNOWN_MEMORY = 1 << 33
+_OWN_HELD_OUT = 24  # prompts, where the order holds none out
+_LEARNED_OF_EACH = 8  # of so many prompts one is held out at most
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A whole prompt as tokens, and what kind of talk it begins."""
+
+    token_ids: tuple[int, ...]
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What is asked of the target."""
+
+    learned: list[EncodedPrompt]
+    held_out: list[EncodedPrompt]
 
 
 class TargetTexts:
@@ -57,28 +77,37 @@ class TargetTexts:
         tell.say(str(self._memory))
         self._check_disk(size)
 
-    def write(self) -> WrittenTexts:
-        """Answers to the target's own questions and to the prompts of the order.
+    def prompts(self) -> Prompts:
+        """The target's own questions and the prompts of the order.
+
+        Where the order holds none out, a few of these are.
 
         Raises:
-            RequestRefused: there are no prompts, and the target asked nothing.
+            RequestRefused: there are none, and the target asked nothing.
         """
-        recipe = self._order.recipe
-        own = self._ask()
-        given = self._encoded(recipe.prompt_tokens)
-        prompts = [*own, *(prompt for prompt, _ in given)]
-        domains = [*("self" for _ in own), *(domain for _, domain in given)]
-        if not prompts:
+        own = [EncodedPrompt(ids, "self") for ids in self._ask()]
+        known = [*own, *self._encoded(self._order.recipe.prompt_tokens)]
+        if not known:
             raise RequestRefused("the target asked itself nothing; give it prompts with --prompts")
+        held_out = [self._around(prompt) for prompt in self._order.held_out]
+        if not held_out:
+            held_out = known[:: max(_LEARNED_OF_EACH, len(known) // _OWN_HELD_OUT)][1:]
+        kept = {prompt.token_ids for prompt in held_out}
+        return Prompts([prompt for prompt in known if prompt.token_ids not in kept], held_out)
+
+    def write(self, prompts: Sequence[EncodedPrompt]) -> WrittenTexts:
+        """Answers to prompts that are learned from."""
+        recipe = self._order.recipe
         plan = self._plan(self._memory.num_steps, recipe.texts_seconds)
-        lengths = [len(prompt) for prompt in prompts]
+        lengths = [len(prompt.token_ids) for prompt in prompts]
         wanted = plan.num_steps * plan.num_slots // max(1, recipe.answer_tokens // 2)
         num_passes = min(_MAX_PASSES, 1 + wanted // len(prompts))
         questions = shuffled_questions(lengths, recipe.temperatures, num_passes, recipe.seed)
-        self._tell.stage(f"the target answers {len(prompts)} prompts, {len(own)} of them its own")
+        num_own = sum(prompt.domain == "self" for prompt in prompts)
+        self._tell.stage(f"the target answers {len(prompts)} prompts, {num_own} of them its own")
         started = self._clock()
         texts = write_texts(
-            *(self._target, plan, prompts, domains, questions),
+            *(self._target, plan, *_columns(prompts), questions),
             clock=self._clock,
             advance=self._tell.advance,
         )
@@ -89,11 +118,10 @@ class TargetTexts:
         )
         return texts
 
-    def write_held_out(self) -> WrittenTexts:
-        """Texts on the held-out prompts, in every mode."""
+    def write_held_out(self, held_out: Sequence[EncodedPrompt]) -> WrittenTexts:
+        """Texts on prompts that nothing is learned from, in every mode."""
         order, target = self._order, self._target
-        encoded = [(self._around(p.text), p.domain) for p in order.held_out]
-        prompts, domains = [ids for ids, _ in encoded], [domain for _, domain in encoded]
+        prompts, domains = _columns(held_out)
         context = max(map(len, prompts)) + order.held_out_tokens
         cached = context * target.shape.kv_numbers * torch.float32.itemsize
         num_slots = max(1, min(len(prompts), self._memory.cache_bytes // cached))
@@ -138,17 +166,18 @@ class TargetTexts:
             end_ids=self._tokenizer.end_ids,
         )
 
-    def _encoded(self, most_tokens: int) -> list[tuple[tuple[int, ...], str]]:
-        """The prompts of the order that are short enough, with their domains."""
-        encoded = [(self._around(prompt.text), prompt.domain) for prompt in self._order.prompts]
-        kept = [pair for pair in encoded if len(pair[0]) <= most_tokens]
+    def _encoded(self, most_tokens: int) -> list[EncodedPrompt]:
+        """The prompts of the order that are short enough."""
+        encoded = [self._around(prompt) for prompt in self._order.prompts]
+        kept = [prompt for prompt in encoded if len(prompt.token_ids) <= most_tokens]
         if len(kept) < len(encoded):
             num_left_out = len(encoded) - len(kept)
             self._tell.say(f"{num_left_out} prompts are longer than {most_tokens} tokens: left out")
         return kept
 
-    def _around(self, words: str) -> tuple[int, ...]:
-        return self._frame.around(self._tokenizer.encode_text(words, adds_special=False))
+    def _around(self, prompt: Prompt) -> EncodedPrompt:
+        words = self._tokenizer.encode_text(prompt.text, adds_special=False)
+        return EncodedPrompt(self._frame.around(words), prompt.domain)
 
     def _check_disk(self, size: TargetSize) -> None:
         order, directory = self._order, self._order.work_dir
@@ -160,3 +189,7 @@ class TargetTexts:
                 f"{directory} has {free / 1e9:.1f} GB of disk left, and up to {needed / 1e9:.1f} "
                 "are needed"
             )
+
+
+def _columns(prompts: Sequence[EncodedPrompt]) -> tuple[list[tuple[int, ...]], list[str]]:
+    return [prompt.token_ids for prompt in prompts], [prompt.domain for prompt in prompts]

@@ -15,8 +15,8 @@ from shared.errors import ModelError, RequestRefused
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.held_out_texts import unpack_texts
 from tests.support.models.distilled_drafts import TickingClock, Told, tiny_order
-from verifier.finetune import making
 from verifier.finetune.making import make_draft
+from verifier.finetune.training.training_loop import TrainingLoop
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 
 
@@ -55,7 +55,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(making.TrainingLoop, "reported", stopped)
+        patched.setattr(TrainingLoop, "reported", stopped)
         with pytest.raises(KeyboardInterrupt):
             make_draft(order, told, TickingClock())
     assert not order.out.exists()

@@ -1,6 +1,7 @@
 """A draft as a GGUF file that llama.cpp runs: its own weights, the target's vocabulary.
 
-All of the target's metadata stays but what says sizes; it must never change the vocabulary.
+What a file says beside sizes stays: of the vocabulary as the target has it, of the rest as the file
+that the draft began from (the target's, for a new one). It must never change the vocabulary.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from verifier.finetune.llama.gguf_target import (
     ARCHITECTURE,
     EMBEDDING,
     LAST_NORM,
+    ROPE_FACTORS,
+    UNEMBEDDING,
     Numbers,
     as_pairs,
     layer_name,
@@ -25,44 +28,51 @@ from verifier.finetune.llama.gguf_target import (
 from verifier.finetune.llama.llama_model import MATRICES, NORMS, LlamaModel
 from verifier.torch_target.loading.gguf_reading import reading_once
 
-# What is true of the target's file alone; the number of parts as well.
-_TARGETS_OWN = (
+_RECIPE = "goodspeed.finetune.recipe"
+# What is true of the file alone that a draft began from; the number of parts as well.
+_OWN = (
     *("general.architecture", "general.file_type", "general.quantization_version"),
-    *("general.basename", "general.finetune", "general.size_label", "general.name"),
+    *("general.basename", "general.finetune", "general.size_label", "general.name", _RECIPE),
 )
 _NOT_COPIED = ("GGUF.", "split.", f"{ARCHITECTURE}.rope.scaling.")
-_RECIPE = "goodspeed.finetune.recipe"
+_VOCABULARY = "tokenizer."
 _QUANTISATION_VERSION = 2
 _FILE_TYPES = {"Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 
 
 def write_draft(
-    model: LlamaModel, target_path: Path, path: Path, *, kind: str, recipe: str
+    model: LlamaModel,
+    target_path: Path,
+    path: Path,
+    *,
+    kind: str,
+    recipe: str,
+    began_from: Path | None = None,
 ) -> None:
     """Write the file in one step: what was there stays until the new one is whole.
 
-    `kind` is the type of all weights but norms; `recipe` is kept in the file.
+    `kind` is the type of all weights but norms; `recipe` is kept in the file; `began_from` is the
+    file of a draft that was there.
 
     Raises:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.new")
+    writer = gguf.GGUFWriter(fresh, ARCHITECTURE)
     try:
-        _write(model, target_path, fresh, kind=kind, recipe=recipe, name=path.stem)
+        _write_head(writer, model, path.stem, target_path, began_from or target_path)
+        writer.add_string(_RECIPE, recipe)
+        writer.add_file_type(_FILE_TYPES[kind])
+        writer.add_quantization_version(_QUANTISATION_VERSION)
+        _write_tensors(writer, model, kind)
         move_into_place(fresh, path)
     finally:
+        writer.close()
         fresh.unlink(missing_ok=True)
 
 
-def _write(
-    model: LlamaModel, target_path: Path, path: Path, *, kind: str, recipe: str, name: str
-) -> None:
-    writer = gguf.GGUFWriter(path, ARCHITECTURE)
-    _write_head(writer, model, target_path, name)
-    writer.add_string(_RECIPE, recipe)
-    writer.add_file_type(_FILE_TYPES[kind])
-    writer.add_quantization_version(_QUANTISATION_VERSION)
+def _write_tensors(writer: gguf.GGUFWriter, model: LlamaModel, kind: str) -> None:
     block_type = gguf.GGMLQuantizationType[kind]
     for tensor, numbers in _tensors(model, kind):
         if numbers.ndim == 1:
@@ -75,7 +85,9 @@ def _write(
     writer.close()
 
 
-def _write_head(writer: Any, model: LlamaModel, target_path: Path, name: str) -> None:
+def _write_head(
+    writer: gguf.GGUFWriter, model: LlamaModel, name: str, target_path: Path, own_path: Path
+) -> None:
     shape = model.shape
     num_weights = sum(weight.numel() for weight in model.parameters())
     writer.add_name(name)
@@ -92,21 +104,28 @@ def _write_head(writer: Any, model: LlamaModel, target_path: Path, name: str) ->
     }
     for key, number in own.items():
         writer.add_uint32(f"{ARCHITECTURE}.{key}", number)
-    written = {*_TARGETS_OWN, *(f"{ARCHITECTURE}.{key}" for key in own)}
-    with reading_once():
-        fields = gguf.GGUFReader(target_path).fields
-        for key, field in fields.items():
-            if key in written or key.startswith(_NOT_COPIED):
-                continue
-            is_array = field.types[0] is gguf.GGUFValueType.ARRAY
-            item_type = field.types[-1] if is_array else None
-            writer.add_key_value(key, field.contents(), field.types[0], sub_type=item_type)
+    written = {*_OWN, *(f"{ARCHITECTURE}.{key}" for key in own)}
+    for source in dict.fromkeys((own_path, target_path)):
+        with reading_once():
+            fields = gguf.GGUFReader(source).fields
+            for key, field in fields.items():
+                if key in written or key.startswith(_NOT_COPIED):
+                    continue
+                if source == (target_path if key.startswith(_VOCABULARY) else own_path):
+                    is_array = field.types[0] is gguf.GGUFValueType.ARRAY
+                    item_type = field.types[-1] if is_array else None
+                    writer.add_key_value(key, field.contents(), field.types[0], sub_type=item_type)
 
 
 def _tensors(model: LlamaModel, kind: str) -> Iterator[tuple[str, Numbers]]:
     """Names and numbers; matrices are rounded already, so that writing them changes nothing."""
     yield EMBEDDING, _numbers(rounded(model.embedding, kind))
     yield LAST_NORM, _numbers(model.last_norm)
+    if model.unembedding is not None:
+        yield UNEMBEDDING, _numbers(rounded(model.unembedding, kind))
+    factors = model.get_buffer("rope_factors")
+    if (factors != 1).any():
+        yield ROPE_FACTORS, _numbers(factors)
     heads = {"query": model.shape.heads, "key": model.shape.kv_heads}
     for layer in range(model.shape.layers):
         for name in NORMS:

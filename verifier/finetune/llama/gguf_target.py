@@ -1,6 +1,6 @@
-"""A target of the architecture `llama` from its GGUF file, as weights that can write and teach.
+"""A model of the architecture `llama` from its GGUF file, as weights that write, teach or learn.
 
-It must never leave a tensor of the file out, nor make one up.
+Targets and drafts are read alike. It must never leave a tensor of the file out, nor make one up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LAYER_NAMES = {
     "ffn_norm": "ffn_norm",
 }
 EMBEDDING, UNEMBEDDING, LAST_NORM = "token_embd.weight", "output.weight", "output_norm.weight"
-_ROPE_FACTORS = "rope_freqs.weight"
+ROPE_FACTORS = "rope_freqs.weight"
 
 Numbers = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ def read_target(path: Path) -> LlamaModel:
     """
     files = read_gguf_model(path)
     header = files.parts[0]
-    shape = _shape(header)
+    shape = llama_shape(header)
     names = {tensor.name for tensor in files.tensors}
     _check_names(header, shape, names)
     found = dict(_numbers(path, *files.other_paths))
@@ -56,7 +56,7 @@ def read_target(path: Path) -> LlamaModel:
     if UNEMBEDDING in names:
         state["unembedding"] = found[UNEMBEDDING]
     factors = np.ones(shape.head_size // 2, np.float32)
-    state["rope_factors"] = found.get(_ROPE_FACTORS, factors)
+    state["rope_factors"] = found.get(ROPE_FACTORS, factors)
     for name in LAYER_NAMES:
         layers = [found[layer_name(layer, name)] for layer in range(shape.layers)]
         state[name] = np.stack([_as_halves(rows, name, shape) for rows in layers])
@@ -87,16 +87,27 @@ def _as_halves(rows: Numbers, name: str, shape: LlamaShape) -> Numbers:
     return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _shape(header: GgufHeader) -> LlamaShape:
+def llama_shape(header: GgufHeader) -> LlamaShape:
+    """Its sizes, from the head of its file alone.
+
+    Raises:
+        ModelError: it is of another architecture, or says something that is not known here.
+    """
     if header.architecture != ARCHITECTURE:
         raise ModelError(
-            f"{header.path} is of the architecture {header.architecture or 'none'}; drafts are "
-            f"made for targets of the architecture {ARCHITECTURE} (LLaMA, SmolLM2)"
+            f"{header.path} is of the architecture {header.architecture or 'none'}; finetune knows "
+            f"the architecture {ARCHITECTURE} (LLaMA, SmolLM2) alone"
         )
     hidden, heads = _number(header, "embedding_length"), _number(header, "attention.head_count")
     head_size = header.number(f"{ARCHITECTURE}.attention.key_length") or hidden // heads
     if header.fields.get(f"{ARCHITECTURE}.rope.scaling.type") not in (None, b"none"):
         raise ModelError(f"{header.path} scales its rotations, which is not known here")
+    turned = header.number(f"{ARCHITECTURE}.rope.dimension_count") or head_size
+    if turned != head_size:
+        raise ModelError(
+            f"{header.path} turns {turned} of the {head_size} numbers of a head, which is not "
+            "known here"
+        )
     embedding = [tensor for tensor in header.tensors if tensor.name == EMBEDDING]
     if not embedding:
         raise ModelError(f"{header.path} has no tensor {EMBEDDING}")
@@ -104,7 +115,7 @@ def _shape(header: GgufHeader) -> LlamaShape:
         hidden=hidden,
         layers=_number(header, "block_count"),
         heads=heads,
-        kv_heads=header.number(f"{ARCHITECTURE}.attention.head_count_kv") or heads,
+        kv_heads=_kv_heads(header) or heads,
         ffn=_number(header, "feed_forward_length"),
         head_size=head_size,
         vocab_size=embedding[0].num_values // hidden,
@@ -112,6 +123,17 @@ def _shape(header: GgufHeader) -> LlamaShape:
         # Float32 in the file: without rounding it would be 9.99999974e-06.
         norm_epsilon=round(_real(header, "attention.layer_norm_rms_epsilon", 1e-5), 12),
     )
+
+
+def _kv_heads(header: GgufHeader) -> int | None:
+    """One number, perhaps written for each layer."""
+    key = f"{ARCHITECTURE}.attention.head_count_kv"
+    by_layer = header.fields.get(key)
+    if not isinstance(by_layer, list):
+        return header.number(key)
+    if len(set(by_layer)) != 1:
+        raise ModelError(f"{header.path} has layers with other {key}, which is not known here")
+    return int(by_layer[0])
 
 
 def _number(header: GgufHeader, key: str) -> int:
@@ -131,10 +153,10 @@ def _check_names(header: GgufHeader, shape: LlamaShape, names: set[str]) -> None
     needed = layers | {EMBEDDING, LAST_NORM}
     if missing := sorted(needed - names):
         raise ModelError(f"{header.path} has no tensor {missing[0]}")
-    if unknown := sorted(names - needed - {UNEMBEDDING, _ROPE_FACTORS}):
+    if unknown := sorted(names - needed - {UNEMBEDDING, ROPE_FACTORS}):
         raise ModelError(
             f"{header.path} has a tensor {unknown[0]}, which a plain {ARCHITECTURE} has not: "
-            "no draft can be made for it"
+            "finetune does not know it"
         )
 
 

@@ -19,7 +19,7 @@ _WRITTEN = re.compile(r"(?P<hidden>\d{2,5})x(?P<layers>\d{1,3})(?:x(?P<ffn>\d{2,
 
 
 class DraftShape(msgspec.Struct, frozen=True):
-    """A LLaMA body whose embedding is its output as well."""
+    """A LLaMA body whose embedding is its output as well, unless it is not tied."""
 
     hidden: int
     layers: int
@@ -27,6 +27,7 @@ class DraftShape(msgspec.Struct, frozen=True):
     heads: int
     kv_heads: int
     head_size: int = _HEAD_SIZE
+    is_tied: bool = True
 
     @property
     def matrix_weights(self) -> int:
@@ -35,9 +36,10 @@ class DraftShape(msgspec.Struct, frozen=True):
         return self.layers * (attention + 3 * self.hidden * self.ffn)
 
     def num_parameters(self, vocab_size: int) -> int:
-        """With the embedding and all norms."""
+        """With the embedding, an output of its own, and all norms."""
         norms = (2 * self.layers + 1) * self.hidden
-        return self.matrix_weights + norms + vocab_size * self.hidden
+        vocabulary = (1 if self.is_tied else 2) * vocab_size * self.hidden
+        return self.matrix_weights + norms + vocabulary
 
     def file_bytes(self, vocab_size: int, weights: str) -> int:
         """Of all weights; the vocabulary comes on top."""

@@ -19,12 +19,12 @@ _TEXTS_SHARE = 0.25
 _ASKING_SHARE = 0.02
 _EXPORT_SECONDS = 12.0
 _WARM_UP = 0.02
-# Parts of the training: when whole distributions give way to acceptance, and when rates fall.
-_ALIGNED_AT = 0.45
-_DECAY_AT = 0.6
+_DECAY_AT = 0.6  # part of the training from which on rates fall
 # Beside acceptance a little of the whole distribution, which goes on where drafts and target
 # hardly overlap (probe of 2026-11-26: 0.1).
 _KEPT_KL = 0.1
+_ALIGNING_RATE = 4e-4
+_LORA_RATE = 1e-3
 
 
 class LossWeights(msgspec.Struct, frozen=True):
@@ -50,6 +50,22 @@ class Recipe(msgspec.Struct, frozen=True):
     step_tokens: int = 24_576
     slots: int = 1024
     temperatures: tuple[float, ...] = (0.0, 0.8, 1.0)  # that the target writes at, in turn
+    # Part of the training after which acceptance itself is learned, with the file's rounding.
+    aligned_at: float = 0.45
+    lora_rank: int = 0  # of what learns beside frozen matrices; 0: all weights learn
+
+    def aligning(self, lora_rank: int) -> Recipe:
+        """The recipe for a draft that is there: it has learned distributions already.
+
+        Rates are those of small changes, and acceptance is learned from the start on.
+        """
+        return msgspec.structs.replace(
+            self,
+            lora_rank=lora_rank,
+            matrix_rate=_LORA_RATE if lora_rank else _ALIGNING_RATE,
+            embedding_rate=_ALIGNING_RATE,
+            aligned_at=0.0,
+        )
 
     @property
     def asking_seconds(self) -> float:
@@ -77,7 +93,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     def is_aligned(self, fraction: float) -> bool:
         """Whether acceptance itself is trained now, with the file's rounding in the loop."""
-        return fraction >= _ALIGNED_AT
+        return fraction >= self.aligned_at
 
     def loss_weights(self, fraction: float) -> LossWeights:
         """First KL(target‖draft) alone, which has a slope everywhere, then acceptance."""

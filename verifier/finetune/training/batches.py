@@ -49,11 +49,15 @@ class Bucket:
         # Where each position is in the flattened batch, in the states, its text and its group.
         self.flat, self.state_rows, self.text, self.group = numbers
         self.counts = torch.zeros(self.num_positions, device=device)  # 1: a token, 0: padding
-        self._order, self._at = torch.empty(0, dtype=torch.int64), 0
+        self.restart()
 
     @property
     def num_texts(self) -> int:
         return len(self._ids)
+
+    def restart(self) -> None:
+        """Begin another pass, shuffled by the generator as it is now."""
+        self._order, self._at = torch.empty(0, dtype=torch.int64), 0
 
     def draw(self) -> None:
         """Put the next batch of a shuffled pass into the tensors of the step."""
@@ -95,6 +99,14 @@ class Batches:
     shares: tuple[float, ...]
     groups: tuple[str, ...]  # domains of the texts: each has its own goodput
     chance: random.Random
+    generator: torch.Generator  # that all buckets shuffle by
+
+    def restart(self, seed: int) -> None:
+        """From here on the batches that every restart with this seed brings."""
+        self.generator.manual_seed(seed)
+        self.chance.seed(seed)
+        for bucket in self.buckets:
+            bucket.restart()
 
     @property
     def max_positions(self) -> int:
@@ -131,7 +143,7 @@ def make_batches(texts: WrittenTexts, step_tokens: int, seed: int) -> Batches:
         raise ModelError("the target wrote no text to learn from; more --minutes give it time")
     steps = [bucket.num_texts / bucket.num_rows for bucket in buckets]
     shares = tuple(number / sum(steps) for number in steps)
-    return Batches(tuple(buckets), shares, groups, random.Random(seed))
+    return Batches(tuple(buckets), shares, groups, random.Random(seed), generator)
 
 
 def _total(texts: WrittenTexts, place: TextPlace) -> int:

@@ -14,7 +14,6 @@ from torch import Tensor
 from verifier.finetune.llama.block_rounding import straight_through
 from verifier.finetune.llama.llama_model import (
     MATRICES,
-    NORMS,
     LlamaModel,
     LlamaWeights,
     final_states,
@@ -24,6 +23,7 @@ from verifier.finetune.recipe.recipe import LossWeights, Recipe
 from verifier.finetune.training.batches import Bucket
 from verifier.finetune.training.distance import Distances, distances, logit_gradient_
 from verifier.finetune.training.muon import Muon
+from verifier.finetune.training.trained_weights import trained_weights
 from verifier.finetune.training.utility import expected_round_tokens, utility_weights
 
 _KEPT = 0.98  # of running means, a step
@@ -51,10 +51,11 @@ class Student:
         self._dtype = torch.bfloat16 if is_on_gpu else torch.float32
         self._logit_dtype = torch.float16 if is_on_gpu else torch.float32
         self._rotation = model.rotation(context, self._dtype)
-        self._muon = Muon(model.get_parameter(name) for name in MATRICES)
-        others = [model.embedding, model.last_norm, *(model.get_parameter(n) for n in NORMS)]
+        self._weights = trained_weights(model, recipe.lora_rank)
+        self._muon = Muon(self._weights.by_muon) if self._weights.by_muon else None
+        self._rates = [getattr(recipe, rate) for rate, _ in self._weights.by_adam]
         self._adam = torch.optim.AdamW(
-            others,
+            [{"params": weights} for _, weights in self._weights.by_adam],
             lr=torch.zeros((), device=device),
             betas=(0.9, 0.95),
             weight_decay=0.0,
@@ -68,37 +69,50 @@ class Student:
 
     def adjust(self, rate: float, loss: LossWeights) -> None:
         """Rates, as a part of the recipe's, and the loss of the next steps."""
-        self._muon.rate.fill_(self._recipe.matrix_rate * rate)
-        for group in self._adam.param_groups:
-            group["lr"].fill_(self._recipe.embedding_rate * rate)
+        if self._muon is not None:
+            self._muon.rate.fill_(self._recipe.matrix_rate * rate)
+        for group, full_rate in zip(self._adam.param_groups, self._rates, strict=True):
+            group["lr"].fill_(full_rate * rate)
         self._loss.copy_(torch.tensor([loss.kl, loss.total_variation, loss.utility]))
 
     def step(self, batch: Bucket, target_logits: Tensor) -> None:
         """Learn one batch; `target_logits` [positions, vocab_size]."""
-        for parameter in self.model.parameters():
-            parameter.grad = None
-        weights = self.rounded_weights()
+        self.forget_gradients()
+        weights = self.rounded_weights(self.kind, self._dtype)
         states = final_states(self.model.shape, weights, self._rotation, batch.token_ids)
         states = states.view(-1, states.shape[-1]).index_select(0, batch.flat)
-        state_gradient, embedding_gradient = self._head(batch, target_logits, states, weights)
+        state_gradient, logit_gradient = self._head(batch, target_logits, states, weights)
         states.backward(state_gradient)  # type: ignore[no-untyped-call]
-        assert self.model.embedding.grad is not None
-        self.model.embedding.grad += embedding_gradient
+        self._add_gradient_of_output(logit_gradient, states)
         self._adam.step()
-        self._muon.step()
+        if self._muon is not None:
+            self._muon.step()
 
-    def rounded_weights(self) -> LlamaWeights:
-        """Weights as the file will hold them, once rounding is in the loop.
+    def forget_gradients(self) -> None:
+        """Before a step, and before one is captured."""
+        for group in self._adam.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        for parameter in self._weights.by_muon:
+            parameter.grad = None
+
+    def rounded_weights(self, kind: str | None, dtype: torch.dtype) -> LlamaWeights:
+        """Weights as a file of this kind will hold them; None: as they are.
 
         The embedding is in float32: what reads it adds gradients up there.
         """
-        model, dtype = self.model, self._dtype
+        model = self.model
         matrices = {
-            name: straight_through(model.get_parameter(name), self.kind).to(dtype)
-            for name in MATRICES
+            name: straight_through(self._weights.matrix(name), kind).to(dtype) for name in MATRICES
         }
-        embedding = straight_through(model.embedding, self.kind)
-        return merged(model, matrices, dtype, embedding, embedding.detach())
+        embedding = straight_through(model.embedding, kind)
+        own = model.unembedding
+        output = embedding if own is None else straight_through(own, kind)
+        return merged(model, matrices, dtype, embedding, output.detach())
+
+    def merge(self) -> None:
+        """Put all that was learned into the model's own weights."""
+        self._weights.merge()
 
     def progress(self) -> Progress:
         """Waits for the device."""
@@ -107,20 +121,21 @@ class Student:
     def state(self) -> dict[str, object]:
         """All that going on needs, as tensors."""
         return {
-            "model": self.model.state_dict(),
+            "model": dict(self._weights.state()),
             "adam": self._adam.state_dict(),
-            "momentum": self._muon.momentum,
+            "momentum": [] if self._muon is None else self._muon.momentum,
             "goodput": self._goodput,
         }
 
     def restore(self, state: dict[str, object]) -> None:
         """Go on from what `state` once was, perhaps on another device."""
         device = self._means.device
-        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        self._weights.restore(state["model"])  # type: ignore[arg-type]
         self._adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
         for group in self._adam.param_groups:
             group["lr"] = torch.zeros((), device=device)
-        for momentum, kept in zip(self._muon.momentum, state["momentum"], strict=True):  # type: ignore[call-overload]
+        own = [] if self._muon is None else self._muon.momentum
+        for momentum, kept in zip(own, state["momentum"], strict=True):  # type: ignore[call-overload]
             momentum.copy_(kept)
         self._goodput.copy_(state["goodput"])  # type: ignore[arg-type]
 
@@ -128,7 +143,7 @@ class Student:
     def _head(
         self, batch: Bucket, target_logits: Tensor, states: Tensor, weights: LlamaWeights
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of the loss with respect to final states and embedding."""
+        """Gradients of the loss with respect to final states and logits."""
         unembedding = weights.unembedding.to(self._logit_dtype)
         logits = states.to(self._logit_dtype) @ unembedding.T
         found = distances(target_logits, logits)
@@ -139,8 +154,17 @@ class Student:
         )
         self._note(batch, found)
         state_gradient = gradient @ weights.unembedding.to(gradient.dtype)
-        embedding_gradient = gradient.T @ states.to(gradient.dtype)
-        return state_gradient.to(states.dtype), embedding_gradient.float()
+        return state_gradient.to(states.dtype), gradient
+
+    @torch.no_grad()
+    def _add_gradient_of_output(self, logit_gradient: Tensor, states: Tensor) -> None:
+        """To what makes logits of states: a tied embedding has another part of its gradient."""
+        own = self.model.unembedding
+        output = self.model.embedding if own is None else own
+        if not output.requires_grad:
+            return
+        gradient = (logit_gradient.T @ states.to(logit_gradient.dtype)).float()
+        output.grad = gradient if output.grad is None else output.grad.add_(gradient)
 
     def _weights_of_positions(self, batch: Bucket, acceptance: Tensor) -> Tensor:
         """Summing up to 1; utility counts as much as the loss says."""

@@ -59,15 +59,28 @@ class TrainingLoop:
         self.run_steps = self.num_positions = self.num_read_tokens = 0
         self.run_seconds = self.capture_seconds = 0.0
 
-    def run(self, total_seconds: float, watchers: Watchers) -> None:
-        """Until training has taken `total_seconds`, those before a restart included."""
+    def run(
+        self,
+        total_seconds: float,
+        watchers: Watchers,
+        *,
+        total_steps: int | None = None,
+        until: float = 1.0,
+    ) -> None:
+        """Until training has taken `total_seconds`, those before a restart included.
+
+        `total_steps`: how far it is goes by steps, in place of seconds. `until`: a part of it after
+        which to stop; another run goes on.
+        """
         began = reported = kept = self._clock()
         started = began - self.seconds
         while True:
             now = self._clock()
             self.seconds, self.run_seconds = now - started, now - began
             fraction = self.seconds / total_seconds
-            if fraction >= 1:
+            if total_steps is not None:
+                fraction = self.num_steps / total_steps
+            if fraction >= until:
                 break
             self._adjust(fraction)
             for _ in range(_STEPS_BETWEEN):
@@ -80,12 +93,21 @@ class TrainingLoop:
             if now - kept >= watchers.keep_seconds:
                 watchers.keep(self.seconds, self.num_steps)
                 kept = now
-        watchers.report(self.reported(1.0))
+        watchers.report(self.reported(until))
 
     def reported(self, fraction: float) -> Report:
         """How far it is; waits for the device."""
         counted = (self.seconds, self.num_steps, self.num_positions)
         return Report(fraction, *counted, self._student.progress())
+
+    def run_idle_steps(self) -> None:
+        """A few steps that change no weight, to look at what they spend; for a training that ended.
+
+        They would change the optimisers' momentum.
+        """
+        self._student.adjust(0.0, self._recipe.loss_weights(1.0))
+        for _ in range(_STEPS_BETWEEN):
+            self._step()
 
     def _adjust(self, fraction: float) -> None:
         recipe, student = self._recipe, self._student
@@ -130,8 +152,7 @@ class TrainingLoop:
         torch.cuda.synchronize()
         pool = torch.cuda.graph_pool_handle()
         for index, bucket in enumerate(self._batches.buckets):
-            for parameter in self._student.model.parameters():
-                parameter.grad = None
+            self._student.forget_gradients()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
                 self._student.step(bucket, self._logits.rows(bucket.num_positions))
