@@ -32,10 +32,11 @@ _SIZES = re.compile(r"memory: weights (\d+) MB, .* (\d+) MB")
 class Clients:
     """Chats with one agent until they are stopped."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, think_seconds: float) -> None:
         self.num_answers = 0
         self.num_refused = 0
         self._port = port
+        self._think_seconds = think_seconds
         self._is_over = threading.Event()
         self._threads = [
             threading.Thread(target=self._chat, args=(Random(seed),)) for seed in range(NUM_CLIENTS)
@@ -63,6 +64,7 @@ class Clients:
                 self.num_refused += 1
             else:
                 self.num_answers += 1
+            self._is_over.wait(random.uniform(0, 2 * self._think_seconds))
 
 
 @click.command()
@@ -70,8 +72,9 @@ class Clients:
 @click.option("--every", type=float, default=30.0, show_default=True, help="Seconds of a row.")
 @click.option("--dtype", default="float32", show_default=True)
 @click.option("--draft", default="smollm2-135m-instruct", show_default=True, help="Empty: none.")
+@click.option("--think", type=float, default=0.0, help="Seconds of a client between two chats.")
 @click.option("--guard/--no-guard", default=False, help="Let the target go on alone.")
-def main(minutes: float, every: float, dtype: str, draft: str, guard: bool) -> None:
+def main(minutes: float, every: float, dtype: str, draft: str, think: float, guard: bool) -> None:
     """Print what both programs hold, by time, and whether that is within the limits."""
     with tempfile.TemporaryDirectory() as directory, Programs(Path(directory)) as programs:
         settings = {"target.dtype": dtype, "rounds.guard": guard}
@@ -90,14 +93,18 @@ def main(minutes: float, every: float, dtype: str, draft: str, guard: bool) -> N
         }
         print(f"draft {draft or 'none'}, target in {dtype}; limits in MB: {limits}")
         print(f"{'s':>6} {'answers':>8}  {'verifier':>24}  {'agent':>24}   anonymous + files, MB")
-        _watch({"verifier": verifier, "agent": agent}, limits, 60 * minutes, every)
+        _watch({"verifier": verifier, "agent": agent}, limits, 60 * minutes, every, think)
 
 
 def _watch(
-    programs: dict[str, ServingProgram], limits: dict[str, float], seconds: float, every: float
+    programs: dict[str, ServingProgram],
+    limits: dict[str, float],
+    seconds: float,
+    every: float,
+    think_seconds: float,
 ) -> None:
     largest = dict.fromkeys(programs, 0.0)
-    clients = Clients(programs["agent"].port)
+    clients = Clients(programs["agent"].port, think_seconds)
     began_at = time.monotonic()
     try:
         while True:
