@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, NoReturn, TypeVar, get_args
 
 import click
 
 from shared.config.layers import ConfigFile, read_config_files
 from shared.config.rendering import effective_toml, example_toml, json_schema
 from shared.config.sections import ConfigT, Loaded, LogFormat, config_report, load_config
-from shared.daemon.lifecycle import EXIT_INTERRUPTED
+from shared.daemon.lifecycle import EXIT_INTERRUPTED, end_if_loading
 from shared.daemon.log_output.journal import JournalHandler, takes_journal
 from shared.daemon.log_output.json_lines import JsonFormatter
 from shared.daemon.log_output.traceback_limit import TracebackLimit
@@ -44,12 +44,17 @@ class FriendlyGroup(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             click.echo(terminal_text(config_report(error)), err=True)
-            ctx.exit(EXIT_CONFIG)
+            _exit(ctx, EXIT_CONFIG)
         except (GoodspeedError, OSError) as error:
             click.echo(f"error: {terminal_text(_sentence(error))}", err=True)
-            ctx.exit(EXIT_ERROR)
+            _exit(ctx, EXIT_ERROR)
         except KeyboardInterrupt:
-            ctx.exit(EXIT_INTERRUPTED)
+            _exit(ctx, EXIT_INTERRUPTED)
+
+
+def _exit(ctx: click.Context, code: int) -> NoReturn:
+    end_if_loading(code)
+    ctx.exit(code)
 
 
 @contextmanager

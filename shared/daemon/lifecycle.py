@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -30,6 +31,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # every object was looked at each 17 rounds of 1,000 streams, for 34 ms at most; torch and
 # transformers alone take 0.2 s (2 busy cores, 2026-11).
 COLLECTION_THRESHOLDS = (10_000, 20, 100)
+
+_LOADING_THREAD = "goodspeed-loading"
 
 _Result = TypeVar("_Result")
 
@@ -132,8 +135,22 @@ async def in_daemon_thread(work: Callable[[], _Result]) -> _Result:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="goodspeed-loading", daemon=True).start()
+    threading.Thread(target=run, name=_LOADING_THREAD, daemon=True).start()
     return await outcome
+
+
+def end_if_loading(code: int) -> None:
+    """End the process here and now if a thread of `in_daemon_thread` is still at work.
+
+    Python would take that thread down in the midst of native code; of torch's that aborts the
+    process: another exit code, a core dump, and a line that tells the user nothing.
+    """
+    if any(thread.name == _LOADING_THREAD for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # its reader is gone
+                stream.flush()
+        os._exit(code)
 
 
 @contextmanager

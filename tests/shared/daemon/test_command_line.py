@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +15,38 @@ from shared.config.layers import ConfigFile
 from shared.config.sections import Loaded
 from shared.daemon.command_line import CommandModules, SettingsSource, settings_options
 from shared.errors import ConfigError
+from tests.support.programs.command import PATIENCE_SECONDS, ROOT
 
 SETTINGS = SettingsSource(AgentConfig, Path("/nowhere/agent.toml"))
+# A program whose loading thread is deep in native code when its command ends.
+BUSY_PROGRAM = """
+import asyncio, os, signal
+import click, torch
+from shared.daemon.command_line import FriendlyGroup
+from shared.daemon.lifecycle import in_daemon_thread, run_loop
+from shared.errors import ConfigError
+
+def load():
+    matrix = torch.zeros(64, 64)
+    while True:
+        matrix = torch.nn.functional.linear(matrix, matrix)
+
+async def serve():
+    loading = asyncio.ensure_future(in_daemon_thread(load))
+    await asyncio.sleep(0.2)
+    {ending}
+    await loading
+
+@click.group(cls=FriendlyGroup)
+def main():
+    pass
+
+@main.command()
+def run():
+    run_loop(serve())
+
+main()
+"""
 
 
 @click.command()
@@ -97,3 +128,27 @@ def test_a_command_of_a_module_is_imported_when_it_is_called(
     help_ = CliRunner().invoke(group, ["--help"]).output
     assert help_.index("Say one.") < help_.index("Say two.")
     assert 2 == CliRunner().invoke(group, ["sys"]).exit_code
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", 130, ""),
+        ("raise OSError('the port is taken')", 2, "error: the port is taken\n"),
+        ("raise ConfigError(('a.toml:1: no',))", 78, None),
+    ],
+)
+def test_a_program_that_ends_while_a_model_loads_ends_in_order(
+    ending: str, code: int, said: str | None
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", BUSY_PROGRAM.format(ending=ending), "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE_SECONDS,  # torch is imported
+        check=False,
+    )
+    assert code == ended.returncode, ended.stderr
+    assert "terminate called" not in ended.stderr
+    assert said is None or said == ended.stderr
