@@ -53,9 +53,9 @@ class SurvivalWatch:
         confidences = bytes([token.confidence for token in live[:num_tested]])
         if not confidences or not all(confidences):
             return
-        hazards = self.calibration.hazards[self._way]
-        hazard = sum([hazards[confidence] for confidence in confidences])
-        self._factor.observe(hazard, num_tested - num_accepted)
+        refusals = self.calibration.refusals[self._way]
+        expected = sum([refusals[confidence] for confidence in confidences])
+        self._factor.observe(expected, num_tested - num_accepted)
         self.calibration.observe(self._way, confidences, num_accepted)
 
     def is_spent(self, *drafted: Iterable[DraftToken]) -> bool:

@@ -4,7 +4,8 @@ One map for each board (its draft model as it is) and way of drafting, learned f
 its tokens. It is kept as *hazards*, h = -log(chance), because those add up along a draft: a token
 survives with exp(-factor * (h_1 + ... + h_s)). The factor is the stream's own: proportional hazards
 with a Gamma prior (a frailty model; Cox 1972, Vaupel et al. 1979), which follows a text within
-some ten rounds where the map takes hundreds of tokens.
+some ten rounds where the map takes hundreds of tokens. It holds the rejections that came against
+those that the map expected, which are fewer than its hazards come to: 1 - exp(-h) for each token.
 
 The map is shrunk towards a prior, and that towards the board's mean; it never falls with the
 confidence (isotonic regression). A board that always says it is sure has one cell, and that comes
@@ -90,7 +91,10 @@ class Way(IntEnum):
 class Calibration:
     """The maps of one board and its draft model; `prior` [num_ways, NUM_CELLS] in hazards."""
 
-    __slots__ = ("_accepted", "_due", "_pending", "_prior", "_reached", "best_chances", "hazards")
+    __slots__ = (
+        *("_accepted", "_due", "_pending", "_prior", "_reached"),
+        *("best_chances", "hazards", "refusals"),
+    )
 
     def __init__(self, prior: FloatArray | None = None) -> None:
         self._prior = usual_hazards() if prior is None else prior
@@ -101,6 +105,8 @@ class Calibration:
         self._due = [_FIRST_LEARNED for _ in Way]
         # By way and confidence: plain floats, because rounds look single ones up.
         self.hazards = [_by_confidence(hazards) for hazards in self._prior]
+        # The chance of each to be refused where it is reached.
+        self.refusals = [_by_confidence(-np.expm1(-hazards)) for hazards in self._prior]
         # By way: what one in `_SURER_PART` of the tokens is worth at least.
         self.best_chances = [_USUAL_BEST_CHANCE for _ in Way]
 
@@ -127,23 +133,24 @@ class Calibration:
         self._reached[way] = reached
         hazards = fitted_hazards(reached, accepted, self._prior[way])
         self.hazards[way] = _by_confidence(hazards)
+        self.refusals[way] = _by_confidence(-np.expm1(-hazards))
         self.best_chances[way] = _best_chance(hazards, reached)
 
 
 class StreamFactor:
     """By how much one stream's hazards differ from the map at the moment."""
 
-    __slots__ = ("_hazard", "_rejections", "value")
+    __slots__ = ("_expected", "_rejections", "value")
 
     def __init__(self) -> None:
-        self._hazard = self._rejections = 0.0
+        self._expected = self._rejections = 0.0
         self.value = 1.0
 
-    def observe(self, hazard: float, num_rejected: int) -> None:
-        """A draft was tested: what its reached tokens' hazards came to, and if one was refused."""
-        self._hazard = self._hazard * _FACTOR_KEPT + hazard
+    def observe(self, expected_rejections: float, num_rejected: int) -> None:
+        """A draft was tested: the sum of its reached tokens' `refusals`, and if one was refused."""
+        self._expected = self._expected * _FACTOR_KEPT + expected_rejections
         self._rejections = self._rejections * _FACTOR_KEPT + num_rejected
-        value = (self._rejections + _FACTOR_REJECTIONS) / (self._hazard + _FACTOR_REJECTIONS)
+        value = (self._rejections + _FACTOR_REJECTIONS) / (self._expected + _FACTOR_REJECTIONS)
         if not _LEAST_FACTOR < value < _LARGEST_FACTOR:
             value = min(max(value, _LEAST_FACTOR), _LARGEST_FACTOR)
         self.value = value
@@ -202,8 +209,8 @@ def _count_cells(confidences: bytearray) -> FloatArray:
     return np.bincount(cells, minlength=NUM_CELLS).astype(np.float64)
 
 
-def _by_confidence(hazards: FloatArray) -> list[float]:
-    of_cells = hazards.tolist()
+def _by_confidence(figures: FloatArray) -> list[float]:
+    of_cells = figures.tolist()
     return [of_cells[cell] for cell in CELL_OF]
 
 

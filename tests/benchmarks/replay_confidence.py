@@ -185,9 +185,9 @@ class Chooser:
     def learn(self, confidences: Sequence[int], num_accepted: int) -> None:
         """These were reached."""
         if self._maps is not None and self._follows and confidences:
-            hazards = self._maps.hazards[Way.GREEDY]
-            reached = sum(hazards[confidence] for confidence in confidences)
-            self._factor.observe(reached, int(num_accepted < len(confidences)))
+            refusals = self._maps.refusals[Way.GREEDY]
+            expected = sum(refusals[confidence] for confidence in confidences)
+            self._factor.observe(expected, int(num_accepted < len(confidences)))
 
 
 def _fixed(length: int) -> Callable[[], Chooser]:

@@ -111,6 +111,8 @@ class LengthPlan(msgspec.Struct, frozen=True):
     """
     least_survivals: FloatArray | None = None
     """How likely all that a board has drafted must be to survive for it to go on; None: any."""
+    waited_survivals: FloatArray | None = None
+    """The same where the stream sits out for its draft, so that each token takes its time."""
 
 
 class LiveDrafts(NamedTuple):

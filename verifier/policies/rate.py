@@ -83,11 +83,15 @@ class RatePolicy:
         lengths = _within(np.where(pays, lengths, 0), budget_tokens)
         # Where no stream waits a doubtful token may be tested when those before it are committed.
         least = np.where(streams.waits, threshold, PART_OF_PRICE_AHEAD * threshold)
+        # Where it sits out for its draft alone, it gets nothing while a token is drafted.
+        own_goodputs = _goodputs(streams) / streams.num_siblings
+        waited = threshold + own_goodputs * streams.draft_token_seconds / mean_seconds
         return LengthPlan(
             budget_tokens=min(budget_tokens, num_room),
             lengths=lengths,
             depths=np.where(pays, depths, 0),
             least_survivals=np.clip(least, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
+            waited_survivals=np.clip(waited, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
         )
 
     def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import BudgetLimits, DraftPolicy, affordable
+from verifier.policies import BudgetLimits, DraftPolicy, LengthPlan, affordable
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
 from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, outlook_on
 from verifier.scheduling.row_price import draft_prices
@@ -147,7 +147,7 @@ def plan_drafts(
         depths = made.depths.tolist()
         _grant_probes(streams, can_draft, lengths, depths, now)
     awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
-    leasts = [0.0] * len(streams) if made.least_survivals is None else made.least_survivals.tolist()
+    leasts = _least_survivals(made, awaited)
     plans = map(StreamPlan, lengths, awaited, depths, leasts)
     pairs = zip(streams, can_draft, plans, strict=True)
     of_streams = {stream.number: plan for stream, can, plan in pairs if can}
@@ -187,7 +187,9 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
         if window <= num_live + 1:
             window = num_live
         elif awaited_length and not num_live:
-            awaited = min(awaited_length, window)
+            # A board that knows which of its tokens are sure stops by itself.
+            stops = least > 0.0 and stream.estimates.chances.best_chance > 0.0
+            awaited = min(settings.longest_of(stream.device) if stops else awaited_length, window)
             seconds = stream.estimates.speed.answer_seconds(awaited)
             return Grant(awaited, window, latest_arrival_seconds(seconds))
     return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
@@ -317,6 +319,14 @@ def _awaited_lengths(
                 costs.of(np.array(chosen)), max_lengths, is_alone=is_alone
             )
     return awaited.tolist()
+
+
+def _least_survivals(made: LengthPlan, awaited: Sequence[int]) -> list[float]:
+    """Where boards should stop, whose streams sit out for drafts of these lengths or do not."""
+    if made.least_survivals is None or made.waited_survivals is None:
+        return [0.0] * len(awaited)
+    waited = np.where(np.array(awaited) > 0, made.waited_survivals, made.least_survivals)
+    return waited.tolist()  # type: ignore[no-any-return]
 
 
 def _may_wait(stream: Stream) -> bool:

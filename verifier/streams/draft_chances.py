@@ -50,8 +50,8 @@ class DraftChances:
             return  # a board says it of all its tokens, or of none
         way = self.way
         confidences = bytes([token.confidence for token in reached])
-        hazards = calibration.hazards[way]
-        self.factor.observe(sum([hazards[each] for each in confidences]), num_rejected)
+        refusals = calibration.refusals[way]
+        self.factor.observe(sum([refusals[each] for each in confidences]), num_rejected)
         calibration.observe(way, confidences, num_accepted)
         self.best_chance = calibration.best_chances[way]
 

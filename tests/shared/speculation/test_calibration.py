@@ -137,12 +137,18 @@ def test_one_board_that_lies_moves_what_others_begin_with_hardly() -> None:
 
 
 def test_a_stream_that_goes_as_its_board_does_has_a_factor_near_one() -> None:
-    factor, random = StreamFactor(), Random(3)
+    maps, factor, random = Calibration(), StreamFactor(), Random(3)
+    survives, refusal = chance(maps, 60), maps.refusals[Way.GREEDY][60]
+    assert survives < 0.7  # where hazards come to more than rejections
     seen = []
-    for _ in range(2000):
-        factor.observe(0.3, int(random.random() < 1.0 - math.exp(-0.3)))
+    for _ in range(4000):
+        num_accepted = 0
+        while num_accepted < 5 and random.random() < survives:
+            num_accepted += 1
+        num_rejected = int(num_accepted < 5)
+        factor.observe((num_accepted + num_rejected) * refusal, num_rejected)
         seen.append(factor.value)
-    assert np.mean(seen[200:]) == pytest.approx(0.9, abs=0.12)  # a rejection ends what is seen
+    assert np.mean(seen[200:]) == pytest.approx(1.0, abs=0.03)
 
 
 def test_a_text_that_goes_worse_is_followed_within_some_rounds() -> None:
@@ -158,6 +164,6 @@ def test_a_text_that_goes_worse_is_followed_within_some_rounds() -> None:
 @given(st.lists(st.tuples(st.floats(0.0, 50.0), st.integers(0, 1))))
 def test_a_factor_stays_within_its_bounds(rounds: list[tuple[float, int]]) -> None:
     factor = StreamFactor()
-    for hazard, num_rejected in rounds:
-        factor.observe(hazard, num_rejected)
+    for expected, num_rejected in rounds:
+        factor.observe(expected, num_rejected)
         assert 0.3 <= factor.value <= 8.0
