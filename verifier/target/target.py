@@ -22,6 +22,10 @@ class DeviceLost(ModelError):
     """The device that the target runs on does not work any more."""
 
 
+class TargetLost(ModelError):
+    """The worker that held the target is gone with its cache; the round may run at another one."""
+
+
 class TargetModel(Protocol):
     """The target behind one interface. One thread uses it."""
 
@@ -49,6 +53,7 @@ class TargetModel(Protocol):
 
         Raises:
             DeviceLost: no round will ever run again.
+            TargetLost: the same, but what it was to run is not to blame, as far as is known.
             OutOfMemory: a smaller round may run.
             Exception: any other, of some item; parts of the round may be run again.
         """

@@ -1,0 +1,119 @@
+"""Frames over a stream socket: four bytes of length, then one message; with a deadline each.
+
+Blocking, for the one thread that runs rounds. This module must never know what a message means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import time
+from typing import Generic, TypeVar
+
+import msgspec
+
+from shared.errors import LinkLost, RemoteProtocolError
+from verifier.workers.messages import MAX_FRAME_BYTES, ToVerifier, ToWorker
+
+_LENGTH = struct.Struct("<I")
+Incoming = TypeVar("Incoming")
+
+
+class FramedSocket(Generic[Incoming]):
+    """One connection; use it from one thread, but `shut_down` from any."""
+
+    def __init__(self, connected: socket.socket, incoming: msgspec.msgpack.Decoder[Incoming]):
+        """What comes in is decoded by `incoming`."""
+        self._socket = connected
+        self._decoder = incoming
+        self._encoder = msgspec.msgpack.Encoder()
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, message: msgspec.Struct, seconds: float) -> None:
+        """Send a message whole.
+
+        Raises:
+            LinkLost: the peer is gone, or took longer than that.
+        """
+        content = self._encoder.encode(message)
+        assert len(content) <= MAX_FRAME_BYTES, "a frame is longer than its receiver takes"
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.sendall(_LENGTH.pack(len(content)) + content)
+        except OSError as error:
+            raise LinkLost(f"the connection broke: {_words(error)}") from None
+
+    def receive(self, seconds: float | None, most_bytes: int = MAX_FRAME_BYTES) -> Incoming:
+        """The next message, whole within that time; None: it may take for ever to begin.
+
+        Raises:
+            LinkLost: the peer is gone, or took longer.
+            RemoteProtocolError: it is too long, or none of those that may come.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        (size,) = _LENGTH.unpack(self._exactly(_LENGTH.size, deadline))
+        if size > most_bytes:
+            raise RemoteProtocolError(f"a frame of {size} bytes exceeds {most_bytes}")
+        content = self._exactly(size, deadline)
+        try:
+            return self._decoder.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteProtocolError(f"a frame is none of ours: {str(error)[:200]}") from None
+
+    def is_lost(self) -> bool:
+        """Whether the peer has gone while nothing was expected of it; from any thread."""
+        number = self._socket.fileno()
+        if number < 0:
+            return True
+        hang_up = select.poll()
+        hang_up.register(number, select.POLLRDHUP)
+        return bool(hang_up.poll(0))
+
+    def shut_down(self) -> None:
+        """End the connection for both; a thread that waits in it gets `LinkLost`."""
+        with contextlib.suppress(OSError):  # the peer was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the socket back; no thread may use it any more."""
+        self._socket.close()
+
+    def _exactly(self, size: int, deadline: float | None) -> bytearray:
+        content = bytearray(size)
+        view, num_read = memoryview(content), 0
+        try:
+            while num_read < size:
+                self._socket.settimeout(_left(deadline))
+                count = self._socket.recv_into(view[num_read:])
+                if not count:
+                    raise LinkLost("the peer closed the connection")
+                num_read += count
+        except OSError as error:
+            raise LinkLost(f"the connection broke: {_words(error)}") from None
+        return content
+
+
+def at_worker(connected: socket.socket) -> FramedSocket[ToWorker]:
+    """The worker's end of a connection."""
+    return FramedSocket(connected, msgspec.msgpack.Decoder(ToWorker))
+
+
+def at_verifier(connected: socket.socket) -> FramedSocket[ToVerifier]:
+    """The verifier's end of a connection."""
+    return FramedSocket(connected, msgspec.msgpack.Decoder(ToVerifier))
+
+
+def _left(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no answer in time")
+    return left
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,167 @@
+"""A target whose rounds run at a worker, behind the interface of one in this process.
+
+One connection, used once: where it breaks, where a round is late or a frame is none of ours, it is
+closed for good (the worker may still be busy with it) and every further round is refused. Another
+one is made by `connect`. This module must never decide what becomes of streams.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from shared.errors import LinkLost, RemoteProtocolError
+from verifier.target.masked_check import MOST_WAIT_SECONDS
+from verifier.target.round import Round, RoundOutcome
+from verifier.target.target import OutOfMemory, TargetLost
+from verifier.workers.frames import FramedSocket, at_verifier
+from verifier.workers.handshake import greet_worker
+from verifier.workers.messages import (
+    Facts,
+    Failed,
+    Leave,
+    MasksWanted,
+    ToVerifier,
+    WireOutcome,
+)
+from verifier.workers.remote_masks import num_mask_words, pack_masks
+from verifier.workers.round_packing import pack_round, unpack_outcome
+
+CONNECT_SECONDS = 3.0
+
+
+class WorkerAddress(NamedTuple):
+    """Where a worker listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class RoundFailed(Exception):
+    """The target failed at the worker, which is well; parts of the round may be run again."""
+
+
+class RemoteTarget:
+    """Implements `verifier.target.target.TargetModel` over a connection to a worker."""
+
+    def __init__(
+        self,
+        framed: FramedSocket[ToVerifier],
+        facts: Facts,
+        round_deadline_seconds: Callable[[Round], float],
+    ) -> None:
+        """After the handshake; a round that is later than its deadline loses the worker."""
+        self.facts = facts
+        self.model_name = facts.subject.model_name
+        self.vocab_size = facts.vocab_size
+        self.context_tokens = facts.context_tokens
+        self.num_blocks = facts.num_blocks
+        self.block_tokens = facts.block_tokens
+        self._framed = framed
+        self._round_deadline_seconds = round_deadline_seconds
+        self._lost_because = ""
+
+    @property
+    def lost_because(self) -> str:
+        """Why no round can run any more; empty: it can."""
+        return self._lost_because
+
+    def run(self, round_: Round) -> RoundOutcome:
+        """Run one round; see `TargetModel.run`.
+
+        Raises:
+            TargetLost: the connection is over; the worker may be, too.
+            OutOfMemory: there.
+            RoundFailed: the target raised something else there.
+        """
+        if self._lost_because:
+            raise TargetLost(self._lost_because)
+        deadline = time.monotonic() + self._round_deadline_seconds(round_)
+        try:
+            answer = self._ask(round_, deadline)
+        except (LinkLost, RemoteProtocolError) as error:
+            self.close(str(error))
+            raise TargetLost(self._lost_because) from None
+        if isinstance(answer, RoundOutcome):
+            return answer
+        if answer.cause == "device":
+            self.close(f"its device is lost: {answer.sentence}")
+            raise TargetLost(self._lost_because)
+        if answer.cause == "memory":
+            raise OutOfMemory(answer.sentence)
+        raise RoundFailed(answer.sentence)
+
+    def is_lost(self) -> bool:
+        """Whether the worker has left while no round runs; from any thread."""
+        return bool(self._lost_because) or self._framed.is_lost()
+
+    def end_worker(self, because: str) -> None:
+        """Let the worker's process end; no round may run then or later.
+
+        Raises:
+            LinkLost: it has gone already.
+        """
+        self._framed.send(Leave(), CONNECT_SECONDS)
+        self.close(because)
+
+    def close(self, because: str) -> None:
+        """No round runs here any more; the worker waits for the next verifier."""
+        if not self._lost_because:
+            self._lost_because = because
+            self._framed.shut_down()
+            self._framed.close()
+
+    def _ask(self, round_: Round, deadline: float) -> RoundOutcome | Failed:
+        masks = [
+            item.draft_check.masks
+            for item in round_.items
+            if item.draft_check is not None and item.draft_check.masks is not None
+        ]
+        self._framed.send(pack_round(round_), _left(deadline))
+        for mask in masks:
+            mask.begin()
+        answer = self._framed.receive(_left(deadline))
+        if masks and isinstance(answer, MasksWanted):
+            until = min(time.monotonic() + MOST_WAIT_SECONDS, deadline)
+            content = pack_masks(masks, until, num_mask_words(self.vocab_size))
+            self._framed.send(content, _left(deadline))
+            answer = self._framed.receive(_left(deadline))
+        if isinstance(answer, WireOutcome):
+            return unpack_outcome(answer, round_, self.vocab_size)
+        if isinstance(answer, Failed):
+            return answer
+        raise RemoteProtocolError(f"a {type(answer).__name__} came instead of an outcome")
+
+
+def connect(
+    address: WorkerAddress, secret: str, round_deadline_seconds: Callable[[Round], float]
+) -> RemoteTarget:
+    """The target of the worker at an address; other verifiers that used it lose it.
+
+    Raises:
+        LinkLost: nothing answers there now.
+        AuthRejected, HandshakeRejected: it has another secret or version.
+        RemoteProtocolError: it is no worker.
+    """
+    try:
+        connected = socket.create_connection(address, CONNECT_SECONDS)
+    except OSError as error:
+        raise LinkLost(f"no worker answers at {address}: {error.strerror or error}") from None
+    framed = at_verifier(connected)
+    try:
+        facts = greet_worker(framed, secret)
+    except BaseException:
+        framed.close()
+        raise
+    return RemoteTarget(framed, facts, round_deadline_seconds)
+
+
+def _left(deadline: float) -> float:
+    # Never 0, which would mean not to wait at all for what is there already.
+    return max(deadline - time.monotonic(), 1e-3)

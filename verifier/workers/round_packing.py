@@ -1,0 +1,140 @@
+"""Rounds and their outcomes on the way between a verifier and a worker.
+
+Pure: messages in, messages out. What does not fit the target is refused here, before it is run or
+settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from shared.errors import RemoteProtocolError
+from shared.protocol.logprobs import TokenLogprobs
+from shared.speculation.sparse_row import SparseRow
+from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.target import TargetModel
+from verifier.target.token_masks import TokenMasks
+from verifier.workers.check_packing import pack_check, pack_rows, unpack_check, unpack_rows
+from verifier.workers.columns import blocks_of, cut, packed, runs_of, unpacked
+from verifier.workers.messages import WireAnswer, WireCheck, WireOutcome, WireRound
+
+
+def pack_round(round_: Round) -> WireRound:
+    """The round without its masks."""
+    items = round_.items
+    tables = [runs_of(item.block_table) for item in items]
+    checks = [item.draft_check for item in items]
+    return WireRound(
+        packed([item.stream for item in items], "<u8"),
+        packed([len(item.token_ids) for item in items], "<u4"),
+        packed([item.num_cached_tokens for item in items], "<u4"),
+        packed([token_id for item in items for token_id in item.token_ids], "<u4"),
+        packed([len(runs) // 2 for runs in tables], "<u4"),
+        packed([number for runs in tables for number in runs], "<u4"),
+        tuple([None if check is None else pack_check(check) for check in checks]),
+        *pack_rows(checks),
+    )
+
+
+def unpack_round(
+    wire: WireRound, target: TargetModel, masks_at: Callable[[int], TokenMasks]
+) -> Round:
+    """The round as it was, with the masks of its n-th check that has a grammar.
+
+    Raises:
+        RemoteProtocolError: it is none that this target could run.
+    """
+    num_items = len(wire.checks)
+    streams = unpacked(wire.streams, "<u8", "streams", num_items).tolist()
+    counts = unpacked(wire.num_tokens, "<u4", "numbers of tokens", num_items).tolist()
+    num_cached = unpacked(wire.num_cached_tokens, "<u4", "cached tokens", num_items).tolist()
+    all_tokens = unpacked(wire.token_ids, "<u4", "tokens")
+    if not num_items or not all(counts) or int(all_tokens.max(initial=0)) >= target.vocab_size:
+        raise RemoteProtocolError(f"a round of {num_items} items, or one of them, cannot be read")
+    num_runs = unpacked(wire.num_runs, "<u4", "runs of blocks", num_items).tolist()
+    tables = cut(unpacked(wire.runs, "<u4", "blocks").tolist(), [2 * n for n in num_runs], "blocks")
+    rows = iter(
+        unpack_rows(wire.num_row_entries, wire.row_token_ids, wire.row_weights, target.vocab_size)
+    )
+    token_ids = cut(all_tokens.tolist(), counts, "tokens")
+    checks = _with_checks(wire.checks, token_ids, rows, masks_at, target.vocab_size)
+    items = [
+        RoundItem(stream, tokens, cached, blocks_of(runs, target.num_blocks), check)
+        for stream, (tokens, check), cached, runs in zip(
+            streams, checks, num_cached, tables, strict=True
+        )
+    ]
+    if next(rows, None) is not None:
+        raise RemoteProtocolError("there are more rows than drafts")
+    for item in items:
+        if item.context_tokens > len(item.block_table) * target.block_tokens:
+            raise RemoteProtocolError(f"{item.context_tokens} tokens exceed an item's blocks")
+    return Round(tuple(items))
+
+
+def pack_outcome(outcome: RoundOutcome) -> WireOutcome:
+    """The outcome of a round."""
+    return WireOutcome(
+        tuple([None if item is None else _pack_answer(item) for item in outcome.items]),
+        outcome.forward_seconds,
+        outcome.sampling_seconds,
+        outcome.row_seconds,
+    )
+
+
+def unpack_outcome(wire: WireOutcome, round_: Round, vocab_size: int) -> RoundOutcome:
+    """The outcome of this round.
+
+    Raises:
+        RemoteProtocolError: it is not the outcome of this round.
+    """
+    if len(wire.answers) != len(round_.items):
+        raise RemoteProtocolError(f"{len(wire.answers)} answers to {len(round_.items)} items")
+    if wire.row_seconds and len(wire.row_seconds) != len(round_.items):
+        raise RemoteProtocolError(f"{len(wire.row_seconds)} times of {len(round_.items)} items")
+    pairs = zip(wire.answers, round_.items, strict=True)
+    items = tuple([_unpack_answer(answer, item.draft_check, vocab_size) for answer, item in pairs])
+    return RoundOutcome(
+        items, wire.forward_seconds, wire.sampling_seconds, row_seconds=wire.row_seconds
+    )
+
+
+def _with_checks(
+    wires: Sequence[WireCheck | None],
+    token_ids: Sequence[tuple[int, ...]],
+    rows: Iterator[SparseRow],
+    masks_at: Callable[[int], TokenMasks],
+    vocab_size: int,
+) -> Iterator[tuple[tuple[int, ...], DraftCheck | None]]:
+    num_masked = 0
+    for wire, tokens in zip(wires, token_ids, strict=True):
+        if wire is None:
+            yield tokens, None
+            continue
+        masks = masks_at(num_masked) if wire.has_masks else None
+        num_masked += wire.has_masks
+        yield tokens, unpack_check(wire, tokens, rows, masks, vocab_size)
+
+
+def _pack_answer(item: ItemOutcome) -> WireAnswer:
+    logprobs = tuple([(token.logprob, token.top) for token in item.logprobs])
+    return WireAnswer(item.num_accepted, item.token_id, item.accept_probs, item.failure, logprobs)
+
+
+def _unpack_answer(
+    answer: WireAnswer | None, check: DraftCheck | None, vocab_size: int
+) -> ItemOutcome | None:
+    if answer is None or check is None:
+        if answer is not None or check is not None:
+            raise RemoteProtocolError("an answer and its check do not belong together")
+        return None
+    num_drafts, token_id = len(check.draft_token_ids), answer.token_id
+    is_token = token_id is None or token_id < vocab_size
+    if answer.num_accepted > num_drafts or len(answer.accept_probs) > num_drafts or not is_token:
+        raise RemoteProtocolError(f"an answer of {answer.num_accepted} to {num_drafts} drafts")
+    num_told = answer.num_accepted + (token_id is not None)
+    wants_logprobs = check.num_logprobs is not None and answer.failure is None
+    if len(answer.logprobs) != (num_told if wants_logprobs else 0):
+        raise RemoteProtocolError(f"{len(answer.logprobs)} log-probabilities of {num_told} tokens")
+    logprobs = tuple([TokenLogprobs(*told) for told in answer.logprobs])
+    return ItemOutcome(answer.num_accepted, token_id, answer.accept_probs, answer.failure, logprobs)
