@@ -156,6 +156,14 @@ class DraftSection(Section, frozen=True):
             description="tokens that must recur to be drafted without the model, at most; 0: off",
         ),
     ] = 4
+    assigned_megabytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 20,
+            description="room for drafts that the verifier's operator assigns; 0: takes none",
+        ),
+    ] = 1000
     row_entries: Annotated[
         int,
         Meta(

@@ -24,18 +24,20 @@ from edge_agent.config import (
 from edge_agent.draft_model.drafter import Drafter, Forward
 from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
-from edge_agent.models.presets import resolve
+from edge_agent.models.presets import locate, resolve
 from shared.config.model_files import default_cache_dir
 from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
 from shared.daemon.model_border import model_border
 from shared.daemon.resources.cpu_threads import limit_spinning
 from shared.errors import ConfigError
+from shared.protocol.draft_offers import DraftOffer
+from shared.protocol.messages import AssignedDraft
 
 if TYPE_CHECKING:
     from aiohttp.web import Application
 
     from edge_agent.api.access import Access
-    from edge_agent.generation.agent import Agent
+    from edge_agent.generation.agent import Agent, FetchFrom
 
 # Tokens drafted at start to tell the verifier how fast this board is.
 SPEED_TEST_TOKENS = 8
@@ -112,7 +114,40 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
         draft_token_seconds=measure_draft_token_seconds(config, drafter),
         tls=verifier_tls(config.verifier),
         read_health=read_health,
+        fetch_draft=assigned_draft_source(config),
+        draft_bytes=_model_bytes(config),
     )
+
+
+def assigned_draft_source(config: AgentConfig) -> FetchFrom | None:
+    """How to get what the verifier assigns; None: this board takes nothing."""
+    from edge_agent.generation.assigned_drafts import LoadedDraft
+    from edge_agent.models.assigned import get_assigned
+    from edge_agent.models.from_verifier import OfferingVerifier
+
+    room_bytes = config.draft.assigned_megabytes * 1_000_000
+    if not room_bytes:
+        return None
+
+    def load(path: Path) -> LoadedDraft:
+        with model_border(f"cannot load {path} as a draft model"):
+            drafter = _load_llama(path, config.draft)
+        return LoadedDraft(drafter, time_draft_token(drafter))
+
+    async def fetch(draft: AssignedDraft, token: str, tls: ssl.SSLContext | None) -> LoadedDraft:
+        verifier = OfferingVerifier(config.verifier.url, token, tls)
+        offer = DraftOffer(draft.name, draft.num_bytes, draft.sha256.hex())
+        cache_dir = default_cache_dir(os.environ)
+        path = await get_assigned(verifier, offer, cache_dir, room_bytes)
+        return await asyncio.to_thread(load, path)
+
+    return fetch
+
+
+def _model_bytes(config: AgentConfig) -> int:
+    """Of the draft model's file; 0: there is none."""
+    model = config.draft.model
+    return locate(model, default_cache_dir(os.environ)).stat().st_size if model else 0
 
 
 def make_app(agent: Agent, section: ApiSection, clients_token: str | None) -> Application:
@@ -161,9 +196,12 @@ def draft_settings(config: AgentConfig, drafter: Drafter) -> DraftSettings:
 
 
 def measure_draft_token_seconds(config: AgentConfig, drafter: Drafter) -> float:
+    """Seconds for one draft token of the configured model; 0: there is none."""
+    return time_draft_token(drafter) if config.draft.model else 0.0
+
+
+def time_draft_token(drafter: Drafter) -> float:
     """Seconds for one draft token, measured on an empty context after one token of warm-up."""
-    if not config.draft.model:
-        return 0.0
     token_ids = [drafter.vocab_size // 2]
     drafter.forward([Forward(0, tuple(token_ids))])
     started_at = time.monotonic()

@@ -7,6 +7,7 @@ import click
 from shared.daemon.command_line import FriendlyGroup, config_commands
 from verifier.commands.devices import devices
 from verifier.commands.doctor import doctor
+from verifier.commands.drafts import drafts
 from verifier.commands.finetune import finetune
 from verifier.commands.init import init
 from verifier.commands.profile import profile
@@ -28,6 +29,7 @@ First steps:
   goodspeed-verifier profile                        # how fast the target is here
   goodspeed-verifier run --record evening.jsonl     # for `calibrate`: what would be better here?
   goodspeed-verifier finetune draft.gguf            # a small draft for the target
+  goodspeed-verifier drafts add draft.gguf          # for boards; `drafts assign` says for which
   goodspeed-verifier config init > verifier.toml    # every setting explained
 """
 
@@ -53,4 +55,5 @@ main.add_command(reproduce)
 main.add_command(train_awc)
 main.add_command(token)
 main.add_command(devices)
+main.add_command(drafts)
 main.add_command(config_commands(SETTINGS))

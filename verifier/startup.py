@@ -22,7 +22,7 @@ from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
-from verifier.config import DraftsSection, LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
@@ -33,6 +33,7 @@ from verifier.cost_curve.measurement import (
     measure_curve,
     warm_up_rounds,
 )
+from verifier.drafts.draft_store import FOLDER, DraftStore
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
@@ -203,13 +204,14 @@ def make_server(
         operator_access=operator_access(config, metrics_token, tokens),
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
         tls=tls,
-        drafts=draft_shelf(config.drafts, service.tokenizer),
+        drafts=draft_shelf(config, service.tokenizer),
     )
 
 
-def draft_shelf(section: DraftsSection, tokenizer: Tokenizer) -> DraftShelf | None:
-    """What boards may pull; None: nothing."""
-    if section.directory is None:
+def draft_shelf(config: VerifierConfig, tokenizer: Tokenizer) -> DraftShelf | None:
+    """What boards may have; None: nothing."""
+    store = draft_store(config)
+    if config.drafts.directory is None and store is None:
         return None
 
     def check_fit(path: Path) -> None:
@@ -218,8 +220,18 @@ def draft_shelf(section: DraftsSection, tokenizer: Tokenizer) -> DraftShelf | No
 
         check_draft_fits(path, tokenizer.token_bytes)
 
-    rate = float(section.bytes_per_second)
-    return DraftShelf(section.directory, check_fit, bytes_per_second=rate)
+    return DraftShelf(
+        check_fit,
+        bytes_per_second=float(config.drafts.bytes_per_second),
+        directory=config.drafts.directory,
+        store=store,
+    )
+
+
+def draft_store(config: VerifierConfig) -> DraftStore | None:
+    """The registry; None: nothing is kept, so there is none."""
+    directory = config.state.directory
+    return None if directory is None else DraftStore(directory / FOLDER)
 
 
 def make_loading_port(

@@ -15,7 +15,7 @@ import click
 
 from edge_agent.commands.settings import SETTINGS
 from edge_agent.draft_model.drafter import QUANTISATIONS
-from edge_agent.models.cache import cached_models, remove, work_dir
+from edge_agent.models.cache import cached_models, remove, sha256_of, work_dir
 from edge_agent.models.presets import (
     DEFAULT_MODEL,
     PRESETS,
@@ -32,6 +32,7 @@ from edge_agent.models.quantise import quantise
 from shared.config.model_files import cached_path, default_cache_dir
 from shared.daemon.peer_text import terminal_text
 from shared.errors import ConfigError, GoodspeedError, ModelError
+from shared.protocol.draft_judgement import DraftJudgement, pack_judgements
 from shared.protocol.draft_offers import OFFER_NAME, DraftOffer
 
 if TYPE_CHECKING:
@@ -144,7 +145,12 @@ def path_command(name: str) -> None:
     help="Texts of each domain and mode.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-def judge_command(drafts: tuple[str, ...], texts_file: Path, per_domain: int, threads: int) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="For `goodspeed-verifier drafts add --judgement`."
+)
+def judge_command(
+    drafts: tuple[str, ...], texts_file: Path, per_domain: int, threads: int, as_json: bool
+) -> None:
     """Tell how much of the DRAFTS a target would accept, by domain and mode, and how fast they are.
 
     DRAFTS are models that are here, or paths of GGUF files; speeds are told beside the first one's.
@@ -154,6 +160,10 @@ def judge_command(drafts: tuple[str, ...], texts_file: Path, per_domain: int, th
 
     paths = {locate(draft, _cache_dir()).stem: locate(draft, _cache_dir()) for draft in drafts}
     judgements = _judged(paths, texts_file, per_domain, threads)
+    if as_json:
+        told = [_told(path, judgements[name]) for name, path in paths.items()]
+        click.echo(pack_judgements(told).decode())
+        return
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     for line in judgement_lines(judgements, sizes):
         click.echo(line)
@@ -177,6 +187,20 @@ def verify_command(names: tuple[str, ...]) -> None:
             faults.append(str(error))
     if faults:
         raise ModelError("; ".join(faults))
+
+
+def _told(path: Path, judgement: Judgement) -> DraftJudgement:
+    return DraftJudgement(
+        path.stem,
+        sha256_of(path),
+        path.stat().st_size,
+        judgement.tokens_per_second,
+        judgement.drawn_per_second,
+        {
+            str(rule): {domain: found.rate for domain, found in by_domain.items()}
+            for rule, by_domain in judgement.accepted.items()
+        },
+    )
 
 
 def _judged(
@@ -239,7 +263,10 @@ def _here(path: Path) -> tuple[str, str]:
 def _not_here(preset: Preset | None, offer: DraftOffer | None) -> tuple[str, str]:
     licence = UNKNOWN_LICENCE if preset is None else preset.licence
     if offer is not None:
-        return licence, f"at the verifier ({offer.num_bytes / 1e6:.0f} MB)"
+        words = [f"at the verifier ({offer.num_bytes / 1e6:.0f} MB)", *offer.labels]
+        words += ["assigned to this board"] if offer.is_assigned else []
+        words += ["suits this board best"] if offer.suits else []
+        return offer.licence or licence, ", ".join(words)
     assert preset is not None
     targets = (
         f", drafts for {preset.targets}" if isinstance(preset, HubModel | ShippedModel) else ""

@@ -41,6 +41,12 @@ class SharedVocabulary:
         """Ids of the draft model that the target lacks."""
         return len(self._lacked_ids)
 
+    def contradiction(self, token_bytes: Sequence[bytes]) -> int | None:
+        """The first id that means one thing to the draft model and another one there."""
+        pairs = zip(self.own_token_bytes, token_bytes, strict=False)
+        found = (i for i, (own, theirs) in enumerate(pairs) if own and theirs and own != theirs)
+        return next(found, None)
+
     def take_vocabulary(self, token_bytes: Sequence[bytes]) -> None:
         """From now on ids mean this; from any thread. Ids without bytes are not the target's."""
         num_known = len(token_bytes)

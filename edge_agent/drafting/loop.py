@@ -63,6 +63,7 @@ class DraftingLoop:
     def __init__(self, drafter: Drafter, send: SendDraft) -> None:
         self._drafter = drafter
         self._send = send
+        self.draft_number = 0  # of this draft, as the verifier was told
         self._streams: list[AgentStream] = []
         self._slots: list[AgentStream | None] = [None] * drafter.num_slots
         self._waiting: list[AgentStream] = []
@@ -105,7 +106,7 @@ class DraftingLoop:
         """A stream heard from the verifier: it may have something to compute, or be ready."""
         for stream in self._streams:
             if stream.take_ready_without_model():
-                self._send(stream, Ready(stream.channel))
+                self._send(stream, Ready(stream.channel, self.draft_number))
         self._stop_if_futile()
         self._work.set()
 
@@ -205,7 +206,7 @@ class DraftingLoop:
             for draft in drafts:
                 self._send(stream, draft)
             if stream.take_ready():
-                self._send(stream, Ready(stream.channel))
+                self._send(stream, Ready(stream.channel, self.draft_number))
 
 
 def _draw(step: DraftStep, logits: NDArray[np.float32] | None) -> _Result:

@@ -17,3 +17,7 @@ class DraftSettings(msgspec.Struct, frozen=True):
     context_tokens: int
     ngram_tokens: int = 0  # the longest n-gram that is looked up; 0: the model drafts alone
     has_model: bool = True  # False: n-grams alone
+
+    def for_model(self, context_tokens: int) -> DraftSettings:
+        """The same for another draft model, of so many tokens at most."""
+        return msgspec.structs.replace(self, context_tokens=context_tokens, has_model=True)

@@ -64,9 +64,18 @@ FAREWELL_SECONDS = 1.0
 
 
 def make_hello(
-    drafter: Drafter, *, context_tokens: int, draft_token_seconds: float, max_streams: int
+    drafter: Drafter,
+    *,
+    context_tokens: int,
+    draft_token_seconds: float,
+    max_streams: int,
+    draft_bytes: int = 0,
+    takes_drafts: bool = False,
 ) -> Hello:
-    """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known."""
+    """The greeting of a board that drafts with this vocabulary; 0 s: its speed is not known.
+
+    `draft_bytes`: of its draft model's file; 0: there is none.
+    """
     return Hello(
         protocol_version=PROTOCOL_VERSION,
         agent_version=version("goodspeed"),
@@ -78,6 +87,8 @@ def make_hello(
         max_streams=max_streams,
         instance_id=random.SystemRandom().randint(1, MAX_63_BITS),
         takes_notices=True,
+        draft_bytes=draft_bytes,
+        takes_drafts=takes_drafts,
     )
 
 

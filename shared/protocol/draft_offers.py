@@ -17,6 +17,9 @@ OFFERS_PATH = "/v1/drafts"  # each offer is below it, by its name
 MAX_OFFERS = 256
 MAX_OFFERS_BYTES = 256 * 1024
 OFFER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
+MAX_LABELS = 16
+MAX_LICENCE_LENGTH = 80
 
 
 class DraftOffer(msgspec.Struct, frozen=True):
@@ -25,6 +28,12 @@ class DraftOffer(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(pattern=rf"^{OFFER_NAME}\Z")]
     num_bytes: Annotated[int, Meta(ge=1, le=1 << 40)]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    licence: Annotated[str, Meta(max_length=MAX_LICENCE_LENGTH)] = ""  # "": not told
+    labels: Annotated[
+        tuple[Annotated[str, Meta(pattern=rf"^{LABEL}\Z")], ...], Meta(max_length=MAX_LABELS)
+    ] = ()  # domains or languages that it is for
+    is_assigned: bool = False  # to the board that asks
+    suits: bool = False  # of all, the one that the board would write fastest with, as was judged
 
 
 def pack_offers(offers: Sequence[DraftOffer]) -> bytes:

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.board_health import BoardHealth
+from shared.protocol.draft_offers import OFFER_NAME
 from shared.protocol.fingerprint import Difference
 from shared.protocol.grammar import Grammar
 from shared.speculation.logit_processors import MAX_LOGPROBS, NO_PROCESSORS, LogitProcessors
@@ -38,6 +39,8 @@ MAX_TOOLS = 512
 MAX_TOOLS_BYTES = 512 * 1024  # of the tools that a client offers, as JSON
 MAX_TOOL_CALLS = 256  # in one chat message
 MAX_NAME_LENGTH = 200
+MAX_ASSIGNED_DRAFTS = 4  # of one board, beside its own
+MAX_TURNS = 64
 MAX_SENTENCE_LENGTH = 2000
 MAX_POSITION = 1 << 24
 MAX_63_BITS = (1 << 63) - 1  # msgspec checks bounds in int64
@@ -52,6 +55,9 @@ DraftLength = Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)]
 Microseconds = Annotated[int, Meta(ge=0, lt=1 << 40)]
 Count = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 32)]
+# Of a draft model that a board holds, chosen by the board; 0: that of its Hello.
+DraftNumber = Annotated[int, Meta(ge=0, lt=1 << 16)]
+Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 StopStrings = Annotated[
     tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
     Meta(max_length=MAX_STOP_STRINGS),
@@ -127,6 +133,8 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
     max_streams: Annotated[int, Meta(ge=1, le=4096)] = 1  # drafted for at once; for the log
     instance_id: Annotated[int, Meta(ge=0, le=MAX_63_BITS)] = 0  # random, of the process; 0: none
     takes_notices: bool = False  # or it is older than they are
+    draft_bytes: Count = 0  # of the draft model's file; 0: there is none, or it is not told
+    takes_drafts: bool = False  # that the verifier assigns: Assignment may be sent
 
 
 class Open(Message, frozen=True, array_like=True, tag=2):
@@ -195,6 +203,7 @@ class Ready(Message, frozen=True, array_like=True, tag=3):
     """The board's draft model has read the prompt; it can draft from now on."""
 
     channel: Channel
+    draft: DraftNumber = 0  # which one
 
 
 class Draft(Message, frozen=True, array_like=True, tag=4):
@@ -236,6 +245,15 @@ class Status(Message, frozen=True, array_like=True, tag=6):
 
     draft_microseconds: Microseconds  # for one token; 0: not measured
     health: BoardHealth | None = None  # of its hardware
+
+
+class DraftHeld(Message, frozen=True, array_like=True, tag=11):
+    """The board holds a draft of an Assignment, and what it calls it; or it does not, and why."""
+
+    sha256: Sha256
+    number: DraftNumber = 0  # 0: it does not hold it
+    draft_microseconds: Microseconds = 0  # for one token, measured once it was loaded
+    because: Sentence = ""
 
 
 class Goodbye(Message, frozen=True, array_like=True, tag=7):
@@ -337,7 +355,40 @@ class Notice(Message, frozen=True, array_like=True, tag=71):
     because: Sentence = ""  # nothing: they wait no more
 
 
+class AssignedDraft(msgspec.Struct, frozen=True, array_like=True):
+    """A file that the verifier hands out (draft_offers)."""
+
+    name: Annotated[str, Meta(pattern=rf"^{OFFER_NAME}\Z")]
+    num_bytes: Annotated[int, Meta(ge=1, le=1 << 40)]
+    sha256: Sha256
+
+
+class Assignment(Message, frozen=True, array_like=True, tag=72):
+    """Drafts that the board should hold beside its own, and which of them new streams take.
+
+    Sent to boards that take drafts; each one replaces the one before. A board without one uses its
+    own draft.
+    """
+
+    drafts: Annotated[tuple[AssignedDraft, ...], Meta(max_length=MAX_ASSIGNED_DRAFTS)] = ()
+    # Places in `drafts` from 1 on, 0 for the board's own: new streams take them in turn, over and
+    # over. One that is not held yet is passed over.
+    turns: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=MAX_ASSIGNED_DRAFTS)], ...], Meta(max_length=MAX_TURNS)
+    ] = ()
+
+
 AgentMessage = (
-    Hello | Open | OpenPart | Resume | Ready | Draft | RatedDraft | Cancel | Status | Goodbye
+    Hello
+    | Open
+    | OpenPart
+    | Resume
+    | Ready
+    | Draft
+    | RatedDraft
+    | Cancel
+    | Status
+    | DraftHeld
+    | Goodbye
 )
-VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway | Notice
+VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway | Notice | Assignment

@@ -13,8 +13,10 @@ from typing import TypeVar
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.messages import (
+    Assignment,
     Cancel,
     Draft,
+    DraftHeld,
     Error,
     GoingAway,
     Goodbye,
@@ -66,12 +68,14 @@ VERIFIER_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionSt
     (_C.OPEN, RatedDraft): _C.OPEN,
     (_C.OPEN, Cancel): _C.OPEN,
     (_C.OPEN, Status): _C.OPEN,
+    (_C.OPEN, DraftHeld): _C.OPEN,
     (_C.OPEN, Goodbye): _C.CLOSED,
     (_C.LEAVING, Ready): _C.LEAVING,
     (_C.LEAVING, Draft): _C.LEAVING,
     (_C.LEAVING, RatedDraft): _C.LEAVING,
     (_C.LEAVING, Cancel): _C.LEAVING,
     (_C.LEAVING, Status): _C.LEAVING,
+    (_C.LEAVING, DraftHeld): _C.LEAVING,
     (_C.LEAVING, Open): _C.LEAVING,  # crossed our GoingAway; ignored, the agent opens it elsewhere
     (_C.LEAVING, OpenPart): _C.LEAVING,
     (_C.LEAVING, Resume): _C.LEAVING,
@@ -101,11 +105,13 @@ AGENT_CONNECTION: Mapping[tuple[ConnectionState, type[Message]], ConnectionState
     (_C.OPEN, Error): _C.OPEN,
     (_C.OPEN, GoingAway): _C.LEAVING,
     (_C.OPEN, Notice): _C.OPEN,
+    (_C.OPEN, Assignment): _C.OPEN,
     (_C.LEAVING, Opened): _C.LEAVING,
     (_C.LEAVING, PromptPart): _C.LEAVING,
     (_C.LEAVING, Verdict): _C.LEAVING,
     (_C.LEAVING, Error): _C.LEAVING,
     (_C.LEAVING, Notice): _C.LEAVING,
+    (_C.LEAVING, Assignment): _C.LEAVING,
 }
 AGENT_STREAM: Mapping[tuple[StreamState, type[Message]], StreamState] = {
     (_S.OPENING, Opened): _S.RUNNING,

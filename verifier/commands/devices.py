@@ -6,11 +6,7 @@ a second.
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -19,23 +15,18 @@ from rich.table import Table
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
-from shared.daemon.files import replace_file
 from shared.daemon.peer_text import one_line, terminal_text
-from shared.errors import ConfigError
 from verifier.commands.live_state import LiveDevice, NoState, read_live_state
+from verifier.commands.set_terms import device_setter, known_terms
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.engine.device_terms import (
-    FILE_NAME,
     MAX_CAP,
     MAX_WEIGHT,
     MIN_WEIGHT,
-    NO_TERMS,
     USUAL_TERMS,
     AllTerms,
     DeviceTerms,
-    pack_terms,
-    read_terms,
 )
 from verifier.server.device_tokens import read_tokens
 
@@ -62,7 +53,7 @@ def devices() -> None:
 def list_devices(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
     """List all devices that have a token, with what is set and what the verifier measures."""
     config = loaded.config
-    names, terms = sorted(read_tokens(config.server.tokens_file)), _known_terms(config)
+    names, terms = sorted(read_tokens(config.server.tokens_file)), known_terms(config)
     live: dict[str, LiveDevice] = {}
     fault = ""
     try:
@@ -80,40 +71,22 @@ def list_devices(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
         click.echo(f"live figures are missing: {terminal_text(fault)}", err=True)
 
 
-def _setter(command: Callable[..., DeviceTerms]) -> Callable[..., None]:
-    """Make a command that changes one device's terms of one that gives the changed ones."""
-
-    @click.argument("device")
-    @settings_options(SETTINGS)
-    @functools.wraps(command)
-    def change(loaded: Loaded[VerifierConfig], device: str, **options: Any) -> None:
-        config = loaded.config
-        if device not in read_tokens(config.server.tokens_file):
-            raise ConfigError((f"{config.server.tokens_file}: no device {device}",))
-        path, terms = _file(config), _known_terms(config)
-        changed = command(terms.by_device.get(device, USUAL_TERMS), **options)
-        all_terms = AllTerms({**terms.by_device, device: changed})
-        replace_file(path, pack_terms(all_terms), mode=0o644, keeps_owner=True)
-
-    return change
-
-
 @devices.command()
-@_setter
+@device_setter
 def pause(terms: DeviceTerms) -> DeviceTerms:
     """Let the streams of DEVICE wait until `resume`; they keep what they have."""
     return msgspec.structs.replace(terms, is_paused=True)
 
 
 @devices.command()
-@_setter
+@device_setter
 def resume(terms: DeviceTerms) -> DeviceTerms:
     """Let a paused DEVICE go on."""
     return msgspec.structs.replace(terms, is_paused=False)
 
 
 @devices.command()
-@_setter
+@device_setter
 @click.argument("weight", type=click.FloatRange(MIN_WEIGHT, MAX_WEIGHT))
 def weight(terms: DeviceTerms, weight: float) -> DeviceTerms:
     """Let DEVICE have so many times the share of others; 1 is usual."""
@@ -121,7 +94,7 @@ def weight(terms: DeviceTerms, weight: float) -> DeviceTerms:
 
 
 @devices.command()
-@_setter
+@device_setter
 @click.argument("tokens", metavar="TOKENS|none")
 def cap(terms: DeviceTerms, tokens: str) -> DeviceTerms:
     """Let a stream of DEVICE draft at most so many tokens for a round; 0: none at all."""
@@ -133,23 +106,13 @@ def cap(terms: DeviceTerms, tokens: str) -> DeviceTerms:
 
 
 @devices.command()
-@_setter
+@device_setter
 @click.argument("label")
 def rename(terms: DeviceTerms, label: str) -> DeviceTerms:
     """Show LABEL beside DEVICE; the name in its token stays. An empty one takes it away."""
     if len(label) > 80 or not (label.isprintable() or not label):
         raise click.BadParameter("must be up to 80 printable characters", param_hint="LABEL")
     return msgspec.structs.replace(terms, label=label)
-
-
-def _file(config: VerifierConfig) -> Path:
-    if config.state.directory is None:
-        raise ConfigError(("state.directory: must be set; what holds for devices is kept there",))
-    return config.state.directory / FILE_NAME
-
-
-def _known_terms(config: VerifierConfig) -> AllTerms:
-    return NO_TERMS if config.state.directory is None else read_terms(_file(config))
 
 
 def _row(name: str, terms: AllTerms, live: LiveDevice | None) -> dict[str, object]:
@@ -203,4 +166,5 @@ def _number(value: float | None, form: str) -> str:
 def _set(terms: DeviceTerms) -> str:
     told = [f"weight {terms.weight:g}"] if terms.weight != 1.0 else []
     told += [f"cap {terms.cap}"] if terms.cap is not None else []
+    told += [f"drafts {' '.join(terms.drafts)}"] if terms.drafts else []
     return ", ".join(told) or _NOTHING

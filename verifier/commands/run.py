@@ -37,7 +37,6 @@ from verifier.server.device_tokens import TokenRoles, read_token_roles
 
 if TYPE_CHECKING:
     from verifier.engine.service import VerifierService
-    from verifier.engine.terms_in_force import TermsInForce
     from verifier.server.server import VerifierServer
 
 logger = logging.getLogger(__name__)
@@ -184,9 +183,15 @@ async def _serve(
     shown = Shown(access.tls)
     service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
-    terms = TermsInForce(service)
-    terms.take_over(access.terms)
     server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
+    in_force = TermsInForce(service)
+
+    def take_over(terms: AllTerms) -> None:
+        in_force.take_over(terms)
+        if server.assigned_drafts is not None:
+            server.assigned_drafts.take_over(terms)
+
+    take_over(access.terms)
     doors = Doors(server, shown, config, access)
     status = StatusLine(service, asyncio.get_running_loop().time())
     end_recording = _record(recording_file, config, service)
@@ -208,7 +213,8 @@ async def _serve(
                 report=report(manager, status.read, lambda: service.round_started_at),
                 certificate=watch_expiry(lambda: shown.certificate),
                 tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
-                devices=_watch_devices(config, terms),
+                devices=_watch_devices(config, take_over),
+                drafts=_watch_drafts(config, server),
                 heap=keep_heap_small(),
             )
     finally:
@@ -242,7 +248,7 @@ def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManage
     return advertised(server.host, port, speaks_tls=server.certificate_file is not None)
 
 
-async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoReturn:
+async def _watch_devices(config: VerifierConfig, take_over: Callable[[AllTerms], None]) -> NoReturn:
     """Take over what `goodspeed-verifier devices` sets; without a directory there is nothing."""
     from shared.daemon.file_watch import watch_file
 
@@ -250,7 +256,19 @@ async def _watch_devices(config: VerifierConfig, terms: TermsInForce) -> NoRetur
     if directory is None:
         await asyncio.Event().wait()
         raise AssertionError("nothing sets it")
-    await watch_file(lambda: directory / FILE_NAME, lambda path: terms.take_over(read_terms(path)))
+    await watch_file(lambda: directory / FILE_NAME, lambda path: take_over(read_terms(path)))
+
+
+async def _watch_drafts(config: VerifierConfig, server: VerifierServer) -> NoReturn:
+    """Take over what `goodspeed-verifier drafts` adds and removes; likewise."""
+    from shared.daemon.file_watch import watch_file
+    from verifier.startup import draft_store
+
+    store, assigned = draft_store(config), server.assigned_drafts
+    if store is None or assigned is None:
+        await asyncio.Event().wait()
+        raise AssertionError("there is no registry")
+    await watch_file(lambda: store.catalogue_path, lambda path: assigned.look_again())
 
 
 async def _load(

@@ -11,13 +11,17 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from shared.protocol.board_health import BoardHealth
-from shared.protocol.messages import Notice, VerifierMessage
+from shared.protocol.messages import AssignedDraft, Assignment, Notice, VerifierMessage
 from shared.speculation.calibration import Calibration, common_prior
+from verifier.drafts.suitability import BoardProfile
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
+from verifier.streams.stream import Stream
 
 # Each takes 0.1 ms of the event loop, once for a board and its draft model.
 MAX_ASKED_BOARDS = 8
+# Drafts that a board held before, whose estimates are remembered.
+MAX_LET_GO = 8
 
 _T = TypeVar("_T")
 _Result = TypeVar("_Result")
@@ -35,21 +39,85 @@ class Outbox(Protocol):
     def replace(self) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
+class HeldDraft:
+    """A draft of the registry that a board holds, and what is believed of its tokens there."""
+
+    draft: AssignedDraft
+    estimates: DeviceEstimates
+
+
 @dataclass(slots=True)
 class Device:
     """What the verifier remembers of a board between its connections."""
 
     name: str
-    estimates: DeviceEstimates
+    estimates: DeviceEstimates  # of the draft that it used last
     kept: KeptStreams
     epoch: int = 0
     outbox: Outbox | None = None
     draft_model: str = ""  # by the board's word, of its latest connection
     draft_context_tokens: int = 0
     takes_notices: bool = False  # its agent
+    takes_drafts: bool = False  # likewise
+    draft_bytes: int = 0  # of its own draft model; 0: it does not tell
+    own_estimates: DeviceEstimates = field(init=False)  # of its own draft
+    assignment: Assignment | None = None  # that it was told last on this connection
+    held: dict[int, HeldDraft] = field(default_factory=dict)  # by the board's number for it
+    let_go: dict[bytes, DeviceEstimates] = field(default_factory=dict)  # of drafts held before
     health: BoardHealth | None = None  # as the board told last; None: it has not
     expiry: asyncio.TimerHandle | None = None  # of what is kept
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.own_estimates = self.estimates
+
+    @property
+    def profile(self) -> BoardProfile:
+        """What it told of its own draft."""
+        return BoardProfile(self.draft_bytes, self.own_estimates.speed.draft_token_seconds)
+
+    def assign(self, assignment: Assignment) -> None:
+        """Tell the board which drafts it should hold, unless it knows."""
+        is_known = assignment == (self.assignment or Assignment())
+        if self.outbox is not None and self.takes_drafts and not is_known:
+            self.assignment = assignment
+            self.outbox.send(assignment)
+
+    def hold(
+        self,
+        number: int,
+        draft: AssignedDraft,
+        draft_token_seconds: float,
+        devices: Iterable[Device],
+    ) -> None:
+        """The board holds a draft and calls it so; what is known of it from before still holds."""
+        self.let_go_of(draft.sha256)
+        estimates = self.let_go.pop(draft.sha256, None)
+        if estimates is None:
+            calibrations = [
+                held.estimates.calibration
+                for device in islice(devices, MAX_ASKED_BOARDS)
+                for held in device.held.values()
+                if held.draft.sha256 == draft.sha256
+            ]
+            calibration = Calibration(common_prior(calibrations))
+            estimates = self.own_estimates.of_another_draft(calibration, draft_token_seconds)
+        self.held[number] = HeldDraft(draft, estimates)
+
+    def let_go_of(self, sha256: bytes | None = None) -> None:
+        """The board holds this draft no more, or none of all; what is known of them is kept."""
+        for number, held in tuple(self.held.items()):
+            if sha256 in (None, held.draft.sha256):
+                self.let_go[held.draft.sha256] = self.held.pop(number).estimates
+        while len(self.let_go) > MAX_LET_GO:
+            del self.let_go[next(iter(self.let_go))]
+
+    def let_draft(self, stream: Stream, number: int) -> None:
+        """The board drafts for a stream with this draft; one that it never named is its own."""
+        held = self.held.get(number)
+        self.estimates = self.own_estimates if held is None else held.estimates
+        stream.draft_with("" if held is None else held.draft.name, self.estimates)
 
     def tell_held(self, because: str) -> None:
         """Say to its people why its streams wait, or with nothing that they wait no more."""
@@ -65,10 +133,10 @@ class Device:
             return
         self.draft_model = model_name
         alike = (other for other in devices if other.draft_model == model_name)
-        asked = [other.estimates.calibration for other in islice(alike, MAX_ASKED_BOARDS + 1)]
-        own = self.estimates.calibration
+        asked = [other.own_estimates.calibration for other in islice(alike, MAX_ASKED_BOARDS + 1)]
+        own = self.own_estimates.calibration
         others = [calibration for calibration in asked if calibration is not own]
-        self.estimates.calibration = Calibration(common_prior(others[:MAX_ASKED_BOARDS]))
+        self.own_estimates.calibration = Calibration(common_prior(others[:MAX_ASKED_BOARDS]))
 
     async def in_thread(
         self,

@@ -1,4 +1,4 @@
-"""What an operator has set for single devices: a label, a pause, a weight, a longest draft.
+"""What an operator has set for single devices: label, pause, weight, longest draft, draft models.
 
 Kept in one file, from which the running verifier takes it over, so that it outlives a restart.
 """
@@ -14,10 +14,14 @@ import msgspec
 from msgspec import Meta
 
 from shared.errors import ConfigError
+from shared.protocol.messages import MAX_ASSIGNED_DRAFTS
+from verifier.drafts.kept_draft import Labels, Name
 
 FILE_NAME = "devices.json"
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
 MAX_CAP = 64
+AUTOMATIC = "auto"
+"""In place of a draft's name: the one that suits the board best."""
 PAUSED = "an operator paused this device: its streams wait"
 
 
@@ -28,6 +32,9 @@ class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     is_paused: bool = False
     weight: Annotated[float, Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0
     cap: Annotated[int, Meta(ge=0, le=MAX_CAP)] | None = None  # draft tokens of a stream and round
+    # Of the registry, for the board to hold; one may be AUTOMATIC.
+    drafts: Annotated[tuple[Name, ...], Meta(max_length=MAX_ASSIGNED_DRAFTS)] = ()
+    draft_labels: Labels = ()  # what AUTOMATIC chooses among; none: all
 
 
 USUAL_TERMS = DeviceTerms()

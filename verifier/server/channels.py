@@ -256,6 +256,7 @@ class Channels:
         match message:
             case Ready():
                 stream.board_is_ready = True
+                self._device.let_draft(stream, message.draft)
             case Draft():
                 # The clock of rounds: a loop's own may stand still while it takes what has come.
                 now = time.monotonic()

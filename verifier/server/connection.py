@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -23,6 +23,7 @@ from shared.protocol.messages import (
     AgentMessage,
     Cancel,
     Draft,
+    DraftHeld,
     Error,
     ErrorCode,
     GoingAway,
@@ -76,7 +77,10 @@ class DeviceConnection:
         service: VerifierService,
         usage: DeviceUsage,
         shares: LoopShares,
+        greeted: Callable[[Device], None] = lambda device: None,
     ) -> None:
+        """`greeted` is told when the board has said who it is."""
+        self._greeted = greeted
         self._transport = transport
         self._device = device
         self._service = service
@@ -232,6 +236,8 @@ class DeviceConnection:
                 self._channels.receive(message)
             case Status():
                 self._take_status(message)
+            case DraftHeld():
+                self._take_held(message)
             case Goodbye():
                 self._channels.discard_all()
                 self._service.discard_kept(self._device)
@@ -239,9 +245,25 @@ class DeviceConnection:
     def _take_status(self, status: Status) -> None:
         if status.draft_microseconds:
             seconds = status.draft_microseconds / 1e6
-            self._device.estimates.speed.observe_drafting(1, seconds)
+            self._device.own_estimates.speed.observe_drafting(1, seconds)
         if status.health is not None:
             self._device.health = status.health
+
+    def _take_held(self, message: DraftHeld) -> None:
+        """The board loaded a draft that it was assigned, or could not; others do not count."""
+        device, assignment = self._device, self._device.assignment
+        drafts = () if assignment is None else assignment.drafts
+        draft = next((one for one in drafts if one.sha256 == message.sha256), None)
+        if draft is None:
+            return
+        if not message.number:
+            device.let_go_of(draft.sha256)
+            because = one_line(message.because, MAX_SENTENCE_LENGTH)
+            self._refusals.warn("device %s does not use %s: %s", device.name, draft.name, because)
+            return
+        seconds = message.draft_microseconds / 1e6
+        device.hold(message.number, draft, seconds, self._service.devices.values())
+        logger.info("device %s holds the draft %s", device.name, draft.name)
 
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service
@@ -257,13 +279,18 @@ class DeviceConnection:
         device.draft_with(hello.draft_model, service.devices.values())
         device.draft_context_tokens = hello.context_tokens
         device.takes_notices = hello.takes_notices
+        device.takes_drafts = hello.takes_drafts
+        device.draft_bytes = hello.draft_bytes
+        device.assignment = None
+        device.let_go_of()
         logger.info(
             "device %s connected: agent %s, drafting with %s for %d streams at once",
             *(device.name, one_line(hello.agent_version), one_line(hello.draft_model)),
             hello.max_streams,
         )
         if hello.draft_microseconds:
-            device.estimates.speed.observe_drafting(1, hello.draft_microseconds / 1e6)
+            seconds = hello.draft_microseconds / 1e6
+            device.own_estimates.speed.observe_drafting(1, seconds)
         self.send(
             Welcome(
                 protocol_version=PROTOCOL_VERSION,
@@ -278,3 +305,4 @@ class DeviceConnection:
         )
         if device.name in service.planner.patience.paused:
             device.tell_held(PAUSED)
+        self._greeted(device)

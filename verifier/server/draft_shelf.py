@@ -1,4 +1,4 @@
-"""Draft models in a folder, for boards that reach no hub: which fit the target, and their bytes.
+"""Draft models of the registry and in a folder: which fit the target, and their bytes for boards.
 
 Files are sent in small pieces, all together no faster than the settings say, so that rounds are not
 disturbed. This module must never hand out a file that it did not offer.
@@ -18,8 +18,10 @@ from typing import BinaryIO
 import msgspec
 from aiohttp import web
 
-from shared.errors import ModelError
+from shared.errors import ConfigError, ModelError
 from shared.protocol.draft_offers import MAX_OFFERS, OFFER_NAME, DraftOffer
+from verifier.drafts.draft_store import DraftStore
+from verifier.drafts.kept_draft import KeptDraft
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,14 @@ _PIECE_SECONDS = 60.0
 
 CheckFit = Callable[[Path], None]  # raises ModelError where a draft does not fit the target
 _Version = tuple[int, int, int]  # of a file: inode, bytes, time of its last change in ns
+_MISSING: _Version = (0, 0, 0)  # of a file that cannot be read
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """A draft that boards may have."""
+
+    offer: DraftOffer
+    kept: KeptDraft | None  # what the registry knows of it; None: it is from the folder
 
 
 class _Shelved(msgspec.Struct, frozen=True):
@@ -37,24 +47,36 @@ class _Shelved(msgspec.Struct, frozen=True):
 
     path: Path
     version: _Version
-    offer: DraftOffer | None  # None: it does not fit
+    offered: Offered | None  # None: it does not fit
 
 
 class DraftShelf:
-    """The folder `drafts.directory`; looked at again whenever a board asks."""
+    """The registry and the folder `drafts.directory`; looked at again whenever a board asks.
 
-    def __init__(self, directory: Path, check_fit: CheckFit, *, bytes_per_second: float) -> None:
+    Of two drafts with one name that of the registry counts.
+    """
+
+    def __init__(
+        self,
+        check_fit: CheckFit,
+        *,
+        bytes_per_second: float,
+        directory: Path | None = None,
+        store: DraftStore | None = None,
+    ) -> None:
         self._directory = directory
+        self._store = store
         self._check_fit = check_fit
         self._pace = _Pace(bytes_per_second)
         self._shelved: dict[str, _Shelved] = {}
         self._looking = asyncio.Lock()
 
-    async def offers(self) -> tuple[DraftOffer, ...]:
-        """What fits; a new file is read whole, for its checksum, in a thread."""
+    async def offered(self) -> dict[str, Offered]:
+        """What fits, by name; a new file is read whole, for its checksum, in a thread."""
         async with self._looking:
             self._shelved = await asyncio.to_thread(self._look)
-        return tuple(item.offer for item in self._shelved.values() if item.offer is not None)
+        found = {name: item.offered for name, item in self._shelved.items()}
+        return {name: offered for name, offered in found.items() if offered is not None}
 
     async def send(self, request: web.Request, name: str) -> web.StreamResponse:
         """The file of an offer, or the part of it that `Range` asks for.
@@ -62,15 +84,15 @@ class DraftShelf:
         Raises:
             HTTPException: there is no such offer, or the part is outside of it.
         """
-        await self.offers()
+        await self.offered()
         item = self._shelved.get(name)
-        if item is None or item.offer is None:
+        if item is None or item.offered is None:
             raise web.HTTPNotFound(text=f"there is no draft {name!r} here\n")
         file = await asyncio.to_thread(item.path.open, "rb")
         try:
             if _version(os.fstat(file.fileno())) != item.version:
                 raise web.HTTPServiceUnavailable(text=f"{name} is being replaced\n")
-            return await self._send(request, file, item.offer)
+            return await self._send(request, file, item.offered.offer)
         finally:
             file.close()
 
@@ -101,25 +123,54 @@ class DraftShelf:
 
     def _look(self) -> dict[str, _Shelved]:
         """In a thread."""
-        try:
-            paths = sorted(self._directory.glob("*.gguf"))[:MAX_OFFERS]
-        except OSError as error:
-            logger.warning("drafts.directory %s: %s", self._directory, error.strerror)
-            return {}
-        return {path.stem: self._looked_at(path) for path in paths if _has_name(path)}
+        files: dict[str, tuple[Path, KeptDraft | None]] = {}
+        if self._directory is not None:
+            files |= {path.stem: (path, None) for path in self._folder(self._directory)}
+        if self._store is not None:
+            try:
+                kept = self._store.catalogue().by_name
+            except ConfigError as error:
+                logger.warning("no draft of the registry is offered: %s", error.problems[0])
+                kept = {}
+            files |= {name: (self._store.path_of(draft), draft) for name, draft in kept.items()}
+        chosen = dict(sorted(files.items())[:MAX_OFFERS])
+        return {name: self._looked_at(name, *file) for name, file in chosen.items()}
 
-    def _looked_at(self, path: Path) -> _Shelved:
+    def _folder(self, directory: Path) -> list[Path]:
+        try:
+            return [path for path in sorted(directory.glob("*.gguf")) if _has_name(path)]
+        except OSError as error:
+            logger.warning("drafts.directory %s: %s", directory, error.strerror)
+            return []
+
+    def _looked_at(self, name: str, path: Path, kept: KeptDraft | None) -> _Shelved:
+        before = self._shelved.get(name)
         try:
             version = _version(path.stat())
-            before = self._shelved.get(path.stem)
-            if before is not None and before.version == version:
-                return before
+            if before is not None and (before.path, before.version) == (path, version):
+                if before.offered is None or before.offered.kept == kept:
+                    return before
+                return _Shelved(path, version, _offered(before.offered.offer, kept))
             self._check_fit(path)
-            offer = DraftOffer(path.stem, version[1], _sha256(path))
-        except (ModelError, OSError) as error:
-            logger.warning("%s is not offered to boards: %s", path, error)
+            offer = DraftOffer(name, version[1], _sha256(path))
+            if kept is not None and kept.sha256 != offer.sha256:
+                raise ModelError(f"it is damaged: its sha256 is {offer.sha256}")
+        except OSError as error:
+            if before is None or before.version != _MISSING:
+                logger.warning("%s is not offered to boards: %s", name, error)
+            return _Shelved(path, _MISSING, None)
+        except ModelError as error:
+            shown = path if kept is None else f"the registry's {name}"
+            logger.warning("%s is not offered to boards: %s", shown, error)
             return _Shelved(path, version, None)
-        return _Shelved(path, version, offer)
+        return _Shelved(path, version, _offered(offer, kept))
+
+
+def _offered(offer: DraftOffer, kept: KeptDraft | None) -> Offered:
+    if kept is None:
+        return Offered(offer, None)
+    told = {"licence": kept.licence, "labels": kept.labels}
+    return Offered(msgspec.structs.replace(offer, **told), kept)
 
 
 class _Pace:

@@ -30,7 +30,9 @@ from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.token_question import TOKENS_PATH
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
 from shared.web.served_page import BINDING_HEADERS, add_page
+from verifier.engine.device import Device
 from verifier.engine.service import VerifierService
+from verifier.server.assigned_drafts import AssignedDrafts
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
@@ -90,6 +92,11 @@ class VerifierServer:
         self._stranger_limits = stranger_limits
         self._tls = tls
         self._drafts = drafts
+        self.assigned_drafts = None
+        if drafts is not None:
+            self.assigned_drafts = AssignedDrafts(
+                drafts, service.devices, lambda: service.planner.seconds_of_lone_round
+            )
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
         self._dashboard = OperatorPage(
             lambda: encode_state(service, time.monotonic()),
@@ -99,6 +106,7 @@ class VerifierServer:
         self._tokenizer_answers = TokenizerAnswers(service.tokenizer)
         self._http: HttpServer | None = None
         self._rounds: asyncio.Task[None] | None = None
+        self._assigning: asyncio.Task[NoReturn] | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve connections to listening sockets, which `stop` closes; start rounds."""
@@ -126,6 +134,8 @@ class VerifierServer:
             PortGauges(self.gate, self._usages, self._loop_shares, lambda: self._expires_at)
         )
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
+        if self.assigned_drafts is not None:
+            self._assigning = asyncio.create_task(self.assigned_drafts.run(), name="drafts")
 
     @property
     def gate(self) -> ConnectionGate:
@@ -156,13 +166,20 @@ class VerifierServer:
     async def wait(self) -> None:
         """Wait until the engine loop ends, and raise what ended it."""
         assert self._rounds is not None
-        await asyncio.shield(self._rounds)
+        tasks = [self._rounds] if self._assigning is None else [self._rounds, self._assigning]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()
 
     async def stop(self) -> None:
         """Say goodbye to every board and close; safe to call after a failed start."""
         if self._http is None:
             return
         self._http.stop_listening()
+        if self._assigning is not None:
+            self._assigning.cancel()
+            await asyncio.wait([self._assigning])
         if self._rounds is not None:
             rounds, self._rounds = self._rounds, None
             for connection in self._connections:
@@ -202,19 +219,22 @@ class VerifierServer:
         return answer
 
     async def _offers(self, request: web.Request) -> web.Response:
-        """The drafts that boards may pull from here."""
-        shelf = self._shelf(request)
-        body = pack_offers(await shelf.offers())
-        return web.Response(body=body, content_type="application/json")
+        """The drafts that boards may pull from here, with what they are to the one that asks."""
+        name = self._charge_device(request, "drafts need")
+        self._check_offers()
+        assert self.assigned_drafts is not None
+        offers = await self.assigned_drafts.offers_for(self._service.device(name))
+        return web.Response(body=pack_offers(offers), content_type="application/json")
 
     async def _draft(self, request: web.Request) -> web.StreamResponse:
         """One of them."""
-        return await self._shelf(request).send(request, request.match_info["name"])
-
-    def _shelf(self, request: web.Request) -> DraftShelf:
         self._charge_device(request, "drafts need")
+        return await self._check_offers().send(request, request.match_info["name"])
+
+    def _check_offers(self) -> DraftShelf:
         if self._drafts is None:
-            raise web.HTTPNotFound(text="this verifier offers no drafts (drafts.directory)\n")
+            sentence = "this verifier offers no drafts (state.directory, drafts.directory)"
+            raise web.HTTPNotFound(text=f"{sentence}\n")
         return self._drafts
 
     async def _vocabulary(self, request: web.Request) -> web.Response:
@@ -255,6 +275,7 @@ class VerifierServer:
             self._service,
             self._usage(name),
             self._loop_shares,
+            self._greeted,
         )
         _connection_of(request).on_bytes = connection.receive_bytes
         self._connections[connection] = name
@@ -264,6 +285,10 @@ class VerifierServer:
         finally:
             del self._connections[connection]
         return websocket
+
+    def _greeted(self, device: Device) -> None:
+        if self.assigned_drafts is not None and device.takes_drafts:
+            self.assigned_drafts.look_again()
 
     def _usage(self, name: str) -> DeviceUsage:
         if name not in self._usages:

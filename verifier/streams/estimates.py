@@ -178,6 +178,23 @@ class DeviceEstimates:
         """Estimates for a new stream that start from what the device has shown so far."""
         return StreamEstimates(self.acceptance.copy(), self.speed, self.row_seconds)
 
+    def of_another_draft(
+        self, calibration: Calibration, draft_token_seconds: float
+    ) -> DeviceEstimates:
+        """Those of another draft model on the same board: its streams and link stay the same."""
+        speed = SpeedEstimate()
+        speed.round_trip_seconds = self.speed.round_trip_seconds
+        if draft_token_seconds:
+            speed.observe_drafting(1, draft_token_seconds)
+        return DeviceEstimates(
+            goodput=self.goodput,
+            speed=speed,
+            windows=self.windows,
+            positions=self.positions,
+            calibration=calibration,
+            row_seconds=self.row_seconds,
+        )
+
     def observe_row(self, seconds: float) -> None:
         """A row of one of its streams took so long: what its next stream is taken for at first."""
         self.row_seconds = max(seconds, self.row_seconds * DEAREST_ROW_FADING)

@@ -16,8 +16,11 @@ from shared.protocol.fingerprint import BLOCK_IDS, Difference
 from shared.protocol.messages import (
     MAX_MESSAGE_BYTES,
     AgentMessage,
+    AssignedDraft,
+    Assignment,
     ChatMessage,
     Draft,
+    DraftHeld,
     Error,
     GoingAway,
     Goodbye,
@@ -113,6 +116,12 @@ def test_missing_trailing_fields_take_their_defaults() -> None:
         (GoingAway(retry_after_seconds=1.0), "92 45 cb3ff0000000000000"),
         (Notice(because="no"), "92 47 a26e6f"),
         (Notice(), "91 47"),
+        (Ready(channel=3, draft=2), "93 03 03 02"),
+        (DraftHeld(b"s" * 32), f"92 0b c420 {'73' * 32}"),
+        (
+            Assignment((AssignedDraft("a", 9, b"s" * 32),), (0, 1)),
+            f"93 48 91 93 a161 09 c420 {'73' * 32} 92 00 01",
+        ),
     ],
 )
 def test_the_bytes_of_a_message_are_pinned(message: Any, wire: str) -> None:

@@ -30,7 +30,8 @@ FIELDS_OF_VERSION_2 = {
     1: (
         "Hello",
         "protocol_version agent_version draft_model vocab_size fingerprint context_tokens"
-        " draft_microseconds max_streams instance_id takes_notices",
+        " draft_microseconds max_streams instance_id takes_notices"
+        " draft_bytes takes_drafts",
     ),
     2: (
         "Open",
@@ -40,11 +41,12 @@ FIELDS_OF_VERSION_2 = {
     ),
     9: ("OpenPart", "channel number messages text prompt committed goes_on tools"),
     8: ("Resume", "channel stream_id position"),
-    3: ("Ready", "channel"),
+    3: ("Ready", "channel draft"),
     4: ("Draft", "channel base offset tokens drafting_milliseconds rows"),
     10: ("RatedDraft", "channel base offset tokens drafting_milliseconds rows"),
     5: ("Cancel", "channel"),
     6: ("Status", "draft_microseconds health"),
+    11: ("DraftHeld", "sha256 number draft_microseconds because"),
     7: ("Goodbye", ""),
     65: (
         "Welcome",
@@ -68,6 +70,7 @@ FIELDS_OF_VERSION_2 = {
     ),
     69: ("GoingAway", "retry_after_seconds"),
     71: ("Notice", "because"),
+    72: ("Assignment", "drafts turns"),
 }
 PARTS_OF_VERSION_1 = {
     ChatMessage: "role content reasoning tool_calls tool_call_id name",

@@ -10,8 +10,10 @@ import pytest
 
 from shared.errors import ErrorCode, RemoteProtocolError
 from shared.protocol.messages import (
+    Assignment,
     Cancel,
     Draft,
+    DraftHeld,
     Error,
     GoingAway,
     Goodbye,
@@ -49,6 +51,7 @@ MESSAGES: tuple[Message, ...] = (
     RatedDraft(channel=1, base=0, offset=0, tokens=b""),
     Cancel(channel=1),
     Status(draft_microseconds=1),
+    DraftHeld(sha256=b"s" * 32),
     Goodbye(),
     Welcome(1, target_model="", vocab_size=1, epoch=1, context_tokens=1, max_streams=1),
     Opened(channel=1, prompt=b"", seed=1, acceptance_mode="coupled"),
@@ -57,6 +60,7 @@ MESSAGES: tuple[Message, ...] = (
     Error(code=ErrorCode.LIMIT, sentence=""),
     GoingAway(retry_after_seconds=1.0),
     Notice(because=""),
+    Assignment(),
 )
 
 # The next state: a column for each state, a row for each message; "-": an error of the sender.
@@ -71,6 +75,7 @@ Draft       -         open    leaving  -
 RatedDraft  -         open    leaving  -
 Cancel      -         open    leaving  -
 Status      -         open    leaving  -
+DraftHeld   -         open    leaving  -
 Goodbye     -         closed  closed   -
 Welcome     -         -       -        -
 Opened      -         -       -        -
@@ -79,6 +84,7 @@ Verdict     -         -       -        -
 Error       -         -       -        -
 GoingAway   -         -       -        -
 Notice      -         -       -        -
+Assignment  -         -       -        -
 """
 AGENT_CONNECTION_GRID = """
 from        greeting  open     leaving  closed
@@ -91,6 +97,7 @@ Draft       -         -        -        -
 RatedDraft  -         -        -        -
 Cancel      -         -        -        -
 Status      -         -        -        -
+DraftHeld   -         -        -        -
 Goodbye     -         -        -        -
 Welcome     open      -        -        -
 Opened      -         open     leaving  -
@@ -99,6 +106,7 @@ Verdict     -         open     leaving  -
 Error       closed    open     leaving  -
 GoingAway   -         leaving  -        -
 Notice      -         open     leaving  -
+Assignment  -         open     leaving  -
 """
 VERIFIER_STREAM_GRID = """
 from        arriving    opening     running     cancelling  ended
@@ -111,6 +119,7 @@ Draft       -           -           running     cancelling  -
 RatedDraft  -           -           running     cancelling  -
 Cancel      cancelling  cancelling  cancelling  cancelling  -
 Status      -           -           -           -           -
+DraftHeld   -           -           -           -           -
 Goodbye     -           -           -           -           -
 Welcome     -           -           -           -           -
 Opened      -           -           -           -           -
@@ -119,6 +128,7 @@ Verdict     -           -           -           -           -
 Error       -           -           -           -           -
 GoingAway   -           -           -           -           -
 Notice      -           -           -           -           -
+Assignment  -           -           -           -           -
 """
 AGENT_STREAM_GRID = """
 from        arriving  opening  running  cancelling  ended
@@ -131,6 +141,7 @@ Draft       -         -        -        -           -
 RatedDraft  -         -        -        -           -
 Cancel      -         -        -        -           -
 Status      -         -        -        -           -
+DraftHeld   -         -        -        -           -
 Goodbye     -         -        -        -           -
 Welcome     -         -        -        -           -
 Opened      -         running  -        cancelling  -
@@ -139,6 +150,7 @@ Verdict     -         -        running  cancelling  -
 Error       -         ended    ended    ended       -
 GoingAway   -         -        -        -           -
 Notice      -         -        -        -           -
+Assignment  -         -        -        -           -
 """
 
 Table = Mapping[tuple[Any, type[Message]], Any]

@@ -169,14 +169,16 @@ async def running_agent(
     settings: DraftSettings = DRAFT_SETTINGS,
     url: str | None = None,
     read_health: Callable[[], BoardHealth] = BoardHealth,
+    **options: Any,
 ) -> AsyncIterator[Agent]:
-    """An agent that is connected when the block begins."""
+    """An agent that is connected when the block begins. `options` are the agent's."""
     agent = Agent(
         drafter,
         settings,
         url=url or verifier.url,
         token=verifier.tokens[device],
         read_health=read_health,
+        **options,
     )
     task = asyncio.create_task(agent.run(), name=f"agent-{device}")
     try:

@@ -11,14 +11,19 @@ from shared.protocol.board_health import BoardHealth
 from shared.protocol.fingerprint import Difference
 from shared.protocol.grammar import Grammar, GrammarKind
 from shared.protocol.messages import (
+    MAX_ASSIGNED_DRAFTS,
     MAX_DRAFT_TOKENS,
     MAX_NAME_LENGTH,
     MAX_POSITION,
     MAX_SENTENCE_LENGTH,
     MAX_STOP_STRINGS,
+    MAX_TURNS,
+    AssignedDraft,
+    Assignment,
     Cancel,
     ChatMessage,
     Draft,
+    DraftHeld,
     Error,
     Finish,
     GoingAway,
@@ -86,6 +91,14 @@ differences = st.builds(
     block=st.integers(0, 1000),
     token_bytes=st.lists(packed, max_size=4).map(tuple),
 )
+draft_numbers = st.integers(0, (1 << 16) - 1)
+checksums = st.binary(min_size=32, max_size=32)
+assigned_drafts = st.builds(
+    AssignedDraft,
+    name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    num_bytes=st.integers(1, 1 << 40),
+    sha256=checksums,
+)
 
 MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
     Hello: st.builds(
@@ -98,6 +111,8 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         context_tokens=st.integers(0, (1 << 32) - 1),
         draft_microseconds=microseconds,
         max_streams=st.integers(1, 4096),
+        draft_bytes=numbers_of_63_bits,
+        takes_drafts=st.booleans(),
     ),
     Open: st.builds(
         Open,
@@ -139,7 +154,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         tools=packed,
     ),
     Resume: st.builds(Resume, channel=channels, stream_id=numbers_of_63_bits, position=positions),
-    Ready: st.builds(Ready, channel=channels),
+    Ready: st.builds(Ready, channel=channels, draft=draft_numbers),
     Draft: st.builds(
         Draft,
         channel=channels,
@@ -171,6 +186,13 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
             was_undervolted=_perhaps,
             was_slowed=_perhaps,
         ),
+    ),
+    DraftHeld: st.builds(
+        DraftHeld,
+        sha256=checksums,
+        number=draft_numbers,
+        draft_microseconds=microseconds,
+        because=st.text(max_size=60),
     ),
     Goodbye: st.builds(Goodbye),
     Welcome: st.builds(
@@ -226,6 +248,11 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
     ),
     GoingAway: st.builds(GoingAway, retry_after_seconds=st.floats(0, 3600)),
     Notice: st.builds(Notice, because=st.text(max_size=60)),
+    Assignment: st.builds(
+        Assignment,
+        drafts=st.lists(assigned_drafts, max_size=MAX_ASSIGNED_DRAFTS).map(tuple),
+        turns=st.lists(st.integers(0, MAX_ASSIGNED_DRAFTS), max_size=MAX_TURNS).map(tuple),
+    ),
 }
 
 messages = st.one_of(*MESSAGE_STRATEGIES.values())

@@ -17,9 +17,12 @@ from shared.protocol.messages import (
     MAX_POSITION,
     PROTOCOL_VERSION,
     AgentMessage,
+    AssignedDraft,
+    Assignment,
     Cancel,
     ChatMessage,
     Draft,
+    DraftHeld,
     Error,
     Finish,
     GoingAway,
@@ -93,6 +96,8 @@ class Mutations:
             *(self._open_part, self._open_part),
             *(lambda: Ready(self._channel()), lambda: Cancel(self._channel())),
             lambda: Status(self.random.randrange(1 << 20), self.fields.health()),
+            lambda: DraftHeld(pick.randbytes(32), pick.randrange(9), pick.randrange(1 << 20)),
+            lambda: Ready(self._channel(), pick.randrange(9)),
             lambda: Resume(self._next_channel(), pick.randrange(4), pick.randrange(9)),
         )
         return Goodbye() if pick.random() < RARELY else pick.choice(makers)()
@@ -110,6 +115,7 @@ class Mutations:
             Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8, self._special_ids()),
             *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0), Notice("paused")),
             Error("vocabulary", "no", difference=self._difference()),
+            Assignment((AssignedDraft("wren", 9, pick.randbytes(32)),), (0, 1)),
             Error("request", "no", self._channel(), "prompt", None, 9, pick.choice((0, 7))),
         )
         return pick.choice(rare) if pick.random() < RARELY else pick.choice(makers)()

@@ -182,7 +182,7 @@ async def fuzz_verifier_port(
 ) -> Outcomes:
     limits = make_device_limits(messages_per_second=10_000_000)  # it asks for ever
     with TemporaryDirectory() as directory:
-        shelf = DraftShelf(Path(directory), lambda path: None, bytes_per_second=1e9)
+        shelf = DraftShelf(lambda path: None, bytes_per_second=1e9, directory=Path(directory))
         service, options = scripted_service(), {"stranger_limits": None, "drafts": shelf}
         await asyncio.to_thread(Path(directory, "x.gguf").write_bytes, b"a draft" * 1000)
         async with (

@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 
 from shared.errors import ModelError
+from verifier.drafts.draft_store import DraftStore
+from verifier.drafts.kept_draft import KeptDraft
 from verifier.server.draft_shelf import DraftShelf
 
 CONTENT = os.urandom(200_000)
@@ -28,9 +30,13 @@ def check_fit(path: Path) -> None:
 Ask = Callable[..., Awaitable[tuple[int, bytes]]]
 
 
-def with_shelf(directory: Path, scenario: Callable[[Ask, DraftShelf], Awaitable[None]]) -> None:
+def with_shelf(
+    directory: Path | None,
+    scenario: Callable[[Ask, DraftShelf], Awaitable[None]],
+    store: DraftStore | None = None,
+) -> None:
     async def serve() -> None:
-        shelf = DraftShelf(directory, check_fit, bytes_per_second=1e9)
+        shelf = DraftShelf(check_fit, bytes_per_second=1e9, directory=directory, store=store)
         app = web.Application()
 
         async def send(request: web.Request) -> web.StreamResponse:
@@ -71,7 +77,9 @@ def directory(tmp_path: Path) -> Path:
 def test_only_what_fits_is_offered(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(_ask: Ask, shelf: DraftShelf) -> None:
         for _ in range(2):
-            (offer,) = await shelf.offers()
+            ((name, one),) = (await shelf.offered()).items()
+            offer = one.offer
+            assert name == offer.name
             assert ("wren", len(CONTENT), SHA256) == (offer.name, offer.num_bytes, offer.sha256)
 
     with_shelf(directory, scenario)
@@ -107,11 +115,11 @@ def test_nothing_else_is_sent(directory: Path, name: str) -> None:
 
 def test_a_replaced_file_is_another_offer(directory: Path) -> None:
     async def scenario(ask: Ask, shelf: DraftShelf) -> None:
-        (before,) = await shelf.offers()
+        before = (await shelf.offered())["wren"].offer
         fresh = directory / "new"
         fresh.write_bytes(CONTENT[::-1])
         fresh.replace(directory / "wren.gguf")
-        (after,) = await shelf.offers()
+        after = (await shelf.offered())["wren"].offer
         assert before.sha256 != after.sha256
         old_part = await ask("wren", Range="bytes=5-", If_Range=f'"{before.sha256}"')
         assert (200, CONTENT[::-1]) == old_part
@@ -121,7 +129,7 @@ def test_a_replaced_file_is_another_offer(directory: Path) -> None:
 
 def test_a_folder_that_is_not_there_offers_nothing(tmp_path: Path) -> None:
     async def scenario(ask: Ask, shelf: DraftShelf) -> None:
-        assert () == await shelf.offers()
+        assert {} == await shelf.offered()
         assert 404 == (await ask("wren"))[0]
 
     with_shelf(tmp_path / "none", scenario)
@@ -129,9 +137,50 @@ def test_a_folder_that_is_not_there_offers_nothing(tmp_path: Path) -> None:
 
 def test_all_downloads_together_keep_to_the_rate(directory: Path) -> None:
     async def scenario() -> float:
-        shelf = DraftShelf(directory, check_fit, bytes_per_second=1_000_000)
+        shelf = DraftShelf(check_fit, bytes_per_second=1_000_000, directory=directory)
         began_at = time.monotonic()
         await asyncio.gather(*(shelf._pace.wait(100_000) for _ in range(6)))
         return time.monotonic() - began_at
 
     assert 0.5 <= asyncio.run(scenario())
+
+
+def described(path: Path, sha256: str, num_bytes: int) -> KeptDraft:
+    return KeptDraft(sha256, num_bytes, "v", licence="MIT", labels=("code",))
+
+
+def test_the_registry_is_offered_by_its_names_and_before_the_folder(directory: Path) -> None:
+    store = DraftStore(directory / "registry")
+    (directory / "finch").write_bytes(CONTENT[::-1])
+    for name in ("finch", "wren"):
+        store.add(name, directory / "finch", described)
+
+    async def scenario(ask: Ask, shelf: DraftShelf) -> None:
+        found = await shelf.offered()
+        assert {"finch", "wren"} == set(found)
+        assert ("MIT", ("code",)) == (found["wren"].offer.licence, found["wren"].offer.labels)
+        assert (200, CONTENT[::-1]) == await ask("wren")
+        store.change("wren", lambda kept: KeptDraft(kept.sha256, kept.num_bytes, "v"))
+        assert () == (await shelf.offered())["wren"].offer.labels
+        store.remove("wren")
+        assert (200, CONTENT) == await ask("wren"), "now it is the folder's"
+
+    with_shelf(directory, scenario, store)
+
+
+def test_a_damaged_draft_of_the_registry_is_not_offered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "wren").write_bytes(CONTENT)
+    store = DraftStore(tmp_path / "registry")
+    kept = store.add("wren", tmp_path / "wren", described)
+    store.path_of(kept).write_bytes(CONTENT[:-1])
+
+    async def scenario(ask: Ask, shelf: DraftShelf) -> None:
+        assert {} == await shelf.offered()
+        assert 404 == (await ask("wren"))[0]
+        store.path_of(kept).unlink()
+        assert {} == await shelf.offered()
+
+    with_shelf(None, scenario, store)
+    assert "the registry's wren is not offered to boards: it is damaged" in caplog.text
