@@ -1,10 +1,11 @@
 """Does it pay to weight positions by utility? Drafts of the same steps and seeds, side by side.
 
 `python -m tests.benchmarks.cuda_finetune_utility train TARGET.gguf --held-out H.jsonl --out DIR`
-makes them (`--prompts P.jsonl`: to learn from, too): for each seed one start that learns distributions, and from there, with the same
-batches, an arm for each weight of utility (0: all positions count the same), and for the first seed
-an arm in 8 bits. All of it takes `--minutes`: how many steps that makes is measured first. It needs
-a GPU to mean something; `--steps` in place of the minutes runs it small anywhere.
+makes them (`--prompts P.jsonl`: to learn from, too): for each seed one start that learns
+distributions, and from there, with the same batches, an arm for each weight of utility (0: all
+positions count the same), and for the first seed an arm in 8 bits. All of it takes `--minutes`: how
+many steps that makes is measured first. It needs a GPU to mean something; `--steps` in place of the
+minutes runs it small anywhere.
 
 `… table DIR` tells what came of it, also elsewhere: tokens of a round on held-out texts (drafts of
 4 and 8), and with `--simulate` Σ log goodput of a fleet whose boards draft as these texts say.
@@ -72,8 +73,8 @@ def table(directory: Path, simulate: bool) -> None:
 @click.option("--minutes", default=7.0, show_default=True)
 @click.option("--steps", default=0, help="Of each arm from its start on, in place of the minutes.")
 @click.option("--seeds", default=3, show_default=True)
-@click.option("--utilities", default="0,0.5,1", show_default=True)
-@click.option("--texts-seconds", default=50.0, show_default=True)
+@click.option("--utilities", default="0,1", show_default=True)
+@click.option("--texts-seconds", default=40.0, show_default=True)
 @click.option("--shape", default="256x8x640", show_default=True)
 @click.option("--slots", default=1024, show_default=True)
 @click.option("--step-tokens", default=24_576, show_default=True)
@@ -81,6 +82,7 @@ def table(directory: Path, simulate: bool) -> None:
 @click.option("--questions", default=16_384, show_default=True)
 @click.option("--held-out-tokens", default=128, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option("--simulate", is_flag=True, help="Then play a mixed fleet, on all cores.")
 def train(
     target_file: Path,
     prompts: tuple[Path, ...],
@@ -99,6 +101,7 @@ def train(
     questions: int,
     held_out_tokens: int,
     device: str,
+    simulate: bool,
 ) -> None:
     """Make all drafts for TARGET.gguf and keep what was accepted of each."""
     recipe = Recipe(
@@ -122,7 +125,7 @@ def train(
     weights = tuple(float(word) for word in utilities.split(","))
     bench = _Bench(order, directory, _Told())
     bench.run(weights, seeds, steps, minutes)
-    print_tables(directory, simulates=False)
+    print_tables(directory, simulates=simulate)
 
 
 def _first_ones(prompts: Sequence[Prompt], of_a_domain: int) -> tuple[Prompt, ...]:
@@ -205,6 +208,8 @@ class _Bench:
         loop.num_steps = checkpoint.restore(student, self._path).num_steps
         loop.run(1.0, _unwatched(), total_steps=arm.steps)
         self._tell_speed(loop)
+        if arm.weights == "Q8_0" and self._device.type == "cuda":  # once is enough
+            self._tell_kernels(loop)
         kinds: set[FileWeights] = {arm.weights, "Q8_0"}
         for kind in sorted(kinds):
             judged = self._held_out.judged(student, kind)
@@ -274,9 +279,11 @@ class _Bench:
             f"{loop.run_steps} steps in {seconds:.1f} s, {loop.capture_seconds:.1f} s for graphs, "
             f"products of {speed / 1e12:.2f} TFLOP/s{of_peak}"
         )
-        if self._device.type == "cuda":
-            shares = kernel_shares(loop.run_idle_steps)
-            self._told.say(", ".join(f"{kind} {share:.3f}" for kind, share in shares.items()))
+
+    def _tell_kernels(self, loop: TrainingLoop) -> None:
+        shares = kernel_shares(loop.run_idle_steps)
+        told = ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in shares.items())
+        self._told.say(f"of a step's time on the GPU: {told}")
 
 
 def _unwatched() -> Watchers:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,20 +90,22 @@ def print_tables(directory: Path, *, simulates: bool) -> None:
     ]
     trained = [one for one in found if one.arm.weights == "Q4_0" and one.kind == "Q4_0"]
     print(f"\n{trained[0].arm.steps} steps an arm, {len(trained[0].texts)} held-out texts\n")
-    _print_rounds(trained)
-    _print_kinds(found)
+    known = {text.mode for text in trained[0].texts}
+    modes = [mode for mode in JUDGED_MODES if mode in known]
+    _print_rounds(trained, modes)
+    _print_kinds(found, modes)
     if simulates:
-        _print_fleet(trained)
+        _print_fleet(trained, modes)
 
 
-def _print_rounds(trained: Sequence[ArmTexts]) -> None:
+def _print_rounds(trained: Sequence[ArmTexts], modes: Sequence[JudgedMode]) -> None:
     print(
         "| mode | draft | utility | tokens of a round, plain → weighted | change % | 95 % "
         "(texts and seeds) | by seed % | 95 % (t, seeds) |"
     )
     print("|---|---|---|---|---|---|---|---|")
     by_utility = _by_utility(trained)
-    for mode in JUDGED_MODES:
+    for mode in modes:
         for length in DRAFT_LENGTHS:
             plain = [_rounds(one.texts, mode, length) for one in by_utility[0.0]]
             for utility, arms in by_utility.items():
@@ -130,15 +134,15 @@ def _print_change(
     )
 
 
-def _print_kinds(found: Sequence[ArmTexts]) -> None:
-    print("\n| trained for | kept as | utility | " + " | ".join(JUDGED_MODES) + " | seeds |")
-    print("|---|---|---|" + "---|" * (len(JUDGED_MODES) + 1))
+def _print_kinds(found: Sequence[ArmTexts], modes: Sequence[JudgedMode]) -> None:
+    print("\n| trained for | kept as | utility | " + " | ".join(modes) + " | seeds |")
+    print("|---|---|---|" + "---|" * (len(modes) + 1))
     rows: dict[tuple[str, str, float], list[dict[JudgedMode, float]]] = defaultdict(list)
     for one in found:
         key = (one.arm.weights, one.kind, one.arm.utility)
         rows[key].append(mean_acceptance(one.texts))
     for (weights, kind, utility), means in sorted(rows.items()):
-        columns = [f"{np.mean([mean[mode] for mean in means]):.4f}" for mode in JUDGED_MODES]
+        columns = [f"{np.mean([mean[mode] for mean in means]):.4f}" for mode in modes]
         print(f"| {weights} | {kind} | {utility:g} | {' | '.join(columns)} | {len(means)} |")
 
 
@@ -186,7 +190,7 @@ def change_of(
     return Change(float(np.mean(by_seed)), float(low), float(high), by_seed)
 
 
-def _print_fleet(trained: Sequence[ArmTexts]) -> None:
+def _print_fleet(trained: Sequence[ArmTexts], modes: Sequence[JudgedMode]) -> None:
     print(
         f"\nΣ ln(tokens/s) of a fleet in the simulator, {FLEET_SECONDS:g} s, {len(FLEET_SEEDS)} "
         f"fleets a seed: a board of each of {', '.join(FLEET)} for every domain\n"
@@ -194,17 +198,22 @@ def _print_fleet(trained: Sequence[ArmTexts]) -> None:
     print("| mode | utility | Σ log goodput by seed | over plain, by seed |")
     print("|---|---|---|---|")
     by_utility = _by_utility(trained)
-    for mode in JUDGED_MODES:
-        plain = [_log_goodput(one.texts, mode) for one in by_utility[0.0]]
+    tasks = [(one, mode) for mode in modes for arms in by_utility.values() for one in arms]
+    # Spawned, not forked: torch's threads do not survive that.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        sums = list(processes.map(_log_goodput, *zip(*tasks, strict=True)))
+    found = dict(zip([(one.arm, mode) for one, mode in tasks], sums, strict=True))
+    for mode in modes:
+        plain = [found[one.arm, mode] for one in by_utility[0.0]]
         for utility, arms in by_utility.items():
-            sums = [_log_goodput(one.texts, mode) for one in arms] if utility else plain
-            told = " ".join(f"{number:.3f}" for number in sums)
-            over = " ".join(f"{a - b:+.3f}" for a, b in zip(sums, plain, strict=True))
+            own = [found[one.arm, mode] for one in arms]
+            told = " ".join(f"{number:.3f}" for number in own)
+            over = " ".join(f"{a - b:+.3f}" for a, b in zip(own, plain, strict=True))
             print(f"| {mode} | {utility:g} | {told} | {over if utility else ''} |", flush=True)
 
 
-def _log_goodput(texts: Sequence[JudgedText], mode: JudgedMode) -> float:
-    scenario = fleet_of_texts(texts, mode)
+def _log_goodput(one: ArmTexts, mode: JudgedMode) -> float:
+    scenario = fleet_of_texts(one.texts, mode)
     found = []
     for seed in FLEET_SEEDS:
         run = msgspec.structs.replace(scenario.run, seed=seed)

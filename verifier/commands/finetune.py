@@ -17,11 +17,19 @@ from shared.daemon.command_line import told_when_interrupted
 from shared.errors import RequestRefused
 from verifier.finetune.order import DraftOrder, Tell
 from verifier.finetune.recipe.draft_shape import parse_shape
+from verifier.finetune.recipe.draft_speed import (
+    BOARDS,
+    BoardSpeed,
+    fitting_shape,
+    measured_board,
+)
 from verifier.finetune.recipe.prompt_files import read_prompts
 from verifier.finetune.recipe.recipe import FileWeights, Recipe
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from verifier.torch_target.model_files.gguf_header import GgufHeader
 
 _DEFAULTS = Recipe(parse_shape("256x8x640"))
 _EXAMPLES = """\b
@@ -31,6 +39,9 @@ Examples:
   goodspeed-verifier finetune aligned.gguf --draft small.gguf --lora 16
   goodspeed-agent model judge draft.gguf --texts draft.texts      # where llama.cpp is
 """
+
+# Eight draft tokens in a third of a round of 60 ms: they are there when the next one starts.
+_FAST_ENOUGH = 400.0
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -68,6 +79,24 @@ _file = click.Path(path_type=Path, dir_okay=False)
     "--shape",
     help=f"WIDTHxLAYERS[xFFN] of a new draft, {_DEFAULTS.shape} by default; what it costs a board "
     "goes with its weights.",
+)
+@click.option(
+    "--board",
+    type=click.Choice(sorted(BOARDS)),
+    help="In place of --shape: the largest draft that this board runs fast enough.",
+)
+@click.option(
+    "--board-speed",
+    type=(click.FloatRange(0.1, 1e6), str),
+    metavar="TOKENS/S MODEL",
+    help="The same for a board that `goodspeed-agent doctor` measured with MODEL, a GGUF file.",
+)
+@click.option(
+    "--tokens-per-second",
+    type=click.FloatRange(0.1, 1e6),
+    default=_FAST_ENOUGH,
+    show_default=True,
+    help="What is fast enough for the board.",
 )
 @click.option(
     "--draft",
@@ -148,6 +177,9 @@ def finetune(
     held_out_files: tuple[Path, ...],
     minutes: float,
     shape: str | None,
+    board: str | None,
+    board_speed: tuple[float, str] | None,
+    tokens_per_second: float,
     draft: str | None,
     lora_rank: int,
     weights: FileWeights,
@@ -174,10 +206,22 @@ def finetune(
         raise RequestRefused(f"{out} must end in .gguf")
     if draft is None and lora_rank:
         raise RequestRefused("--lora changes a draft that is there; name it with --draft")
-    if draft is not None and shape is not None:
-        raise RequestRefused("--draft has a shape of its own; leave --shape out")
+    if sum(choice is not None for choice in (shape, draft, board, board_speed)) > 1:
+        raise RequestRefused(
+            "--shape, --board, --board-speed and --draft each say a shape; give one"
+        )
+    cache_dir = default_cache_dir(os.environ)
+    target_file = locate(target, cache_dir)
+    chosen = _DEFAULTS.shape if shape is None else parse_shape(shape)
+    speed = None if board is None else BOARDS[board]
+    if board_speed is not None:
+        speed = _measured(*board_speed)
+    if speed is not None:
+        fitting = fitting_shape(speed, _vocab_size(target_file), weights, tokens_per_second)
+        click.echo(str(fitting), err=True)
+        chosen = fitting.shape
     recipe = Recipe(
-        shape=_DEFAULTS.shape if shape is None else parse_shape(shape),
+        shape=chosen,
         weights=weights,
         minutes=minutes,
         seed=seed,
@@ -187,9 +231,8 @@ def finetune(
         prompt_tokens=prompt_tokens,
         step_tokens=step_tokens,
     )
-    cache_dir = default_cache_dir(os.environ)
     order = DraftOrder(
-        target=locate(target, cache_dir),
+        target=target_file,
         out=out,
         recipe=recipe if draft is None else recipe.aligning(lora_rank),
         draft=None if draft is None else locate(draft, cache_dir),
@@ -202,6 +245,25 @@ def finetune(
     )
     with told_when_interrupted(f"stopped; the same command goes on from {order.work_dir}"):
         _make(order)
+
+
+def _measured(tokens_per_second: float, model: str) -> BoardSpeed:
+    """A board's speed from that of a model that is here."""
+    header = _header(locate(model, default_cache_dir(os.environ)))
+    layers = header.number(f"{header.architecture}.block_count") or 0
+    num_bytes = sum(tensor.num_bytes for tensor in header.tensors)
+    return measured_board(tokens_per_second, num_bytes, layers)
+
+
+def _vocab_size(target: Path) -> int:
+    tokens = _header(target).fields.get("tokenizer.ggml.tokens")
+    return len(tokens) if isinstance(tokens, list) else 0
+
+
+def _header(path: Path) -> GgufHeader:
+    from verifier.torch_target.model_files.gguf_header import read_gguf_header
+
+    return read_gguf_header(path)
 
 
 def _make(order: DraftOrder) -> None:

@@ -14,7 +14,8 @@ import msgspec
 import torch
 
 from shared.daemon.files import replace_file
-from shared.errors import RequestRefused
+from shared.daemon.resources.main_memory import free_main_memory
+from shared.errors import ModelError, RequestRefused
 from shared.protocol.held_out_texts import HeldOutTexts, pack_texts
 from verifier.finetune.llama.existing_draft import (
     check_existing_draft,
@@ -22,7 +23,7 @@ from verifier.finetune.llama.existing_draft import (
     read_existing_draft,
 )
 from verifier.finetune.llama.gguf_draft import write_draft
-from verifier.finetune.llama.gguf_target import read_target
+from verifier.finetune.llama.gguf_target import check_memory_to_read, read_target
 from verifier.finetune.llama.llama_model import LlamaModel
 from verifier.finetune.llama.narrow_start import narrow_draft
 from verifier.finetune.order import Clock, DraftOrder, Tell
@@ -45,9 +46,16 @@ def make_draft(order: DraftOrder, tell: Tell, clock: Clock) -> None:
 
     Raises:
         ModelError: the target or a draft that is there is not fit, or memory or disk too small.
-        RequestRefused: there are no prompts to begin with, or an unfinished run had another order.
+        RequestRefused: there are no prompts to begin with, an unfinished run had another order, or
+            the file would replace what it is made from.
         OSError: a file cannot be written.
     """
+    if order.target.is_dir():
+        raise ModelError(f"{order.target} is a folder; finetune takes targets in GGUF files")
+    if order.out.exists() and any(
+        path is not None and order.out.samefile(path) for path in (order.target, order.draft)
+    ):
+        raise RequestRefused(f"{order.out} would be written over itself; name another file")
     if order.draft is not None:
         shape = existing_draft_shape(order.draft)
         recipe = msgspec.structs.replace(order.recipe, shape=shape)
@@ -70,6 +78,8 @@ class _Making:
         order, tell = self._order, self._tell
         if order.draft is not None:
             check_existing_draft(order.draft, order.target)
+        for path in filter(None, (order.target, order.draft)):
+            check_memory_to_read(path, free_main_memory())
         self._open_work_dir()
         torch.manual_seed(self._recipe.seed)
         tell.stage(f"reading {order.target.name}")

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import gguf
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from edge_agent.draft_model.drafter import Forward
 from edge_agent.draft_model.llama_drafter import LlamaDrafter
+from edge_agent.draft_model.llama_outline import read_outline
 from shared.errors import ModelError, RequestRefused
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.held_out_texts import unpack_texts
 from tests.support.models.distilled_drafts import TickingClock, Told, tiny_order
+from tests.support.models.tiny_gguf import write_tiny_llama
+from verifier.finetune.llama.block_rounding import rounded
+from verifier.finetune.llama.gguf_target import read_target
 from verifier.finetune.making import make_draft
+from verifier.finetune.order import DraftOrder
+from verifier.finetune.recipe.prompt_files import Prompt
 from verifier.finetune.training.training_loop import TrainingLoop
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 
@@ -91,3 +100,124 @@ def test_a_draft_of_four_bits_is_trained_with_its_rounding(tmp_path: Path) -> No
     make_draft(order, told, TickingClock())
     losses = kl_of(told)
     assert losses[-1] < 0.9 * losses[0]
+
+
+def an_existing_draft(order: DraftOrder, lora_rank: int = 0) -> DraftOrder:
+    """The order for a draft that is there; its own output learns, too, unless a rank is given."""
+    source = order.out.with_name("source.gguf")
+    write_tiny_llama(source, seed=7)
+    recipe = order.recipe.aligning(lora_rank)
+    return msgspec.structs.replace(order, draft=source, recipe=recipe)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4], ids=["whole", "of low rank"])
+def test_a_draft_that_is_there_is_aligned(tmp_path: Path, lora_rank: int) -> None:
+    order, told = an_existing_draft(tiny_order(tmp_path), lora_rank), Told()
+    make_draft(order, told, TickingClock())
+    losses = kl_of(told)
+    assert losses[-1] < losses[0]
+    assert order.draft is not None
+    before, after = read_target(order.draft), read_target(order.out)
+    assert before.shape == after.shape
+    assert after.unembedding is not None
+    is_same = torch.equal(rounded(before.embedding, "Q8_0"), after.embedding)
+    assert (lora_rank > 0) == is_same
+    assert not torch.equal(
+        rounded(before.get_parameter("down"), "Q8_0"), after.get_parameter("down")
+    )
+
+
+def test_an_interrupted_alignment_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = an_existing_draft(tiny_order(tmp_path), lora_rank=4)
+
+    def stopped(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingLoop, "reported", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            make_draft(order, Told(), TickingClock())
+    again = Told()
+    make_draft(order, again, TickingClock())
+    assert any(sentence.startswith("going on at") for sentence in again.sentences)
+    assert any("held out" in sentence for sentence in again.sentences)
+
+
+def test_a_draft_of_another_vocabulary_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    order = tiny_order(tmp_path)
+    source = tmp_path / "source.gguf"
+
+    def edit(writer: gguf.GGUFWriter) -> None:
+        tokens = list(gguf.GGUFReader(order.target).fields["tokenizer.ggml.tokens"].contents())
+        tokens[70] = "other"
+        writer.kv_data[0].pop("tokenizer.ggml.tokens")
+        writer.add_token_list(tokens)
+
+    write_tiny_llama(source, edit=edit)
+    told = Told()
+    with pytest.raises(ModelError, match="token id 70 is b'other'"):
+        make_draft(msgspec.structs.replace(order, draft=source), told, TickingClock())
+    assert not order.work_dir.exists()
+
+
+def test_four_bits_go_out_with_their_twin_where_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verifier.finetune.recipe.twin_files.ALLOWED_LOSS", 1.0)
+    order = msgspec.structs.replace(tiny_order(tmp_path, weights="Q4_0"), keeps_twin=True)
+    make_draft(order, Told(), TickingClock())
+    kinds = [read_outline(path).quantisation[:4] for path in (order.out, order.twin_path)]
+    assert ["Q4_0", "Q8_0"] == kinds
+
+
+def test_four_bits_that_lose_too_much_are_written_in_eight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verifier.finetune.recipe.twin_files.ALLOWED_LOSS", -1.0)
+    order, told = tiny_order(tmp_path, weights="Q4_0"), Told()
+    make_draft(order, told, TickingClock())
+    assert read_outline(order.out).quantisation.startswith("Q8_0")
+    assert any("written in 8 bits" in sentence for sentence in told.sentences)
+
+
+def test_without_held_out_prompts_a_few_are_held_out_of_the_others(tmp_path: Path) -> None:
+    order = tiny_order(tmp_path)
+    prompts = tuple(Prompt(f"words and words {number}", "some") for number in range(16))
+    order = msgspec.structs.replace(order, held_out=(), prompts=prompts, num_questions=0)
+    told = Told()
+    make_draft(order, told, TickingClock())
+    texts = unpack_texts(order.texts_path.read_bytes(), "draft.texts")
+    assert {"some"} == {text.domain for text in texts.texts}
+    assert any("answers 15 prompts" in stage for stage in told.stages)
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = SimpleNamespace(free=1000)
+    monkeypatch.setattr("verifier.finetune.target_texts.shutil.disk_usage", lambda path: full)
+    with pytest.raises(ModelError, match=r"0\.0 GB of disk left"):
+        make_draft(tiny_order(tmp_path), Told(), TickingClock())
+
+
+def test_weights_that_memory_does_not_hold_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verifier.finetune.making.free_main_memory", lambda: 1000)
+    order, told = tiny_order(tmp_path), Told()
+    with pytest.raises(ModelError, match=r"reading .*target.gguf takes 0\.0 GiB of memory"):
+        make_draft(order, told, TickingClock())
+    assert not told.stages
+
+
+def test_a_draft_never_replaces_what_it_is_made_from(tmp_path: Path) -> None:
+    order = tiny_order(tmp_path)
+    same = msgspec.structs.replace(order, out=order.target)
+    with pytest.raises(RequestRefused, match="would be written over itself"):
+        make_draft(same, Told(), TickingClock())
+    (tmp_path / "folder").mkdir()
+    folder = msgspec.structs.replace(order, target=tmp_path / "folder")
+    with pytest.raises(ModelError, match="is a folder"):
+        make_draft(folder, Told(), TickingClock())

@@ -68,6 +68,21 @@ def read_target(path: Path) -> LlamaModel:
     return model.requires_grad_(False)
 
 
+def check_memory_to_read(path: Path, free_bytes: int | None) -> None:
+    """Whether the weights fit into main memory, in float32 and once more while layers are stacked.
+
+    Raises:
+        ModelError: they do not, or the file is broken.
+    """
+    num_values = sum(tensor.num_values for tensor in read_gguf_model(path).tensors)
+    needed = 2 * num_values * np.dtype(np.float32).itemsize
+    if free_bytes is not None and needed > free_bytes:
+        raise ModelError(
+            f"reading {path} takes {needed / (1 << 30):.1f} GiB of memory, and "
+            f"{free_bytes / (1 << 30):.1f} are free"
+        )
+
+
 def layer_name(layer: int, name: str) -> str:
     """A file's name of what we call `name`."""
     return f"blk.{layer}.{LAYER_NAMES[name]}.weight"

@@ -53,7 +53,7 @@ def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise RequestRefused(f"{path} has more than {MAX_FILE_BYTES >> 20} MiB of prompts")
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # some editors put a mark in front
     except OSError as error:
         raise RequestRefused(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

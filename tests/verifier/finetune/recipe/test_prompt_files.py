@@ -23,6 +23,12 @@ def test_objects_and_lines_are_prompts(tmp_path: Path) -> None:
     assert expected == read_prompts([objects, lines])
 
 
+def test_a_mark_of_its_byte_order_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "one"}\n')
+    assert (Prompt("one", "prompts"),) == read_prompts([path])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
