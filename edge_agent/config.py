@@ -161,9 +161,10 @@ class DraftSection(Section, frozen=True):
         Meta(
             ge=0,
             le=1 << 20,
-            description="room for drafts that the verifier's operator assigns; 0: takes none",
+            description="room for drafts that the verifier's operator assigns; 0: takes none, "
+            "for a model file is as trusted as a program",
         ),
-    ] = 1000
+    ] = 0
     row_entries: Annotated[
         int,
         Meta(

@@ -314,7 +314,10 @@ class StateSection(Section, frozen=True):
 
     directory: Annotated[
         Path | None,
-        Meta(description="where the measured cost curve is kept; none: measured at every start"),
+        Meta(
+            description="where the cost curve, the registry of drafts and what is set for devices "
+            "are kept; none: measured at every start, no registry"
+        ),
     ] = None
 
 

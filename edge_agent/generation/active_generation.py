@@ -11,6 +11,7 @@ from edge_agent.draft_model.drafter import Drafter
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.verdict import Committed
 from edge_agent.generation.counts import Counts
+from edge_agent.generation.draft_watch import LEAST_TOKENS, StreamOutcome
 from edge_agent.generation.generation import (
     Finished,
     GenerationRequest,
@@ -76,6 +77,8 @@ class ActiveGeneration(StreamSession):
         self._unsaid_logprobs: tuple[ScoredToken, ...] = ()
         self._started_at = now
         self._first_token_at: float | None = None
+        self._last_token_at = 0.0
+        self._num_written = 0  # tokens of its verdicts
         self._cached_prefix_tokens = 0
         self._counts = Counts()
         self._scored: list[ScoredToken] = []  # tokens of the text, where the client asks
@@ -118,6 +121,17 @@ class ActiveGeneration(StreamSession):
                 self.fail(_client_error(message))
         return committed
 
+    @property
+    def outcome(self) -> StreamOutcome:
+        """What it came to so far, for comparing drafts."""
+        first, last, num_tokens = self._first_token_at, self._last_token_at, self._num_written
+        is_long = first is not None and num_tokens > LEAST_TOKENS and last > first
+        return StreamOutcome(
+            (num_tokens - 1) / (last - first) if is_long and first is not None else 0.0,
+            self._counts.survived_tokens,
+            self._counts.rejections,
+        )
+
     def fail(self, error: GoodspeedError) -> None:
         """End the generation with an error for the client."""
         super().fail(error)
@@ -155,6 +169,9 @@ class ActiveGeneration(StreamSession):
     def _tell(self, message: Verdict, committed: Committed, now: float) -> None:
         if committed.output_ids and self._first_token_at is None:
             self._first_token_at = now
+        if committed.output_ids:
+            self._last_token_at = now
+            self._num_written += len(committed.output_ids)
         stop_ids = self.request.processors.stop_token_ids  # they end the text, and are none of it
         pieces = [
             _piece(self._text_of(token_id), i, committed)

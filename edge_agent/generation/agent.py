@@ -23,7 +23,7 @@ from edge_agent.generation.assigned_drafts import AssignedDrafts, LoadedDraft
 from edge_agent.generation.channels import Channels, read_terms
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
 from edge_agent.generation.health_reports import HealthReports
-from edge_agent.generation.held_drafts import OWN, HeldDraft, HeldDrafts
+from edge_agent.generation.held_drafts import HeldDraft, HeldDrafts
 from edge_agent.link.keeper import LinkEnd, LinkKeeper
 from edge_agent.link.link import Link, make_hello
 from edge_agent.link.target_tokenizer import TargetTokenizer
@@ -39,6 +39,7 @@ from shared.protocol.messages import (
     VerifierMessage,
     Welcome,
 )
+from shared.speculation.draft_choice import OWN
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ class Agent:
                     return
         finally:
             self._channels.remove(generation)
-            self._assigned.note_end(self._held.end(generation.stream))
+            self._assigned.note_end(self._held.end(generation.stream), generation.outcome)
 
     async def run(self) -> None:
         """Connect, and connect again; ends when cancelled, or by an exception that is a bug.

@@ -18,7 +18,8 @@ import msgspec
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.drafting.loop import DraftingLoop, SendDraft
-from edge_agent.generation.held_drafts import OWN, HeldDraft, HeldDrafts
+from edge_agent.generation.draft_watch import DraftWatch, StreamOutcome
+from edge_agent.generation.held_drafts import HeldDraft, HeldDrafts
 from shared.daemon.peer_text import one_line
 from shared.errors import AuthRejected, GoodspeedError, LinkError, ModelError
 from shared.protocol.messages import (
@@ -27,6 +28,7 @@ from shared.protocol.messages import (
     Assignment,
     DraftHeld,
 )
+from shared.speculation.draft_choice import OWN
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ class AssignedDrafts:
         self._send_draft = send_draft
         self._tell = tell
         self._wanted: dict[bytes, AssignedDraft] = {}
-        self._failed: dict[bytes, str] = {}  # why, until it is assigned anew
+        self._failed: dict[bytes, str] = {}  # why, until it is assigned no more
+        self._watch = DraftWatch()
         self._seconds: dict[bytes, float] = {}  # for a token, of those that are held
         self._loops: dict[bytes, asyncio.Task[None]] = {}
         self._has_news = asyncio.Event()
@@ -68,19 +71,29 @@ class AssignedDrafts:
     def take(self, assignment: Assignment) -> None:
         """What the verifier says now; what is held already is told at once."""
         self._wanted = {draft.sha256: draft for draft in assignment.drafts}
-        self._failed = {}
+        self._failed = {key: why for key, why in self._failed.items() if key in self._wanted}
+        self._watch.forget_all_but(set(self._wanted))
         places = (OWN, *self._wanted)
         self._held.take_turns(
             tuple(places[turn] for turn in assignment.turns if turn < len(places))
         )
-        for sha256, held in self._held.assigned.items():
-            if sha256 in self._wanted:
-                self._tell_held(held)
+        for sha256 in self._wanted:
+            if sha256 in self._failed:
+                self._tell(DraftHeld(sha256, because=self._failed[sha256]))
+            elif sha256 in self._held.assigned:
+                self._tell_held(self._held.assigned[sha256])
         self._has_news.set()
 
-    def note_end(self, held: HeldDraft | None) -> None:
-        """A stream with this draft ended."""
-        if held is not None and held.sha256 not in {OWN, *self._wanted}:
+    def note_end(self, held: HeldDraft | None, outcome: StreamOutcome) -> None:
+        """A stream with this draft came to that; a draft that is proven to be worse is given up."""
+        if held is None:
+            return
+        because = self._watch.observe(held.sha256, outcome)
+        wanted = self._wanted.get(held.sha256)
+        if because is not None and wanted is not None and held.sha256 not in self._failed:
+            held.is_stopped = True
+            self._fail(wanted, because)
+        if held.sha256 != OWN and not held.streams:
             self._has_news.set()
 
     async def run(self) -> NoReturn:
@@ -101,7 +114,8 @@ class AssignedDrafts:
 
     async def _give_up(self) -> None:
         for sha256, held in self._held.assigned.items():
-            if sha256 not in self._wanted and not held.streams:
+            is_wanted = sha256 in self._wanted and sha256 not in self._failed
+            if not is_wanted and not held.streams:
                 self._held.let_go(sha256)
                 loop = self._loops.pop(sha256)
                 loop.cancel()
@@ -120,12 +134,12 @@ class AssignedDrafts:
                 loaded = await self._fetch(draft)
                 self._hold(draft, loaded, loops)
             except AuthRejected as error:
-                self._fail(draft, error)
+                self._fail(draft, str(error))
             except LinkError as error:
                 logger.warning("the draft %s has not come whole: %s", draft.name, one_line(error))
                 is_cut = True
             except GoodspeedError as error:
-                self._fail(draft, error)
+                self._fail(draft, str(error))
         return is_cut
 
     def _hold(self, draft: AssignedDraft, loaded: LoadedDraft, loops: asyncio.TaskGroup) -> None:
@@ -148,8 +162,8 @@ class AssignedDrafts:
         seconds = self._seconds[held.sha256]
         self._tell(DraftHeld(held.sha256, held.loop.draft_number, round(seconds * 1e6)))
 
-    def _fail(self, draft: AssignedDraft, error: GoodspeedError) -> None:
-        because = one_line(error, MAX_SENTENCE_LENGTH)
+    def _fail(self, draft: AssignedDraft, because: str) -> None:
+        because = one_line(because, MAX_SENTENCE_LENGTH)
         logger.warning("the draft %s is not used: %s", draft.name, because)
         self._failed[draft.sha256] = because
         self._tell(DraftHeld(draft.sha256, because=because))

@@ -14,9 +14,7 @@ from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.drafting.loop import DraftingLoop
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.stream import AgentStream
-
-OWN = b""
-"""In place of the checksum of the draft that the settings name."""
+from shared.speculation.draft_choice import OWN
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +26,7 @@ class HeldDraft:
     settings: DraftSettings
     loop: DraftingLoop
     streams: set[AgentStream] = field(default_factory=set)
+    is_stopped: bool = False  # no new stream gets it
 
 
 class HeldDrafts:
@@ -75,7 +74,8 @@ class HeldDrafts:
 
     def next(self) -> HeldDraft:
         """The draft whose turn it is; what is not held is passed over."""
-        turns = [self._held[sha256] for sha256 in self._turns if sha256 in self._held]
+        held = [self._held[sha256] for sha256 in self._turns if sha256 in self._held]
+        turns = [one for one in held if not one.is_stopped]
         return turns[self._num_begun % len(turns)] if turns else self.own
 
     def begin(self, held: HeldDraft, stream: AgentStream) -> None:

@@ -45,8 +45,8 @@ async def get_assigned(
     """
     if offer.num_bytes > room_bytes:
         raise ModelError(
-            f"{offer.name} has {offer.num_bytes / 1e6:.0f} MB, and draft.assigned_megabytes "
-            f"leaves {room_bytes / 1e6:.0f}"
+            f"{offer.name} has {offer.num_bytes / 1e6:.1f} MB, more than draft.assigned_megabytes "
+            f"= {room_bytes / 1e6:g}"
         )
     directory = cache_dir / FOLDER / offer.sha256
     path = cached_path(directory, offer.name)

@@ -13,9 +13,11 @@ import pytest
 from edge_agent.draft_model.drafter import Drafter
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.assigned_drafts import LoadedDraft
+from edge_agent.generation.draft_watch import StreamOutcome
 from edge_agent.generation.generation import GenerationRequest
 from shared.errors import LinkLost, ModelError
-from shared.protocol.messages import AssignedDraft
+from shared.protocol.messages import AssignedDraft, Assignment
+from shared.speculation.draft_choice import OWN
 from shared.speculation.sampling import SamplingParameters
 from tests.support.ends.loopback import (
     DRAFT_SETTINGS,
@@ -29,7 +31,7 @@ from tests.support.ends.scripted import board, scripted_service, target_text
 from tests.support.ends.waiting import eventually
 from verifier.drafts.draft_store import DraftStore
 from verifier.drafts.kept_draft import KeptDraft
-from verifier.engine.device_terms import AllTerms, DeviceTerms
+from verifier.engine.device_terms import AllTerms, DeviceTerms, DraftChoiceRule
 from verifier.server.draft_shelf import DraftShelf
 
 GREEDY = SamplingParameters(temperature=0.0)
@@ -86,10 +88,11 @@ class House:
             yield verifier, agent
 
     @staticmethod
-    def assign(verifier: Verifier, *names: str) -> None:
+    def assign(verifier: Verifier, *names: str, rule: DraftChoiceRule = "first") -> None:
         assigned = verifier.server.assigned_drafts
         assert assigned is not None
-        assigned.take_over(AllTerms({"board": DeviceTerms(drafts=names)}))
+        terms = DeviceTerms(drafts=names, draft_choice=rule)
+        assigned.take_over(AllTerms({"board": terms}))
 
 
 @pytest.fixture
@@ -229,5 +232,111 @@ def test_what_the_registry_loses_and_gains_boards_lose_and_gain(house: House) ->
             verifier.server.assigned_drafts.look_again()
             await eventually(lambda: len(agent._held.assigned) == 1)
             assert target_text(request()) == (await generate(agent, request()))[0]
+
+    asyncio.run(scenario())
+
+
+async def answer(agent: Agent, seed: int) -> None:
+    """One whose text is checked."""
+    assert target_text(request(seed)) == (await generate(agent, request(seed)))[0]
+
+
+def test_new_streams_try_a_draft_in_turn_and_each_says_which_it_has(house: House) -> None:
+    async def scenario() -> None:
+        async with house.running(delay=0.01) as (verifier, agent):
+            house.assign(verifier, "good", rule="measured")
+            await eventually(lambda: held_by(verifier) == ["good"])
+            device = verifier.service.device("board")
+            (good,) = device.held.values()
+            used = []
+            for seed in range(1, 5):
+                await answer(agent, seed)
+                used.append(device.estimates is good.estimates)
+            assert [False, True, True, False] == used
+            assert good.draft.sha256 == device.choice.standing.candidate
+
+    asyncio.run(scenario())
+
+
+def test_a_draft_that_is_proven_to_be_faster_takes_all_streams(house: House) -> None:
+    async def scenario() -> None:
+        async with house.running(delay=0.005) as (verifier, agent):
+            house.assign(verifier, "good", rule="measured")
+            await eventually(lambda: held_by(verifier) == ["good"])
+            device = verifier.service.device("board")
+            (good,) = device.held.values()
+            # What many streams would show; the rates of real ones hang on this machine's load.
+            for _ in range(8):
+                device.choice.observe(OWN, 10.0)
+                device.choice.observe(good.draft.sha256, 20.0)
+            await answer(agent, 1)  # its end tells the board
+            await eventually(lambda: agent._held.next() is not agent._held.own)
+            for seed in range(2, 5):
+                await answer(agent, seed)
+                assert device.estimates is good.estimates
+
+    asyncio.run(scenario())
+
+
+def test_a_worse_draft_is_dropped_by_the_verifier(house: House) -> None:
+    async def scenario() -> None:
+        async with house.running(delay=0.005) as (verifier, agent):
+            house.assign(verifier, "bad", rule="measured")
+            await eventually(lambda: held_by(verifier) == ["bad"])
+            device = verifier.service.device("board")
+            (bad,) = device.held.values()
+            for _ in range(8):
+                device.choice.observe(OWN, 20.0)
+                device.choice.observe(bad.draft.sha256, 10.0)
+            await answer(agent, 1)
+            await eventually(lambda: agent._held.next() is agent._held.own)
+            assert (OWN,) == device.choice.turns
+            for seed in range(2, 6):
+                await answer(agent, seed)
+                assert device.estimates is device.own_estimates
+
+    asyncio.run(scenario())
+
+
+def test_a_board_goes_back_to_its_own_draft_by_itself(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The verifier is told to use the bad draft, whatever is measured."""
+
+    async def scenario() -> None:
+        async with house.running(delay=0.005) as (verifier, agent):
+            house.assign(verifier, "bad")
+            await eventually(lambda: held_by(verifier) == ["bad"])
+            sha256 = next(iter(agent._held.assigned))
+            await answer(agent, 1)
+            outcome = StreamOutcome(num_survived=10, num_rejected=300)
+            agent._assigned.note_end(agent._held.assigned[sha256], outcome)
+            assert agent._held.own is agent._held.next()
+            await eventually(lambda: "does not use bad: 3% of its tokens" in caplog.text)
+            await eventually(lambda: not agent._held.assigned)
+            await answer(agent, 2)
+            assert ["bad"] == house.source.fetched, "it is not fetched again"
+
+    asyncio.run(scenario())
+
+
+def test_a_board_that_takes_no_drafts_ignores_them(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        service = scripted_service(delay_seconds=lambda _: 0.01)
+        async with (
+            running_verifier(service, drafts=house.shelf) as verifier,
+            running_agent(verifier, board(0.5)) as agent,
+        ):
+            house.assign(verifier, "good")
+            said = "device board takes no drafts: draft.assigned_megabytes is 0 on the board"
+            await eventually(lambda: said in caplog.text)
+            outbox = verifier.service.device("board").outbox
+            assert outbox is not None
+            outbox.send(Assignment((AssignedDraft("good", 4, b"s" * 32),), (1,)))
+            await answer(agent, 1)
+            assert {} == agent._held.assigned
+            assert [] == held_by(verifier)
 
     asyncio.run(scenario())

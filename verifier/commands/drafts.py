@@ -132,11 +132,20 @@ def rm(loaded: Loaded[VerifierConfig], name: str) -> None:
 @click.argument("device")
 @click.argument("names", metavar="DRAFT...|auto|none", nargs=-1, required=True)
 @_labels
+@click.option(
+    "--first", "is_first", is_flag=True, help="Use the first of them, whatever is measured."
+)
 @settings_options(SETTINGS)
 def assign(
-    loaded: Loaded[VerifierConfig], device: str, names: tuple[str, ...], labels: tuple[str, ...]
+    loaded: Loaded[VerifierConfig],
+    device: str,
+    names: tuple[str, ...],
+    labels: tuple[str, ...],
+    is_first: bool,
 ) -> None:
-    """Let DEVICE fetch these drafts and use the first; its running streams keep what they have.
+    """Let DEVICE fetch these drafts, and find out by its new streams which is the fastest.
+
+    Its own draft is among those that are compared. Streams that run keep what they have.
 
     auto: the one with which it would write fastest, by what it told of itself and what was judged;
     with --label of those that have one of these.
@@ -153,8 +162,12 @@ def assign(
             known_draft(catalogue, name)
 
     def change(terms: DeviceTerms) -> DeviceTerms:
-        fresh = {"drafts": tuple(dict.fromkeys(chosen)), "draft_labels": _checked_labels(labels)}
-        return msgspec.structs.replace(terms, **fresh)
+        return msgspec.structs.replace(
+            terms,
+            drafts=tuple(dict.fromkeys(chosen)),
+            draft_choice="first" if is_first else "measured",
+            draft_labels=_checked_labels(labels),
+        )
 
     change_terms(config, device, change)
 

@@ -13,7 +13,10 @@ from typing import Protocol, TypeVar
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.messages import AssignedDraft, Assignment, Notice, VerifierMessage
 from shared.speculation.calibration import Calibration, common_prior
+from shared.speculation.draft_choice import OWN, DraftChoice
 from verifier.drafts.suitability import BoardProfile
+from verifier.streams.draft_chances import way_of
+from verifier.streams.draft_pace import DraftPace
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
 from verifier.streams.stream import Stream
@@ -65,6 +68,8 @@ class Device:
     assignment: Assignment | None = None  # that it was told last on this connection
     held: dict[int, HeldDraft] = field(default_factory=dict)  # by the board's number for it
     let_go: dict[bytes, DeviceEstimates] = field(default_factory=dict)  # of drafts held before
+    refused: dict[bytes, str] = field(default_factory=dict)  # assigned drafts, and why not
+    choice: DraftChoice = field(default_factory=DraftChoice)  # among what it holds
     health: BoardHealth | None = None  # as the board told last; None: it has not
     expiry: asyncio.TimerHandle | None = None  # of what is kept
     thread: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -79,7 +84,7 @@ class Device:
 
     def assign(self, assignment: Assignment) -> None:
         """Tell the board which drafts it should hold, unless it knows."""
-        is_known = assignment == (self.assignment or Assignment())
+        is_known = assignment == self.assignment
         if self.outbox is not None and self.takes_drafts and not is_known:
             self.assignment = assignment
             self.outbox.send(assignment)
@@ -93,6 +98,7 @@ class Device:
     ) -> None:
         """The board holds a draft and calls it so; what is known of it from before still holds."""
         self.let_go_of(draft.sha256)
+        self.refused.pop(draft.sha256, None)
         estimates = self.let_go.pop(draft.sha256, None)
         if estimates is None:
             calibrations = [
@@ -113,11 +119,22 @@ class Device:
         while len(self.let_go) > MAX_LET_GO:
             del self.let_go[next(iter(self.let_go))]
 
+    def refuse(self, draft: AssignedDraft, because: str) -> None:
+        """The board does not use it, as it says."""
+        self.let_go_of(draft.sha256)
+        self.refused[draft.sha256] = because
+
     def let_draft(self, stream: Stream, number: int) -> None:
         """The board drafts for a stream with this draft; one that it never named is its own."""
         held = self.held.get(number)
+        draft = OWN if held is None else held.draft.sha256
         self.estimates = self.own_estimates if held is None else held.estimates
-        stream.draft_with("" if held is None else held.draft.name, self.estimates)
+        if stream.device_estimates is not self.estimates:
+            stream.device_estimates = self.estimates
+            stream.estimates = self.estimates.open_stream()
+            stream.estimates.chances.way = way_of(stream.request)
+        if self.held and stream.estimates.draft_pace is None:
+            stream.estimates.draft_pace = DraftPace(draft)
 
     def tell_held(self, because: str) -> None:
         """Say to its people why its streams wait, or with nothing that they wait no more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,10 @@ AUTOMATIC = "auto"
 PAUSED = "an operator paused this device: its streams wait"
 
 
+DraftChoiceRule = Literal["measured", "first"]
+"""Which of its drafts a board's streams take: the one that is proven to be faster, or the first."""
+
+
 class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What holds for one device; by default nothing special."""
 
@@ -34,6 +38,7 @@ class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     cap: Annotated[int, Meta(ge=0, le=MAX_CAP)] | None = None  # draft tokens of a stream and round
     # Of the registry, for the board to hold; one may be AUTOMATIC.
     drafts: Annotated[tuple[Name, ...], Meta(max_length=MAX_ASSIGNED_DRAFTS)] = ()
+    draft_choice: DraftChoiceRule = "measured"
     draft_labels: Labels = ()  # what AUTOMATIC chooses among; none: all
 
 

@@ -8,7 +8,7 @@ prompts and outputs are never in a metric.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -29,6 +29,7 @@ from verifier.engine.engine import RoundReport
 from verifier.engine.round_watcher import RoundWatcher
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import StreamResult
+from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure
 
 # About a millisecond's work each.
@@ -60,6 +61,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.watcher: RoundWatcher | None = None  # is told of rounds, too
+        self.watch_end: Callable[[Stream], None] = lambda stream: None  # of each that finishes
         ProcessCollector(registry=self.registry)  # memory, processor time, open files
         self._round_seconds = Histogram(
             "goodspeed_round_seconds",
@@ -140,6 +142,7 @@ class Metrics:
         if result.stream.finish is not None:
             reason = "error" if result.failure else result.stream.finish.reason
             self._finished.labels(reason).inc()
+            self.watch_end(result.stream)
         if self.watcher is not None:
             self.watcher.observe_result(result)
 

@@ -91,6 +91,8 @@ class Lessons:
             tokens[stream.device_estimates.goodput] += settled.num_tokens
         for goodput, num_tokens in tokens.items():
             goodput.observe_round(num_tokens, lesson.elapsed_seconds)
+        if not lesson.chunks:
+            _observe_draft_paces(lesson)
         self._payoff.observe(
             round_facts(
                 lesson.elapsed_seconds,
@@ -112,3 +114,17 @@ class Lessons:
     def forget_pace(self) -> None:
         """There is no open stream: the time until the next one counts as waiting for none."""
         self._last_finish = None
+
+
+def _observe_draft_paces(lesson: _Lesson) -> None:
+    """Of streams on boards that hold several drafts."""
+    compared = [
+        (stream, stream.estimates.draft_pace)
+        for stream in lesson.streams
+        if stream.estimates.draft_pace is not None and stream.window and not stream.rests
+    ]
+    if not compared:
+        return
+    tokens = {stream.number: settled.num_tokens for stream, settled in lesson.settled}
+    for stream, pace in compared:
+        pace.observe(tokens.get(stream.number, 0), lesson.elapsed_seconds)

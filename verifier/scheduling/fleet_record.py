@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from enum import Enum
 
+from shared.speculation.paired_test import LEAST_PAIRS, Finding, PairedTest
 from shared.speculation.smoothing import smoothed
 from verifier.scheduling.draft_trial import Arm
-from verifier.scheduling.paired_test import LEAST_PAIRS, Finding, PairedTest
 from verifier.scheduling.round_facts import RoundFacts
 
 # Rounds and seconds in which estimates of speed and acceptance settle, before a fleet is first

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 
+from shared.speculation.paired_test import Finding
 from verifier.scheduling.draft_trial import Arm, DraftTrial
 from verifier.scheduling.fleet_record import COST_SHARE, FleetRecord, Standing
-from verifier.scheduling.paired_test import Finding
 from verifier.scheduling.round_facts import RoundFacts
 
 # Beyond its share of the time, what measuring may have cost where another pace calls for it.

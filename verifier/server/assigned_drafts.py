@@ -1,7 +1,8 @@
 """Which drafts of the registry each board should hold, told to it whenever that changes.
 
-An operator assigns them by name, or lets the one be taken that suits the board best. This module
-must never decide which of its drafts a board writes faster with.
+An operator assigns them by name, or lets the one be taken that suits the board best; its streams
+then show which of those that it holds is faster (`shared.speculation.draft_choice`). This module
+must never touch a stream that runs.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ import msgspec
 
 from shared.protocol.draft_offers import DraftOffer
 from shared.protocol.messages import AssignedDraft, Assignment
+from shared.speculation.draft_choice import OWN
 from verifier.drafts.suitability import most_suitable
 from verifier.engine.device import Device
-from verifier.engine.device_terms import AUTOMATIC, NO_TERMS, USUAL_TERMS, AllTerms
+from verifier.engine.device_terms import (
+    AUTOMATIC,
+    NO_TERMS,
+    USUAL_TERMS,
+    AllTerms,
+    DeviceTerms,
+)
 from verifier.server.draft_shelf import DraftShelf, Offered
+from verifier.streams.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +47,8 @@ class AssignedDrafts:
         self._round_seconds = round_seconds
         self._terms = NO_TERMS
         self._has_news = asyncio.Event()
-        self._told_missing: frozenset[tuple[str, str]] = frozenset()
+        self._offered: Mapping[str, Offered] | None = None  # as it was looked at last
+        self._told_missing: frozenset[tuple[str, str]] = frozenset()  # "": it takes none
 
     def take_over(self, terms: AllTerms) -> None:
         """What the operator assigned."""
@@ -46,21 +56,62 @@ class AssignedDrafts:
         self._has_news.set()
 
     def look_again(self) -> None:
-        """The registry has changed, or a board came."""
+        """The registry has changed."""
         self._has_news.set()
+
+    def follow(self, device: Device) -> None:
+        """A board came, or holds other drafts than before: it is told what is known already.
+
+        So its streams that go on find the numbers of their drafts known.
+        """
+        if self._offered is not None:
+            self._assign(device, self._offered)
+        self._has_news.set()
+
+    def note_end(self, stream: Stream) -> None:
+        """A stream has ended; what it came to may decide which draft the next ones take."""
+        pace = stream.estimates.draft_pace
+        if pace is None:
+            return
+        device = self._devices[stream.device]
+        before = device.choice.turns
+        device.choice.observe(pace.draft, pace.tokens_per_second)
+        if device.choice.turns != before:
+            self._tell_choice(device)
+            self._has_news.set()
 
     async def run(self) -> NoReturn:
         """Tell boards what they do not know yet; ends when cancelled."""
         while True:
             await self._has_news.wait()
             self._has_news.clear()
-            offered = await self._shelf.offered()
+            self._offered = offered = await self._shelf.offered()
             missing = set()
             for device in tuple(self._devices.values()):
-                names = self.names_for(device, offered)
+                names = self._assign(device, offered)
                 missing |= {(device.name, name) for name in names if name not in offered}
-                device.assign(_assignment(names, offered))
+                if names and device.outbox is not None and not device.takes_drafts:
+                    missing.add((device.name, ""))
             self._tell_missing(frozenset(missing))
+
+    def _assign(self, device: Device, offered: Mapping[str, Offered]) -> list[str]:
+        """Tell a board what it does not know yet; what it is assigned, also what is not offered."""
+        names = self.names_for(device, offered)
+        offers = [offered[name].offer for name in names if name in offered]
+        drafts = tuple(
+            AssignedDraft(offer.name, offer.num_bytes, bytes.fromhex(offer.sha256))
+            for offer in offers
+        )
+        places = {draft.sha256: place for place, draft in enumerate(drafts, start=1)}
+        device.refused = {sha: why for sha, why in device.refused.items() if sha in places}
+        usable = [sha256 for sha256 in places if sha256 not in device.refused]
+        device.choice.hold(usable)
+        turns = device.choice.turns
+        if self._terms_of(device).draft_choice == "first":
+            turns = (usable[0] if usable else OWN,)
+        told = tuple(0 if sha256 == OWN else places[sha256] for sha256 in turns)
+        device.assign(Assignment(drafts, told))
+        return names
 
     async def offers_for(self, device: Device) -> list[DraftOffer]:
         """All that there are, with what they are to this board; those that it is assigned first."""
@@ -74,7 +125,7 @@ class AssignedDrafts:
 
     def names_for(self, device: Device, offered: Mapping[str, Offered]) -> list[str]:
         """What it is assigned, also what is not offered; nothing twice."""
-        terms = self._terms.by_device.get(device.name, USUAL_TERMS)
+        terms = self._terms_of(device)
         names: dict[str, None] = {}
         for name in terms.drafts:
             chosen: str | None = name
@@ -90,16 +141,21 @@ class AssignedDrafts:
         kept = {name: one.kept for name, one in offered.items() if one.kept is not None}
         return most_suitable(kept, device.profile, self._round_seconds(), frozenset(labels))
 
+    def _terms_of(self, device: Device) -> DeviceTerms:
+        return self._terms.by_device.get(device.name, USUAL_TERMS)
+
+    def _tell_choice(self, device: Device) -> None:
+        names = {held.draft.sha256: held.draft.name for held in device.held.values()}
+        standing = device.choice.standing
+        leader = names.get(standing.leader, "its own draft")
+        trying = "" if standing.candidate is None else f", tries {names.get(standing.candidate)}"
+        logger.info("device %s: new streams take %s%s", device.name, leader, trying)
+
     def _tell_missing(self, missing: frozenset[tuple[str, str]]) -> None:
         for device, name in sorted(missing - self._told_missing):
-            logger.warning("device %s is assigned %s, which is not offered here", device, name)
+            if name:
+                logger.warning("device %s is assigned %s, which is not offered here", device, name)
+            else:
+                sentence = "device %s takes no drafts: draft.assigned_megabytes is 0 on the board"
+                logger.warning(sentence, device)
         self._told_missing = missing
-
-
-def _assignment(names: Iterable[str], offered: Mapping[str, Offered]) -> Assignment:
-    """The first of them takes all new streams."""
-    offers = [offered[name].offer for name in names if name in offered]
-    drafts = tuple(
-        AssignedDraft(offer.name, offer.num_bytes, bytes.fromhex(offer.sha256)) for offer in offers
-    )
-    return Assignment(drafts, (1,) if drafts else ())

@@ -77,10 +77,10 @@ class DeviceConnection:
         service: VerifierService,
         usage: DeviceUsage,
         shares: LoopShares,
-        greeted: Callable[[Device], None] = lambda device: None,
+        drafts_changed: Callable[[Device], None] = lambda device: None,
     ) -> None:
-        """`greeted` is told when the board has said who it is."""
-        self._greeted = greeted
+        """`drafts_changed`: called when the board has said who it is, and which drafts it holds."""
+        self._drafts_changed = drafts_changed
         self._transport = transport
         self._device = device
         self._service = service
@@ -257,13 +257,14 @@ class DeviceConnection:
         if draft is None:
             return
         if not message.number:
-            device.let_go_of(draft.sha256)
             because = one_line(message.because, MAX_SENTENCE_LENGTH)
+            device.refuse(draft, because)
             self._refusals.warn("device %s does not use %s: %s", device.name, draft.name, because)
-            return
-        seconds = message.draft_microseconds / 1e6
-        device.hold(message.number, draft, seconds, self._service.devices.values())
-        logger.info("device %s holds the draft %s", device.name, draft.name)
+        else:
+            seconds = message.draft_microseconds / 1e6
+            device.hold(message.number, draft, seconds, self._service.devices.values())
+            logger.info("device %s holds the draft %s", device.name, draft.name)
+        self._drafts_changed(device)
 
     def _greet(self, hello: Hello) -> None:
         device, service = self._device, self._service
@@ -305,4 +306,4 @@ class DeviceConnection:
         )
         if device.name in service.planner.patience.paused:
             device.tell_held(PAUSED)
-        self._greeted(device)
+        self._drafts_changed(device)

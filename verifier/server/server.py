@@ -97,6 +97,7 @@ class VerifierServer:
             self.assigned_drafts = AssignedDrafts(
                 drafts, service.devices, lambda: service.planner.seconds_of_lone_round
             )
+            service.metrics.watch_end = self.assigned_drafts.note_end
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
         self._dashboard = OperatorPage(
             lambda: encode_state(service, time.monotonic()),
@@ -275,7 +276,7 @@ class VerifierServer:
             self._service,
             self._usage(name),
             self._loop_shares,
-            self._greeted,
+            self._drafts_changed,
         )
         _connection_of(request).on_bytes = connection.receive_bytes
         self._connections[connection] = name
@@ -286,9 +287,9 @@ class VerifierServer:
             del self._connections[connection]
         return websocket
 
-    def _greeted(self, device: Device) -> None:
+    def _drafts_changed(self, device: Device) -> None:
         if self.assigned_drafts is not None and device.takes_drafts:
-            self.assigned_drafts.look_again()
+            self.assigned_drafts.follow(device)
 
     def _usage(self, name: str) -> DeviceUsage:
         if name not in self._usages:

@@ -14,6 +14,7 @@ from shared.speculation.calibration import Calibration
 from shared.speculation.smoothing import smoothed
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
 from verifier.streams.draft_chances import DraftChances
+from verifier.streams.draft_pace import DraftPace
 from verifier.streams.position_counts import PositionCounts
 from verifier.streams.window_counts import WindowCounts
 
@@ -154,6 +155,7 @@ class StreamEstimates:
     row_seconds: float = 0.0  # that sampling takes for one of its rows, smoothed
     has_rows: bool = False  # before that it is the device's word
     chances: DraftChances = field(default_factory=DraftChances)  # of its draft tokens
+    draft_pace: DraftPace | None = None  # where its board's drafts are compared
 
     def observe_row(self, seconds: float) -> None:
         """Take in what sampling took for each of its rows in a round that had some."""

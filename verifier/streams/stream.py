@@ -54,7 +54,6 @@ class Stream:
     draft_length: int = 0
     window: int = 0
     board_is_ready: bool = False
-    draft: str = ""  # of the registry, that its board uses; "": the board's own
     rests: bool = False  # drafts are not wanted for a while: its board need not even read
     is_cancelled: bool = False
     finish: Finish | None = None
@@ -74,13 +73,6 @@ class Stream:
         self.processing = self.request.processing
         self.estimates.chances.way = way_of(self.request)
         self.census = TokenCensus.of(self.request.processors, self.request.prompt_ids)
-
-    def draft_with(self, name: str, estimates: DeviceEstimates) -> None:
-        """Its board drafts with this model from now on, of which that is believed."""
-        self.draft = name
-        if estimates is not self.device_estimates:
-            self.device_estimates, self.estimates = estimates, estimates.open_stream()
-            self.estimates.chances.way = way_of(self.request)
 
     def move(self, move: Move) -> None:
         """Something happened to it that changes where it stands."""

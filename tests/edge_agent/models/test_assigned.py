@@ -83,8 +83,8 @@ def test_what_was_used_longest_ago_makes_room(verifier: Verifier, tmp_path: Path
 
 
 def test_more_than_the_room_is_not_taken_at_all(verifier: Verifier, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"draft\.assigned_megabytes leaves 0"):
-        get(verifier, tmp_path, room=len(CONTENT) - 1)
+    with pytest.raises(ModelError, match=r"has 1\.0 MB, more than draft\.assigned_megabytes = 1"):
+        get(verifier, tmp_path, room=1_000_000)
     assert [] == verifier.starts
 
 

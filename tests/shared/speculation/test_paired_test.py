@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.scheduling.paired_test import LEAST_PAIRS, MOST_PAIRS, Finding, PairedTest
+from shared.speculation.paired_test import LEAST_PAIRS, MOST_PAIRS, Finding, PairedTest
 
 log_ratios = st.lists(st.floats(-2.0, 2.0), max_size=2 * MOST_PAIRS)
 

@@ -17,6 +17,8 @@ PRIOR_PAIRS = 3
 # Pairs that count; older ones are of another time.
 MOST_PAIRS = 48
 LEAST_PAIRS = 2
+# Rates of one way that wait for one of the other.
+MOST_UNPAIRED = 4
 
 # Student's t that is exceeded once in 300, from 4 degrees of freedom on, and of 50. It is looked at
 # after every pair, so a whole test errs more often: test_paired_test.py says how often.
@@ -75,6 +77,26 @@ class PairedTest:
         if self.mean > margin:
             return Finding.FASTER
         return Finding.SLOWER if self.mean < -margin else Finding.NOTHING
+
+
+class PairedRates:
+    """Rates of two ways as they come, not always in turn; each two of them make a pair."""
+
+    __slots__ = ("_ours", "_theirs", "num_pairs", "pairs")
+
+    def __init__(self) -> None:
+        self.pairs = PairedTest()
+        self.num_pairs = 0
+        """Of all time; `pairs` forgets."""
+        self._ours: deque[float] = deque(maxlen=MOST_UNPAIRED)
+        self._theirs: deque[float] = deque(maxlen=MOST_UNPAIRED)
+
+    def add(self, rate: float, *, is_ours: bool) -> None:
+        """Another rate, above 0; the log ratios are of ours over theirs."""
+        (self._ours if is_ours else self._theirs).append(math.log(rate))
+        if self._ours and self._theirs:
+            self.num_pairs += 1
+            self.pairs.add(self._ours.popleft() - self._theirs.popleft())
 
 
 def _quantile(freedom: int) -> float:
