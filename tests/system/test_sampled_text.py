@@ -54,18 +54,18 @@ SMALLEST_P = 1e-5
 RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
     ("rejection", "none", NUM_TOKENS),
     ("coupled", "none", NUM_TOKENS),
-    ("rejection", "n-grams", NUM_NGRAM_TOKENS),
-    ("coupled", "n-grams", NUM_NGRAM_TOKENS),
     ("rejection", "links are cut", NUM_CUT_TOKENS),
-    ("rejection", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
-    ("coupled", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
     ("rejection", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
     ("rejection", "drafts are not tested", NUM_BROKEN_TOKENS),
     ("coupled", "unlikely drafts are discarded", NUM_BROKEN_TOKENS),
     ("coupled", "drafts are not tested", 2 * NUM_BROKEN_TOKENS),
 )
-# Slow: two runs more, and what chooses drafts by how sure boards are changes rarely.
-CHOOSING_RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
+# Slow: they keep a core busy for two minutes, and what they are about changes rarely.
+RARE_RUNS: tuple[tuple[AcceptanceMode, str, int], ...] = (
+    ("rejection", "n-grams", NUM_NGRAM_TOKENS),
+    ("coupled", "n-grams", NUM_NGRAM_TOKENS),
+    ("rejection", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
+    ("coupled", "vocabularies overlap", NUM_OVERLAPPING_TOKENS),
     ("rejection", "the surest are tested", NUM_CHOSEN_TOKENS),
     ("coupled", "the surest are tested", NUM_CHOSEN_TOKENS),
 )
@@ -85,8 +85,8 @@ def reports() -> Reports:
 
 
 @pytest.fixture(scope="module")
-def choosing_reports() -> Reports:
-    return reports_of(CHOOSING_RUNS)
+def rare_reports() -> Reports:
+    return reports_of(RARE_RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -133,22 +133,24 @@ def test_many_more_of_them_follow_the_target(long_reports: Reports, mode: str) -
 
 
 # What followed before is seldom right in so random a text, and where nobody waits mostly late.
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "least_share"), [("rejection", 0.02), ("coupled", 0.003)])
 def test_text_follows_the_target_where_boards_look_up_what_came_before(
-    reports: Reports, mode: str, least_share: float
+    rare_reports: Reports, mode: str, least_share: float
 ) -> None:
-    report = reports[mode, "n-grams"]
+    report = rare_reports[mode, "n-grams"]
     assert report["num_tokens"] >= NUM_NGRAM_TOKENS
     num_accepted = report["num_accepted"]
     assert num_accepted > least_share * report["num_tokens"], "drafts had no part in the text"
     assert min(p_values(report)) > SMALLEST_P, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rejection", "coupled"])
 def test_text_follows_the_target_where_drafts_have_fewer_or_more_ids(
-    reports: dict[tuple[str, str], Report], mode: str
+    rare_reports: Reports, mode: str
 ) -> None:
-    report = reports[mode, "vocabularies overlap"]
+    report = rare_reports[mode, "vocabularies overlap"]
     assert report["num_tokens"] >= NUM_OVERLAPPING_TOKENS
     assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
     assert min(p_values(report)) > SMALLEST_P, report
@@ -157,10 +159,10 @@ def test_text_follows_the_target_where_drafts_have_fewer_or_more_ids(
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rejection", "coupled"])
 def test_text_follows_the_target_where_the_surest_drafts_are_tested(
-    choosing_reports: Reports, mode: str
+    rare_reports: Reports, mode: str
 ) -> None:
     """What is tested, and where boards stop, hangs on how sure they were before they drew."""
-    report = choosing_reports[mode, "the surest are tested"]
+    report = rare_reports[mode, "the surest are tested"]
     assert report["num_tokens"] >= NUM_CHOSEN_TOKENS
     assert report["num_accepted"] > 0.02 * report["num_tokens"], "drafts had no part in the text"
     assert report["num_asked_to_stop"] > 20, "no board was asked to stop"
