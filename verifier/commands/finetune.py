@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TypedDict, Unpack, get_args
 
 import click
 
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.command_line import told_when_interrupted
 from shared.errors import RequestRefused
-from verifier.finetune.order import DraftOrder, Tell
+from verifier.commands.finetune_telling import telling
+from verifier.finetune.board_shape import shape_for_board
+from verifier.finetune.order import DraftOrder
 from verifier.finetune.recipe.draft_shape import parse_shape
-from verifier.finetune.recipe.draft_speed import (
-    BOARDS,
-    BoardSpeed,
-    fitting_shape,
-    measured_board,
-)
+from verifier.finetune.recipe.draft_speed import BOARDS
 from verifier.finetune.recipe.prompt_files import read_prompts
 from verifier.finetune.recipe.recipe import FileWeights, Recipe
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from verifier.torch_target.model_files.gguf_header import GgufHeader
 
 _DEFAULTS = Recipe(parse_shape("256x8x640"))
 _EXAMPLES = """\b
@@ -42,6 +31,19 @@ Examples:
 
 # Eight draft tokens in a third of a round of 60 ms: they are there when the next one starts.
 _FAST_ENOUGH = 400.0
+
+
+class _RecipeNumbers(TypedDict):
+    """Options that are named as in `Recipe`."""
+
+    minutes: float
+    seed: int
+    utility: float
+    slots: int
+    answer_tokens: int
+    prompt_tokens: int
+    step_tokens: int
+
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -175,7 +177,6 @@ def finetune(
     target: str,
     prompt_files: tuple[Path, ...],
     held_out_files: tuple[Path, ...],
-    minutes: float,
     shape: str | None,
     board: str | None,
     board_speed: tuple[float, str] | None,
@@ -184,15 +185,10 @@ def finetune(
     lora_rank: int,
     weights: FileWeights,
     keeps_twin: bool,
-    utility: float,
-    seed: int,
     device: str,
-    slots: int,
-    answer_tokens: int,
-    prompt_tokens: int,
-    step_tokens: int,
     questions: int,
     held_out_tokens: int,
+    **numbers: Unpack[_RecipeNumbers],
 ) -> None:
     """Make a small draft model for a target, in the file OUT.gguf.
 
@@ -213,24 +209,12 @@ def finetune(
     cache_dir = default_cache_dir(os.environ)
     target_file = locate(target, cache_dir)
     chosen = _DEFAULTS.shape if shape is None else parse_shape(shape)
-    speed = None if board is None else BOARDS[board]
-    if board_speed is not None:
-        speed = _measured(*board_speed)
-    if speed is not None:
-        fitting = fitting_shape(speed, _vocab_size(target_file), weights, tokens_per_second)
+    measured = board_speed and (board_speed[0], locate(board_speed[1], cache_dir))
+    if wanted_board := board or measured:
+        fitting = shape_for_board(wanted_board, target_file, weights, tokens_per_second)
         click.echo(str(fitting), err=True)
         chosen = fitting.shape
-    recipe = Recipe(
-        shape=chosen,
-        weights=weights,
-        minutes=minutes,
-        seed=seed,
-        utility=utility,
-        slots=slots,
-        answer_tokens=answer_tokens,
-        prompt_tokens=prompt_tokens,
-        step_tokens=step_tokens,
-    )
+    recipe = Recipe(shape=chosen, weights=weights, **numbers)
     order = DraftOrder(
         target=target_file,
         out=out,
@@ -247,28 +231,9 @@ def finetune(
         _make(order)
 
 
-def _measured(tokens_per_second: float, model: str) -> BoardSpeed:
-    """A board's speed from that of a model that is here."""
-    header = _header(locate(model, default_cache_dir(os.environ)))
-    layers = header.number(f"{header.architecture}.block_count") or 0
-    num_bytes = sum(tensor.num_bytes for tensor in header.tensors)
-    return measured_board(tokens_per_second, num_bytes, layers)
-
-
-def _vocab_size(target: Path) -> int:
-    tokens = _header(target).fields.get("tokenizer.ggml.tokens")
-    return len(tokens) if isinstance(tokens, list) else 0
-
-
-def _header(path: Path) -> GgufHeader:
-    from verifier.torch_target.model_files.gguf_header import read_gguf_header
-
-    return read_gguf_header(path)
-
-
 def _make(order: DraftOrder) -> None:
     started = time.monotonic()
-    with _telling() as tell:
+    with telling() as tell:
         tell.stage("loading PyTorch")
         # Torch takes seconds to import; other commands do not wait for it.
         from verifier.finetune.making import make_draft
@@ -278,50 +243,3 @@ def _make(order: DraftOrder) -> None:
     click.echo(f"{order.out} {order.out.stat().st_size / 1e6:.1f} MB, made in {seconds:.0f} s")
     if order.texts_path.exists():
         click.echo(f"goodspeed-agent model judge {order.out} --texts {order.texts_path}")
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[Tell]:
-    """A bar on a terminal, a line for each stage elsewhere; on standard error."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        yield _Bar(bar)
-
-
-class _Lines:
-    """Implements `verifier.finetune.order.Tell` for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-
-    def stage(self, title: str) -> None:
-        self.say(title)
-
-    def advance(self, fraction: float) -> None:
-        """Lines are for what has been reached."""
-
-    def say(self, sentence: str) -> None:
-        click.echo(f"[{time.monotonic() - self._started:6.1f}] {sentence}", err=True)
-
-
-class _Bar:
-    """Implements `verifier.finetune.order.Tell` on a terminal."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-
-    def stage(self, title: str) -> None:
-        for task in self._bar.task_ids:
-            self._bar.update(task, completed=1.0)
-        self._bar.add_task(title, total=1.0)
-
-    def advance(self, fraction: float) -> None:
-        self._bar.update(self._bar.task_ids[-1], completed=fraction)
-
-    def say(self, sentence: str) -> None:
-        self._bar.console.print(sentence, markup=False, highlight=False)

@@ -83,7 +83,7 @@ class TargetTexts:
         Where the order holds none out, a few of these are.
 
         Raises:
-            RequestRefused: there are none, and the target asked nothing.
+            RequestRefused: there are none to learn from.
         """
         own = [EncodedPrompt(ids, "self") for ids in self._ask()]
         known = [*own, *self._encoded(self._order.recipe.prompt_tokens)]
@@ -93,7 +93,10 @@ class TargetTexts:
         if not held_out:
             held_out = known[:: max(_LEARNED_OF_EACH, len(known) // _OWN_HELD_OUT)][1:]
         kept = {prompt.token_ids for prompt in held_out}
-        return Prompts([prompt for prompt in known if prompt.token_ids not in kept], held_out)
+        learned = [prompt for prompt in known if prompt.token_ids not in kept]
+        if not learned:
+            raise RequestRefused("every prompt is held out, and nothing is left to learn from")
+        return Prompts(learned, held_out)
 
     def write(self, prompts: Sequence[EncodedPrompt]) -> WrittenTexts:
         """Answers to prompts that are learned from."""

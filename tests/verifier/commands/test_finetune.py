@@ -18,10 +18,11 @@ def run(*arguments: object) -> Result:
 
 def test_a_draft_is_made_and_its_judgement_is_named(tmp_path: Path) -> None:
     target, out = write_chat_target(tmp_path / "target.gguf"), tmp_path / "draft.gguf"
-    prompts = tmp_path / "prompts.txt"
+    prompts, held_out = tmp_path / "prompts.txt", tmp_path / "held_out.txt"
     prompts.write_text("hello\nwhat is it\n")
+    held_out.write_text("who\n")
     result = run(
-        *(out, "--target", target, "--prompts", prompts, "--held-out", prompts, "--device", "cpu"),
+        *(out, "--target", target, "--prompts", prompts, "--held-out", held_out, "--device", "cpu"),
         *("--minutes", 0.05, "--shape", "32x1", "--slots", 4, "--questions", 4),
         *("--answer-tokens", 6, "--prompt-tokens", 40, "--step-tokens", 64),
         *("--held-out-tokens", 4),
@@ -38,8 +39,11 @@ def test_a_draft_is_made_and_its_judgement_is_named(tmp_path: Path) -> None:
         (("draft.gguf", "--target", "./no.gguf"), "there is no model at ./no.gguf"),
         (("draft.gguf", "--shape", "7x3"), "--shape 7x3"),
         (("draft.gguf", "--prompts", "no.jsonl"), "cannot read no.jsonl"),
+        (("draft.gguf", "--lora", 4), "name it with --draft"),
+        (("draft.gguf", "--board", "pi5", "--shape", "32x1"), "each say a shape"),
+        (("draft.gguf", "--draft", "./no.gguf"), "there is no model at ./no.gguf"),
     ],
-    ids=["ending", "target", "shape", "prompts"],
+    ids=["ending", "target", "shape", "prompts", "rank", "two shapes", "draft"],
 )
 def test_what_cannot_be_is_one_sentence(
     tmp_path: Path, arguments: tuple[str, ...], sentence: str
@@ -48,3 +52,13 @@ def test_what_cannot_be_is_one_sentence(
     result = run("--target", target, *arguments)
     assert isinstance(result.exception, GoodspeedError)
     assert sentence in str(result.exception)
+
+
+def test_a_board_says_the_shape(tmp_path: Path) -> None:
+    target = write_chat_target(tmp_path / "target.gguf")
+    held_out = tmp_path / "no.txt"
+    arguments = ("draft.gguf", "--target", target, "--board-speed", 90, target)
+    result = run(*arguments, "--held-out", held_out)
+    assert "for the board: some" in result.output
+    assert isinstance(result.exception, GoodspeedError)
+    assert "cannot read" in str(result.exception)

@@ -35,8 +35,10 @@ def test_an_untied_draft_comes_back_from_its_file_with_its_output(
     out = tmp_path / "draft.gguf"
     write_draft(model, target, out, kind="Q8_0", recipe="{}", began_from=source)
     theirs = logits_of_llama(out, TEXT)
-    ours = logits_of(read_target(source), TEXT)[-1].detach().numpy()
-    assert np.abs(ours - theirs).max() < 0.1 * theirs.std()
+    ours = logits_of(read_target(out), TEXT)[-1].detach().numpy()
+    # llama.cpp rounds what goes into products of such weights to 8 bits.
+    assert (ours - theirs).std() < 0.05 * theirs.std()
+    assert torch.allclose(model.last_norm, read_target(out).last_norm)
 
 
 def test_the_file_says_of_the_body_what_the_draft_said_and_of_the_words_what_the_target_does(
