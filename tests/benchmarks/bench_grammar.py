@@ -28,7 +28,12 @@ from tests.support.models.packaged_tokenizers import llama_3_tokenizer
 from tests.verifier.engine.test_service import Mailbox
 from verifier.engine.engine import RoundReport
 from verifier.grammar.grammars import Grammars
-from verifier.target.masked_check import MOST_WAIT_SECONDS, MaskedCheck, masked_check
+from verifier.target.masked_check import (
+    MOST_WAIT_SECONDS,
+    MaskedCheck,
+    begin_masks,
+    masked_check,
+)
 from verifier.target.round import ItemOutcome, Round, RoundItem, RoundOutcome
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
@@ -87,6 +92,7 @@ class TimedTarget:
 
     def run(self, round_: Round) -> RoundOutcome:
         started_at = time.monotonic()
+        begin_masks(item.draft_check for item in round_.items)
         masked = [
             masked_check(item.draft_check, started_at + MOST_WAIT_SECONDS)
             for item in round_.items

@@ -85,7 +85,7 @@ class Grammars:
         self.prepare()
         if self._table is None or self._threads is None:
             raise _refusal(grammar, "the target has no token that ends a text")
-        matcher = self._table.matcher(compiled.grammar)
+        matcher = partial(self._table.matcher, compiled.grammar)
         state = MatcherState(matcher, self._vocab_size, self._tokenizer.end_ids)
         if state.is_broken:
             raise _refusal(grammar, "it cannot be read")

@@ -1,8 +1,9 @@
 """The grammar of one stream, between the event loop, the round's thread and those that make masks.
 
-At any time one of them has the matcher: a job from when a round is planned until its masks are
-there; then the round, until the next is planned. While a job is late its stream has no part in a
-round. This module must never wait on the event loop.
+At any time one of them has the matcher: the round, from when it is planned until the next is; but a
+job from when that is started until its masks are there. While a job is late its stream has no part
+in a round. The event loop does as little as it can, because rounds wait for it. This module must
+never wait on the event loop.
 """
 
 from __future__ import annotations
@@ -77,14 +78,19 @@ class StreamGrammarInThreads:
         self._is_slow = self._state.most_mask_seconds > SLOW_SECONDS
         return True
 
+    @property
+    def is_quick(self) -> bool:
+        """See `StreamGrammar.is_quick`."""
+        return self._job is None and not self._is_slow
+
     def masks(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> TokenMasks:
-        """See `StreamGrammar.masks`."""
-        self._collect()
+        """See `StreamGrammar.masks`; the job starts with the round, in its thread."""
+        if self._job is not None:
+            self._collect()
         drafts = tuple(draft_token_ids)
-        is_made = self._made is not None and self._made.position == len(output_ids)
-        if self._job is None and not is_made and not self._is_broken:
-            self._start(output_ids, drafts)
-        return _Masks(self, len(output_ids), drafts)
+        if self._job is not None or self._has_made(len(output_ids)) or self._is_broken:
+            return _Masks(self, len(output_ids), drafts, None)
+        return _Masks(self, len(output_ids), drafts, self._new_ids(output_ids))
 
     def is_ready(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> bool:
         """See `StreamGrammar.is_ready`."""
@@ -93,18 +99,22 @@ class StreamGrammarInThreads:
             self._threads.wake()  # its round may never have asked for it
             self._tell_when_done()
             return False
-        if not self._is_slow or self._is_broken:
+        if not self._is_slow or self._is_broken or self._has_made(len(output_ids)):
             return True
-        if self._made is not None and self._made.position == len(output_ids):
-            return True
-        self._start(output_ids, draft_token_ids)
+        self.start(self._new_ids(output_ids), len(output_ids), tuple(draft_token_ids))
         self._tell_when_done()
         return False
 
-    def begin(self) -> None:
-        """See `TokenMasks.begin`."""
-        if self._job is not None:
-            self._threads.wake()
+    def start(
+        self, new_ids: tuple[int, ...], position: int, draft_token_ids: tuple[int, ...]
+    ) -> None:
+        """Let masks be made behind output that goes on with these tokens and behind drafts."""
+        self._made = None
+        self._job_started_at = time.monotonic()
+        self._job = self._threads.start(
+            lambda: self._make(new_ids, position, draft_token_ids), is_slow=self._is_slow
+        )
+        self._threads.wake()
 
     def made_by(self, deadline: float) -> _Made | None:
         """What the latest job has made; None: the grammar is beyond its limits.
@@ -116,29 +126,24 @@ class StreamGrammarInThreads:
             return self._made
         self._threads.wake()
         try:
-            return self._job.result(max(deadline - time.monotonic(), 0.0))
+            self._job.result(max(deadline - time.monotonic(), 0.0))
         except (TimeoutError, CancelledError) as error:
             self._threads.wake_another()
             self._tell_when_done()
             raise TimeoutError from error
+        self._collect()
+        return self._made
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
-        """See `TokenMasks.advance`; where a step may take long, a thread does it later."""
-        if self._job is not None and not self._job.done():
-            return ()
-        if not self._state.is_calm or not self._state.consume(token_ids):
-            return ()
-        return self._state.forced()
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
+        """See `TokenMasks.advance`."""
+        return () if self._job is not None else self._state.advance(token_ids, seconds)
 
-    def _start(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> None:
-        position, drafts = len(output_ids), tuple(draft_token_ids)
-        # What a round has not gone on with already.
-        new_ids = tuple(output_ids[self._state.num_consumed :])
-        self._made = None
-        self._job_started_at = time.monotonic()
-        self._job = self._threads.start(
-            lambda: self._make(new_ids, position, drafts), is_slow=self._is_slow
-        )
+    def _has_made(self, position: int) -> bool:
+        return self._made is not None and self._made.position == position
+
+    def _new_ids(self, output_ids: Sequence[int]) -> tuple[int, ...]:
+        """What a round has not gone on with already."""
+        return tuple(output_ids[self._state.num_consumed :])
 
     def _make(
         self, new_ids: tuple[int, ...], position: int, draft_token_ids: tuple[int, ...]
@@ -175,16 +180,25 @@ class _Masks:
     """Implements `verifier.target.token_masks.TokenMasks`."""
 
     def __init__(
-        self, grammar: StreamGrammarInThreads, position: int, draft_token_ids: tuple[int, ...]
+        self,
+        grammar: StreamGrammarInThreads,
+        position: int,
+        draft_token_ids: tuple[int, ...],
+        new_ids: tuple[int, ...] | None,
     ) -> None:
+        """`new_ids`: see `StreamGrammarInThreads.start`; None: no job need be started."""
         self._grammar = grammar
         self._position = position
         self._draft_token_ids = draft_token_ids
+        self._new_ids = new_ids
 
     def begin(self) -> None:
-        self._grammar.begin()
+        new_ids, self._new_ids = self._new_ids, None
+        if new_ids is not None:
+            self._grammar.start(new_ids, self._position, self._draft_token_ids)
 
     def wait(self, deadline: float) -> PackedMasks | None:
+        self.begin()
         try:
             made = self._grammar.made_by(deadline)
         except TimeoutError:
@@ -193,5 +207,5 @@ class _Masks:
             return None
         return made.shared_with(self._position, self._draft_token_ids)
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
-        return self._grammar.advance(token_ids)
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
+        return self._grammar.advance(token_ids, seconds)

@@ -6,7 +6,9 @@ Only this module and its neighbours import llguidance. It must never draw a toke
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
@@ -43,9 +45,23 @@ class TokenTable:
         cut = _Vocabulary(token_bytes, vocab_size, special_ids | end_ids, ends[0], encode)
         self._tokenizer = LLTokenizer(TokenizerWrapper(cut), n_vocab=vocab_size, eos_token=ends)
 
-    def matcher(self, grammar: str) -> LLMatcher:
-        """A grammar of the library's own form, at the beginning of a text."""
-        return LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits())
+    def matcher(self, grammar: str, reads_ahead: bool = True) -> LLMatcher:
+        """A grammar of the library's own form, at the beginning of a text.
+
+        Without reading ahead a text that the grammar forces may be cut into any tokens, one at a
+        time.
+        """
+        own = grammar if reads_ahead else _one_at_a_time(grammar)
+        return LLMatcher(self._tokenizer, own, log_level=0, limits=limits())
+
+
+def _one_at_a_time(grammar: str) -> str:
+    """The option is one of each part, and holds for all of them if one has it."""
+    is_lark = not grammar.lstrip().startswith("{")
+    own: Any = {"grammars": [{"lark_grammar": grammar}]} if is_lark else json.loads(grammar)
+    lark = '%llguidance {"no_forcing": true}\nstart: "x"'
+    own["grammars"].append({"name": "one at a time", "lark_grammar": lark})
+    return json.dumps(own)
 
 
 class _Vocabulary:

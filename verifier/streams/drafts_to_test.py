@@ -66,7 +66,7 @@ def forced_drafts(stream: Stream) -> tuple[int, tuple[int, ...]] | None:
 
 def has_its_masks(stream: Stream) -> bool:
     """Whether a round need not wait long for the stream's grammar, if it has one."""
-    if stream.grammar is None or stream.reads_prompt:
+    if stream.grammar is None or stream.grammar.is_quick or stream.reads_prompt:
         return True
     tested, _ = drafts_to_test(stream, MAX_DRAFT_TOKENS)
     token_ids = [token.token_id for token in tested]

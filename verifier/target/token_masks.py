@@ -19,7 +19,7 @@ class TokenMasks(Protocol):
     """The masks of one check, which a thread makes."""
 
     def begin(self) -> None:
-        """Let the thread begin; without this it begins with the first `wait` of a round."""
+        """Let the thread begin; without this it begins with `wait`."""
         ...
 
     def wait(self, deadline: float) -> PackedMasks | None:
@@ -30,16 +30,22 @@ class TokenMasks(Protocol):
         """
         ...
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         """These tokens came: those that are likely to follow, as the grammar forces their text.
 
-        Call it at most once for each check; empty where that is not known.
+        Call it at most once for each check. The next round waits for it, so that over many rounds
+        it takes no more than `seconds` each; empty where that is too little to know.
         """
         ...
 
 
 class StreamGrammar(Protocol):
     """The grammar of one stream, wherever its output stands."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a round may hold the stream now, whatever drafts it tests."""
+        ...
 
     def masks(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> TokenMasks:
         """The masks behind the output and behind each of the draft tokens, to be made."""

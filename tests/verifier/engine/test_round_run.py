@@ -37,7 +37,7 @@ class TellingMasks:
     def wait(self, deadline: float) -> PackedMasks | None:
         return np.full((3, VOCAB_SIZE // 32), 0xFFFFFFFF, np.uint32)
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         self.told.append(tuple(token_ids))
         return (5, 6)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from shared.protocol.grammar import Grammar
 from tests.support.models.text_vocabulary import END_IDS, TOKEN_BYTES, VOCAB_SIZE, TextTokenizer
 from verifier.grammar import matcher_state
-from verifier.grammar.matcher_state import FORCED_PAUSE_ROUNDS, MOST_FORCED_TOKENS, MatcherState
+from verifier.grammar.matcher_state import MOST_FORCED_TOKENS, SAVED_ROUNDS, MatcherState
 from verifier.grammar.token_table import TokenTable
 from verifier.target.token_masks import allowed_tokens
 
@@ -23,7 +26,7 @@ END, STOP = END_IDS
 
 
 def state_of(lark: str, output: Sequence[int] = ()) -> MatcherState:
-    state = MatcherState(TABLE.matcher(lark), VOCAB_SIZE, TOKENIZER.end_ids)
+    state = MatcherState(partial(TABLE.matcher, lark), VOCAB_SIZE, TOKENIZER.end_ids)
     assert state.consume(output)
     return state
 
@@ -35,6 +38,12 @@ def ids(text: str) -> list[int]:
 def allowed(state: MatcherState, drafts: Sequence[int] = ()) -> list[set[int]]:
     rows = allowed_tokens(state.masks(drafts), VOCAB_SIZE)
     return [set(np.flatnonzero(row).tolist()) for row in rows]
+
+
+def forced(state: MatcherState) -> list[int]:
+    state.masks(())
+    state.most_mask_seconds = 0.0  # it may have taken long on a busy machine
+    return list(state.advance((), 60.0))
 
 
 def texts(token_ids: set[int]) -> set[bytes]:
@@ -93,20 +102,62 @@ def test_padding_and_special_tokens_never_come() -> None:
 
 
 def test_what_is_forced_is_cut_as_the_tokenizer_cuts_it() -> None:
-    state = state_of('start: "{\\"name\\": " /[0-9]/')
-    assert TOKENIZER.encode_text('{"name": ') == list(state.forced())
-    assert () == state_of('start: "a" | "b"').forced()
-    assert MOST_FORCED_TOKENS == len(state_of(f'start: "{"x" * 200}"').forced())
+    assert TOKENIZER.encode_text('{"name": ') == forced(state_of('start: "{\\"name\\": " /[0-9]/'))
+    assert [] == forced(state_of('start: "a" | "b"'))
+    assert MOST_FORCED_TOKENS == len(forced(state_of(f'start: "{"x" * 200}"')))
 
 
-def test_who_takes_long_to_say_what_is_forced_is_not_asked_for_a_while(
+def test_a_stream_that_spent_its_share_of_rounds_is_not_asked_until_it_has_some_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(matcher_state, "MOST_FORCED_SECONDS", -1.0)
-    state = state_of('start: "name"')
-    asked = [state.forced() for _ in range(FORCED_PAUSE_ROUNDS + 2)]
-    expected = tuple(TOKENIZER.encode_text("name"))
-    assert [expected, *[()] * FORCED_PAUSE_ROUNDS, expected] == asked
+    """A clock of which each look takes a second: an answer takes one, of a share of 0.25."""
+    state = state_of(f'start: "{"name" * 50}"')
+    assert () == state.advance((), 0.25), "what a step may take is not known before a mask"
+    state.masks(())
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(looks)))
+    monkeypatch.setattr(matcher_state, "time", clock)
+    asked = [bool(state.advance((), 0.25)) for _ in range(8)]
+    assert [True, False, True, False, False, False, True, False] == asked
+    state.most_mask_seconds = 1.0
+    for _ in range(10 * SAVED_ROUNDS):
+        assert () == state.advance((), 0.25)
+    state.most_mask_seconds = 0.0
+    num_asked = sum([bool(state.advance((), 0.25)) for _ in range(100)])
+    assert abs(0.25 * (SAVED_ROUNDS + 100) - num_asked) <= 1, "not all is saved for ever"
+
+
+ENDLESS = 'start: "!"? /[ab]/ loop\nloop: "ab1" loop'
+
+
+def test_a_forced_text_without_end_goes_on_one_token_at_a_time() -> None:
+    state, output = state_of(ENDLESS), ids("b")
+    assert allowed(state_of('start: "!"? /[ab]/ /(ab1){50}/')) == allowed(state)
+    assert state.consume(output)
+    for number in range(200):
+        expected = [b"ab1", b"b1a", b"1ab"][number % 3]
+        (row,) = allowed(state)
+        pieces = {piece for piece in TOKEN_BYTES if piece and (expected * 9).startswith(piece)}
+        assert pieces == texts(row), "any cut of the text may come"
+        assert [] == forced(state)
+        assert state.consume(ids(expected[:1].decode()))
+    assert not state.is_broken
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_where_a_forced_text_has_no_end_masks_hang_on_the_output_alone(asks: bool) -> None:
+    """Not on drafts, nor on whether a round asked what is forced, nor on where a stream began."""
+    text = ids("!bab1ab1ab1ab1")
+    alone = [allowed(state_of(ENDLESS, text[:number]))[0] for number in range(len(text))]
+    state = state_of(ENDLESS)
+    for number in range(len(text)):
+        for num_drafts in range(len(text) - number):
+            rows = allowed(state, text[number : number + num_drafts])
+            assert alone[number : number + len(rows)] == rows
+            assert rows, "there is always the one behind the output"
+        if asks:
+            state.advance(text[state.num_consumed : number + 1], 60.0)
+        assert state.consume(text[state.num_consumed : number + 1])
 
 
 def test_a_token_outside_the_grammar_breaks_it_for_good() -> None:
@@ -151,15 +202,14 @@ def test_random_outputs_satisfy_a_schema() -> None:
 
 @pytest.mark.parametrize("text", ["é" * 500, "a" * 499 + "é" + "b" * 100, "ab" * 50_000])
 def test_of_a_long_text_that_is_forced_the_beginning_is_cut_as_in_the_whole(
-    text: str, monkeypatch: pytest.MonkeyPatch
+    text: str,
 ) -> None:
-    monkeypatch.setattr(matcher_state, "MOST_FORCED_SECONDS", 60.0)
     state = state_of(f'start: "{text}"')
     whole, output = TOKENIZER.encode_text(text[:200]), list[int]()
     while len(output) < 150:
-        forced = state.forced()
-        assert forced, "nothing was forced"
-        assert [{forced[0]}] == allowed(state)
-        assert state.consume(forced)
-        output += forced
+        part = forced(state)
+        assert part, "nothing was forced"
+        assert [{part[0]}] == allowed(state)
+        assert state.consume(part)
+        output += part
     assert whole[:90] == output[:90]

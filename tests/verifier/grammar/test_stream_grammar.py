@@ -16,6 +16,7 @@ from verifier.grammar.stream_grammar import SLOW_SECONDS, StreamGrammarInThreads
 from verifier.target.token_masks import PackedMasks, TokenMasks
 
 FORCED = (8, 9)
+LEAST_SECONDS = 1e-3  # to say what is forced
 LATER = 60.0  # seconds: no test waits so long
 
 
@@ -23,7 +24,7 @@ class GatedState(MatcherState):
     """A place in a grammar without one: its masks come when the test lets them."""
 
     def __init__(self) -> None:
-        self.num_consumed = 0
+        self.num_taken_in = 0
         self.most_mask_seconds = 0.0
         self.gate = threading.Event()
         self.gate.set()
@@ -35,8 +36,12 @@ class GatedState(MatcherState):
     def is_broken(self) -> bool:
         return self.breaks
 
+    @property
+    def num_consumed(self) -> int:
+        return self.num_taken_in
+
     def consume(self, token_ids: Sequence[int]) -> bool:
-        self.num_consumed += len(token_ids)
+        self.num_taken_in += len(token_ids)
         return not self.breaks
 
     def masks(self, draft_token_ids: Sequence[int]) -> PackedMasks:
@@ -45,7 +50,10 @@ class GatedState(MatcherState):
         self.most_mask_seconds = self.mask_seconds
         return np.arange(len(draft_token_ids) + 1, dtype=np.uint32)[:, None]
 
-    def forced(self) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
+        if seconds < LEAST_SECONDS:
+            return ()
+        self.num_taken_in += len(token_ids)
         return FORCED
 
 
@@ -100,10 +108,9 @@ def test_what_came_is_taken_in_once_by_the_round_or_by_the_next_job(
 ) -> None:
     masks = grammar.masks([], [4])
     assert [0, 1] == rows(masks)
-    assert FORCED == masks.advance([4, 6])
+    assert FORCED == masks.advance([4, 6], 1.0)
     assert [0] == rows(grammar.masks([4, 6], []))
-    state.most_mask_seconds = 1.0  # its next step may take long: no round does it
-    assert () == grammar.masks([4, 6], []).advance([7])
+    assert () == grammar.masks([4, 6], []).advance([7], 0.0)
     assert [0] == rows(grammar.masks([4, 6, 7], []))
     assert [(0, (4,)), (2, ()), (3, ())] == state.jobs
 
@@ -183,6 +190,7 @@ def test_a_job_without_end_ends_its_stream(
     assert [] == rows(grammar.masks([], []), 0.0)
     assert grammar.is_ready([], [])
     assert rows(grammar.masks([], [])) is None
+    state.gate.set()
 
 
 def test_committed_output_that_is_not_of_the_grammar_is_seen(

@@ -97,11 +97,15 @@ class AnyMasks:
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, tuple[int, ...]]] = []
-        self.ready = True
+        self.ready, self.quick = True, False
 
     def masks(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> AnyMasks:
         self.asked.append((len(output_ids), tuple(draft_token_ids)))
         return self
+
+    @property
+    def is_quick(self) -> bool:
+        return self.quick
 
     def is_ready(self, output_ids: Sequence[int], draft_token_ids: Sequence[int]) -> bool:
         return self.ready
@@ -112,7 +116,7 @@ class AnyMasks:
     def wait(self, deadline: float) -> None:
         raise AssertionError("no target runs here")
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         raise AssertionError("no target runs here")
 
 

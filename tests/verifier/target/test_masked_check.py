@@ -32,7 +32,7 @@ class ReadyMasks:
             return None
         return np.arange(self._num_rows, dtype=np.uint32)[:, None]
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         raise AssertionError("nothing was drawn yet")
 
 

@@ -13,7 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verifier.target.masked_check import MOST_WAIT_SECONDS, MaskedCheck, masked_check
+from verifier.target.masked_check import (
+    MOST_WAIT_SECONDS,
+    MaskedCheck,
+    begin_masks,
+    masked_check,
+)
 from verifier.target.round import DraftCheck, ItemOutcome
 from verifier.target.token_masks import PackedMasks, allowed_tokens
 
@@ -36,6 +41,7 @@ def mask_rows(logits: Tensor, checks: Sequence[DraftCheck]) -> MaskedRows:
     """
     if all(check.masks is None for check in checks):
         return MaskedRows(logits, list(checks), [None] * len(checks))
+    begin_masks(checks)
     deadline = time.monotonic() + MOST_WAIT_SECONDS
     outcomes: list[ItemOutcome | None] = []
     kept: list[DraftCheck] = []

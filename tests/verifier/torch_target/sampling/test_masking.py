@@ -33,7 +33,7 @@ class ReadyMasks:
     def wait(self, deadline: float) -> PackedMasks | None:
         return self.masks
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         return ()
 
 
