@@ -32,10 +32,10 @@ def tiny_model(architecture: Architecture) -> Any:
 
 
 def write_checkpoint(model: Any, directory: Path) -> None:
-    """Configuration, safetensors and a tokenizer of the model's size: one token for each byte."""
+    """Configuration, safetensors and a tokenizer of the model's size: a token for each byte."""
     model.save_pretrained(directory)
     alphabet = bytes_to_unicode()  # type: ignore[no-untyped-call]
-    names = {alphabet[byte]: byte for byte in range(model.config.vocab_size)}
+    names = {alphabet[byte]: byte for byte in range(min(model.config.vocab_size, len(alphabet)))}
     tokenizer = Tokenizer(BPE(names, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
