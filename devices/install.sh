@@ -20,7 +20,7 @@ usage: install.sh agent|verifier [options]
   --dry-run        say what would be done, and do nothing
   -h, --help       show this
 
-TORCH=torch==2.13.0 in the environment chooses what a verifier gets as torch.
+TORCH=torch==2.13.0 in the environment chooses what a verifier gets as torch; later calls keep it.
 USAGE
 }
 
@@ -119,10 +119,19 @@ choose_extras() {
     done
 }
 
+# The torch that was chosen at an earlier call, unless this one chooses.
+choose_torch() {
+    chosen=$ROOT$(readlink "$CURRENT" 2>/dev/null || true)/torch-chosen
+    case $EXTRAS in
+        *verifier*) TORCH=${TORCH-$(cat "$chosen" 2>/dev/null || true)} ;;
+        *) TORCH='' ;;
+    esac
+}
+
 # One line that changes whenever another thing would be installed.
 stamp() {
     {
-        say "$EXTRAS" "$("$PYTHON" -V)" "${TORCH:-}"
+        say "$EXTRAS" "$("$PYTHON" -V)" "$TORCH"
         if [ -f "$SOURCE" ]; then
             cksum <"$SOURCE"
         else
@@ -142,6 +151,9 @@ install_release() {
         return
     fi
     say "installing $NAME with $("$PYTHON" -V)"
+    case $OFFLINE,$EXTRAS in
+        ,*agent*) say "llama.cpp is compiled, if pip has not done it before: 4 to 8 minutes, on a board more" ;;
+    esac
     if [ ! -x "$RELEASE/bin/$NAME" ]; then
         build_release
     fi
@@ -156,12 +168,15 @@ install_release() {
 # In a directory of its own: one that is not whole is never looked at.
 build_release() {
     run rm -rf "$RELEASE"
-    run mkdir -p "$RELEASES"
-    run "$PYTHON" -m venv "$RELEASE"
     if [ "$DRY_RUN" = no ]; then
-        trap 'rm -rf "$RELEASE"' EXIT
+        trap 'rm -rf "$RELEASE" "$RELEASE.tmp"' EXIT
         trap 'exit 130' INT TERM
+        # Compilers and torch take gigabytes, and in many a system /tmp is memory.
+        TMPDIR=${TMPDIR:-$RELEASE.tmp}
+        export TMPDIR
     fi
+    run mkdir -p "$RELEASES" "$RELEASE.tmp"
+    run "$PYTHON" -m venv "$RELEASE"
     pip() {
         run "$RELEASE/bin/python" -m pip install --quiet --disable-pip-version-check \
             --progress-bar off "$@"
@@ -183,10 +198,12 @@ build_release() {
     if [ -n "$OFFLINE" ]; then
         pip --no-index --find-links "$OFFLINE" "${SOURCE}[$EXTRAS]"
     else
-        if [ -n "${TORCH:-}" ]; then pip "$TORCH"; fi
+        if [ -n "$TORCH" ]; then pip "$TORCH"; fi
         pip "${SOURCE}[$EXTRAS]"
     fi
     run "$RELEASE/bin/$NAME" --version
+    if [ "$DRY_RUN" = no ] && [ -n "$TORCH" ]; then say "$TORCH" >"$RELEASE/torch-chosen"; fi
+    run rm -rf "$RELEASE.tmp"
     trap - EXIT INT TERM
 }
 
@@ -245,6 +262,7 @@ install_program() {
     find_python
     find_source
     choose_extras
+    choose_torch
     PREVIOUS='' UPGRADED=no
     install_release
     install_units

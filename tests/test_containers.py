@@ -16,6 +16,7 @@ import edge_agent.cli
 import verifier.cli
 from edge_agent.commands.settings import SETTINGS as AGENT_SETTINGS
 from shared.config.model_files import INSTALLED_MODELS
+from tests.support.documents.known_commands import check_known
 from tests.support.programs.command import ROOT
 from verifier.commands.settings import SETTINGS as VERIFIER_SETTINGS
 
@@ -76,6 +77,22 @@ def test_what_is_copied_is_in_the_tree_or_in_a_stage(program: str) -> None:
     assert needed | {PROJECT["readme"], *PROJECT["license-files"]} <= copied
 
 
+def test_the_builder_is_sent_what_is_copied_and_no_more(program: str) -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    copied = {
+        source
+        for rest in words_of(program, "COPY")
+        if not rest.startswith("--from=")
+        for source in rest.split()[:-1]
+    }
+    assert "*" in lines
+    assert copied <= sent
+    assert sent <= {
+        source for name in FILES for rest in words_of(name, "COPY") for source in rest.split()[:-1]
+    }
+
+
 def test_it_starts_a_program_of_ours_with_options_that_it_knows(program: str) -> None:
     (entry,) = (json.loads(rest) for rest in words_of(program, "ENTRYPOINT"))
     (command, *options) = json.loads(words_of(program, "CMD")[0])
@@ -89,9 +106,22 @@ def test_it_starts_a_program_of_ours_with_options_that_it_knows(program: str) ->
     source.load(None, parsed.get("assignments") or ())  # every key is one, every value right
 
 
+def test_the_commands_at_its_top_are_known(program: str) -> None:
+    told = re.findall(
+        r"^#   (\w.* goodspeed-\w+ [a-z].*)$", FILES[program].read_text(), re.MULTILINE
+    )
+    assert told
+    for line in told:
+        entry = re.search(r"--entrypoint (goodspeed-\w+) ", line)
+        image, command = re.findall(
+            r"(goodspeed-\w+) ([a-z].*)$", line.replace(entry[0] if entry else "", "")
+        )[0]
+        check_known(PROGRAMS[entry[1] if entry else image], command.split())
+
+
 def test_the_extras_and_classes_that_it_installs_are_known(program: str) -> None:
     text = FILES[program].read_text(encoding="utf-8")
-    extras = set(re.findall(r"'\.\[(\w+)\]'", text)) | set(re.findall(r"EXTRAS=([\w,]+)", text))
+    extras = set(re.findall(r"'\.\[([\w,]+)\]'", text)) | set(re.findall(r"EXTRAS=([\w,]+)", text))
     named = {extra for group in extras for extra in group.split(",")}
     assert named
     assert named <= PROJECT["optional-dependencies"].keys()

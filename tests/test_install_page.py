@@ -12,6 +12,7 @@ import edge_agent.cli
 import verifier.cli
 from edge_agent.commands.settings import SETTINGS as AGENT_SETTINGS
 from edge_agent.config import AgentConfig
+from tests.support.documents.known_commands import check_known
 from tests.support.documents.markdown import commands, links, settings
 from tests.support.programs.command import ROOT
 from verifier.commands.settings import SETTINGS as VERIFIER_SETTINGS
@@ -26,16 +27,6 @@ PROGRAMS: dict[str, click.Group] = {
 }
 
 
-def parse(command: click.Command, words: list[str]) -> None:
-    """Fails where a command or an option is not known."""
-    context = click.Context(command)
-    _, rest, _ = command.make_parser(context).parse_args(words)
-    if isinstance(command, click.Group) and rest:
-        inner = command.get_command(context, rest[0])
-        assert inner is not None, f"{command.name} has no {rest[0]}"
-        parse(inner, rest[1:])
-
-
 def test_each_machine_takes_five_commands() -> None:
     assert [5, 5] == [len(block.splitlines()) for block in BLOCKS]
 
@@ -45,7 +36,7 @@ def test_every_command_is_known_with_its_options(program: str) -> None:
     said = [words[1:] for words in commands(PAGE) if words[0] == program]
     assert said
     for words in said:
-        parse(PROGRAMS[program], words)
+        check_known(PROGRAMS[program], words)
 
 
 def test_every_option_of_the_script_is_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -73,6 +74,30 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, progra
     assert f"{tmp_path}/etc/systemd/system/goodspeed-{program}.service" in done.stdout
     commands = [line for line in done.stdout.splitlines() if line.startswith("would run: ")]
     assert 8 < len(commands)
+
+
+def test_a_torch_that_was_chosen_stays_chosen(tmp_path: Path) -> None:
+    release = tmp_path / "opt/goodspeed-releases/1"
+    release.mkdir(parents=True)
+    (release / "torch-chosen").write_text("torch==2.11.0\n")
+    (tmp_path / "opt/goodspeed").symlink_to("/opt/goodspeed-releases/1")
+    options = ("--root", tmp_path, "--dry-run")
+    again = install("verifier", *options).stdout
+    assert " torch==2.11.0\n" in again
+    assert (
+        " torch==2.13.0\n"
+        in install("verifier", *options, settings={"TORCH": "torch==2.13.0"}).stdout
+    )
+    assert " torch" not in install("verifier", *options, settings={"TORCH": ""}).stdout
+    assert " torch" not in install("agent", *options).stdout
+
+
+def test_what_is_compiled_lies_beside_the_releases_meanwhile(tmp_path: Path) -> None:
+    """In many a system /tmp is memory, and less than torch or a compiler takes."""
+    done = install("agent", "--root", tmp_path, "--dry-run", settings={"TMPDIR": ""}).stdout
+    places = re.findall(r"mkdir -p \S+ (\S+/opt/goodspeed-releases/\d+\.tmp)\n", done)
+    assert 1 == len(places)
+    assert f"would run: rm -rf {places[0]}\n" in done
 
 
 @pytest.mark.parametrize(
