@@ -18,6 +18,8 @@ from verifier.commands.simulation.reproduce import reproduce
 from verifier.commands.simulation.simulate import simulate
 from verifier.commands.simulation.train_awc import train_awc
 from verifier.commands.token import token
+from verifier.commands.worker import worker
+from verifier.commands.workers import workers
 
 _FIRST_STEPS = """\b
 First steps:
@@ -26,6 +28,7 @@ First steps:
   goodspeed-verifier run
   goodspeed-verifier devices ls                     # who is there, and how it goes
   goodspeed-verifier doctor                         # is this machine ready?
+  goodspeed-verifier run --workers 4                # on four GPUs (docs/workers.md)
   goodspeed-verifier profile                        # how fast the target is here
   goodspeed-verifier run --record evening.jsonl     # for `calibrate`: what would be better here?
   goodspeed-verifier finetune draft.gguf            # a small draft for the target
@@ -56,4 +59,6 @@ main.add_command(train_awc)
 main.add_command(token)
 main.add_command(devices)
 main.add_command(drafts)
+main.add_command(worker)
+main.add_command(workers)
 main.add_command(config_commands(SETTINGS))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from verifier.cost_curve.measurement import (
     warm_up_rounds,
 )
 from verifier.drafts.draft_store import FOLDER, DraftStore
+from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
@@ -43,6 +44,7 @@ from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.draft_shelf import DraftShelf
 from verifier.server.gauges.planner_gauges import PlannerGauges
+from verifier.server.gauges.worker_gauges import WorkerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
 from verifier.server.server import VerifierServer
@@ -78,6 +80,17 @@ def load_service(
     Raises:
         ModelError: the target cannot be loaded; the sentence says why.
     """
+    loaded, curve = load_and_measure(config, tell, advance)
+    defaults = told_defaults(config, loaded.defaults, tell)
+    service = make_service(config, loaded.target, loaded.tokenizer, curve, defaults)
+    service.grammars.prepare()
+    return service
+
+
+def load_and_measure(
+    config: VerifierConfig, tell: Tell, advance: Advance
+) -> tuple[LoadedTarget, CostCurve]:
+    """The target, warm, and how long its rounds take; see `load_service`."""
     loaded = load_configured_target(config, tell)
     if loaded.is_on_gpu:
         rounds = warm_up_rounds(loaded.target, config.rounds.max_round_tokens)
@@ -87,13 +100,15 @@ def load_service(
             advance(number / len(rounds))
     curve = _read_or_measure_curve(config, loaded, tell, advance)
     give_back_freed_memory()
-    uses_own = config.target.generation_defaults == "model"
-    defaults = loaded.defaults if uses_own else PLAIN_DEFAULTS
+    return loaded, curve
+
+
+def told_defaults(config: VerifierConfig, own: ModelDefaults, tell: Tell) -> ModelDefaults:
+    """What holds where a request is silent, by the model's word or the operator's."""
+    defaults = own if config.target.generation_defaults == "model" else PLAIN_DEFAULTS
     if defaults != PLAIN_DEFAULTS:
         tell(f"where a request is silent, the model's own sampling holds: {_in_words(defaults)}")
-    service = make_service(config, loaded.target, loaded.tokenizer, curve, defaults)
-    service.grammars.prepare()
-    return service
+    return defaults
 
 
 def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
@@ -162,14 +177,10 @@ def make_service(
     tokenizer: Tokenizer,
     curve: CostCurve,
     model_defaults: ModelDefaults = PLAIN_DEFAULTS,
+    workers: ManyWorkers | None = None,
 ) -> VerifierService:
-    """Wire planner, policy, cache and metrics around a target."""
-    planner = RoundPlanner(
-        round_settings(config.rounds),
-        policy_named(config.rounds.policy),
-        curve,
-        BlockPool(target.num_blocks, target.block_tokens),
-    )
+    """Wire planner, policy, cache and metrics around a target, or around several workers'."""
+    planner = workers.planners[0] if workers else make_planner(config, target, curve)
     metrics = Metrics()
     context_tokens = min(config.target.context_tokens, target.context_tokens)
     max_prompt_tokens = config.limits.max_prompt_tokens
@@ -181,10 +192,22 @@ def make_service(
         grace_seconds=config.limits.grace_seconds,
     )
     service = VerifierService(
-        planner, target, tokenizer, limits, metrics, model_defaults=model_defaults
+        planner, target, tokenizer, limits, metrics, None, model_defaults, workers
     )
-    metrics.watch(PlannerGauges(planner, service.devices))
+    metrics.watch(PlannerGauges(planner, service.devices, service.planners[1:]))
+    if workers is not None:
+        metrics.watch(WorkerGauges(workers))
     return service
+
+
+def make_planner(config: VerifierConfig, target: TargetModel, curve: CostCurve) -> RoundPlanner:
+    """A planner for a target with such a curve."""
+    return RoundPlanner(
+        round_settings(config.rounds),
+        policy_named(config.rounds.policy),
+        curve,
+        BlockPool(target.num_blocks, target.block_tokens),
+    )
 
 
 def make_server(
@@ -269,6 +292,12 @@ def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
         max_streams=limits.max_streams_per_device,
         prompt_bytes=longest_prompt_bytes(stream_tokens),
     )
+
+
+def replace_policies(planners: Sequence[RoundPlanner], rounds: RoundsSection) -> None:
+    """`replace_policy` at all workers."""
+    for planner in planners:
+        replace_policy(planner, rounds)
 
 
 def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:

@@ -33,8 +33,25 @@ class LiveDevice(msgspec.Struct, frozen=True):
     idle_sentence: str | None = None
 
 
+class LiveWorker(msgspec.Struct, frozen=True):
+    """Of the dashboard's state what a list of workers shows."""
+
+    number: int
+    name: str
+    hardware: str
+    state: str
+    because: str
+    num_streams: int
+    num_rounds: int
+    round_seconds: float
+    num_lost: int
+    num_moved_in: int
+    num_moved_out: int
+
+
 class _State(msgspec.Struct):
     devices: list[LiveDevice]
+    workers: list[LiveWorker] = []
 
 
 def read_live_state(config: VerifierConfig) -> dict[str, LiveDevice]:
@@ -43,6 +60,15 @@ def read_live_state(config: VerifierConfig) -> dict[str, LiveDevice]:
     Raises:
         NoState: why there is nothing to be had.
     """
+    return {device.name: device for device in _read_state(config).devices}
+
+
+def read_live_workers(config: VerifierConfig) -> list[LiveWorker]:
+    """All workers of the running verifier; NoState: why there is nothing to be had."""
+    return _read_state(config).workers
+
+
+def _read_state(config: VerifierConfig) -> _State:
     host, port = config.server.host, config.server.port
     address = "127.0.0.1" if host in _ANYWHERE else host
     headers = {"Host": "localhost"}
@@ -64,7 +90,7 @@ def read_live_state(config: VerifierConfig) -> dict[str, LiveDevice]:
             f"the verifier answers {answer.status}: set server.metrics_token_file, or "
             "server.metrics_on_loopback = true"
         )
-    return {device.name: device for device in msgspec.json.decode(body, type=_State).devices}
+    return msgspec.json.decode(body, type=_State)
 
 
 def _connection(config: VerifierConfig, address: str, port: int) -> http.client.HTTPConnection:

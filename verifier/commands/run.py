@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -119,6 +120,13 @@ class Doors:
 @log_format_option
 @settings_options(SETTINGS, reloads=True)
 @click.option(
+    "--workers",
+    "num_workers",
+    type=click.IntRange(1, 64),
+    help="Run the target in so many processes, each with a GPU; the same as "
+    "--set workers.local=N (docs/workers.md).",
+)
+@click.option(
     "--record",
     "recording_file",
     metavar="FILE",
@@ -130,14 +138,17 @@ def run(
     loaded: Loaded[VerifierConfig],
     reload: Callable[[], Loaded[VerifierConfig]],
     log_format: LogFormat | None,
+    num_workers: int | None,
     recording_file: Path | None,
 ) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
     from shared.daemon.http_server import inherited_sockets, listen
 
-    config = loaded.config
+    config = _with_workers(loaded, num_workers).config
     set_up_logging(config.log.level, log_format or config.log.format)
+    if recording_file is not None and config.workers.has_any:
+        raise click.UsageError("--record is of a verifier with a target of its own, not of workers")
     access = _read_access(config)
     if recording_file is not None:
         from verifier.recording.recorder import check_can_record
@@ -151,7 +162,26 @@ def run(
             stack.enter_context(listening)
         stack.enter_context(short_turns())
         manager = service_manager(os.environ)
-        run_loop(_serve(config, access, sockets, manager, reload, recording_file))
+        again = functools.partial(_reloaded, reload, num_workers)
+        run_loop(_serve(config, access, sockets, manager, again, recording_file))
+
+
+def _reloaded(
+    reload: Callable[[], Loaded[VerifierConfig]], num_workers: int | None
+) -> Loaded[VerifierConfig]:
+    return _with_workers(reload(), num_workers)
+
+
+def _with_workers(
+    loaded: Loaded[VerifierConfig], num_workers: int | None
+) -> Loaded[VerifierConfig]:
+    """The settings with what `--workers` says."""
+    if num_workers is None:
+        return loaded
+    config = loaded.config
+    own = msgspec.structs.replace(config.workers, local=num_workers)
+    config = msgspec.structs.replace(config, workers=own)
+    return msgspec.structs.replace(loaded, config=config)
 
 
 def _read_access(config: VerifierConfig) -> Access:
@@ -215,6 +245,7 @@ async def _serve(
                 tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
                 devices=_watch_devices(config, take_over),
                 drafts=_watch_drafts(config, server),
+                workers=_watch_workers(config, service),
                 heap=keep_heap_small(),
             )
     finally:
@@ -271,6 +302,20 @@ async def _watch_drafts(config: VerifierConfig, server: VerifierServer) -> NoRet
     await watch_file(lambda: store.catalogue_path, lambda path: assigned.look_again())
 
 
+async def _watch_workers(config: VerifierConfig, service: VerifierService) -> NoReturn:
+    """Take over what `goodspeed-verifier workers` asks for, where there are any."""
+    from shared.daemon.file_watch import watch_file
+    from verifier.engine.worker_orders import FILE_NAME, OrdersInForce, read_orders
+
+    directory, workers = config.state.directory, service.workers
+    if directory is None or workers is None:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+    path = directory / FILE_NAME
+    orders = OrdersInForce(workers, read_orders(path))
+    await watch_file(lambda: path, lambda changed: orders.take_over(read_orders(changed)))
+
+
 async def _load(
     config: VerifierConfig,
     access: Access,
@@ -281,12 +326,14 @@ async def _load(
     """The service; meanwhile the port says that it loads."""
     from shared.daemon.service_manager.loading import Loading
     from verifier.startup import load_service, make_loading_port
+    from verifier.worker_startup import load_service_of_workers
 
     loading = Loading(manager)
     port = make_loading_port(config, access.tokens.of("board"), lambda: loading.percent, shown.tls)
     try:
         await port.start(sockets)
-        return await loading.run(lambda: load_service(config, loading.tell, loading.advance))
+        load = load_service_of_workers if config.workers.has_any else load_service
+        return await loading.run(lambda: load(config, loading.tell, loading.advance))
     finally:
         await port.stop()
 
@@ -297,8 +344,8 @@ def _reload(doors: Doors, service: VerifierService, config: VerifierConfig) -> l
     Raises:
         ConfigError: something is wrong, and nothing was taken over.
     """
-    from verifier.startup import replace_policy
+    from verifier.startup import replace_policies
 
     changed = doors.reload(config)
-    replace_policy(service.planner, config.rounds)
+    replace_policies(service.planners, config.rounds)
     return changed

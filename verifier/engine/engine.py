@@ -19,6 +19,7 @@ import msgspec
 from shared.daemon.lifecycle import rare_collections
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.round_run import run_round
+from verifier.placement.relocation import take_back_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import ItemFailure, Round, RoundOutcome
 from verifier.target.target import TargetModel
@@ -74,11 +75,15 @@ class Engine:
         target: TargetModel,
         deliver: Callable[[list[StreamResult]], None],
         report: Callable[[RoundReport], None],
+        at_rest: Callable[[], None] = lambda: None,
     ) -> None:
+        """`at_rest`: called where it is held and no round is in hand; streams may be moved then."""
         self._planner = planner
         self._target = target
         self._deliver = deliver
         self._report = report
+        self._at_rest = at_rest
+        self.is_held = False
         self.precedence = RoundPrecedence()
         self._work = asyncio.Event()
         self._is_stopping = False
@@ -86,6 +91,17 @@ class Engine:
 
     def wake(self) -> None:
         """There may be work: a stream, a draft or a cancellation came in."""
+        self._work.set()
+
+    def hold(self) -> None:
+        """Start no round until `go_on`; so it is by itself when the target is lost in a round."""
+        self.is_held = True
+        self._work.set()
+
+    def go_on(self, target: TargetModel) -> None:
+        """Run rounds again, at this target, whose cache is the planner's."""
+        self._target = target
+        self.is_held = False
         self._work.set()
 
     def stop(self) -> None:
@@ -111,12 +127,15 @@ class Engine:
                 elif self._is_stopping:
                     break
                 else:
+                    if self.is_held:
+                        self._at_rest()
                     await self._wait_for_work()
         self._is_stopping = False
 
     def _start_round(self, thread: ThreadPoolExecutor) -> _Running | None:
         started_at = time.monotonic()
-        round_ = None if self._is_stopping else self._planner.start_round(started_at)
+        is_idle = self._is_stopping or self.is_held
+        round_ = None if is_idle else self._planner.start_round(started_at)
         self.precedence.give_up()  # before the target has the next one
         if round_ is None:
             return None
@@ -138,7 +157,10 @@ class Engine:
     def _settle(self, running: _Running, outcome: RoundOutcome | ItemFailure) -> _Settled:
         verified_at = time.monotonic()
         self.round_started_at = None
-        if isinstance(outcome, ItemFailure):
+        if outcome is ItemFailure.WORKER_LOST:
+            self.is_held = True
+            results = take_back_round(self._planner)
+        elif isinstance(outcome, ItemFailure):
             results = self._planner.abandon_round(outcome)
         else:
             seconds = verified_at - running.started_at
@@ -169,7 +191,7 @@ class Engine:
         )
 
     async def _wait_for_work(self) -> None:
-        deadline = self._planner.next_deadline()
+        deadline = None if self.is_held else self._planner.next_deadline()
         delay = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         try:
             async with asyncio.timeout(delay):

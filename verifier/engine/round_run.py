@@ -12,7 +12,7 @@ import msgspec
 
 from verifier.rounds.bisection import Bisection
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, Round, RoundOutcome
-from verifier.target.target import DeviceLost, OutOfMemory, TargetModel
+from verifier.target.target import DeviceLost, OutOfMemory, TargetLost, TargetModel
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,15 @@ LEAST_RERUN_SECONDS = 2.0
 # Of a round's own time, for all of its grammars together: to ask them what is forced, which the
 # next round waits for. An answer takes 5 to 300 µs and a token that it saves a part of a round.
 FORCED_SHARE = 0.02
+# After these no part of the round can be run.
+_FINAL = frozenset({ItemFailure.DEVICE_LOST, ItemFailure.WORKER_LOST})
 
 
 def run_round(target: TargetModel, round_: Round) -> RoundOutcome | ItemFailure:
     """Run a round, without the items that make it fail; a failure where no item could be run."""
     started_at = time.monotonic()
     outcome = _attempt(target, round_, logging.ERROR)
-    if not isinstance(outcome, RoundOutcome) and outcome is not ItemFailure.DEVICE_LOST:
+    if not isinstance(outcome, RoundOutcome) and outcome not in _FINAL:
         now = time.monotonic()
         seconds = max(RERUN_FACTOR * (now - started_at), LEAST_RERUN_SECONDS)
         outcome = _without_guilty(target, round_, outcome, now + seconds)
@@ -72,7 +74,7 @@ def _without_guilty(
         items = round_.items[part.start : part.stop]
         outcome = _attempt(target, Round(items), logging.DEBUG)
         num_reruns += 1
-        if outcome is ItemFailure.DEVICE_LOST:
+        if outcome in _FINAL:
             return outcome
         if isinstance(outcome, RoundOutcome):
             answers[part.start : part.stop] = outcome.items
@@ -95,6 +97,9 @@ def _attempt(target: TargetModel, round_: Round, level: int) -> RoundOutcome | I
     # Only the cause is kept: the traceback holds the memory that the round had taken.
     try:
         return target.run(round_)
+    except TargetLost as error:  # the round may be run elsewhere
+        logger.warning("a worker is lost in a round of %d tokens: %s", round_.num_tokens, error)
+        return ItemFailure.WORKER_LOST
     except Exception as error:
         sentence = "the target model failed in a round of %d tokens"
         logger.log(level, sentence, round_.num_tokens, exc_info=True)

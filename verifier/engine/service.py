@@ -6,7 +6,6 @@ must never touch a socket or a tensor.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from contextlib import closing
@@ -27,17 +26,19 @@ from shared.protocol.prompt_parts import cut_opened
 from shared.protocol.token_ids import pack_id_set
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
 from verifier.engine.device import Device, Outbox
-from verifier.engine.engine import Engine, RoundReport
+from verifier.engine.engine import Engine
+from verifier.engine.keeping import Keeping
+from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import Metrics
 from verifier.engine.new_streams import NewStreams, commit_again
 from verifier.engine.round_precedence import RoundPrecedence
-from verifier.engine.summaries import Summaries
 from verifier.engine.verdicts import missed_verdicts, verdict_of
 from verifier.grammar.grammars import Grammars
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
-from verifier.streams.estimates import DeviceEstimates
-from verifier.streams.kept_streams import EndedStream, KeptStream, KeptStreams
+from verifier.streams.estimates import DeviceEstimates, GoodputEstimate
+from verifier.streams.goodput_of_workers import GoodputOfWorkers
+from verifier.streams.kept_streams import EndedStream, KeptStreams
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import ServiceLimits, opened_message, resumed_message
 from verifier.target.target import TargetModel, Tokenizer
@@ -65,9 +66,15 @@ class VerifierService:
         metrics: Metrics,
         seeds: random.Random | None = None,
         model_defaults: ModelDefaults = PLAIN_DEFAULTS,
+        workers: ManyWorkers | None = None,
     ) -> None:
-        """`model_defaults` hold where a request is silent."""
+        """`model_defaults` hold where a request is silent.
+
+        Of several `workers` planner and target are those of one; what is set is equal in all.
+        """
         self.planner = planner
+        self.workers = workers
+        self._home: RoundPlanner | ManyWorkers = workers or planner
         self.target = target
         self.tokenizer = tokenizer
         self.limits = limits
@@ -79,14 +86,24 @@ class VerifierService:
         self.grammars = Grammars(tokenizer, target.vocab_size)
         self._new_streams = NewStreams(
             target.vocab_size,
-            lambda device: automatic_mode(device.estimates, planner.seconds_of_lone_round),
+            lambda device: automatic_mode(device.estimates, self._home.seconds_of_lone_round),
             seeds or random.SystemRandom(),
             (self.grammars, self.wake),
         )
         self._addresses: dict[int, _Address] = {}
-        self._summaries = Summaries()
+        self._keeping = Keeping(lambda: self.limits.grace_seconds, self._discard_parked)
         self._is_stopping = False
-        self._engine = Engine(planner, target, self._deliver, self._report)
+        self._engine: Engine | ManyWorkers
+        if workers is None:
+            self._engine = Engine(planner, target, self._deliver, metrics.observe_round)
+        else:
+            self._engine = workers
+            workers.begin(self._deliver, metrics.observe_round)
+
+    @property
+    def planners(self) -> tuple[RoundPlanner, ...]:
+        """One for each worker."""
+        return (self.planner,) if self.workers is None else self.workers.planners
 
     @property
     def round_started_at(self) -> float | None:
@@ -115,7 +132,8 @@ class VerifierService:
         """The device's memory; made at its first connection."""
         if name not in self.devices:
             kept = KeptStreams(self.limits.max_streams_per_device)
-            self.devices[name] = Device(name, DeviceEstimates(), kept)
+            goodput = GoodputEstimate() if self.workers is None else GoodputOfWorkers()
+            self.devices[name] = Device(name, DeviceEstimates(goodput=goodput), kept)
         return self.devices[name]
 
     async def open_stream(
@@ -221,7 +239,7 @@ class VerifierService:
             outbox.stream_ended(message.channel)
 
     def _add(self, stream: Stream, device: Device, outbox: Outbox, message: Open) -> None:
-        self.planner.add(stream)
+        self._home.add(stream)
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
         self._addresses[stream.number] = address
         self._engine.wake()
@@ -240,14 +258,14 @@ class VerifierService:
     def cancel(self, stream: Stream) -> None:
         """End a stream with a last verdict, whose finish reason is `cancelled`."""
         if stream.finish is None:
-            result = self.planner.cancel(stream)
+            result = self._home.cancel(stream)
             if result is not None:
                 self._deliver([result])
 
     def discard(self, stream: Stream) -> None:
         """End a stream without a last verdict: it broke the protocol, or its board has left."""
         if self._addresses.pop(stream.number, None) is not None:
-            self.planner.discard(stream)
+            self._home.discard(stream)
             self._engine.wake()
 
     def park(self, stream: Stream) -> None:
@@ -257,16 +275,13 @@ class VerifierService:
             return
         address = self._addresses.pop(stream.number, None)
         if address is not None:
-            self.planner.park(stream)
+            self._home.park(stream)
             self._keep(self.device(stream.device), address, stream)
             self._engine.wake()
 
     def discard_kept(self, device: Device) -> None:
         """Keep nothing more for a device: it has left on purpose."""
-        self._discard_parked(device.kept.discard_all())
-        if device.expiry is not None:
-            device.expiry.cancel()
-            device.expiry = None
+        self._keeping.discard_all(device)
 
     def _take_up(
         self, device: Device, outbox: Outbox, message: Open | Resume, position: int
@@ -293,33 +308,17 @@ class VerifierService:
             return None
         stream.attach(position, device.draft_context_tokens)
         self._addresses[stream.number] = address
-        self.planner.unpark(stream)
+        self._home.unpark(stream)
         self._engine.wake()
         return stream
 
     def _keep(self, device: Device, address: _Address, content: Stream | EndedStream) -> None:
         """Keep a stream for its device to come back to it."""
-        now = asyncio.get_running_loop().time()
-        expires_at = now + self.limits.grace_seconds
-        kept = KeptStream(address.stream_id, address.epoch, expires_at, content)
-        self._discard_parked(device.kept.keep(kept))
-        if not kept.is_open:
-            self._summaries.add(device.kept, kept.stream_id)
-        if device.expiry is None:
-            self._await_expiry(device)
-
-    def _expire(self, device: Device) -> None:
-        self._discard_parked(device.kept.discard_expired(asyncio.get_running_loop().time()))
-        self._await_expiry(device)
-
-    def _await_expiry(self, device: Device) -> None:
-        """Discard the next kept stream when its time is over."""
-        loop, at = asyncio.get_running_loop(), device.kept.next_expiry
-        device.expiry = None if at is None else loop.call_at(at, self._expire, device)
+        self._keeping.keep(device, address.stream_id, address.epoch, content)
 
     def _discard_parked(self, streams: list[Stream]) -> None:
         for stream in streams:
-            self.planner.discard(stream)
+            self._home.discard(stream)
             self._engine.wake()
 
     def _deliver(self, results: list[StreamResult]) -> None:
@@ -345,6 +344,3 @@ class VerifierService:
         """Keep an answer: its last verdict may never reach the board."""
         if self.limits.grace_seconds and not self._is_stopping:
             self._keep(self.device(stream.device), address, stream)
-
-    def _report(self, report: RoundReport) -> None:
-        self.metrics.observe_round(report)

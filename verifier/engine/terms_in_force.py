@@ -26,10 +26,8 @@ class TermsInForce:
             logger.info("device %s %s", name, state)
             if name in self._service.devices:
                 self._service.devices[name].tell_held(PAUSED if name in terms.paused else "")
-        set_device_terms(
-            self._service.planner,
-            terms.paused,
-            {**schedule.device_weights, **terms.weights},
-            {**schedule.device_caps, **terms.caps},
-        )
+        weights = {**schedule.device_weights, **terms.weights}
+        caps = {**schedule.device_caps, **terms.caps}
+        for planner in self._service.planners:
+            set_device_terms(planner, terms.paused, weights, caps)
         self._service.wake()

@@ -30,12 +30,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from shared.errors import OutOfCache, RequestRefused
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.patience import Patience
-from verifier.rounds.prefix_names import following_names, root_name
+from verifier.rounds.prefix_names import PrefixSharing, following_names, owner_of, root_name
 from verifier.rounds.shares import CacheShares
 from verifier.streams.place import Move, Place
 from verifier.streams.stream import Stream
@@ -44,8 +44,6 @@ from verifier.streams.stream import Stream
 _NAMES_AT_ONCE = 256
 # `admit` stands on the event loop, and many long prompts may wait at once.
 _TOKENS_NAMED_AT_ONCE = 1 << 16
-
-PrefixSharing = Literal["off", "device", "all"]
 
 
 class _Waiting(NamedTuple):
@@ -94,7 +92,7 @@ class Admission:
                 f"{stream.most_tokens} tokens exceed the cache of {capacity}", "max_tokens"
             )
         stream.move(Move.ADD)
-        self._names[stream.number] = [root_name(self._owner(stream))]
+        self._names[stream.number] = [self.root_name(stream)]
         self.queue[stream.number] = stream
 
     def discard(self, stream: Stream, *, is_reusable: bool = True) -> None:
@@ -103,14 +101,40 @@ class Admission:
         Not `is_reusable`: no other stream may start with what it has read.
         """
         assert stream.place is Place.GONE, "only a stream that is gone loses everything"
-        number = stream.number
-        self._names.pop(number, None)
-        self.queue.pop(number, None)
-        self._queued_at.pop(number, None)
-        self.streams.pop(number, None)
-        self.parked.pop(number, None)
-        if self.blocks.holds(number):
-            self.blocks.release(number, is_reusable=is_reusable)
+        for held in (self._names, self.queue, self._queued_at, self.streams, self.parked):
+            held.pop(stream.number, None)
+        if self.blocks.holds(stream.number):
+            self.blocks.release(stream.number, is_reusable=is_reusable)
+
+    def lose_cache(self, blocks: BlockPool, now: float) -> None:
+        """Every stream loses its place; `blocks` are those of another cache, which is empty."""
+        shares = self._shares()
+        for stream in reversed(tuple(self.streams.values())):
+            self._preempt(stream, shares, now)
+        while self._reclaim():
+            pass
+        self.blocks = blocks
+
+    def give_away(self, stream: Stream, now: float) -> None:
+        """Hold nothing more for a stream that goes on at another cache."""
+        if stream.number in self.streams:
+            self._preempt(stream, self._shares(), now)
+        elif self.blocks.holds(stream.number):
+            self.blocks.release(stream.number)
+            stream.num_cached_tokens = 0
+        for held in (self._names, self.queue, self._queued_at, self.parked):
+            held.pop(stream.number, None)
+
+    def take_over(self, stream: Stream) -> None:
+        """Go on with a stream of another cache, before all that wait here if it had begun."""
+        stream.served_round = stream.tested_round = 0
+        self._names[stream.number] = [self.root_name(stream)]
+        if stream.place is Place.PARKED:
+            self.parked[stream.number] = stream
+        elif stream.place is Place.PREEMPTED:
+            self.queue = {stream.number: stream, **self.queue}
+        else:
+            self.queue[stream.number] = stream
 
     def park(self, stream: Stream) -> None:
         """Leave a stream out that is parked; its blocks stay its own until another needs them."""
@@ -129,6 +153,10 @@ class Admission:
             stream.served_round = round_number
         else:
             self.queue[stream.number] = stream
+
+    def root_name(self, stream: Stream) -> bytes:
+        """What the names of the stream's blocks start from."""
+        return root_name(owner_of(self._prefix_sharing, stream.device, stream.number))
 
     def open_streams(self) -> Iterator[Stream]:
         """All streams that were admitted once."""
@@ -191,19 +219,6 @@ class Admission:
         num_full = stream.num_cached_tokens // self.blocks.block_tokens
         if num_full > self.blocks.num_named_blocks(stream.number):
             self.blocks.share(stream.number, self._block_names(stream, num_full))
-
-    def _owner(self, stream: Stream) -> str:
-        """Who may begin with the stream's blocks: every stream of the same owner.
-
-        Among all devices, the time to a first token tells that another one sent the same prompt.
-        """
-        match self._prefix_sharing:
-            case "all":
-                return "all"
-            case "device":
-                return f"device {stream.device}"
-            case "off":  # itself, when it has to read its tokens anew
-                return f"stream {stream.number}"
 
     def _shares(self) -> CacheShares:
         return CacheShares(self.blocks, self.streams.values(), self.queue.values())

@@ -85,10 +85,10 @@ class Lessons:
         )
         if not lesson.chunks or self.pace.mean_seconds is None:  # prompts lengthen rounds at times
             self._follow_pace(lesson.elapsed_seconds, lesson.round_seconds)
-        goodputs = [stream.device_estimates.goodput for stream in lesson.streams]
+        goodputs = [stream.estimates.goodput for stream in lesson.streams]
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(goodputs, 0)
         for stream, settled in lesson.settled:
-            tokens[stream.device_estimates.goodput] += settled.num_tokens
+            tokens[stream.estimates.goodput] += settled.num_tokens
         for goodput, num_tokens in tokens.items():
             goodput.observe_round(num_tokens, lesson.elapsed_seconds)
         if not lesson.chunks:

@@ -21,8 +21,9 @@ from verifier.rounds.lessons import Lessons
 from verifier.rounds.moves import move_all
 from verifier.rounds.packing import RoundRoom, pack
 from verifier.rounds.patience import Patience
-from verifier.rounds.prefill import PrefillLimits, prompt_room
+from verifier.rounds.prefill import prompt_room
 from verifier.rounds.prefill_turns import PrefillTurns
+from verifier.rounds.quarantine import Quarantine
 from verifier.rounds.round_settings import RoundSettings
 from verifier.scheduling.live_drafts import choose_drafts
 from verifier.scheduling.measured_payoff import MeasuredPayoff
@@ -81,6 +82,7 @@ class RoundPlanner:
         self.payoff = MeasuredPayoff()
         self._lessons = Lessons(curve, self.payoff)
         self._prefill_turns = PrefillTurns()
+        self.quarantine = Quarantine()
         self._rows_have_seconds = False  # whether the target says what rows take
         self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
@@ -152,7 +154,7 @@ class RoundPlanner:
         candidates = [s for s in active if not self.patience.waits(s, now) and has_its_masks(s)]
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
-        candidates = self.admission.secure(candidates, now)
+        candidates = self.admission.secure(self.quarantine.together(candidates), now)
         # Of those served last round all the same, those go first whose drafts had no room then.
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
         if self._rows_have_seconds:
@@ -178,6 +180,7 @@ class RoundPlanner:
         self._lessons.learn()
         running, self._running = self._running, ()
         move_all(running, Move.FINISH_ROUND)
+        self.quarantine.acquit(running)
         if outcome.row_seconds:
             self._rows_have_seconds = True
             for stream, seconds in zip(running, outcome.row_seconds, strict=True):
@@ -221,6 +224,11 @@ class RoundPlanner:
             self._release(stream, is_reusable=False)
         return results
 
+    def give_up_round(self) -> tuple[Stream, ...]:
+        """The running round will never be over: its streams, still in it, for `relocation`."""
+        running, self._running = self._running, ()
+        return running
+
     def next_deadline(self) -> float | None:
         """When the longest wait for a board ends, if any stream waits, or there is more to do."""
         if self.admission.goes_on:
@@ -240,12 +248,7 @@ class RoundPlanner:
 
     def _room(self, streams: Sequence[Stream]) -> RoundRoom:
         num_drafts = self._budget_tokens()
-        limits = PrefillLimits(
-            chunk_tokens=self.settings.prefill_chunk_tokens,
-            least_tokens=self.blocks.block_tokens,
-            slowdown_limit=self.settings.prefill_slowdown_limit,
-            device_slowdown_limit=self.settings.device_prefill_slowdown_limit,
-        )
+        limits = self.settings.prefill_limits(self.blocks.block_tokens)
         without_turn = self._prefill_turns.without(self._num_rounds + 1)
         return RoundRoom(
             num_tokens=self.settings.schedule.limits.max_round_tokens,
@@ -334,6 +337,7 @@ class RoundPlanner:
         self._forget_pace()
 
     def _release(self, stream: Stream, *, is_reusable: bool = True) -> None:
+        self.quarantine.acquit((stream,))
         self.admission.discard(stream, is_reusable=is_reusable)
         self._forget_pace()
 

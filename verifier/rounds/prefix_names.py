@@ -10,10 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 
+PrefixSharing = Literal["off", "device", "all"]
+
 _NAME_BYTES = 32
+
+
+def owner_of(sharing: PrefixSharing, device: str, stream: int) -> str:
+    """Who may begin with a stream's blocks: every stream of the same owner.
+
+    Among all devices, the time to a first token tells that another one sent the same prompt; with
+    sharing off it is the stream itself, when it has to read its tokens anew.
+    """
+    owners = {"all": "all", "device": f"device {device}", "off": f"stream {stream}"}
+    return owners[sharing]
 
 
 def root_name(owner: str) -> bytes:

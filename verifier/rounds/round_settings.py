@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from verifier.rounds.admission import PrefixSharing
+from verifier.rounds.prefill import PrefillLimits
+from verifier.rounds.prefix_names import PrefixSharing
 from verifier.scheduling.schedule import ScheduleSettings
 
 
@@ -19,3 +20,12 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefix_sharing: PrefixSharing
     draft_timeout_seconds: float
     is_barrier: bool  # wait for every granted draft, as the GoodSpeed paper does
+
+    def prefill_limits(self, block_tokens: int) -> PrefillLimits:
+        """What of prompts a round may hold, where blocks have so many tokens."""
+        return PrefillLimits(
+            chunk_tokens=self.prefill_chunk_tokens,
+            least_tokens=block_tokens,
+            slowdown_limit=self.prefill_slowdown_limit,
+            device_slowdown_limit=self.device_prefill_slowdown_limit,
+        )

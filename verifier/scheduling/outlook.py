@@ -68,8 +68,8 @@ def _open_streams(
             (
                 stream.estimates.acceptance.rate,
                 stream.estimates.acceptance.num_observed,
-                stream.device_estimates.goodput.tokens_per_round,
-                stream.device_estimates.goodput.steady_tokens_per_round,
+                stream.estimates.goodput.tokens_per_round,
+                stream.estimates.goodput.steady_tokens_per_round,
                 stream.estimates.speed.draft_token_seconds or 0.0,
                 weights.get(stream.device, USUAL_WEIGHT),
                 stream.estimates.chances.best_chance,

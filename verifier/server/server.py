@@ -197,7 +197,7 @@ class VerifierServer:
         if self._is_operator(request, "metrics"):
             health["target_model"] = self._service.target.model_name
             health["devices"] = len(self._connections)
-            health["streams"] = len(self._service.planner.streams)
+            health["streams"] = sum([len(planner.streams) for planner in self._service.planners])
         return web.json_response(health)
 
     async def _metrics(self, request: web.Request) -> web.Response:

@@ -23,7 +23,7 @@ class StatusLine:
         self._read_at, self._num_tokens = now, num_tokens
         num_boards = sum(device.outbox is not None for device in service.devices.values())
         boards = _counted(num_boards, "board")
-        streams = _counted(len(service.planner.streams), "stream")
+        streams = _counted(sum(len(planner.streams) for planner in service.planners), "stream")
         return f"{service.target.model_name}: {boards}, {streams}, {speed:.0f} tokens/s"
 
 

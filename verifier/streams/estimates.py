@@ -152,6 +152,7 @@ class StreamEstimates:
 
     acceptance: AcceptanceEstimate
     speed: SpeedEstimate
+    goodput: GoodputEstimate  # of its device, as its worker's rounds have it
     row_seconds: float = 0.0  # that sampling takes for one of its rows, smoothed
     has_rows: bool = False  # before that it is the device's word
     chances: DraftChances = field(default_factory=DraftChances)  # of its draft tokens
@@ -178,7 +179,7 @@ class DeviceEstimates:
 
     def open_stream(self) -> StreamEstimates:
         """Estimates for a new stream that start from what the device has shown so far."""
-        return StreamEstimates(self.acceptance.copy(), self.speed, self.row_seconds)
+        return StreamEstimates(self.acceptance.copy(), self.speed, self.goodput, self.row_seconds)
 
     def of_another_draft(
         self, calibration: Calibration, draft_token_seconds: float

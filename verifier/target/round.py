@@ -24,6 +24,7 @@ class ItemFailure(StrEnum):
     OUT_OF_MEMORY = "the target model ran out of memory"
     EXCEPTION = "the target model failed"  # the log has the traceback
     DEVICE_LOST = "the target model lost its device"
+    WORKER_LOST = "the target model was lost in every round with this stream"
     GRAMMAR = "the grammar needs more time or memory than a stream may use: simplify it"
 
 

@@ -59,6 +59,22 @@ class CacheState(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hit_tokens: int
 
 
+class WorkerShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several workers."""
+
+    number: int
+    name: str
+    hardware: str
+    state: str  # serving, draining, drained or lost
+    because: str  # why it is lost
+    num_streams: int
+    num_rounds: int
+    round_seconds: float  # of all of them together
+    num_lost: int  # times
+    num_moved_in: int  # streams
+    num_moved_out: int
+
+
 class DashboardState(msgspec.Struct, frozen=True, kw_only=True):
     """All that the page shows, at one moment."""
 
@@ -74,6 +90,7 @@ class DashboardState(msgspec.Struct, frozen=True, kw_only=True):
     log_goodput: float | None
     position_names: list[str]
     cache: CacheState
+    workers: list[WorkerShown]  # none: the target runs in the verifier
     devices: list[DeviceState]
 
 

@@ -6,6 +6,7 @@ The event loop goes on meanwhile, so what is looked through is copied first, in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -13,6 +14,7 @@ import msgspec
 
 from verifier.engine.device_terms import PAUSED
 from verifier.engine.fleet_fairness import fairness_of
+from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import DEVICES_AT_ONCE
 from verifier.engine.service import VerifierService
 from verifier.engine.unhurried import unhurried
@@ -20,7 +22,14 @@ from verifier.rounds.planner import RoundPlanner
 from verifier.scheduling.no_drafts import reasons_for_no_drafts
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of
 from verifier.streams.stream import Stream
-from verifier.web.state import CacheState, DashboardState, DeviceState, DeviceSums, device_state
+from verifier.web.state import (
+    CacheState,
+    DashboardState,
+    DeviceState,
+    DeviceSums,
+    WorkerShown,
+    device_state,
+)
 
 _STREAMS_AT_ONCE = 256  # some 0.2 ms
 _REASONS_AT_ONCE = 64  # some 0.5 ms
@@ -30,21 +39,22 @@ _PAUSED = ("paused", PAUSED)
 
 def read_state(service: VerifierService, now: float) -> DashboardState:
     """The state at `now`; 1,000 devices take some 15 ms of a core."""
-    planner = service.planner
+    planners = service.planners
     fairness = fairness_of(unhurried(tuple(service.devices.values()), 8 * DEVICES_AT_ONCE))
     return DashboardState(
         target_model=service.target.model_name,
         at_seconds=now,
         totals=service.metrics.totals(),
-        budget_tokens=planner.draft_plan.budget_tokens,
-        max_round_tokens=planner.settings.schedule.limits.max_round_tokens,
-        num_running=len(planner.streams),
-        num_waiting=len(planner.queue),
-        num_draft_timeouts=planner.patience.num_draft_timeouts,
+        budget_tokens=sum([planner.draft_plan.budget_tokens for planner in planners]),
+        max_round_tokens=service.planner.settings.schedule.limits.max_round_tokens,
+        num_running=sum([len(planner.streams) for planner in planners]),
+        num_waiting=sum([len(planner.queue) for planner in planners]),
+        num_draft_timeouts=sum([planner.patience.num_draft_timeouts for planner in planners]),
         jain_index=fairness.jain_index,
         log_goodput=fairness.log_goodput,
         position_names=[name_of(positions) for positions in SHOWN_POSITIONS],
-        cache=_cache_state(planner),
+        cache=_cache_state(planners),
+        workers=_worker_states(service.workers),
         devices=list(_device_states(service, now)),
     )
 
@@ -54,27 +64,56 @@ def encode_state(service: VerifierService, now: float) -> bytes:
     return msgspec.json.encode(read_state(service, now))
 
 
-def _cache_state(planner: RoundPlanner) -> CacheState:
-    blocks, admission = planner.blocks, planner.admission
+def _cache_state(planners: Sequence[RoundPlanner]) -> CacheState:
+    pools = [planner.blocks for planner in planners]
+    admissions = [planner.admission for planner in planners]
     return CacheState(
-        num_blocks=blocks.num_blocks,
-        num_free_blocks=blocks.num_free_blocks,
-        block_tokens=blocks.block_tokens,
-        num_preemptions=admission.num_preemptions,
-        prefix_query_tokens=admission.num_prefix_query_tokens,
-        prefix_hit_tokens=admission.num_prefix_hit_tokens,
+        num_blocks=sum([pool.num_blocks for pool in pools]),
+        num_free_blocks=sum([pool.num_free_blocks for pool in pools]),
+        block_tokens=pools[0].block_tokens,
+        num_preemptions=sum([admission.num_preemptions for admission in admissions]),
+        prefix_query_tokens=sum([admission.num_prefix_query_tokens for admission in admissions]),
+        prefix_hit_tokens=sum([admission.num_prefix_hit_tokens for admission in admissions]),
     )
 
 
+def _worker_states(workers: ManyWorkers | None) -> list[WorkerShown]:
+    if workers is None:
+        return []
+    return [
+        WorkerShown(
+            number=worker.number,
+            name=worker.source.name,
+            hardware=worker.target.facts.hardware,
+            state=worker.state.value,
+            because=worker.because,
+            num_streams=worker.num_streams,
+            num_rounds=worker.num_rounds,
+            round_seconds=worker.round_seconds,
+            num_lost=worker.num_lost,
+            num_moved_in=worker.num_moved_in,
+            num_moved_out=worker.num_moved_out,
+        )
+        for worker in workers.workers
+    ]
+
+
 def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState]:
-    planner = service.planner
-    streams = (*planner.streams.values(), *planner.queue.values())
-    parked = tuple(planner.admission.parked.values())
-    sums = _sums(streams)
-    reasons = _reasons(planner, (*streams, *parked), sums)
-    held = planner.admission.held_blocks()
-    waiting = planner.admission.waiting_seconds(now)
-    paused, schedule = planner.patience.paused, planner.settings.schedule
+    sums: dict[str, DeviceSums] = {}
+    reasons: dict[str, tuple[str, str]] = {}
+    held: Counter[str] = Counter()
+    waiting: dict[str, float] = {}
+    of_planners = [(planner, _open_streams(planner)) for planner in service.planners]
+    for _, streams in of_planners:
+        _add_sums(streams, sums)
+    for planner, streams in of_planners:
+        parked = tuple(planner.admission.parked.values())
+        reasons = {**_reasons(planner, (*streams, *parked), sums), **reasons}
+        held.update(planner.admission.held_blocks())
+        for device_name, seconds in planner.admission.waiting_seconds(now).items():
+            waiting[device_name] = max(seconds, waiting.get(device_name, 0.0))
+    first = service.planner
+    paused, schedule = first.patience.paused, first.settings.schedule
     for device in unhurried(tuple(service.devices.values()), DEVICES_AT_ONCE):
         yield device_state(
             device,
@@ -87,15 +126,17 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
         )
 
 
-def _sums(streams: Sequence[Stream]) -> dict[str, DeviceSums]:
-    sums: dict[str, DeviceSums] = {}
+def _open_streams(planner: RoundPlanner) -> tuple[Stream, ...]:
+    return (*planner.streams.values(), *planner.queue.values())
+
+
+def _add_sums(streams: Sequence[Stream], sums: dict[str, DeviceSums]) -> None:
     for stream in unhurried(streams, _STREAMS_AT_ONCE):
         of_device = sums.setdefault(stream.device, DeviceSums())
         of_device.draft_length += stream.draft_length
         of_device.window += stream.window
         of_device.num_streams += 1
         of_device.context_tokens += stream.num_tokens
-    return sums
 
 
 def _reasons(

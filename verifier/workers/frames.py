@@ -21,6 +21,10 @@ _LENGTH = struct.Struct("<I")
 Incoming = TypeVar("Incoming")
 
 
+class TooLate(LinkLost):
+    """The peer is there, for all that is known, but did not answer in time."""
+
+
 class FramedSocket(Generic[Incoming]):
     """One connection; use it from one thread, but `shut_down` from any."""
 
@@ -44,13 +48,13 @@ class FramedSocket(Generic[Incoming]):
             self._socket.settimeout(seconds)
             self._socket.sendall(_LENGTH.pack(len(content)) + content)
         except OSError as error:
-            raise LinkLost(f"the connection broke: {_words(error)}") from None
+            raise _lost(error) from None
 
     def receive(self, seconds: float | None, most_bytes: int = MAX_FRAME_BYTES) -> Incoming:
         """The next message, whole within that time; None: it may take for ever to begin.
 
         Raises:
-            LinkLost: the peer is gone, or took longer.
+            LinkLost: the peer is gone; `TooLate`: it took longer.
             RemoteProtocolError: it is too long, or none of those that may come.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -92,7 +96,7 @@ class FramedSocket(Generic[Incoming]):
                     raise LinkLost("the peer closed the connection")
                 num_read += count
         except OSError as error:
-            raise LinkLost(f"the connection broke: {_words(error)}") from None
+            raise _lost(error) from None
         return content
 
 
@@ -115,5 +119,7 @@ def _left(deadline: float | None) -> float | None:
     return left
 
 
-def _words(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _lost(error: OSError) -> LinkLost:
+    if isinstance(error, TimeoutError):
+        return TooLate("it did not answer in time")
+    return LinkLost(f"the connection broke: {error.strerror or type(error).__name__}")

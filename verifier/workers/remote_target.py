@@ -16,7 +16,7 @@ from shared.errors import LinkLost, RemoteProtocolError
 from verifier.target.masked_check import MOST_WAIT_SECONDS
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.target import OutOfMemory, TargetLost
-from verifier.workers.frames import FramedSocket, at_verifier
+from verifier.workers.frames import FramedSocket, TooLate, at_verifier
 from verifier.workers.handshake import greet_worker
 from verifier.workers.messages import (
     Facts,
@@ -66,6 +66,7 @@ class RemoteTarget:
         self._framed = framed
         self._round_deadline_seconds = round_deadline_seconds
         self._lost_because = ""
+        self.is_stuck = False  # it is lost because a round was late: its process may never go on
 
     @property
     def lost_because(self) -> str:
@@ -86,6 +87,7 @@ class RemoteTarget:
         try:
             answer = self._ask(round_, deadline)
         except (LinkLost, RemoteProtocolError) as error:
+            self.is_stuck = isinstance(error, TooLate)
             self.close(str(error))
             raise TargetLost(self._lost_because) from None
         if isinstance(answer, RoundOutcome):

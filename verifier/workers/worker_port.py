@@ -95,7 +95,7 @@ class WorkerPort:
         self._wake.send(b"\0")
 
     def _let_in(self) -> None:
-        while not self._is_stopping:
+        while True:
             # The keeper holds the socket, too, so `accept` cannot be woken by closing it.
             select.select([self._listening, self._woken], [], [])
             if self._is_stopping:
@@ -112,7 +112,9 @@ class WorkerPort:
         try:
             admit_verifier(connection, self._secret, self._facts)
         except (LinkError, RemoteProtocolError) as error:
-            logger.warning("a connection is refused: %s", error)
+            has_left = isinstance(error, LinkLost)  # as one that waited while the target loaded
+            level = logging.DEBUG if has_left else logging.WARNING
+            logger.log(level, "a connection is refused: %s", error)
             connection.close()
             return
         finally:

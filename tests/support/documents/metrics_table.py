@@ -19,12 +19,18 @@ from tests.support.ends.limits import make_device_limits
 from tests.support.ends.planning import add, draft, finish, make_stream, play, start
 from tests.support.ends.scripted import scripted_service
 from verifier.engine.engine import RoundReport
+from verifier.engine.many_workers import ManyWorkers
+from verifier.engine.worker import Worker
 from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.round_facts import RoundFacts
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.gauges.planner_gauges import PortGauges
+from verifier.server.gauges.worker_gauges import WorkerGauges
 from verifier.server.loop_shares import LoopShares
+from verifier.workers.distant_worker import DistantWorker
+from verifier.workers.remote_target import WorkerAddress
+from verifier.workers.round_deadline import RoundDeadline
 
 # A row of a table: name, kind, labels, meaning.
 _ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.+?) \|$", re.MULTILINE)
@@ -112,6 +118,9 @@ def _page() -> str:
     never = threading.Timer(1.0, print)
     gate = ConnectionGate(object, lambda *_: never, lambda: 0.0, limits)
     metrics.watch(PortGauges(gate, usages, shares, lambda: 0.0))
+    source = DistantWorker(WorkerAddress("127.0.0.1", 1), "", RoundDeadline(1.0))
+    worker = Worker(0, source, planner, service.target)  # type: ignore[arg-type]
+    metrics.watch(WorkerGauges(ManyWorkers([worker])))
     return metrics.page().decode()
 
 

@@ -18,9 +18,9 @@ from tests.support.ends.limits import (
 )
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftPolicy, FixedPolicy
-from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
+from verifier.rounds.prefix_names import PrefixSharing
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
 
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.generation.generation import GenerationRequest
@@ -13,8 +10,9 @@ from shared.protocol.text import TextAssembler
 from shared.speculation.logit_processors import processed
 from shared.speculation.noise import Domain
 from shared.speculation.sampling import dense_probabilities
-from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
+from shared.speculation.scripted_model import ScriptedModel
 from shared.speculation.verification import draw_dense
+from tests.support.ends import endless_model
 from tests.support.ends.loopback import make_service, round_settings
 from verifier.engine.service import VerifierService
 from verifier.policies import DraftPolicy
@@ -22,24 +20,9 @@ from verifier.rounds.planner import RoundSettings
 from verifier.target.scripted_target import ScriptedLogits, ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
-VOCAB_SIZE = 64
-MODEL_SEED = 7
-
-
-class EndlessModel:
-    """A scripted model that never ends its text."""
-
-    def __init__(self, model: ScriptedModel) -> None:
-        self.vocab_size = model.vocab_size
-        self._model = model
-
-    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Those of the model, but for the end of a text."""
-        logits = self._model.logits(tokens).copy()
-        logits[SCRIPTED_END_ID] = -1e4
-        return logits
-
-
+EndlessModel = endless_model.EndlessModel
+MODEL_SEED = endless_model.MODEL_SEED
+VOCAB_SIZE = endless_model.VOCAB_SIZE
 TARGET = EndlessModel(ScriptedModel(VOCAB_SIZE, MODEL_SEED))
 
 

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from shared.protocol.fingerprint import fingerprint
-from shared.speculation.model_defaults import PLAIN_DEFAULTS
-from tests.support.ends.loopback import FLAT_CURVE
+from tests.support.ends import worker_facts
+from tests.support.ends.loopback import round_settings
 from tests.support.ends.scripted import TARGET
+from verifier.cost_curve.curve import CostCurve
+from verifier.engine.many_workers import ManyWorkers
+from verifier.engine.metrics import Metrics
+from verifier.engine.service import ServiceLimits, VerifierService
+from verifier.engine.worker import Worker, WorkerSource
+from verifier.policies import DraftPolicy, FixedPolicy
+from verifier.rounds.blocks import BlockPool
+from verifier.rounds.planner import RoundPlanner, RoundSettings
 from verifier.target.round import Round
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 from verifier.target.target import DeviceLost, TargetModel
-from verifier.workers.messages import PROOF_BYTES, Facts, Subject
+from verifier.workers.local_worker import LocalWorker
+from verifier.workers.orders import WorkerOrder
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
 from verifier.workers.worker_port import WorkerPort
 
-SECRET = "a secret of sixteen characters and more"
-
-
-def scripted_facts(target: TargetModel, name: str = "worker", weights: str = "scripted") -> Facts:
-    """What a worker with this target says of itself."""
-    tokenizer = ScriptedTokenizer(target.vocab_size)
-    return Facts(
-        proof=bytes(PROOF_BYTES),
-        name=name,
-        process_id=1,
-        subject=Subject(
-            target.model_name, weights, fingerprint(tokenizer.token_bytes), "float64", "none", True
-        ),
-        hardware="none",
-        vocab_size=target.vocab_size,
-        context_tokens=target.context_tokens,
-        num_blocks=target.num_blocks,
-        block_tokens=target.block_tokens,
-        curve=FLAT_CURVE.to_json(),
-        end_ids=tuple(sorted(tokenizer.end_ids)),
-        defaults=PLAIN_DEFAULTS,
-    )
+SECRET = worker_facts.SECRET
+scripted_facts = worker_facts.scripted_facts
 
 
 @dataclass
@@ -90,3 +80,67 @@ def worker(target: TargetModel | None = None) -> Iterator[ThreadWorker]:
         yield running
     finally:
         running.close()
+
+
+class ThreadSource:
+    """Implements `verifier.engine.worker.WorkerSource` over a worker in a thread."""
+
+    def __init__(self, running: ThreadWorker, deadline: Callable[[Round], float]) -> None:
+        self.running, self.deadline = running, deadline
+        self.name = running.name
+        self.is_closed = False
+
+    def reach(self, lost: RemoteTarget | None = None) -> RemoteTarget:
+        return self.running.connect(self.deadline)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def local_worker(number: int = 0, **settings: object) -> LocalWorker:
+    """A scripted worker in a process, not started yet."""
+    return LocalWorker(
+        WorkerOrder(f"worker {number}", SECRET, settings),
+        [sys.executable, "-m", "tests.support.ends.kept_scripted"],
+        {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        lambda round_: 10.0,
+    )
+
+
+def service_of(
+    sources: Sequence[WorkerSource],
+    settings: RoundSettings | None = None,
+    policy: Callable[[], DraftPolicy] = lambda: FixedPolicy(8),
+    max_streams_per_device: int = 64,
+) -> VerifierService:
+    """A verifier without a port over these workers."""
+    targets = [source.reach(None) for source in sources]
+    workers = [
+        Worker(
+            number,
+            source,
+            RoundPlanner(
+                settings or round_settings(),
+                policy(),
+                CostCurve.from_json(target.facts.curve),
+                BlockPool(target.num_blocks, target.block_tokens),
+            ),
+            target,
+        )
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True))
+    ]
+    context_tokens = targets[0].context_tokens
+    return VerifierService(
+        workers[0].planner,
+        targets[0],
+        ScriptedTokenizer(targets[0].vocab_size),
+        ServiceLimits(
+            context_tokens=context_tokens,
+            max_prompt_tokens=context_tokens,
+            max_tokens=context_tokens,
+            max_streams_per_device=max_streams_per_device,
+            grace_seconds=60.0,
+        ),
+        Metrics(),
+        workers=ManyWorkers(workers),
+    )

@@ -26,8 +26,8 @@ from tests.support.ends.planning import (
 )
 from tests.support.models.cache_watch import CacheWatch
 from verifier.policies import FixedPolicy
-from verifier.rounds.admission import PrefixSharing
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.prefix_names import PrefixSharing
 from verifier.streams.place import Place
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundOutcome

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Recent } from "../../../verifier/web/page/recent.js";
-import { linePoints, tiles } from "../../../verifier/web/page/overview.js";
+import { linePoints, tiles, workerFact } from "../../../verifier/web/page/overview.js";
 
 const EMPTY = { num_rounds: 0, round_seconds: {}, batch_tokens: 0, batch_streams: 0, num_output_tokens: 0, num_tested_tokens: 0, num_accepted_tokens: 0, rejected: {} };
 const at = (at_seconds, totals = {}) => ({ at_seconds, totals: { ...EMPTY, ...totals } });
@@ -79,4 +79,11 @@ test("tiles say – for what is not known", () => {
   assert.equal(shown["Jain index"], "– 1 is even");
   assert.equal(shown["Σ log goodput"], "-1.23 ln tokens/s");
   assert.equal(shown.Cache, "25 % in use");
+});
+
+test("a worker is told of with its state, its rounds, and what was lost and moved", () => {
+  const worker = { number: 1, state: "serving", because: "", num_streams: 4, num_rounds: 50, round_seconds: 1.25, num_lost: 0, num_moved_in: 0, num_moved_out: 0 };
+  assert.deepEqual(workerFact(worker), ["1 serving", "4 streams, 25 ms a round"]);
+  const lost = { ...worker, state: "lost", because: "it did not answer in time", num_streams: 0, num_rounds: 0, num_lost: 2, num_moved_in: 1, num_moved_out: 5 };
+  assert.deepEqual(workerFact(lost), ["1 lost: it did not answer in time", "0 streams, – a round, lost 2 times, 1 moved in, 5 out"]);
 });

@@ -6,7 +6,7 @@ Pure reading. This module must never change what it reads.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
@@ -20,9 +20,11 @@ _STREAMS_AT_ONCE = 256  # some 0.2 ms
 
 
 def payoff_families(
-    planner: RoundPlanner, devices: Iterator[Device]
+    planner: RoundPlanner,
+    devices: Iterator[Device],
+    more_planners: Sequence[RoundPlanner] = (),
 ) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-    """The families of a scrape."""
+    """The families of a scrape; of several workers one tells of all, streams are counted."""
     payoff, plan = planner.payoff, planner.draft_plan
     yield GaugeMetricFamily(
         "goodspeed_drafts_rest",
@@ -52,8 +54,9 @@ def payoff_families(
     )
     alone = alone_tokens_per_second(plan, payoff)
     counts: Counter[str] = Counter()
-    for stream in unhurried(tuple(planner.streams.values()), _STREAMS_AT_ONCE):
-        counts[stream.device] += 1
+    for one in (planner, *more_planners):
+        for stream in unhurried(tuple(one.streams.values()), _STREAMS_AT_ONCE):
+            counts[stream.device] += 1
     for device in devices:
         speed = device.estimates.goodput.tokens_per_second
         num_streams = counts[device.name]

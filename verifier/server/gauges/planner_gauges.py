@@ -8,7 +8,9 @@ metric.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -34,46 +36,58 @@ _ESTIMATED_TOKENS = (1, 8, 64, 256)
 class PlannerGauges(Collector):
     """Of streams, rounds, the cache, and of each device."""
 
-    def __init__(self, planner: RoundPlanner, devices: dict[str, Device]) -> None:
+    def __init__(
+        self,
+        planner: RoundPlanner,
+        devices: dict[str, Device],
+        more_planners: Sequence[RoundPlanner] = (),
+    ) -> None:
+        """`more_planners` of other workers: what can be summed up is the sum of all."""
         self._planner = planner
+        self._planners = (planner, *more_planners)
         self._devices = devices
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        planner = self._planner
-        blocks = planner.blocks
+        planners = self._planners
         yield _gauge(
-            "num_requests_running", "Open streams with a place in the cache", len(planner.streams)
+            "num_requests_running",
+            "Open streams with a place in the cache",
+            sum(len(planner.streams) for planner in planners),
         )
         yield _gauge(
-            "num_requests_waiting", "Streams that wait for a place in the cache", len(planner.queue)
+            "num_requests_waiting",
+            "Streams that wait for a place in the cache",
+            sum(len(planner.queue) for planner in planners),
         )
         yield _gauge(
             "batch_budget_tokens",
             "Draft tokens that a round may hold",
-            planner.draft_plan.budget_tokens,
+            sum(planner.draft_plan.budget_tokens for planner in planners),
         )
-        used = 1 - blocks.num_free_blocks / blocks.num_blocks
+        pools = [planner.blocks for planner in planners]
+        num_free = sum(pool.num_free_blocks for pool in pools)
+        used = 1 - num_free / sum(pool.num_blocks for pool in pools)
         yield _gauge("kv_cache_usage_ratio", "Part of the blocks of the cache that is in use", used)
         yield CounterMetricFamily(
             "goodspeed_draft_timeouts",
             "Drafts that boards owed for too long",
-            value=planner.patience.num_draft_timeouts,
+            value=sum(planner.patience.num_draft_timeouts for planner in planners),
         )
-        admission = planner.admission
+        admissions = [planner.admission for planner in planners]
         yield CounterMetricFamily(
             "goodspeed_preemptions",
             "Streams that lost their place in the cache for a while",
-            value=admission.num_preemptions,
+            value=sum(admission.num_preemptions for admission in admissions),
         )
         yield CounterMetricFamily(
             "goodspeed_prefix_cache_query_tokens",
             "Tokens of streams when they got a place in the cache",
-            value=admission.num_prefix_query_tokens,
+            value=sum(admission.num_prefix_query_tokens for admission in admissions),
         )
         yield CounterMetricFamily(
             "goodspeed_prefix_cache_hit_tokens",
             "Of those, tokens that were in the cache already",
-            value=admission.num_prefix_hit_tokens,
+            value=sum(admission.num_prefix_hit_tokens for admission in admissions),
         )
         fairness = fairness_of(self._all_devices())
         if fairness.jain_index is not None:
@@ -96,7 +110,7 @@ class PlannerGauges(Collector):
         yield self._kept_streams()
         yield from self._per_stream()
         yield from self._cache_shares()
-        yield from payoff_families(planner, self._all_devices())
+        yield from payoff_families(self._planner, self._all_devices(), self._planners[1:])
 
     def _all_devices(self) -> Iterator[Device]:
         return unhurried(tuple(self._devices.values()), DEVICES_AT_ONCE)
@@ -194,7 +208,8 @@ class PlannerGauges(Collector):
         streams = _family("device_streams", "Open streams of the device")
         tokens = _family("device_context_tokens", "Tokens of prompts and outputs of its streams")
         sums: dict[str, tuple[int, int, int]] = {}
-        streams_now = (*self._planner.streams.values(), *self._planner.queue.values())
+        held = [h for planner in self._planners for h in (planner.streams, planner.queue)]
+        streams_now = tuple(chain.from_iterable([tuple(streams.values()) for streams in held]))
         for stream in unhurried(streams_now, _STREAMS_AT_ONCE):
             length, count, context = sums.get(stream.device, (0, 0, 0))
             sums[stream.device] = (
@@ -214,10 +229,15 @@ class PlannerGauges(Collector):
         waiting = _family(
             "device_waiting_seconds", "How long a stream of the device waits for room in the cache"
         )
-        admission = self._planner.admission
-        for device, num_blocks in admission.held_blocks().items():
+        num_held: Counter[str] = Counter()
+        longest: dict[str, float] = {}
+        for planner in self._planners:
+            num_held.update(planner.admission.held_blocks())
+            for device, seconds in planner.admission.waiting_seconds(time.monotonic()).items():
+                longest[device] = max(seconds, longest.get(device, 0.0))
+        for device, num_blocks in num_held.items():
             held.add_metric([device], num_blocks)
-        for device, seconds in admission.waiting_seconds(time.monotonic()).items():
+        for device, seconds in longest.items():
             waiting.add_metric([device], seconds)
         return held, waiting
 

@@ -33,6 +33,8 @@ export class Overview {
     this.#showTiles(tiles(state, figures), recent.speeds);
     this.#showPhases(figures);
     showFacts(byId("cache"), cacheFacts(state));
+    byId("workers-card").hidden = !state.workers.length;
+    showFacts(byId("workers"), state.workers.map(workerFact));
     const refused = Object.entries(state.totals.rejected).sort(([, a], [, b]) => b - a);
     showFacts(byId("rejected"), refused.length ? refused.map(([reason, count]) => [reason.replaceAll("_", " "), number(count)]) : [["nothing yet", "0"]]);
   }
@@ -93,6 +95,15 @@ function cacheFacts({ cache, devices, num_waiting, num_draft_timeouts }) {
     ["lost their place", number(cache.num_preemptions)],
     ["drafts never sent", number(num_draft_timeouts)],
   ];
+}
+
+// One worker: what it does, and what was lost and moved since the start.
+export function workerFact(worker) {
+  const mean = worker.num_rounds ? worker.round_seconds / worker.num_rounds : null;
+  const words = [`${number(worker.num_streams)} streams`, `${milliseconds(mean)} a round`];
+  if (worker.num_lost) words.push(`lost ${number(worker.num_lost)} times`);
+  if (worker.num_moved_in + worker.num_moved_out) words.push(`${number(worker.num_moved_in)} moved in, ${number(worker.num_moved_out)} out`);
+  return [`${worker.number} ${worker.because ? `${worker.state}: ${worker.because}` : worker.state}`, words.join(", ")];
 }
 
 function showFacts(list, facts) {

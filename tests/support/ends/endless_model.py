@@ -1,0 +1,27 @@
+"""The scripted model of most tests, which never ends its text; imported by light programs, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
+
+VOCAB_SIZE = 64
+MODEL_SEED = 7
+
+
+class EndlessModel:
+    """A scripted model that never ends its text."""
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self.vocab_size = model.vocab_size
+        self._model = model
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Those of the model, but for the end of a text."""
+        logits = self._model.logits(tokens).copy()
+        logits[SCRIPTED_END_ID] = -1e4
+        return logits

@@ -1,0 +1,68 @@
+"""`goodspeed-verifier worker`: a target that runs the rounds of a verifier elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+
+import click
+
+from shared.config.secrets import read_key_file
+from shared.config.sections import Loaded, LogFormat
+from shared.daemon.command_line import log_format_option, set_up_logging, settings_options
+from shared.errors import ConfigError
+from verifier.commands.settings import SETTINGS
+from verifier.config import VerifierConfig
+
+logger = logging.getLogger(__name__)
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-verifier worker --set workers.secret_file=secret --set workers.host=10.0.0.2
+  goodspeed-verifier run --set workers.secret_file=secret \\
+    --set 'workers.addresses=["10.0.0.2:8444"]'
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@log_format_option
+@settings_options(SETTINGS)
+def worker(loaded: Loaded[VerifierConfig], log_format: LogFormat | None) -> None:
+    """Load the target model and serve its rounds at workers.port until SIGINT or SIGTERM.
+
+    It keeps nothing about streams: verifiers come and go, and the newest one that has the secret
+    is served. What travels is not encrypted: let it listen on a private network or a VPN only.
+    """
+    config = loaded.config
+    section = config.workers
+    set_up_logging(config.log.level, log_format or config.log.format)
+    if section.secret_file is None:
+        raise ConfigError(
+            ("workers.secret_file: not set; `openssl rand -hex 32 > FILE`, mode 600, makes one",)
+        )
+    secret = read_key_file(section.secret_file)
+    # Only here: other commands do not wait for torch.
+    from verifier.worker_startup import load_worker
+    from verifier.workers.worker_port import WorkerPort
+
+    with _listen(section.host, section.port) as listening:
+        address = f"{section.host}:{listening.getsockname()[1]}"
+        target, facts = load_worker(config, address, lambda told: logger.info("%s", told))
+        port = WorkerPort(listening, secret, target, facts)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: port.stop())
+        logger.info("serving %s at %s", target.model_name, address)
+        port.serve()
+    logger.info("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The port, taken before the model is loaded; ConfigError: it cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            (f"workers.host, workers.port: cannot listen at {host}:{port}: {error.strerror}",)
+        ) from None

@@ -1,0 +1,111 @@
+"""`goodspeed-verifier workers`: who runs the rounds and how it goes; drain and restart workers.
+
+What is asked goes into a file in the directory of state, which the running verifier takes over
+within a second.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from shared.config.sections import Loaded
+from shared.daemon.command_line import settings_options
+from shared.daemon.files import replace_file
+from shared.errors import ConfigError
+from verifier.commands.live_state import LiveWorker, read_live_workers
+from verifier.commands.settings import SETTINGS
+from verifier.config import VerifierConfig
+from verifier.engine.worker_orders import (
+    FILE_NAME,
+    NO_ORDERS,
+    WorkerOrders,
+    pack_orders,
+    read_orders,
+)
+
+_EXAMPLES = """\b
+Examples:
+  goodspeed-verifier workers list
+  goodspeed-verifier workers drain 1       # its streams go on at the others; then it may be stopped
+  goodspeed-verifier workers restart 0     # drained first, if another worker can take its streams
+"""
+_COLUMNS = ("worker", "state", "streams", "rounds", "ms/round", "lost", "moved in/out", "where")
+_PIPE_COLUMNS = 200  # no line is cut where no terminal is
+
+
+@click.group(epilog=_EXAMPLES)
+def workers() -> None:
+    """List, drain and restart the workers of a running verifier."""
+
+
+@workers.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="One object for programs.")
+@settings_options(SETTINGS)
+def list_workers(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
+    """List all workers, with what the verifier measures of them."""
+    found = read_live_workers(loaded.config)
+    if as_json:
+        report = {"workers": found}
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        return
+    if not found:
+        click.echo("the verifier has no workers: its target runs in its own process")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in _COLUMNS:
+        table.add_column(title, no_wrap=True)
+    for worker in found:
+        table.add_row(*_cells(worker))
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    Console(highlight=False, width=width).print(table)
+
+
+@workers.command()
+@click.argument("number", type=click.IntRange(0, 63))
+@settings_options(SETTINGS)
+def drain(loaded: Loaded[VerifierConfig], number: int) -> None:
+    """Let the streams of worker NUMBER go on at others; it gets none until it is started anew."""
+    _ask(loaded.config, number, num_drains=1)
+
+
+@workers.command()
+@click.argument("number", type=click.IntRange(0, 63))
+@settings_options(SETTINGS)
+def restart(loaded: Loaded[VerifierConfig], number: int) -> None:
+    """Drain worker NUMBER and end its process; the verifier, or its own unit, starts it again."""
+    _ask(loaded.config, number, num_restarts=1)
+
+
+def _ask(
+    config: VerifierConfig, number: int, *, num_drains: int = 0, num_restarts: int = 0
+) -> None:
+    if config.state.directory is None:
+        raise ConfigError(("state.directory: must be set; what is asked of workers goes there",))
+    count = config.workers.local + len(config.workers.addresses)
+    if config.workers.addresses and number >= count:
+        raise ConfigError((f"workers.addresses: there is no worker {number} among {count}",))
+    path = config.state.directory / FILE_NAME
+    orders = read_orders(path)
+    known = orders.get(number, NO_ORDERS)
+    asked = WorkerOrders(known.num_drains + num_drains, known.num_restarts + num_restarts)
+    content = pack_orders({**orders, number: asked})
+    replace_file(path, content, mode=0o644, keeps_owner=True)
+
+
+def _cells(worker: LiveWorker) -> list[str]:
+    mean = worker.round_seconds / worker.num_rounds if worker.num_rounds else 0.0
+    return [
+        str(worker.number),
+        f"{worker.state}: {worker.because}" if worker.because else worker.state,
+        str(worker.num_streams),
+        str(worker.num_rounds),
+        f"{mean * 1e3:.1f}",
+        str(worker.num_lost),
+        f"{worker.num_moved_in}/{worker.num_moved_out}",
+        f"{worker.name}, {worker.hardware}",
+    ]

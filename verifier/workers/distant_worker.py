@@ -1,0 +1,43 @@
+"""A worker that runs by itself, here or on another host: reached by its address.
+
+Its own unit keeps it; it outlives this verifier and serves the next one with its weights loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.errors import ModelError
+from verifier.target.round import Round
+from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
+
+
+class DistantWorker:
+    """Implements `verifier.engine.worker.WorkerSource`."""
+
+    def __init__(
+        self,
+        address: WorkerAddress,
+        secret: str,
+        round_deadline_seconds: Callable[[Round], float],
+        check: Callable[[RemoteTarget], None] = lambda target: None,
+    ) -> None:
+        """`check` may refuse its facts."""
+        self.name = str(address)
+        self._address = address
+        self._secret = secret
+        self._round_deadline_seconds = round_deadline_seconds
+        self._check = check
+
+    def reach(self, lost: RemoteTarget | None = None) -> RemoteTarget:
+        """See `WorkerSource.reach`."""
+        target = connect(self._address, self._secret, self._round_deadline_seconds)
+        try:
+            self._check(target)
+        except ModelError as error:
+            target.close(str(error))
+            raise
+        return target
+
+    def close(self) -> None:
+        """The worker stays."""
