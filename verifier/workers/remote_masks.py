@@ -62,7 +62,7 @@ class _CheckMasks:
         """See `TokenMasks.wait`; the verifier keeps the deadline."""
         return self._masks.of_check(self._index)
 
-    def advance(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+    def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         """The verifier advances its grammars itself."""
         raise AssertionError("a worker has no grammar")
 
