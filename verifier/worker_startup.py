@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -141,11 +142,12 @@ class _Sources:
         environments = environments_of(section.local, config.target.device, os.environ, gpus)
         for number, environment in enumerate(environments):
             self._add_local(config, number, environment)
+        started_at = time.time_ns() // 1_000_000
         secret = "" if section.secret_file is None else read_key_file(section.secret_file)
         for address in section.addresses:
             where, deadline = _address(address), self._deadline()
             check = self._agreement.check_of(address)
-            self.all.append(DistantWorker(where, secret, deadline, check))
+            self.all.append(DistantWorker(where, secret, deadline, check, started_at))
 
     def _add_local(self, config: VerifierConfig, number: int, environment: dict[str, str]) -> None:
         name = f"worker {number}"

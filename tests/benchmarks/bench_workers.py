@@ -63,10 +63,13 @@ class Boards:
         self.draw = random.Random(1)
         self.num_rounds = 0
         self.num_tokens = 0
+        self.num_streams = 0
+        self.served: set[int] = set()  # streams that have a token
         self.wake = lambda: None
 
     def streams(self, count: int) -> list[Stream]:
         made = []
+        self.num_streams = count
         for number in range(count):
             estimates = DeviceEstimates(goodput=GoodputOfWorkers())
             prompt = tuple(self.draw.randrange(1, 60) for _ in range(1024))
@@ -87,6 +90,7 @@ class Boards:
         now = time.monotonic()
         for result in results:
             self.num_tokens += result.settled.num_tokens
+            self.served.add(result.stream.number)
             self._draft(result.stream, now)
         self.wake()
 
@@ -109,6 +113,12 @@ class Boards:
 def planner_of(target: TargetModel, boards: Boards) -> RoundPlanner:
     """As the verifier has it, with the default policy."""
     settings = round_settings(uses_guard=True, budget_tokens=None)
+    settings = msgspec.structs.replace(  # so that prompts are soon read
+        settings,
+        prefill_chunk_tokens=1024,
+        prefill_slowdown_limit=100.0,
+        device_prefill_slowdown_limit=100.0,
+    )
     curve = CostCurve.from_samples(boards.curve)
     blocks = BlockPool(target.num_blocks, target.block_tokens)
     return RoundPlanner(settings, policy_named("goodspeed"), curve, blocks)
@@ -118,6 +128,7 @@ async def measure(boards: Boards, run: Engine | ManyWorkers) -> tuple[float, flo
     """Rounds and tokens per second, once all is warm."""
     boards.wake = run.wake
     running = asyncio.create_task(run.run())
+    await eventually(lambda: len(boards.served) >= boards.num_streams, 60)
     await asyncio.sleep(WARM_SECONDS)
     began, rounds, tokens = time.monotonic(), boards.num_rounds, boards.num_tokens
     await asyncio.sleep(SECONDS)

@@ -21,17 +21,20 @@ class DistantWorker:
         secret: str,
         round_deadline_seconds: Callable[[Round], float],
         check: Callable[[RemoteTarget], None] = lambda target: None,
+        started_at: int = 0,
     ) -> None:
-        """`check` may refuse its facts."""
+        """`check` may refuse its facts; the verifier was started at so many ms since 1970."""
         self.name = str(address)
         self._address = address
         self._secret = secret
         self._round_deadline_seconds = round_deadline_seconds
         self._check = check
+        self._started_at = started_at
 
     def reach(self, lost: RemoteTarget | None = None) -> RemoteTarget:
         """See `WorkerSource.reach`."""
-        target = connect(self._address, self._secret, self._round_deadline_seconds)
+        known = self._secret, self._round_deadline_seconds, self._started_at
+        target = connect(self._address, *known)
         try:
             self._check(target)
         except ModelError as error:

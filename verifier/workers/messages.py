@@ -47,11 +47,15 @@ class Challenge(_Message, frozen=True, tag=1):
 
 
 class Proof(_Message, frozen=True, tag=2):
-    """The verifier's answer: it has the secret, and wants to see that the worker has it."""
+    """The verifier's answer: it has the secret, and wants to see that the worker has it.
+
+    Of two verifiers the one that was started later has the worker, however often both connect.
+    """
 
     version: _Count
     nonce: _Nonce
     proof: _Proof
+    started_at: Annotated[int, Meta(ge=0, le=MAX_63_BITS)]  # milliseconds since 1970
 
 
 class Subject(_Message, frozen=True):
@@ -160,5 +164,9 @@ class Leave(_Message, frozen=True, tag=9):
     """The worker is to end; its keeper or its unit starts another."""
 
 
+class Taken(_Message, frozen=True, tag=10):
+    """The worker serves a verifier that was started later."""
+
+
 ToWorker = Proof | WireRound | Masks | Leave
-ToVerifier = Challenge | Facts | WireOutcome | Failed | MasksWanted
+ToVerifier = Challenge | Facts | WireOutcome | Failed | MasksWanted | Taken

@@ -142,13 +142,18 @@ class RemoteTarget:
 
 
 def connect(
-    address: WorkerAddress, secret: str, round_deadline_seconds: Callable[[Round], float]
+    address: WorkerAddress,
+    secret: str,
+    round_deadline_seconds: Callable[[Round], float],
+    started_at: int = 0,
 ) -> RemoteTarget:
-    """The target of the worker at an address; other verifiers that used it lose it.
+    """The target of the worker at an address; verifiers that were started earlier lose it.
+
+    This one was at `started_at`, in milliseconds since 1970.
 
     Raises:
         LinkLost: nothing answers there now.
-        AuthRejected, HandshakeRejected: it has another secret or version.
+        AuthRejected, HandshakeRejected: it has another secret, version or verifier.
         RemoteProtocolError: it is no worker.
     """
     try:
@@ -157,7 +162,7 @@ def connect(
         raise LinkLost(f"no worker answers at {address}: {error.strerror or error}") from None
     framed = at_verifier(connected)
     try:
-        facts = greet_worker(framed, secret)
+        facts = greet_worker(framed, secret, started_at)
     except BaseException:
         framed.close()
         raise

@@ -1,4 +1,4 @@
-"""A worker's port: one verifier at a time gives it rounds, the newest that has the secret.
+"""A worker's port: one verifier at a time gives it rounds, the one that was started last.
 
 Connections are let in by a thread of their own, rounds are run by the thread that calls `serve`.
 Nothing is kept about streams, so a verifier may come and go, and another one take its place. This
@@ -54,6 +54,7 @@ class WorkerPort:
         self._change = threading.Condition()
         self._current: FramedSocket[ToWorker] | None = None
         self._newest: FramedSocket[ToWorker] | None = None
+        self._started_at = 0  # of the verifier that is served or about to be
         self._is_stopping = False
         self._wake, self._woken = socket.socketpair()
 
@@ -110,7 +111,8 @@ class WorkerPort:
     def _greet(self, connected: socket.socket) -> None:
         connection = at_worker(connected)
         try:
-            admit_verifier(connection, self._secret, self._facts)
+            known = self._secret, self._facts, self._newest_started_at
+            started_at = admit_verifier(connection, *known)
         except (LinkError, RemoteProtocolError) as error:
             has_left = isinstance(error, LinkLost)  # as one that waited while the target loaded
             level = logging.DEBUG if has_left else logging.WARNING
@@ -124,10 +126,15 @@ class WorkerPort:
                 self._current.shut_down()
             if self._newest is not None:
                 self._newest.close()
-            self._newest = connection
+            self._newest, self._started_at = connection, started_at
             if self._is_stopping:
                 connection.shut_down()
             self._change.notify_all()
+
+    def _newest_started_at(self) -> int:
+        with self._change:
+            is_free = self._current is None and self._newest is None
+            return 0 if is_free else self._started_at
 
     def _next_connection(self) -> FramedSocket[ToWorker] | None:
         with self._change:

@@ -57,8 +57,10 @@ class ThreadWorker:
     def address(self) -> WorkerAddress:
         return WorkerAddress(*self.listening.getsockname()[:2])
 
-    def connect(self, deadline: Callable[[Round], float] = lambda round_: 5.0) -> RemoteTarget:
-        return connect(self.address, self.secret, deadline)
+    def connect(
+        self, deadline: Callable[[Round], float] = lambda round_: 5.0, started_at: int = 0
+    ) -> RemoteTarget:
+        return connect(self.address, self.secret, deadline, started_at)
 
     def close(self) -> None:
         self.port.stop()

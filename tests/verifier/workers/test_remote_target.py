@@ -14,7 +14,7 @@ from shared.errors import AuthRejected, HandshakeRejected, LinkLost
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
-from tests.support.ends.workers import SECRET, scripted_facts, worker
+from tests.support.ends.workers import SECRET, ThreadWorker, scripted_facts, worker
 from tests.verifier.engine.test_round_run import NoMasks, TellingMasks
 from verifier.target.round import DraftCheck, ItemFailure, Round, RoundItem, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
@@ -154,15 +154,31 @@ def test_a_worker_that_ends_is_seen_without_a_round() -> None:
             target.run(ROUND)
 
 
-def test_the_newest_verifier_wins() -> None:
+def test_of_two_verifiers_the_one_that_was_started_later_has_the_worker() -> None:
     with worker() as running:
-        before = running.connect()
+        before = running.connect(started_at=5)
         items_of(before)
-        newest = running.connect()
+        newest = running.connect(started_at=6)
         assert items_of(ScriptedTarget(TARGET)) == items_of(newest)
         with pytest.raises(TargetLost):
             before.run(ROUND)
-        newest.close("the test is over")
+        with pytest.raises(HandshakeRejected, match="serves a verifier that was started later"):
+            running.connect(started_at=5)
+        again = running.connect(started_at=6)  # the same one, after its connection broke
+        assert items_of(ScriptedTarget(TARGET)) == items_of(again)
+        again.close("it ends")
+        earlier = eventually_connected(running, started_at=5)  # there is no other now
+        assert items_of(ScriptedTarget(TARGET)) == items_of(earlier)
+        earlier.close("the test is over")
+
+
+def eventually_connected(running: ThreadWorker, started_at: int) -> RemoteTarget:
+    """The worker needs a moment to see that a verifier has left."""
+    while True:
+        try:
+            return running.connect(started_at=started_at)
+        except HandshakeRejected:
+            time.sleep(0.01)
 
 
 def test_another_secret_is_refused_and_disturbs_nothing() -> None:
