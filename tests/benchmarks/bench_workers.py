@@ -6,7 +6,7 @@ run in turns.
 
     python -m tests.benchmarks.bench_workers            # a worker ÷ the same engine in process
     python -m tests.benchmarks.bench_workers eight      # eight workers ÷ one
-    python -m tests.benchmarks.bench_workers lost       # kill -9 in mid round: when it is noticed
+    python -m tests.benchmarks.bench_workers lost       # killed and frozen: when it is noticed
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ NUM_DRAFTS, ACCEPTANCE = 4, 0.8
 NUM_BLOCKS = 1 << 15
 SECONDS = float(os.environ.get("BENCH_SECONDS", "4"))
 WARM_SECONDS = 1.0
+DEADLINE_SECONDS = 1.0
 REPEATS = int(os.environ.get("BENCH_REPEATS", "5"))
 
 
@@ -185,7 +186,7 @@ def sources(round_seconds: float, count: int) -> Iterator[list[LocalWorker]]:
             WorkerOrder(f"worker {number}", SECRET, {"round_seconds": round_seconds}),
             [sys.executable, "-m", "tests.benchmarks.bench_workers", "worker"],
             dict(os.environ),
-            lambda round_: 10.0,
+            lambda round_: DEADLINE_SECONDS,
         )
         for number in range(count)
     ]
@@ -237,8 +238,8 @@ def compare_eight() -> None:
     print(told(ratios), flush=True)
 
 
-def lose() -> None:
-    """How long after kill -9 in mid round its streams are somewhere else."""
+def lose(how: signal.Signals) -> None:
+    """How long after a worker was killed or frozen in mid round its streams are somewhere else."""
     with sources(0.025, 2) as started:
         boards = Boards(0.025)
         workers = workers_of(started, boards)
@@ -255,7 +256,7 @@ def lose() -> None:
                 await asyncio.sleep(0.3 + boards.draw.uniform(0, 0.05))
                 lost, process = worker.num_lost, started[number].process_id
                 assert process is not None
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, how)
                 at = time.monotonic()
                 await eventually(lambda w=worker, n=lost: w.num_lost > n)  # looks every 2 ms
                 noticed.append(time.monotonic() - at)
@@ -264,7 +265,7 @@ def lose() -> None:
             return noticed
 
         noticed = asyncio.run(run())
-    print(f"kill -9, streams moved after, in ms: {told([1e3 * s for s in noticed])}")
+    print(f"{how.name}: streams moved after, in ms: {told([1e3 * s for s in noticed])}", flush=True)
 
 
 def told(values: Sequence[float]) -> str:
@@ -280,6 +281,7 @@ if __name__ == "__main__":
         case ["eight"]:
             compare_eight()
         case ["lost"]:
-            lose()
+            lose(signal.SIGKILL)
+            lose(signal.SIGSTOP)  # the deadline of a round is DEADLINE_SECONDS
         case _:
             compare_one()

@@ -33,9 +33,11 @@ from tests.support.ends.limits import (
 from tests.support.ends.two_ends import Board, TwoEnds
 from tests.support.models.cache_watch import CacheWatch
 from verifier.cost_curve.curve import CostCurve
+from verifier.placement.relocation import lose_cache, take_back_round
 from verifier.policies import BudgetedPolicy, OpenStreams
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.quarantine import Quarantine
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
 from verifier.target.round import Round, RoundItem
@@ -62,7 +64,7 @@ ACTIONS = [
 ]
 MISHAPS = [
     *["repeat_draft", "cancel", "lose_link", "cut_link", "restart_board"],
-    *["fail_step", "lose_step", "power_off", "wait"],
+    *["fail_step", "lose_step", "power_off", "wait", "lose_worker"],
 ]
 
 
@@ -273,6 +275,8 @@ class BothEnds(RuleBasedStateMachine):
                 self.start_round()
             case "finish_round":
                 self.finish_round(seconds)
+            case "lose_worker":
+                self.lose_worker()
             case _:
                 for ends in self.ends[i : i + 1]:
                     self.act_on(ends, action, amount)
@@ -396,6 +400,21 @@ class BothEnds(RuleBasedStateMachine):
             assert result.failure is None
             for ends in self.ends:
                 ends.deliver_result(result)
+
+    def lose_worker(self) -> None:
+        """The target is gone in mid-round, if one runs: the next one's cache is empty."""
+        if self.running is not None:
+            self.running = None
+            for result in take_back_round(self.planner):
+                assert result.failure is None
+                for ends in self.ends:
+                    ends.deliver_result(result)
+        blocks, num_preemptions = self.planner.blocks, self.planner.admission.num_preemptions
+        lose_cache(self.planner, BlockPool(blocks.num_blocks, blocks.block_tokens), self.now)
+        self.planner.admission.num_preemptions = num_preemptions  # those for want of room
+        self.planner.quarantine = Quarantine()  # that no stream is guilty is known here
+        self.cache = CacheWatch(BLOCK_TOKENS)
+        self.num_unserved = {}
 
     def check_limits(self, round_: Round) -> None:
         limits = self.settings.schedule.limits

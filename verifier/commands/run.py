@@ -145,7 +145,7 @@ def run(
     # Only here: other commands do not wait for aiohttp.
     from shared.daemon.http_server import inherited_sockets, listen
 
-    config = _with_workers(loaded, num_workers).config
+    config = _with_workers(lambda: loaded, num_workers).config
     set_up_logging(config.log.level, log_format or config.log.format)
     if recording_file is not None and config.workers.has_any:
         raise click.UsageError("--record is of a verifier with a target of its own, not of workers")
@@ -162,20 +162,16 @@ def run(
             stack.enter_context(listening)
         stack.enter_context(short_turns())
         manager = service_manager(os.environ)
-        again = functools.partial(_reloaded, reload, num_workers)
-        run_loop(_serve(config, access, sockets, manager, again, recording_file))
-
-
-def _reloaded(
-    reload: Callable[[], Loaded[VerifierConfig]], num_workers: int | None
-) -> Loaded[VerifierConfig]:
-    return _with_workers(reload(), num_workers)
+        parts = access, sockets, manager
+        again = functools.partial(_with_workers, reload, num_workers)
+        run_loop(_serve(config, *parts, again, recording_file))
 
 
 def _with_workers(
-    loaded: Loaded[VerifierConfig], num_workers: int | None
+    load: Callable[[], Loaded[VerifierConfig]], num_workers: int | None
 ) -> Loaded[VerifierConfig]:
     """The settings with what `--workers` says."""
+    loaded = load()
     if num_workers is None:
         return loaded
     config = loaded.config

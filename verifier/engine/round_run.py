@@ -98,7 +98,7 @@ def _attempt(target: TargetModel, round_: Round, level: int) -> RoundOutcome | I
     try:
         return target.run(round_)
     except TargetLost as error:  # the round may be run elsewhere
-        logger.warning("a worker is lost in a round of %d tokens: %s", round_.num_tokens, error)
+        logger.debug("a worker is lost in a round of %d tokens: %s", round_.num_tokens, error)
         return ItemFailure.WORKER_LOST
     except Exception as error:
         sentence = "the target model failed in a round of %d tokens"

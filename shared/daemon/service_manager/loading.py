@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from shared.daemon.lifecycle import in_daemon_thread
+from shared.daemon.resources.child_time import seconds_of_children
 from shared.daemon.service_manager.notify import ServiceManager
 
 logger = logging.getLogger(__name__)
@@ -79,5 +80,5 @@ class Loading:
 
 
 def _seconds_worked() -> float:
-    """Processor time of all threads but this one, which only looks."""
-    return time.process_time() - time.thread_time()
+    """Processor time of all threads but this one, which only looks, and of child processes."""
+    return time.process_time() - time.thread_time() + seconds_of_children()
