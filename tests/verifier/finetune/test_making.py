@@ -18,8 +18,9 @@ from edge_agent.draft_model.llama_outline import read_outline
 from shared.errors import ModelError, RequestRefused
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.held_out_texts import unpack_texts
-from tests.support.models.distilled_drafts import TickingClock, Told, tiny_order
+from tests.support.models.distilled_drafts import TEMPLATE, TickingClock, Told, tiny_order
 from tests.support.models.tiny_gguf import write_tiny_llama
+from tests.verifier.finetune.llama.test_gguf_target import KIN
 from verifier.finetune.llama.block_rounding import rounded
 from verifier.finetune.llama.gguf_target import read_target
 from verifier.finetune.making import make_draft
@@ -100,6 +101,18 @@ def test_a_draft_of_four_bits_is_trained_with_its_rounding(tmp_path: Path) -> No
     make_draft(order, told, TickingClock())
     losses = kl_of(told)
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("architecture", KIN)
+def test_a_target_of_llamas_kin_gets_a_plain_draft(tmp_path: Path, architecture: str) -> None:
+    def edit(writer: gguf.GGUFWriter) -> None:
+        writer.add_chat_template(TEMPLATE)
+        KIN[architecture](writer)
+
+    order = tiny_order(tmp_path)
+    write_tiny_llama(order.target, architecture=architecture, edit=edit)
+    make_draft(order, Told(), TickingClock())
+    assert "llama" == gguf.GGUFReader(order.out).fields["general.architecture"].contents()
 
 
 def an_existing_draft(order: DraftOrder, lora_rank: int = 0) -> DraftOrder:

@@ -16,7 +16,6 @@ import numpy as np
 from shared.daemon.files import move_into_place
 from verifier.finetune.llama.block_rounding import rounded
 from verifier.finetune.llama.gguf_target import (
-    ARCHITECTURE,
     EMBEDDING,
     LAST_NORM,
     ROPE_FACTORS,
@@ -25,7 +24,7 @@ from verifier.finetune.llama.gguf_target import (
     as_pairs,
     layer_name,
 )
-from verifier.finetune.llama.llama_model import MATRICES, NORMS, LlamaModel
+from verifier.finetune.llama.llama_model import MATRICES, LlamaModel
 from verifier.torch_target.loading.gguf_reading import reading_once
 
 _RECIPE = "goodspeed.finetune.recipe"
@@ -34,7 +33,9 @@ _OWN = (
     *("general.architecture", "general.file_type", "general.quantization_version"),
     *("general.basename", "general.finetune", "general.size_label", "general.name", _RECIPE),
 )
-_NOT_COPIED = ("GGUF.", "split.", f"{ARCHITECTURE}.rope.scaling.")
+_NOT_COPIED = ("GGUF.", "split.")
+# What a body has of another one's architecture, and no other key of it.
+_OF_A_BODY = ("context_length", "rope.freq_base", "attention.layer_norm_rms_epsilon")
 _VOCABULARY = "tokenizer."
 _QUANTISATION_VERSION = 2
 _FILE_TYPES = {"Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
@@ -59,7 +60,7 @@ def write_draft(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.new")
-    writer = gguf.GGUFWriter(fresh, ARCHITECTURE)
+    writer = gguf.GGUFWriter(fresh, model.shape.architecture)
     try:
         _write_head(writer, model, path.stem, target_path, began_from or target_path)
         writer.add_string(_RECIPE, recipe)
@@ -103,18 +104,31 @@ def _write_head(
         "rope.dimension_count": shape.head_size,
     }
     for key, number in own.items():
-        writer.add_uint32(f"{ARCHITECTURE}.{key}", number)
-    written = {*_OWN, *(f"{ARCHITECTURE}.{key}" for key in own)}
+        writer.add_uint32(f"{shape.architecture}.{key}", number)
+    written = {*_OWN, *(f"{shape.architecture}.{key}" for key in own)}
     for source in dict.fromkeys((own_path, target_path)):
         with reading_once():
             fields = gguf.GGUFReader(source).fields
-            for key, field in fields.items():
-                if key in written or key.startswith(_NOT_COPIED):
+            others = fields["general.architecture"].contents()
+            for name, field in fields.items():
+                key = _key_of_body(name, others, shape.architecture)
+                if not key or key in written or key.startswith(_NOT_COPIED):
                     continue
                 if source == (target_path if key.startswith(_VOCABULARY) else own_path):
                     is_array = field.types[0] is gguf.GGUFValueType.ARRAY
                     item_type = field.types[-1] if is_array else None
                     writer.add_key_value(key, field.contents(), field.types[0], sub_type=item_type)
+
+
+def _key_of_body(key: str, others: str, own: str) -> str:
+    """What a key of a file is called in ours; empty: it has no place there."""
+    prefix = f"{others}."
+    if not key.startswith(prefix):
+        return key
+    name = key.removeprefix(prefix)
+    if name.startswith("rope.scaling."):
+        return ""
+    return f"{own}.{name}" if others == own or name in _OF_A_BODY else ""
 
 
 def _tensors(model: LlamaModel, kind: str) -> Iterator[tuple[str, Numbers]]:
@@ -127,12 +141,13 @@ def _tensors(model: LlamaModel, kind: str) -> Iterator[tuple[str, Numbers]]:
     if (factors != 1).any():
         yield ROPE_FACTORS, _numbers(factors)
     heads = {"query": model.shape.heads, "key": model.shape.kv_heads}
+    is_paired = model.shape.architecture == "llama"
     for layer in range(model.shape.layers):
-        for name in NORMS:
+        for name in model.shape.vector_sizes:
             yield layer_name(layer, name), _numbers(model.get_parameter(name)[layer])
         for name in MATRICES:
             numbers = _numbers(rounded(model.get_parameter(name)[layer], kind))
-            if name in heads:
+            if is_paired and name in heads:
                 numbers = as_pairs(numbers, heads[name])
             yield layer_name(layer, name), numbers
 

@@ -1,4 +1,4 @@
-"""A model of the architecture `llama` from its GGUF file, as weights that write, teach or learn.
+"""A model of an architecture like `llama` from its GGUF file: weights that write, teach or learn.
 
 Targets and drafts are read alike. It must never leave a tensor of the file out, nor make one up.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import gguf
 import numpy as np
@@ -14,13 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from shared.errors import ModelError
-from verifier.finetune.llama.llama_model import LlamaModel, LlamaShape
+from verifier.finetune.llama.llama_model import (
+    MATRICES,
+    Architecture,
+    LlamaModel,
+    LlamaShape,
+)
 from verifier.torch_target.model_files.gguf_header import GgufHeader
 from verifier.torch_target.model_files.gguf_parts import read_gguf_model
 
-ARCHITECTURE = "llama"
+_ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 # Our names of what a layer has, and a file's.
-LAYER_NAMES = {
+_LAYER_NAMES = {
     "query": "attn_q",
     "key": "attn_k",
     "value": "attn_v",
@@ -30,6 +36,8 @@ LAYER_NAMES = {
     "down": "ffn_down",
     "attention_norm": "attn_norm",
     "ffn_norm": "ffn_norm",
+    "query_norm": "attn_q_norm",
+    "key_norm": "attn_k_norm",
 }
 EMBEDDING, UNEMBEDDING, LAST_NORM = "token_embd.weight", "output.weight", "output_norm.weight"
 ROPE_FACTORS = "rope_freqs.weight"
@@ -57,7 +65,7 @@ def read_target(path: Path) -> LlamaModel:
         state["unembedding"] = found[UNEMBEDDING]
     factors = np.ones(shape.head_size // 2, np.float32)
     state["rope_factors"] = found.get(ROPE_FACTORS, factors)
-    for name in LAYER_NAMES:
+    for name in (*MATRICES, *shape.vector_sizes):
         layers = [found[layer_name(layer, name)] for layer in range(shape.layers)]
         state[name] = np.stack([_as_halves(rows, name, shape) for rows in layers])
     tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in state.items()}
@@ -85,7 +93,9 @@ def check_memory_to_read(path: Path, free_bytes: int | None) -> None:
 
 def layer_name(layer: int, name: str) -> str:
     """A file's name of what we call `name`."""
-    return f"blk.{layer}.{LAYER_NAMES[name]}.weight"
+    if name.endswith("_bias"):
+        return f"blk.{layer}.{_LAYER_NAMES[name.removesuffix('_bias')]}.bias"
+    return f"blk.{layer}.{_LAYER_NAMES[name]}.weight"
 
 
 def as_pairs(rows: Numbers, num_heads: int) -> Numbers:
@@ -96,7 +106,7 @@ def as_pairs(rows: Numbers, num_heads: int) -> Numbers:
 
 def _as_halves(rows: Numbers, name: str, shape: LlamaShape) -> Numbers:
     num_heads = {"query": shape.heads, "key": shape.kv_heads}.get(name)
-    if num_heads is None:
+    if num_heads is None or shape.architecture != "llama":  # of its kin they are halves already
         return rows
     pairs = rows.reshape(num_heads, -1, 2, rows.shape[1])
     return pairs.swapaxes(1, 2).reshape(rows.shape)
@@ -108,16 +118,17 @@ def llama_shape(header: GgufHeader) -> LlamaShape:
     Raises:
         ModelError: it is of another architecture, or says something that is not known here.
     """
-    if header.architecture != ARCHITECTURE:
+    architecture = next((a for a in _ARCHITECTURES if a == header.architecture), None)
+    if architecture is None:
         raise ModelError(
             f"{header.path} is of the architecture {header.architecture or 'none'}; finetune knows "
-            f"the architecture {ARCHITECTURE} (LLaMA, SmolLM2) alone"
+            f"{', '.join(_ARCHITECTURES)} alone"
         )
     hidden, heads = _number(header, "embedding_length"), _number(header, "attention.head_count")
-    head_size = header.number(f"{ARCHITECTURE}.attention.key_length") or hidden // heads
-    if header.fields.get(f"{ARCHITECTURE}.rope.scaling.type") not in (None, b"none"):
+    head_size = header.number(f"{architecture}.attention.key_length") or hidden // heads
+    if header.fields.get(f"{architecture}.rope.scaling.type") not in (None, b"none"):
         raise ModelError(f"{header.path} scales its rotations, which is not known here")
-    turned = header.number(f"{ARCHITECTURE}.rope.dimension_count") or head_size
+    turned = header.number(f"{architecture}.rope.dimension_count") or head_size
     if turned != head_size:
         raise ModelError(
             f"{header.path} turns {turned} of the {head_size} numbers of a head, which is not "
@@ -137,12 +148,13 @@ def llama_shape(header: GgufHeader) -> LlamaShape:
         rope_theta=_real(header, "rope.freq_base", 10_000.0),
         # Float32 in the file: without rounding it would be 9.99999974e-06.
         norm_epsilon=round(_real(header, "attention.layer_norm_rms_epsilon", 1e-5), 12),
+        architecture=architecture,
     )
 
 
 def _kv_heads(header: GgufHeader) -> int | None:
     """One number, perhaps written for each layer."""
-    key = f"{ARCHITECTURE}.attention.head_count_kv"
+    key = f"{header.architecture}.attention.head_count_kv"
     by_layer = header.fields.get(key)
     if not isinstance(by_layer, list):
         return header.number(key)
@@ -152,25 +164,26 @@ def _kv_heads(header: GgufHeader) -> int | None:
 
 
 def _number(header: GgufHeader, key: str) -> int:
-    number = header.number(f"{ARCHITECTURE}.{key}")
+    number = header.number(f"{header.architecture}.{key}")
     if not number:
-        raise ModelError(f"{header.path} does not say its {ARCHITECTURE}.{key}")
+        raise ModelError(f"{header.path} does not say its {header.architecture}.{key}")
     return number
 
 
 def _real(header: GgufHeader, key: str, default: float) -> float:
-    number = header.fields.get(f"{ARCHITECTURE}.{key}", default)
+    number = header.fields.get(f"{header.architecture}.{key}", default)
     return number if isinstance(number, float) else default
 
 
 def _check_names(header: GgufHeader, shape: LlamaShape, names: set[str]) -> None:
-    layers = {layer_name(layer, name) for layer in range(shape.layers) for name in LAYER_NAMES}
+    kinds = (*MATRICES, *shape.vector_sizes)
+    layers = {layer_name(layer, name) for layer in range(shape.layers) for name in kinds}
     needed = layers | {EMBEDDING, LAST_NORM}
     if missing := sorted(needed - names):
         raise ModelError(f"{header.path} has no tensor {missing[0]}")
     if unknown := sorted(names - needed - {UNEMBEDDING, ROPE_FACTORS}):
         raise ModelError(
-            f"{header.path} has a tensor {unknown[0]}, which a plain {ARCHITECTURE} has not: "
+            f"{header.path} has a tensor {unknown[0]}, which a plain {shape.architecture} has not: "
             "finetune does not know it"
         )
 

@@ -1,5 +1,6 @@
 """A LLaMA language model in plain PyTorch: what the target is while it writes, and the draft.
 
+Its kin differ by little: Qwen2 adds numbers to queries, keys and values, Qwen3 norms each head.
 Weights of one kind are stacked over the layers, so that an optimiser treats them in one batched
 product. It must never know files.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as functional
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 
 MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 NORMS = ("attention_norm", "ffn_norm")
+BIASES = ("query_bias", "key_bias", "value_bias")
+HEAD_NORMS = ("query_norm", "key_norm")
+Architecture = Literal["llama", "qwen2", "qwen3"]
 
 KeysValues = list[tuple[Tensor, Tensor]]  # of each layer, [rows, kv_heads, tokens, head_size]
 
@@ -32,6 +37,17 @@ class LlamaShape:
     vocab_size: int
     rope_theta: float
     norm_epsilon: float
+    architecture: Architecture = "llama"
+
+    @property
+    def vector_sizes(self) -> Mapping[str, int]:
+        """Of what each layer has beside its matrices."""
+        sizes = dict.fromkeys(NORMS, self.hidden)
+        if self.architecture == "qwen2":
+            sizes |= {name: self.matrix_sizes[name.removesuffix("_bias")][0] for name in BIASES}
+        elif self.architecture == "qwen3":
+            sizes |= dict.fromkeys(HEAD_NORMS, self.head_size)
+        return sizes
 
     @property
     def matrix_sizes(self) -> Mapping[str, tuple[int, int]]:
@@ -66,6 +82,19 @@ class LlamaWeights:
     last_norm: Tensor  # [hidden]
     embedding: Tensor  # [vocab_size, hidden], perhaps in a wider dtype
     unembedding: Tensor  # [vocab_size, hidden]
+    attention_bias: Tensor | None = None  # [layers, queries + keys + values]
+    head_norm: Tensor | None = None  # [layers, heads + kv_heads, head_size]
+
+    def heads(self, states: Tensor, layer: int, shape: LlamaShape) -> Tensor:
+        """Queries, keys and values of normed states [..., heads + 2 * kv_heads, head_size]."""
+        bias = None if self.attention_bias is None else self.attention_bias[layer]
+        flat = functional.linear(states, self.attention_in[layer], bias)
+        heads = flat.view(*states.shape[:-1], -1, shape.head_size)
+        if self.head_norm is None:
+            return heads
+        normed, values = heads.tensor_split([shape.heads + shape.kv_heads], -2)
+        normed = functional.rms_norm(normed, (shape.head_size,), None, shape.norm_epsilon)
+        return torch.cat([normed * self.head_norm[layer], values], -2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +134,9 @@ class LlamaModel(nn.Module):
                 scale *= (2 * shape.layers) ** -0.5
             size = (shape.layers, num_outputs, num_inputs)
             self.register_parameter(name, _random(size, scale, generator))
-        for name in NORMS:
-            ones = torch.ones(shape.layers, shape.hidden)
-            self.register_parameter(name, nn.Parameter(ones))
+        for name, length in shape.vector_sizes.items():
+            start = torch.zeros if name in BIASES else torch.ones
+            self.register_parameter(name, nn.Parameter(start(shape.layers, length)))
         self.last_norm = nn.Parameter(torch.ones(shape.hidden))
         vocabulary = (shape.vocab_size, shape.hidden)
         self.embedding = _random(vocabulary, 0.02, generator)
@@ -139,17 +168,27 @@ def merged(
     embedding: Tensor,
     unembedding: Tensor,
 ) -> LlamaWeights:
-    """Weights of these matrices [layers, outputs, inputs] and the model's own norms."""
+    """Weights of these matrices [layers, outputs, inputs] and all else of the model."""
+    shape = model.shape
+    vectors = {name: model.get_parameter(name).to(dtype) for name in shape.vector_sizes}
+    bias = torch.cat([vectors[name] for name in BIASES], 1) if BIASES[0] in vectors else None
+    head_norm = None
+    if HEAD_NORMS[0] in vectors:
+        counts = (shape.heads, shape.kv_heads)
+        norms = [vectors[name][:, None] for name in HEAD_NORMS]
+        head_norm = torch.cat([n.expand(-1, c, -1) for n, c in zip(norms, counts, strict=True)], 1)
     return LlamaWeights(
         attention_in=torch.cat([matrices[name] for name in ("query", "key", "value")], 1),
         attention_out=matrices["output"],
         ffn_in=torch.cat([matrices["gate"], matrices["up"]], 1),
         ffn_out=matrices["down"],
-        attention_norm=model.get_parameter("attention_norm").to(dtype),
-        ffn_norm=model.get_parameter("ffn_norm").to(dtype),
+        attention_norm=vectors["attention_norm"],
+        ffn_norm=vectors["ffn_norm"],
         last_norm=model.last_norm.to(dtype),
         embedding=embedding,
         unembedding=unembedding,
+        attention_bias=bias,
+        head_norm=head_norm,
     )
 
 
@@ -173,8 +212,7 @@ def final_states(
     turned = rotation.first(num_tokens)
     for layer in range(shape.layers):
         normed = _norm(states, weights.attention_norm[layer], shape)
-        heads = functional.linear(normed, weights.attention_in[layer])
-        heads = heads.view(num_rows, num_tokens, -1, shape.head_size).transpose(1, 2)
+        heads = weights.heads(normed, layer, shape).transpose(1, 2)
         query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
         query, key = turned.turn(query_key).tensor_split([shape.heads], 1)
         if kept is not None:

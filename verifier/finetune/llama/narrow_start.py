@@ -33,6 +33,7 @@ def draft_llama_shape(target: LlamaShape, shape: DraftShape) -> LlamaShape:
     """The draft's sizes with what it shares with its target."""
     return replace(
         target,
+        architecture="llama",
         hidden=shape.hidden,
         layers=shape.layers,
         heads=shape.heads,

@@ -148,9 +148,7 @@ class SlotDecoder:
             normed = torch.rms_norm(
                 states, (shape.hidden,), weights.attention_norm[layer], shape.norm_epsilon
             )
-            heads = (normed @ weights.attention_in[layer].T).view(
-                self.num_slots, -1, shape.head_size
-            )
+            heads = weights.heads(normed, layer, shape)
             query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
             query, key = rotation.turn(query_key).tensor_split([shape.heads], 1)
             self._keys[layer][self._slots, :, self._position] = key

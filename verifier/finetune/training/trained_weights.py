@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from verifier.finetune.llama.llama_model import MATRICES, NORMS, LlamaModel
+from verifier.finetune.llama.llama_model import MATRICES, LlamaModel
 
 
 class TrainedWeights(Protocol):
@@ -45,12 +45,13 @@ def trained_weights(model: LlamaModel, lora_rank: int) -> TrainedWeights:
 
 
 class WholeWeights:
-    """Implements `TrainedWeights`: matrices, embedding and norms, all of the model itself."""
+    """Implements `TrainedWeights`: all of the model itself."""
 
     def __init__(self, model: LlamaModel) -> None:
         self._model = model.requires_grad_(True)
         self.by_muon = [model.get_parameter(name) for name in MATRICES]
-        others = [model.embedding, model.last_norm, *(model.get_parameter(n) for n in NORMS)]
+        vectors = [model.get_parameter(name) for name in model.shape.vector_sizes]
+        others = [model.embedding, model.last_norm, *vectors]
         if model.unembedding is not None:
             others.append(model.unembedding)
         self.by_adam = [("embedding_rate", others)]

@@ -12,7 +12,12 @@ import torch
 from shared.errors import ModelError
 from tests.support.models.distilled_drafts import write_chat_target
 from tests.support.models.tiny_gguf import write_tiny_llama
-from tests.verifier.finetune.llama.test_gguf_target import TEXT, logits_of, logits_of_llama
+from tests.verifier.finetune.llama.test_gguf_target import (
+    KIN,
+    TEXT,
+    logits_of,
+    logits_of_llama,
+)
 from verifier.finetune.llama.existing_draft import existing_draft_shape, read_existing_draft
 from verifier.finetune.llama.gguf_draft import write_draft
 from verifier.finetune.llama.gguf_target import read_target
@@ -146,3 +151,15 @@ def test_keys_that_are_told_layer_by_layer_are_known_where_all_are_the_same(tmp_
     write_tiny_llama(tmp_path / "other.gguf", kv_heads=[2, 4])
     with pytest.raises(ModelError, match="layers with other"):
         existing_draft_shape(tmp_path / "other.gguf")
+
+
+@pytest.mark.parametrize("architecture", KIN)
+def test_a_draft_of_llamas_kin_stays_one(target: Path, tmp_path: Path, architecture: str) -> None:
+    source, out = tmp_path / "source.gguf", tmp_path / "draft.gguf"
+    write_tiny_llama(source, seed=4, architecture=architecture, edit=KIN[architecture])
+    model = read_existing_draft(source, target, VOCABULARY)
+    write_draft(model, target, out, kind="Q8_0", recipe="{}", began_from=source)
+    assert architecture == gguf.GGUFReader(out).fields["general.architecture"].contents()
+    ours = logits_of(read_target(out), TEXT)[-1].detach().numpy()
+    theirs = logits_of_llama(out, TEXT)
+    assert (ours - theirs).std() < 0.05 * theirs.std()

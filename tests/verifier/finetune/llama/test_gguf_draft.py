@@ -12,7 +12,13 @@ import torch
 
 from edge_agent.draft_model.llama_outline import read_outline
 from tests.support.models.distilled_drafts import TINY_SHAPE, write_chat_target
-from tests.verifier.finetune.llama.test_gguf_target import TEXT, logits_of, logits_of_llama
+from tests.support.models.tiny_gguf import write_tiny_llama
+from tests.verifier.finetune.llama.test_gguf_target import (
+    KIN,
+    TEXT,
+    logits_of,
+    logits_of_llama,
+)
 from verifier.finetune.llama.block_rounding import rounded, straight_through
 from verifier.finetune.llama.gguf_draft import write_draft
 from verifier.finetune.llama.gguf_target import read_target
@@ -103,3 +109,24 @@ def test_a_narrow_start_knows_the_targets_likeliest_tokens(target: Path) -> None
     best = torch.linalg.lstsq(draft.embedding.detach(), wanted.T).solution.T
     lost = (best @ draft.embedding.detach().T - wanted).norm() / wanted.norm()
     assert lost < 0.05
+
+
+@pytest.mark.parametrize("architecture", KIN)
+def test_a_new_draft_of_a_target_of_llamas_kin_is_a_plain_llama(
+    tmp_path: Path, architecture: str
+) -> None:
+    target, out = tmp_path / "target.gguf", tmp_path / "draft.gguf"
+
+    def edit(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_freq_base(5000.0)
+        KIN[architecture](writer)
+
+    write_tiny_llama(target, architecture=architecture, edit=edit)
+    write_draft(drafted(target), target, out, kind="Q8_0", recipe="{}")
+    fields = gguf.GGUFReader(out).fields
+    assert 512 == fields["llama.context_length"].contents()
+    assert 5000.0 == fields["llama.rope.freq_base"].contents()
+    assert not any(key.startswith(architecture) for key in fields)
+    ours = logits_of(read_target(out), TEXT)[-1].detach().numpy()
+    theirs = logits_of_llama(out, TEXT)
+    assert (ours - theirs).std() < 0.05 * theirs.std()

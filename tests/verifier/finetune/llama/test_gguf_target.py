@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -42,6 +43,36 @@ def test_logits_are_those_of_llama_cpp(tmp_path: Path) -> None:
     write_tiny_llama(tmp_path / "target.gguf")
     ours = logits_of(read_target(tmp_path / "target.gguf"), TEXT)[-1].detach().numpy()
     theirs = logits_of_llama(tmp_path / "target.gguf", TEXT)
+    assert np.abs(ours - theirs).max() < 0.02 * theirs.std()
+
+
+def qwen2(writer: gguf.GGUFWriter) -> None:
+    """What Qwen2 has beside the tensors of LLaMA; queries, keys and values are shifted."""
+    chance = np.random.default_rng(6)
+    for layer in range(2):
+        for name, size in (("q", 64), ("k", 32), ("v", 32)):
+            shift = chance.standard_normal(size).astype(np.float32)
+            writer.add_tensor(f"blk.{layer}.attn_{name}.bias", shift)
+
+
+def qwen3(writer: gguf.GGUFWriter) -> None:
+    """What Qwen3 has: norms of each head."""
+    chance = np.random.default_rng(6)
+    for layer in range(2):
+        for name in ("q", "k"):
+            norm = chance.uniform(0.5, 2.0, 16).astype(np.float32)
+            writer.add_tensor(f"blk.{layer}.attn_{name}_norm.weight", norm)
+
+
+KIN = {"qwen2": qwen2, "qwen3": qwen3}
+
+
+@pytest.mark.parametrize("architecture", KIN)
+def test_logits_of_its_kin_are_those_of_llama_cpp(tmp_path: Path, architecture: str) -> None:
+    path = tmp_path / "target.gguf"
+    write_tiny_llama(path, architecture=architecture, edit=KIN[architecture])
+    ours = logits_of(read_target(path), TEXT)[-1].detach().numpy()
+    theirs = logits_of_llama(path, TEXT)
     assert np.abs(ours - theirs).max() < 0.02 * theirs.std()
 
 

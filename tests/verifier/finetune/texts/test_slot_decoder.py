@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.models.distilled_drafts import TickingClock, write_chat_target
-from tests.support.models.tiny_gguf import END_ID
+from tests.support.models.distilled_drafts import TickingClock
+from tests.support.models.tiny_gguf import END_ID, write_tiny_llama
+from tests.verifier.finetune.llama.test_gguf_target import KIN
 from verifier.finetune.llama.gguf_target import read_target
 from verifier.finetune.llama.llama_model import LlamaModel, final_states
 from verifier.finetune.texts.kept_texts import keep_texts, kept_texts
@@ -32,10 +33,11 @@ PLAN = WritingPlan(
 )
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LlamaModel:
+@pytest.fixture(scope="module", params=["llama", *KIN])
+def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> LlamaModel:
     path = tmp_path_factory.mktemp("target") / "target.gguf"
-    return read_target(write_chat_target(path))
+    write_tiny_llama(path, architecture=request.param, edit=KIN.get(request.param))
+    return read_target(path)
 
 
 def written(model: LlamaModel, plan: WritingPlan = PLAN, temperature: float = 0.0) -> WrittenTexts:
