@@ -30,7 +30,7 @@ from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
 from shared.daemon.model_border import model_border
 from shared.daemon.resources.cpu_threads import limit_spinning
 from shared.errors import ConfigError
-from shared.protocol.draft_offers import DraftOffer
+from shared.protocol.handed_drafts.draft_offers import DraftOffer
 from shared.protocol.messages import AssignedDraft
 
 if TYPE_CHECKING:

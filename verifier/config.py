@@ -18,6 +18,7 @@ from shared.config.sections import LogSection, Section
 from shared.config.tls_files import unpaired
 from shared.config.words import must_be
 from shared.protocol.messages import MAX_DRAFT_TOKENS
+from verifier.drafts.settings import DraftsSection, OnlineSection
 from verifier.policies import PolicyName
 from verifier.rounds.prefix_names import PrefixSharing
 from verifier.target.precision import GenerationDefaults, Precision, Quantisation
@@ -296,19 +297,6 @@ class LimitsSection(Section, frozen=True):
     ] = 120.0
 
 
-class DraftsSection(Section, frozen=True):
-    """Draft models for boards that reach no hub: `goodspeed-agent model pull` asks here."""
-
-    directory: Annotated[
-        Path | None,
-        Meta(description="GGUF files; those with the target's vocabulary are offered; none: none"),
-    ] = None
-    bytes_per_second: Annotated[
-        int,
-        Meta(ge=1 << 16, le=1 << 40, description="all downloads together, at most"),
-    ] = 20_000_000
-
-
 class WorkersSection(Section, frozen=True):
     """Targets in other processes, here or on other hosts; none: the verifier has its own."""
 
@@ -373,5 +361,6 @@ class VerifierConfig(msgspec.Struct, frozen=True):
     limits: LimitsSection = LimitsSection()
     drafts: DraftsSection = DraftsSection()
     workers: WorkersSection = WorkersSection()
+    online: OnlineSection = OnlineSection()
     state: StateSection = StateSection()
     log: LogSection = LogSection()

@@ -37,12 +37,13 @@ from verifier.drafts.draft_store import FOLDER, DraftStore
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
+from verifier.online.start import Online, start_online
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
-from verifier.server.draft_shelf import DraftShelf
+from verifier.server.drafts.draft_shelf import DraftShelf
 from verifier.server.gauges.planner_gauges import PlannerGauges
 from verifier.server.gauges.worker_gauges import WorkerGauges
 from verifier.server.loading_port import LoadingPort
@@ -228,6 +229,7 @@ def make_server(
         stranger_limits=StrangerLimits.at(config.server.stranger_requests_per_second),
         tls=tls,
         drafts=draft_shelf(config, service.tokenizer),
+        keeps_texts=bool(config.online.draft),
     )
 
 
@@ -255,6 +257,17 @@ def draft_store(config: VerifierConfig) -> DraftStore | None:
     """The registry; None: nothing is kept, so there is none."""
     directory = config.state.directory
     return None if directory is None else DraftStore(directory / FOLDER)
+
+
+def make_online(config: VerifierConfig, service: VerifierService) -> Online | None:
+    """What makes drafts of what streams teach; None: nothing is kept. Raises as `start_online`."""
+    if not config.online.draft:
+        return None
+    # Only here: gguf takes a while to import.
+    from verifier.server.drafts.described_draft import described_draft
+
+    target = locate(config.target.model, default_cache_dir(os.environ))
+    return start_online(config, service, draft_store(config), target, described_draft)
 
 
 def make_loading_port(

@@ -32,8 +32,8 @@ from edge_agent.models.quantise import quantise
 from shared.config.model_files import cached_path, default_cache_dir
 from shared.daemon.peer_text import terminal_text
 from shared.errors import ConfigError, GoodspeedError, ModelError
-from shared.protocol.draft_judgement import DraftJudgement, pack_judgements
-from shared.protocol.draft_offers import OFFER_NAME, DraftOffer
+from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, pack_judgements
+from shared.protocol.handed_drafts.draft_offers import OFFER_NAME, DraftOffer
 
 if TYPE_CHECKING:
     from edge_agent.judging.judgement import Judgement

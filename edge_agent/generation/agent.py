@@ -239,6 +239,8 @@ class Agent:
             *(one_line(welcome.target_model), self._url, welcome.epoch),
             *(welcome.max_streams, welcome.context_tokens, welcome.vocab_size),
         )
+        if welcome.keeps_texts:
+            logger.warning("the verifier keeps parts of texts in memory, to make drafts of them")
         self._trouble = None
         self._held.learn_vocabulary()
         self._link = link

@@ -13,7 +13,12 @@ from pathlib import Path
 import aiohttp
 
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError, VerifierLoading
-from shared.protocol.draft_offers import MAX_OFFERS_BYTES, OFFERS_PATH, DraftOffer, unpack_offers
+from shared.protocol.handed_drafts.draft_offers import (
+    MAX_OFFERS_BYTES,
+    OFFERS_PATH,
+    DraftOffer,
+    unpack_offers,
+)
 from shared.protocol.transport import LOADING_HEADER, http_address
 
 _CONNECT_SECONDS = 10.0

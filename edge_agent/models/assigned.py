@@ -22,7 +22,7 @@ from edge_agent.models.cache import check_free_space, recorded_sha256, sha256_of
 from edge_agent.models.from_verifier import OfferingVerifier
 from shared.config.model_files import cached_path
 from shared.errors import ModelError
-from shared.protocol.draft_offers import DraftOffer
+from shared.protocol.handed_drafts.draft_offers import DraftOffer
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from edge_agent.models.cache import check_free_space, recorded_sha256, sha256_of
 from edge_agent.models.progress import PullProgress
 from shared.config.model_files import cached_path
 from shared.errors import LinkLost
-from shared.protocol.draft_offers import DraftOffer
+from shared.protocol.handed_drafts.draft_offers import DraftOffer
 
 
 class OfferingVerifier(msgspec.Struct, frozen=True):

@@ -17,9 +17,21 @@ from msgspec import Meta
 
 from shared.errors import ErrorCode as ErrorCode
 from shared.protocol.board_health import BoardHealth
-from shared.protocol.draft_offers import OFFER_NAME
+from shared.protocol.chat_turns import MAX_NAME_LENGTH as MAX_NAME_LENGTH
+from shared.protocol.chat_turns import MAX_TEMPLATE_BYTES as MAX_TEMPLATE_BYTES
+from shared.protocol.chat_turns import MAX_TOOL_CALLS as MAX_TOOL_CALLS
+from shared.protocol.chat_turns import PLAIN_OUTPUT as PLAIN_OUTPUT
+from shared.protocol.chat_turns import PLAIN_TEMPLATE as PLAIN_TEMPLATE
+from shared.protocol.chat_turns import ChatMessage as ChatMessage
+from shared.protocol.chat_turns import Name
+from shared.protocol.chat_turns import OutputFormat as OutputFormat
+from shared.protocol.chat_turns import TemplateOptions as TemplateOptions
+from shared.protocol.chat_turns import ToolCall as ToolCall
 from shared.protocol.fingerprint import Difference
 from shared.protocol.grammar import Grammar
+from shared.protocol.handed_drafts.draft_offers import MAX_ASSIGNED_DRAFTS as MAX_ASSIGNED_DRAFTS
+from shared.protocol.handed_drafts.draft_offers import AssignedDraft as AssignedDraft
+from shared.protocol.handed_drafts.draft_offers import Sha256
 from shared.speculation.logit_processors import MAX_LOGPROBS, NO_PROCESSORS, LogitProcessors
 from shared.speculation.model_defaults import ProcessorField
 from shared.speculation.sampling import SamplingField, SamplingParameters
@@ -34,12 +46,8 @@ MAX_DRAFT_TOKENS = 128  # in one Draft, and the largest window
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_CHAT_MESSAGES = 1024
-MAX_TEMPLATE_BYTES = 16 * 1024  # of a client's arguments for the chat template
 MAX_TOOLS = 512
 MAX_TOOLS_BYTES = 512 * 1024  # of the tools that a client offers, as JSON
-MAX_TOOL_CALLS = 256  # in one chat message
-MAX_NAME_LENGTH = 200
-MAX_ASSIGNED_DRAFTS = 4  # of one board, beside its own
 MAX_TURNS = 64
 MAX_SENTENCE_LENGTH = 2000
 MAX_POSITION = 1 << 24
@@ -49,7 +57,6 @@ Channel = Annotated[int, Meta(ge=0, lt=1 << 32)]
 StreamId = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
 Seed = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
 Position = Annotated[int, Meta(ge=0, le=MAX_POSITION)]
-Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
 Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE_LENGTH)]
 DraftLength = Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)]
 Microseconds = Annotated[int, Meta(ge=0, lt=1 << 40)]
@@ -57,7 +64,6 @@ Count = Annotated[int, Meta(ge=0, le=MAX_63_BITS)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 32)]
 # Of a draft model that a board holds, chosen by the board; 0: that of its Hello.
 DraftNumber = Annotated[int, Meta(ge=0, lt=1 << 16)]
-Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 StopStrings = Annotated[
     tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_BYTES)], ...],
     Meta(max_length=MAX_STOP_STRINGS),
@@ -74,50 +80,6 @@ FinishReason = Literal["stop", "end", "length", "context", "cancelled"]
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """A message; the subclass says which."""
-
-
-class ToolCall(msgspec.Struct, frozen=True, array_like=True):
-    """A function that the assistant called; without a name, more of the arguments before."""
-
-    call_id: Name
-    name: Name
-    arguments: str  # JSON, or what a model took for it
-
-
-class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
-    """One turn of a conversation."""
-
-    role: Annotated[str, Meta(max_length=32)]
-    content: str
-    reasoning: str = ""  # what the assistant thought before it
-    tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=MAX_TOOL_CALLS)] = ()
-    tool_call_id: Name = ""  # of a tool's turn: the call that it answers
-    name: Name = ""  # of a tool's turn: the function
-
-
-class OutputFormat(msgspec.Struct, frozen=True, array_like=True):
-    """How the target writes what is no plain text; the families' names are the parsers'.
-
-    Names that an agent does not know it takes for "".
-    """
-
-    tools: Name = ""  # the family of its calls; "": no tools were shown to it
-    reasoning: Name = ""  # the family of its thoughts; "": none are told apart
-    opening: Name = ""  # with what of the answer's form the prompt ends, such as `<think>`
-
-
-PLAIN_OUTPUT = OutputFormat()
-
-
-class TemplateOptions(msgspec.Struct, frozen=True, array_like=True):
-    """How the chat template is to render the messages of an Open."""
-
-    arguments: Annotated[str, Meta(max_length=MAX_TEMPLATE_BYTES)] = ""  # a JSON object, or nothing
-    add_generation_prompt: bool = True  # open the assistant's next turn
-    continue_final_message: bool = False  # the answer goes on where the last message ends
-
-
-PLAIN_TEMPLATE = TemplateOptions()
 
 
 class Hello(Message, frozen=True, array_like=True, tag=1):
@@ -271,6 +233,7 @@ class Welcome(Message, frozen=True, array_like=True, tag=65):
     max_streams: Count  # an agent opens no more at once
     special_ids: Packed = b""  # ranges of ids that make no text, see token_ids
     takes_confidence: bool = False  # whether the board may send RatedDraft in place of Draft
+    keeps_texts: bool = False  # of its streams, in memory, to make drafts of
 
 
 class Opened(Message, frozen=True, array_like=True, tag=66):
@@ -353,14 +316,6 @@ class Notice(Message, frozen=True, array_like=True, tag=71):
     """Why the streams of this device wait, for its people; sent to agents that take notices."""
 
     because: Sentence = ""  # nothing: they wait no more
-
-
-class AssignedDraft(msgspec.Struct, frozen=True, array_like=True):
-    """A file that the verifier hands out (draft_offers)."""
-
-    name: Annotated[str, Meta(pattern=rf"^{OFFER_NAME}\Z")]
-    num_bytes: Annotated[int, Meta(ge=1, le=1 << 40)]
-    sha256: Sha256
 
 
 class Assignment(Message, frozen=True, array_like=True, tag=72):

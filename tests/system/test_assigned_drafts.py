@@ -32,7 +32,7 @@ from tests.support.ends.waiting import eventually
 from verifier.drafts.draft_store import DraftStore
 from verifier.drafts.kept_draft import KeptDraft
 from verifier.engine.device_terms import AllTerms, DeviceTerms, DraftChoiceRule
-from verifier.server.draft_shelf import DraftShelf
+from verifier.server.drafts.draft_shelf import DraftShelf
 
 GREEDY = SamplingParameters(temperature=0.0)
 
@@ -116,6 +116,7 @@ def test_a_board_takes_an_assigned_draft_for_new_streams_and_no_stream_ends(hous
             assert target_text(request(1, 200)) == (await running)[0]
             device = verifier.service.device("board")
             own, good = device.own_estimates, next(iter(device.held.values())).estimates
+            assert "good" == device.draft_in_use
             assert own.acceptance.num_observed
             assert good.acceptance.num_observed, "what its drafts came to counts for it alone"
             assert "with good" in agent.status

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from edge_agent.link.target_tokenizer import TargetTokenizer
-from shared.protocol.draft_offers import OFFERS_PATH
+from shared.protocol.handed_drafts.draft_offers import OFFERS_PATH
 from shared.protocol.messages import MAX_CHAT_MESSAGES, ChatMessage
 from shared.protocol.token_question import (
     MAX_QUESTION_BYTES,

@@ -80,6 +80,20 @@ def pause(terms: DeviceTerms) -> DeviceTerms:
 
 @devices.command()
 @device_setter
+def forget(terms: DeviceTerms) -> DeviceTerms:
+    """Forget what was kept of DEVICE to make drafts of (online.draft), and keep nothing more."""
+    return msgspec.structs.replace(terms, is_private=True)
+
+
+@devices.command()
+@device_setter
+def learn(terms: DeviceTerms) -> DeviceTerms:
+    """Let texts of DEVICE be kept again, where online.draft is set."""
+    return msgspec.structs.replace(terms, is_private=False)
+
+
+@devices.command()
+@device_setter
 def resume(terms: DeviceTerms) -> DeviceTerms:
     """Let a paused DEVICE go on."""
     return msgspec.structs.replace(terms, is_paused=False)
@@ -167,4 +181,5 @@ def _set(terms: DeviceTerms) -> str:
     told = [f"weight {terms.weight:g}"] if terms.weight != 1.0 else []
     told += [f"cap {terms.cap}"] if terms.cap is not None else []
     told += [f"drafts {' '.join(terms.drafts)}"] if terms.drafts else []
+    told += ["nothing kept"] if terms.is_private else []
     return ", ".join(told) or _NOTHING

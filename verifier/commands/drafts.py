@@ -6,9 +6,10 @@ within a second.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -18,11 +19,11 @@ from rich.table import Table
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
-from shared.errors import ConfigError, ModelError, RequestRefused
-from shared.protocol.draft_judgement import DraftJudgement, unpack_judgements
-from shared.protocol.draft_offers import LABEL, MAX_LABELS, OFFER_NAME
-from shared.protocol.fingerprint import fingerprint
+from shared.errors import ConfigError, RequestRefused
+from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, unpack_judgements
+from shared.protocol.handed_drafts.draft_offers import LABEL, MAX_LABELS, OFFER_NAME
 from shared.protocol.messages import MAX_ASSIGNED_DRAFTS
+from verifier.commands.live_state import LiveDevice, NoState, read_live_state
 from verifier.commands.set_terms import change_terms, known_terms
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
@@ -56,11 +57,23 @@ def drafts() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One object for programs.")
 @settings_options(SETTINGS)
 def list_drafts(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
-    """List all drafts of the registry, what is known of them, and who is assigned them."""
+    """List all drafts of the registry, what is known of them, and who is assigned them.
+
+    Of a running verifier also which boards hold them, and what their streams take.
+    """
     kept, terms = _store(loaded.config).catalogue().by_name, known_terms(loaded.config)
+    live: dict[str, LiveDevice] = {}
+    with contextlib.suppress(NoState):  # that none runs is no fault of the registry
+        live = read_live_state(loaded.config)
     if as_json:
         rows = [
-            {"name": name, "devices": _devices_of(name, terms), **msgspec.structs.asdict(draft)}
+            {
+                "name": name,
+                "devices": _devices_of(name, terms),
+                "held_by": _holders(name, live),
+                "leads_on": sorted(one.name for one in live.values() if one.draft == name),
+                **msgspec.structs.asdict(draft),
+            }
             for name, draft in sorted(kept.items())
         ]
         report = {"drafts": rows, "automatic": _devices_of(AUTOMATIC, terms)}
@@ -74,7 +87,7 @@ def list_drafts(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
     ):
         table.add_column(title, no_wrap=True)
     for name, draft in sorted(kept.items()):
-        table.add_row(*_cells(name, draft, terms))
+        table.add_row(*_cells(name, draft, terms, live))
     Console(highlight=False, width=width).print(table)
 
 
@@ -106,8 +119,11 @@ def add(
     if judgement_file is not None:
         judgements = unpack_judgements(judgement_file.read_bytes(), str(judgement_file))
 
+    # Only here: gguf takes a while to import.
+    from verifier.server.drafts.described_draft import described_draft
+
     def describe(path: Path, sha256: str, num_bytes: int) -> KeptDraft:
-        draft = describe_draft(path, sha256, num_bytes, file)
+        draft = described_draft(path, sha256, num_bytes, file)
         draft = msgspec.structs.replace(draft, labels=_checked_labels(labels))
         if licence is not None:
             draft = msgspec.structs.replace(draft, licence=licence)
@@ -172,32 +188,6 @@ def assign(
     change_terms(config, device, change)
 
 
-def describe_draft(path: Path, sha256: str, num_bytes: int, shown: Path) -> KeptDraft:
-    """What a GGUF file says of itself; it is told of as `shown`.
-
-    Raises:
-        ModelError: it is no whole draft.
-    """
-    # Only here: gguf takes a while to import.
-    from verifier.torch_target.loading.gguf_vocabulary import vocabulary_of
-    from verifier.torch_target.model_files.gguf_header import read_gguf_header
-
-    try:
-        header = read_gguf_header(path)
-        vocabulary = vocabulary_of(header)
-    except ModelError as error:
-        raise ModelError(str(error).replace(str(path), str(shown))) from None
-    licence = header.fields.get("general.license")
-    return KeptDraft(
-        sha256=sha256,
-        num_bytes=num_bytes,
-        vocabulary=hashlib.sha256(fingerprint(vocabulary.token_bytes)).hexdigest()[:12],
-        architecture=header.architecture,
-        num_weights=sum(tensor.num_values for tensor in header.tensors),
-        licence=licence.decode(errors="replace")[:80] if isinstance(licence, bytes) else "",
-    )
-
-
 def _judged(
     draft: KeptDraft, judgements: tuple[DraftJudgement, ...], judgement_file: Path
 ) -> KeptDraft:
@@ -243,7 +233,29 @@ def _devices_of(name: str, terms: AllTerms) -> list[str]:
     return sorted(device for device, one in terms.by_device.items() if name in one.drafts)
 
 
-def _cells(name: str, draft: KeptDraft, terms: AllTerms) -> list[str]:
+def _holders(name: str, live: Mapping[str, LiveDevice]) -> list[str]:
+    return sorted(device.name for device in live.values() if name in device.held_drafts)
+
+
+def _shown_devices(name: str, terms: AllTerms, live: Mapping[str, LiveDevice]) -> str:
+    """Who is assigned it or holds it, and how it goes there."""
+    shown = []
+    for device in sorted({*_devices_of(name, terms), *_holders(name, live)}):
+        known = live.get(device)
+        if known is None or name not in known.held_drafts:
+            shown.append(device)
+        elif known.draft == name:
+            shown.append(f"{device} (in use)")
+        elif known.tried_draft == name:
+            shown.append(f"{device} (tried: {known.tried_ratio:.2f}x, {known.tried_pairs} pairs)")
+        else:
+            shown.append(f"{device} (held)")
+    return ", ".join(shown) or _NOTHING
+
+
+def _cells(
+    name: str, draft: KeptDraft, terms: AllTerms, live: Mapping[str, LiveDevice]
+) -> list[str]:
     accepted, speed = draft.acceptance, draft.tokens_per_second
     return [
         name,
@@ -254,5 +266,5 @@ def _cells(name: str, draft: KeptDraft, terms: AllTerms) -> list[str]:
         " ".join(draft.labels) or _NOTHING,
         draft.licence or _NOTHING,
         draft.vocabulary,
-        " ".join(_devices_of(name, terms)) or _NOTHING,
+        _shown_devices(name, terms, live),
     ]

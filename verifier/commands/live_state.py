@@ -31,6 +31,11 @@ class LiveDevice(msgspec.Struct, frozen=True):
     draft_tokens_per_second: float | None = None
     round_trip_seconds: float | None = None
     idle_sentence: str | None = None
+    draft: str = ""
+    tried_draft: str | None = None
+    tried_ratio: float = 1.0
+    tried_pairs: int = 0
+    held_drafts: tuple[str, ...] = ()
 
 
 class LiveWorker(msgspec.Struct, frozen=True):

@@ -204,16 +204,18 @@ async def _serve(
     from shared.daemon.tls.expiry import watch_expiry
     from verifier.engine.terms_in_force import TermsInForce
     from verifier.server.status_line import StatusLine
-    from verifier.startup import make_server, save_curve
+    from verifier.startup import make_online, make_server, save_curve
 
     shown = Shown(access.tls)
     service = await _load(config, access, shown, sockets, manager)
     stop = stop_at_signals()
     server = make_server(config, service, access.tokens, access.metrics_token, shown.tls)
-    in_force = TermsInForce(service)
+    in_force, online = TermsInForce(service), make_online(config, service)
 
     def take_over(terms: AllTerms) -> None:
         in_force.take_over(terms)
+        if online is not None:
+            online.wrong.keep_private(terms.private)
         if server.assigned_drafts is not None:
             server.assigned_drafts.take_over(terms)
 
@@ -243,6 +245,7 @@ async def _serve(
                 drafts=_watch_drafts(config, server),
                 workers=_watch_workers(config, service),
                 heap=keep_heap_small(),
+                online=asyncio.Event().wait() if online is None else online.drafts.run(),
             )
     finally:
         manager.stopping()
@@ -262,7 +265,8 @@ def _record(
         return lambda: None
     usual = msgspec.structs.asdict(RoundsSection())
     rounds = {k: v for k, v in msgspec.structs.asdict(config.rounds).items() if v != usual[k]}
-    service.metrics.watcher = recorder = start_recording(path, service.target.model_name, rounds)
+    recorder = start_recording(path, service.target.model_name, rounds)
+    service.metrics.watchers.append(recorder)
     logger.info("recording rounds, without any text, to %s", path)
     return recorder.close
 

@@ -14,7 +14,12 @@ import msgspec
 from msgspec import Meta
 
 from shared.errors import ConfigError
-from shared.protocol.draft_offers import LABEL, MAX_LABELS, MAX_LICENCE_LENGTH, OFFER_NAME
+from shared.protocol.handed_drafts.draft_offers import (
+    LABEL,
+    MAX_LABELS,
+    MAX_LICENCE_LENGTH,
+    OFFER_NAME,
+)
 
 FILE_NAME = "drafts.json"
 
@@ -40,6 +45,7 @@ class KeptDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     acceptance: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None  # as it was judged
     tokens_per_second: Annotated[float, Meta(gt=0.0)] | None = None  # where it was judged
     origin: Origin = "added"
+    made_from: str = ""  # of a candidate: the name of the draft that it began from
 
 
 class Catalogue(msgspec.Struct, frozen=True):

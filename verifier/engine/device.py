@@ -82,6 +82,16 @@ class Device:
         """What it told of its own draft."""
         return BoardProfile(self.draft_bytes, self.own_estimates.speed.draft_token_seconds)
 
+    @property
+    def draft_in_use(self) -> str:
+        """What new streams take first, of those that the board holds; "": its own."""
+        told = self.assignment
+        if told is None or not told.turns or not told.turns[0]:
+            return ""
+        draft = told.drafts[told.turns[0] - 1]
+        is_held = any(held.draft.sha256 == draft.sha256 for held in self.held.values())
+        return draft.name if is_held else ""
+
     def assign(self, assignment: Assignment) -> None:
         """Tell the board which drafts it should hold, unless it knows."""
         is_known = assignment == self.assignment

@@ -38,6 +38,7 @@ class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     cap: Annotated[int, Meta(ge=0, le=MAX_CAP)] | None = None  # draft tokens of a stream and round
     # Of the registry, for the board to hold; one may be AUTOMATIC.
     drafts: Annotated[tuple[Name, ...], Meta(max_length=MAX_ASSIGNED_DRAFTS)] = ()
+    is_private: bool = False  # of what streams teach of drafts, nothing is kept of its streams
     draft_choice: DraftChoiceRule = "measured"
     draft_labels: Labels = ()  # what AUTOMATIC chooses among; none: all
 
@@ -53,6 +54,10 @@ class AllTerms(msgspec.Struct, frozen=True):
     @property
     def paused(self) -> frozenset[str]:
         return frozenset(name for name, terms in self.by_device.items() if terms.is_paused)
+
+    @property
+    def private(self) -> frozenset[str]:
+        return frozenset(name for name, terms in self.by_device.items() if terms.is_private)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -60,7 +60,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.watcher: RoundWatcher | None = None  # is told of rounds, too
+        self.watchers: list[RoundWatcher] = []  # are told of rounds, too
         self.watch_end: Callable[[Stream], None] = lambda stream: None  # of each that finishes
         ProcessCollector(registry=self.registry)  # memory, processor time, open files
         self._round_seconds = Histogram(
@@ -126,8 +126,8 @@ class Metrics:
             self._round_seconds.labels(phase).observe(seconds)
         self._batch_tokens.observe(report.round_.num_tokens)
         self._batch_streams.observe(len(report.round_.items))
-        if self.watcher is not None:
-            self.watcher.observe_round(report)
+        for watcher in self.watchers:
+            watcher.observe_round(report)
 
     def observe_result(self, result: StreamResult) -> None:
         """One stream's part of a round."""
@@ -143,8 +143,8 @@ class Metrics:
             reason = "error" if result.failure else result.stream.finish.reason
             self._finished.labels(reason).inc()
             self.watch_end(result.stream)
-        if self.watcher is not None:
-            self.watcher.observe_result(result)
+        for watcher in self.watchers:
+            watcher.observe_result(result)
 
     def resumed(self) -> None:
         """A board came back to a stream that was kept for it."""

@@ -78,9 +78,11 @@ class DeviceConnection:
         usage: DeviceUsage,
         shares: LoopShares,
         drafts_changed: Callable[[Device], None] = lambda device: None,
+        *,
+        keeps_texts: bool = False,
     ) -> None:
         """`drafts_changed`: called when the board has said who it is, and which drafts it holds."""
-        self._drafts_changed = drafts_changed
+        self._drafts_changed, self._keeps_texts = drafts_changed, keeps_texts
         self._transport = transport
         self._device = device
         self._service = service
@@ -302,6 +304,7 @@ class DeviceConnection:
                 max_streams=service.limits.max_streams_per_device,
                 special_ids=service.packed_special_ids,
                 takes_confidence=service.planner.policy.uses_confidence,
+                keeps_texts=self._keeps_texts,
             )
         )
         if device.name in service.planner.patience.paused:

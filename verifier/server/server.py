@@ -25,18 +25,17 @@ from shared.daemon.http_server import (
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_offers import OFFERS_PATH, pack_offers
 from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
 from shared.protocol.token_question import TOKENS_PATH
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
 from shared.web.served_page import BINDING_HEADERS, add_page
 from verifier.engine.device import Device
 from verifier.engine.service import VerifierService
-from verifier.server.assigned_drafts import AssignedDrafts
 from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
-from verifier.server.draft_shelf import DraftShelf
+from verifier.server.drafts.draft_pages import DraftPages
+from verifier.server.drafts.draft_shelf import DraftShelf
 from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.server.operator_pages import (
@@ -79,6 +78,7 @@ class VerifierServer:
         stranger_limits: StrangerLimits | None = STRANGER_LIMITS,
         tls: ServerTls | None = None,
         drafts: DraftShelf | None = None,
+        keeps_texts: bool = False,
     ) -> None:
         self._service = service
         self._tokens = tokens
@@ -91,13 +91,9 @@ class VerifierServer:
         self._operator_access = operator_access
         self._stranger_limits = stranger_limits
         self._tls = tls
-        self._drafts = drafts
-        self.assigned_drafts = None
-        if drafts is not None:
-            self.assigned_drafts = AssignedDrafts(
-                drafts, service.devices, lambda: service.planner.seconds_of_lone_round
-            )
-            service.metrics.watch_end = self.assigned_drafts.note_end
+        self._keeps_texts = keeps_texts
+        self._draft_pages = DraftPages(drafts, service, self._charge_device)
+        self.assigned_drafts = self._draft_pages.assigned
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
         self._dashboard = OperatorPage(
             lambda: encode_state(service, time.monotonic()),
@@ -118,8 +114,7 @@ class VerifierServer:
         add_page(app.router, read_assets())
         app.router.add_get(VOCABULARY_PATH, self._vocabulary)
         app.router.add_post(TOKENS_PATH, self._token_ids)
-        app.router.add_get(OFFERS_PATH, self._offers)
-        app.router.add_get(f"{OFFERS_PATH}/{{name}}", self._draft)
+        self._draft_pages.add_to(app.router)
         app.router.add_get(DEVICE_PATH, self._device)
         self._http = await start_http_server(
             app,
@@ -219,25 +214,6 @@ class VerifierServer:
         answer.etag = self._dashboard.tag
         return answer
 
-    async def _offers(self, request: web.Request) -> web.Response:
-        """The drafts that boards may pull from here, with what they are to the one that asks."""
-        name = self._charge_device(request, "drafts need")
-        self._check_offers()
-        assert self.assigned_drafts is not None
-        offers = await self.assigned_drafts.offers_for(self._service.device(name))
-        return web.Response(body=pack_offers(offers), content_type="application/json")
-
-    async def _draft(self, request: web.Request) -> web.StreamResponse:
-        """One of them."""
-        self._charge_device(request, "drafts need")
-        return await self._check_offers().send(request, request.match_info["name"])
-
-    def _check_offers(self) -> DraftShelf:
-        if self._drafts is None:
-            sentence = "this verifier offers no drafts (state.directory, drafts.directory)"
-            raise web.HTTPNotFound(text=f"{sentence}\n")
-        return self._drafts
-
     async def _vocabulary(self, request: web.Request) -> web.Response:
         """For boards without a model."""
         self._charge_device(request, "the vocabulary needs")
@@ -277,6 +253,7 @@ class VerifierServer:
             self._usage(name),
             self._loop_shares,
             self._drafts_changed,
+            keeps_texts=self._keeps_texts,
         )
         _connection_of(request).on_bytes = connection.receive_bytes
         self._connections[connection] = name

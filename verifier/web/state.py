@@ -46,6 +46,11 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     idle_sentence: str | None
     weight: float  # in what is fair
     cap: int | None  # on its draft length, by its operator
+    draft: str  # of the registry, that new streams take first; empty: its board's own
+    tried_draft: str | None  # that is compared with it; empty: its board's own
+    tried_ratio: float  # of tokens per second over those with the one that leads
+    tried_pairs: int
+    held_drafts: list[str]  # of the registry
 
 
 class CacheState(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +114,8 @@ def device_state(
     speed = estimates.speed
     reached, accepted = estimates.positions.bars()
     cause, sentence = idle or (None, None)
+    standing = device.choice.standing
+    names = {held.draft.sha256: held.draft.name for held in device.held.values()}
     return DeviceState(
         name=device.name,
         is_connected=device.outbox is not None,
@@ -132,4 +139,9 @@ def device_state(
         idle_sentence=sentence,
         weight=weight,
         cap=cap,
+        draft=device.draft_in_use,
+        tried_draft=None if standing.candidate is None else names.get(standing.candidate, ""),
+        tried_ratio=standing.speed_ratio,
+        tried_pairs=standing.num_pairs,
+        held_drafts=sorted(names.values()),
     )

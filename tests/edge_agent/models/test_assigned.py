@@ -13,7 +13,7 @@ import pytest
 from edge_agent.models.arrival import arriving_path
 from edge_agent.models.assigned import FOLDER, get_assigned
 from shared.errors import LinkLost, ModelError
-from shared.protocol.draft_offers import DraftOffer
+from shared.protocol.handed_drafts.draft_offers import DraftOffer
 from tests.edge_agent.models.test_from_verifier import CONTENT, OFFER, SHA256, Verifier, serving
 
 ROOM = 10_000_000

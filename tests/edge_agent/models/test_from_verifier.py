@@ -19,7 +19,7 @@ from edge_agent.models.arrival import arriving_path, forget_old_parts
 from edge_agent.models.cache import recorded_sha256
 from edge_agent.models.from_verifier import OfferingVerifier, pull_offer
 from shared.errors import AuthRejected, LinkLost, ModelError, RemoteProtocolError
-from shared.protocol.draft_offers import OFFERS_PATH, DraftOffer, pack_offers
+from shared.protocol.handed_drafts.draft_offers import OFFERS_PATH, DraftOffer, pack_offers
 from tests.edge_agent.models.test_pull import RecordedProgress
 from tests.support.programs.command import AGENT, ROOT, environment
 

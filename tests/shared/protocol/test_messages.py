@@ -51,7 +51,7 @@ FIELDS_OF_VERSION_2 = {
     65: (
         "Welcome",
         "protocol_version target_model vocab_size epoch context_tokens max_streams special_ids"
-        " takes_confidence",
+        " takes_confidence keeps_texts",
     ),
     66: (
         "Opened",

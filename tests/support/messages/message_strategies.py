@@ -205,6 +205,7 @@ MESSAGE_STRATEGIES: dict[type[Message], st.SearchStrategy[Any]] = {
         max_streams=st.integers(1, 4096),
         special_ids=packed,
         takes_confidence=st.booleans(),
+        keeps_texts=st.booleans(),
     ),
     Opened: st.builds(
         Opened,

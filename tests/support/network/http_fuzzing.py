@@ -22,7 +22,7 @@ from edge_agent.api.app import build_app, serve
 from edge_agent.generation.scripted_generator import ScriptedGenerator
 from shared.daemon.connection_gate import ConnectionGate
 from shared.daemon.http_server import listen
-from shared.protocol.draft_offers import OFFERS_PATH
+from shared.protocol.handed_drafts.draft_offers import OFFERS_PATH
 from shared.protocol.token_question import TOKENS_PATH
 from tests.support.ends.api_server import HELLO, ByteTokenizer
 from tests.support.ends.limits import make_device_limits
@@ -30,7 +30,7 @@ from tests.support.ends.loopback import running_verifier
 from tests.support.ends.scripted import scripted_service
 from tests.support.network.http_bodies import CLIENT_BODIES
 from tests.support.network.http_requests import HttpMutations
-from verifier.server.draft_shelf import DraftShelf
+from verifier.server.drafts.draft_shelf import DraftShelf
 from verifier.web.assets import STATE_PATH
 
 Outcomes = Counter[str]

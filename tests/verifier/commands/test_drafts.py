@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from shared.protocol.draft_judgement import DraftJudgement, pack_judgements
+from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, pack_judgements
 from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.verifier.commands.test_devices import House
 from verifier.cli import main

@@ -22,7 +22,8 @@ from verifier.recording.recording_file import Recording, read_recording
 def recorded(path: Path, requests: list[GenerationRequest]) -> tuple[Recording, list[Finished]]:
     async def play() -> list[Finished]:
         service = scripted_service(delay_seconds=lambda num_tokens: 0.001)
-        service.metrics.watcher = recorder = start_recording(path, "scripted", {"policy": "fixed"})
+        recorder = start_recording(path, "scripted", {"policy": "fixed"})
+        service.metrics.watchers.append(recorder)
         try:
             async with (
                 running_verifier(service, ("near", "far")) as verifier,

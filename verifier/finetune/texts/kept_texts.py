@@ -19,16 +19,20 @@ from verifier.finetune.texts.written_texts import TextPlace, WrittenTexts
 _ROW_TOKENS = 32_768  # that are read together
 
 
-class _KeptText(msgspec.Struct, array_like=True):
+class KeptText(msgspec.Struct, array_like=True):
+    """One answer."""
+
     prompt_index: int
     temperature: float
     tokens: list[int]
 
 
-class _KeptTexts(msgspec.Struct):
+class KeptTexts(msgspec.Struct):
+    """Token ids of prompts, and what the target wrote on them."""
+
     prompts: list[list[int]]
     domains: list[str]
-    texts: list[_KeptText]
+    texts: list[KeptText]
 
 
 def keep_texts(texts: WrittenTexts, path: Path) -> None:
@@ -41,9 +45,9 @@ def keep_texts(texts: WrittenTexts, path: Path) -> None:
     kept = []
     for place in texts.places:
         answer: list[int] = tokens[texts.rows_on_cpu(place)].tolist()
-        kept.append(_KeptText(place.prompt_index, place.temperature, answer))
+        kept.append(KeptText(place.prompt_index, place.temperature, answer))
     prompts = [list(prompt) for prompt in texts.prompts]
-    packed = msgspec.msgpack.encode(_KeptTexts(prompts, list(texts.domains), kept))
+    packed = msgspec.msgpack.encode(KeptTexts(prompts, list(texts.domains), kept))
     replace_file(path, packed, mode=0o600)
 
 
@@ -53,10 +57,23 @@ def kept_texts(path: Path, model: LlamaModel, dtype: torch.dtype) -> WrittenText
     Raises:
         ModelError: the file is broken.
     """
+    return read_again(unpack_texts(path), model, dtype)
+
+
+def unpack_texts(path: Path) -> KeptTexts:
+    """The token ids of a file.
+
+    Raises:
+        ModelError: the file is broken.
+    """
     try:
-        kept = msgspec.msgpack.decode(path.read_bytes(), type=_KeptTexts)
+        return msgspec.msgpack.decode(path.read_bytes(), type=KeptTexts)
     except (OSError, msgspec.MsgspecError) as error:
         raise ModelError(f"cannot read {path}: {error}; delete it to begin anew") from error
+
+
+def read_again(kept: KeptTexts, model: LlamaModel, dtype: torch.dtype) -> WrittenTexts:
+    """Texts by their ids, with the model's states before each token of an answer."""
     device = model.last_norm.device
     places, num_rows = [], 0
     for text in kept.texts:
@@ -70,12 +87,12 @@ def kept_texts(path: Path, model: LlamaModel, dtype: torch.dtype) -> WrittenText
         torch.zeros(num_rows, model.shape.hidden, dtype=dtype, device=device),
         stride=1,
     )
-    _read_again(found, model, dtype)
+    _fill_in_states(found, model, dtype)
     return found
 
 
 @torch.no_grad()
-def _read_again(texts: WrittenTexts, model: LlamaModel, dtype: torch.dtype) -> None:
+def _fill_in_states(texts: WrittenTexts, model: LlamaModel, dtype: torch.dtype) -> None:
     """Fill in the states; texts of about one length go together."""
     weights = model.weights(dtype)
     order = sorted(texts.places, key=lambda place: _length(texts, place))

@@ -20,6 +20,9 @@ OFFER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 MAX_LABELS = 16
 MAX_LICENCE_LENGTH = 80
+MAX_ASSIGNED_DRAFTS = 4  # of one board, beside its own
+
+Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 class DraftOffer(msgspec.Struct, frozen=True):
@@ -34,6 +37,14 @@ class DraftOffer(msgspec.Struct, frozen=True):
     ] = ()  # domains or languages that it is for
     is_assigned: bool = False  # to the board that asks
     suits: bool = False  # of all, the one that the board would write fastest with, as was judged
+
+
+class AssignedDraft(msgspec.Struct, frozen=True, array_like=True):
+    """An offer in a message (`shared.protocol.messages.Assignment`)."""
+
+    name: Annotated[str, Meta(pattern=rf"^{OFFER_NAME}\Z")]
+    num_bytes: Annotated[int, Meta(ge=1, le=1 << 40)]
+    sha256: Sha256
 
 
 def pack_offers(offers: Sequence[DraftOffer]) -> bytes:

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from shared.protocol.draft_offers import DraftOffer
-from shared.protocol.messages import AssignedDraft, Assignment
+from shared.protocol.handed_drafts.draft_offers import DraftOffer
+from shared.protocol.messages import MAX_ASSIGNED_DRAFTS, AssignedDraft, Assignment
 from shared.speculation.draft_choice import OWN
 from verifier.drafts.suitability import most_suitable
 from verifier.engine.device import Device
@@ -26,7 +26,7 @@ from verifier.engine.device_terms import (
     AllTerms,
     DeviceTerms,
 )
-from verifier.server.draft_shelf import DraftShelf, Offered
+from verifier.server.drafts.draft_shelf import DraftShelf, Offered
 from verifier.streams.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,10 @@ class AssignedDrafts:
         return sorted(offers, key=lambda offer: (not offer.is_assigned, not offer.suits))
 
     def names_for(self, device: Device, offered: Mapping[str, Offered]) -> list[str]:
-        """What it is assigned, also what is not offered; nothing twice."""
+        """What it is assigned, also what is not offered; nothing twice.
+
+        Candidates that were made from one of these are tried as well.
+        """
         terms = self._terms_of(device)
         names: dict[str, None] = {}
         for name in terms.drafts:
@@ -133,7 +136,12 @@ class AssignedDrafts:
                 chosen = self._most_suitable(device, offered, terms.draft_labels)
             if chosen is not None:
                 names[chosen] = None
-        return list(names)
+        candidates = {
+            name: None
+            for name, one in offered.items()
+            if one.kept is not None and one.kept.made_from in names
+        }
+        return list(names | candidates)[:MAX_ASSIGNED_DRAFTS]
 
     def _most_suitable(
         self, device: Device, offered: Mapping[str, Offered], labels: Iterable[str] = ()

@@ -16,7 +16,7 @@ from aiohttp import web
 from shared.errors import ModelError
 from verifier.drafts.draft_store import DraftStore
 from verifier.drafts.kept_draft import KeptDraft
-from verifier.server.draft_shelf import DraftShelf
+from verifier.server.drafts.draft_shelf import DraftShelf
 
 CONTENT = os.urandom(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

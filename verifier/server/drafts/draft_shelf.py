@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 
 from shared.errors import ConfigError, ModelError
-from shared.protocol.draft_offers import MAX_OFFERS, OFFER_NAME, DraftOffer
+from shared.protocol.handed_drafts.draft_offers import MAX_OFFERS, OFFER_NAME, DraftOffer
 from verifier.drafts.draft_store import DraftStore
 from verifier.drafts.kept_draft import KeptDraft
 
