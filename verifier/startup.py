@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -33,7 +32,6 @@ from verifier.cost_curve.measurement import (
     measure_curve,
     warm_up_rounds,
 )
-from verifier.drafts.draft_store import FOLDER, DraftStore
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
@@ -43,7 +41,7 @@ from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceLimits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
-from verifier.server.drafts.draft_shelf import DraftShelf
+from verifier.server.drafts.configured_drafts import draft_shelf, draft_store
 from verifier.server.gauges.planner_gauges import PlannerGauges
 from verifier.server.gauges.worker_gauges import WorkerGauges
 from verifier.server.loading_port import LoadingPort
@@ -231,32 +229,6 @@ def make_server(
         drafts=draft_shelf(config, service.tokenizer),
         keeps_texts=bool(config.online.draft),
     )
-
-
-def draft_shelf(config: VerifierConfig, tokenizer: Tokenizer) -> DraftShelf | None:
-    """What boards may have; None: nothing."""
-    store = draft_store(config)
-    if config.drafts.directory is None and store is None:
-        return None
-
-    def check_fit(path: Path) -> None:
-        # Only here: it is in the wing that imports torch, which a scripted target does without.
-        from verifier.torch_target.loading.draft_fit import check_draft_fits
-
-        check_draft_fits(path, tokenizer.token_bytes)
-
-    return DraftShelf(
-        check_fit,
-        bytes_per_second=float(config.drafts.bytes_per_second),
-        directory=config.drafts.directory,
-        store=store,
-    )
-
-
-def draft_store(config: VerifierConfig) -> DraftStore | None:
-    """The registry; None: nothing is kept, so there is none."""
-    directory = config.state.directory
-    return None if directory is None else DraftStore(directory / FOLDER)
 
 
 def make_online(config: VerifierConfig, service: VerifierService) -> Online | None:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -32,6 +32,7 @@ from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
+from verifier.commands.state_watches import watch_devices, watch_drafts, watch_workers
 from verifier.config import RoundsSection, VerifierConfig
 from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
 from verifier.server.device_tokens import TokenRoles, read_token_roles
@@ -241,9 +242,9 @@ async def _serve(
                 report=report(manager, status.read, lambda: service.round_started_at),
                 certificate=watch_expiry(lambda: shown.certificate),
                 tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
-                devices=_watch_devices(config, take_over),
-                drafts=_watch_drafts(config, server),
-                workers=_watch_workers(config, service),
+                devices=watch_devices(config, take_over),
+                drafts=watch_drafts(config, server.assigned_drafts),
+                workers=watch_workers(config, service),
                 heap=keep_heap_small(),
                 online=asyncio.Event().wait() if online is None else online.drafts.run(),
             )
@@ -277,43 +278,6 @@ def _advertised(config: VerifierConfig, port: int) -> AbstractAsyncContextManage
     if not server.advertise:
         return contextlib.nullcontext()
     return advertised(server.host, port, speaks_tls=server.certificate_file is not None)
-
-
-async def _watch_devices(config: VerifierConfig, take_over: Callable[[AllTerms], None]) -> NoReturn:
-    """Take over what `goodspeed-verifier devices` sets; without a directory there is nothing."""
-    from shared.daemon.file_watch import watch_file
-
-    directory = config.state.directory
-    if directory is None:
-        await asyncio.Event().wait()
-        raise AssertionError("nothing sets it")
-    await watch_file(lambda: directory / FILE_NAME, lambda path: take_over(read_terms(path)))
-
-
-async def _watch_drafts(config: VerifierConfig, server: VerifierServer) -> NoReturn:
-    """Take over what `goodspeed-verifier drafts` adds and removes; likewise."""
-    from shared.daemon.file_watch import watch_file
-    from verifier.startup import draft_store
-
-    store, assigned = draft_store(config), server.assigned_drafts
-    if store is None or assigned is None:
-        await asyncio.Event().wait()
-        raise AssertionError("there is no registry")
-    await watch_file(lambda: store.catalogue_path, lambda path: assigned.look_again())
-
-
-async def _watch_workers(config: VerifierConfig, service: VerifierService) -> NoReturn:
-    """Take over what `goodspeed-verifier workers` asks for, where there are any."""
-    from shared.daemon.file_watch import watch_file
-    from verifier.engine.worker_orders import FILE_NAME, OrdersInForce, read_orders
-
-    directory, workers = config.state.directory, service.workers
-    if directory is None or workers is None:
-        await asyncio.Event().wait()
-        raise AssertionError("nothing sets it")
-    path = directory / FILE_NAME
-    orders = OrdersInForce(workers, read_orders(path))
-    await watch_file(lambda: path, lambda changed: orders.take_over(read_orders(changed)))
 
 
 async def _load(
