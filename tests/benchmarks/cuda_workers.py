@@ -1,9 +1,10 @@
 """Tokens per second of one verifier over several workers, each with a GPU: Llama-3.1-8B's shape.
 
 Real programs and sockets: `goodspeed-verifier run --workers N` on a checkpoint of random weights
-that is written first (16 GB), and `goodspeed-agent fleet` with so many boards for each worker. Its
-boards guess, so that nearly every draft is rejected: what is measured is rounds, the verifier's
-process and its sockets. By hand, on a machine with several GPUs:
+that is written first (16 GB), and for each worker a `goodspeed-agent fleet` with so many boards.
+They guess, so that nearly every draft is rejected: what is measured is rounds, the verifier's
+process and its sockets. The last column is what that process, without its workers, takes of a core
+for each token. By hand, on a machine with several GPUs:
 
     python -m tests.benchmarks.cuda_workers --workers 1 4
 
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,10 @@ from tests.support.programs.programs import Programs
 FLEET = (sys.executable, "-c", "from edge_agent.cli import main; main()", "fleet")
 RAMP_UP_SECONDS = 5
 COLUMNS = (
-    *("workers", "streams", "tokens/s", "× the first row", "Jain index of boards"),
-    *("pause p50 ms", "pause p99 ms", "first token p50 ms", "errors"),
+    *("workers", "streams", "tokens/s", "× the first row", "least Jain index"),
+    *("pause p50 ms", "pause p99 ms", "first token p50 ms", "errors", "us of the verifier"),
 )
+WAITS = (("pause", "p50"), ("pause", "p99"), ("first_token", "p50"))
 LOAD_SECONDS = 400.0
 
 
@@ -48,19 +52,20 @@ def main() -> None:
         print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
         first = 0.0
         for num_workers in options.workers:
-            report = _measure(checkpoint, num_workers, options)
-            speed = report["tokens_per_second"]
+            reports, core_seconds = _measure(checkpoint, num_workers, options)
+            speed = sum(report["tokens_per_second"] for report in reports)
             first = first or speed
-            pause, first_token = report["pause"], report["first_token"]
+            jain = min(report["jain_fairness"] for report in reports)
             cells = [
                 *(str(num_workers), str(max(num_workers, 1) * options.streams)),
-                *(f"{speed:,.0f}", f"{speed / first:.2f}", f"{report['jain_fairness']:.3f}"),
-                *(_milliseconds(one) for one in (pause["p50"], pause["p99"], first_token["p50"])),
-                str(sum(report["errors"].values())),
+                *(f"{speed:,.0f}", f"{speed / first:.2f}", f"{jain:.3f}"),
+                *(_worst(reports, *kind) for kind in WAITS),
+                str(sum(sum(report["errors"].values()) for report in reports)),
+                f"{1e6 * core_seconds / sum(report['output_tokens'] for report in reports):.0f}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
             if options.verbose:
-                print(json.dumps(report))
+                print(json.dumps(reports))
 
 
 def _options() -> argparse.Namespace:
@@ -90,15 +95,21 @@ def _write_model(directory: Path, *, is_tiny: bool) -> None:
         torch.cuda.empty_cache()
 
 
-def _measure(checkpoint: Path, num_workers: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The fleet's report with so many workers."""
-    num_boards = max(num_workers, 1) * options.streams
+def _measure(
+    checkpoint: Path, num_workers: int, options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], float]:
+    """The fleets' reports with so many workers, and the verifier's seconds of a core meanwhile."""
+    num_fleets = max(num_workers, 1)
+    num_boards = num_fleets * options.streams
     with tempfile.TemporaryDirectory() as directory:
         programs = Programs(Path(directory))
-        tokens = Path(directory) / "fleet-tokens"
-        tokens.touch(0o600)
-        names = [f"load-{i}" for i in range(num_boards)]
-        tokens.write_text("\n".join(programs.token_file(name).read_text() for name in names))
+        token_files = []
+        for number in range(num_fleets):
+            names = [f"load-{number}-{i}" for i in range(options.streams)]
+            token_files.append(Path(directory) / f"fleet-tokens-{number}")
+            token_files[-1].touch(0o600)
+            tokens = [programs.token_file(name).read_text() for name in names]
+            token_files[-1].write_text("\n".join(tokens))
         settings: dict[str, object] = {
             "target.model": str(checkpoint),
             "target.device": "cpu" if options.tiny else "cuda",
@@ -111,29 +122,50 @@ def _measure(checkpoint: Path, num_workers: int, options: argparse.Namespace) ->
         try:
             verifier.start()
             verifier.wait_for(lambda: verifier.is_ready, "was not ready", LOAD_SECONDS)
-            return _load(verifier.port, tokens, options)
+            return _load(verifier.port, verifier.process_id, token_files, options)
         finally:
             programs.stop()
 
 
-def _load(port: int, tokens: Path, options: argparse.Namespace) -> dict[str, Any]:
-    command = [
-        *FLEET,
-        *("--verifier", f"ws://127.0.0.1:{port}", "--tokens", str(tokens)),
-        *("--think", "0", "--output-tokens", str(options.output_tokens), "--draft-speed", "20"),
-        *("--ramp-up", str(RAMP_UP_SECONDS), "--minutes", str(options.minutes), "--json"),
+def _load(
+    port: int, process_id: int, token_files: Sequence[Path], options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], float]:
+    fleets = [
+        subprocess.Popen(
+            [
+                *FLEET,
+                *("--verifier", f"ws://127.0.0.1:{port}", "--tokens", str(tokens)),
+                *("--think", "0", "--output-tokens", str(options.output_tokens)),
+                *("--draft-speed", "20", "--ramp-up", str(RAMP_UP_SECONDS)),
+                *("--minutes", str(options.minutes), "--json"),
+            ],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for tokens in token_files
     ]
-    ended = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
-    )
-    if ended.returncode:
-        raise SystemExit(f"the fleet ended with {ended.returncode}: {ended.stderr[-2000:]}")
-    report: dict[str, Any] = json.loads(ended.stdout)
-    return report
+    # Somewhat after the ramp-up and before the end, as a share of the time that is measured.
+    time.sleep(RAMP_UP_SECONDS + 10.0 * options.minutes)
+    before = _core_seconds(process_id)
+    time.sleep(30.0 * options.minutes)
+    core_seconds = 2.0 * (_core_seconds(process_id) - before)
+    outputs = [fleet.communicate()[0] for fleet in fleets]
+    if any(fleet.returncode for fleet in fleets):
+        raise SystemExit("a fleet failed")
+    return [json.loads(output) for output in outputs], core_seconds
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{1e3 * seconds:.1f}"
+def _core_seconds(process_id: int) -> float:
+    """What the process has taken of cores, its children apart."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _worst(reports: Sequence[dict[str, Any]], wait: str, part: str) -> str:
+    found = [report[wait][part] for report in reports if report[wait][part] is not None]
+    return f"{1e3 * max(found):.1f}" if found else "–"
 
 
 if __name__ == "__main__":
