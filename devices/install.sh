@@ -109,14 +109,16 @@ find_source() {
     fi
 }
 
-# Both programs share one environment: an upgrade of one keeps the other.
+# Both programs share one environment: an upgrade of one keeps the other. In one order whichever is
+# asked for, so that it is the same release.
 choose_extras() {
-    EXTRAS=$PROGRAM,tls
-    for other in agent verifier; do
-        if [ "$other" != "$PROGRAM" ] && [ -e "$UNITS/goodspeed-$other.service" ]; then
-            EXTRAS=$EXTRAS,$other
+    EXTRAS=''
+    for each in agent verifier; do
+        if [ "$each" = "$PROGRAM" ] || [ -e "$UNITS/goodspeed-$each.service" ]; then
+            EXTRAS=$EXTRAS$each,
         fi
     done
+    EXTRAS=${EXTRAS}tls
 }
 
 # The torch that was chosen at an earlier call, unless this one chooses.

@@ -92,6 +92,21 @@ def test_a_torch_that_was_chosen_stays_chosen(tmp_path: Path) -> None:
     assert " torch" not in install("agent", *options).stdout
 
 
+def test_of_a_machine_with_both_programs_each_call_means_the_same_release(tmp_path: Path) -> None:
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for program in ("agent", "verifier"):
+        (units / f"goodspeed-{program}.service").touch()
+    calls = [
+        install(program, "--root", tmp_path, "--dry-run").stdout
+        for program in ("agent", "verifier")
+    ]
+    releases = [set(re.findall(r"goodspeed-releases/(\d+)/bin/python", call)) for call in calls]
+    assert 1 == len(releases[0])
+    assert releases[0] == releases[1]
+    assert all("[agent,verifier,tls]" in call for call in calls)
+
+
 def test_what_is_compiled_lies_beside_the_releases_meanwhile(tmp_path: Path) -> None:
     """In many a system /tmp is memory, and less than torch or a compiler takes."""
     done = install("agent", "--root", tmp_path, "--dry-run", settings={"TMPDIR": ""}).stdout
