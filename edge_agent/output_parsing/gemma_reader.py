@@ -9,11 +9,7 @@ import json
 import re
 from typing import Any
 
-from edge_agent.output_parsing.control_marks import (
-    find_mark,
-    starts_with_mark,
-    with_marks,
-)
+from edge_agent.output_parsing.control_marks import find_mark, starts_with_mark
 from edge_agent.output_parsing.json_call import MAX_NAME_CHARACTERS
 from edge_agent.output_parsing.json_call_reader import JsonCallReader
 
@@ -47,7 +43,7 @@ def _read_call(text: str) -> tuple[str, str] | None:
     match = _CALL.match(text)
     if match is None or len(match[1]) > MAX_NAME_CHARACTERS:
         return None
-    values = _Values(with_marks(text[match.end() :].rstrip()))
+    values = _Values(text[match.end() :].rstrip())
     try:
         arguments = values.read(0)
     except ValueError:

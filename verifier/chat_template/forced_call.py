@@ -1,7 +1,7 @@
 """The grammar of an answer that must be a call of a function.
 
-Such calls are written in the target's own form where it is Hermes', Llama's, Mistral's or gpt-oss',
-else in Hermes'. A target that thinks may do so first. Pure.
+Such calls are written in the target's own form, or where a grammar cannot say that in Hermes'. A
+target that thinks may do so first. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from typing import Any
 from shared.errors import RequestRefused
 from shared.protocol.grammar import MAX_GRAMMAR_BYTES, Grammar
 from shared.protocol.messages import OutputFormat
-from verifier.chat_template.marked_calls import Marks, has_marked_calls, marked_calls
+from verifier.chat_template.marked_calls import (
+    Marks,
+    gemma_arguments,
+    has_marked_calls,
+    marked_calls,
+)
 
 FIELD = "tool_choice"
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -22,10 +27,21 @@ _THOUGHTS = ('thoughts: inside "\\n\\n"', 'inside[stop="</think>"]: /(?s:.*)/')
 _LLAMA = ('{"name": ', ', "parameters": ', "}", "; ")
 
 
-def forced_format(target: OutputFormat, marks: Marks) -> OutputFormat:
-    """How a target with these control tokens writes a call that it must make."""
+def forced_format(
+    target: OutputFormat,
+    tools: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    marks: Marks,
+) -> OutputFormat:
+    """How a target with these control tokens writes a call of one of these functions.
+
+    Raises:
+        RequestRefused: a tool is no function, or a name is none of theirs.
+    """
     if has_marked_calls(target, marks):
-        return target
+        is_gemma = target.tools == "gemma"
+        if not is_gemma or gemma_arguments(_called(tools, names), marks) is not None:
+            return target
     family = "llama" if target.tools == "llama" else "hermes"
     if target.reasoning == "think":
         return OutputFormat(family, "think", target.opening)
@@ -46,19 +62,29 @@ def forced_call(
         RequestRefused: a tool is no function, a name is none of theirs, or their schemas together
             are too long.
     """
-    schemas = dict([_function(tool) for tool in tools])
-    names = tuple(dict.fromkeys(names))  # a name is a schema, however often it is said
-    unknown = [name for name in names if name not in schemas]
-    if unknown:
-        raise RequestRefused(f"{FIELD}: none of the tools is {unknown[0]}", FIELD)
-    is_marked = output_format.tools in ("mistral", "harmony")
+    called = _called(tools, names)
+    names = tuple(called)
+    is_marked = output_format.tools in ("mistral", "harmony", "gemma")
     lines = marked_calls(output_format, names, marks) if is_marked else _text(output_format, names)
-    arguments = [f"arguments{i}: %json {_of(schemas[name])}" for i, name in enumerate(names)]
+    arguments = [f"arguments{i}: %json {_of(called[name])}" for i, name in enumerate(names)]
+    if output_format.tools == "gemma":
+        arguments = gemma_arguments(called, marks) or arguments
     text = "\n".join([*lines, *arguments])
     if (num_bytes := len(text.encode())) > MAX_GRAMMAR_BYTES:
         sentence = f"{FIELD}: a grammar of {num_bytes} bytes exceeds {MAX_GRAMMAR_BYTES}"
         raise RequestRefused(f"{sentence}; name one function, or send auto", FIELD)
     return Grammar("lark", text, FIELD)
+
+
+def _called(
+    tools: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The schemas of these functions; a name is one of them, however often it is said."""
+    schemas = dict([_function(tool) for tool in tools])
+    unknown = [name for name in names if name not in schemas]
+    if unknown:
+        raise RequestRefused(f"{FIELD}: none of the tools is {unknown[0]}", FIELD)
+    return {name: schemas[name] for name in names}
 
 
 def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

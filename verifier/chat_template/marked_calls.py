@@ -1,4 +1,4 @@
-"""Rules of Lark for calls whose form has control tokens: Mistral's and gpt-oss's. Pure.
+"""Rules of Lark for calls whose form has control tokens: Mistral's, gpt-oss's and Gemma's. Pure.
 
 A control token stands in them by its id. Where a family has known several forms, all of them are
 allowed: which one a target was taught it knows best itself.
@@ -7,9 +7,12 @@ allowed: which one a target was taught it knows best itself.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.protocol.messages import OutputFormat
+from verifier.chat_template.gemma_values import gemma_values
 
 Marks = Mapping[str, int]  # ids of a vocabulary's control tokens, by their names
 
@@ -17,6 +20,9 @@ _CALLS, _ARGUMENTS, _ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 _THINK, _THINK_END = "[THINK]", "[/THINK]"
 _CHANNEL, _BODY, _START, _END = "<|channel|>", "<|message|>", "<|start|>", "<|end|>"
 _CONSTRAIN = "<|constrain|>"
+_CALL, _CALL_END, _QUOTE = "<|tool_call>", "<tool_call|>", '<|"|>'
+_GEMMA_THINK, _GEMMA_THINK_END = "<|channel>", "<channel|>"
+_GEMMA_NAME = re.compile(r"[\w.:-]+", re.ASCII)  # as boards read it
 _INSIDE = "inside: /(?s:.*)/"
 
 
@@ -28,8 +34,22 @@ def has_marked_calls(target: OutputFormat, marks: Marks) -> bool:
             return needed <= marks.keys()
         case "harmony":
             return not target.opening and {_CHANNEL, _BODY, _START, _END} <= marks.keys()
+        case "gemma":
+            needed = {_CALL, _CALL_END, _QUOTE} | ({_GEMMA_THINK_END} if target.opening else set())
+            return needed <= marks.keys()
         case _:
             return False
+
+
+def gemma_arguments(schemas: Mapping[str, Mapping[str, Any]], marks: Marks) -> list[str] | None:
+    """Rules for the arguments of these functions as Gemma writes them; None: not to be said."""
+    lines: list[str] = []
+    for i, (name, schema) in enumerate(schemas.items()):
+        rules = gemma_values(f"arguments{i}", schema, _token(marks, _QUOTE))
+        if rules is None or not _GEMMA_NAME.fullmatch(name):
+            return None
+        lines += rules
+    return lines
 
 
 def marked_calls(target: OutputFormat, names: Sequence[str], marks: Marks) -> list[str]:
@@ -37,7 +57,13 @@ def marked_calls(target: OutputFormat, names: Sequence[str], marks: Marks) -> li
 
     Of several, one or more are called; by gpt-oss one, for its calls end its turn.
     """
-    return _harmony(names, marks) if target.tools == "harmony" else _mistral(target, names, marks)
+    match target.tools:
+        case "harmony":
+            return _harmony(names, marks)
+        case "gemma":
+            return _gemma(target, names, marks)
+        case _:
+            return _mistral(target, names, marks)
 
 
 def _mistral(target: OutputFormat, names: Sequence[str], marks: Marks) -> list[str]:
@@ -56,14 +82,27 @@ def _mistral(target: OutputFormat, names: Sequence[str], marks: Marks) -> list[s
         lines += [
             f"named{i}: {json.dumps(name)} {behind} arguments{i}" for i, name in enumerate(names)
         ]
-    return [f"start: {_thoughts(target, marks)}calls", f"calls: {forms}", *lines, _INSIDE]
+    thoughts = _thoughts(target, marks, _THINK, _THINK_END)
+    return [f"start: {thoughts}calls", f"calls: {forms}", *lines, _INSIDE]
 
 
-def _thoughts(target: OutputFormat, marks: Marks) -> str:
+def _gemma(target: OutputFormat, names: Sequence[str], marks: Marks) -> list[str]:
+    thoughts = ""
+    if target.reasoning == "gemma":
+        thoughts = _thoughts(target, marks, _GEMMA_THINK, _GEMMA_THINK_END)
+    lines = [
+        f"start: {thoughts}call{'+' if len(names) > 1 else ''}",
+        f"call: {_token(marks, _CALL)} ({_any_of('call', names)}) {_token(marks, _CALL_END)}",
+    ]
+    lines += [f"call{i}: {json.dumps(f'call:{name}')} arguments{i}" for i, name in enumerate(names)]
+    return [*lines, _INSIDE] if thoughts else lines
+
+
+def _thoughts(target: OutputFormat, marks: Marks, opening: str, closing: str) -> str:
     if target.opening:
-        return f"inside {_token(marks, _THINK_END)} "
-    if {_THINK, _THINK_END} <= marks.keys():
-        return f"({_token(marks, _THINK)} inside {_token(marks, _THINK_END)})? "
+        return f"inside {_token(marks, closing)} "
+    if {opening, closing} <= marks.keys():
+        return f"({_token(marks, opening)} inside {_token(marks, closing)})? "
     return ""
 
 

@@ -205,7 +205,7 @@ def _form_of_call(output_format: OutputFormat, tokenizer: Tokenizer, message: Op
         sentence = f"tool_choice asks for a call and {message.grammar.field} for a form"
         raise RequestRefused(f"{sentence}: leave one of them out", "tool_choice")
     tools, marks = read_tools(message.tools), _marks(tokenizer)
-    output_format = forced_format(output_format, marks)
+    output_format = forced_format(output_format, tools, message.must_call, marks)
     return output_format, forced_call(output_format, tools, message.must_call, marks)
 
 

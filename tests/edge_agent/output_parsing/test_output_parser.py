@@ -170,6 +170,11 @@ OUTPUTS: list[tuple[str, str, list[Said]]] = [
         call("look_up", '{"city": "Par}is", "days": 3, "l": [true, null, 1.5], '
              '"o": {"k": "word"}}') + call("add"),
     ),
+    (
+        "gemma",
+        '<|tool_call>call:add{a:<|"|>a <think> or <|tool_call><|"|>}<tool_call|>',
+        call("add", '{"a": "a <think> or <|tool_call>"}'),
+    ),
     ("gemma", "<|tool_call>call:add{<tool_call|>", text("<|tool_call>call:add{<tool_call|>")),
     ("gemma", "<|channel>thought\nHm\n<channel|>Yes", thought("Hm") + text("Yes")),
     ("harmony", "Just text", text("Just text")),

@@ -19,6 +19,7 @@ WITH_LINES = (*TOKEN_BYTES[:-2], b"\n", b"")  # of the vocabulary's padding
 # Control tokens by which a family marks its calls.
 MARKS = {
     "mistral": (b"[TOOL_CALLS]", b"[ARGS]"),
+    "gemma": (b"<|tool_call>", b"<tool_call|>", b'<|"|>'),
     "harmony": (b"<|channel|>", b"<|message|>", b"<|start|>", b"<|end|>", b"<|constrain|>"),
 }
 

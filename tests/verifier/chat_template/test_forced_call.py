@@ -35,10 +35,12 @@ MARKS = {
         (
             *("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
             *("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"),
+            *("<|tool_call>", "<tool_call|>", '<|"|>', "<|channel>", "<channel|>"),
         )
     )
 }
 MISTRAL, HARMONY = OutputFormat("mistral"), OutputFormat("harmony", "harmony")
+GEMMA = OutputFormat("gemma", "gemma")
 HERMES, LLAMA = OutputFormat("hermes"), OutputFormat("llama")
 THINKING, OPENED = OutputFormat("hermes", "think"), OutputFormat("hermes", "think", "<think>")
 
@@ -53,7 +55,7 @@ class Bytes(ScriptedTokenizer):
         self.end_ids = frozenset({256})
         self.special_ids = frozenset({256, *MARKS.values()})
 
-    def encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
         return list(text.encode())
 
 
@@ -73,6 +75,10 @@ def allows(grammars: Grammars, grammar: Grammar, text: str) -> bool:
 
 def hermes(name: str, arguments: str) -> str:
     return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def gemma(name: str, arguments: str) -> str:
+    return f"<|tool_call>call:{name}{arguments}<tool_call|>"
 
 
 CITY_OF = '{"city": "Rome"}'
@@ -134,6 +140,22 @@ PARIS, NOW = hermes("get_weather", '{"city": "Paris"}'), hermes("now", "{}")
         (HARMONY, ["get_weather"], f"{COMMENTARY}{TO}<|message|>{{}}", False),
         (HARMONY, ["get_weather"], "<|channel|>final<|message|>Hello", False),
         (HARMONY, ["get_weather"], PARIS, False),
+        (GEMMA, ["get_weather"], gemma("get_weather", '{city:<|"|>Rome<|"|>}'), True),
+        (GEMMA, ["get_weather"], gemma("get_weather", '{city:<|"|>Oslo<|"|>}'), False),
+        (GEMMA, ["get_weather"], gemma("get_weather", "{city:Rome}"), False),
+        (GEMMA, ["get_weather"], gemma("now", "{}"), False),
+        (GEMMA, ["now"], gemma("now", "{}") * 2, False),
+        (GEMMA, ["now"], f"I look. {gemma('now', '{}')}", False),
+        (GEMMA, BOTH, gemma("now", "{}") * 2, True),
+        (GEMMA, ["now"], f"<|channel>thought\nHm<channel|>{gemma('now', '{}')}", True),
+        (OutputFormat("gemma"), ["now"], f"<|channel>Hm<channel|>{gemma('now', '{}')}", False),
+        (
+            OutputFormat("gemma", "gemma", "<|channel>"),
+            ["now"],
+            f"Hm<channel|>{gemma('now', '{}')}",
+            True,
+        ),
+        (OutputFormat("gemma", "gemma", "<|channel>"), ["now"], gemma("now", "{}"), False),
     ],
 )
 def test_only_calls_of_these_functions_are_allowed(
@@ -153,7 +175,7 @@ def test_only_calls_of_these_functions_are_allowed(
         (HERMES, HERMES),
         (OPENED, OPENED),
         (LLAMA, LLAMA),
-        (OutputFormat("gemma", "gemma"), HERMES),
+        (GEMMA, GEMMA),
         (HARMONY, HARMONY),
         (
             OutputFormat("mistral", "mistral", "[THINK]"),
@@ -165,14 +187,27 @@ def test_only_calls_of_these_functions_are_allowed(
 def test_a_forced_call_is_in_the_targets_own_form_where_a_grammar_can_say_it(
     target: OutputFormat, expected: OutputFormat
 ) -> None:
-    assert expected == forced_format(target, MARKS)
+    assert expected == forced_format(target, TOOLS, BOTH, MARKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("look", {"properties": {"day": {"type": "string", "format": "date"}}}),
+        ("look-ü", {"properties": {}}),
+    ],
+)
+def test_a_call_that_gemmas_form_cannot_say_is_in_a_form_of_text(name: str, schema: Any) -> None:
+    tools = [*TOOLS, tool(name, schema)]
+    assert HERMES == forced_format(GEMMA, tools, [*BOTH, name], MARKS)
+    assert GEMMA == forced_format(GEMMA, tools, BOTH, MARKS)
 
 
 def test_without_the_control_tokens_it_is_in_a_form_of_text() -> None:
-    for target in (MISTRAL, HARMONY):
-        assert HERMES == forced_format(target, {"<|end|>": 5})
+    for target in (MISTRAL, HARMONY, GEMMA):
+        assert HERMES == forced_format(target, TOOLS, BOTH, {"<|end|>": 5})
     only_lists = {"[TOOL_CALLS]": 300}
-    assert MISTRAL == forced_format(MISTRAL, only_lists)
+    assert MISTRAL == forced_format(MISTRAL, TOOLS, BOTH, only_lists)
     assert "named" not in forced_call(MISTRAL, TOOLS, BOTH, only_lists).text
 
 
