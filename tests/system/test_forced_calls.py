@@ -109,6 +109,11 @@ def test_anthropics_client_gets_the_call_that_it_demands() -> None:
                 "name": "get", "parameters": {"properties": {"a": {"type": "nope"}}}}}]},
             "tool_choice cannot be followed: ",
         ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "get", "parameters": {
+                "properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}}}]},
+            "tool_choice cannot be followed: no text can satisfy it",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_demanded_is_a_400(fields: dict[str, Any], words: str) -> None:

@@ -85,6 +85,8 @@ def compiled(tokenizer: LLTokenizer, kind: str, text: str) -> dict[str, str]:
             matcher.compute_bitmask()
         if not matcher.is_error() and _forces_too_much(matcher):
             return {"reason": _ENDLESS}
+        if not matcher.is_error() and not matcher.is_stopped():
+            matcher.compute_bitmask()  # behind what must come there may be no way on
     except MemoryError:
         return {"reason": f"it needs more than {_MEMORY_BYTES >> 20} MB"}
     except RecursionError:
@@ -97,9 +99,12 @@ def compiled(tokenizer: LLTokenizer, kind: str, text: str) -> dict[str, str]:
 
 
 def _forces_too_much(matcher: LLMatcher) -> bool:
-    """Whether the library fails behind the text that must come, which it reads ahead as a whole."""
+    """Whether the library fails at the text that must come, which it reads ahead as a whole.
+
+    If not, the matcher stands behind that text.
+    """
     forced = matcher.compute_ff_tokens()
-    return bool(forced) and not matcher.consume_tokens(forced[:1])
+    return bool(forced) and not matcher.consume_tokens(forced)
 
 
 def shortened(reason: str) -> str:

@@ -37,6 +37,12 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 ENDLESS = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+DEAD_END = {
+    "x-guidance": {"whitespace_flexible": False},
+    "type": "object",
+    "properties": {"a": {"$ref": "#/properties/a"}},
+    "required": ["a"],
+}
 RECURSIVE = {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}
 
 
@@ -73,6 +79,8 @@ def test_what_is_a_grammar_comes_back_in_one_form(
         ("json_schema", "5", "a schema must be an object"),
         ("json_schema", "false", "a schema must be an object"),
         ("json_schema", '{"type": "nope"}', "Invalid type: nope"),
+        ("json_schema", json.dumps(DEAD_END), "no text can satisfy it"),
+        ("lark", f'start: "call " %json {json.dumps(DEAD_END)}', "no text can satisfy it"),
         ("json_schema", '{"enum": []}', "Unsatisfiable schema"),
         ("json_schema", '{"allOf": [{"type": "string"}, {"type": "null"}]}', "incompatible types"),
         ("json_schema", '{"minimum": 5, "maximum": 3, "type": "integer"}', "Unsatisfiable schema"),
