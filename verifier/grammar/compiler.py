@@ -32,6 +32,8 @@ _ENDLESS = (
 )
 _END_ID, _MARK_ID = 256, 257
 # A token by its id: of what the target's vocabulary has, only its own process knows.
+# As the library shows the place of an error: lines with their numbers, and a mark below one.
+_SHOWN_LINE = re.compile(r"^ *(\d+ \|.*|\^+ *)$", re.MULTILINE)
 _TOKEN = re.compile(r"<\[\d+\]>")
 # One line, spaced as Python writes JSON and most texts that models have read: what may come is
 # mostly known, and no model fills its answer with blanks. A schema's `x-guidance` stands above it.
@@ -108,8 +110,8 @@ def _forces_too_much(matcher: LLMatcher) -> bool:
 
 
 def shortened(reason: str) -> str:
-    """The library's first words; behind them it shows its state."""
-    words = " ".join(reason.partition("<state>")[0].split())
+    """The library's first words; behind them it shows lines of the grammar, and its state."""
+    words = " ".join(_SHOWN_LINE.sub("", reason.partition("<state>")[0]).split())
     words = words.removeprefix("Parser Error: ").removeprefix("lexer error: ")
     if words.startswith("NoExtension"):
         words = "no text can satisfy it"

@@ -72,6 +72,15 @@ def test_what_is_a_grammar_comes_back_in_one_form(
     assert {"grammar"} == answer.keys(), answer
 
 
+def test_a_reason_shows_no_lines_of_a_grammar_that_the_verifier_wrote(
+    process: BoundedProcess,
+) -> None:
+    text = 'start: call\ncall: "secret" given\ngiven: %json {"type": "nope"}\nmore: "x"'
+    answer = answer_of(process, "lark", text)
+    assert isinstance(answer, dict)
+    assert "at 3(8): failed to compile JSON schema: Invalid type: nope" == answer["reason"]
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "words"),
     [
