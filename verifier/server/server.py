@@ -265,7 +265,7 @@ class VerifierServer:
         return websocket
 
     def _drafts_changed(self, device: Device) -> None:
-        if self.assigned_drafts is not None and device.takes_drafts:
+        if self.assigned_drafts is not None:
             self.assigned_drafts.follow(device)
 
     def _usage(self, name: str) -> DeviceUsage:

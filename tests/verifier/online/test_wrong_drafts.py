@@ -19,19 +19,19 @@ def request(seed: int) -> GenerationRequest:
 
 
 def kept_after(disagreement: float, private: frozenset[str] = frozenset()) -> TextMemory:
-    """What is there after two answers for a board with such a draft."""
+    """What is there after four answers for a board with such a draft."""
     memory = TextMemory(100_000, 60.0)
     wrong = WrongDrafts(memory, lambda: 0.0)
     wrong.keep_private(private)
 
     async def scenario() -> None:
-        service = scripted_service(delay_seconds=lambda _: 0.01)
+        service = scripted_service(delay_seconds=lambda _: 0.03)
         service.metrics.watchers.append(wrong)
         async with (
             running_verifier(service) as verifier,
             running_agent(verifier, board(disagreement)) as agent,
         ):
-            for seed in (1, 2):
+            for seed in range(1, 5):
                 assert target_text(request(seed)) == (await generate(agent, request(seed)))[0]
 
     asyncio.run(scenario())

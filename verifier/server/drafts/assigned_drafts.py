@@ -48,25 +48,29 @@ class AssignedDrafts:
         self._terms = NO_TERMS
         self._has_news = asyncio.Event()
         self._offered: Mapping[str, Offered] | None = None  # as it was looked at last
-        self._told_missing: frozenset[tuple[str, str]] = frozenset()  # "": it takes none
+        self._automatic: dict[str, str | None] = {}  # by device: speeds change all the time
+        self._told: set[tuple[str, str]] = set()  # device and what it lacks; "": it takes none
 
     def take_over(self, terms: AllTerms) -> None:
         """What the operator assigned."""
         self._terms = terms
-        self._has_news.set()
+        self.look_again()
 
     def look_again(self) -> None:
-        """The registry has changed."""
+        """The registry has changed, or what is assigned from it."""
+        self._automatic.clear()
+        self._told.clear()
         self._has_news.set()
 
     def follow(self, device: Device) -> None:
-        """A board came, or holds other drafts than before: it is told what is known already.
+        """A board came, or holds other drafts than before; told at once where it is known what.
 
         So its streams that go on find the numbers of their drafts known.
         """
-        if self._offered is not None:
+        if self._offered is None:
+            self._has_news.set()
+        else:
             self._assign(device, self._offered)
-        self._has_news.set()
 
     def note_end(self, stream: Stream) -> None:
         """A stream has ended; what it came to may decide which draft the next ones take."""
@@ -76,9 +80,9 @@ class AssignedDrafts:
         device = self._devices[stream.device]
         before = device.choice.turns
         device.choice.observe(pace.draft, pace.tokens_per_second)
-        if device.choice.turns != before:
+        if device.choice.turns != before and self._offered is not None:
             self._tell_choice(device)
-            self._has_news.set()
+            self._assign(device, self._offered)
 
     async def run(self) -> NoReturn:
         """Tell boards what they do not know yet; ends when cancelled."""
@@ -86,17 +90,14 @@ class AssignedDrafts:
             await self._has_news.wait()
             self._has_news.clear()
             self._offered = offered = await self._shelf.offered()
-            missing = set()
             for device in tuple(self._devices.values()):
-                names = self._assign(device, offered)
-                missing |= {(device.name, name) for name in names if name not in offered}
-                if names and device.outbox is not None and not device.takes_drafts:
-                    missing.add((device.name, ""))
-            self._tell_missing(frozenset(missing))
+                self._assign(device, offered)
+                await asyncio.sleep(0)  # there may be thousands
 
-    def _assign(self, device: Device, offered: Mapping[str, Offered]) -> list[str]:
-        """Tell a board what it does not know yet; what it is assigned, also what is not offered."""
+    def _assign(self, device: Device, offered: Mapping[str, Offered]) -> None:
+        """Tell a board what it does not know yet."""
         names = self.names_for(device, offered)
+        self._tell_missing(device, names, offered)
         offers = [offered[name].offer for name in names if name in offered]
         drafts = tuple(
             AssignedDraft(offer.name, offer.num_bytes, bytes.fromhex(offer.sha256))
@@ -111,11 +112,10 @@ class AssignedDrafts:
             turns = (usable[0] if usable else OWN,)
         told = tuple(0 if sha256 == OWN else places[sha256] for sha256 in turns)
         device.assign(Assignment(drafts, told))
-        return names
 
     async def offers_for(self, device: Device) -> list[DraftOffer]:
         """All that there are, with what they are to this board; those that it is assigned first."""
-        offered = await self._shelf.offered()
+        self._offered = offered = await self._shelf.offered()
         assigned, suits = self.names_for(device, offered), self._most_suitable(device, offered)
         offers = [
             msgspec.structs.replace(one.offer, is_assigned=name in assigned, suits=name == suits)
@@ -133,7 +133,7 @@ class AssignedDrafts:
         for name in terms.drafts:
             chosen: str | None = name
             if name == AUTOMATIC:
-                chosen = self._most_suitable(device, offered, terms.draft_labels)
+                chosen = self._automatic_for(device, offered, terms.draft_labels)
             if chosen is not None:
                 names[chosen] = None
         candidates = {
@@ -142,6 +142,16 @@ class AssignedDrafts:
             if one.kept is not None and one.kept.made_from in names
         }
         return list(names | candidates)[:MAX_ASSIGNED_DRAFTS]
+
+    def _automatic_for(
+        self, device: Device, offered: Mapping[str, Offered], labels: Iterable[str]
+    ) -> str | None:
+        """What was chosen once stays until the registry or the terms change."""
+        chosen = self._automatic.get(device.name)
+        if chosen not in offered:
+            chosen = self._most_suitable(device, offered, labels)
+            self._automatic[device.name] = chosen
+        return chosen
 
     def _most_suitable(
         self, device: Device, offered: Mapping[str, Offered], labels: Iterable[str] = ()
@@ -159,11 +169,20 @@ class AssignedDrafts:
         trying = "" if standing.candidate is None else f", tries {names.get(standing.candidate)}"
         logger.info("device %s: new streams take %s%s", device.name, leader, trying)
 
-    def _tell_missing(self, missing: frozenset[tuple[str, str]]) -> None:
-        for device, name in sorted(missing - self._told_missing):
+    def _tell_missing(
+        self, device: Device, names: Iterable[str], offered: Mapping[str, Offered]
+    ) -> None:
+        """Once for each device and draft."""
+        lacked = {name for name in names if name not in offered}
+        if names and device.outbox is not None and not device.takes_drafts:
+            lacked.add("")
+        for name in sorted(lacked):
+            if (device.name, name) in self._told:
+                continue
+            self._told.add((device.name, name))
             if name:
-                logger.warning("device %s is assigned %s, which is not offered here", device, name)
+                sentence = "device %s is assigned %s, which is not offered here"
+                logger.warning(sentence, device.name, name)
             else:
                 sentence = "device %s takes no drafts: draft.assigned_megabytes is 0 on the board"
-                logger.warning(sentence, device)
-        self._told_missing = missing
+                logger.warning(sentence, device.name)
