@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from shared.daemon.resources.main_memory import free_main_memory
 from shared.errors import ModelError
 from verifier.drafts.tuning_job import (
     MOST_ANSWER_TOKENS,
@@ -30,7 +31,7 @@ from verifier.finetune.llama.existing_draft import (
     read_existing_draft,
 )
 from verifier.finetune.llama.gguf_draft import write_draft
-from verifier.finetune.llama.gguf_target import read_target
+from verifier.finetune.llama.gguf_target import check_memory_to_read, read_target
 from verifier.finetune.llama.llama_model import LlamaModel
 from verifier.finetune.order import Clock, DraftOrder, Tell
 from verifier.finetune.recipe.recipe import FileWeights, Recipe
@@ -69,9 +70,10 @@ def tune(job: TuningJob, tell: Tell, clock: Clock) -> TuningResult:
     """Make the file of the job, or say why not; `clock` is for texts and training.
 
     Raises:
-        ModelError: target or draft are not fit.
+        ModelError: target or draft are not fit, or do not fit into the free memory.
         OSError: the file cannot be written.
     """
+    check_memory_to_read(job.target, free_main_memory())
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
     target = read_target(job.target)
