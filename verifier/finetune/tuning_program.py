@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import GoodspeedError
-from verifier.drafts.tuning_job import TuningResult, unpack_job
+from verifier.drafts.tuning_job import TuningJob, TuningResult, unpack_job
 
 _LENGTH_BYTES = 8
 _LOWEST_PRIORITY = 19
@@ -39,11 +39,20 @@ class _Quiet:
 
 def main() -> None:
     """Do the job."""
-    _step_back()
     source = sys.stdin.buffer
     length = int.from_bytes(source.read(_LENGTH_BYTES), "little")
     job = unpack_job(source.read(length))
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.stdout.buffer.write(msgspec.msgpack.encode(_result_of(job)))
+    sys.stdout.flush()
+    os._exit(0)  # the thread that waits for the parent would hold the ending up
+
+
+def _result_of(job: TuningJob) -> TuningResult:
+    for path in (job.target, job.draft):
+        if not path.is_file():
+            return TuningResult(fault=f"there is no {path}")
+    _step_back()
     # Torch takes seconds to import: the job is out of the pipe by then.
     from verifier.finetune.tuning import tune
 
@@ -52,12 +61,9 @@ def main() -> None:
         return time.process_time() / job.threads
 
     try:
-        result = tune(job, _Quiet(), worked_seconds)
+        return tune(job, _Quiet(), worked_seconds)
     except (GoodspeedError, OSError, RuntimeError, MemoryError) as error:
-        result = TuningResult(fault=str(error) or type(error).__name__)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(result))
-    sys.stdout.flush()
-    os._exit(0)  # the thread that waits for the parent would hold the ending up
+        return TuningResult(fault=str(error) or type(error).__name__)
 
 
 def _step_back() -> None:

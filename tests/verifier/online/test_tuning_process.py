@@ -26,8 +26,7 @@ def test_a_job_goes_through_a_pipe_as_it_is(tmp_path: Path) -> None:
 
 def test_the_real_program_says_what_is_wrong(tmp_path: Path) -> None:
     result = asyncio.run(run_tuning(job(tmp_path)))
-    assert "none.gguf" in result.fault
-    assert not result.pairs
+    assert TuningResult(fault=f"there is no {tmp_path / 'none.gguf'}") == result
 
 
 def test_a_program_that_dies_is_a_fault(tmp_path: Path) -> None:
