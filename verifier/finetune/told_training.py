@@ -80,6 +80,7 @@ class ToldTraining:
         except KeyboardInterrupt:
             keep_now(loop.seconds, loop.num_steps)
             raise
+        keep_now(loop.seconds, loop.num_steps)  # a file that cannot be written costs no training
         self._tell_speed(loop, target)
 
     def _sentence(self, report: Report, student: Student) -> str:

@@ -234,3 +234,21 @@ def test_a_draft_never_replaces_what_it_is_made_from(tmp_path: Path) -> None:
     folder = msgspec.structs.replace(order, target=tmp_path / "folder")
     with pytest.raises(ModelError, match="is a folder"):
         make_draft(folder, Told(), TickingClock())
+
+
+def test_a_file_that_cannot_be_written_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = tiny_order(tmp_path)
+
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("verifier.finetune.making.write_draft", full)
+        with pytest.raises(OSError, match="No space left"):
+            make_draft(order, Told(), TickingClock())
+    again = Told()
+    make_draft(order, again, TickingClock())
+    assert order.out.exists()
+    assert not any("ms a step" in sentence for sentence in again.sentences)
