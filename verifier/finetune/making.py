@@ -162,7 +162,7 @@ class _Making:
     def _write(self, student: Student) -> None:
         order, kind = self._order, self._file_weights(student)
         student.merge()
-        recipe = msgspec.json.encode(msgspec.structs.replace(self._recipe, weights=kind)).decode()
+        recipe = msgspec.json.encode(self._recipe).decode()  # as it was trained
         kinds: dict[Path, FileWeights] = {order.out: kind}
         if order.keeps_twin and kind == "Q4_0":
             kinds[order.twin_path] = "Q8_0"

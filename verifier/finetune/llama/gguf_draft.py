@@ -102,6 +102,7 @@ def _write_head(
         "attention.key_length": shape.head_size,
         "attention.value_length": shape.head_size,
         "rope.dimension_count": shape.head_size,
+        "vocab_size": shape.vocab_size,
     }
     for key, number in own.items():
         writer.add_uint32(f"{shape.architecture}.{key}", number)

@@ -54,6 +54,7 @@ def test_the_file_says_of_the_body_what_the_draft_said_and_of_the_words_what_the
     def edit(writer: gguf.GGUFWriter) -> None:
         writer.add_rope_freq_base(5000.0)
         writer.add_license("of the draft")
+        writer.add_vocab_size(VOCABULARY + 90)  # llama.cpp believes it
         writer.add_string("goodspeed.finetune.recipe", "an older one")
 
     write_tiny_llama(source, seed=4, context_tokens=256, edit=edit)
@@ -62,6 +63,7 @@ def test_the_file_says_of_the_body_what_the_draft_said_and_of_the_words_what_the
     write_draft(model, target, out, kind="Q4_0", recipe="{}", began_from=source)
     fields = {key: field.contents() for key, field in gguf.GGUFReader(out).fields.items()}
     assert 256 == fields["llama.context_length"]
+    assert VOCABULARY == fields["llama.vocab_size"]
     assert 5000.0 == fields["llama.rope.freq_base"]
     assert "of the draft" == fields["general.license"]
     assert "{}" == fields["goodspeed.finetune.recipe"]
