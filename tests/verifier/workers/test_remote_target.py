@@ -164,7 +164,8 @@ def test_of_two_verifiers_the_one_that_was_started_later_has_the_worker() -> Non
             before.run(ROUND)
         with pytest.raises(HandshakeRejected, match="serves a verifier that was started later"):
             running.connect(started_at=5)
-        again = running.connect(started_at=6)  # the same one, after its connection broke
+        newest.close("its connection breaks")
+        again = running.connect(started_at=6)  # the same one
         assert items_of(ScriptedTarget(TARGET)) == items_of(again)
         again.close("it ends")
         earlier = eventually_connected(running, started_at=5)  # there is no other now
