@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from shared.daemon.lifecycle import rare_collections
 from shared.errors import GoodspeedError
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.round_precedence import RoundPrecedence
@@ -137,10 +138,9 @@ class ManyWorkers:
             for worker in self.workers
         ]
         try:
-            async with asyncio.TaskGroup() as engines:
-                for worker in self.workers:
-                    name = f"engine of worker {worker.number}"
-                    engines.create_task(worker.engine.run(), name=name)
+            # Around those of the engines, which do not end in the order in which they began.
+            with rare_collections():
+                await self._run_engines()
         finally:
             for watch in watches:
                 watch.cancel()
@@ -148,6 +148,12 @@ class ManyWorkers:
             for worker in self.workers:
                 worker.target.close("the verifier has ended")
                 await asyncio.to_thread(worker.source.close)
+
+    async def _run_engines(self) -> None:
+        async with asyncio.TaskGroup() as engines:
+            for worker in self.workers:
+                name = f"engine of worker {worker.number}"
+                engines.create_task(worker.engine.run(), name=name)
 
     def drain(self, number: int) -> str | None:
         """Let a worker's streams go on elsewhere after its round; why not, if so."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -338,4 +339,6 @@ def test_a_verifier_stops_without_leaving_anything(num_workers: int) -> None:
                 await asyncio.sleep(0.05)
             assert all(source.is_closed for source in sources)
 
+    before = gc.get_threshold()
     asyncio.run(run())
+    assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
