@@ -152,8 +152,7 @@ class ManyWorkers:
     async def _run_engines(self) -> None:
         async with asyncio.TaskGroup() as engines:
             for worker in self.workers:
-                name = f"engine of worker {worker.number}"
-                engines.create_task(worker.engine.run(), name=name)
+                engines.create_task(worker.engine.run(), name=f"engine {worker.number}")
 
     def drain(self, number: int) -> str | None:
         """Let a worker's streams go on elsewhere after its round; why not, if so."""
