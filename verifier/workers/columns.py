@@ -16,9 +16,9 @@ from shared.errors import RemoteProtocolError
 Runs = list[int]  # first block and number of blocks, again and again
 
 
-def packed(numbers: Iterable[int], dtype: str) -> bytes:
+def packed(numbers: Sequence[int], dtype: str) -> bytes:
     """The numbers as one array of this type."""
-    return np.array(list(numbers), dtype=dtype).tobytes()
+    return np.array(numbers, dtype=dtype).tobytes()
 
 
 def unpacked(content: bytes, dtype: str, name: str, count: int | None = None) -> NDArray[Any]:

@@ -15,14 +15,15 @@ from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, Rou
 from verifier.target.target import TargetModel
 from verifier.target.token_masks import TokenMasks
 from verifier.workers.check_packing import pack_check, pack_rows, unpack_check, unpack_rows
-from verifier.workers.columns import blocks_of, cut, packed, runs_of, unpacked
+from verifier.workers.columns import cut, packed, unpacked
+from verifier.workers.known_tables import KnownRuns, KnownTables
 from verifier.workers.messages import WireAnswer, WireCheck, WireOutcome, WireRound
 
 
-def pack_round(round_: Round) -> WireRound:
-    """The round without its masks."""
+def pack_round(round_: Round, known: KnownRuns) -> WireRound:
+    """The round without its masks; `known` are the runs of the round before."""
     items = round_.items
-    tables = [runs_of(item.block_table) for item in items]
+    tables = known.of(items)
     checks = [item.draft_check for item in items]
     return WireRound(
         packed([item.stream for item in items], "<u8"),
@@ -37,9 +38,14 @@ def pack_round(round_: Round) -> WireRound:
 
 
 def unpack_round(
-    wire: WireRound, target: TargetModel, masks_at: Callable[[int], TokenMasks]
+    wire: WireRound,
+    target: TargetModel,
+    masks_at: Callable[[int], TokenMasks],
+    known: KnownTables,
 ) -> Round:
     """The round as it was, with the masks of its n-th check that has a grammar.
+
+    `known` are the tables of the round before.
 
     Raises:
         RemoteProtocolError: it is none that this target could run.
@@ -52,23 +58,25 @@ def unpack_round(
     if not num_items or not all(counts) or int(all_tokens.max(initial=0)) >= target.vocab_size:
         raise RemoteProtocolError(f"a round of {num_items} items, or one of them, cannot be read")
     num_runs = unpacked(wire.num_runs, "<u4", "runs of blocks", num_items).tolist()
-    tables = cut(unpacked(wire.runs, "<u4", "blocks").tolist(), [2 * n for n in num_runs], "blocks")
+    numbers = unpacked(wire.runs, "<u4", "blocks").tolist()
+    tables = known.of(cut(numbers, [2 * count for count in num_runs], "blocks"))
     rows = iter(
         unpack_rows(wire.num_row_entries, wire.row_token_ids, wire.row_weights, target.vocab_size)
     )
     token_ids = cut(all_tokens.tolist(), counts, "tokens")
     checks = _with_checks(wire.checks, token_ids, rows, masks_at, target.vocab_size)
     items = [
-        RoundItem(stream, tokens, cached, blocks_of(runs, target.num_blocks), check)
-        for stream, (tokens, check), cached, runs in zip(
+        RoundItem(stream, tokens, cached, table, check)
+        for stream, (tokens, check), cached, table in zip(
             streams, checks, num_cached, tables, strict=True
         )
     ]
     if next(rows, None) is not None:
         raise RemoteProtocolError("there are more rows than drafts")
-    for item in items:
-        if item.context_tokens > len(item.block_table) * target.block_tokens:
-            raise RemoteProtocolError(f"{item.context_tokens} tokens exceed an item's blocks")
+    size = target.block_tokens
+    for cached, count, table in zip(num_cached, counts, tables, strict=True):
+        if cached + count > len(table) * size:
+            raise RemoteProtocolError(f"{cached + count} tokens exceed an item's blocks")
     return Round(tuple(items))
 
 

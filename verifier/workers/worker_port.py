@@ -17,6 +17,7 @@ from verifier.target.round import Round
 from verifier.target.target import DeviceLost, OutOfMemory, TargetModel
 from verifier.workers.frames import FramedSocket, at_worker
 from verifier.workers.handshake import admit_verifier
+from verifier.workers.known_tables import KnownTables
 from verifier.workers.messages import (
     Facts,
     Failed,
@@ -47,6 +48,7 @@ class WorkerPort:
     ) -> None:
         """The socket stays the caller's."""
         self._listening = listening
+        self._known_tables = KnownTables(target.num_blocks)
         self._secret = secret
         self._target = target
         self._facts = facts
@@ -172,7 +174,7 @@ class WorkerPort:
             return answer
 
         masks = RoundMasks(ask, num_mask_words(self._target.vocab_size))
-        round_ = unpack_round(message, self._target, masks.at)
+        round_ = unpack_round(message, self._target, masks.at, self._known_tables)
         try:
             outcome = self._target.run(round_)
         except (LinkLost, RemoteProtocolError):

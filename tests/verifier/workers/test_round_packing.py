@@ -27,6 +27,7 @@ from verifier.target.round import (
 )
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.token_masks import TokenMasks
+from verifier.workers.known_tables import KnownRuns, KnownTables
 from verifier.workers.messages import WireOutcome, WireRound
 from verifier.workers.round_packing import (
     pack_outcome,
@@ -120,13 +121,23 @@ def sent(message: msgspec.Struct) -> Any:
 
 @given(rounds())
 def test_a_round_survives(round_: Round) -> None:
-    arrived = unpack_round(sent(pack_round(round_)), SCRIPTED, no_masks)
+    arrived = unpack_round(
+        sent(pack_round(round_, KnownRuns())), SCRIPTED, no_masks, KnownTables(NUM_BLOCKS)
+    )
     assert plain(round_) == plain(arrived)
+
+
+@given(st.lists(rounds(), min_size=2, max_size=5))
+def test_rounds_survive_one_after_the_other(several: list[Round]) -> None:
+    runs, tables = KnownRuns(), KnownTables(NUM_BLOCKS)
+    for round_ in (*several, *several):
+        arrived = unpack_round(sent(pack_round(round_, runs)), SCRIPTED, no_masks, tables)
+        assert plain(round_) == plain(arrived)
 
 
 @given(rounds(), st.data())
 def test_a_round_with_a_changed_column_is_whole_or_refused(round_: Round, data: Any) -> None:
-    wire = pack_round(round_)
+    wire = pack_round(round_, KnownRuns())
     columns = [name for name in wire.__struct_fields__ if isinstance(getattr(wire, name), bytes)]
     name = data.draw(st.sampled_from(columns))
     content = bytearray(getattr(wire, name) + data.draw(st.binary(max_size=4)))
@@ -134,7 +145,7 @@ def test_a_round_with_a_changed_column_is_whole_or_refused(round_: Round, data: 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     changed = msgspec.structs.replace(wire, **{name: bytes(content)})
     try:
-        arrived = unpack_round(changed, SCRIPTED, no_masks)
+        arrived = unpack_round(changed, SCRIPTED, no_masks, KnownTables(NUM_BLOCKS))
     except RemoteProtocolError:
         return
     for item in arrived.items:
@@ -198,6 +209,6 @@ def test_a_processed_token_beyond_the_vocabulary_is_refused() -> None:
             draft_check=msgspec.structs.replace(check, processing=processing),
         ),
     )
-    wire: WireRound = sent(pack_round(Round(items)))
+    wire: WireRound = sent(pack_round(Round(items), KnownRuns()))
     with pytest.raises(RemoteProtocolError, match="beyond a vocabulary"):
-        unpack_round(wire, SCRIPTED, no_masks)
+        unpack_round(wire, SCRIPTED, no_masks, KnownTables(NUM_BLOCKS))
