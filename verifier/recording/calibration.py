@@ -1,8 +1,8 @@
 """A world for the simulator that does what was recorded. Pure.
 
 Rounds are fitted to a line over their tokens, boards to what was told of them; which draft tokens
-are right is replayed as it was, because acceptance comes in runs: independent draws of the same
-rate are 12 to 38 % too optimistic. What is not fitted is left to the error that
+are right, and how sure boards were of them, is replayed as it was, because acceptance comes in
+runs: independent draws of the same rate are 12 to 38 % too optimistic. What is not fitted is left to the error that
 `calibrate` tells: rounds that read prompts, links that change, boards that heat up.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from shared.errors import ConfigError
 from shared.protocol.messages import AcceptanceMode
 from verifier.recording.lines import BoardSpeed, RoundEnd, StreamPart
-from verifier.recording.position_trace import completed, position_bits
+from verifier.recording.position_trace import Trace, completed, position_marks
 from verifier.recording.recording_file import Recording
 
 LEAST_ROUNDS = 20  # without a prompt
@@ -40,7 +40,7 @@ class FittedBoard(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     mode: AcceptanceMode
     num_tested: int  # draft tokens, those behind a wrong one left out
-    trace: tuple[int, ...]  # which draft tokens are right, for every position
+    trace: Trace  # which draft tokens are right, for every position, and how sure the board is
     draft_tokens_per_second: float | None  # None: it never drafted
     round_trip_seconds: float | None
     num_streams: int  # at once, at most
@@ -113,7 +113,7 @@ def _board(recording: Recording, device: str) -> FittedBoard:
             if part.stream in parts:
                 parts[part.stream].append(part)
     outputs = {n: sum(p.num_accepted + p.num_own for p in own) for n, own in parts.items()}
-    bits = [position_bits(own) for own in parts.values()]
+    marks = [position_marks(own) for own in parts.values()]
     ended = [outputs[number] for number in numbers if number in recording.ends]
     pauses = list(_pauses(spans))
     think_seconds = float(np.mean(pauses)) if pauses else 0.0
@@ -124,8 +124,8 @@ def _board(recording: Recording, device: str) -> FittedBoard:
     return FittedBoard(
         device=device,
         mode=max(sorted(set(modes)), key=modes.count),
-        num_tested=sum(bit is not None for own in bits for bit in own),
-        trace=completed(bits, Random(device)),
+        num_tested=sum(bit is not None for own in marks for bit in own.bits),
+        trace=completed(marks, Random(device)),
         draft_tokens_per_second=1 / speed.draft_token_seconds
         if speed.draft_token_seconds
         else None,

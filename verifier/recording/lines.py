@@ -43,6 +43,14 @@ class StreamBegin(_Line, frozen=True, tag="stream"):
     prompt_tokens: Tokens
 
 
+class LatePart(msgspec.Struct, frozen=True, array_like=True):
+    """Draft tokens that met what was committed before they came, in turn."""
+
+    back: Tokens  # from the round's first position to that of the first of them
+    num_right: Tokens
+    confidences: bytes  # of each, and of a wrong one behind those; 0: it was not told
+
+
 class StreamPart(msgspec.Struct, frozen=True, array_like=True):
     """What a round did for one stream."""
 
@@ -50,6 +58,9 @@ class StreamPart(msgspec.Struct, frozen=True, array_like=True):
     num_tested: Tokens  # draft tokens of its board
     num_accepted: Tokens
     num_own: Tokens  # the target's own, and what a grammar forced
+    num_right: Tokens = 0  # draft tokens that met what was committed, tested or not
+    confidences: bytes = b""  # of each, and of a wrong one behind those; 0: it was not told
+    late: tuple[LatePart, ...] = ()  # that came since the round before
 
 
 class RoundEnd(_Line, frozen=True, tag="round"):

@@ -28,8 +28,8 @@ from verifier.recording.lines import (
     SettingValue,
     StreamBegin,
     StreamEnd,
-    StreamPart,
 )
+from verifier.recording.parts import part_of
 from verifier.rounds.planner import StreamResult
 from verifier.streams.estimates import DeviceEstimates
 
@@ -66,8 +66,7 @@ class Recorder:
             self._estimates[stream.device] = stream.device_estimates
             prompt_tokens, mode = len(stream.request.prompt_ids), stream.request.mode
             self._lines.append(StreamBegin(at, number, stream.device, mode, prompt_tokens))
-        accepted, own = settled.num_accepted, len(settled.own_token_ids)
-        self._parts.append(StreamPart(number, settled.num_tested, accepted, own))
+        self._parts.append(part_of(stream, settled))
         if stream.finish is not None:
             self._open.discard(number)
             self._lines.append(StreamEnd(at, number, stream.finish.reason))

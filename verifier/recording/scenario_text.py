@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from verifier.recording.calibration import LEAST_TESTED, Calibration, FittedBoard
 from verifier.recording.lines import SettingValue
+from verifier.recording.position_trace import Trace
 
 _NEVER_RIGHT = 0.01  # of a board of which next to nothing was tested
 
@@ -23,7 +24,7 @@ def scenario_files(
 ) -> dict[str, bytes]:
     """What the files hold, by their names: `stem`.toml and the traces that it names."""
     files = {
-        trace_name(stem, number): msgspec.json.encode(board.trace) + b"\n"
+        trace_name(stem, number): msgspec.json.encode(_traced(board.trace)) + b"\n"
         for number, board in enumerate(calibration.boards)
         if has_trace(board)
     }
@@ -54,6 +55,13 @@ def _text(
 def has_trace(board: FittedBoard) -> bool:
     """Whether enough was tested to be replayed."""
     return board.num_tested >= LEAST_TESTED
+
+
+def _traced(trace: Trace) -> Sequence[int | tuple[int, int]]:
+    """Pairs with how sure the board was, where it told."""
+    if not any(trace.confidences):
+        return trace.bits
+    return tuple(zip(trace.bits, trace.confidences, strict=True))
 
 
 def _board(board: FittedBoard, trace: str) -> Iterator[str]:

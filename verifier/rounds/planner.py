@@ -154,6 +154,10 @@ class RoundPlanner:
         candidates = [s for s in active if not self.patience.waits(s, now) and has_its_masks(s)]
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
+        if self.draft_plan.holds_rounds and any(
+            [stream.sits_out_until is not None for stream in active]
+        ):
+            return None
         candidates = self.admission.secure(self.quarantine.together(candidates), now)
         # Of those served last round all the same, those go first whose drafts had no room then.
         candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))

@@ -16,10 +16,10 @@ import numpy as np
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import BudgetLimits, DraftPolicy, LengthPlan, affordable
+from verifier.scheduling.awaited import Awaited, Beside, awaited_drafts
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
 from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, outlook_on
 from verifier.scheduling.row_price import draft_prices
-from verifier.scheduling.waiting import SMALLEST_PUNCTUALITY, lengths_worth_waiting_for
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
 from verifier.streams.probe_clock import PROBE_LENGTH
@@ -62,6 +62,7 @@ class StreamPlan(NamedTuple):
 
     length: int  # of its next draft, as the policy has it; 0: none
     awaited_length: int  # of the draft that it should sit out for where nothing of it is here
+    longest_awaited: int = 0  # that it may be where its board stops by itself
     depth: int | None = None  # how far its board may draft; None: as its length asks for
     least_survival: float = 0.0  # where its board should stop; 0: nowhere
 
@@ -77,6 +78,7 @@ class DraftPlan(msgspec.Struct, frozen=True):
     streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
     devices: frozenset[str]  # of all streams in the round
     rest_sentence: str | None = None  # why boards rest whose lengths no request fixes; None: no
+    holds_rounds: bool = False  # until the drafts are here that streams sit out for
 
     @property
     def num_draft_tokens(self) -> int:
@@ -146,9 +148,13 @@ def plan_drafts(
     if made.depths is not None:
         depths = made.depths.tolist()
         _grant_probes(streams, can_draft, lengths, depths, now)
-    awaited = _awaited_lengths(streams, costs, lengths, settings, is_alone=num_streams == 1)
-    leasts = _least_survivals(made, awaited)
-    plans = map(StreamPlan, lengths, awaited, depths, leasts)
+    no_waits = [0] * len(streams)
+    awaited = Awaited(no_waits, no_waits, holds_rounds=False)
+    if settings.uses_guard:
+        wait_terms = Beside(beside.num_streams, limits.slowdown_limit, settings.max_draft_length)
+        awaited = awaited_drafts(streams, costs, lengths, wait_terms)
+    leasts = _least_survivals(made, awaited.lengths)
+    plans = map(StreamPlan, lengths, awaited.lengths, awaited.longest, depths, leasts)
     pairs = zip(streams, can_draft, plans, strict=True)
     of_streams = {stream.number: plan for stream, can, plan in pairs if can}
     return DraftPlan(
@@ -160,13 +166,14 @@ def plan_drafts(
         streams={**beside.streams, **of_streams},
         devices=devices,
         rest_sentence=rest_sentence,
+        holds_rounds=awaited.holds_rounds and (beside.holds_rounds or beside is NO_PLAN),
     )
 
 
 def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> Grant:
     """A Draft for the next round, beyond what the round that starts now is going to decide."""
     request = stream.request
-    length, awaited_length, depth, least = plan.streams.get(stream.number, NOTHING)
+    length, awaited_length, longest_awaited, depth, least = plan.streams.get(stream.number, NOTHING)
     stream.estimates.chances.least_survival = least
     if not stream.can_draft or not (length or depth):
         return NO_DRAFTS
@@ -189,9 +196,13 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
         elif awaited_length and not num_live:
             # A board that knows which of its tokens are sure stops by itself.
             stops = least > 0.0 and stream.estimates.chances.best_chance > 0.0
-            awaited = min(settings.longest_of(stream.device) if stops else awaited_length, window)
+            longest = min(longest_awaited, settings.longest_of(stream.device))
+            awaited = min(longest if stops else awaited_length, window)
             seconds = stream.estimates.speed.answer_seconds(awaited)
             return Grant(awaited, window, latest_arrival_seconds(seconds))
+    elif awaited_length and not stream.path.live and window > 0:
+        seconds = stream.estimates.speed.answer_seconds(min(length, window))
+        return Grant(min(length, window), window, latest_arrival_seconds(seconds))
     return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
 
 
@@ -301,39 +312,9 @@ def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:
     return min(stream.request.draft_length or 0, longest)
 
 
-def _awaited_lengths(
-    streams: Sequence[Stream],
-    costs: DraftCosts,
-    lengths: Sequence[int],
-    settings: ScheduleSettings,
-    *,
-    is_alone: bool,
-) -> list[int]:
-    """For how long a draft each should sit out, if its board mostly keeps its times."""
-    awaited = np.zeros(len(streams), dtype=np.int64)
-    if settings.uses_guard:
-        chosen = [i for i, length in enumerate(lengths) if length and _may_wait(streams[i])]
-        if len(chosen):
-            max_lengths = np.array([lengths[i] for i in chosen])
-            awaited[chosen] = lengths_worth_waiting_for(
-                costs.of(np.array(chosen)), max_lengths, is_alone=is_alone
-            )
-    return awaited.tolist()
-
-
 def _least_survivals(made: LengthPlan, awaited: Sequence[int]) -> list[float]:
     """Where boards should stop, whose streams sit out for drafts of these lengths or do not."""
     if made.least_survivals is None or made.waited_survivals is None:
         return [0.0] * len(awaited)
     waited = np.where(np.array(awaited) > 0, made.waited_survivals, made.least_survivals)
     return waited.tolist()  # type: ignore[no-any-return]
-
-
-def _may_wait(stream: Stream) -> bool:
-    speed, request = stream.estimates.speed, stream.request
-    return (
-        request.mode == "coupled"
-        and request.draft_length is None
-        and speed.round_trip_seconds is not None
-        and speed.punctuality >= SMALLEST_PUNCTUALITY
-    )

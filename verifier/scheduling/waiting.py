@@ -75,10 +75,10 @@ class GoingOn(NamedTuple):
         first_piece_seconds = costs.draft_seconds(np.minimum(FIRST_PIECE_TOKENS, max_lengths))
         num_lone = np.maximum(np.ceil(first_piece_seconds / round_seconds), 1.0).astype(np.int64)
         drafting_seconds = num_lone * round_seconds - costs.round_trip_seconds
-        num_live = _num_drafted(costs, drafting_seconds, max_lengths + num_lone) - num_lone
+        num_live = num_drafted(costs, drafting_seconds, max_lengths + num_lone) - num_lone
         num_live = np.maximum(num_live, 0)
         tokens = num_lone + 1.0 + rates**num_lone * (expected_tokens(rates, num_live) - 1.0)
-        num_steady = _num_drafted(costs, np.full_like(rates, round_seconds), max_lengths)
+        num_steady = num_drafted(costs, np.full_like(rates, round_seconds), max_lengths)
         steady_seconds = round_seconds + num_steady * costs.token_seconds
         alive = rates ** (num_lone + num_live)
         return cls(
@@ -97,7 +97,8 @@ class GoingOn(NamedTuple):
         return tokens
 
 
-def _num_drafted(costs: DraftCosts, seconds: FloatArray, max_lengths: IntArray) -> IntArray:
+def num_drafted(costs: DraftCosts, seconds: FloatArray, max_lengths: IntArray) -> IntArray:
+    """The tokens that each board drafts in so many seconds, its longest draft at most."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # it may need no time
         whole_tokens = np.floor(np.maximum(seconds, 0.0) / costs.draft_token_seconds)
     is_enough = seconds >= max_lengths * costs.draft_token_seconds

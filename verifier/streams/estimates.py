@@ -15,6 +15,7 @@ from shared.speculation.smoothing import smoothed
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
 from verifier.streams.draft_chances import DraftChances
 from verifier.streams.draft_pace import DraftPace
+from verifier.streams.late_draft import LateDraft
 from verifier.streams.position_counts import PositionCounts
 from verifier.streams.window_counts import WindowCounts
 
@@ -217,6 +218,12 @@ class DeviceEstimates:
         for acceptance in (own.acceptance, self.acceptance):
             acceptance.observe_counts(num_accepted, num_rejected)
         self.positions.observe(num_accepted, num_rejected)
+
+    def observe_late(self, own: StreamEstimates, late: LateDraft) -> None:
+        """Drafts of one of its streams met what was committed before they came."""
+        self.observe_counts(own, late.num_right, late.num_wrong)
+        if not late.num_wrong:
+            self.windows.num_late_tokens += late.num_right
 
     def observe_probs(
         self,

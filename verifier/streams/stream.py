@@ -16,6 +16,7 @@ from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.draft_chances import way_of
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
+from verifier.streams.late_draft import LateDraft, late_draft
 from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.settled import Settled
@@ -67,6 +68,7 @@ class Stream:
     probe: ProbeClock = field(default_factory=ProbeClock)
     grammar: StreamGrammar | None = None  # that the output is held to
     forced_ids: tuple[int, ...] = ()  # that are likely to be next, as the grammar forces the text
+    late_drafts: tuple[LateDraft, ...] = ()  # since its last round
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
@@ -112,14 +114,10 @@ class Stream:
 
     def _learn_from_late_tokens(self, before: DraftPath, draft: Extension) -> None:
         """Tokens that came after their position was committed were tested all the same."""
-        if self.request.mode != "coupled":
-            return
-        first = max(before.end, draft.position)
-        if self.path.base > before.base:
-            self.device_estimates.observe_counts(self.estimates, self.path.base - 1 - first, 1)
-        elif (num_struck := min(self.path.position, self.path.end) - first) > 0:
-            self.device_estimates.observe_counts(self.estimates, num_struck, 0)
-            self.device_estimates.windows.num_late_tokens += num_struck
+        late = late_draft(before, self.path, draft) if self.request.mode == "coupled" else None
+        if late is not None:
+            self.device_estimates.observe_late(self.estimates, late)
+            self.late_drafts += (late,)
 
     @property
     def position(self) -> int:
@@ -156,8 +154,8 @@ class Stream:
     @property
     def sits_out_until(self) -> float | None:
         """When it stops waiting for a draft that would make it faster; None: it does not wait."""
-        has_drafts = self.path.live or self.forced_ids
-        if not self.awaited_seconds or has_drafts or not self.board_is_ready:
+        is_answered = self.path.live or self.path.has_passed or self.forced_ids
+        if not self.awaited_seconds or is_answered or not self.board_is_ready:
             return None
         return self.waiting_since + self.awaited_seconds
 
@@ -218,6 +216,7 @@ class Stream:
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
         before, self.path = self.path, self.path.commit(kept)
+        late_drafts, self.late_drafts = self.late_drafts, ()
         if self.request.mode == "coupled":
             self._learn_from_commit(before, num_kept)
         else:
@@ -235,6 +234,8 @@ class Stream:
             num_tested=num_drafted,
             logprobs=logprobs,
             num_forced=max(min(outcome.num_accepted, num_kept) - num_drafted, 0),
+            live=before.live,
+            late_drafts=late_drafts,
         )
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:

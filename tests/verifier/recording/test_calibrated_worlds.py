@@ -1,7 +1,7 @@
 """What the verifier's own engine plays is recorded, and the calibrated world does the same.
 
-Within 5 %, but for drafts that are right in long runs: tokens that came too late to be tested are
-harder than they seem, and the world comes out 12 % too fast (25 % without the model of runs).
+Within 5 %, also for drafts that are right in long runs: without what is recorded of tokens that came
+too late to be tested, such a world came out 12 % too fast (25 % without the model of runs).
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ from verifier.sim.world import play
 JITTERY = TargetSection(fixed_milliseconds=60.0, token_milliseconds=2.0, jitter=0.15)
 RUNS = {"confidence_rates": (0.95, 0.4), "confidence_shares": (0.6, 0.4)}
 USUAL = "good drafts"  # the others take as long again each
-IN_RUNS = "drafts that come in runs"
-MOST_OFF = {IN_RUNS: 13.0}  # per cent; of others as the program itself has it
 WORLDS = {
     USUAL: (BoardGroup(acceptance=0.9, draft_tokens_per_second=100.0),),
     "bad drafts": (BoardGroup(acceptance=0.4, draft_tokens_per_second=100.0),),
-    IN_RUNS: (
+    "drafts that come in runs": (
         BoardGroup(draft_tokens_per_second=80.0, confidence_persistence=0.8, **RUNS),  # type: ignore[arg-type]
     ),
     "three unlike boards": (
@@ -79,5 +77,4 @@ def test_a_calibrated_world_does_what_was_recorded(
     for board in calibration.boards:
         of_board = simulated[f"{board.device}-1"]
         errors.append(error_per_cent(board.tokens_per_second, of_board))
-    most = MOST_OFF.get(name, FIT_PER_CENT)
-    assert all(error is not None and abs(error) <= most for error in errors), errors
+    assert all(error is not None and abs(error) <= FIT_PER_CENT for error in errors), errors

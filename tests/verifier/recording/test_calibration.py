@@ -63,8 +63,8 @@ def test_a_board_that_drafts(tmp_path: Path) -> None:
     parts = [part for round_ in recording.rounds for part in round_.parts if part.stream == 1]
     differing = sum(part.num_accepted < part.num_tested for part in parts)
     assert sum(part.num_accepted for part in parts) + differing == near.num_tested
-    assert near.num_tokens == len(near.trace)
-    assert 0.75 == pytest.approx(sum(near.trace) / len(near.trace), abs=0.05)
+    assert near.num_tokens == len(near.trace.bits)
+    assert 0.75 == pytest.approx(sum(near.trace.bits) / len(near.trace.bits), abs=0.05)
     assert (100.0, 0.02) == (near.draft_tokens_per_second, near.round_trip_seconds)
     assert ("coupled", 1, 12, 0) == (
         *(near.mode, near.num_streams, near.prompt_tokens, near.output_tokens),

@@ -1,0 +1,52 @@
+"""What is written down of one stream's part in a round. Pure; no token is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.protocol.draft_path import DraftToken
+from verifier.recording.lines import LatePart, StreamPart
+from verifier.streams.settled import Settled
+from verifier.streams.stream import Stream
+
+
+def part_of(stream: Stream, settled: Settled) -> StreamPart:
+    """The part of a stream that was just settled."""
+    num_right, met = _met(stream, settled)
+    return StreamPart(
+        stream=stream.number,
+        num_tested=settled.num_tested,
+        num_accepted=settled.num_accepted,
+        num_own=len(settled.own_token_ids),
+        num_right=num_right,
+        confidences=_confidences(met),
+        late=tuple(
+            [
+                LatePart(
+                    settled.position - late.position, late.num_right, _confidences(late.tokens)
+                )
+                for late in settled.late_drafts
+            ]
+        ),
+    )
+
+
+def _met(stream: Stream, settled: Settled) -> tuple[int, Sequence[DraftToken]]:
+    """How many tokens were right in turn, and those with the wrong one behind them.
+
+    In `rejection` only what was tested: it is accepted by chance, whatever the target writes.
+    """
+    is_coupled = stream.request.mode == "coupled"
+    most = settled.num_tokens if is_coupled else settled.num_tested
+    live, start = settled.live[:most], settled.position
+    committed = stream.output_ids[start : start + settled.num_tokens]
+    num_right = 0
+    for token, token_id in zip(live, committed, strict=False):
+        if token.token_id != token_id:
+            return num_right, live[: num_right + 1]
+        num_right += 1
+    return num_right, live[:num_right]
+
+
+def _confidences(tokens: Sequence[DraftToken]) -> bytes:
+    return bytes([token.confidence for token in tokens])
