@@ -77,6 +77,13 @@ parse() {
 
 has_systemd() { [ -z "$ROOT" ] && [ -d /run/systemd/system ]; }
 
+# Before anything is installed that could not be made a service.
+check_systemd() {
+    if [ -n "$ROOT" ] || command -v systemd-sysusers >/dev/null; then return; fi
+    fail "there is no systemd, which starts the programs and makes their user: apt install systemd" \
+        "(or give --root DIR, to try it out)"
+}
+
 is_python() {
     "$1" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
@@ -261,6 +268,7 @@ remove_old_releases() {
 }
 
 install_program() {
+    check_systemd
     find_python
     find_source
     choose_extras

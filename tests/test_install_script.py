@@ -138,6 +138,15 @@ def test_what_cannot_be_done_is_one_sentence(
     assert set() == below(tmp_path)
 
 
+def test_without_systemd_nothing_is_installed_and_the_way_out_is_said(tmp_path: Path) -> None:
+    for name in ("sh", "dirname", "id"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = install("agent", "--dry-run", settings={"PATH": str(tmp_path)})
+    assert 2 == done.returncode
+    assert done.stderr.startswith("error: there is no systemd")
+    assert "" == done.stdout
+
+
 def test_wheels_without_ours_are_refused_with_the_command_that_makes_it(tmp_path: Path) -> None:
     done = install("agent", "--offline", tmp_path)
     assert 2 == done.returncode
