@@ -30,7 +30,7 @@ from edge_agent.models.progress import progress_on
 from edge_agent.models.pull import pull
 from edge_agent.models.quantise import quantise
 from shared.config.model_files import cached_path, default_cache_dir
-from shared.daemon.peer_text import terminal_text
+from shared.daemon.peer_text import one_line, terminal_text
 from shared.errors import ConfigError, GoodspeedError, ModelError
 from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, pack_judgements
 from shared.protocol.handed_drafts.draft_offers import OFFER_NAME, DraftOffer
@@ -266,7 +266,7 @@ def _not_here(preset: Preset | None, offer: DraftOffer | None) -> tuple[str, str
         words = [f"at the verifier ({offer.num_bytes / 1e6:.0f} MB)", *offer.labels]
         words += ["assigned to this board"] if offer.is_assigned else []
         words += ["suits this board best"] if offer.suits else []
-        return offer.licence or licence, ", ".join(words)
+        return one_line(offer.licence) or licence, ", ".join(words)
     assert preset is not None
     targets = (
         f", drafts for {preset.targets}" if isinstance(preset, HubModel | ShippedModel) else ""

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
+from shared.daemon.peer_text import one_line
 from shared.errors import ConfigError, RequestRefused
 from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, unpack_judgements
 from shared.protocol.handed_drafts.draft_offers import LABEL, MAX_LABELS, OFFER_NAME
@@ -264,7 +265,7 @@ def _cells(
         _NOTHING if accepted is None else f"{accepted:.2f}",
         _NOTHING if speed is None else f"{speed:.0f}",
         " ".join(draft.labels) or _NOTHING,
-        draft.licence or _NOTHING,
+        one_line(draft.licence) or _NOTHING,
         draft.vocabulary,
         _shown_devices(name, terms, live),
     ]

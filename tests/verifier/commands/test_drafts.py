@@ -134,3 +134,14 @@ def test_without_a_directory_of_state_there_is_no_registry(house: House) -> None
     refused = drafts(house, "ls")
     assert 78 == refused.exit_code
     assert "state.directory: must be set; the registry of drafts is there" in refused.stderr
+
+
+def test_a_licence_of_a_file_drives_no_terminal(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "wren.gguf"
+    write_tiny_llama(
+        path, edit=lambda writer: writer.add_string("general.license", "a\x1b[31mb\nc")
+    )
+    assert 0 == drafts(house, "add", str(path)).exit_code
+    shown = drafts(house, "ls").stdout
+    assert "\x1b" not in shown
+    assert 2 == len(shown.strip().splitlines())

@@ -25,7 +25,7 @@ def pairs(seed: int = 1, number: int = 12, **gains: float) -> list[HeldOutPair]:
 
 
 def test_a_better_one_is_offered() -> None:
-    good = pairs(seen=0.1, self=0.0, code=0.02)
+    good = pairs(seen=0.1, self=0.01, code=0.02)
     assert None is refusal(good)
     assert pytest.approx(0.1, abs=0.02) == mean_gain(good)
 
