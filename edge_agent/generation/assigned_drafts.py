@@ -73,7 +73,7 @@ class AssignedDrafts:
         self._wanted = {draft.sha256: draft for draft in assignment.drafts}
         self._failed = {key: why for key, why in self._failed.items() if key in self._wanted}
         self._watch.forget_all_but(set(self._wanted))
-        places = (OWN, *self._wanted)
+        places = (OWN, *(draft.sha256 for draft in assignment.drafts))
         self._held.take_turns(
             tuple(places[turn] for turn in assignment.turns if turn < len(places))
         )
@@ -81,7 +81,9 @@ class AssignedDrafts:
             if sha256 in self._failed:
                 self._tell(DraftHeld(sha256, because=self._failed[sha256]))
             elif sha256 in self._held.assigned:
-                self._tell_held(self._held.assigned[sha256])
+                held = self._held.assigned[sha256]
+                held.is_stopped = False  # it may have been given up, and is assigned anew
+                self._tell_held(held)
         self._has_news.set()
 
     def note_end(self, held: HeldDraft | None, outcome: StreamOutcome) -> None:

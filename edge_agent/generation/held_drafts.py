@@ -80,8 +80,8 @@ class HeldDrafts:
 
     def begin(self, held: HeldDraft, stream: AgentStream) -> None:
         """A stream begins with this draft; before it is opened."""
-        self._num_begun += 1
         if stream.drafts:
+            self._num_begun += 1
             held.streams.add(stream)
             held.loop.add(stream)
 

@@ -80,9 +80,9 @@ class AssignedDrafts:
         device = self._devices[stream.device]
         before = device.choice.turns
         device.choice.observe(pace.draft, pace.tokens_per_second)
-        if device.choice.turns != before and self._offered is not None:
+        if device.choice.turns != before:
             self._tell_choice(device)
-            self._assign(device, self._offered)
+        self.follow(device)
 
     async def run(self) -> NoReturn:
         """Tell boards what they do not know yet; ends when cancelled."""
