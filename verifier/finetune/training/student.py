@@ -1,7 +1,7 @@
 """A draft that learns: one step over a batch, all of it on the device and without a wait.
 
-The loss of a position is kl·KL(target‖draft) + variation·TV, weighted by what the position is
-worth. It must never read a number back while it steps: a step is one CUDA graph.
+The loss is kl·KL(target‖draft) of all positions alike, and variation·TV weighted by what a position
+is worth. It must never read a number back while it steps: a step is one CUDA graph.
 """
 
 from __future__ import annotations
@@ -147,11 +147,11 @@ class Student:
         unembedding = weights.unembedding.to(self._logit_dtype)
         logits = states.to(self._logit_dtype) @ unembedding.T
         found = distances(target_logits, logits)
-        positions = self._weights_of_positions(batch, found.acceptance)
+        worth = self._worth_of_positions(batch, found.acceptance)
+        alike = batch.counts / batch.counts.sum()
         kl, variation, _ = self._loss
-        gradient = logit_gradient_(
-            target_logits, logits, found, kl * positions, variation * positions
-        )
+        # Utility is a matter of acceptance; where drafts are seldom accepted, KL still teaches.
+        gradient = logit_gradient_(target_logits, logits, found, kl * alike, variation * worth)
         self._note(batch, found)
         state_gradient = gradient @ weights.unembedding.to(gradient.dtype)
         return state_gradient.to(states.dtype), gradient
@@ -166,7 +166,7 @@ class Student:
         gradient = (logit_gradient.T @ states.to(logit_gradient.dtype)).float()
         output.grad = gradient if output.grad is None else output.grad.add_(gradient)
 
-    def _weights_of_positions(self, batch: Bucket, acceptance: Tensor) -> Tensor:
+    def _worth_of_positions(self, batch: Bucket, acceptance: Tensor) -> Tensor:
         """Summing up to 1; utility counts as much as the loss says."""
         counts = batch.counts
         worth = utility_weights(acceptance, batch.text) / self._goodput[batch.group] * counts
