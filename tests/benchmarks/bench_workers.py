@@ -24,6 +24,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from shared.daemon.resources.interpreter_turns import short_turns
 from shared.protocol.draft_path import DraftToken, Extension
 from tests.benchmarks.fleet_verifier import GreedyTable
 from tests.support.ends.loopback import round_settings
@@ -275,13 +276,14 @@ def told(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["worker", number]:
-            serve_kept(int(number), load)
-        case ["eight"]:
-            compare_eight()
-        case ["lost"]:
-            lose(signal.SIGKILL)
-            lose(signal.SIGSTOP)  # the deadline of a round is DEADLINE_SECONDS
-        case _:
-            compare_one()
+    with short_turns():
+        match sys.argv[1:]:
+            case ["worker", number]:
+                serve_kept(int(number), load)
+            case ["eight"]:
+                compare_eight()
+            case ["lost"]:
+                lose(signal.SIGKILL)
+                lose(signal.SIGSTOP)  # the deadline of a round is DEADLINE_SECONDS
+            case _:
+                compare_one()

@@ -23,6 +23,10 @@ from verifier.placement.relocation import take_back_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import ItemFailure, Round, RoundOutcome
 from verifier.target.target import TargetModel
+from verifier.workers.remote_target import RemoteTarget
+
+# How long the loop waits at most until a round is under way: a worker may take none.
+MOST_START_SECONDS = 0.01
 
 
 class RoundReport(msgspec.Struct, frozen=True):
@@ -145,12 +149,16 @@ class Engine:
         # Only one thread has the interpreter, and it keeps it unless it waits or is made to change:
         # the target would start behind verdicts. With 1.5 ms of them, 1 ms until a GPU works on its
         # own and 8 ms of that, rounds took 9.4 ms with this wait, 11.0 without (2 cores, 2026-11).
-        is_taken.wait()
+        is_taken.wait(MOST_START_SECONDS)
         return _Running(round_, started_at, planned_at, outcome)
 
     def _verify(self, round_: Round, is_taken: threading.Event) -> RoundOutcome | ItemFailure:
-        is_taken.set()
+        if isinstance(self._target, RemoteTarget):  # the round must be packed and sent first
+            self._target.when_sent = is_taken.set
+        else:
+            is_taken.set()
         outcome = run_round(self._target, round_)
+        is_taken.set()
         self.precedence.claim()
         return outcome
 

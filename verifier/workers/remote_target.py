@@ -67,6 +67,7 @@ class RemoteTarget:
         self._framed = framed
         self._round_deadline_seconds = round_deadline_seconds
         self._known_runs = KnownRuns()
+        self.when_sent: Callable[[], None] = lambda: None  # called with every round, in its thread
         self._lost_because = ""
         self.is_stuck = False  # it is lost because a round was late: its process may never go on
 
@@ -128,6 +129,7 @@ class RemoteTarget:
             if item.draft_check is not None and item.draft_check.masks is not None
         ]
         self._framed.send(pack_round(round_, self._known_runs), _left(deadline))
+        self.when_sent()
         for mask in masks:
             mask.begin()
         answer = self._framed.receive(_left(deadline))
