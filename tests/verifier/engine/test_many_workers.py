@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
+import msgspec
 import pytest
 
 from shared.protocol.messages import Error, ErrorCode, Open
@@ -21,9 +22,11 @@ from tests.support.ends.scripted import TARGET, scripted_service
 from tests.support.ends.waiting import eventually
 from tests.support.ends.workers import ThreadSource, ThreadWorker, local_worker, service_of
 from tests.verifier.engine.test_service import Mailbox, running
+from verifier.engine import engine
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.service import VerifierService
 from verifier.engine.worker import WorkerState
+from verifier.rounds.planner import StreamResult
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.workers.local_worker import LocalWorker
@@ -342,3 +345,33 @@ def test_a_verifier_stops_without_leaving_anything(num_workers: int) -> None:
     before = gc.get_threshold()
     asyncio.run(run())
     assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
+
+
+def test_a_round_is_on_its_way_before_the_verdicts_of_the_one_before_go_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "MOST_START_SECONDS", 10.0)  # cores may be busy
+    events: list[str] = []
+
+    async def run() -> None:
+        with thread_workers(1) as sources:
+            async with served_by(sources) as (service, workers):
+                worker = workers.workers[0]
+                send, deliver = worker.target._framed.send, worker.engine._deliver
+
+                def sent(message: msgspec.Struct, seconds: float) -> None:
+                    send(message, seconds)
+                    time.sleep(0.002)  # all others could go on now
+                    events.append("sent")
+
+                def delivered(results: list[StreamResult]) -> None:
+                    events.append("delivered")
+                    deliver(results)
+
+                worker.target._framed.send = sent  # type: ignore[method-assign]
+                worker.engine._deliver = delivered
+                (box,) = await opened(service, 1, 20)
+                await eventually(lambda: bool(box.ended))
+
+    asyncio.run(run())
+    assert ["sent", *["sent", "delivered"] * 19, "delivered"] == events
