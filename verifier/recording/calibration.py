@@ -2,8 +2,9 @@
 
 Rounds are fitted to a line over their tokens, boards to what was told of them; which draft tokens
 are right, and how sure boards were of them, is replayed as it was, because acceptance comes in
-runs: independent draws of the same rate are 12 to 38 % too optimistic. What is not fitted is left to the error that
-`calibrate` tells: rounds that read prompts, links that change, boards that heat up.
+runs: independent draws of the same rate are 12 to 38 % too optimistic. What is not fitted is left
+to the error that `calibrate` tells: rounds that read prompts, links that change, boards that heat
+up.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def part_of(stream: Stream, settled: Settled) -> StreamPart:
                 LatePart(
                     settled.position - late.position, late.num_right, _confidences(late.tokens)
                 )
-                for late in settled.late_drafts
+                for late in stream.met.late
             ]
         ),
     )
@@ -38,7 +38,7 @@ def _met(stream: Stream, settled: Settled) -> tuple[int, Sequence[DraftToken]]:
     """
     is_coupled = stream.request.mode == "coupled"
     most = settled.num_tokens if is_coupled else settled.num_tested
-    live, start = settled.live[:most], settled.position
+    live, start = stream.met.live[:most], settled.position
     committed = stream.output_ids[start : start + settled.num_tokens]
     num_right = 0
     for token, token_id in zip(live, committed, strict=False):

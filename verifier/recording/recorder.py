@@ -28,6 +28,7 @@ from verifier.recording.lines import (
     SettingValue,
     StreamBegin,
     StreamEnd,
+    StreamPart,
 )
 from verifier.recording.parts import part_of
 from verifier.rounds.planner import StreamResult

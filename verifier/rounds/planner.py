@@ -155,7 +155,7 @@ class RoundPlanner:
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
         if self.draft_plan.holds_rounds and any(
-            [stream.sits_out_until is not None for stream in active]
+            stream.sits_out_until is not None for stream in active
         ):
             return None
         candidates = self.admission.secure(self.quarantine.together(candidates), now)

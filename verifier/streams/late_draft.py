@@ -22,6 +22,16 @@ class LateDraft(NamedTuple):
         return len(self.tokens) - self.num_right
 
 
+class MetDrafts(NamedTuple):
+    """What a round's tokens, and those before it, met of the board's."""
+
+    live: tuple[DraftToken, ...]  # from the round's first position on, tested or not
+    late: tuple[LateDraft, ...]  # that came since the round before
+
+
+NOTHING_MET = MetDrafts((), ())
+
+
 def late_draft(before: DraftPath, after: DraftPath, draft: Extension) -> LateDraft | None:
     """What of a draft of the path `before`, which made it `after`, came late; None: nothing."""
     first = max(before.end, draft.position)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.protocol.draft_path import DraftToken
-from verifier.streams.late_draft import LateDraft
-
 
 class Settled(msgspec.Struct, frozen=True):
     """What one round did for one stream."""
@@ -17,8 +14,6 @@ class Settled(msgspec.Struct, frozen=True):
     num_tested: int  # draft tokens of the board
     logprobs: bytes = b""  # packed, of the accepted and the own ones, where asked
     num_forced: int = 0  # the first so many of `own_token_ids` are what a grammar forced
-    live: tuple[DraftToken, ...] = ()  # drafted from `position` on, tested or not
-    late_drafts: tuple[LateDraft, ...] = ()  # that came since the round before
 
     @property
     def num_tokens(self) -> int:

@@ -16,7 +16,7 @@ from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.draft_chances import way_of
 from verifier.streams.estimates import DeviceEstimates, StreamEstimates
-from verifier.streams.late_draft import LateDraft, late_draft
+from verifier.streams.late_draft import NOTHING_MET, LateDraft, MetDrafts, late_draft
 from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.settled import Settled
@@ -69,6 +69,7 @@ class Stream:
     grammar: StreamGrammar | None = None  # that the output is held to
     forced_ids: tuple[int, ...] = ()  # that are likely to be next, as the grammar forces the text
     late_drafts: tuple[LateDraft, ...] = ()  # since its last round
+    met: MetDrafts = NOTHING_MET  # by what its last round committed, and before it
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
@@ -216,7 +217,7 @@ class Stream:
         # After a cut chunk the target reads its last token again: what follows hangs on its logits.
         self.num_cached_tokens = min(self.num_cached_tokens, self.num_tokens - 1)
         before, self.path = self.path, self.path.commit(kept)
-        late_drafts, self.late_drafts = self.late_drafts, ()
+        self.met, self.late_drafts = MetDrafts(before.live, self.late_drafts), ()
         if self.request.mode == "coupled":
             self._learn_from_commit(before, num_kept)
         else:
@@ -234,8 +235,6 @@ class Stream:
             num_tested=num_drafted,
             logprobs=logprobs,
             num_forced=max(min(outcome.num_accepted, num_kept) - num_drafted, 0),
-            live=before.live,
-            late_drafts=late_drafts,
         )
 
     def add_prompt(self, token_ids: tuple[int, ...]) -> None:

@@ -179,6 +179,17 @@ def test_boards_are_told_to_stop_where_a_token_costs_more_than_it_is_worth() -> 
     assert ahead < rich
 
 
+def test_where_a_stream_sits_out_for_its_draft_each_token_costs_its_time_as_well() -> None:
+    fast, slow = Share(draft_token_seconds=0.001), Share(draft_token_seconds=0.01)
+    sibling = slow._replace(num_siblings=2)
+    plan = RatePolicy().plan(outlook_of([fast, slow, sibling], line(0.002)), UNLIMITED)
+    assert plan.least_survivals is not None
+    assert plan.waited_survivals is not None
+    price = 4 * plan.least_survivals  # boards may draft ahead of a quarter of it
+    tokens_meanwhile = 2.0 * np.array([0.001, 0.01, 0.005]) / 0.1
+    assert plan.waited_survivals == pytest.approx(price + tokens_meanwhile)
+
+
 def test_room_fixed_budgets_and_prices_are_kept() -> None:
     streams = [Share(rate=0.9)] * 2
     free = line(0.0)

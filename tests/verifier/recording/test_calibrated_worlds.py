@@ -1,7 +1,7 @@
 """What the verifier's own engine plays is recorded, and the calibrated world does the same.
 
-Within 5 %, also for drafts that are right in long runs: without what is recorded of tokens that came
-too late to be tested, such a world came out 12 % too fast (25 % without the model of runs).
+Within 5 %, also for drafts that are right in long runs: without what is recorded of tokens that
+came too late to be tested, such a world came out 12 % too fast (25 % without the model of runs).
 """
 
 from __future__ import annotations

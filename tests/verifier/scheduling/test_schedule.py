@@ -385,3 +385,23 @@ def test_a_window_goes_as_deep_as_the_policy_says() -> None:
         stream.estimates.acceptance.observe_counts(4, 1)
     plan = plan_drafts([stream], RatePolicy(), make_curve(), settings(budget_tokens=None), 0.0)
     assert plan.streams[1].depth == grant_draft(stream, plan, settings()).window > 8
+
+
+def test_a_board_that_knows_its_sure_tokens_is_waited_for_until_it_stops_by_itself() -> None:
+    """Else it would send as many tokens as are right on average, sure of them or not."""
+    telling, silent = make_stream(1, max_output_tokens=90), make_stream(2, max_output_tokens=90)
+    telling.estimates.chances.best_chance = 0.95
+    grants, leasts = [], []
+    for stream in (telling, silent):
+        stream.estimates.speed.draft_token_seconds = 0.003
+        stream.estimates.speed.round_trip_seconds = 0.003
+        stream.estimates.acceptance.observe_counts(700, 300)
+        stream.board_is_ready = True
+        known = settings(uses_guard=True, budget_tokens=None, max_draft_length=16)
+        plan = plan_drafts([stream], RatePolicy(), make_curve(), known, now=0.0)
+        grants.append(grant_draft(stream, plan, known))
+        leasts.append(stream.estimates.chances.least_survival)
+    of_telling, of_silent = grants
+    assert 0.0 < of_silent.awaited_seconds < of_telling.awaited_seconds
+    assert of_silent.draft_length < of_telling.draft_length == min(16, of_telling.window)
+    assert leasts[0] > 0.02  # where it stops
