@@ -13,6 +13,10 @@ from verifier.streams.stream import Stream
 def part_of(stream: Stream, settled: Settled) -> StreamPart:
     """The part of a stream that was just settled."""
     num_right, met = _met(stream, settled)
+    late = [
+        LatePart(settled.position - late.position, late.num_right, _confidences(late.tokens))
+        for late in stream.met.late
+    ]
     return StreamPart(
         stream=stream.number,
         num_tested=settled.num_tested,
@@ -20,14 +24,7 @@ def part_of(stream: Stream, settled: Settled) -> StreamPart:
         num_own=len(settled.own_token_ids),
         num_right=num_right,
         confidences=_confidences(met),
-        late=tuple(
-            [
-                LatePart(
-                    settled.position - late.position, late.num_right, _confidences(late.tokens)
-                )
-                for late in stream.met.late
-            ]
-        ),
+        late=tuple(late),
     )
 
 
@@ -37,15 +34,13 @@ def _met(stream: Stream, settled: Settled) -> tuple[int, Sequence[DraftToken]]:
     In `rejection` only what was tested: it is accepted by chance, whatever the target writes.
     """
     is_coupled = stream.request.mode == "coupled"
-    most = settled.num_tokens if is_coupled else settled.num_tested
-    live, start = stream.met.live[:most], settled.position
-    committed = stream.output_ids[start : start + settled.num_tokens]
-    num_right = 0
-    for token, token_id in zip(live, committed, strict=False):
-        if token.token_id != token_id:
-            return num_right, live[: num_right + 1]
-        num_right += 1
-    return num_right, live[:num_right]
+    live, output_ids, start = stream.met.live, stream.output_ids, settled.position
+    most = min(settled.num_tokens if is_coupled else settled.num_tested, len(live))
+    num_right = settled.num_accepted
+    if is_coupled:
+        while num_right < most and live[num_right].token_id == output_ids[start + num_right]:
+            num_right += 1
+    return num_right, live[: min(num_right + 1, most)]
 
 
 def _confidences(tokens: Sequence[DraftToken]) -> bytes:
