@@ -28,8 +28,12 @@ from verifier.scheduling.waiting import (
 )
 from verifier.streams.stream import Stream
 
-# Of a round, that it may be held for drafts.
-LARGEST_HELD_PART = 0.5
+# Of a round, that it may be held for drafts which come when they should; where one is late it
+# starts after half of a round and a little.
+LARGEST_HELD_PART = 1 / 3
+# Part of its drafts that must come in time for others to be held for a board: one that is late on
+# purpose as often as it may be costs them a twentieth of a round.
+SMALLEST_HELD_PUNCTUALITY = 0.9
 
 
 class Awaited(NamedTuple):
@@ -62,16 +66,21 @@ def awaited_drafts(
     keeping_times = [i for i, length in enumerate(lengths) if length and _keeps_times(streams[i])]
     num_streams = len(streams) + beside.num_others
     held = None
-    if keeping_times and num_streams > 1:
-        of_them, most = costs.of(np.array(keeping_times)), _of(lengths, keeping_times)
+    prompt = [
+        i
+        for i in keeping_times
+        if streams[i].estimates.speed.punctuality >= SMALLEST_HELD_PUNCTUALITY
+    ]
+    if prompt and num_streams > 1:
+        of_them, most = costs.of(np.array(prompt)), _of(lengths, prompt)
         held = _held(of_them, most, num_streams, LARGEST_HELD_PART)
         if (held.lengths > 0).sum() < num_streams:
             part = min(beside.slowdown_limit, LARGEST_HELD_PART)
             held = _held(of_them, most, num_streams, part)
     if held is not None and held.lengths.any():
         awaited, longest = np.zeros((2, len(streams)), dtype=np.int64)
-        awaited[keeping_times] = held.lengths
-        longest[keeping_times] = np.minimum(held.fitting, beside.longest_draft)
+        awaited[prompt] = held.lengths
+        longest[prompt] = np.minimum(held.fitting, beside.longest_draft)
         return Awaited(awaited.tolist(), longest.tolist(), holds_rounds=True)
     awaited = np.zeros(len(streams), dtype=np.int64)
     chosen = [i for i in keeping_times if streams[i].request.mode == "coupled"]

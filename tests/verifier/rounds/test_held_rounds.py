@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shared.protocol.messages import AcceptanceMode
 from tests.support.ends.planning import add, draft, finish, make_planner, make_stream, served, start
 from verifier.policies import FixedPolicy
@@ -52,11 +54,14 @@ def test_it_is_held_no_longer_than_punctual_boards_need() -> None:
     assert second.estimates.speed.punctuality < 1.0
 
 
-def test_no_round_is_held_for_a_board_that_is_often_late() -> None:
+@pytest.mark.parametrize("punctuality", [0.5, 0.85])
+def test_no_round_is_held_for_a_board_that_is_often_late(punctuality: float) -> None:
     first, second = near_board(1), near_board(2)
-    second.estimates.speed.punctuality = 0.5
+    second.estimates.speed.punctuality = punctuality
     planner = playing(first, second)
-    assert {2: 1} == served(start(planner, 0.1))
+    assert not planner.draft_plan.holds_rounds
+    draft(first, *range(31, 31 + LENGTH), now=0.124)
+    assert 1 in served(start(planner, 0.124))
 
 
 def test_no_round_is_held_beside_a_slow_board() -> None:
