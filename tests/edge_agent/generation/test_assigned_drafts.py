@@ -90,9 +90,7 @@ def test_two_names_of_one_file_are_one_draft() -> None:
     asyncio.run(scenario())
 
 
-def test_what_it_gave_up_is_used_again_when_it_is_assigned_anew_while_a_stream_has_it() -> (
-    None
-):
+def test_what_it_gave_up_is_used_again_when_it_is_assigned_anew_while_a_stream_has_it() -> None:
     async def scenario() -> None:
         one = Board()
         async with one.running():
