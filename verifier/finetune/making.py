@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ import torch
 from shared.daemon.files import replace_file
 from shared.daemon.resources.main_memory import free_main_memory
 from shared.errors import ModelError, RequestRefused
-from shared.protocol.held_out_texts import HeldOutTexts, pack_texts
+from shared.protocol.held_out_texts import HeldOutTexts, JudgedMode, pack_texts
 from verifier.finetune.llama.existing_draft import (
     check_existing_draft,
     existing_draft_shape,
@@ -87,10 +88,11 @@ class _Making:
         writer = TargetTexts(order, target, self._device, tell, self._clock)
         texts = self._texts(writer, target)
         student = self._student(target, texts)
+        before = self._before(student)
         path = order.work_dir / "student"
         training = ToldTraining(self._recipe, path, self._held_out, tell, self._clock)
         training.run(target, texts, student)
-        self._write(student)
+        self._write(student, before)
         shutil.rmtree(order.work_dir)
 
     def _open_work_dir(self) -> None:
@@ -148,19 +150,30 @@ class _Making:
         groups = {texts.domain(place) for place in texts.places}
         return Student(model.to(self._device), recipe, len(groups), recipe.context_tokens)
 
-    def _file_weights(self, student: Student) -> FileWeights:
-        """Those of the order, unless 4 bits lose too much."""
+    def _before(self, student: Student) -> Mapping[JudgedMode, float]:
+        """What is accepted of a draft that was there, in 8 bits; of a new one nothing is told."""
+        if self._order.draft is None or self._held_out is None:
+            return {}
+        found = mean_acceptance(self._held_out.judged(student, "Q8_0"))
+        told = ", ".join(f"{mode} {rate:.3f}" for mode, rate in found.items())
+        self._tell.say(f"held out, before, in 8 bits: {told}")
+        return found
+
+    def _file_weights(self, student: Student, before: Mapping[JudgedMode, float]) -> FileWeights:
+        """Those of the order, unless 4 bits lose too much, also beside what was there before."""
         if self._recipe.weights != "Q4_0":
             return self._recipe.weights
         twins = TwinFiles({}, {})
         if self._held_out is not None:
             four, eight = (self._held_out.judged(student, kind) for kind in ("Q4_0", "Q8_0"))
-            twins = TwinFiles(mean_acceptance(four), mean_acceptance(eight))
+            # Weights that learned to be rounded may be worse without it.
+            best = {m: max(rate, before.get(m, 0.0)) for m, rate in mean_acceptance(eight).items()}
+            twins = TwinFiles(mean_acceptance(four), best)
         self._tell.say(str(twins))
         return twins.weights
 
-    def _write(self, student: Student) -> None:
-        order, kind = self._order, self._file_weights(student)
+    def _write(self, student: Student, before: Mapping[JudgedMode, float]) -> None:
+        order, kind = self._order, self._file_weights(student, before)
         student.merge()
         recipe = msgspec.json.encode(self._recipe).decode()  # as it was trained
         kinds: dict[Path, FileWeights] = {order.out: kind}

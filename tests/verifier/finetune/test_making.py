@@ -140,6 +140,19 @@ def test_a_draft_that_is_there_is_aligned(tmp_path: Path, lora_rank: int) -> Non
     )
 
 
+def test_four_bits_must_hold_beside_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, told = an_existing_draft(tiny_order(tmp_path, weights="Q4_0")), Told()
+    learned = {"greedy": 0.5, "0.8": 0.5, "1": 0.5}
+    judged = iter(({"greedy": 0.5, "0.8": 0.6, "1": 0.5}, learned, learned))
+    monkeypatch.setattr("verifier.finetune.making.mean_acceptance", lambda texts: next(judged))
+    make_draft(order, told, TickingClock())
+    assert "held out, before, in 8 bits: greedy 0.500, 0.8 0.600, 1 0.500" in told.sentences
+    assert any("0.8 0.500 / 0.600" in sentence for sentence in told.sentences)
+    assert read_outline(order.out).quantisation.startswith("Q8_0")
+
+
 def test_an_interrupted_alignment_goes_on_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

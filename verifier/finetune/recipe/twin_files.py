@@ -1,6 +1,7 @@
-"""Whether a file of 4 bits may go out: beside one of 8 bits of the same weights it must hold.
+"""Whether a file of 4 bits may go out: beside the best one of 8 bits that is known it must hold.
 
-Pure. Both are judged on the same held-out texts; nothing that was not judged is let out.
+That is the better of the same weights in 8 bits and, where a draft was there, of that. All are
+judged on the same held-out texts; nothing that was not judged is let out. Pure.
 """
 
 from __future__ import annotations
