@@ -211,9 +211,16 @@ build_release() {
         pip "${SOURCE}[$EXTRAS]"
     fi
     run "$RELEASE/bin/$NAME" --version
+    case $DRY_RUN,$EXTRAS in no,*agent*) check_llama ;; esac
     if [ "$DRY_RUN" = no ] && [ -n "$TORCH" ]; then say "$TORCH" >"$RELEASE/torch-chosen"; fi
     run rm -rf "$RELEASE.tmp"
     trap - EXIT INT TERM
+}
+
+# A wheel brings no libraries of the system, and a board without a compiler may not have them.
+check_llama() {
+    binding=edge_agent.draft_model.llama_binding
+    why=$("$RELEASE/bin/python" -P -c "import $binding" 2>&1) || fail "${why##*ModelError: }"
 }
 
 # In one step: the link shows the old release or the new one.

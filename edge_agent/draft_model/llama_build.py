@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-import llama_cpp
 import msgspec
+
+from edge_agent.draft_model.llama_binding import llama_cpp
 
 # Products with Intel's matrix tiles. Where a compiler drops the tiles' set-up (GCC below 11.5, 12.4
 # and 13.3: its bug 114098) or a kernel wants leave asked for each thread, the first one ends the

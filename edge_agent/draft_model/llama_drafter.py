@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import DraftInterrupted, Forward, check_batch, check_truncation
 from edge_agent.draft_model.llama_batch import BatchArrays, Piece, split_batch
+from edge_agent.draft_model.llama_binding import llama_cpp
 from edge_agent.draft_model.llama_library import error_lines, load_model, reason
 from edge_agent.draft_model.llama_memory import (
     cached_token_bytes,

@@ -11,8 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import llama_cpp
-
+from edge_agent.draft_model.llama_binding import llama_cpp
 from edge_agent.draft_model.llama_build import TILES, read_build
 from shared.daemon.peer_text import one_line
 from shared.errors import ModelError

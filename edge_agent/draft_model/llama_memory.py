@@ -9,8 +9,7 @@ import ctypes
 import re
 from pathlib import Path
 
-import llama_cpp
-
+from edge_agent.draft_model.llama_binding import llama_cpp
 from shared.daemon.resources.main_memory import free_main_memory, gib
 from shared.errors import ModelError
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import llama_cpp
 import msgspec
 
+from edge_agent.draft_model.llama_binding import llama_cpp
 from edge_agent.draft_model.llama_library import check_magic, error_lines, reason
 from edge_agent.draft_model.llama_memory import cached_token_bytes, metadata, model_parts
 from shared.errors import ModelError

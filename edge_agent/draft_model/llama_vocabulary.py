@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
-import llama_cpp
-
+from edge_agent.draft_model.llama_binding import llama_cpp
 from shared.protocol.vocabulary import without_padding
 
 # Longer pieces are read again with the room that they need.

@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import llama_cpp
-
 from edge_agent.draft_model.drafter import QUANTISATIONS
+from edge_agent.draft_model.llama_binding import llama_cpp
 from edge_agent.draft_model.llama_library import check_magic, error_lines, reason
 from shared.errors import ModelError
 
