@@ -148,11 +148,7 @@ def plan_drafts(
     if made.depths is not None:
         depths = made.depths.tolist()
         _grant_probes(streams, can_draft, lengths, depths, now)
-    no_waits = [0] * len(streams)
-    awaited = Awaited(no_waits, no_waits, holds_rounds=False)
-    if settings.uses_guard:
-        wait_terms = Beside(beside.num_streams, limits.slowdown_limit, settings.max_draft_length)
-        awaited = awaited_drafts(streams, costs, lengths, wait_terms)
+    awaited = _awaited(streams, costs, lengths, settings, beside)
     leasts = _least_survivals(made, awaited.lengths)
     plans = map(StreamPlan, lengths, awaited.lengths, awaited.longest, depths, leasts)
     pairs = zip(streams, can_draft, plans, strict=True)
@@ -310,6 +306,22 @@ def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:
     """What the request fixes, as far as a round can test it."""
     longest = min(settings.longest_testable, settings.longest_of(stream.device))
     return min(stream.request.draft_length or 0, longest)
+
+
+def _awaited(
+    streams: Sequence[Stream],
+    costs: DraftCosts,
+    lengths: Sequence[int],
+    settings: ScheduleSettings,
+    beside: DraftPlan,
+) -> Awaited:
+    """What is waited for, with the streams of another plan beside these; nothing unguarded."""
+    if not settings.uses_guard:
+        nothing = [0] * len(streams)
+        return Awaited(nothing, nothing, holds_rounds=False)
+    limit = settings.limits.slowdown_limit
+    terms = Beside(beside.num_streams, limit, settings.max_draft_length)
+    return awaited_drafts(streams, costs, lengths, terms)
 
 
 def _least_survivals(made: LengthPlan, awaited: Sequence[int]) -> list[float]:
