@@ -23,6 +23,9 @@ MOST_FORCED_TOKENS = 32
 # What is forced is asked while a round waits: 5 µs where nothing is, up to 0.3 ms where something
 # is, 1 ms of 50,000 bytes. What a stream does not spend of its share is left for so many rounds.
 SAVED_ROUNDS = 32
+# A forced text of which the library may have given up to read more: it does at 50,000 items, and one
+# that has 100 of them for each byte is too complex for other reasons.
+_LONG_BYTES = 512
 # To stand behind the output again with another matcher: 1 to 15 µs for each token.
 _MOST_AGAIN_SECONDS = 1.0
 
@@ -95,9 +98,9 @@ class MatcherState:
     def advance(self, token_ids: Sequence[int], seconds: float) -> tuple[int, ...]:
         """Go on behind these tokens: those that the grammar forces behind them.
 
-        As the target's tokenizer cuts the text. Takes `seconds` at most, on an average of many
-        calls; where that is spent, or a step may take long, nothing is done: give the tokens to
-        `consume` later.
+        As the target's tokenizer cuts the text. Takes `seconds` for each token that comes of it,
+        on an average of many calls; where that is spent, or a step may take long, nothing is done:
+        give the tokens to `consume` later.
         """
         unspent = min(self._unspent_seconds + seconds, SAVED_ROUNDS * seconds)
         self._unspent_seconds = unspent
@@ -108,7 +111,8 @@ class MatcherState:
         self._output_ids += token_ids
         if self._consume(token_ids) and self._reads_ahead and not self._matcher.is_stopped():
             forced = tuple(self._matcher.compute_ff_tokens()[:MOST_FORCED_TOKENS])
-        self._unspent_seconds -= time.monotonic() - began_at
+        # With so many rounds less it is paid.
+        self._unspent_seconds -= (time.monotonic() - began_at) / (1 + len(forced))
         return forced
 
     def _make(self, rows: PackedMasks, draft_token_ids: Sequence[int]) -> tuple[int, int]:
@@ -139,7 +143,7 @@ class MatcherState:
 
     def _can_go_on(self, row: PackedMasks) -> bool:
         """Only with the token behind a forced one the library tells that it gave up reading it."""
-        if not self._reads_ahead or not self._matcher.compute_ff_bytes():
+        if not self._reads_ahead or len(self._matcher.compute_ff_bytes()) < _LONG_BYTES:
             return True
         words = np.flatnonzero(row)
         allowed = int(row[words[0]])

@@ -34,7 +34,7 @@ class TokenMasks(Protocol):
         """These tokens came: those that are likely to follow, as the grammar forces their text.
 
         Call it at most once for each check. The next round waits for it, so that over many rounds
-        it takes no more than `seconds` each; empty where that is too little to know.
+        it takes no more than `seconds` for each of their tokens; empty where that is too little.
         """
         ...
 

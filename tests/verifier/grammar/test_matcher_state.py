@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,24 +105,49 @@ def test_what_is_forced_is_cut_as_the_tokenizer_cuts_it() -> None:
     assert MOST_FORCED_TOKENS == len(forced(state_of(f'start: "{"x" * 200}"')))
 
 
+class SlowClock:
+    """Each look at it takes a second, so that an answer takes one."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def rounds_asked(state: MatcherState, clock: SlowClock, num_rounds: int) -> list[bool]:
+    asked = []
+    for _ in range(num_rounds):
+        before = clock.now
+        state.advance((), 0.25)
+        asked.append(clock.now > before)
+    return asked
+
+
 def test_a_stream_that_spent_its_share_of_rounds_is_not_asked_until_it_has_some_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A clock of which each look takes a second: an answer takes one, of a share of 0.25."""
-    state = state_of(f'start: "{"name" * 50}"')
+    state, clock = state_of("start: /[ab]*/"), SlowClock()
     assert () == state.advance((), 0.25), "what a step may take is not known before a mask"
     state.masks(())
-    looks = itertools.count()
-    clock = SimpleNamespace(monotonic=lambda: float(next(looks)))
     monkeypatch.setattr(matcher_state, "time", clock)
-    asked = [bool(state.advance((), 0.25)) for _ in range(8)]
-    assert [True, False, True, False, False, False, True, False] == asked
-    state.most_mask_seconds = 1.0
-    for _ in range(10 * SAVED_ROUNDS):
-        assert () == state.advance((), 0.25)
     state.most_mask_seconds = 0.0
-    num_asked = sum([bool(state.advance((), 0.25)) for _ in range(100)])
+    expected = [True, False, True, False, False, False, True, False]
+    assert expected == rounds_asked(state, clock, 8)
+    state.most_mask_seconds = 1.0
+    assert not any(rounds_asked(state, clock, 10 * SAVED_ROUNDS))
+    state.most_mask_seconds = 0.0
+    num_asked = sum(rounds_asked(state, clock, 100))
     assert abs(0.25 * (SAVED_ROUNDS + 100) - num_asked) <= 1, "not all is saved for ever"
+
+
+def test_an_answer_that_saves_rounds_spends_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, clock = state_of(f'start: "{"name" * 50}"'), SlowClock()
+    state.masks(())
+    state.most_mask_seconds = 0.0
+    monkeypatch.setattr(matcher_state, "time", clock)
+    assert all(rounds_asked(state, clock, 20)), "of 32 tokens it takes a 33rd of a second for each"
 
 
 ENDLESS = 'start: "!"? /[ab]/ loop\nloop: "ab1" loop'
