@@ -22,7 +22,7 @@ LEAST_RERUN_SECONDS = 2.0
 
 # Of a round's own time, for all of its grammars together: to ask them what is forced, which the
 # next round waits for. An answer takes 5 to 300 µs and a token that it saves a part of a round.
-FORCED_SHARE = 0.025
+FORCED_SHARE = 0.02
 # After these no part of the round can be run.
 _FINAL = frozenset({ItemFailure.DEVICE_LOST, ItemFailure.WORKER_LOST})
 

@@ -23,8 +23,8 @@ MOST_FORCED_TOKENS = 32
 # What is forced is asked while a round waits: 5 µs where nothing is, up to 0.3 ms where something
 # is, 1 ms of 50,000 bytes. What a stream does not spend of its share is left for so many rounds.
 SAVED_ROUNDS = 32
-# A forced text of which the library may have given up to read more: it does at 50,000 items, and one
-# that has 100 of them for each byte is too complex for other reasons.
+# Of forced texts that are shorter the library reads all: it gives up at 50,000 items, and a text
+# with 100 of them for each byte is too complex for other reasons.
 _LONG_BYTES = 512
 # To stand behind the output again with another matcher: 1 to 15 µs for each token.
 _MOST_AGAIN_SECONDS = 1.0
