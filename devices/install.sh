@@ -155,7 +155,7 @@ install_release() {
     STAMP=$(stamp)
     RELEASE=$RELEASES/$STAMP
     if [ "$(readlink "$CURRENT" 2>/dev/null)" = "${RELEASE#"$ROOT"}" ] &&
-        [ -x "$RELEASE/bin/$NAME" ]; then
+        [ -e "$RELEASE/whole" ]; then
         say "$NAME is up to date"
         return
     fi
@@ -163,7 +163,7 @@ install_release() {
     case $OFFLINE,$EXTRAS in
         ,*agent*) say "llama.cpp is compiled, if pip has not done it before: 4 to 8 minutes, on a board more" ;;
     esac
-    if [ ! -x "$RELEASE/bin/$NAME" ]; then
+    if [ ! -e "$RELEASE/whole" ]; then
         build_release
     fi
     PREVIOUS=$(readlink "$CURRENT" 2>/dev/null || true)
@@ -174,7 +174,7 @@ install_release() {
     UPGRADED=yes
 }
 
-# In a directory of its own: one that is not whole is never looked at.
+# In a directory of its own: one without the last file, as a power cut leaves it, is built anew.
 build_release() {
     run rm -rf "$RELEASE"
     if [ "$DRY_RUN" = no ]; then
@@ -214,6 +214,7 @@ build_release() {
     case $DRY_RUN,$EXTRAS in no,*agent*) check_llama ;; esac
     if [ "$DRY_RUN" = no ] && [ -n "$TORCH" ]; then say "$TORCH" >"$RELEASE/torch-chosen"; fi
     run rm -rf "$RELEASE.tmp"
+    run touch "$RELEASE/whole"
     trap - EXIT INT TERM
 }
 
@@ -313,7 +314,7 @@ uninstall() {
     if [ ! -e "$UNITS/goodspeed-$other.service" ]; then
         run rm -rf "$CURRENT" "$RELEASES" "$ROOT/etc/sysusers.d/goodspeed.conf" \
             "$ROOT/etc/tmpfiles.d/goodspeed.conf" "$ROOT/usr/local/bin/goodspeed-agent" \
-            "$ROOT/usr/local/bin/goodspeed-verifier"
+            "$ROOT/usr/local/bin/goodspeed-verifier" "$ROOT/var/cache/goodspeed"
     fi
     if has_systemd; then run systemctl daemon-reload; fi
     say "$NAME is gone; settings are in $ROOT/etc/goodspeed and models in $ROOT/var/lib/goodspeed"

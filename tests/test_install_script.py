@@ -107,6 +107,18 @@ def test_of_a_machine_with_both_programs_each_call_means_the_same_release(tmp_pa
     assert all("[agent,verifier,tls]" in call for call in calls)
 
 
+def test_a_release_that_is_not_whole_is_built_anew(tmp_path: Path) -> None:
+    options = ("agent", "--root", tmp_path, "--dry-run")
+    (name,) = set(re.findall(r"goodspeed-releases/(\d+)/bin/python", install(*options).stdout))
+    release = tmp_path / "opt/goodspeed-releases" / name
+    (release / "bin").mkdir(parents=True)
+    (release / "bin/goodspeed-agent").touch(0o755)
+    (tmp_path / "opt/goodspeed").symlink_to(f"/opt/goodspeed-releases/{name}")
+    assert f"would run: rm -rf {release}\n" in install(*options).stdout
+    (release / "whole").touch()
+    assert "goodspeed-agent is up to date\n" in install(*options).stdout
+
+
 def test_what_is_compiled_lies_beside_the_releases_meanwhile(tmp_path: Path) -> None:
     """In many a system /tmp is memory, and less than torch or a compiler takes."""
     done = install("agent", "--root", tmp_path, "--dry-run", settings={"TMPDIR": ""}).stdout
@@ -182,6 +194,8 @@ def test_it_installs_once_and_leaves_nothing_but_data(
     tried = install("agent", "--root", tmp_path, "--uninstall", "--dry-run")
     assert f"would run: rm -rf {tmp_path}/opt/goodspeed " in tried.stdout
     assert before == below(tmp_path)
+    (tmp_path / "var/cache/goodspeed").mkdir(parents=True)
+    (tmp_path / "var/cache/goodspeed/vocabulary").touch()
     assert 0 == install("agent", "--root", tmp_path, "--uninstall").returncode
     left = {path for path in below(tmp_path) if (tmp_path / path).is_file()}
     assert {"etc/goodspeed/agent.toml"} == left
