@@ -9,6 +9,7 @@ text hangs on where it is. This module must never look into a frame or a file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -262,30 +263,28 @@ class ManyWorkers:
     async def _watch(self, worker: Worker) -> None:
         """See that a worker is there, and bring it back when it is not."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
                     await worker.change.wait()
-            except TimeoutError:
-                pass
             worker.change.clear()
-            if self._is_stopping:
-                continue
-            if worker.state is WorkerState.DRAINED:
-                if worker.is_lost_by_intent:
-                    await self._end_process(worker)
-                if worker.target.is_lost():  # its operator has ended it
-                    await self._bring_back(worker)
-            elif worker.state is WorkerState.LOST:
-                await self._bring_back(worker)
-            elif worker.engine.round_started_at is None and worker.target.is_lost():
-                worker.engine.hold()
+            try:
+                await self._look_after(worker)
+            except Exception:  # of ours: the others are looked after, and this one again
+                logger.exception("worker %d cannot be looked after", worker.number)
+                await asyncio.sleep(LAST_PAUSE_SECONDS)
 
-    async def _end_process(self, worker: Worker) -> None:
-        worker.is_lost_by_intent = False
-        try:
-            await asyncio.to_thread(worker.target.end_worker, "it is started anew")
-        except GoodspeedError as error:
-            worker.target.close(str(error))
+    async def _look_after(self, worker: Worker) -> None:
+        if self._is_stopping:
+            return
+        if worker.state is WorkerState.DRAINED:
+            if worker.is_lost_by_intent:
+                await asyncio.to_thread(worker.end_process)
+            if worker.target.is_lost():  # its operator has ended it
+                await self._bring_back(worker)
+        elif worker.state is WorkerState.LOST:
+            await self._bring_back(worker)
+        elif worker.engine.round_started_at is None and worker.target.is_lost():
+            worker.engine.hold()
 
     async def _bring_back(self, worker: Worker) -> None:
         worker.state = WorkerState.LOST

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from shared.errors import LinkLost
 from verifier.engine.engine import Engine
 from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream import Stream
@@ -75,6 +76,14 @@ class Worker:
     def num_streams(self) -> int:
         """Open ones, those that wait for room included."""
         return len(self.planner.streams) + len(self.planner.queue)
+
+    def end_process(self) -> None:
+        """Let the process end, as was asked for; in a thread, while no round runs."""
+        self.is_lost_by_intent = False
+        try:
+            self.target.end_worker("it is started anew")
+        except LinkLost as error:
+            self.target.close(str(error))
 
     def fits(self, stream: Stream) -> bool:
         """Whether the stream can ever have a place here."""
