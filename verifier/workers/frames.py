@@ -18,6 +18,8 @@ from shared.errors import LinkLost, RemoteProtocolError
 from verifier.workers.messages import MAX_FRAME_BYTES, ToVerifier, ToWorker
 
 _LENGTH = struct.Struct("<I")
+_TIME = struct.Struct("ll")  # the kernel's timeval
+_LEAST_READ_BYTES = 1 << 16  # most answers come with one call
 Incoming = TypeVar("Incoming")
 
 
@@ -33,6 +35,8 @@ class FramedSocket(Generic[Incoming]):
         self._socket = connected
         self._decoder = incoming
         self._encoder = msgspec.msgpack.Encoder()
+        self._arrived = bytearray()
+        connected.settimeout(None)
         if connected.family != socket.AF_UNIX:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -45,7 +49,7 @@ class FramedSocket(Generic[Incoming]):
         content = self._encoder.encode(message)
         assert len(content) <= MAX_FRAME_BYTES, "a frame is longer than its receiver takes"
         try:
-            self._socket.settimeout(seconds)
+            self._limit(socket.SO_SNDTIMEO, seconds)
             self._socket.sendall(_LENGTH.pack(len(content)) + content)
         except OSError as error:
             raise _lost(error) from None
@@ -58,10 +62,10 @@ class FramedSocket(Generic[Incoming]):
             RemoteProtocolError: it is too long, or none of those that may come.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        (size,) = _LENGTH.unpack(self._exactly(_LENGTH.size, deadline))
+        (size,) = _LENGTH.unpack(self._take(_LENGTH.size, deadline))
         if size > most_bytes:
             raise RemoteProtocolError(f"a frame of {size} bytes exceeds {most_bytes}")
-        content = self._exactly(size, deadline)
+        content = self._take(size, deadline)
         try:
             return self._decoder.decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -85,19 +89,31 @@ class FramedSocket(Generic[Incoming]):
         """Give the socket back; no thread may use it any more."""
         self._socket.close()
 
-    def _exactly(self, size: int, deadline: float | None) -> bytearray:
-        content = bytearray(size)
-        view, num_read = memoryview(content), 0
-        try:
-            while num_read < size:
-                self._socket.settimeout(_left(deadline))
-                count = self._socket.recv_into(view[num_read:])
-                if not count:
-                    raise LinkLost("the peer closed the connection")
-                num_read += count
-        except OSError as error:
-            raise _lost(error) from None
-        return content
+    def _take(self, size: int, deadline: float | None) -> bytes:
+        """The next bytes, of which some may be here already."""
+        while len(self._arrived) < size:
+            missing = max(size - len(self._arrived), _LEAST_READ_BYTES)
+            try:
+                self._limit(socket.SO_RCVTIMEO, _left(deadline))
+                part = self._socket.recv(missing)
+            except OSError as error:
+                raise _lost(error) from None
+            if not part:
+                raise LinkLost("the peer closed the connection")
+            self._arrived += part
+        taken = bytes(self._arrived[:size])
+        del self._arrived[:size]
+        return taken
+
+    def _limit(self, which: int, seconds: float | None) -> None:
+        """By the kernel: Python's own way asks and waits in two calls, each for its lock anew.
+
+        Beside an event loop that computes, each time may take as long as a turn of threads.
+        """
+        whole = 0.0 if seconds is None else max(seconds, 1e-5)
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, which, _TIME.pack(int(whole), int(whole % 1 * 1e6))
+        )
 
 
 def at_worker(connected: socket.socket) -> FramedSocket[ToWorker]:
@@ -120,6 +136,6 @@ def _left(deadline: float | None) -> float | None:
 
 
 def _lost(error: OSError) -> LinkLost:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (TimeoutError, BlockingIOError)):
         return TooLate("it did not answer in time")
     return LinkLost(f"the connection broke: {error.strerror or type(error).__name__}")
