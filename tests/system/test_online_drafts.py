@@ -88,7 +88,7 @@ def test_a_poisoned_recording_changes_drafts_and_no_text(tmp_path: Path) -> None
             )
             for seed in range(2, 8):
                 await answer(seed)
-            for _ in range(10):  # what more streams would show
+            for _ in range(40):  # what more streams would show: one draft is tried after the other
                 device.choice.observe(b"", 10.0)
                 device.choice.observe(poison, 2.0)
                 for other in device.held.values():

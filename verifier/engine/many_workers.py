@@ -291,7 +291,7 @@ class ManyWorkers:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                target = await asyncio.to_thread(worker.source.reach, worker.target)
+                target = await worker.reach()
             except GoodspeedError as error:
                 if str(error) != worker.because:
                     logger.warning("worker %d is not back: %s", worker.number, error)

@@ -77,6 +77,19 @@ class Worker:
         """Open ones, those that wait for room included."""
         return len(self.planner.streams) + len(self.planner.queue)
 
+    async def reach(self) -> RemoteTarget:
+        """Its target anew. A thread cannot be cancelled: what it reaches after all is closed.
+
+        Raises:
+            GoodspeedError: it cannot be reached now; the sentence says why.
+        """
+        reaching = asyncio.ensure_future(asyncio.to_thread(self.source.reach, self.target))
+        try:
+            return await asyncio.shield(reaching)
+        except asyncio.CancelledError:
+            reaching.add_done_callback(_close_reached)
+            raise
+
     def end_process(self) -> None:
         """Let the process end, as was asked for; in a thread, while no round runs."""
         self.is_lost_by_intent = False
@@ -94,3 +107,8 @@ class Worker:
         """Its streams that the other could serve."""
         streams = (*self.planner.streams.values(), *self.planner.queue.values())
         return [stream for stream in streams if other.fits(stream)]
+
+
+def _close_reached(reaching: asyncio.Future[RemoteTarget]) -> None:
+    if not reaching.cancelled() and reaching.exception() is None:
+        reaching.result().close("the verifier has ended")

@@ -20,6 +20,7 @@ from tests.support.models.counting_target import VOCAB_SIZE, CountingTarget, nex
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import Chunk, chunks_of
 from verifier.engine.engine import RoundReport
+from verifier.rounds.planner import StreamResult
 from verifier.target.round import Round
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -32,6 +33,20 @@ class Rounds(msgspec.Struct, frozen=True):
     seconds_alone: list[float]
     seconds_beside: list[float]
     seconds_to_first_token: float  # of the long prompt, from its first byte
+
+
+class RoundEnds:
+    """Implements `RoundWatcher`: when rounds ended, by time.monotonic()."""
+
+    def __init__(self) -> None:
+        self.ended_at: list[float] = []
+
+    def observe_result(self, result: StreamResult) -> None:
+        """What came of it does not matter here."""
+
+    def observe_round(self, report: RoundReport) -> None:
+        """See `RoundWatcher`."""
+        self.ended_at.append(time.monotonic())
 
 
 def percentile(seconds: list[float], share: float) -> float:
@@ -76,14 +91,8 @@ async def beside_others(
     )
     settings = make_round_settings(device_prefill_slowdown_limit=device_limit)
     service = make_service(target, ScriptedTokenizer(VOCAB_SIZE), settings, curve=curve)
-    ends: list[float] = []
-    observe = service.metrics.observe_round
-
-    def observed(report: RoundReport) -> None:
-        ends.append(time.monotonic())
-        observe(report)
-
-    service.metrics.observe_round = observed  # type: ignore[method-assign]
+    rounds = RoundEnds()
+    service.metrics.watchers.append(rounds)
     limits = make_device_limits(prompt_bytes=16 << 20)
     async with (
         running_verifier(service, ("others", "long"), device_limits=limits) as verifier,
@@ -104,7 +113,7 @@ async def beside_others(
         token_ids = unpack_token_ids(first.tokens, VOCAB_SIZE).tolist()
         assert [next_token(num_prompt_tokens)] == token_ids
         _check_outputs(others, num_streams)
-    pauses = [(end, end - start) for start, end in itertools.pairwise(ends)]
+    pauses = [(end, end - start) for start, end in itertools.pairwise(rounds.ended_at)]
     settled_at = came_at - 0.8 * alone_seconds
     return Rounds(
         seconds_alone=[pause for end, pause in pauses if settled_at < end < came_at],

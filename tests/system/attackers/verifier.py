@@ -25,6 +25,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.engine.engine import RoundReport
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
+from verifier.rounds.planner import StreamResult
 from verifier.server.loop_shares import LoopShares
 from verifier.startup import device_limits
 from verifier.target.round import DraftCheck, Round, RoundOutcome
@@ -90,17 +91,19 @@ def row_seconds_of(check: DraftCheck) -> float:
 
 
 class RoundNotes:
-    """What rounds took, noted as they end."""
+    """What rounds took, noted as they end; implements `RoundWatcher`."""
 
     def __init__(self, service: VerifierService, device: str) -> None:
         self._service, self._device = service, device
         self._rows: list[tuple[float, ...]] = []
-        self._observe = service.metrics.observe_round
         self._started_at = time.monotonic()
-        service.metrics.observe_round = self._note  # type: ignore[method-assign]
+        service.metrics.watchers.append(self)
 
-    def _note(self, report: RoundReport) -> None:
-        self._observe(report)
+    def observe_result(self, result: StreamResult) -> None:
+        """See `RoundWatcher`: only whole rounds are noted."""
+
+    def observe_round(self, report: RoundReport) -> None:
+        """See `RoundWatcher`."""
         streams = self._service.planner.streams
         parts = [(streams.get(item.stream), item) for item in report.round_.items]
         own = [item for stream, item in parts if stream and stream.device == self._device]

@@ -25,7 +25,7 @@ from tests.verifier.engine.test_service import Mailbox, running
 from verifier.engine import engine
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.service import VerifierService
-from verifier.engine.worker import WorkerState
+from verifier.engine.worker import Worker, WorkerState
 from verifier.rounds.planner import StreamResult
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
@@ -375,3 +375,32 @@ def test_a_round_is_on_its_way_before_the_verdicts_of_the_one_before_go_out(
 
     asyncio.run(run())
     assert ["sent", *["sent", "delivered"] * 19, "delivered"] == events
+
+
+def test_what_a_cancelled_watch_reaches_after_all_is_closed() -> None:
+    closed: list[str] = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    class Reached:
+        def close(self, because: str) -> None:
+            closed.append(because)
+
+    class Source:
+        name = "slow"
+
+        def reach(self, lost: object) -> Reached:
+            begun.set()
+            goes_on.wait()
+            return Reached()
+
+    async def cancelled() -> None:
+        worker = Worker(0, Source(), None, None)  # type: ignore[arg-type]
+        reaching = asyncio.create_task(worker.reach())
+        await asyncio.to_thread(begun.wait)
+        reaching.cancel()
+        await asyncio.wait([reaching])
+        goes_on.set()
+        await eventually(lambda: bool(closed))
+
+    asyncio.run(cancelled())
+    assert ["the verifier has ended"] == closed

@@ -63,7 +63,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> TuningJob:
         out=directory / "candidate.gguf",
         replay=replay,
         texts=texts,
-        seconds=10.0,
+        seconds=80.0,
     )
 
 
