@@ -25,7 +25,9 @@ class ItemFailure(StrEnum):
     EXCEPTION = "the target model failed"  # the log has the traceback
     DEVICE_LOST = "the target model lost its device"
     WORKER_LOST = "the target model was lost in every round with this stream"
-    GRAMMAR = "the grammar leads nowhere, or needs more than a stream may use: simplify it"
+    GRAMMAR = (
+        "the grammar needs more time or memory than a stream may use, or leads nowhere: simplify it"
+    )
 
 
 class DraftCheck(msgspec.Struct, frozen=True):
