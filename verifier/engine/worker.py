@@ -85,10 +85,12 @@ class Worker:
         """
         reaching = asyncio.ensure_future(asyncio.to_thread(self.source.reach, self.target))
         try:
-            return await asyncio.shield(reaching)
+            target = await asyncio.shield(reaching)
         except asyncio.CancelledError:
             reaching.add_done_callback(_close_reached)
             raise
+        self.target.close("another connection was made")  # where it was lost between two rounds
+        return target
 
     def end_process(self) -> None:
         """Let the process end, as was asked for; in a thread, while no round runs."""
