@@ -6,17 +6,14 @@ a second.
 
 from __future__ import annotations
 
-import sys
-
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
 from shared.daemon.peer_text import one_line, terminal_text
 from verifier.commands.live_state import LiveDevice, NoState, read_live_state
+from verifier.commands.printed_table import print_table
 from verifier.commands.set_terms import device_setter, known_terms
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
@@ -39,7 +36,6 @@ Examples:
 """
 _NOTHING = "–"
 _COLUMNS = ("device", "state", "streams", "tokens/s", "accepted", "drafts/s", "RTT ms", "set")
-_PIPE_COLUMNS = 200  # no line is cut where no terminal is
 
 
 @click.group(epilog=_EXAMPLES)
@@ -65,8 +61,8 @@ def list_devices(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
         report = {"devices": rows, "fault": fault or None}
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
         return
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    Console(highlight=False, width=width).print(_table(names, terms, live))
+    known = [(name, terms.by_device.get(name, USUAL_TERMS), live.get(name)) for name in names]
+    print_table(_COLUMNS, [_cells(*one) for one in known])
     if fault:
         click.echo(f"live figures are missing: {terminal_text(fault)}", err=True)
 
@@ -136,24 +132,6 @@ def _row(name: str, terms: AllTerms, live: LiveDevice | None) -> dict[str, objec
         **{field: getattr(set_terms, field) for field in set_terms.__struct_fields__},
         "live": live,
     }
-
-
-def _table(names: list[str], terms: AllTerms, live: dict[str, LiveDevice]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in (
-        "device",
-        "state",
-        "streams",
-        "tokens/s",
-        "accepted",
-        "drafts/s",
-        "RTT ms",
-        "set",
-    ):
-        table.add_column(title, no_wrap=True)
-    for name in names:
-        table.add_row(*_cells(name, terms.by_device.get(name, USUAL_TERMS), live.get(name)))
-    return table
 
 
 def _cells(name: str, terms: DeviceTerms, live: LiveDevice | None) -> list[str]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
@@ -25,6 +22,7 @@ from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, unpack
 from shared.protocol.handed_drafts.draft_offers import LABEL, MAX_LABELS, OFFER_NAME
 from shared.protocol.messages import MAX_ASSIGNED_DRAFTS
 from verifier.commands.live_state import LiveDevice, NoState, read_live_state
+from verifier.commands.printed_table import print_table
 from verifier.commands.set_terms import change_terms, known_terms
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
@@ -41,7 +39,10 @@ Examples:
 """
 _NOTHING = "–"
 _NONE = "none"  # in place of a draft's name
-_PIPE_COLUMNS = 200  # no line is cut where no terminal is
+_COLUMNS = (
+    *("draft", "MB", "weights", "accepted", "tokens/s", "labels"),
+    *("licence", "vocabulary", "devices"),
+)
 
 _file = click.Path(path_type=Path, dir_okay=False, exists=True)
 _labels = click.option(
@@ -80,16 +81,9 @@ def list_drafts(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
         report = {"drafts": rows, "automatic": _devices_of(AUTOMATIC, terms)}
         click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
         return
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    table = Table(box=None, pad_edge=False)
-    for title in (
-        *("draft", "MB", "weights", "accepted", "tokens/s", "labels"),
-        *("licence", "vocabulary", "devices"),
-    ):
-        table.add_column(title, no_wrap=True)
-    for name, draft in sorted(kept.items()):
-        table.add_row(*_cells(name, draft, terms, live))
-    Console(highlight=False, width=width).print(table)
+    print_table(
+        _COLUMNS, [_cells(name, draft, terms, live) for name, draft in sorted(kept.items())]
+    )
 
 
 @drafts.command()

@@ -6,18 +6,15 @@ within a second.
 
 from __future__ import annotations
 
-import sys
-
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
 from shared.daemon.files import replace_file
 from shared.errors import ConfigError
 from verifier.commands.live_state import LiveWorker, read_live_workers
+from verifier.commands.printed_table import print_table
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.engine.worker_orders import (
@@ -35,7 +32,6 @@ Examples:
   goodspeed-verifier workers restart 0     # drained first, if another worker can take its streams
 """
 _COLUMNS = ("worker", "state", "streams", "rounds", "ms/round", "lost", "moved in/out", "where")
-_PIPE_COLUMNS = 200  # no line is cut where no terminal is
 
 
 @click.group(epilog=_EXAMPLES)
@@ -56,13 +52,7 @@ def list_workers(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
     if not found:
         click.echo("the verifier has no workers: its target runs in its own process")
         return
-    table = Table(box=None, pad_edge=False)
-    for title in _COLUMNS:
-        table.add_column(title, no_wrap=True)
-    for worker in found:
-        table.add_row(*_cells(worker))
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    Console(highlight=False, width=width).print(table)
+    print_table(_COLUMNS, [_cells(worker) for worker in found])
 
 
 @workers.command()
