@@ -20,13 +20,13 @@ from shared.speculation.goodput import (
     expected_tokens_up_to,
 )
 from verifier.scheduling.draft_payoff import DraftCosts
+from verifier.scheduling.gathered import Gathered
 from verifier.scheduling.waiting import (
     SMALLEST_GAIN,
     SMALLEST_PUNCTUALITY,
     lengths_worth_waiting_for,
     num_drafted,
 )
-from verifier.streams.stream import Stream
 
 # Of a round, that it may be held for drafts which come when they should; where one is late it
 # starts after half of a round and a little.
@@ -53,7 +53,7 @@ class Beside(NamedTuple):
 
 
 def awaited_drafts(
-    streams: Sequence[Stream], costs: DraftCosts, lengths: Sequence[int], beside: Beside
+    streams: Gathered, costs: DraftCosts, lengths: Sequence[int], beside: Beside
 ) -> Awaited:
     """For how long a draft each should sit out, if its board mostly keeps its times.
 
@@ -63,32 +63,23 @@ def awaited_drafts(
         lengths: of their next drafts at most; 0: none.
         beside: what else decides.
     """
-    keeping_times = [i for i, length in enumerate(lengths) if length and _keeps_times(streams[i])]
-    num_streams = len(streams) + beside.num_others
-    held = None
-    prompt = [
-        i
-        for i in keeping_times
-        if streams[i].estimates.speed.punctuality >= SMALLEST_HELD_PUNCTUALITY
-    ]
-    if prompt and num_streams > 1:
-        of_them, most = costs.of(np.array(prompt)), _of(lengths, prompt)
-        held = _held(of_them, most, num_streams, LARGEST_HELD_PART)
-        if (held.lengths > 0).sum() < num_streams:
-            part = min(beside.slowdown_limit, LARGEST_HELD_PART)
-            held = _held(of_them, most, num_streams, part)
-    if held is not None and held.lengths.any():
-        awaited, longest = np.zeros((2, len(streams)), dtype=np.int64)
-        awaited[prompt] = held.lengths
-        longest[prompt] = np.minimum(held.fitting, beside.longest_draft)
-        return Awaited(awaited.tolist(), longest.tolist(), holds_rounds=True)
-    awaited = np.zeros(len(streams), dtype=np.int64)
-    chosen = [i for i in keeping_times if streams[i].request.mode == "coupled"]
-    if chosen:
-        awaited[chosen] = lengths_worth_waiting_for(
-            costs.of(np.array(chosen)), _of(lengths, chosen), is_alone=num_streams == 1
-        )
-    return Awaited(awaited.tolist(), [beside.longest_draft] * len(streams), holds_rounds=False)
+    longest = np.array(lengths, dtype=np.int64)
+    may_wait = (longest > 0) & streams.has_free_length
+    num_streams = len(lengths) + beside.num_others
+    if num_streams > 1:
+        prompt = np.flatnonzero(may_wait & (streams.punctualities >= SMALLEST_HELD_PUNCTUALITY))
+        held = _held_for(costs.of(prompt), longest[prompt], num_streams, beside)
+        if held.lengths.any():
+            fitting = np.minimum(held.fitting, beside.longest_draft)
+            of_all = _spread(held.lengths, prompt, len(lengths))
+            return Awaited(of_all, _spread(fitting, prompt, len(lengths)), holds_rounds=True)
+    may_wait &= (streams.punctualities >= SMALLEST_PUNCTUALITY) & ~streams.waits
+    waiting = np.flatnonzero(may_wait)
+    worth = lengths_worth_waiting_for(
+        costs.of(waiting), longest[waiting], is_alone=num_streams == 1
+    )
+    of_all = _spread(worth, waiting, len(lengths))
+    return Awaited(of_all, [beside.longest_draft] * len(lengths), holds_rounds=False)
 
 
 class _Held(NamedTuple):
@@ -98,17 +89,38 @@ class _Held(NamedTuple):
     fitting: IntArray  # the longest that come in time
 
 
-def _held(costs: DraftCosts, most: IntArray, num_streams: int, part: float) -> _Held:
-    """Where a round is held for a part of its own time at most, and all draft for it."""
+def _held_for(costs: DraftCosts, most: IntArray, num_streams: int, beside: Beside) -> _Held:
+    """Where a round is held for these streams, the others' patience reckoned in."""
+    if not len(most):
+        return _Held(most, most)
+    token_seconds = num_streams * costs.token_seconds
+    rivals = _speeds_not_held(costs, most, token_seconds)
+    if len(most) == num_streams:
+        held = _held(costs, most, rivals, token_seconds, LARGEST_HELD_PART)
+        if held.lengths.all():
+            return held
+    part = min(beside.slowdown_limit, LARGEST_HELD_PART)
+    return _held(costs, most, rivals, token_seconds, part)
+
+
+def _held(
+    costs: DraftCosts, most: IntArray, rivals: FloatArray, token_seconds: float, part: float
+) -> _Held:
+    """Where a round is held for a part of its own time at most, and all draft for it.
+
+    `rivals`: tokens per second of rounds that are not held [num_streams]. `token_seconds`: what a
+    token more of each stream adds to a round.
+    """
     seconds = part * costs.round_seconds - costs.round_trip_seconds
     fitting = num_drafted(costs, seconds, most)
-    token_seconds = num_streams * costs.token_seconds
-    lengths = np.arange(1, max(int(fitting.max()), 1) + 1)
+    if not fitting.any():
+        return _Held(fitting, fitting)
+    lengths = np.arange(1, int(fitting.max()) + 1)
     held_seconds = costs.round_seconds + costs.round_trip_seconds[:, None]
     held_seconds = held_seconds + lengths * (costs.draft_token_seconds[:, None] + token_seconds)
     speeds = expected_tokens_up_to(costs.acceptance_rates, len(lengths)) / held_seconds
     speeds[lengths > fitting[:, None]] = 0.0
-    gains = speeds.max(axis=1) / _speeds_not_held(costs, most, token_seconds)
+    gains = speeds.max(axis=1) / rivals
     return _Held(np.where(gains > SMALLEST_GAIN, speeds.argmax(axis=1) + 1, 0), fitting)
 
 
@@ -132,14 +144,9 @@ def _speeds_not_held(costs: DraftCosts, most: IntArray, token_seconds: float) ->
     return speeds
 
 
-def _of(lengths: Sequence[int], chosen: Sequence[int]) -> IntArray:
-    return np.array([lengths[i] for i in chosen], dtype=np.int64)
-
-
-def _keeps_times(stream: Stream) -> bool:
-    speed = stream.estimates.speed
-    return (
-        stream.request.draft_length is None
-        and speed.round_trip_seconds is not None
-        and speed.punctuality >= SMALLEST_PUNCTUALITY
-    )
+def _spread(lengths: IntArray, chosen: IntArray, num_streams: int) -> list[int]:
+    """The lengths of the chosen ones, and 0 of all others."""
+    of_all = np.zeros(num_streams, dtype=np.int64)
+    of_all[chosen] = lengths
+    spread: list[int] = of_all.tolist()
+    return spread

@@ -13,6 +13,7 @@ import numpy as np
 from shared.speculation.goodput import FloatArray
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftPolicy, LiveDrafts, Outlook
+from verifier.scheduling.gathered import gather
 from verifier.scheduling.outlook import BareRound, Pace, outlook_on
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.streams.stream import Stream
@@ -41,7 +42,7 @@ def choose_drafts(
             {stream.device for stream in streams},
         )
         weights = settings.device_weights
-        outlook = outlook_on(round_, streams, live.num_testable, curve, pace, weights)
+        outlook = outlook_on(round_, gather(streams), live.num_testable, curve, pace, weights)
         return outlook._replace(live_hazards=_live_hazards(live, streams))
 
     return policy.choose(live, look)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from verifier.scheduling.draft_payoff import best_lengths
+from verifier.scheduling.gathered import gather
 from verifier.scheduling.schedule import DraftPlan, ScheduleSettings, draft_costs
 from verifier.streams.place import Place
 from verifier.streams.stream import Stream
@@ -101,7 +102,7 @@ def _of_plan(
     lengths = [plan.streams[stream.number].length for stream in streams]
     pays = np.ones(len(streams), dtype=np.bool_)
     if settings.uses_guard:
-        costs = draft_costs(streams, plan.round_seconds, plan.token_seconds)
+        costs = draft_costs(gather(streams), plan.round_seconds, plan.token_seconds)
         pays = best_lengths(costs, settings.max_draft_length) > 0
     return [
         _of_planned(stream, length, bool(pay), plan)

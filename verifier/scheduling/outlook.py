@@ -1,4 +1,4 @@
-"""What policies look at, gathered from streams and the cost curve.
+"""What policies look at, from what was gathered of streams and the cost curve.
 
 This module must never decide anything.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import OpenStreams, Outlook, RoundTimes
-from verifier.streams.stream import Stream
+from verifier.scheduling.gathered import Gathered
 
 # Of a device of which the operator says nothing.
 USUAL_WEIGHT = 1.0
@@ -42,7 +42,7 @@ class BareRound(NamedTuple):
 
 def outlook_on(
     round_: BareRound,
-    streams: Sequence[Stream],
+    streams: Gathered,
     max_lengths: Sequence[int],
     curve: CostCurve,
     pace: Pace,
@@ -60,34 +60,19 @@ def outlook_on(
 
 
 def _open_streams(
-    streams: Sequence[Stream], max_lengths: Sequence[int], weights: Mapping[str, float]
+    streams: Gathered, max_lengths: Sequence[int], weights: Mapping[str, float]
 ) -> OpenStreams:
-    num_of_device = Counter([stream.device for stream in streams])
-    figures = np.array(
-        [
-            (
-                stream.estimates.acceptance.rate,
-                stream.estimates.acceptance.num_observed,
-                stream.estimates.goodput.tokens_per_round,
-                stream.estimates.goodput.steady_tokens_per_round,
-                stream.estimates.speed.draft_token_seconds or 0.0,
-                weights.get(stream.device, USUAL_WEIGHT),
-                stream.estimates.chances.best_chance,
-                stream.request.mode == "rejection",
-            )
-            for stream in streams
-        ],
-        dtype=np.float64,
-    ).reshape(len(streams), 8)
+    devices = streams.devices
+    num_of_device = Counter(devices)
     return OpenStreams(
-        acceptance_rates=figures[:, 0],
-        num_observed=figures[:, 1],
-        goodputs=figures[:, 2],
-        steady_goodputs=figures[:, 3],
-        draft_token_seconds=figures[:, 4],
-        weights=figures[:, 5],
-        best_chances=figures[:, 6],
-        waits=figures[:, 7] > 0.0,
-        num_siblings=np.array([num_of_device[s.device] for s in streams], dtype=np.int64),
+        acceptance_rates=streams.acceptance_rates,
+        num_observed=streams.num_observed,
+        goodputs=streams.goodputs,
+        steady_goodputs=streams.steady_goodputs,
+        draft_token_seconds=streams.draft_token_seconds,
+        weights=np.array([weights.get(device, USUAL_WEIGHT) for device in devices]),
+        best_chances=streams.best_chances,
+        waits=streams.waits,
+        num_siblings=np.array([num_of_device[device] for device in devices], dtype=np.int64),
         max_lengths=np.array(max_lengths, dtype=np.int64),
     )

@@ -18,6 +18,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.policies import BudgetLimits, DraftPolicy, LengthPlan, affordable
 from verifier.scheduling.awaited import Awaited, Beside, awaited_drafts
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
+from verifier.scheduling.gathered import Gathered, gather
 from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, outlook_on
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.window import window_of
@@ -114,7 +115,8 @@ def plan_drafts(
 
     Returns the plan of both.
     """
-    devices = beside.devices.union([stream.device for stream in streams])
+    known = gather(streams)
+    devices = beside.devices.union(known.devices)
     grants_wishes = len(devices) <= 1
     num_streams = beside.num_streams + len(streams)
     context_tokens = beside.context_tokens + sum([stream.num_tokens for stream in streams])
@@ -123,7 +125,7 @@ def plan_drafts(
     whole_draft_length = max(settings.max_draft_length, 1)
     drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
     token_seconds = (drafted_seconds - round_seconds) / whole_draft_length
-    costs = draft_costs(streams, round_seconds, token_seconds)
+    costs = draft_costs(known, round_seconds, token_seconds)
     prices = draft_prices(streams, token_seconds)
     can_draft = [
         stream.can_draft and (rest_sentence is None or stream.request.draft_length is not None)
@@ -139,7 +141,7 @@ def plan_drafts(
     most_drafts = min(most_drafts, limits.max_round_tokens - num_tokens)
     round_ = BareRound(num_tokens, context_tokens, most_drafts, devices)
     weights = settings.device_weights
-    made = policy.plan(outlook_on(round_, streams, longest_lengths, curve, pace, weights), limits)
+    made = policy.plan(outlook_on(round_, known, longest_lengths, curve, pace, weights), limits)
     wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
     shares_of_budget = zip(made.lengths.tolist(), prices, strict=True)
     paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
@@ -148,7 +150,7 @@ def plan_drafts(
     if made.depths is not None:
         depths = made.depths.tolist()
         _grant_probes(streams, can_draft, lengths, depths, now)
-    awaited = _awaited(streams, costs, lengths, settings, beside)
+    awaited = _awaited(known, costs, lengths, settings, beside)
     leasts = _least_survivals(made, awaited.lengths)
     plans = map(StreamPlan, lengths, awaited.lengths, awaited.longest, depths, leasts)
     pairs = zip(streams, can_draft, plans, strict=True)
@@ -202,25 +204,13 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
     return Grant(min(length, window), window) if window > 0 else NO_DRAFTS
 
 
-def draft_costs(
-    streams: Sequence[Stream], round_seconds: float, token_seconds: float
-) -> DraftCosts:
+def draft_costs(streams: Gathered, round_seconds: float, token_seconds: float) -> DraftCosts:
     """What decides whether drafts of these streams pay, where a round takes so long."""
-    figures = [
-        (
-            stream.estimates.acceptance.rate,
-            stream.estimates.speed.draft_token_seconds or 0.0,
-            stream.estimates.speed.round_trip_seconds or 0.0,
-            stream.request.mode == "rejection",
-        )
-        for stream in streams
-    ]
-    array = np.array(figures, dtype=np.float64).reshape(len(streams), 4)
     return DraftCosts(
-        acceptance_rates=array[:, 0],
-        draft_token_seconds=array[:, 1],
-        round_trip_seconds=array[:, 2],
-        waits=array[:, 3] > 0.0,
+        acceptance_rates=streams.acceptance_rates,
+        draft_token_seconds=streams.draft_token_seconds,
+        round_trip_seconds=streams.round_trip_seconds,
+        waits=streams.waits,
         round_seconds=round_seconds,
         token_seconds=token_seconds,
     )
@@ -309,7 +299,7 @@ def _asked_length(stream: Stream, settings: ScheduleSettings) -> int:
 
 
 def _awaited(
-    streams: Sequence[Stream],
+    streams: Gathered,
     costs: DraftCosts,
     lengths: Sequence[int],
     settings: ScheduleSettings,
@@ -317,7 +307,7 @@ def _awaited(
 ) -> Awaited:
     """What is waited for, with the streams of another plan beside these; nothing unguarded."""
     if not settings.uses_guard:
-        nothing = [0] * len(streams)
+        nothing = [0] * len(lengths)
         return Awaited(nothing, nothing, holds_rounds=False)
     limit = settings.limits.slowdown_limit
     terms = Beside(beside.num_streams, limit, settings.max_draft_length)

@@ -21,6 +21,8 @@ from verifier.scheduling.draft_payoff import DraftCosts
 SMALLEST_GAIN = 1.05
 # A board that begins anew sends its first tokens when it has this many.
 FIRST_PIECE_TOKENS = 4
+# Of a board of which nothing is known, or whose model needs no time.
+SHORTEST_TOKEN_SECONDS = 1e-9
 # Part of the drafts that must come in time for others to be waited for.
 SMALLEST_PUNCTUALITY = 0.7
 
@@ -99,9 +101,8 @@ class GoingOn(NamedTuple):
 
 def num_drafted(costs: DraftCosts, seconds: FloatArray, max_lengths: IntArray) -> IntArray:
     """The tokens that each board drafts in so many seconds, its longest draft at most."""
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # it may need no time
-        whole_tokens = np.floor(np.maximum(seconds, 0.0) / costs.draft_token_seconds)
+    token_seconds = np.maximum(costs.draft_token_seconds, SHORTEST_TOKEN_SECONDS)
+    whole_tokens = np.minimum(np.maximum(seconds, 0.0) / token_seconds, max_lengths)
+    # Rounding must not take the last token of a draft that just fits.
     is_enough = seconds >= max_lengths * costs.draft_token_seconds
-    return np.where(
-        is_enough, max_lengths, np.minimum(np.nan_to_num(whole_tokens), max_lengths)
-    ).astype(np.int64)
+    return np.where(is_enough, max_lengths, whole_tokens.astype(np.int64))

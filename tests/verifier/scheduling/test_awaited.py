@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shared.protocol.messages import AcceptanceMode
 from tests.support.ends.planning import make_stream
 from verifier.scheduling.awaited import LARGEST_HELD_PART, Awaited, Beside, awaited_drafts
+from verifier.scheduling.gathered import gather
 from verifier.scheduling.schedule import draft_costs
 from verifier.streams.stream import Stream
 
@@ -35,8 +36,8 @@ def board(
 def awaited(
     *streams: Stream, length: int = 8, beside: Beside = BESIDE, token_seconds: float = TOKEN_SECONDS
 ) -> Awaited:
-    costs = draft_costs(streams, ROUND_SECONDS, token_seconds)
-    return awaited_drafts(streams, costs, [length] * len(streams), beside)
+    costs = draft_costs(gather(streams), ROUND_SECONDS, token_seconds)
+    return awaited_drafts(gather(streams), costs, [length] * len(streams), beside)
 
 
 def test_a_round_of_fast_boards_alone_is_held_for_their_drafts() -> None:
@@ -95,7 +96,7 @@ def test_no_round_is_held_for_longer_than_a_part_of_its_own_time(
     found = awaited(*streams, length=length)
     assert max(found.lengths) <= length
     if found.holds_rounds:
-        costs = draft_costs(streams, ROUND_SECONDS, TOKEN_SECONDS)
+        costs = draft_costs(gather(streams), ROUND_SECONDS, TOKEN_SECONDS)
         seconds = costs.draft_seconds(np.minimum(found.lengths, found.longest))
         held = seconds[np.array(found.lengths) > 0]
         assert held.max() <= LARGEST_HELD_PART * ROUND_SECONDS + 1e-9

@@ -1,0 +1,64 @@
+"""What planning reads of streams, read once: numbers of each, in arrays.
+
+A round asks for the same few numbers of every stream several times over; going through a thousand
+objects is dearer than the arithmetic. This module must never decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.speculation.goodput import FloatArray
+from verifier.streams.stream import Stream
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Gathered(NamedTuple):
+    """Numbers of some streams, in their order; all arrays are [num_streams]."""
+
+    devices: list[str]
+    acceptance_rates: FloatArray
+    num_observed: FloatArray  # positions that the rate was learnt from
+    goodputs: FloatArray  # tokens per round of the stream's device
+    steady_goodputs: FloatArray  # the same, smoothed for longer
+    draft_token_seconds: FloatArray  # 0: not known yet
+    round_trip_seconds: FloatArray  # 0: not known yet
+    punctualities: FloatArray  # part of the drafts that came in time; 0: no round trip is known
+    best_chances: FloatArray  # 0: the board does not say which tokens are sure
+    waits: BoolArray  # in `rejection`
+    has_free_length: BoolArray  # no request fixes the length of its drafts
+
+
+def gather(streams: Sequence[Stream]) -> Gathered:
+    """What is known of these streams now."""
+    figures = np.array([_figures(stream) for stream in streams], dtype=np.float64)
+    columns = figures.reshape(len(streams), 10).T
+    return Gathered(
+        [stream.device for stream in streams],
+        *columns[:8],
+        waits=columns[8] > 0.0,
+        has_free_length=columns[9] > 0.0,
+    )
+
+
+def _figures(stream: Stream) -> tuple[float, ...]:
+    own, request = stream.estimates, stream.request
+    acceptance, goodput, speed = own.acceptance, own.goodput, own.speed
+    round_trip_seconds = speed.round_trip_seconds
+    return (
+        acceptance.rate,
+        acceptance.num_observed,
+        goodput.tokens_per_round,
+        goodput.steady_tokens_per_round,
+        speed.draft_token_seconds or 0.0,
+        round_trip_seconds or 0.0,
+        0.0 if round_trip_seconds is None else speed.punctuality,
+        own.chances.best_chance,
+        request.mode == "rejection",
+        request.draft_length is None,
+    )
