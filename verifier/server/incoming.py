@@ -14,10 +14,11 @@ from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import decode_from_agent
-from shared.protocol.messages import AgentMessage, Open, Resume
+from shared.protocol.messages import AgentMessage, Draft, Open, Resume
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.loop_shares import LoopShares
+from verifier.server.message_time import MessageTime
 
 
 class Incoming:
@@ -39,7 +40,7 @@ class Incoming:
         self._precedence = precedence
         self._socket = socket
         self._shares = shares
-        self._taken_at: float | None = None  # in processor time: when the latest frame was
+        self._time = MessageTime()
         self._usage = usage
         self._received = received
         self._is_stopped = False
@@ -67,7 +68,7 @@ class Incoming:
             await self._turn()
             frame = await self._socket.receive()
             await self._precedence.give_way()
-            self._taken_at = time.thread_time()
+            self._time.begin(len(frame.data) if frame.type is WSMsgType.BINARY else 0)
             if self._is_stopped:
                 return None
             match frame.type:
@@ -88,11 +89,9 @@ class Incoming:
 
         A device whose frames took more than its share while all took too much waits for longer.
         """
-        if self._taken_at is not None:
-            # Not by the clock: the target's thread and other programs take their part of that.
-            seconds = time.thread_time() - self._taken_at
+        seconds = self._time.end()
+        if seconds is not None:
             self._shares.spend(self._device, seconds, time.monotonic())
-            self._taken_at = None
         await asyncio.sleep(0)
         while not self._is_stopped:
             seconds = self._shares.seconds_to_wait(self._device, time.monotonic())
@@ -103,6 +102,8 @@ class Incoming:
     def _message(self, frame: WSMessage) -> AgentMessage:
         self._received(len(frame.data))
         message = decode_from_agent(frame.data)
+        if not isinstance(message, Draft):
+            self._time.is_not_small()
         cost = OPEN_COST if isinstance(message, Open | Resume) else 1
         self._usage.take_messages(cost, asyncio.get_running_loop().time())
         return message
