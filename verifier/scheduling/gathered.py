@@ -37,12 +37,21 @@ class Gathered(NamedTuple):
 def gather(streams: Sequence[Stream]) -> Gathered:
     """What is known of these streams now."""
     figures = np.array([_figures(stream) for stream in streams], dtype=np.float64)
-    columns = figures.reshape(len(streams), 10).T
+    rates, observed, goodputs, steady, seconds, round_trips, punctual, chances, waits, free = (
+        figures.reshape(len(streams), 10).T
+    )
     return Gathered(
-        [stream.device for stream in streams],
-        *columns[:8],
-        waits=columns[8] > 0.0,
-        has_free_length=columns[9] > 0.0,
+        devices=[stream.device for stream in streams],
+        acceptance_rates=rates,
+        num_observed=observed,
+        goodputs=goodputs,
+        steady_goodputs=steady,
+        draft_token_seconds=seconds,
+        round_trip_seconds=round_trips,
+        punctualities=punctual,
+        best_chances=chances,
+        waits=waits > 0.0,
+        has_free_length=free > 0.0,
     )
 
 
