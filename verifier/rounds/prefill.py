@@ -9,7 +9,6 @@ What one or two have in a round beside prompts counts too (`verifier.rounds.join
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import Chunk
 from verifier.rounds.joint_limit import longest_seconds
+from verifier.rounds.largest_within import largest_within
 from verifier.streams.stream import Stream
 
 # A prompt beside devices that lengthen rounds gets on, if only a quarter of a block at a time.
@@ -188,9 +188,7 @@ class _Rounds:
             context_tokens = self._context_tokens + sum([sum(chunk) for chunk in chunks])
             return self._curve.round_seconds(num_tokens, context_tokens, chunks)
 
-        # What is searched are the numbers above the least one; index 0 is the first of them.
-        larger_numbers = range(least + 1, end + 1)
-        return least + bisect_right(larger_numbers, max_seconds, key=round_seconds)
+        return largest_within(least, end, max_seconds, round_seconds)
 
 
 def _equal_parts(wishes: Mapping[str, int], num_tokens: int) -> dict[str, int]:
