@@ -114,11 +114,19 @@ class OnlineDrafts:
                 logger.info("a draft made of what streams taught is not offered: %s", because)
                 return None
             self._num_failed = 0
-            return self._add(out, catalogue, result)
+            # Copied and hashed, and other programs may hold the registry: not on the event loop.
+            leaders = self._leaders()
+            return await asyncio.to_thread(self._add, out, catalogue, result, leaders)
         finally:
             out.unlink(missing_ok=True)
 
-    def _add(self, out: Path, catalogue: Mapping[str, KeptDraft], result: TuningResult) -> str:
+    def _add(
+        self,
+        out: Path,
+        catalogue: Mapping[str, KeptDraft],
+        result: TuningResult,
+        leaders: Mapping[str, int],
+    ) -> str:
         plan = self._plan
         number = 1 + max(map(_number_of, self._candidates(catalogue)), default=0)
         name = f"{plan.draft}-online-{number}"
@@ -132,13 +140,12 @@ class OnlineDrafts:
         self._store.add(name, out, describe)
         gain = mean_gain(result.pairs)
         logger.info("%s is offered: accepted %+.3f in texts like those of streams", name, gain)
-        self._forget_old_ones()
+        self._forget_old_ones(leaders)
         return name
 
-    def _forget_old_ones(self) -> None:
+    def _forget_old_ones(self, leaders: Mapping[str, int]) -> None:
         catalogue = self._store.catalogue().by_name
         names = sorted(self._candidates(catalogue), key=_number_of)
-        leaders = self._leaders()
         for name in names[:-KEPT_CANDIDATES]:
             if not leaders.get(catalogue[name].sha256):
                 self._store.remove(name)
