@@ -364,7 +364,8 @@ class BothEnds(RuleBasedStateMachine):
         if self.running is not None:
             return
         streams = self.planner.streams
-        recent = [s for s in streams.values() if self.now - s.waiting_since < TIMEOUT_SECONDS]
+        # Reckoned as the planner does, to the last bit: a wait may end just as a round starts.
+        recent = [s for s in streams.values() if self.now < s.waiting_since + TIMEOUT_SECONDS]
         waiting = {stream.number for stream in recent if stream.waits_for_board}
         owing = {stream.number for stream in recent if owes_a_draft(stream)}
         self.running = self.planner.start_round(self.now)
