@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from edge_agent.drafting.drafter_choice import LONGEST_NGRAM
+from edge_agent.drafting.settings import LONGEST_NGRAM
 from shared.config.addresses import is_loopback, is_near
 from shared.config.secrets import TOKEN_PATTERN
 from shared.config.sections import LogSection, Section
 from shared.config.tls_files import unpaired
 from shared.config.words import SECRET, must_be
-from shared.protocol.draft_packing import MAX_ROW_ENTRIES
+from shared.protocol.row_limit import MAX_ROW_ENTRIES
 
 # Case matters in neither, and browsers write them small.
 _HOST = r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*"

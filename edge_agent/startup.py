@@ -1,4 +1,4 @@
-"""From settings to the parts of an agent: tokens, draft model, its speed, the agent, its API.
+"""From settings to the parts of an agent: draft model, its speed, the agent, its API.
 
 The only place that knows every part of the agent.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import ssl
 import time
 from pathlib import Path
@@ -26,10 +25,8 @@ from edge_agent.draft_model.model_free_drafter import ModelFreeDrafter
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.models.presets import locate, resolve
 from shared.config.model_files import default_cache_dir
-from shared.config.secrets import TOKEN_PATTERN, read_key_file, read_secret_file
 from shared.daemon.model_border import model_border
 from shared.daemon.resources.cpu_threads import limit_spinning
-from shared.errors import ConfigError
 from shared.protocol.handed_drafts.draft_offers import DraftOffer
 from shared.protocol.messages import AssignedDraft
 
@@ -210,41 +207,3 @@ def time_draft_token(drafter: Drafter) -> float:
     seconds = (time.monotonic() - started_at) / SPEED_TEST_TOKENS
     drafter.truncate(0, 0)
     return seconds
-
-
-def read_device_token(config: AgentConfig) -> str:
-    """The device's token, from the settings or the file that they name.
-
-    Raises:
-        ConfigError: there is none, or the file does not hold one.
-    """
-    section = config.verifier
-    if section.token is not None:
-        return section.token
-    path = _credential("token") or section.token_file
-    if path is None:
-        raise ConfigError(
-            ("verifier.token_file: must be set; `goodspeed-verifier token add` makes a token",)
-        )
-    token = read_secret_file(path)
-    if not re.match(TOKEN_PATTERN, token):
-        raise ConfigError(
-            (f"{path}: must hold a token as `goodspeed-verifier token add` prints it",)
-        )
-    return token
-
-
-def read_api_token(section: ApiSection) -> str | None:
-    """What clients of this board must show; None: nothing.
-
-    Raises:
-        ConfigError: the file holds no key that keeps strangers out.
-    """
-    return None if section.token_file is None else read_key_file(section.token_file)
-
-
-def _credential(name: str) -> Path | None:
-    """A credential that systemd hands over (LoadCredential=)."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory) / name if directory else None
-    return path if path is not None and path.exists() else None

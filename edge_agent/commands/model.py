@@ -291,7 +291,8 @@ def _verifier() -> OfferingVerifier | None:
     # Only here: aiohttp takes a while to import.
     from edge_agent.commands.found_verifier import with_found_verifier
     from edge_agent.models.from_verifier import OfferingVerifier
-    from edge_agent.startup import read_device_token, verifier_tls
+    from edge_agent.startup import verifier_tls
+    from edge_agent.tokens import read_device_token
 
     config = with_found_verifier(SETTINGS.load(None, ()).config)
     try:

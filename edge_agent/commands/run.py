@@ -2,60 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
-from edge_agent.commands.found_verifier import with_address, with_found_verifier
 from edge_agent.commands.settings import SETTINGS
 from edge_agent.config import AgentConfig
-from edge_agent.startup import (
-    load_drafter,
-    make_agent,
-    make_app,
-    read_api_token,
-    read_device_token,
-    verifier_tls,
-)
-from shared.config.secrets import device_name
-from shared.config.sections import Loaded, LogFormat, changed_keys
-from shared.daemon.command_line import (
-    log_format_option,
-    set_log_level,
-    set_up_logging,
-    settings_options,
-)
-from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
-from shared.daemon.log_output.fields import log_fields
-from shared.daemon.resources.heap import keep_heap_small, keep_one_heap
-from shared.daemon.resources.main_memory import resident_memory
-from shared.daemon.service_manager.notify import ServiceManager, service_manager
-from shared.daemon.strangers import STRANGER_LIMITS
+from edge_agent.tokens import read_api_token, read_device_token
+from shared.config.sections import Loaded, LogFormat
+from shared.daemon.command_line import log_format_option, set_up_logging, settings_options
 from shared.daemon.tls.lean_import import import_aiohttp_leanly
-from shared.daemon.tls.server_tls import Shown, read_server_tls
-
-if TYPE_CHECKING:
-    from edge_agent.generation.agent import Agent
-    from shared.daemon.http_server import HttpServer
 
 logger = logging.getLogger(__name__)
-
-TLS_KEYS = frozenset({"api.certificate_file", "api.key_file"})
-# What a running agent takes over at SIGHUP; all else waits for the next start.
-RELOADED = TLS_KEYS | {
-    "log.level",
-    "verifier.token",
-    "verifier.token_file",
-    "verifier.ca_file",
-    "verifier.pin",
-    "verifier.certificate_file",
-    "verifier.key_file",
-}
 
 
 @click.command()
@@ -71,107 +30,10 @@ def run(
     set_up_logging(config.log.level, log_format or config.log.format)
     token = read_device_token(config)
     clients_token = read_api_token(config.api)
-    logger.info(_first_step(config))  # before what takes long to import
-    import_aiohttp_leanly()
-    if not config.draft.model:
-        keep_one_heap()
-    found = with_found_verifier(config)
-    verifier_tls(found.verifier)  # wrong files are found before the model is loaded
-    shown = Shown(read_server_tls(config.api.certificate_file, config.api.key_file))
-    with log_fields(device=device_name(token)):
-        manager = service_manager(os.environ)
-        again = functools.partial(_read_again, reload, config, found)
-        run_loop(_serve(found, token, clients_token, shown, manager, again))
-
-
-def _read_again(
-    reload: Callable[[], Loaded[AgentConfig]], before: AgentConfig, found: AgentConfig
-) -> AgentConfig:
-    """What the settings say now; a verifier that was looked for stays the one that was found."""
-    config = reload().config
-    is_same = config.verifier.url == before.verifier.url
-    return with_address(config, found.verifier.url) if is_same else config
-
-
-async def _serve(
-    config: AgentConfig,
-    token: str,
-    clients_token: str | None,
-    shown: Shown,
-    manager: ServiceManager,
-    reload: Callable[[], AgentConfig],
-) -> None:
-    from edge_agent.api.app import serve  # only here: other commands do not wait for aiohttp
-    from shared.daemon.http_server import listen
-    from shared.daemon.service_manager.loading import Loading
-    from shared.daemon.service_manager.watchdog import report
-    from shared.daemon.tls.expiry import watch_expiry
-
-    loading = Loading(manager, _first_step(config))
-    drafter = await loading.run(lambda: load_drafter(config, token))
-    try:
-        agent = make_agent(config, drafter, token)
-        sockets = listen(config.api.host, config.api.port)
-        # Without a token none is a stranger.
-        limits = None if clients_token is None else STRANGER_LIMITS
-        server = await serve(
-            make_app(agent, config.api, clients_token), sockets, limits, shown.context
-        )
-        try:
-            stop = stop_at_signals()
-            host, port = sockets[0].getsockname()[:2]
-            drafts_with = drafter.model_name
-            scheme = "http" if shown.tls is None else "https"
-            logger.info(
-                "drafting with %s, chat page and API at %s://%s:%d",
-                *(drafts_with, scheme, host, port),
-            )
-            reload_at_signal(
-                manager,
-                lambda: _reload(agent, server, config, shown, reload),
-                lambda: agent.status,
-            )
-            logger.info("memory: %s", resident_memory() or "not told by the kernel")
-            manager.ready(agent.status)
-            await first_of(
-                agent=agent.run(),
-                signal=stop.wait(),
-                report=report(manager, lambda: agent.status, lambda: agent.computing_since),
-                certificate=watch_expiry(lambda: shown.certificate),
-                heap=keep_heap_small(),
-            )
-        finally:
-            manager.stopping()
-            await server.stop()
-    finally:
-        drafter.close()
-    logger.info("stopped")
-
-
-def _first_step(config: AgentConfig) -> str:
     model = config.draft.model
-    return f"loading {model}" if model else "waiting for the verifier"
+    first_step = f"loading {model}" if model else "waiting for the verifier"
+    logger.info(first_step)  # before what takes long to import
+    import_aiohttp_leanly()
+    from edge_agent.commands.running_agent import run_agent
 
-
-def _reload(
-    agent: Agent,
-    server: HttpServer,
-    before: AgentConfig,
-    shown: Shown,
-    reload: Callable[[], AgentConfig],
-) -> list[str]:
-    """Take over what may change; the keys that have changed besides.
-
-    Raises:
-        ConfigError: something is wrong, and nothing was taken over.
-    """
-    config = reload()
-    address = msgspec.structs.replace(config.verifier, url=before.verifier.url)
-    token, trust = read_device_token(config), verifier_tls(address)
-    api_tls = read_server_tls(config.api.certificate_file, config.api.key_file)
-    set_log_level(config.log.level)
-    agent.replace_access(token, trust)
-    taken_over = RELOADED
-    if not shown.take_over(api_tls, lambda tls: server.replace_tls(tls.context)):
-        taken_over -= TLS_KEYS
-    return [key for key in changed_keys(before, config) if key not in taken_over]
+    run_agent(config, token, clients_token, first_step, lambda: reload().config)

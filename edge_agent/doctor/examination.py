@@ -49,9 +49,9 @@ from edge_agent.startup import (
     load_drafter,
     make_agent,
     measure_draft_token_seconds,
-    read_device_token,
     verifier_tls,
 )
+from edge_agent.tokens import read_device_token
 from shared.config.model_files import default_cache_dir
 from shared.daemon.resources.main_memory import free_main_memory
 from shared.doctor.findings import Finding, problem, warning

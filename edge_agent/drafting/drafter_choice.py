@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import msgspec
 
 from edge_agent.drafting.ngram_index import MAX_INDEXED_TOKENS, Match, NgramIndex
+from edge_agent.drafting.settings import LONGEST_NGRAM
 from edge_agent.drafting.survival_rates import SurvivalRates
 from shared.speculation.goodput import expected_tokens
 
-LONGEST_NGRAM = 8
 # Indexed at once: 5 ms of the event loop on a PC's core (2026-11), several times that on a board.
 READ_TOKENS = 4096
 # By matched tokens, more than the last as the last: SmolLM2-135M, 20 prompts of five domains.

@@ -6,6 +6,8 @@ import msgspec
 
 # Prompts are read in pieces of this many tokens, so that other streams' drafts wait little.
 PREFILL_CHUNK_TOKENS = 64
+# The most tokens that must recur to be drafted without a model.
+LONGEST_NGRAM = 8
 
 
 class DraftSettings(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ import numpy as np
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftToken, Extension
 from shared.protocol.messages import Draft, RatedDraft
+from shared.protocol.row_limit import MAX_ROW_ENTRIES
 from shared.protocol.token_ids import (
     count_rated_ids,
     count_token_ids,
@@ -26,8 +27,6 @@ from shared.protocol.token_ids import (
 )
 from shared.speculation.confidence import confidence_of_row
 from shared.speculation.sparse_row import SparseRow
-
-MAX_ROW_ENTRIES = 64
 
 
 def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.protocol.draft_packing import MAX_ROW_ENTRIES, pack_rows
+from shared.protocol.draft_packing import pack_rows
 from shared.protocol.messages import (
     Cancel,
     Draft,
@@ -18,6 +18,7 @@ from shared.protocol.messages import (
     Ready,
     Verdict,
 )
+from shared.protocol.row_limit import MAX_ROW_ENTRIES
 from shared.speculation.sampling import GREEDY
 from tests.support.ends.loopback import (
     Verifier,

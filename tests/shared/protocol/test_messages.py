@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from shared.errors import ErrorCode
-from shared.protocol.draft_packing import MAX_ROW_ENTRIES
 from shared.protocol.grammar import Grammar
 from shared.protocol.messages import (
     MAX_DRAFT_TOKENS,
@@ -24,6 +23,7 @@ from shared.protocol.messages import (
     Verdict,
     VerifierMessage,
 )
+from shared.protocol.row_limit import MAX_ROW_ENTRIES
 from shared.speculation.sampling import SamplingParameters
 
 FIELDS_OF_VERSION_2 = {

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_packing import MAX_ROW_ENTRIES, pack_rows, unpack_rows
+from shared.protocol.draft_packing import pack_rows, unpack_rows
+from shared.protocol.row_limit import MAX_ROW_ENTRIES
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sparse_row import SMALLEST_SHARE, WEIGHT_TOTAL, SparseRow, quantise
 

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 import edge_agent.cli
-import edge_agent.commands.run
+import edge_agent.commands.running_agent
 import verifier.cli
 import verifier.engine.service
 import verifier.startup
@@ -121,10 +121,10 @@ def _agent(
         num_slots = config.draft.max_streams
         return board(disagreement, num_slots=num_slots, seconds_per_token=token_ms / 1e3)
 
-    load = load_scripted if scripted else edge_agent.commands.run.load_drafter
+    load = load_scripted if scripted else edge_agent.commands.running_agent.load_drafter
     is_last_chance = _never if whole_drafts else RoundPace.is_last_chance
     with (
-        patch.object(edge_agent.commands.run, "load_drafter", load),
+        patch.object(edge_agent.commands.running_agent, "load_drafter", load),
         patch.object(RoundPace, "is_last_chance", is_last_chance),
     ):
         edge_agent.cli.main(arguments)
