@@ -70,12 +70,16 @@ parse() {
     done
     [ -n "$PROGRAM" ] || fail "say agent or verifier (install.sh --help)"
     NAME=goodspeed-$PROGRAM
+    SERVICES=$NAME # a verifier's targets run on other hosts, too
+    if [ "$PROGRAM" = verifier ]; then SERVICES="$NAME goodspeed-worker"; fi
     CURRENT=$ROOT/opt/goodspeed
     RELEASES=$ROOT/opt/goodspeed-releases
     UNITS=$ROOT/etc/systemd/system
 }
 
 has_systemd() { [ -z "$ROOT" ] && [ -d /run/systemd/system ]; }
+
+is_running() { has_systemd && systemctl is-active --quiet "$1"; }
 
 # Before anything is installed that could not be made a service.
 check_systemd() {
@@ -232,7 +236,9 @@ switch_to() {
 
 install_units() {
     run mkdir -p "$UNITS" "$ROOT/etc/sysusers.d" "$ROOT/etc/tmpfiles.d" "$ROOT/usr/local/bin"
-    run install -m 644 "$HERE/systemd/$NAME.service" "$UNITS/$NAME.service"
+    for service in $SERVICES; do
+        run install -m 644 "$HERE/systemd/$service.service" "$UNITS/$service.service"
+    done
     run install -m 644 "$HERE/systemd/sysusers.d/goodspeed.conf" "$ROOT/etc/sysusers.d/goodspeed.conf"
     run install -m 644 "$HERE/systemd/tmpfiles.d/goodspeed.conf" "$ROOT/etc/tmpfiles.d/goodspeed.conf"
     if [ "$PROGRAM" = verifier ]; then
@@ -255,13 +261,18 @@ install_units() {
 }
 
 # A service that ran goes on with what is new, or else with what was there before.
-restart_service() {
-    if ! has_systemd || ! systemctl is-active --quiet "$NAME"; then return; fi
-    if run systemctl restart "$NAME"; then return; fi
-    if [ -z "$PREVIOUS" ]; then fail "$NAME does not start: journalctl -u $NAME"; fi
-    switch_to "$PREVIOUS"
-    run systemctl restart "$NAME" || true
-    fail "the new $NAME does not start (journalctl -u $NAME); the one before is back"
+restart_services() {
+    for service in $SERVICES; do
+        if ! is_running "$service" || run systemctl restart "$service"; then continue; fi
+        if [ -z "$PREVIOUS" ]; then fail "$service does not start: journalctl -u $service"; fi
+        switch_to "$PREVIOUS"
+        for each in $SERVICES; do
+            if [ "$each" = "$service" ] || is_running "$each"; then
+                run systemctl restart "$each" || true
+            fi
+        done
+        fail "the new $service does not start (journalctl -u $service); the one before is back"
+    done
 }
 
 # Of what is installed, only the release that runs and the one before are kept.
@@ -284,7 +295,7 @@ install_program() {
     PREVIOUS='' UPGRADED=no
     install_release
     install_units
-    if [ "$UPGRADED" = yes ]; then restart_service; fi
+    if [ "$UPGRADED" = yes ]; then restart_services; fi
     remove_old_releases
     if [ -e "$ROOT/etc/goodspeed/$PROGRAM.toml" ]; then return; fi
     if [ "$PROGRAM" = agent ]; then
@@ -300,15 +311,19 @@ rollback() {
     NOW=$(readlink "$CURRENT")
     switch_to "$PREVIOUS"
     run ln -sfn "$NOW" "$RELEASES/previous"
-    if has_systemd && systemctl is-active --quiet "$NAME"; then run systemctl restart "$NAME"; fi
+    for service in $SERVICES; do
+        if is_running "$service"; then run systemctl restart "$service"; fi
+    done
     say "$NAME is what it was before"
 }
 
 uninstall() {
-    if has_systemd && [ -e "$UNITS/$NAME.service" ]; then
-        run systemctl disable --now "$NAME"
-    fi
-    run rm -rf "$UNITS/$NAME.service" "$UNITS/$NAME.service.d" "$UNITS/$NAME.socket"
+    for service in $SERVICES; do
+        if has_systemd && [ -e "$UNITS/$service.service" ]; then
+            run systemctl disable --now "$service"
+        fi
+        run rm -rf "$UNITS/$service.service" "$UNITS/$service.service.d" "$UNITS/$service.socket"
+    done
     other=agent
     if [ "$PROGRAM" = agent ]; then other=verifier; fi
     if [ ! -e "$UNITS/goodspeed-$other.service" ]; then

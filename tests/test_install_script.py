@@ -72,6 +72,8 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, progra
     assert set() == below(tmp_path)
     assert f"{ROOT}[{program},tls]" in done.stdout
     assert f"{tmp_path}/etc/systemd/system/goodspeed-{program}.service" in done.stdout
+    worker = f"{tmp_path}/etc/systemd/system/goodspeed-worker.service"
+    assert (program == "verifier") == (worker in done.stdout)
     commands = [line for line in done.stdout.splitlines() if line.startswith("would run: ")]
     assert 8 < len(commands)
 

@@ -24,6 +24,11 @@ PROGRAMS: dict[str, click.Group] = {
     "goodspeed-agent": edge_agent.cli.main,
     "goodspeed-verifier": verifier.cli.main,
 }
+SERVICES = {
+    "goodspeed-agent": "goodspeed-agent",
+    "goodspeed-verifier": "goodspeed-verifier",
+    "goodspeed-worker": "goodspeed-verifier",
+}
 JETSON = "10-jetson.conf"
 EXPOSURE = re.compile(r"Overall exposure level for \S+: ([\d.]+)")
 needs_systemd = pytest.mark.skipif(
@@ -53,6 +58,7 @@ CASES = [
     ("goodspeed-agent.service", (JETSON,), 2.0),
     ("goodspeed-verifier.service", (), 2.0),
     ("goodspeed-verifier.service", ("20-devices.conf.example",), 2.0),
+    ("goodspeed-worker.service", (), 2.0),
 ]
 
 
@@ -85,10 +91,12 @@ def test_a_unit_that_is_wrong_is_noticed(tmp_path: Path, wrong: str) -> None:
     assert said
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_what_a_unit_starts_is_a_program_of_ours_with_options_that_it_knows(program: str) -> None:
+@pytest.mark.parametrize(("service", "program"), SERVICES.items())
+def test_what_a_unit_starts_is_a_program_of_ours_with_options_that_it_knows(
+    service: str, program: str
+) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    text = (UNITS / f"{program}.service").read_text()
+    text = (UNITS / f"{service}.service").read_text()
     (line,) = re.findall(r"^ExecStart=(.*)", text, re.MULTILINE)
     path, command, *options = shlex.split(line)
     assert f"/opt/goodspeed/bin/{program}" == path
@@ -99,13 +107,33 @@ def test_what_a_unit_starts_is_a_program_of_ours_with_options_that_it_knows(prog
     known.make_parser(click.Context(known)).parse_args(options)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_unit_sets_what_the_programs_read(program: str) -> None:
-    text = (UNITS / f"{program}.service").read_text()
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_unit_sets_what_the_programs_read(service: str) -> None:
+    text = (UNITS / f"{service}.service").read_text()
     assert f"GOODSPEED_MODEL_DIR={INSTALLED_MODELS}" in text
     assert f"d {INSTALLED_MODELS} " in (UNITS / "tmpfiles.d" / "goodspeed.conf").read_text()
     assert "Type=notify\n" in text
     assert "RestartPreventExitStatus=78\n" in text
+
+
+def test_a_killed_worker_of_its_own_does_not_end_the_verifier_and_what_is_killed_restarts() -> None:
+    """systemd.service(5): `stop` ends the whole unit where the kernel kills one of its processes.
+
+    A main process that is killed has failed whatever the policy: Restart= starts it again.
+    """
+    for service in SERVICES:
+        lines = (UNITS / f"{service}.service").read_text().splitlines()
+        assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
+    assert "OOMPolicy=continue" in (UNITS / "goodspeed-verifier.service").read_text()
+
+
+def test_a_worker_may_do_no_more_than_its_verifier() -> None:
+    """Both run the same target; what keeps it in is the same, line for line."""
+    hardened = [
+        (UNITS / f"goodspeed-{name}.service").read_text().partition("CapabilityBoundingSet=")[2]
+        for name in ("verifier", "worker")
+    ]
+    assert hardened[0] == hardened[1]
 
 
 def test_every_group_that_a_unit_names_is_made_where_it_is_missing() -> None:

@@ -7,6 +7,7 @@ weights + key/value cache + 600 MB, an agent its model file + caches + 120 MB, w
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import click
 
 from shared.daemon.resources.main_memory import ResidentMemory, resident_memory
 from tests.benchmarks.clients import ask
+from tests.support.network.certificates import Authority
 from tests.support.programs.programs import Programs
 from tests.support.programs.serving_program import ServingProgram
 
@@ -74,16 +76,28 @@ class Clients:
 @click.option("--draft", default="smollm2-135m-instruct", show_default=True, help="Empty: none.")
 @click.option("--think", type=float, default=0.0, help="Seconds of a client between two chats.")
 @click.option("--guard/--no-guard", default=False, help="Let the target go on alone.")
-def main(minutes: float, every: float, dtype: str, draft: str, think: float, guard: bool) -> None:
+@click.option("--tls", is_flag=True, help="The agent trusts a private authority.")
+def main(
+    minutes: float, every: float, dtype: str, draft: str, think: float, guard: bool, tls: bool
+) -> None:
     """Print what both programs hold, by time, and whether that is within the limits."""
     with tempfile.TemporaryDirectory() as directory, Programs(Path(directory)) as programs:
         settings = {"target.dtype": dtype, "rounds.guard": guard}
+        scheme, trust = "ws", {}
+        if tls:
+            authority = Authority(Path(directory))
+            os.environ["SSL_CERT_FILE"] = str(authority.file)
+            certificate, key = map(str, authority.write())
+            settings |= {"server.certificate_file": certificate, "server.key_file": key}
+            scheme, trust = "wss", {"verifier.ca_file": str(authority.file)}
         token_file = programs.token_file("board")
         verifier = programs.verifier(settings=settings)
         verifier.start()
         verifier.wait_until_ready()
         agent = programs.agent(
-            f"ws://127.0.0.1:{verifier.port}", token_file, settings={"draft.model": draft}
+            f"{scheme}://localhost:{verifier.port}",
+            token_file,
+            settings={"draft.model": draft, **trust},
         )
         agent.start()
         agent.wait_until_ready()

@@ -30,14 +30,6 @@ PATIENCE_SECONDS = 200.0  # a soak runs beside other work, which goes first
 LEVELS = ("info", "warning")
 
 
-class SecureProgram(ServingProgram):
-    """One that speaks TLS; SSL_CERT_FILE says by whose certificates."""
-
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.port}"
-
-
 @dataclass(frozen=True)
 class Load:
     """What the boards of a soak do."""
@@ -202,7 +194,8 @@ def _verifier(directory: Path, load: Load) -> ServingProgram:
     config = ("--config", str(directory / "verifier.toml"))
     command = [*launcher, "run", *config, *_flags(settings)]
     ready = {"status": "ok"}
-    return SecureProgram("verifier", command, directory / "verifier.log", port=port, ready=ready)
+    log = directory / "verifier.log"
+    return ServingProgram("verifier", command, log, port=port, ready=ready, speaks_tls=True)
 
 
 def _agent(site: Site, name: str) -> ServingProgram:

@@ -17,14 +17,14 @@ import msgspec
 from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
 from shared.daemon.peer_text import one_line
-from shared.errors import ConfigError, RequestRefused
+from shared.errors import RequestRefused
 from shared.protocol.handed_drafts.draft_judgement import DraftJudgement, unpack_judgements
 from shared.protocol.handed_drafts.draft_offers import LABEL, MAX_LABELS, OFFER_NAME
 from shared.protocol.messages import MAX_ASSIGNED_DRAFTS
 from verifier.commands.live_state import LiveDevice, NoState, read_live_state
 from verifier.commands.printed_table import print_table
 from verifier.commands.set_terms import change_terms, known_terms
-from verifier.commands.settings import SETTINGS
+from verifier.commands.settings import SETTINGS, state_directory
 from verifier.config import VerifierConfig
 from verifier.drafts.draft_store import FOLDER, DraftStore, known_draft
 from verifier.drafts.kept_draft import KeptDraft
@@ -214,9 +214,7 @@ def _checked_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _store(config: VerifierConfig) -> DraftStore:
-    if config.state.directory is None:
-        raise ConfigError(("state.directory: must be set; the registry of drafts is there",))
-    return DraftStore(config.state.directory / FOLDER)
+    return DraftStore(state_directory(config, "the registry of drafts is there") / FOLDER)
 
 
 def _is_in_folder(config: VerifierConfig, name: str) -> bool:

@@ -13,7 +13,7 @@ from shared.config.sections import Loaded
 from shared.daemon.command_line import settings_options
 from shared.daemon.files import replace_file
 from shared.errors import ConfigError
-from verifier.commands.settings import SETTINGS
+from verifier.commands.settings import SETTINGS, state_directory
 from verifier.config import VerifierConfig
 from verifier.engine.device_terms import (
     FILE_NAME,
@@ -62,6 +62,4 @@ def known_terms(config: VerifierConfig) -> AllTerms:
 
 
 def _file(config: VerifierConfig) -> Path:
-    if config.state.directory is None:
-        raise ConfigError(("state.directory: must be set; what holds for devices is kept there",))
-    return config.state.directory / FILE_NAME
+    return state_directory(config, "what holds for devices is kept there") / FILE_NAME

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import signal
+import os
 import socket
 
 import click
@@ -11,6 +12,10 @@ import click
 from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded, LogFormat
 from shared.daemon.command_line import log_format_option, set_up_logging, settings_options
+from shared.daemon.lifecycle import first_of, in_daemon_thread, run_loop, stop_at_signals
+from shared.daemon.service_manager.loading import Loading
+from shared.daemon.service_manager.notify import service_manager
+from shared.daemon.service_manager.watchdog import report
 from shared.errors import ConfigError
 from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
@@ -42,19 +47,36 @@ def worker(loaded: Loaded[VerifierConfig], log_format: LogFormat | None) -> None
             ("workers.secret_file: not set; `openssl rand -hex 32 > FILE`, mode 600, makes one",)
         )
     secret = read_key_file(section.secret_file)
+    with _listen(section.host, section.port) as listening:
+        run_loop(_serve(config, secret, listening))
+    logger.info("stopped")
+
+
+async def _serve(config: VerifierConfig, secret: str, listening: socket.socket) -> None:
     # Only here: other commands do not wait for torch.
     from verifier.worker_startup import load_worker
     from verifier.workers.worker_port import WorkerPort
 
-    with _listen(section.host, section.port) as listening:
-        address = f"{section.host}:{listening.getsockname()[1]}"
-        target, facts = load_worker(config, address, lambda told: logger.info("%s", told))
-        port = WorkerPort(listening, secret, target, facts)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: port.stop())
-        logger.info("serving %s at %s", target.model_name, address)
-        port.serve()
-    logger.info("stopped")
+    address = f"{config.workers.host}:{listening.getsockname()[1]}"
+    manager = service_manager(os.environ)
+    loading = Loading(manager, f"loading {config.target.model}")
+    target, facts = await loading.run(lambda: load_worker(config, address, loading.tell))
+    port = WorkerPort(listening, secret, target, facts)
+    stop = stop_at_signals()
+    logger.info("serving %s at %s", target.model_name, address)
+    manager.ready(port.status)
+
+    async def end_rounds() -> None:
+        await stop.wait()
+        manager.stopping()
+        port.stop()
+        await asyncio.Event().wait()  # for the round in hand
+
+    await first_of(
+        rounds=in_daemon_thread(port.serve),
+        signal=end_rounds(),
+        report=report(manager, lambda: port.status, lambda: port.computing_since),
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ from shared.daemon.files import replace_file
 from shared.errors import ConfigError
 from verifier.commands.live_state import LiveWorker, read_live_workers
 from verifier.commands.printed_table import print_table
-from verifier.commands.settings import SETTINGS
+from verifier.commands.settings import SETTINGS, state_directory
 from verifier.config import VerifierConfig
 from verifier.engine.worker_orders import (
     FILE_NAME,
@@ -74,12 +74,11 @@ def restart(loaded: Loaded[VerifierConfig], number: int) -> None:
 def _ask(
     config: VerifierConfig, number: int, *, num_drains: int = 0, num_restarts: int = 0
 ) -> None:
-    if config.state.directory is None:
-        raise ConfigError(("state.directory: must be set; what is asked of workers goes there",))
+    directory = state_directory(config, "what is asked of workers goes there")
     count = config.workers.local + len(config.workers.addresses)
     if config.workers.addresses and number >= count:
         raise ConfigError((f"workers.addresses: there is no worker {number} among {count}",))
-    path = config.state.directory / FILE_NAME
+    path = directory / FILE_NAME
     orders = read_orders(path)
     known = orders.get(number, NO_ORDERS)
     asked = WorkerOrders(known.num_drains + num_drains, known.num_restarts + num_restarts)

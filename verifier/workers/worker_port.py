@@ -11,6 +11,7 @@ import logging
 import select
 import socket
 import threading
+import time
 
 from shared.errors import GoodspeedError, LinkError, LinkLost, RemoteProtocolError
 from verifier.target.round import Round
@@ -58,7 +59,14 @@ class WorkerPort:
         self._newest: FramedSocket[ToWorker] | None = None
         self._started_at = 0  # of the verifier that is served or about to be
         self._is_stopping = False
+        self.computing_since: float | None = None  # when the round in hand began, by time.monotonic
         self._wake, self._woken = socket.socketpair()
+
+    @property
+    def status(self) -> str:
+        """One line for the operator."""
+        served = "waiting for a verifier" if self._current is None else "a verifier is here"
+        return f"serving {self._target.model_name}: {served}"
 
     def serve(self) -> None:
         """Run rounds in this thread.
@@ -175,6 +183,7 @@ class WorkerPort:
 
         masks = RoundMasks(ask, num_mask_words(self._target.vocab_size))
         round_ = unpack_round(message, self._target, masks.at, self._known_tables)
+        self.computing_since = time.monotonic()
         try:
             outcome = self._target.run(round_)
         except (LinkLost, RemoteProtocolError):
@@ -184,6 +193,8 @@ class WorkerPort:
             if isinstance(error, DeviceLost):
                 raise
             return
+        finally:
+            self.computing_since = None
         connection.send(pack_outcome(outcome), SEND_SECONDS)
 
 

@@ -117,6 +117,7 @@ class Programs:
             ready=ready,
             cores=cores,
             settings=environment,
+            speaks_tls="server.certificate_file" in settings,
         )
         self._made.append(made)
         return made

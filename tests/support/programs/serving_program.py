@@ -12,7 +12,10 @@ from tests.support.programs.program import Program
 
 
 class ServingProgram(Program):
-    """A program with health and metrics on a port; `ready` is what its health says in the end."""
+    """A program with health and metrics on a port; `ready` is what its health says in the end.
+
+    `speaks_tls`: SSL_CERT_FILE says by whose certificates.
+    """
 
     def __init__(
         self,
@@ -24,13 +27,17 @@ class ServingProgram(Program):
         ready: Mapping[str, object],
         cores: set[int] | None = None,
         settings: Mapping[str, str] | None = None,
+        speaks_tls: bool = False,
     ) -> None:
         super().__init__(name, command, log, cores=cores, settings=settings)
         self.port = port
         self._ready = ready
+        self._speaks_tls = speaks_tls
 
     @property
     def url(self) -> str:
+        if self._speaks_tls:
+            return f"https://localhost:{self.port}"
         return f"http://127.0.0.1:{self.port}"
 
     @property
