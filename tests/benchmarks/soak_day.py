@@ -162,6 +162,9 @@ class Day:
             self.events["boards restarted"] += 1
         if hour % VERIFIER_RESTARTS_EVERY == 2:
             await self.server.stop()
+            # A verifier that starts never looks again for garbage among what is there, which in
+            # this process is the boards', too.
+            gc.collect()
             await asyncio.sleep(DOWN_SECONDS)
             await self._start_verifier()
             self.events["verifiers restarted"] += 1

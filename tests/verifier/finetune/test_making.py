@@ -96,6 +96,16 @@ def test_too_little_memory_is_told_before_anything_is_written(
         make_draft(tiny_order(tmp_path), Told(), TickingClock())
 
 
+def test_a_target_without_a_chat_template_is_told_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    order = tiny_order(tmp_path)
+    write_tiny_llama(order.target)
+    with pytest.raises(ModelError, match=r"has no chat template .* take the file of a chat model"):
+        make_draft(order, Told(), TickingClock())
+    assert not order.out.exists()
+
+
 def test_a_draft_of_four_bits_is_trained_with_its_rounding(tmp_path: Path) -> None:
     order, told = tiny_order(tmp_path, weights="Q4_0"), Told()
     make_draft(order, told, TickingClock())

@@ -40,7 +40,7 @@ def chat_frame(tokenizer: ChatTokenizer) -> ChatFrame:
     """The frame of one turn.
 
     Raises:
-        ModelError: the target has no chat template, or one whose frame depends on the words.
+        ModelError: the template's frame depends on the words.
     """
     frames = {_around(tokenizer, mark) for mark in _MARKS}
     frame = frames.pop()

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from shared.daemon.model_border import model_border
+from shared.errors import ModelError
 from shared.protocol.messages import ChatMessage
 from verifier.torch_target.loading.gguf_vocabulary import vocabulary_of
 from verifier.torch_target.loading.model_reading import find_model, quiet_reading
@@ -22,7 +23,7 @@ class TargetTokenizer:
         """Read it.
 
         Raises:
-            ModelError: the file has no tokenizer that can be read.
+            ModelError: the file has no tokenizer that can be read, or no chat template.
         """
         with model_border(f"cannot read the tokenizer of {path}"):
             files = find_model(path)
@@ -33,6 +34,11 @@ class TargetTokenizer:
             size = len(vocabulary.token_bytes)
             ends = end_ids_of_file(files.gguf)
             self._own = HuggingFaceTokenizer(tokenizer, size, ends, vocabulary)
+        if tokenizer.chat_template is None:
+            raise ModelError(
+                f"{path}: has no chat template (tokenizer.chat_template), whose words a draft "
+                "learns to go on from: take the file of a chat model"
+            )
         self.special_ids, self.end_ids = self._own.special_ids, self._own.end_ids
 
     def encode_text(self, text: str, *, adds_special: bool = True) -> list[int]:
