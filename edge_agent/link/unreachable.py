@@ -6,6 +6,8 @@ It must never call a certificate right that TLS has refused.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 import time
 from contextlib import suppress
@@ -51,8 +53,21 @@ async def unreachable(
     if fault is not None:
         return UntrustedVerifier(f"cannot reach the verifier at {url}: {_tls_fault(fault)}")
     is_late = isinstance(error, TimeoutError)
-    reason = f"no answer within {timeout_seconds:g} s" if is_late else str(error)
+    reason = f"no answer within {timeout_seconds:g} s" if is_late else _reason(error)
     return LinkLost(f"cannot reach the verifier at {url}: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    """Without the client library's own words, where the kernel's or better ones say it."""
+    behind = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    match behind:
+        case ConnectionRefusedError():
+            return "nothing listens there: is the verifier started, and the port right?"
+        case socket.gaierror():
+            return f"its name is not found ({behind.strerror})"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+    return str(error)
 
 
 def _ssl_error(error: BaseException) -> ssl.SSLError | None:

@@ -231,7 +231,7 @@ def _sentence(error: GoodspeedError | OSError) -> str:
 def _assignment(text: str) -> tuple[str, object]:
     """`key=value` with the value as TOML and JSON write it; a bare word is a string."""
     key, equals, value = text.partition("=")
-    if not equals:
+    if not key.strip() or not equals:
         raise ConfigError((f"--set {text}: must be SECTION.KEY=VALUE",))
     try:
         return key.strip(), json.loads(value)

@@ -82,6 +82,7 @@ def test_a_setting_on_the_command_line_needs_a_value() -> None:
     result = invoke("config", "check", "--set", "server.port")
     assert 78 == result.exit_code
     assert "--set server.port: must be SECTION.KEY=VALUE" in result.stderr
+    assert "--set =1: must be SECTION.KEY=VALUE" in invoke("config", "check", "--set", "=1").stderr
 
 
 # --- tokens ---------------------------------------------------------------------------------------

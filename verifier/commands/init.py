@@ -20,7 +20,7 @@ from shared.daemon.first_files import (
 )
 from shared.daemon.tls.certificate import read_certificate
 from shared.errors import ConfigError
-from verifier.commands.private_authority import TlsFiles, own_names, private_tls_files
+from verifier.commands.private_authority import TlsFiles, check_names, own_names, private_tls_files
 from verifier.config import TargetSection, VerifierConfig
 from verifier.server.device_tokens import read_tokens
 
@@ -84,6 +84,7 @@ def init(
     tokens_file = directory / "credentials" / "tokens"
     if names and not is_private_ca:
         raise ConfigError(("--name: takes --private-ca",))
+    check_names(names)
     tls = TlsFiles.within(directory / "tls") if is_private_ca else None
     tls_files = [] if tls is None else private_tls_files(tls, (*own_names(), *names), time.time())
     settings = FirstFile(

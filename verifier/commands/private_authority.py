@@ -6,6 +6,8 @@ is made anew with the same key, so that boards which pinned it go on.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,10 +23,12 @@ from shared.daemon.tls.certificate import (
     read_certificate,
 )
 from shared.daemon.tls.issuing import Issued, belongs_to, issue, make_authority, new_key
+from shared.errors import ConfigError
 
 SERVER_DAYS = 730
 # Nothing is sent there (RFC 5737): the kernel says which of its addresses it would send from.
 _ELSEWHERE = ("192.0.2.1", 9)
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
@@ -44,6 +48,21 @@ class TlsFiles(msgspec.Struct, frozen=True):
             directory / "verifier.crt",
             directory / "verifier.key",
         )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ConfigError for what is neither a host's name nor an address."""
+    for name in names:
+        if _HOST_NAME.fullmatch(name) is None and not _is_address(name):
+            raise ConfigError((f"--name {name}: must be the name of a host, or an address",))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def own_names() -> tuple[str, ...]:

@@ -61,4 +61,5 @@ def _sentence(error: ssl.SSLError, certificate_file: Path, key_file: Path) -> st
     text = certificate_file.read_text(encoding="utf-8", errors="replace")
     if "-----BEGIN CERTIFICATE-----" not in text:
         return f"{certificate_file}: holds no certificate in PEM"
-    return f"{certificate_file} or {key_file}: is damaged ({error.reason or error})"
+    reason = f" ({error.reason})" if error.reason else ""
+    return f"{certificate_file} or {key_file}: is damaged{reason}"

@@ -192,7 +192,17 @@ def test_a_host_that_nobody_listens_on_cannot_be_reached() -> None:
 
     url, ending = asyncio.run(run())
     assert isinstance(ending, LinkLost)
-    assert str(ending).startswith(f"cannot reach the verifier at {url}: Cannot connect to host")
+    assert str(ending) == (
+        f"cannot reach the verifier at {url}: nothing listens there: is the verifier started, and "
+        "the port right?"
+    )
+
+
+def test_a_host_whose_name_is_not_known_cannot_be_reached() -> None:
+    ending = asyncio.run(end_of("ws://nowhere.invalid:8443"))
+    assert str(ending).startswith(
+        "cannot reach the verifier at ws://nowhere.invalid:8443: its name is not found ("
+    )
 
 
 def test_a_host_that_does_not_answer_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,25 @@ def test_names_without_an_authority_are_refused(tmp_path: Path) -> None:
     assert "--name: takes --private-ca" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["a b", "", "münchen.example", "https://gpu1", "gpu1:8443", "a..b"]
+)
+def test_a_name_that_no_host_has_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    arguments = ["init", "--directory", str(tmp_path), "--private-ca", "--name", name]
+    result = CliRunner().invoke(main, arguments)
+    assert 78 == result.exit_code
+    assert f"--name {name}: must be the name of a host, or an address" in result.stderr
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["*.example.org", "gpu_1.lan", "10.0.0.7", "fd00::7"])
+def test_names_and_addresses_of_hosts_are_taken(tmp_path: Path, name: str) -> None:
+    init(tmp_path, "--private-ca", "--name", name)
+    assert name in read_certificate(tmp_path / "tls/verifier.crt").names
+
+
 def test_a_file_that_is_no_authority_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.crt"
     wrong.write_text("nothing")
