@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ CONTENT = b"GGUF" + os.urandom(3_000_000)
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
+    if find_spec("huggingface_hub") is None:
+        pytest.skip("the extra `hub` is not installed")
     with serving(Hub({PATH: CONTENT})) as served:
         yield served
 
