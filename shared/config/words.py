@@ -96,7 +96,9 @@ def _describe(kind: inspect.Type, value: object) -> str:
             members = tuple(m for m in members if not isinstance(m, inspect.NoneType))
             return " or ".join(_describe(member, value) for member in members)
         case inspect.StrType():
-            return "text in quotes" if not isinstance(value, str) else "a longer text"
+            if not isinstance(value, str):
+                return "text in quotes"
+            return "a longer text" if value else "text that is not empty"
         case inspect.DictType():
             return "a table, such as { key = 1 }"
         case inspect.CustomType():

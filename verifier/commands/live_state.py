@@ -85,7 +85,8 @@ def _read_state(config: VerifierConfig) -> _State:
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NoState(f"no verifier answers at {address}:{port} ({error})") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise NoState(f"no verifier answers at {address}:{port} ({reason})") from None
     finally:
         connection.close()
     if answer.status == 503:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -12,6 +13,7 @@ import click
 from shared.config.secrets import read_key_file
 from shared.config.sections import Loaded, LogFormat
 from shared.daemon.command_line import log_format_option, set_up_logging, settings_options
+from shared.daemon.http_server import listen
 from shared.daemon.lifecycle import first_of, in_daemon_thread, run_loop, stop_at_signals
 from shared.daemon.service_manager.loading import Loading
 from shared.daemon.service_manager.notify import service_manager
@@ -47,7 +49,11 @@ def worker(loaded: Loaded[VerifierConfig], log_format: LogFormat | None) -> None
             ("workers.secret_file: not set; `openssl rand -hex 32 > FILE`, mode 600, makes one",)
         )
     secret = read_key_file(section.secret_file)
-    with _listen(section.host, section.port) as listening:
+    # Before the model is loaded.
+    with contextlib.ExitStack() as ports:
+        listening, *others = map(ports.enter_context, listen(section.host, section.port))
+        if others:
+            raise ConfigError((f"workers.host = {section.host}: must be one address",))
         run_loop(_serve(config, secret, listening))
     logger.info("stopped")
 
@@ -77,14 +83,3 @@ async def _serve(config: VerifierConfig, secret: str, listening: socket.socket) 
         signal=end_rounds(),
         report=report(manager, lambda: port.status, lambda: port.computing_since),
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """The port, taken before the model is loaded; ConfigError: it cannot be had."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            (f"workers.host, workers.port: cannot listen at {host}:{port}: {error.strerror}",)
-        ) from None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.support.programs.command import LAUNCHERS
 from tests.support.programs.notify_socket import NotifySocket
 from tests.support.programs.ports import free_port
 from tests.support.programs.program import Program
 from tests.verifier.workers.test_remote_target import ROUND
+from verifier.cli import main
 from verifier.target.target import TargetLost
 from verifier.workers.remote_target import WorkerAddress, connect
 
@@ -82,3 +85,30 @@ def test_a_round_that_hangs_ends_the_pings_of_a_worker(
         time.sleep(2 * WATCHDOG_SECONDS)
         assert not [said for said in manager.read_all() if "WATCHDOG" in said]
         program.kill()
+
+
+def test_a_port_that_is_taken_is_no_wrong_setting_for_it_may_be_free_soon(
+    secret_file: Path,
+) -> None:
+    """78 would keep the service manager from another try."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = (f"workers.secret_file={secret_file}", f"workers.port={port}")
+        options = [f"--set={setting}" for setting in settings]
+        result = CliRunner().invoke(main, ["worker", *options])
+    assert 2 == result.exit_code
+    assert f"Address already in use: 127.0.0.1, port {port}" in result.stderr
+
+
+def test_a_host_of_several_addresses_is_not_one_to_listen_at(
+    secret_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))
+        for address in ("127.0.0.1", "127.0.0.2")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    settings = (f"workers.secret_file={secret_file}", "workers.host=both")
+    result = CliRunner().invoke(main, ["worker", *(f"--set={setting}" for setting in settings)])
+    assert 78 == result.exit_code
+    assert "workers.host = both: must be one address" in result.stderr
