@@ -205,7 +205,7 @@ def _agent(site: Site, name: str) -> ServingProgram:
         "verifier.token_file": str(site.directory / f"token-{name}"),
         "verifier.ca_file": str(site.authority.file),
         "api.port": port,
-        "draft.model": "" if name == "modelless" else "scripted",
+        "draft.model": "" if name == "modelless" else str(_nothing(site.directory)),
     }
     scripted = () if name == "modelless" else ("--scripted", "--token-ms=5")
     command = [*LAUNCHERS, "agent", *scripted, "run", *_flags(settings)]
@@ -215,3 +215,10 @@ def _agent(site: Site, name: str) -> ServingProgram:
 
 def _flags(settings: dict[str, object]) -> list[str]:
     return [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _nothing(directory: Path) -> Path:
+    """In place of a model's file, whose size an agent tells; a scripted drafter reads none."""
+    path = directory / "scripted.gguf"
+    path.touch()
+    return path
