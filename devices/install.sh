@@ -49,7 +49,7 @@ parse() {
                 PROGRAM=$1
                 ;;
             --offline | --python | --root)
-                [ $# -gt 1 ] || fail "$1 needs a value"
+                case ${2:-} in '' | -*) fail "$1 needs a value" ;; esac
                 case $1 in
                     --offline) OFFLINE=$2 ;;
                     --python) PYTHON=$2 ;;

@@ -19,7 +19,7 @@ from shared.config.secrets import TOKEN_PATTERN
 from shared.config.sections import LogSection, Section
 from shared.config.tls_files import unpaired
 from shared.config.words import SECRET, must_be
-from shared.protocol.row_limit import MAX_ROW_ENTRIES
+from shared.protocol.transport import MAX_ROW_ENTRIES
 
 # Case matters in neither, and browsers write them small.
 _HOST = r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*"

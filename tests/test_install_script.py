@@ -135,6 +135,8 @@ def test_what_is_compiled_lies_beside_the_releases_meanwhile(tmp_path: Path) -> 
         ((), "say agent or verifier"),
         (("agent", "verifier"), "one of agent and verifier at a time"),
         (("agent", "--offline"), "--offline needs a value"),
+        (("agent", "--uninstall", "--root", "--dry-run"), "--root needs a value"),
+        (("agent", "--uninstall", "--root", ""), "--root needs a value"),
         (("agent", "--fast"), "unknown: --fast"),
         (("agent", "--python", "/bin/true-not-there"), "is no Python 3.11 or newer"),
         (("agent", "--offline", "/nowhere"), "/nowhere is no directory"),

@@ -39,7 +39,7 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --output | --python)
-                [ $# -gt 1 ] || fail "$1 needs a value"
+                case ${2:-} in '' | -*) fail "$1 needs a value" ;; esac
                 case $1 in
                     --output) OUTPUT=$2 ;;
                     --python) PYTHON=$2 ;;

@@ -144,7 +144,9 @@ def path_command(name: str) -> None:
     show_default=True,
     help="Texts of each domain and mode.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Cores in use."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="For `goodspeed-verifier drafts add --judgement`."
 )

@@ -15,7 +15,6 @@ import numpy as np
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftToken, Extension
 from shared.protocol.messages import Draft, RatedDraft
-from shared.protocol.row_limit import MAX_ROW_ENTRIES
 from shared.protocol.token_ids import (
     count_rated_ids,
     count_token_ids,
@@ -25,6 +24,7 @@ from shared.protocol.token_ids import (
     unpack_token_ids,
     unpack_token_list,
 )
+from shared.protocol.transport import MAX_ROW_ENTRIES
 from shared.speculation.confidence import confidence_of_row
 from shared.speculation.sparse_row import SparseRow
 

@@ -16,6 +16,9 @@ MAX_QUEUED_MESSAGES = 1024
 # A peer that does not take a message for this long is gone, whatever its socket says.
 SEND_TIMEOUT_SECONDS = 10.0
 
+# Of a draft model's row, with a sampled draft token. Here, for settings are read before numpy is.
+MAX_ROW_ENTRIES = 64
+
 # Websocket frame header of a payload below 126 bytes, which nearly all are; a client's frames carry
 # 4 bytes of mask.
 BOARD_FRAME_HEADER_BYTES = 6

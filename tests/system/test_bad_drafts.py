@@ -18,7 +18,7 @@ from shared.protocol.messages import (
     Ready,
     Verdict,
 )
-from shared.protocol.row_limit import MAX_ROW_ENTRIES
+from shared.protocol.transport import MAX_ROW_ENTRIES
 from shared.speculation.sampling import GREEDY
 from tests.support.ends.loopback import (
     Verifier,

@@ -128,7 +128,13 @@ _file = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="How much positions count by how they lengthen rounds.",
 )
-@click.option("--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=0,
+    show_default=True,
+    help="Of all that is drawn by chance.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--slots",

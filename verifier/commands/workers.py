@@ -28,7 +28,7 @@ from verifier.engine.worker_orders import (
 _EXAMPLES = """\b
 Examples:
   goodspeed-verifier workers list
-  goodspeed-verifier workers drain 1       # its streams go on at the others; then it may be stopped
+  goodspeed-verifier workers drain 1       # its streams go on at others; then it may be stopped
   goodspeed-verifier workers restart 0     # drained first, if another worker can take its streams
 """
 _COLUMNS = ("worker", "state", "streams", "rounds", "ms/round", "lost", "moved in/out", "where")

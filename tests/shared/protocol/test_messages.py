@@ -23,7 +23,7 @@ from shared.protocol.messages import (
     Verdict,
     VerifierMessage,
 )
-from shared.protocol.row_limit import MAX_ROW_ENTRIES
+from shared.protocol.transport import MAX_ROW_ENTRIES
 from shared.speculation.sampling import SamplingParameters
 
 FIELDS_OF_VERSION_2 = {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_packing import pack_rows, unpack_rows
-from shared.protocol.row_limit import MAX_ROW_ENTRIES
 from shared.protocol.token_ids import pack_token_ids
+from shared.protocol.transport import MAX_ROW_ENTRIES
 from shared.speculation.sparse_row import SMALLEST_SHARE, WEIGHT_TOTAL, SparseRow, quantise
 
 VOCAB_SIZE = 200_000

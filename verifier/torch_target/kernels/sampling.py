@@ -15,7 +15,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from shared.protocol.row_limit import MAX_ROW_ENTRIES
+from shared.protocol.transport import MAX_ROW_ENTRIES
 from shared.speculation.noise import Domain
 from shared.speculation.verification import SMALLEST_RESIDUAL_MASS
 from verifier.torch_target.kernels.launch import kernel
