@@ -1,4 +1,4 @@
-"""Log-probabilities of output tokens on the wire: for each token 4 bytes, and 8 for each other one.
+"""Log-probabilities of tokens on the wire: for each token 4 bytes, and 8 for each other one.
 
 They are the target's own, of its logits as they are: before penalties, biases and temperature.
 Little-endian float32, then as many pairs of token id and float32 as were asked for, the likeliest
@@ -12,16 +12,20 @@ import struct
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import RemoteProtocolError
 
 # JSON has no infinity; OpenAI's API and vLLM write this for it.
 LEAST_LOGPROB = -9999.0
 _OWN_BYTES, _PAIR_BYTES = 4, 8
+# Of one prompt: 87,381 tokens with one other each, 6,393 with 20.
+MAX_PROMPT_LOGPROB_BYTES = 1 << 20
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):
-    """What the target thought of one output token and of the likeliest ones in its place."""
+    """What the target thought of one token and of the likeliest ones in its place."""
 
     logprob: float | None  # None: it was not kept
     top: tuple[tuple[int, float], ...] = ()  # token ids, likeliest first
@@ -38,6 +42,20 @@ def packed_bytes(num_others: int) -> int:
 def pack_logprobs(tokens: Sequence[TokenLogprobs], num_others: int) -> bytes:
     """Tokens with `num_others` each, or fewer where a vocabulary has no more."""
     return b"".join([_pack(token, num_others) for token in tokens])
+
+
+def pack_logprob_rows(
+    own: NDArray[np.float32], top_ids: NDArray[np.int64], top: NDArray[np.float32], num_others: int
+) -> bytes:
+    """Of tokens [n] whose likeliest ones [n, at most num_others] stand in arrays."""
+    pair = np.dtype([("token_id", "<u4"), ("logprob", "<f4")])
+    rows = np.zeros(len(own), np.dtype([("own", "<f4"), ("others", pair, (num_others,))]))
+    rows["own"] = np.maximum(own, LEAST_LOGPROB)
+    num_known = top_ids.shape[1]
+    rows["others"]["logprob"][:, num_known:] = np.nan  # a vocabulary has no more
+    rows["others"]["token_id"][:, :num_known] = top_ids
+    rows["others"]["logprob"][:, :num_known] = np.maximum(top, LEAST_LOGPROB)
+    return rows.tobytes()
 
 
 def unpack_logprobs(

@@ -131,6 +131,7 @@ class Open(Message, frozen=True, array_like=True, tag=2):
     must_call: Annotated[tuple[Name, ...], Meta(max_length=MAX_TOOLS)] = ()  # one of these of them
     # Of `processors`, as `left_open` of `sampling`; `Opened.processors` tells what is in force.
     processors_left_open: Annotated[tuple[ProcessorField, ...], Meta(max_length=2)] = ()
+    num_prompt_logprobs: NumLogprobs | None = None  # None: no PromptLogprobs
 
 
 class OpenPart(Message, frozen=True, array_like=True, tag=9):
@@ -256,6 +257,7 @@ class Opened(Message, frozen=True, array_like=True, tag=66):
     num_logprobs: NumLogprobs | None = None  # likewise
     grammar: Grammar | None = None  # in force; its text after Resume and must_call
     output_format: OutputFormat = PLAIN_OUTPUT  # of a chat; said to its first Open alone
+    num_prompt_logprobs: NumLogprobs | None = None  # in force; none of an older verifier
 
 
 class PromptPart(Message, frozen=True, array_like=True, tag=70):
@@ -264,6 +266,13 @@ class PromptPart(Message, frozen=True, array_like=True, tag=70):
     channel: Channel
     offset: Count  # of the first of these tokens in the prompt
     tokens: Packed
+
+
+class PromptLogprobs(Message, frozen=True, array_like=True, tag=73):
+    """Of the prompt's tokens but the first, in order and in parts, all before the first Verdict."""
+
+    channel: Channel
+    logprobs: Packed  # see logprobs
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True):
@@ -333,17 +342,7 @@ class Assignment(Message, frozen=True, array_like=True, tag=72):
     ] = ()
 
 
-AgentMessage = (
-    Hello
-    | Open
-    | OpenPart
-    | Resume
-    | Ready
-    | Draft
-    | RatedDraft
-    | Cancel
-    | Status
-    | DraftHeld
-    | Goodbye
-)
-VerifierMessage = Welcome | Opened | PromptPart | Verdict | Error | GoingAway | Notice | Assignment
+_OfStream = Open | OpenPart | Resume | Ready | Draft | RatedDraft | Cancel
+AgentMessage = Hello | _OfStream | Status | DraftHeld | Goodbye
+_ToStream = Opened | PromptPart | PromptLogprobs | Verdict | Error
+VerifierMessage = Welcome | _ToStream | GoingAway | Notice | Assignment

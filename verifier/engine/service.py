@@ -32,7 +32,7 @@ from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import Metrics
 from verifier.engine.new_streams import NewStreams, commit_again
 from verifier.engine.round_precedence import RoundPrecedence
-from verifier.engine.verdicts import missed_verdicts, verdict_of
+from verifier.engine.verdicts import messages_of, missed_messages, verdict_of
 from verifier.grammar.grammars import Grammars
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.scheduling.acceptance_mode import automatic_mode
@@ -248,7 +248,10 @@ class VerifierService:
         """The prompt's rest comes in parts, behind what other streams are told."""
         first, *rest = cut_opened(opened)
         outbox.send(first)
-        if rest:
+        if opened.num_prompt_logprobs is not None:  # which are told behind it
+            for part in rest:
+                outbox.send(part)
+        elif rest:
             outbox.send_parts(rest)
 
     def wake(self) -> None:
@@ -298,9 +301,9 @@ class VerifierService:
             self._tell_opened(outbox, resumed_message(message, request, num_cached))
         else:
             self._tell_opened(outbox, opened_message(message, request, num_cached))
-        told = (position, finish, bytes(kept.content.logprobs))
-        for verdict in missed_verdicts(message.channel, kept.output_ids, *told):
-            outbox.send(verdict)
+        told = position, finish, kept.output_logprobs, kept.prompt_logprobs
+        for missed in missed_messages(message.channel, kept.output_ids, *told):
+            outbox.send(missed)
         stream = kept.content
         if not isinstance(stream, Stream) or finish is not None:
             self._keep(device, address, stream)  # the answer may be lost once more
@@ -333,7 +336,8 @@ class VerifierService:
             if result.failure is not None:
                 address.outbox.send(Error(ErrorCode.MODEL, result.failure, address.channel))
             else:
-                address.outbox.send(verdict_of(address.channel, result))
+                for message in messages_of(address.channel, result):
+                    address.outbox.send(message)
             if stream.finish is not None:
                 del self._addresses[stream.number]
                 address.outbox.stream_ended(address.channel)

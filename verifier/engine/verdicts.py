@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.messages import PART_BYTES, Finish, Verdict
+from shared.protocol.messages import PART_BYTES, Finish, PromptLogprobs, Verdict
 from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
 from verifier.rounds.planner import StreamResult
 
@@ -15,17 +15,20 @@ _TOLD_TOKENS = 2048
 _MOST_VERDICTS = 64
 
 
-def missed_verdicts(
+def missed_messages(
     channel: int,
     output_ids: Sequence[int],
     position: int,
     finish: Finish | None,
     logprobs: bytes = b"",
-) -> Iterator[Verdict]:
+    prompt_logprobs: bytes = b"",
+) -> Iterator[PromptLogprobs | Verdict]:
     """What a board is told that lacks the output from `position` on.
 
-    `logprobs` are those of all the output, where it asked.
+    `logprobs` are those of all the output, and of the prompt, where it asked.
     """
+    if not position and (output_ids or finish):
+        yield from _told_of_prompt(channel, prompt_logprobs)
     size = len(logprobs) // max(len(output_ids), 1)
     num_told = max(_TOLD_TOKENS, -(-(len(output_ids) - position) // _MOST_VERDICTS))
     if size:
@@ -48,8 +51,16 @@ def missed_verdicts(
         yield Verdict(channel, position, 0, b"", finish=finish)
 
 
+def messages_of(channel: int, result: StreamResult) -> list[PromptLogprobs | Verdict]:
+    """What a board is told about its stream after a round; before the first Verdict its prompt."""
+    verdict = verdict_of(channel, result)
+    if result.settled.position:
+        return [verdict]
+    return [*_told_of_prompt(channel, result.stream.logprobs.prompt), verdict]
+
+
 def verdict_of(channel: int, result: StreamResult) -> Verdict:
-    """What a board is told about its stream after a round."""
+    """What of that is about the output."""
     stream, settled = result.stream, result.settled
     is_open = stream.finish is None
     # Else the board sends as it drafts, because no round waits.
@@ -69,3 +80,8 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
         least_survival=stream.estimates.chances.survival_to_tell() if is_open else 0,
         rests=stream.rests and is_open,
     )
+
+
+def _told_of_prompt(channel: int, logprobs: bytes) -> Iterator[PromptLogprobs]:
+    for start in range(0, len(logprobs), PART_BYTES):
+        yield PromptLogprobs(channel, logprobs[start : start + PART_BYTES])

@@ -250,8 +250,7 @@ class Admission:
         """Reserve blocks for a waiting stream, if there are enough."""
         stream = turn.stream
         num_tokens = self._tokens_ahead(stream)
-        # The last token is always read: its logits are needed, and only full blocks are shared.
-        num_full = (stream.num_tokens - 1) // self.blocks.block_tokens
+        num_full = stream.most_cached_tokens // self.blocks.block_tokens  # only those are shared
         names = self._names_to_find(stream, num_full)
         if names is None:
             self.goes_on = True

@@ -19,11 +19,14 @@ from verifier.streams.acceptance_estimate import warm_step
 from verifier.streams.estimates import GoodputEstimate
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
-from verifier.target.round import Round
+from verifier.target.round import Round, RoundOutcome
 
 # Rounds differ by what is in them; twenty follow a fleet that changes.
 PACE_SMOOTHING = 0.05
 BETWEEN_FALLING = 0.5
+# Until a prompt was scored: what a row of 151,936 ids takes a slow core.
+UNMEASURED_TOKEN_SECONDS = 0.001
+SCORING_SMOOTHING = 0.2
 
 
 class _Lesson(msgspec.Struct, frozen=True):
@@ -45,10 +48,12 @@ class Lessons:
         self._lesson: _Lesson | None = None
         self._last_finish: float | None = None
         self.pace = NO_PACE
+        self.scored_token_seconds = UNMEASURED_TOKEN_SECONDS  # beyond what the curve says
 
     def keep(
         self,
         round_: Round,
+        outcome: RoundOutcome,
         open_streams: Iterable[Stream],
         settled: Sequence[tuple[Stream, Settled]],
         round_seconds: float,
@@ -59,10 +64,19 @@ class Lessons:
         # Waiting counts, but not the time before the first stream came.
         elapsed = now - self._last_finish if self._last_finish is not None else round_seconds
         self._last_finish = now
+        chunks = chunks_of(round_)
+        if outcome.num_reruns:  # its time teaches nothing about rounds
+            num_tokens = round_.num_tokens, round_.context_tokens
+            round_seconds = self._curve.round_seconds(*num_tokens, chunks)
+        if outcome.scoring_seconds:  # of which the curve knows nothing
+            round_seconds -= outcome.scoring_seconds
+            seconds = outcome.scoring_seconds / round_.num_prompt_rows
+            before = self.scored_token_seconds
+            self.scored_token_seconds = smoothed(before, seconds, SCORING_SMOOTHING)
         self._lesson = _Lesson(
             num_round_tokens=round_.num_tokens,
             num_context_tokens=round_.context_tokens,
-            chunks=chunks_of(round_),
+            chunks=chunks,
             round_seconds=round_seconds,
             elapsed_seconds=elapsed,
             streams=list(open_streams),

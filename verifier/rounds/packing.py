@@ -101,6 +101,7 @@ def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
     token_ids = stream.tokens_from_cache_on(part.num_read)
     check = None
     num_cached = stream.num_cached_tokens
+    prompt_ids = stream.request.prompt_ids
     if part.reads_all:
         num_reserved = blocks.num_reserved_tokens(stream.number)
         num_free = num_reserved - num_cached - part.num_read
@@ -113,4 +114,5 @@ def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
         num_cached_tokens=num_cached,
         block_table=blocks.grow(stream.number, num_cached + len(token_ids)),
         draft_check=check,
+        prompt_rows=stream.logprobs.prompt_rows(prompt_ids, num_cached, part.num_read),
     )

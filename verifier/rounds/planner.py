@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import msgspec
 
 from verifier.cost_curve.curve import CostCurve
-from verifier.cost_curve.look_back import chunks_of
 from verifier.policies import DraftPolicy, LiveDrafts
 from verifier.rounds.admission import Admission
 from verifier.rounds.blocks import BlockPool
@@ -196,11 +195,7 @@ class RoundPlanner:
         results = [result for result in settled if result is not None]
         parts = [(result.stream, result.settled) for result in results]
         open_streams = self.admission.open_streams()
-        if outcome.num_reruns:  # its time teaches nothing about rounds
-            round_seconds = self.curve.round_seconds(
-                round_.num_tokens, round_.context_tokens, chunks_of(round_)
-            )
-        self._lessons.keep(round_, open_streams, parts, round_seconds, now)
+        self._lessons.keep(round_, outcome, open_streams, parts, round_seconds, now)
         self._release_finished(results)
         self._park_all(running)
         self._grant(results, now)
@@ -254,9 +249,10 @@ class RoundPlanner:
         num_drafts = self._budget_tokens()
         limits = self.settings.prefill_limits(self.blocks.block_tokens)
         without_turn = self._prefill_turns.without(self._num_rounds + 1)
+        known = limits, without_turn, self._lessons.scored_token_seconds
         return RoundRoom(
             num_tokens=self.settings.schedule.limits.max_round_tokens,
-            prompts=prompt_room(streams, num_drafts, self.curve, limits, without_turn),
+            prompts=prompt_room(streams, num_drafts, self.curve, *known),
             num_drafts=num_drafts,
         )
 
@@ -280,6 +276,8 @@ class RoundPlanner:
         if outcome is not None and outcome.failure is not None:
             stream.end("cancelled")
             return StreamResult.ended(stream, outcome.failure)
+        if outcome is not None and outcome.prompt_logprobs:
+            stream.logprobs.keep_prompt(outcome.prompt_logprobs)
         settled = None
         if item.draft_check is None or outcome is None:
             stream.num_cached_tokens += len(item.token_ids)

@@ -21,6 +21,9 @@ from verifier.streams.stream import Stream
 
 # A prompt beside devices that lengthen rounds gets on, if only a quarter of a block at a time.
 _FEWER = 4
+# Of prompts whose own log-probabilities are asked, a round has so many rows of logits at most: as
+# float32 of 151,936 ids they take 78 MB.
+MOST_SCORED_TOKENS = 128
 
 
 class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,13 +68,15 @@ def prompt_room(
     curve: CostCurve,
     limits: PrefillLimits,
     without_turn: Collection[str] = (),
+    scored_token_seconds: float = 0.0,
 ) -> PromptRoom:
     """How many prompt tokens the next round of these streams may hold.
 
     T(with prompts) <= (1 + limit) * T(without), T without being the round of all that are past
     their prompts, with their drafts: `num_drafts` at most. The further a prompt has been read, the
-    fewer: each of its tokens looks back on all that. The limit is that of the devices with prompts,
-    and `slowdown_limit` for one that delays none but itself, or whose turn it is.
+    fewer: each of its tokens looks back on all that, and one that is to be scored takes
+    `scored_token_seconds` more. The limit is that of the devices with prompts, and
+    `slowdown_limit` for one that delays none but itself, or whose turn it is.
     """
     unread = _Unread([stream for stream in streams if stream.reads_prompt])
     others = [stream for stream in streams if not stream.reads_prompt]
@@ -80,7 +85,7 @@ def prompt_room(
     delayed = {stream.device for stream in others}
     # A device that alone waits for tokens is delayed by its own prompts as it likes.
     own = delayed if len(delayed) == 1 else set()
-    rounds = _Rounds(others, num_drafts, unread, curve)
+    rounds = _Rounds(others, num_drafts, unread, curve, scored_token_seconds)
     slowdown = limits.slowdown_of(len(unread.of_devices.keys() - own))
     least = min(limits.least_tokens, limits.chunk_tokens)
     num_tokens = rounds.most(least, limits.chunk_tokens, slowdown, PromptRoom)
@@ -116,6 +121,10 @@ class _Unread:
 
     def __init__(self, prompts: Sequence[Stream]) -> None:
         self._parts = [(s.device, s.num_pending_tokens, s.num_cached_tokens) for s in prompts]
+        # There is more of the prompt to read than the newest token, whatever the cache holds.
+        self._is_scored = [s.most_cached_tokens < s.num_tokens - 1 for s in prompts]
+        if any(self._is_scored):
+            self._limit_scored()
         self.of_devices: dict[str, int] = {}
         for device, num_pending, _ in self._parts:
             self.of_devices[device] = self.of_devices.get(device, 0) + num_pending
@@ -141,6 +150,26 @@ class _Unread:
         parts = zip(self._parts, self.shares(room), strict=True)
         return [Chunk(share, num_cached) for (_, _, num_cached), share in parts if share]
 
+    def num_scored(self, room: PromptRoom) -> int:
+        """Tokens that are read in this room and scored."""
+        if not any(self._is_scored):
+            return 0
+        pairs = zip(self.shares(room), self._is_scored, strict=True)
+        return sum([share for share, is_scored in pairs if is_scored])
+
+    def _limit_scored(self) -> None:
+        """No more than a round may score are there to be read: an equal part of each device."""
+        wishes: dict[str, int] = {}
+        for (device, num_pending, _), is_scored in zip(self._parts, self._is_scored, strict=True):
+            if is_scored:
+                wishes[device] = wishes.get(device, 0) + num_pending
+        left_to = _equal_parts(wishes, MOST_SCORED_TOKENS)
+        for i, (device, num_pending, num_cached) in enumerate(self._parts):
+            if self._is_scored[i]:
+                num_readable = min(num_pending, left_to[device])
+                left_to[device] -= num_readable
+                self._parts[i] = (device, num_readable, num_cached)
+
     def _of_each_device(self, room: PromptRoom) -> dict[str, int]:
         parts = _equal_parts(self.of_devices, room.num_tokens)
         if room.num_more_tokens:
@@ -155,7 +184,12 @@ class _Rounds:
     """Rounds of some streams that differ in what they hold of prompts."""
 
     def __init__(
-        self, others: Sequence[Stream], num_drafts: int, unread: _Unread, curve: CostCurve
+        self,
+        others: Sequence[Stream],
+        num_drafts: int,
+        unread: _Unread,
+        curve: CostCurve,
+        scored_token_seconds: float,
     ) -> None:
         num_live = sum([len(stream.path.live) for stream in others])
         self._others, self._num_drafts = others, min(num_live, num_drafts)
@@ -163,6 +197,7 @@ class _Rounds:
         self._context_tokens = sum([stream.num_tokens for stream in others])
         self._unread = unread
         self._curve = curve
+        self._scored_token_seconds = scored_token_seconds
 
     def most(
         self, least: int, end: int, slowdown: float, room_of: Callable[[int], PromptRoom]
@@ -186,7 +221,8 @@ class _Rounds:
             chunks = self._unread.chunks(room)
             num_tokens = self._num_tokens + room.num_tokens + room.num_more_tokens
             context_tokens = self._context_tokens + sum([sum(chunk) for chunk in chunks])
-            return self._curve.round_seconds(num_tokens, context_tokens, chunks)
+            scoring_seconds = self._unread.num_scored(room) * self._scored_token_seconds
+            return self._curve.round_seconds(num_tokens, context_tokens, chunks) + scoring_seconds
 
         return largest_within(least, end, max_seconds, round_seconds)
 

@@ -10,6 +10,7 @@ import msgspec
 
 from shared.daemon.log_limit import LogLimit
 from shared.errors import RemoteProtocolError
+from shared.protocol.logprobs import MAX_PROMPT_LOGPROB_BYTES
 from shared.protocol.messages import PART_BYTES, ErrorCode
 from verifier.server.takeovers import Takeovers
 
@@ -20,7 +21,7 @@ BURST_SECONDS = 2.0
 # log; boards come back with growing pauses, from half a second on.
 OPEN_COST = 16
 CONNECTION_COST = 1000
-# Beside one `Opened` for each stream: about 10,000 verdicts.
+# Beside one `Opened` for each stream, and what it asks of its prompt: about 10,000 verdicts.
 QUEUED_BYTES = 1 << 20
 
 
@@ -47,7 +48,7 @@ class DeviceLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     def queued_bytes(self, opened_bytes: int) -> int:
         """What may wait to be read, where an `Opened` takes up to `opened_bytes`."""
-        return QUEUED_BYTES + opened_bytes * self.max_streams
+        return QUEUED_BYTES + (opened_bytes + MAX_PROMPT_LOGPROB_BYTES) * self.max_streams
 
 
 class TokenBucket:

@@ -27,6 +27,7 @@ class EndedStream(msgspec.Struct, frozen=True):
     finish: Finish
     cached_prefix_tokens: int | None
     logprobs: bytes = b""  # packed, of the output, where asked
+    prompt_logprobs: bytes = b""  # of the prompt, likewise
 
 
 class KeptStream(msgspec.Struct, frozen=True):
@@ -56,6 +57,20 @@ class KeptStream(msgspec.Struct, frozen=True):
             return _unpack(self.content.output)
         return tuple(self.content.output_ids)
 
+    @property
+    def output_logprobs(self) -> bytes:
+        """Of the output, packed, where asked."""
+        content = self.content
+        return content.logprobs if isinstance(content, EndedStream) else content.logprobs.output
+
+    @property
+    def prompt_logprobs(self) -> bytes:
+        """Of the prompt, likewise."""
+        content = self.content
+        if isinstance(content, EndedStream):
+            return content.prompt_logprobs
+        return content.logprobs.prompt
+
     def goes_on_from(self, prompt_ids: Sequence[int], committed: Sequence[int]) -> bool:
         """Whether a board with this output means this stream; empty: it knows no prompt yet."""
         if prompt_ids and tuple(prompt_ids) != self.prompt_ids:
@@ -72,7 +87,8 @@ def summarise(stream: Stream) -> EndedStream:
         output=pack_token_ids(stream.output_ids),
         finish=stream.finish,
         cached_prefix_tokens=stream.cached_prefix_tokens,
-        logprobs=bytes(stream.logprobs),
+        logprobs=stream.logprobs.output,
+        prompt_logprobs=stream.logprobs.prompt,
     )
 
 

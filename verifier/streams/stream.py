@@ -6,12 +6,10 @@ never read a clock or touch a socket or a model; the planner asks it and tells i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath, Extension
-from shared.protocol.logprobs import UNKNOWN_LOGPROB, TokenLogprobs, pack_logprobs
 from shared.protocol.messages import Finish, FinishReason
 from shared.protocol.text import ByteAssembler
 from verifier.streams.draft_chances import way_of
@@ -20,6 +18,7 @@ from verifier.streams.late_draft import NOTHING_MET, LateDraft, MetDrafts, late_
 from verifier.streams.place import Move, Place, next_place
 from verifier.streams.probe_clock import ProbeClock
 from verifier.streams.settled import Settled
+from verifier.streams.stream_logprobs import StreamLogprobs
 from verifier.streams.stream_request import StreamRequest
 from verifier.streams.token_census import TokenCensus
 from verifier.target.processing import Processing
@@ -46,7 +45,7 @@ class Stream:
     num_tokens: int = field(init=False)  # prompt and committed output tokens that are here
     output_ids: list[int] = field(default_factory=list)
     processing: Processing | None = field(init=False)  # of the rows of its checks
-    logprobs: bytearray = field(default_factory=bytearray)  # packed, of the output, where asked
+    logprobs: StreamLogprobs = field(init=False)
     census: TokenCensus | None = field(init=False)  # where penalties look at what was written
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
@@ -73,7 +72,9 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.num_tokens = len(self.request.prompt_ids) + len(self.output_ids)
-        self.processing = self.request.processing
+        request = self.request
+        self.logprobs = StreamLogprobs(request.num_logprobs, request.num_prompt_logprobs)
+        self.processing = request.processing
         self.estimates.chances.way = way_of(self.request)
         self.census = TokenCensus.of(self.request.processors, self.request.prompt_ids)
 
@@ -135,6 +136,11 @@ class Stream:
     def num_pending_tokens(self) -> int:
         """Tokens that the target has not read yet; at least one, the newest, of a whole prompt."""
         return self.num_tokens - self.num_cached_tokens
+
+    @property
+    def most_cached_tokens(self) -> int:
+        """What it may find in the cache; its last token is read, and what is to be scored."""
+        return self.logprobs.most_cached(self.num_tokens, len(self.request.prompt_ids))
 
     @property
     def reads_prompt(self) -> bool:
@@ -210,7 +216,7 @@ class Stream:
             token_ids.append(outcome.token_id)
         num_kept = self._append(token_ids)
         kept = token_ids[:num_kept]
-        logprobs = self._keep_logprobs(outcome.logprobs[:num_kept])
+        logprobs = self.logprobs.keep_output(outcome.logprobs[:num_kept])
         self.forced_ids = outcome.forced_ids
         num_drafted = len(check.draft_token_ids) - check.num_forced  # by the board
         self.num_cached_tokens += num_read_tokens + outcome.num_accepted
@@ -251,16 +257,8 @@ class Stream:
     def take_up_again(self, output_ids: tuple[int, ...]) -> None:
         """Go on behind these tokens too, committed before the agent re-opened the stream."""
         num_kept = self._append(list(output_ids))
-        self._keep_logprobs((UNKNOWN_LOGPROB,) * num_kept)
+        self.logprobs.keep_unknown(num_kept)
         self.path = DraftPath.begin(self.position)
-
-    def _keep_logprobs(self, tokens: Sequence[TokenLogprobs]) -> bytes:
-        """What is told of the next output tokens, and again if their verdict gets lost."""
-        if self.request.num_logprobs is None:
-            return b""
-        packed = pack_logprobs(tokens, self.request.num_logprobs)
-        self.logprobs += packed
-        return packed
 
     def attach(self, num_known: int, draft_context_tokens: int) -> tuple[int, ...]:
         """Its board is back and has the first `num_known` output tokens; returns those it lacks.

@@ -24,6 +24,7 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.model_defaults import ModelDefaults, completed
 from shared.speculation.sampling import SamplingParameters, filled_in
+from verifier.streams.stream_logprobs import check_prompt_logprobs
 from verifier.target.processing import Processing
 
 
@@ -87,6 +88,8 @@ def stream_request(
         raise RequestRefused("the prompt is empty", field)
     num_prompt = max(message.num_prompt_tokens, len(prompt_ids))
     limits.check_prompt(num_prompt, field)
+    if message.num_prompt_logprobs is not None:
+        check_prompt_logprobs(num_prompt, message.num_prompt_logprobs)
     room = limits.context_tokens - num_prompt
     sampling = filled_in(message.sampling, message.left_open, model_defaults.sampling)
     wanted = min(message.max_tokens or limits.max_tokens, limits.max_tokens)
@@ -105,6 +108,7 @@ def stream_request(
             message.processors, message.processors_left_open, model_defaults.processors
         ),
         num_logprobs=message.num_logprobs,
+        num_prompt_logprobs=message.num_prompt_logprobs,
         grammar=message.grammar or grammar,
         output_format=output_format,
     )
@@ -143,6 +147,7 @@ def opened_message(
         sampling=request.sampling,
         processors=request.processors,
         num_logprobs=request.num_logprobs,
+        num_prompt_logprobs=request.num_prompt_logprobs,
         output_format=request.output_format,
         grammar=_told_grammar(message, request),
     )
@@ -194,6 +199,7 @@ class StreamRequest:
     stop: tuple[str, ...] = ()
     processors: LogitProcessors = NO_PROCESSORS
     num_logprobs: int | None = None  # of other tokens that are told with each; None: none at all
+    num_prompt_logprobs: int | None = None  # likewise with each token of the prompt
     grammar: Grammar | None = None  # None: any text
     output_format: OutputFormat = PLAIN_OUTPUT
 

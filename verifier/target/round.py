@@ -57,11 +57,22 @@ class DraftCheck(msgspec.Struct, frozen=True):
         return len(self.draft_token_ids) + (self.mode == "coupled" or self.draws_bonus)
 
 
+class PromptRows(msgspec.Struct, frozen=True):
+    """Rows of a part of a prompt, where its own log-probabilities are asked: of what follows each.
+
+    They are made beside those of checks, and nothing is drawn from them.
+    """
+
+    first: int  # tokens of the item before the first of these rows
+    next_ids: tuple[int, ...]  # the prompt's token behind each of the rows
+    num_others: int  # that are told with each
+
+
 class RoundItem(msgspec.Struct, frozen=True):
     """One stream's part of a round: tokens to append to its cache, then a check or none.
 
     The cache holds `num_cached_tokens`; `token_ids` follow them (prompt, committed tokens, drafts).
-    Without `draft_check` the item is a part of a prompt and no logits are made.
+    Without `draft_check` the item is a part of a prompt, and no logits are made but `prompt_rows`.
     """
 
     stream: int
@@ -69,6 +80,7 @@ class RoundItem(msgspec.Struct, frozen=True):
     num_cached_tokens: int
     block_table: tuple[int, ...]  # blocks that hold num_cached_tokens + len(token_ids) tokens
     draft_check: DraftCheck | None
+    prompt_rows: PromptRows | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -89,11 +101,16 @@ class Round(msgspec.Struct, frozen=True):
     def context_tokens(self) -> int:
         return sum(item.context_tokens for item in self.items)
 
+    @property
+    def num_prompt_rows(self) -> int:
+        """Rows of logits beside those of checks."""
+        return sum([len(item.prompt_rows.next_ids) for item in self.items if item.prompt_rows])
+
 
 class ItemOutcome(msgspec.Struct, frozen=True):
-    """What the target made of one item: of its `draft_check`, or that it failed.
+    """What the target made of one item: of its `draft_check` and its prompt, or that it failed.
 
-    Without an accepted token or one of its own: masks were late, the check is to be made again.
+    Of a check without an accepted token or one of its own: masks were late, it is to be made again.
     """
 
     num_accepted: int
@@ -104,11 +121,20 @@ class ItemOutcome(msgspec.Struct, frozen=True):
     failure: ItemFailure | None = None  # the stream must end
     logprobs: tuple[TokenLogprobs, ...] = ()  # of the accepted ones and the token, where asked
     forced_ids: tuple[int, ...] = ()  # behind them, as a grammar forces the text; to be tested
+    prompt_logprobs: bytes = b""  # packed, of the tokens behind its prompt rows
 
     @property
     def is_late(self) -> bool:
         """Whether nothing could be drawn."""
         return self.token_id is None and not self.num_accepted and self.failure is None
+
+
+def with_prompt(outcome: ItemOutcome | None, prompt_logprobs: bytes | ItemFailure) -> ItemOutcome:
+    """The outcome of an item's check, if it has one, with that of its prompt rows."""
+    outcome = outcome or ItemOutcome(0, None)
+    if isinstance(prompt_logprobs, ItemFailure):
+        return ItemOutcome(0, None, failure=outcome.failure or prompt_logprobs)
+    return msgspec.structs.replace(outcome, prompt_logprobs=prompt_logprobs)
 
 
 class RoundOutcome(msgspec.Struct, frozen=True):
@@ -121,3 +147,4 @@ class RoundOutcome(msgspec.Struct, frozen=True):
     row_seconds: tuple[
         float | None, ...
     ] = ()  # for sampling a row of each item, None without one; empty where all cost the same
+    scoring_seconds: float = 0.0  # for all prompt rows together, once their logits were there

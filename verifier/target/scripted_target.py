@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.protocol.logprobs import TokenLogprobs
+from shared.protocol.logprobs import TokenLogprobs, pack_logprobs
 from shared.speculation.logit_processors import processed
 from shared.speculation.sampling import NotADistribution, dense_probabilities
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
@@ -26,9 +26,11 @@ from verifier.target.round import (
     DraftCheck,
     ItemFailure,
     ItemOutcome,
+    PromptRows,
     Round,
     RoundItem,
     RoundOutcome,
+    with_prompt,
 )
 from verifier.target.token_masks import allowed_tokens
 
@@ -84,18 +86,33 @@ class ScriptedTarget:
         blocks = np.array(item.block_table)[positions // self.block_tokens]
         slots = blocks * self.block_tokens + positions % self.block_tokens
         self._cache[slots[item.num_cached_tokens :]] = item.token_ids
-        if item.draft_check is None:
-            return None
-        masked = masked_check(item.draft_check, deadline)
+        checked = self._run_check(item.draft_check, slots, deadline) if item.draft_check else None
+        if item.prompt_rows is None:
+            return checked
+        prompt_logprobs = self._prompt_logprobs(item, item.prompt_rows, self._cache[slots].tolist())
+        return with_prompt(checked, prompt_logprobs)
+
+    def _prompt_logprobs(self, item: RoundItem, asked: PromptRows, tokens: list[int]) -> bytes:
+        first = item.num_cached_tokens + asked.first + 1
+        scored = [
+            token_logprobs(self._model.logits(tokens[:end]), token_id, asked.num_others)
+            for end, token_id in enumerate(asked.next_ids, start=first)
+        ]
+        return pack_logprobs(scored, asked.num_others)
+
+    def _run_check(
+        self, check: DraftCheck, slots: NDArray[np.int64], deadline: float
+    ) -> ItemOutcome:
+        masked = masked_check(check, deadline)
         if isinstance(masked, ItemOutcome):
             return masked
-        num_cut = len(item.draft_check.draft_token_ids) - len(masked.check.draft_token_ids)
+        num_cut = len(check.draft_token_ids) - len(masked.check.draft_token_ids)
         try:
             verified = self._check(self._cache[slots[: len(slots) - num_cut]].tolist(), masked)
         except NotADistribution:
             return ItemOutcome(0, None, failure=ItemFailure.NON_FINITE_LOGITS)
         tokens = self._cache[slots].tolist()
-        logprobs = self._logprobs(tokens, item.draft_check, verified)
+        logprobs = self._logprobs(tokens, check, verified)
         return ItemOutcome(
             verified.num_accepted, verified.token_id, verified.accept_probs, logprobs=logprobs
         )

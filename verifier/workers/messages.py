@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.protocol.logprobs import MAX_PROMPT_LOGPROB_BYTES
 from shared.protocol.messages import MAX_63_BITS, AcceptanceMode
 from shared.speculation.logit_processors import MAX_LOGPROBS, LogitProcessors
 from shared.speculation.model_defaults import ModelDefaults
@@ -18,7 +19,7 @@ from shared.speculation.sampling import SamplingParameters
 from verifier.target.round import ItemFailure
 
 # Raised whenever a verifier and a worker of two versions would not understand each other.
-VERSION = 1
+VERSION = 2
 NONCE_BYTES = PROOF_BYTES = 32
 MAX_ITEMS = 1 << 16
 # Of one frame: 64 streams with rows of 64 entries take 0.4 MB, masks of as many 50 MB.
@@ -105,6 +106,15 @@ class WireCheck(_Message, frozen=True):
     seen: tuple[_Packed, _Packed, _Packed] | None = None
 
 
+class WirePromptRows(_Message, frozen=True):
+    """The `PromptRows` of an item."""
+
+    item: _Count
+    first: _Count
+    next_ids: _Packed  # <u4
+    num_others: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
+
+
 class WireRound(_Message, frozen=True, tag=4):
     """A `Round`, column by column."""
 
@@ -118,6 +128,7 @@ class WireRound(_Message, frozen=True, tag=4):
     num_row_entries: _Packed = b""  # <u2, of every draft token with a row
     row_token_ids: _Packed = b""  # <u4
     row_weights: _Packed = b""  # <u2
+    prompt_rows: Annotated[tuple[WirePromptRows, ...], Meta(max_length=MAX_ITEMS)] = ()
 
 
 _Logprob = tuple[float | None, Annotated[tuple[tuple[_Id, float], ...], Meta(max_length=64)]]
@@ -131,6 +142,7 @@ class WireAnswer(_Message, frozen=True):
     accept_probs: Annotated[tuple[float, ...], Meta(max_length=1024)] = ()
     failure: ItemFailure | None = None
     logprobs: Annotated[tuple[_Logprob, ...], Meta(max_length=1025)] = ()
+    prompt_logprobs: Annotated[bytes, Meta(max_length=MAX_PROMPT_LOGPROB_BYTES)] = b""
 
 
 class WireOutcome(_Message, frozen=True, tag=5):
@@ -140,6 +152,7 @@ class WireOutcome(_Message, frozen=True, tag=5):
     forward_seconds: _Seconds
     sampling_seconds: _Seconds
     row_seconds: Annotated[tuple[_Seconds | None, ...], Meta(max_length=MAX_ITEMS)] = ()
+    scoring_seconds: _Seconds = 0.0
 
 
 class Failed(_Message, frozen=True, tag=6):

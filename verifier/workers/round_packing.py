@@ -9,15 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.logprobs import TokenLogprobs
+from shared.protocol.logprobs import TokenLogprobs, packed_bytes
 from shared.speculation.sparse_row import SparseRow
-from verifier.target.round import DraftCheck, ItemOutcome, Round, RoundItem, RoundOutcome
+from verifier.target.round import (
+    DraftCheck,
+    ItemOutcome,
+    PromptRows,
+    Round,
+    RoundItem,
+    RoundOutcome,
+)
 from verifier.target.target import TargetModel
 from verifier.target.token_masks import TokenMasks
 from verifier.workers.check_packing import pack_check, pack_rows, unpack_check, unpack_rows
 from verifier.workers.columns import cut, packed, unpacked
 from verifier.workers.known_tables import KnownRuns, KnownTables
-from verifier.workers.messages import WireAnswer, WireCheck, WireOutcome, WireRound
+from verifier.workers.messages import (
+    WireAnswer,
+    WireCheck,
+    WireOutcome,
+    WirePromptRows,
+    WireRound,
+)
 
 
 def pack_round(round_: Round, known: KnownRuns) -> WireRound:
@@ -34,6 +47,7 @@ def pack_round(round_: Round, known: KnownRuns) -> WireRound:
         packed([number for runs in tables for number in runs], "<u4"),
         tuple([None if check is None else pack_check(check) for check in checks]),
         *pack_rows(checks),
+        tuple(_pack_prompt_rows(items)),
     )
 
 
@@ -64,11 +78,12 @@ def unpack_round(
         unpack_rows(wire.num_row_entries, wire.row_token_ids, wire.row_weights, target.vocab_size)
     )
     token_ids = cut(all_tokens.tolist(), counts, "tokens")
+    prompt_rows = _unpack_prompt_rows(wire.prompt_rows, counts, target.vocab_size)
     checks = _with_checks(wire.checks, token_ids, rows, masks_at, target.vocab_size)
     items = [
-        RoundItem(stream, tokens, cached, table, check)
-        for stream, (tokens, check), cached, table in zip(
-            streams, checks, num_cached, tables, strict=True
+        RoundItem(stream, tokens, cached, table, check, prompt_rows.get(number))
+        for number, (stream, (tokens, check), cached, table) in enumerate(
+            zip(streams, checks, num_cached, tables, strict=True)
         )
     ]
     if next(rows, None) is not None:
@@ -87,6 +102,7 @@ def pack_outcome(outcome: RoundOutcome) -> WireOutcome:
         outcome.forward_seconds,
         outcome.sampling_seconds,
         outcome.row_seconds,
+        outcome.scoring_seconds,
     )
 
 
@@ -101,9 +117,13 @@ def unpack_outcome(wire: WireOutcome, round_: Round, vocab_size: int) -> RoundOu
     if wire.row_seconds and len(wire.row_seconds) != len(round_.items):
         raise RemoteProtocolError(f"{len(wire.row_seconds)} times of {len(round_.items)} items")
     pairs = zip(wire.answers, round_.items, strict=True)
-    items = tuple([_unpack_answer(answer, item.draft_check, vocab_size) for answer, item in pairs])
+    items = tuple([_unpack_answer(answer, item, vocab_size) for answer, item in pairs])
     return RoundOutcome(
-        items, wire.forward_seconds, wire.sampling_seconds, row_seconds=wire.row_seconds
+        items,
+        wire.forward_seconds,
+        wire.sampling_seconds,
+        row_seconds=wire.row_seconds,
+        scoring_seconds=wire.scoring_seconds,
     )
 
 
@@ -124,25 +144,70 @@ def _with_checks(
         yield tokens, unpack_check(wire, tokens, rows, masks, vocab_size)
 
 
+def _pack_prompt_rows(items: Sequence[RoundItem]) -> Iterator[WirePromptRows]:
+    for number, item in enumerate(items):
+        rows = item.prompt_rows
+        if rows is not None:
+            next_ids = packed(rows.next_ids, "<u4")
+            yield WirePromptRows(number, rows.first, next_ids, rows.num_others)
+
+
+def _unpack_prompt_rows(
+    wires: Sequence[WirePromptRows], num_tokens: Sequence[int], vocab_size: int
+) -> dict[int, PromptRows]:
+    """By the item's number."""
+    of_items = {}
+    for wire in wires:
+        next_ids = tuple(unpacked(wire.next_ids, "<u4", "tokens of a prompt").tolist())
+        has_item = wire.item < len(num_tokens)
+        if not has_item or not 0 < len(next_ids) <= num_tokens[wire.item] - wire.first:
+            raise RemoteProtocolError(f"{len(next_ids)} prompt rows of an item that has fewer")
+        if max(next_ids) >= vocab_size:
+            raise RemoteProtocolError(f"a prompt's token lies beyond a vocabulary of {vocab_size}")
+        of_items[wire.item] = PromptRows(wire.first, next_ids, wire.num_others)
+    return of_items
+
+
 def _pack_answer(item: ItemOutcome) -> WireAnswer:
     logprobs = tuple([(token.logprob, token.top) for token in item.logprobs])
-    return WireAnswer(item.num_accepted, item.token_id, item.accept_probs, item.failure, logprobs)
+    return WireAnswer(
+        item.num_accepted,
+        item.token_id,
+        item.accept_probs,
+        item.failure,
+        logprobs,
+        item.prompt_logprobs,
+    )
 
 
 def _unpack_answer(
-    answer: WireAnswer | None, check: DraftCheck | None, vocab_size: int
+    answer: WireAnswer | None, item: RoundItem, vocab_size: int
 ) -> ItemOutcome | None:
-    if answer is None or check is None:
-        if answer is not None or check is not None:
-            raise RemoteProtocolError("an answer and its check do not belong together")
+    check, prompt_rows = item.draft_check, item.prompt_rows
+    if answer is None:
+        if check is not None or prompt_rows is not None:
+            raise RemoteProtocolError("an item that asks has no answer")
         return None
-    num_drafts, token_id = len(check.draft_token_ids), answer.token_id
-    is_token = token_id is None or token_id < vocab_size
+    has_failed = answer.failure is not None
+    num_prompt_bytes = 0
+    if prompt_rows is not None and not has_failed:
+        num_prompt_bytes = len(prompt_rows.next_ids) * packed_bytes(prompt_rows.num_others)
+    if (check is None and prompt_rows is None) or len(answer.prompt_logprobs) != num_prompt_bytes:
+        raise RemoteProtocolError(f"{len(answer.prompt_logprobs)} bytes of a prompt that was read")
+    num_drafts = 0 if check is None else len(check.draft_token_ids)
+    token_id = answer.token_id
+    is_token = token_id is None or (check is not None and token_id < vocab_size)
     if answer.num_accepted > num_drafts or len(answer.accept_probs) > num_drafts or not is_token:
         raise RemoteProtocolError(f"an answer of {answer.num_accepted} to {num_drafts} drafts")
     num_told = answer.num_accepted + (token_id is not None)
-    wants_logprobs = check.num_logprobs is not None and answer.failure is None
+    wants_logprobs = check is not None and check.num_logprobs is not None and not has_failed
     if len(answer.logprobs) != (num_told if wants_logprobs else 0):
         raise RemoteProtocolError(f"{len(answer.logprobs)} log-probabilities of {num_told} tokens")
-    logprobs = tuple([TokenLogprobs(*told) for told in answer.logprobs])
-    return ItemOutcome(answer.num_accepted, token_id, answer.accept_probs, answer.failure, logprobs)
+    return ItemOutcome(
+        answer.num_accepted,
+        token_id,
+        answer.accept_probs,
+        answer.failure,
+        tuple([TokenLogprobs(*told) for told in answer.logprobs]),
+        prompt_logprobs=answer.prompt_logprobs,
+    )

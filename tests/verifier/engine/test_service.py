@@ -36,7 +36,7 @@ from tests.support.ends.scripted import VOCAB_SIZE, scripted_service
 from tests.support.ends.waiting import eventually
 from verifier.engine.device import Device
 from verifier.engine.service import VerifierService
-from verifier.engine.verdicts import missed_verdicts
+from verifier.engine.verdicts import missed_messages
 from verifier.streams.stream import Stream
 from verifier.target.round import Round, RoundOutcome
 
@@ -288,7 +288,7 @@ def test_a_long_output_that_the_board_lacks_is_told_in_several_verdicts(
     num_tokens: int, num_verdicts: int, most: int
 ) -> None:
     output_ids = [7] * num_tokens
-    verdicts = list(missed_verdicts(3, output_ids, 10, Finish("length", 5)))
+    verdicts = list(missed_messages(3, output_ids, 10, Finish("length", 5)))
     assert [None] * (num_verdicts - 1) == [verdict.finish for verdict in verdicts[:-1]]
     assert Finish("length", 5) == verdicts[-1].finish
     position = 10
@@ -298,7 +298,7 @@ def test_a_long_output_that_the_board_lacks_is_told_in_several_verdicts(
         assert len(told) <= most
         position += len(told)
     assert num_tokens == position
-    assert [] == list(missed_verdicts(3, output_ids, num_tokens, None))
+    assert [] == list(missed_messages(3, output_ids, num_tokens, None))
 
 
 def test_a_cancelled_stream_ends_cancelled() -> None:

@@ -43,7 +43,7 @@ class DeviceForward(Protocol):
         ...
 
     def logits(self, round_: Round) -> Tensor:
-        """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks.
+        """Read the round's tokens; logits [num_rows, vocab_size], of checks before prompt rows.
 
         They may be overwritten by the next call, and need not be there yet.
         """

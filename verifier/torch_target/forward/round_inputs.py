@@ -18,14 +18,19 @@ class RoundInputs:
 
     token_ids: Tensor  # [num_tokens] int64
     positions: Tensor  # [num_tokens] int64
-    rows: Tensor  # [num_rows] int64: the tokens whose logits are wanted
+    # [num_rows] int64: the tokens whose logits are wanted, those of all checks before prompt rows
+    rows: Tensor
 
     @classmethod
     def of(cls, round_: Round, positions: NDArray[np.int64]) -> RoundInputs:
         """Pack the round's tokens, with its `positions_of`; the vectors are on the CPU."""
         token_ids: list[int] = []
         rows: list[int] = []
+        prompt_rows: list[int] = []
         for item in round_.items:
+            if item.prompt_rows is not None:
+                first = len(token_ids) + item.prompt_rows.first
+                prompt_rows += range(first, first + len(item.prompt_rows.next_ids))
             token_ids += item.token_ids
             if item.draft_check is not None:
                 first = len(token_ids) - len(item.draft_check.draft_token_ids) - 1
@@ -33,7 +38,7 @@ class RoundInputs:
         return cls(
             token_ids=torch.from_numpy(np.array(token_ids, dtype=np.int64)),
             positions=torch.from_numpy(positions),
-            rows=torch.from_numpy(np.array(rows, dtype=np.int64)),
+            rows=torch.from_numpy(np.array(rows + prompt_rows, dtype=np.int64)),
         )
 
     def to(self, device: torch.device) -> RoundInputs:

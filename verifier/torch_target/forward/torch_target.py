@@ -18,11 +18,12 @@ from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY
 from verifier.target.masked_check import begin_masks
 from verifier.target.processing import Processing
-from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome
+from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome, with_prompt
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.failures import named_failures
 from verifier.torch_target.sampling.masking import mask_rows
+from verifier.torch_target.sampling.prompt_logprobs import score_prompts
 from verifier.torch_target.sampling.token_logprobs import KeptRows
 
 
@@ -59,24 +60,35 @@ class TorchTarget:
             begin_masks(checks)
         with named_failures(), torch.inference_mode(), self._forward.on_device():
             logits = self._forward.logits(round_)
-            kept = KeptRows(logits, checks)
-            rows = mask_rows(logits, checks)
+            num_checked = sum([check.num_logit_rows for check in checks])
+            checked = logits[:num_checked]
+            kept = KeptRows(checked, checks)
+            rows = mask_rows(checked, checks)
             sampled = self._forward.sample(rows.logits, rows.checks)
             drawn = iter(sampled.outcomes)
             of_all = [next(drawn) if known is None else known for known in rows.outcomes]
             outcomes = iter(kept.told(of_all))
-        items = tuple(next(outcomes) if item.draft_check else None for item in round_.items)
-        seconds = time.perf_counter() - started_at
+            scored = score_prompts(logits[num_checked:], round_.items)
+        items = [next(outcomes) if item.draft_check else None for item in round_.items]
+        for number, prompt_logprobs in scored.of_items.items():
+            items[number] = with_prompt(items[number], prompt_logprobs)
+        seconds = time.perf_counter() - started_at - scored.seconds
         row_seconds: tuple[float | None, ...] = ()
         if sampled.row_seconds:
             of_drawn = iter(sampled.row_seconds)
             of_checks = iter([next(of_drawn) if known is None else None for known in rows.outcomes])
             row_seconds = tuple(next(of_checks) if i.draft_check else None for i in round_.items)
         forward_seconds = seconds - sampled.seconds
-        return RoundOutcome(items, forward_seconds, sampled.seconds, row_seconds=row_seconds)
+        return RoundOutcome(
+            tuple(items),
+            forward_seconds,
+            sampled.seconds,
+            row_seconds=row_seconds,
+            scoring_seconds=scored.seconds,
+        )
 
     def logits(self, round_: Round) -> Tensor:
-        """Read the round's tokens; logits [num_rows, vocab_size] of the rows that it checks."""
+        """Read the round's tokens; logits [num_rows, vocab_size], of checks before prompt rows."""
         with torch.inference_mode(), self._forward.on_device():
             return self._forward.logits(round_)
 
