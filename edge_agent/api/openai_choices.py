@@ -92,7 +92,7 @@ class OpenAIChoices:
             timings[0],
             prompt_tokens=sum(one.prompt_tokens for one in of_prompts),
             cached_prefix_tokens=sum(one.cached_prefix_tokens for one in of_prompts),
-            output_tokens=sum(one.output_tokens for one in timings),
+            output_tokens=sum(one.output_tokens for one in timings) + finished.num_untold_tokens,
             accepted_tokens=sum(one.accepted_tokens for one in timings),
             rejected_tokens=sum(one.rejected_tokens for one in timings),
             reasoning_tokens=sum(one.reasoning_tokens for one in timings),

@@ -14,7 +14,6 @@ from edge_agent.api.json_fields import read_field, shown
 from edge_agent.api.requests.choice_fields import (
     Prompt,
     other_choices,
-    read_echo,
     read_num_choices,
     read_prompts,
 )
@@ -24,6 +23,7 @@ from edge_agent.api.requests.grammar_fields import GRAMMAR_FIELDS, read_grammar
 from edge_agent.api.requests.logprob_fields import (
     read_chat_logprobs,
     read_completion_logprobs,
+    read_prompt_logprobs,
 )
 from edge_agent.api.requests.message_fields import read_messages
 from edge_agent.api.requests.processor_fields import (
@@ -61,7 +61,15 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *("goodspeed", "n", "n_cmpl", *_MAX_TOKENS_NAMES, *PROCESSOR_FIELDS, *GRAMMAR_FIELDS),
+        *(
+            "goodspeed",
+            "n",
+            "n_cmpl",
+            "prompt_logprobs",
+            *_MAX_TOKENS_NAMES,
+            *PROCESSOR_FIELDS,
+            *GRAMMAR_FIELDS,
+        ),
     }
 )
 _CHAT = _GENERAL | {
@@ -69,7 +77,7 @@ _CHAT = _GENERAL | {
     *("logprobs", "top_logprobs", "functions", "function_call", *TOOL_FIELDS, *READING_FIELDS),
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }
-_COMPLETION = _GENERAL | {"prompt", "logprobs", "echo"}
+_COMPLETION = _GENERAL | {"prompt", "logprobs", "echo", "best_of"}
 
 
 def read_chat_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -95,6 +103,7 @@ def read_socket_request(fields: Mapping[str, Any]) -> ClientRequest:
         ("n", asked.others),
         ("logprobs", asked.generation.num_logprobs is not None),
         ("max_tokens", asked.writes_nothing),
+        ("prompt_logprobs", asked.generation.tells_prompt),
     ):
         if is_asked:
             sentence = f"{field} = {shown(fields.get(field))}: not on a socket; send a chat request"
@@ -150,6 +159,13 @@ def _client_request(
         stream_options, "include_usage", bool, False, parent="stream_options."
     )
     choice, extension = read_sampling(fields), read_extension(fields)
+    num_choices = read_num_choices(fields, may_choose=not messages)
+    echoes_prompt = not messages and read_field(fields, "echo", bool, False)
+    num_prompt_logprobs = read_prompt_logprobs(fields)
+    tells_prompt_logprobs = num_prompt_logprobs is not None
+    if echoes_prompt and num_prompt_logprobs is None:
+        num_prompt_logprobs = num_logprobs
+    hides_logprobs = num_choices.has_best and num_logprobs is None
     generation = GenerationRequest(
         messages=messages,
         text=prompts[0].text,
@@ -161,7 +177,7 @@ def _client_request(
         max_tokens=1 if max_tokens == 0 else max_tokens,
         processors=read_processors(fields, max_tokens),
         processors_left_open=processors_left_open(fields),
-        num_logprobs=num_logprobs,
+        num_logprobs=0 if hides_logprobs else num_logprobs,
         template=template,
         acceptance_mode=extension.acceptance_mode,
         draft_length=extension.draft_length,
@@ -169,15 +185,19 @@ def _client_request(
         tools=b"" if asked is None else asked.tools,
         must_call=() if asked is None else asked.must_call,
         reading=NOTHING_APART if asked is None else read_reading(fields, asked),
+        tells_prompt=echoes_prompt or tells_prompt_logprobs,
+        num_prompt_logprobs=num_prompt_logprobs,
     )
-    num_choices = read_num_choices(fields)
     return ClientRequest(
         generation,
         is_streamed=read_field(fields, "stream", bool, False),
         includes_usage=includes_usage,
         ignored=ignored,
         others=other_choices(generation, prompts, num_choices),
-        num_choices=num_choices,
-        echoes_prompt=not messages and read_echo(fields, prompts),
+        num_choices=num_choices.written,
+        num_told=num_choices.told,
+        hides_logprobs=hides_logprobs,
+        echoes_prompt=echoes_prompt,
+        tells_prompt_logprobs=tells_prompt_logprobs,
         writes_nothing=max_tokens == 0,
     )

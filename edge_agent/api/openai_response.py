@@ -11,9 +11,13 @@ from typing import Any, get_args
 import msgspec
 
 from edge_agent.api.answers.spoken_answer import SpokenAnswer, call_name
-from edge_agent.api.answers.token_logprobs import CompletionLogprobs, chat_logprobs
+from edge_agent.api.answers.token_logprobs import (
+    CompletionLogprobs,
+    chat_logprobs,
+    prompt_logprobs,
+)
 from edge_agent.generation.figures import decode_seconds, decode_tokens_per_second
-from edge_agent.generation.generation import Finished, TextPiece, Timings
+from edge_agent.generation.generation import Finished, PromptPiece, TextPiece, Timings
 from edge_agent.generation.waiting_line import Place
 from shared.protocol.messages import FinishReason
 from shared.speculation.model_defaults import ProcessorField
@@ -40,6 +44,8 @@ class Envelope:
     model: str
     is_chat: bool  # chat completion, else plain completion
     index: int = 0  # of the choice
+    echoes_prompt: bool = False
+    tells_prompt_logprobs: bool = False  # by the ids of its tokens
 
     def wrap(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -57,17 +63,20 @@ class Envelope:
 def whole_answer(envelope: Envelope, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
     """The answer to a request that is not streamed."""
     kind = "chat.completion" if envelope.is_chat else "text_completion"
-    content: dict[str, Any]
+    reason = _finish_reason(finished, bool(answer.calls))
     if envelope.is_chat:
-        content = {"message": _message(envelope, answer)}
-    else:
-        content = {"text": answer.text}
-    choice = _choice(envelope, content, _finish_reason(finished, bool(answer.calls)))
-    if envelope.is_chat:
+        choice = _choice(envelope, {"message": _message(envelope, answer)}, reason)
         choice["logprobs"] = chat_logprobs(finished.logprobs)
     else:
-        choice["logprobs"] = CompletionLogprobs().told(finished.logprobs)
+        echoed = answer.prompt if envelope.echoes_prompt else None
+        text = answer.text if echoed is None else echoed.text + answer.text
+        choice = _choice(envelope, {"text": text}, reason)
+        choice["logprobs"] = _completion_logprobs(finished, echoed)
     body = envelope.wrap(kind, [choice]) | {"usage": usage(finished.timings)}
+    if envelope.tells_prompt_logprobs and answer.prompt is not None:
+        # Where vLLM has them.
+        at = body if envelope.is_chat else choice
+        at["prompt_logprobs"] = prompt_logprobs(answer.prompt)
     return body | _extensions(finished)
 
 
@@ -148,6 +157,19 @@ def error_object(
 ) -> dict[str, Any]:
     """An error in OpenAI's shape; `kind` is its `type`."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _completion_logprobs(finished: Finished, echoed: PromptPiece | None) -> dict[str, Any] | None:
+    """Of the text; behind a prompt whose tokens are told, of every token that was written.
+
+    Who reads those of a prompt counts the tokens behind it, an end that is no text as well.
+    """
+    logprobs = CompletionLogprobs()
+    if echoed is None:
+        return logprobs.told(finished.logprobs)
+    logprobs.begin_behind(echoed)
+    end = finished.end_logprobs if echoed.logprobs else ()
+    return logprobs.told((*echoed.logprobs, *finished.logprobs, *end))
 
 
 def _chunk(envelope: Envelope, delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:

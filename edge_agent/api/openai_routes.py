@@ -12,7 +12,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from edge_agent.api.answers.answer_shape import AnswerShape
@@ -39,7 +38,7 @@ from edge_agent.api.openai_response import (
     whole_answer,
 )
 from edge_agent.api.requests.client_request import ClientRequest
-from edge_agent.generation.generation import Finished, ScoredToken, TextPiece
+from edge_agent.generation.generation import Finished, PromptPiece, ScoredToken, TextPiece
 
 
 class OpenAIAnswer:
@@ -48,13 +47,12 @@ class OpenAIAnswer:
     media_type = EVENT_STREAM
     keepalive = staticmethod(keepalive_comment)
 
-    def __init__(self, envelope: Envelope, *, includes_usage: bool, echoed: str = "") -> None:
-        """`echoed` comes before the text."""
+    def __init__(self, envelope: Envelope, *, includes_usage: bool) -> None:
         self.envelope = envelope
-        self._echoed = echoed
         self._includes_usage = includes_usage
         self._num_scored = 0  # tokens whose log-probabilities were told
         self._completion_logprobs = CompletionLogprobs()
+        self._has_scored_prompt = False
         self._num_calls = 0
 
     @property
@@ -62,17 +60,14 @@ class OpenAIAnswer:
         return self.envelope.response_id
 
     def whole(self, answer: SpokenAnswer, finished: Finished) -> dict[str, Any]:
-        echoing = msgspec.structs.replace(answer, text=self._echoed + answer.text)
-        return whole_answer(self.envelope, echoing, finished)
+        return whole_answer(self.envelope, answer, finished)
 
     def opening(self) -> bytes:
-        if self.envelope.is_chat:
-            return event_line(first_chunk(self.envelope))
-        if not self._echoed:
-            return b""
-        return event_line(text_chunk(self.envelope, TextPiece(self._echoed, "target")))
+        return event_line(first_chunk(self.envelope)) if self.envelope.is_chat else b""
 
     def piece(self, piece: TextPiece) -> bytes:
+        if isinstance(piece, PromptPiece):
+            return self._echo(piece)
         self._num_calls += piece.part == "call"
         chunk = text_chunk(self.envelope, piece, self._num_calls)
         return event_line(self._with_logprobs(chunk, piece.logprobs))
@@ -80,11 +75,20 @@ class OpenAIAnswer:
     def end(self, finished: Finished) -> bytes:
         """Of the choice alone, in a stream that may go on with others."""
         chunks = last_chunks(self.envelope, finished, self._includes_usage, self._num_calls)
-        self._with_logprobs(chunks[0], finished.logprobs[self._num_scored :])
+        end = finished.end_logprobs if self._has_scored_prompt else ()
+        self._with_logprobs(chunks[0], (*finished.logprobs[self._num_scored :], *end))
         return b"".join(event_line(chunk) for chunk in chunks)
 
     def ending(self, finished: Finished) -> bytes:
         return self.end(finished) + DONE
+
+    def _echo(self, prompt: PromptPiece) -> bytes:
+        chunk = text_chunk(self.envelope, prompt)
+        self._completion_logprobs.begin_behind(prompt)
+        if prompt.logprobs:
+            self._has_scored_prompt = True
+            chunk["choices"][0]["logprobs"] = self._completion_logprobs.told(prompt.logprobs)
+        return event_line(chunk)
 
     def _with_logprobs(
         self, chunk: dict[str, Any], tokens: Sequence[ScoredToken]
@@ -161,12 +165,16 @@ class OpenAIEndpoints:
 
 def _shape(envelope: Envelope, asked: ClientRequest) -> AnswerShape:
     """Of one choice, or of several."""
-    echoed = [one.text if asked.echoes_prompt else "" for one in (asked.generation, *asked.others)]
     includes_usage = asked.includes_usage
-    if len(echoed) == 1:
-        return OpenAIAnswer(envelope, includes_usage=includes_usage, echoed=echoed[0])
+    envelope = replace(
+        envelope,
+        echoes_prompt=asked.echoes_prompt,
+        tells_prompt_logprobs=asked.tells_prompt_logprobs,
+    )
+    if not asked.others:
+        return OpenAIAnswer(envelope, includes_usage=includes_usage)
+    num_told = (1 + len(asked.others)) // asked.num_choices * asked.num_told
     answers = [
-        OpenAIAnswer(replace(envelope, index=i), includes_usage=False, echoed=text)
-        for i, text in enumerate(echoed)
+        OpenAIAnswer(replace(envelope, index=i), includes_usage=False) for i in range(num_told)
     ]
-    return OpenAIChoices(answers, asked.num_choices, includes_usage=includes_usage)
+    return OpenAIChoices(answers, asked.num_told, includes_usage=includes_usage)

@@ -15,7 +15,17 @@ from edge_agent.fleet.workload import FleetLoad
 from edge_agent.generation.generation import GenerationRequest
 from edge_agent.generation.stream_session import StreamSession
 from shared.errors import GoodspeedError
-from shared.protocol.messages import Draft, Error, Open, Opened, PromptPart, Ready, Resume, Verdict
+from shared.protocol.messages import (
+    Draft,
+    Error,
+    Open,
+    Opened,
+    PromptLogprobs,
+    PromptPart,
+    Ready,
+    Resume,
+    Verdict,
+)
 from shared.protocol.token_ids import count_token_ids
 
 
@@ -57,7 +67,10 @@ class FleetStream(StreamSession):
                 self._drafts_sent.append((message.position, now))
 
     def receive(
-        self, message: Opened | PromptPart | Verdict | Error, num_bytes: int, now: float
+        self,
+        message: Opened | PromptPart | PromptLogprobs | Verdict | Error,
+        num_bytes: int,
+        now: float,
     ) -> Committed | None:
         """Take a message of this stream in.
 

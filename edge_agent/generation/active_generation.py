@@ -42,6 +42,7 @@ from shared.protocol.messages import (
     ErrorCode,
     Open,
     Opened,
+    PromptLogprobs,
     PromptPart,
     Ready,
     Resume,
@@ -82,6 +83,7 @@ class ActiveGeneration(StreamSession):
         self._cached_prefix_tokens = 0
         self._counts = Counts()
         self._scored: list[ScoredToken] = []  # tokens of the text, where the client asks
+        self._end_scored: list[ScoredToken] = []  # and what ended it
         self._num_scored_told = 0
 
     def learn_vocabulary(self, vocab_size: int, special_ids: frozenset[int]) -> None:
@@ -99,7 +101,10 @@ class ActiveGeneration(StreamSession):
             self._counts.record_draft(count_token_ids(message.tokens), num_bytes)
 
     def receive(
-        self, message: Opened | PromptPart | Verdict | Error, num_bytes: int, now: float
+        self,
+        message: Opened | PromptPart | PromptLogprobs | Verdict | Error,
+        num_bytes: int,
+        now: float,
     ) -> Committed | None:
         """Take a message in and queue what the client gets from it.
 
@@ -182,7 +187,8 @@ class ActiveGeneration(StreamSession):
             pieces.append(TextPiece(self._text.cut(message.finish.text_bytes), "target"))
         pieces = self._scored_pieces(pieces, message, committed)
         pieces = self._told_apart(pieces, is_over=message.finish is not None)
-        self._emit([piece for piece in pieces if piece.text], now)
+        pieces = [piece for piece in pieces if piece.text]
+        self._emit([*self._prompt_pieces(message), *pieces], now)
         if message.finish is not None:
             self.events.put_nowait(
                 Finished(
@@ -194,8 +200,17 @@ class ActiveGeneration(StreamSession):
                     sampling=self.stream.sampling,
                     processors=self.request.processors,
                     logprobs=tuple(self._scored),
+                    end_logprobs=tuple(self._end_scored),
                 )
             )
+
+    def _prompt_pieces(self, message: Verdict) -> list[TextPiece]:
+        """The prompt, before the first thing that is told."""
+        is_cancelled = message.finish is not None and message.finish.reason == "cancelled"
+        if not self.telling.is_due or is_cancelled:
+            return []
+        known = self.stream.prompt_ids or (), self.stream.vocab_size
+        return [self.telling.tell(*known, self._bytes_of)]
 
     def _scored_pieces(
         self, pieces: list[TextPiece], message: Verdict, committed: Committed
@@ -214,6 +229,8 @@ class ActiveGeneration(StreamSession):
         )
         output = list(zip(committed.output_ids, tokens, strict=True))
         scored = [self._score(*pair) for pair in output if pair[0] not in stop_ids]
+        stops = [self._score(*pair) for pair in output if pair[0] in stop_ids]
+        self._end_scored = scored[-1:] if is_ended else stops
         told = []
         for i, piece in enumerate(pieces):
             if i < len(scored) - int(is_ended):

@@ -27,6 +27,7 @@ from shared.protocol.messages import (
     Error,
     Notice,
     Opened,
+    PromptLogprobs,
     PromptPart,
     Ready,
     Resume,
@@ -183,7 +184,7 @@ class Channels(Generic[StreamT]):
         if isinstance(message, Notice):
             self.held_because = message.because
             return None
-        assert isinstance(message, Opened | PromptPart | Verdict | Error)
+        assert isinstance(message, Opened | PromptPart | PromptLogprobs | Verdict | Error)
         stream = self._streams.get(message.channel) if message.channel is not None else None
         if stream is None:
             return None  # cancelled here; this crossed the Cancel

@@ -50,6 +50,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     tools: bytes = b""  # that the target may call: a JSON list, in OpenAI's words
     must_call: tuple[str, ...] = ()  # one of these of them, so that the answer is a call
     reading: OutputReading = NOTHING_APART  # what of the answer is told apart
+    tells_prompt: bool = False  # in a PromptPiece before all else
+    num_prompt_logprobs: int | None = None  # of others beside each of its tokens; None: none at all
 
 
 TextOrigin = Literal["accepted", "target"]
@@ -102,6 +104,13 @@ class TextPiece(msgspec.Struct, frozen=True):
     part: Part = "text"  # another one only where the request wants it told apart
 
 
+class PromptPiece(TextPiece, frozen=True, kw_only=True):
+    """The prompt, before all that is said; `logprobs` and ids where they are asked for."""
+
+    token_ids: tuple[int, ...] = ()
+    top_ids: tuple[tuple[int, ...], ...] = ()  # of the likeliest ones in place of each
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The last event of a generation."""
 
@@ -113,6 +122,7 @@ class Finished(msgspec.Struct, frozen=True):
     sampling: SamplingParameters = PLAIN_SAMPLING  # in force: the request's, or the model's own
     processors: LogitProcessors = NO_PROCESSORS  # in force as well
     logprobs: tuple[ScoredToken, ...] = ()  # of all tokens of the text, where asked
+    end_logprobs: tuple[ScoredToken, ...] = ()  # of the token that ended it and is none of it
 
 
 class Generator(Protocol):

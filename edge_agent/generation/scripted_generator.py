@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
+from edge_agent.generation.generation import (
+    Finished,
+    GenerationRequest,
+    PromptPiece,
+    TextPiece,
+    Timings,
+)
 from edge_agent.output_parsing.control_marks import with_marks
 from edge_agent.output_parsing.output_parser import OutputParser
 from edge_agent.output_parsing.said import Said
@@ -69,6 +75,8 @@ class ScriptedGenerator:
         parser = OutputParser(self.output_format, request.reading, request.tools)
         num_thoughts = 0
         reason: FinishReason = "end"
+        if request.tells_prompt:
+            yield PromptPiece(request.text, "target")
         try:
             for step in self.script:
                 if len(pieces) == request.max_tokens:

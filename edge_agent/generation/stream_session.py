@@ -12,6 +12,7 @@ from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from edge_agent.generation.generation import GenerationRequest, new_stream_id
+from edge_agent.generation.prompt_telling import PromptTelling
 from shared.errors import GoodspeedError, ModelError, RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
     MAX_POSITION,
@@ -20,6 +21,7 @@ from shared.protocol.messages import (
     Error,
     Open,
     Opened,
+    PromptLogprobs,
     PromptPart,
     Ready,
     Resume,
@@ -60,6 +62,7 @@ class StreamSession:
         )
         self._stream_id = request.stream_id if request.stream_id is not None else new_stream_id()
         self._is_resumed = is_resumed
+        self.telling = PromptTelling(request)
 
     @property
     def is_over(self) -> bool:
@@ -108,6 +111,7 @@ class StreamSession:
             grammar=request.grammar,
             tools=b"" if is_known else request.tools,
             must_call=() if is_known else request.must_call,
+            num_prompt_logprobs=self.telling.num_wanted,
         )
 
     def record_sent(
@@ -116,7 +120,10 @@ class StreamSession:
         """A message of this stream is on its way; its bytes on the wire."""
 
     def receive(
-        self, message: Opened | PromptPart | Verdict | Error, num_bytes: int, now: float
+        self,
+        message: Opened | PromptPart | PromptLogprobs | Verdict | Error,
+        num_bytes: int,
+        now: float,
     ) -> Committed | None:
         """Take a message in; what it committed if it is a verdict.
 
@@ -127,11 +134,14 @@ class StreamSession:
         if isinstance(message, Opened):
             if self._is_resumed and not self.stream.is_started:
                 self._learn_request(message)
-            elif not _is_followed(self.request, message):
+            elif not _is_followed(self.request, self.telling.num_wanted, message):
                 raise RemoteProtocolError(_OLD_VERIFIER)
             else:
                 self._learn_choice(message)
             self.stream.start(message, self.request.prompt_ids)
+            self.telling.begin_again()
+        elif isinstance(message, PromptLogprobs):
+            self.telling.take(message)
         elif isinstance(message, PromptPart):
             self.stream.read_prompt_part(message)
         if not isinstance(message, Verdict):
@@ -185,9 +195,11 @@ class StreamSession:
         self.stream.changes = RowChanges(message.processors)
 
 
-def _is_followed(request: GenerationRequest, told: Opened) -> bool:
+def _is_followed(request: GenerationRequest, num_prompt_logprobs: int | None, told: Opened) -> bool:
     """Whether the verifier knows what came into the protocol lately."""
     is_free = request.grammar is None and not request.must_call
     processors = completed(request.processors, request.processors_left_open, told.processors)
+    if num_prompt_logprobs not in (None, told.num_prompt_logprobs):
+        return False
     asked = processors, request.num_logprobs, is_free
     return asked == (told.processors, told.num_logprobs, told.grammar is None)

@@ -17,14 +17,17 @@ from edge_agent.generation.generation import (
     Finished,
     GenerationRequest,
     Generator,
+    PromptPiece,
     TextPiece,
     new_stream_id,
     start_generation,
 )
 from shared.errors import LocalProtocolError
+from shared.protocol.logprobs import LEAST_LOGPROB
 
 # Of one request; more wait, so that one client does not fill the line of all.
 MAX_AT_ONCE = 8
+_OF_TOKENS = ("token_ids", "logprobs", "end_logprobs")
 _QUEUED_EVENTS = 64  # of all choices, until the client reads them
 
 
@@ -39,6 +42,7 @@ class AllFinished(Finished, frozen=True, kw_only=True):
     """The last event of several choices; the fields of `Finished` are those of the first one."""
 
     choices: tuple[tuple[tuple[TextPiece, ...], Finished], ...]  # pieces of each, and its end
+    num_untold_tokens: int = 0  # of choices that were likely less
 
 
 def start_answer(
@@ -54,7 +58,8 @@ def start_answer(
     others = [msgspec.structs.replace(one, stream_id=new_stream_id()) for one in asked.others]
     if not others:
         return aclosing(_generation(generator, first, asked.writes_nothing))
-    return aclosing(_several(generator, [first, *others], asked.writes_nothing))
+    events = _several(generator, [first, *others], asked.writes_nothing)
+    return aclosing(events if asked.num_told == asked.num_choices else _best(events, asked))
 
 
 async def _several(
@@ -102,16 +107,59 @@ async def _several(
     yield AllFinished(**first, choices=choices)
 
 
+async def _best(
+    events: AsyncGenerator[TextPiece | Finished, None], asked: ClientRequest
+) -> AsyncGenerator[TextPiece | Finished, None]:
+    """Of each prompt's choices those with the highest mean log-probability of a token."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, AllFinished):
+                yield _likeliest(event, asked)
+
+
+def _likeliest(every: AllFinished, asked: ClientRequest) -> AllFinished:
+    told, untold = [], []
+    for start in range(0, len(every.choices), asked.num_choices):
+        ranked = sorted(
+            every.choices[start : start + asked.num_choices],
+            key=lambda choice: _mean_logprob(choice[1]),
+            reverse=True,
+        )
+        told += ranked[: asked.num_told]
+        untold += ranked[asked.num_told :]
+    num_untold_tokens = sum([finished.timings.output_tokens for _, finished in untold])
+    if asked.hides_logprobs:
+        told = [_without_logprobs(*choice) for choice in told]
+    first = {name: getattr(told[0][1], name) for name in Finished.__struct_fields__}
+    return AllFinished(**first, choices=tuple(told), num_untold_tokens=num_untold_tokens)
+
+
+def _mean_logprob(finished: Finished) -> float:
+    """What was not kept, for it was committed elsewhere, counts as unlikely."""
+    tokens = (*finished.logprobs, *finished.end_logprobs)
+    logprobs = [LEAST_LOGPROB if t.logprob is None else t.logprob for t in tokens]
+    return sum(logprobs) / len(logprobs) if logprobs else LEAST_LOGPROB
+
+
+def _without_logprobs(
+    pieces: tuple[TextPiece, ...], finished: Finished
+) -> tuple[tuple[TextPiece, ...], Finished]:
+    bare = tuple(
+        piece if isinstance(piece, PromptPiece) else msgspec.structs.replace(piece, logprobs=())
+        for piece in pieces
+    )
+    return bare, msgspec.structs.replace(finished, logprobs=(), end_logprobs=())
+
+
 async def _generation(
     generator: Generator, request: GenerationRequest, writes_nothing: bool
 ) -> AsyncGenerator[TextPiece | Finished, None]:
     """One of them; where nothing is to be written, the prompt is read and its one token dropped."""
     async with start_generation(generator, request) as events:
         async for event in events:
-            if not writes_nothing:
+            if not writes_nothing or isinstance(event, PromptPiece):
                 yield event
             elif isinstance(event, Finished):
                 timings = msgspec.structs.replace(event.timings, output_tokens=0)
-                yield msgspec.structs.replace(
-                    event, reason="length", timings=timings, token_ids=(), logprobs=()
-                )
+                nothing: dict[str, tuple[()]] = dict.fromkeys(_OF_TOKENS, ())
+                yield msgspec.structs.replace(event, reason="length", timings=timings, **nothing)

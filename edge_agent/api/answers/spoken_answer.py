@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.generation.generation import ScoredToken, TextPiece
+from edge_agent.generation.generation import PromptPiece, ScoredToken, TextPiece
 
 
 class SpokenCall(msgspec.Struct, frozen=True):
@@ -38,6 +38,7 @@ class SpokenAnswer(msgspec.Struct, frozen=True):
     calls: tuple[SpokenCall, ...] = ()
     text_logprobs: tuple[ScoredToken, ...] = ()  # of the tokens of `text`, where asked
     num_scored: int = 0  # tokens of all parts
+    prompt: PromptPiece | None = None  # where it is told
 
 
 def spoken(pieces: Iterable[TextPiece]) -> SpokenAnswer:
@@ -46,7 +47,11 @@ def spoken(pieces: Iterable[TextPiece]) -> SpokenAnswer:
     calls: list[tuple[str, list[str]]] = []
     scored: list[ScoredToken] = []
     num_scored = 0
+    prompt: PromptPiece | None = None
     for piece in pieces:
+        if isinstance(piece, PromptPiece):
+            prompt = piece
+            continue
         num_scored += len(piece.logprobs)
         scored += piece.logprobs if piece.part == "text" else ()
         if piece.part == "call":
@@ -61,6 +66,7 @@ def spoken(pieces: Iterable[TextPiece]) -> SpokenAnswer:
         tuple(SpokenCall(name, "".join(arguments)) for name, arguments in calls),
         tuple(scored),
         num_scored,
+        prompt,
     )
 
 

@@ -1,4 +1,4 @@
-"""How many answers a client wants, to which prompts, and whether the prompt is said again.
+"""How many answers a client wants, to which prompts.
 
 This module must never put the text of a prompt into an error.
 """
@@ -31,16 +31,39 @@ class Prompt(msgspec.Struct, frozen=True):
     token_ids: tuple[int, ...] = ()
 
 
-def read_num_choices(fields: Mapping[str, Any]) -> int:
-    """How many answers to each prompt.
+class NumChoices(msgspec.Struct, frozen=True):
+    """How many answers to a prompt are written, and how many of them are told, the likeliest."""
+
+    written: int = 1
+    told: int = 1
+
+    @property
+    def has_best(self) -> bool:
+        """Whether some are not told."""
+        return self.told < self.written
+
+
+def read_num_choices(fields: Mapping[str, Any], *, may_choose: bool = False) -> NumChoices:
+    """How many answers to each prompt; `may_choose`: `best_of` of them are written.
 
     Raises:
-        RequestRefused: a field is no number, or too large.
+        RequestRefused: a field is no number, or too large; or the best of a streamed answer is
+            asked for, which is known at its end.
     """
     given: list[int] = [
         read_field(fields, name, _NumChoices) for name in _NAMES if fields.get(name) is not None
     ]
-    return given[0] if given else 1
+    num_told = given[0] if given else 1
+    if not may_choose or fields.get("best_of") in (None, 0):
+        return NumChoices(num_told, num_told)
+    num_written: int = read_field(fields, "best_of", _NumChoices)
+    if num_written < num_told:
+        sentence = f"best_of = {num_written}: must be at least n = {num_told}"
+        raise RequestRefused(sentence, "best_of")
+    if num_written > num_told and fields.get("stream"):
+        sentence = f"best_of = {num_written}: the best is known at the end; ask without stream"
+        raise RequestRefused(sentence, "best_of")
+    return NumChoices(num_written, num_told)
 
 
 def read_prompts(fields: Mapping[str, Any]) -> tuple[Prompt, ...]:
@@ -61,36 +84,23 @@ def read_prompts(fields: Mapping[str, Any]) -> tuple[Prompt, ...]:
     )
 
 
-def read_echo(fields: Mapping[str, Any], prompts: Sequence[Prompt]) -> bool:
-    """Whether each answer begins with its prompt.
-
-    Raises:
-        RequestRefused: a prompt is token ids, or log-probabilities of it would be needed.
-    """
-    is_wanted: bool = read_field(fields, "echo", bool, False)
-    if is_wanted and any(prompt.token_ids for prompt in prompts):
-        raise RequestRefused("echo = true: needs a prompt that is text", "echo")
-    if is_wanted and fields.get("logprobs") not in (None, False):
-        sentence = "echo = true: those of a prompt are not told; send no logprobs with it"
-        raise RequestRefused(sentence, "echo")
-    return is_wanted
-
-
 def other_choices(
-    first: GenerationRequest, prompts: Sequence[Prompt], num_choices: int
+    first: GenerationRequest, prompts: Sequence[Prompt], num_choices: NumChoices
 ) -> tuple[GenerationRequest, ...]:
-    """All generations but the first: `num_choices` of each prompt; each has a seed of its own.
+    """All generations but the first: as many of each prompt; each has a seed of its own.
 
     Raises:
         RequestRefused: they are too many.
     """
-    num_all = num_choices * len(prompts)
+    num_written = num_choices.written
+    num_all = num_written * len(prompts)
     if num_all > MAX_CHOICES:
-        sentence = f"n = {num_choices}: {num_all} answers exceed {MAX_CHOICES}"
-        raise RequestRefused(sentence, "n")
+        field = "best_of" if num_choices.has_best else "n"
+        sentence = f"{field} = {num_written}: {num_all} answers exceed {MAX_CHOICES}"
+        raise RequestRefused(sentence, field)
     others = []
     for i in range(1, num_all):
-        prompt = prompts[i // num_choices]
+        prompt = prompts[i // num_written]
         seed = None if first.seed is None else (first.seed + i) & MAX_63_BITS
         of_prompt = {"text": prompt.text, "prompt_ids": prompt.token_ids, "seed": seed}
         others.append(msgspec.structs.replace(first, **of_prompt))

@@ -46,6 +46,19 @@ def read_completion_logprobs(fields: Mapping[str, Any]) -> int | None:
     return num_others
 
 
+def read_prompt_logprobs(fields: Mapping[str, Any]) -> int | None:
+    """Of how many others beside each token of the prompt, in vLLM's words.
+
+    Raises:
+        RequestRefused: it is out of range, or the answer is streamed.
+    """
+    num_others: int | None = read_field(fields, "prompt_logprobs", NumLogprobs)
+    if num_others is not None and fields.get("stream"):
+        sentence = f"prompt_logprobs = {num_others}: no piece has a place for them"
+        raise RequestRefused(f"{sentence}; ask without stream", "prompt_logprobs")
+    return num_others
+
+
 def _num_others(fields: Mapping[str, Any], is_wanted: bool, needed: str) -> int | None:
     num_others: int = read_field(fields, "top_logprobs", NumLogprobs, 0)
     if num_others and not is_wanted:

@@ -79,7 +79,7 @@ _PENALTY = "send 0, or leave it out"
 _OFF = "leave it out"
 _TOOLS = "tools are called in chats: send messages, to a chat's endpoint"
 _FORMAT = "send response_format"
-_LOGPROBS = "probabilities are not told yet"
+_LOGPROBS = "send logprobs, of a chat or a completion"
 _STATELESS = "nothing is kept here: send the whole conversation"
 _TEXT_ONLY = "only text is read and written"
 _IDS = "token ids are not told"
@@ -87,7 +87,7 @@ _IDS = "token ids are not told"
 REFUSED: Mapping[str, Refused] = {
     "n": Refused((1,), _ONE),
     "n_cmpl": Refused((1,), _ONE),
-    "best_of": Refused((1, 0), _ONE),
+    "best_of": Refused((1, 0), "chats have n answers; send a completion, or n"),
     "use_beam_search": Refused((False,), _OFF),
     "echo": Refused((False,), "put prompt and answer together yourself"),
     "suffix": Refused(("",), "text between two others cannot be filled in"),

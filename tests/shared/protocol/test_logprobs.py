@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from shared.protocol.logprobs import (
     LEAST_LOGPROB,
     UNKNOWN_LOGPROB,
     TokenLogprobs,
+    pack_logprob_rows,
     pack_logprobs,
     packed_bytes,
     unpack_logprobs,
@@ -33,6 +35,26 @@ def test_what_was_packed_is_unpacked(num_others: int, data: st.DataObject) -> No
     packed = pack_logprobs(tokens, num_others)
     assert len(tokens) * packed_bytes(num_others) == len(packed)
     assert tuple(tokens) == unpack_logprobs(packed, len(tokens), num_others, VOCAB_SIZE)
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.data())
+def test_arrays_are_packed_as_their_tokens_are(
+    num_others: int, num_known: int, data: st.DataObject
+) -> None:
+    num_known = min(num_known, num_others)  # a vocabulary may have no more
+    values = logprobs | st.just(-math.inf)
+    exactly = st.lists(st.tuples(st.integers(0, 999), values), min_size=num_known)
+    rows = data.draw(st.lists(st.tuples(values, exactly.map(lambda row: row[:num_known]))))
+    tokens = [TokenLogprobs(own, tuple(row)) for own, row in rows]
+    arrays = (
+        np.array([own for own, _ in rows], np.float32),
+        np.array([[i for i, _ in row] for _, row in rows], np.int64).reshape(len(rows), num_known),
+        np.array([[p for _, p in row] for _, row in rows], np.float32).reshape(
+            len(rows), num_known
+        ),
+    )
+    packed = pack_logprob_rows(*arrays, num_others)
+    assert pack_logprobs(tokens, num_others) == packed
 
 
 def test_a_token_that_was_ruled_out_has_the_least_one() -> None:

@@ -37,7 +37,7 @@ FIELDS_OF_VERSION_2 = {
         "Open",
         "channel stream_id messages text prompt committed sampling seed stop max_tokens"
         " acceptance_mode draft_length num_prompt_tokens goes_on left_open template processors"
-        " num_logprobs grammar tools must_call processors_left_open",
+        " num_logprobs grammar tools must_call processors_left_open num_prompt_logprobs",
     ),
     9: ("OpenPart", "channel number messages text prompt committed goes_on tools"),
     8: ("Resume", "channel stream_id position"),
@@ -56,7 +56,8 @@ FIELDS_OF_VERSION_2 = {
     66: (
         "Opened",
         "channel prompt seed acceptance_mode cached_prefix_tokens sampling stop max_tokens"
-        " draft_length num_prompt_tokens processors num_logprobs grammar output_format",
+        " draft_length num_prompt_tokens processors num_logprobs grammar output_format"
+        " num_prompt_logprobs",
     ),
     67: (
         "Verdict",
@@ -64,6 +65,7 @@ FIELDS_OF_VERSION_2 = {
         " logprobs num_forced least_survival rests",
     ),
     70: ("PromptPart", "channel offset tokens"),
+    73: ("PromptLogprobs", "channel logprobs"),
     68: (
         "Error",
         "code sentence channel field difference prompt_tokens most_prompt_tokens",

@@ -23,6 +23,7 @@ from shared.protocol.messages import (
     Open,
     Opened,
     OpenPart,
+    PromptLogprobs,
     PromptPart,
     RatedDraft,
     Ready,
@@ -56,6 +57,7 @@ MESSAGES: tuple[Message, ...] = (
     Welcome(1, target_model="", vocab_size=1, epoch=1, context_tokens=1, max_streams=1),
     Opened(channel=1, prompt=b"", seed=1, acceptance_mode="coupled"),
     PromptPart(channel=1, offset=0, tokens=b""),
+    PromptLogprobs(channel=1, logprobs=b""),
     Verdict(channel=1, position=0, num_accepted=0, tokens=b""),
     Error(code=ErrorCode.LIMIT, sentence=""),
     GoingAway(retry_after_seconds=1.0),
@@ -65,92 +67,96 @@ MESSAGES: tuple[Message, ...] = (
 
 # The next state: a column for each state, a row for each message; "-": an error of the sender.
 VERIFIER_CONNECTION_GRID = """
-from        greeting  open    leaving  closed
-Hello       open      -       -        -
-Open        -         open    leaving  -
-OpenPart    -         open    leaving  -
-Resume      -         open    leaving  -
-Ready       -         open    leaving  -
-Draft       -         open    leaving  -
-RatedDraft  -         open    leaving  -
-Cancel      -         open    leaving  -
-Status      -         open    leaving  -
-DraftHeld   -         open    leaving  -
-Goodbye     -         closed  closed   -
-Welcome     -         -       -        -
-Opened      -         -       -        -
-PromptPart  -         -       -        -
-Verdict     -         -       -        -
-Error       -         -       -        -
-GoingAway   -         -       -        -
-Notice      -         -       -        -
-Assignment  -         -       -        -
+from            greeting  open    leaving  closed
+Hello           open      -       -        -
+Open            -         open    leaving  -
+OpenPart        -         open    leaving  -
+Resume          -         open    leaving  -
+Ready           -         open    leaving  -
+Draft           -         open    leaving  -
+RatedDraft      -         open    leaving  -
+Cancel          -         open    leaving  -
+Status          -         open    leaving  -
+DraftHeld       -         open    leaving  -
+Goodbye         -         closed  closed   -
+Welcome         -         -       -        -
+Opened          -         -       -        -
+PromptPart      -         -       -        -
+PromptLogprobs  -         -       -        -
+Verdict         -         -       -        -
+Error           -         -       -        -
+GoingAway       -         -       -        -
+Notice          -         -       -        -
+Assignment      -         -       -        -
 """
 AGENT_CONNECTION_GRID = """
-from        greeting  open     leaving  closed
-Hello       -         -        -        -
-Open        -         -        -        -
-OpenPart    -         -        -        -
-Resume      -         -        -        -
-Ready       -         -        -        -
-Draft       -         -        -        -
-RatedDraft  -         -        -        -
-Cancel      -         -        -        -
-Status      -         -        -        -
-DraftHeld   -         -        -        -
-Goodbye     -         -        -        -
-Welcome     open      -        -        -
-Opened      -         open     leaving  -
-PromptPart  -         open     leaving  -
-Verdict     -         open     leaving  -
-Error       closed    open     leaving  -
-GoingAway   -         leaving  -        -
-Notice      -         open     leaving  -
-Assignment  -         open     leaving  -
+from            greeting  open     leaving  closed
+Hello           -         -        -        -
+Open            -         -        -        -
+OpenPart        -         -        -        -
+Resume          -         -        -        -
+Ready           -         -        -        -
+Draft           -         -        -        -
+RatedDraft      -         -        -        -
+Cancel          -         -        -        -
+Status          -         -        -        -
+DraftHeld       -         -        -        -
+Goodbye         -         -        -        -
+Welcome         open      -        -        -
+Opened          -         open     leaving  -
+PromptPart      -         open     leaving  -
+PromptLogprobs  -         open     leaving  -
+Verdict         -         open     leaving  -
+Error           closed    open     leaving  -
+GoingAway       -         leaving  -        -
+Notice          -         open     leaving  -
+Assignment      -         open     leaving  -
 """
 VERIFIER_STREAM_GRID = """
-from        arriving    opening     running     cancelling  ended
-Hello       -           -           -           -           -
-Open        -           -           -           -           -
-OpenPart    arriving    -           -           -           -
-Resume      -           -           -           -           -
-Ready       -           -           running     cancelling  -
-Draft       -           -           running     cancelling  -
-RatedDraft  -           -           running     cancelling  -
-Cancel      cancelling  cancelling  cancelling  cancelling  -
-Status      -           -           -           -           -
-DraftHeld   -           -           -           -           -
-Goodbye     -           -           -           -           -
-Welcome     -           -           -           -           -
-Opened      -           -           -           -           -
-PromptPart  -           -           -           -           -
-Verdict     -           -           -           -           -
-Error       -           -           -           -           -
-GoingAway   -           -           -           -           -
-Notice      -           -           -           -           -
-Assignment  -           -           -           -           -
+from            arriving    opening     running     cancelling  ended
+Hello           -           -           -           -           -
+Open            -           -           -           -           -
+OpenPart        arriving    -           -           -           -
+Resume          -           -           -           -           -
+Ready           -           -           running     cancelling  -
+Draft           -           -           running     cancelling  -
+RatedDraft      -           -           running     cancelling  -
+Cancel          cancelling  cancelling  cancelling  cancelling  -
+Status          -           -           -           -           -
+DraftHeld       -           -           -           -           -
+Goodbye         -           -           -           -           -
+Welcome         -           -           -           -           -
+Opened          -           -           -           -           -
+PromptPart      -           -           -           -           -
+PromptLogprobs  -           -           -           -           -
+Verdict         -           -           -           -           -
+Error           -           -           -           -           -
+GoingAway       -           -           -           -           -
+Notice          -           -           -           -           -
+Assignment      -           -           -           -           -
 """
 AGENT_STREAM_GRID = """
-from        arriving  opening  running  cancelling  ended
-Hello       -         -        -        -           -
-Open        -         -        -        -           -
-OpenPart    -         -        -        -           -
-Resume      -         -        -        -           -
-Ready       -         -        -        -           -
-Draft       -         -        -        -           -
-RatedDraft  -         -        -        -           -
-Cancel      -         -        -        -           -
-Status      -         -        -        -           -
-DraftHeld   -         -        -        -           -
-Goodbye     -         -        -        -           -
-Welcome     -         -        -        -           -
-Opened      -         running  -        cancelling  -
-PromptPart  -         -        running  cancelling  -
-Verdict     -         -        running  cancelling  -
-Error       -         ended    ended    ended       -
-GoingAway   -         -        -        -           -
-Notice      -         -        -        -           -
-Assignment  -         -        -        -           -
+from            arriving  opening  running  cancelling  ended
+Hello           -         -        -        -           -
+Open            -         -        -        -           -
+OpenPart        -         -        -        -           -
+Resume          -         -        -        -           -
+Ready           -         -        -        -           -
+Draft           -         -        -        -           -
+RatedDraft      -         -        -        -           -
+Cancel          -         -        -        -           -
+Status          -         -        -        -           -
+DraftHeld       -         -        -        -           -
+Goodbye         -         -        -        -           -
+Welcome         -         -        -        -           -
+Opened          -         running  -        cancelling  -
+PromptPart      -         -        running  cancelling  -
+PromptLogprobs  -         -        running  cancelling  -
+Verdict         -         -        running  cancelling  -
+Error           -         ended    ended    ended       -
+GoingAway       -         -        -        -           -
+Notice          -         -        -        -           -
+Assignment      -         -        -        -           -
 """
 
 Table = Mapping[tuple[Any, type[Message]], Any]

@@ -20,6 +20,7 @@ from shared.protocol.messages import (
     Goodbye,
     Hello,
     Opened,
+    PromptLogprobs,
     PromptPart,
     Verdict,
     Welcome,
@@ -260,7 +261,10 @@ class _FuzzedAgent:
         if isinstance(message, Error) and message.channel is None:
             return "connection ended by the verifier", False
         generation = self._generations.get(getattr(message, "channel", -1))
-        if not isinstance(message, Opened | PromptPart | Verdict | Error) or generation is None:
+        if (
+            not isinstance(message, Opened | PromptPart | PromptLogprobs | Verdict | Error)
+            or generation is None
+        ):
             return "ignored", True
         self._now += 0.01
         try:

@@ -32,6 +32,7 @@ from shared.protocol.messages import (
     Open,
     Opened,
     OpenPart,
+    PromptLogprobs,
     PromptPart,
     RatedDraft,
     Ready,
@@ -108,6 +109,7 @@ class Mutations:
         makers: tuple[Callable[[], VerifierMessage], ...] = (
             lambda: self.opened(self._channel()),
             lambda: PromptPart(self._channel(), pick.choice((0, 3, 9)), self._token_ids(3)),
+            self._prompt_logprobs,
             *(self._verdict,) * 8,
             lambda: Error("limit", "no", self._channel()),
         )
@@ -210,6 +212,11 @@ class Mutations:
         more = (pick.choice((0, 0, 0, 9)), logprobs)
         granted = (window, draft_length, finish, *more, pick.choice((0, 0, 0, 1, 4)))
         return Verdict(channel, position, num_accepted, tokens, *granted)
+
+    def _prompt_logprobs(self) -> PromptLogprobs:
+        channel = self._channel()
+        num_others = self.asked.get(channel, {}).get("num_prompt_logprobs")
+        return PromptLogprobs(channel, self.fields.logprobs(self.random.randrange(4), num_others))
 
     def _channel(self) -> int:
         chance = self.random.random()

@@ -39,6 +39,7 @@ class RequestFields:
             "template": self._template(),
             "processors": self.processors(),
             "num_logprobs": self.num_logprobs(),
+            "num_prompt_logprobs": self.num_logprobs(),
             "grammar": self._grammar(),
             "must_call": pick.choice(((),) * 9 + (("f",), ("", "f"))),
         }
@@ -49,6 +50,7 @@ class RequestFields:
         return {
             "processors": self.processors(),
             "num_logprobs": self.num_logprobs(),
+            "num_prompt_logprobs": self.num_logprobs(),
             "grammar": grammar,
         }
 

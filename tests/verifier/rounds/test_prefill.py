@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.protocol.draft_path import DraftPath, DraftToken
+from shared.protocol.logprobs import packed_bytes
 from tests.support.ends.planning import (
     add,
     finish,
@@ -21,8 +23,16 @@ from tests.support.ends.planning import (
 )
 from verifier.cost_curve.curve import CostCurve, CostGrid
 from verifier.cost_curve.look_back import Chunk, LookBackGrid
-from verifier.rounds.prefill import PrefillLimits, PromptRoom, prompt_room, prompt_shares
+from verifier.rounds.prefill import (
+    MOST_SCORED_TOKENS,
+    PrefillLimits,
+    PromptRoom,
+    prompt_room,
+    prompt_shares,
+)
 from verifier.streams.stream import Stream
+from verifier.streams.stream_logprobs import StreamLogprobs
+from verifier.target.round import ItemOutcome, RoundOutcome
 
 
 def limits(
@@ -357,3 +367,62 @@ def test_the_prompts_of_one_device_keep_no_other_waiting() -> None:
     assert {99: 8} == {
         number: count for number, count in served(start(planner)).items() if number == 99
     }
+
+
+# --- prompts that are scored ----------------------------------------------------------------------
+
+
+def scored_prompt(num_tokens: int = 1000, device: str = "board") -> Stream:
+    stream = make_stream(next(stream_numbers), device=device, prompt_ids=(11,) * num_tokens)
+    stream.request = replace(stream.request, num_prompt_logprobs=2)
+    stream.logprobs = StreamLogprobs(None, 2)
+    return stream
+
+
+def test_a_round_scores_only_so_many_tokens_however_many_prompts_there_are() -> None:
+    plain = prompt(100, device="two")
+    streams = [scored_prompt(), scored_prompt(), scored_prompt(device="three"), plain]
+    shares = prompt_shares(streams, PromptRoom(1000))
+    told = [shares[stream.number] for stream in streams]
+    half = MOST_SCORED_TOKENS // 2
+    assert [half, 0, half, 100] == told
+
+
+def test_what_scoring_takes_leaves_less_room_for_prompts() -> None:
+    other = prompt(10, num_cached=9, device="two")
+    curve = make_curve()
+    cheap = prompt_room([other, scored_prompt()], 0, curve, limits(least_tokens=1))
+    assert cheap == prompt_room([other, prompt()], 0, curve, limits(least_tokens=1))
+    seconds = curve.round_seconds(1, 10) / 100
+    dear = prompt_room(
+        [other, scored_prompt()], 0, curve, limits(least_tokens=1), scored_token_seconds=seconds
+    )
+    assert 0 < dear.num_tokens < min(cheap.num_tokens, 51)
+    plain = prompt_room(
+        [other, prompt()], 0, curve, limits(least_tokens=1), scored_token_seconds=seconds
+    )
+    assert cheap == plain
+
+
+def test_the_price_of_scoring_is_what_rounds_take_and_no_fault_of_the_curve() -> None:
+    planner = make_planner()
+    stream = scored_prompt(40)
+    planner.add(stream)
+    round_ = planner.start_round(0.0)
+    assert round_ is not None
+    assert 39 == round_.num_prompt_rows
+    before = planner.curve.round_seconds(round_.num_tokens, round_.context_tokens)
+    answer = ItemOutcome(0, 20, prompt_logprobs=bytes(39 * packed_bytes(2)))
+    outcome = RoundOutcome((answer,), before, 0.0, scoring_seconds=39.0)
+    planner.finish_round(round_, outcome, before + 39.0, 1.0)
+    planner.follow_up(1.0)
+    assert pytest.approx(before, rel=0.05) == planner.curve.round_seconds(
+        round_.num_tokens, round_.context_tokens
+    )
+    assert answer.prompt_logprobs == stream.logprobs.prompt
+    add(planner, prompt(20, device="two"))
+    play(planner, 2.0)
+    planner.add(scored_prompt(200, device="three"))
+    later = planner.start_round(3.0)
+    assert later is not None
+    assert later.num_prompt_rows <= 16  # a second each is dear

@@ -21,6 +21,7 @@ from verifier.target.round import (
     DraftCheck,
     ItemFailure,
     ItemOutcome,
+    PromptRows,
     Round,
     RoundItem,
     RoundOutcome,
@@ -28,7 +29,7 @@ from verifier.target.round import (
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.token_masks import TokenMasks
 from verifier.workers.known_tables import KnownRuns, KnownTables
-from verifier.workers.messages import WireOutcome, WireRound
+from verifier.workers.messages import WireOutcome, WirePromptRows, WireRound
 from verifier.workers.round_packing import (
     pack_outcome,
     pack_round,
@@ -95,7 +96,13 @@ def rounds(draw: st.DrawFn) -> Round:
         if draw(st.booleans()):
             table = list(range(table[0], table[0] + num_blocks))
             table = [block % NUM_BLOCKS for block in table]
-        items.append(RoundItem(draw(st.integers(0, 2**40)), read, num_cached, tuple(table), check))
+        prompt_rows = None
+        if draw(st.booleans()):
+            first = draw(st.integers(0, len(read) - 1))
+            next_ids = tuple(draw(st.lists(token_ids, min_size=1, max_size=len(read) - first)))
+            prompt_rows = PromptRows(first, next_ids, draw(st.integers(0, 20)))
+        stream = draw(st.integers(0, 2**40))
+        items.append(RoundItem(stream, read, num_cached, tuple(table), check, prompt_rows))
     return Round(tuple(items))
 
 
@@ -172,6 +179,57 @@ OUTCOME = RoundOutcome(
 def test_an_outcome_survives() -> None:
     round_ = round_of(num_logprobs=1)
     assert OUTCOME == unpack_outcome(sent(pack_outcome(OUTCOME)), round_, VOCAB_SIZE)
+
+
+def scored_round() -> Round:
+    check = DraftCheck((), (), "coupled", GREEDY, 1, 0, True)
+    return Round(
+        (
+            RoundItem(0, (5, 6), 0, (3,), None, PromptRows(1, (9,), 1)),
+            RoundItem(1, (7, 8), 0, (4,), check, PromptRows(0, (8,), 0)),
+        )
+    )
+
+
+def test_what_is_thought_of_prompts_survives() -> None:
+    items = (
+        ItemOutcome(0, None, prompt_logprobs=bytes(12)),
+        ItemOutcome(0, 7, prompt_logprobs=bytes(4)),
+    )
+    outcome = RoundOutcome(items, 0.5, 0.25, scoring_seconds=0.125)
+    assert outcome == unpack_outcome(sent(pack_outcome(outcome)), scored_round(), VOCAB_SIZE)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        None,
+        ItemOutcome(0, None, prompt_logprobs=bytes(4)),
+        ItemOutcome(0, 7, prompt_logprobs=bytes(12)),
+        ItemOutcome(1, None, prompt_logprobs=bytes(12)),
+    ],
+)
+def test_what_is_not_of_the_prompt_that_was_read_is_refused(first: ItemOutcome | None) -> None:
+    second = ItemOutcome(0, 7, prompt_logprobs=bytes(4))
+    wire: WireOutcome = sent(pack_outcome(RoundOutcome((first, second), 0.0, 0.0)))
+    with pytest.raises(RemoteProtocolError):
+        unpack_outcome(wire, scored_round(), VOCAB_SIZE)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        WirePromptRows(2, 0, b"\1\0\0\0", 0),
+        WirePromptRows(0, 0, b"", 0),
+        WirePromptRows(0, 2, b"\1\0\0\0", 0),
+        WirePromptRows(0, 1, b"\1\0\0\0" * 2, 0),
+        WirePromptRows(0, 0, b"\xff" * 4, 0),
+    ],
+)
+def test_rows_that_no_item_has_are_refused(rows: WirePromptRows) -> None:
+    wire = msgspec.structs.replace(pack_round(scored_round(), KnownRuns()), prompt_rows=(rows,))
+    with pytest.raises(RemoteProtocolError):
+        unpack_round(wire, SCRIPTED, no_masks, KnownTables(NUM_BLOCKS))
 
 
 def test_a_failure_of_one_item_survives() -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from shared.errors import ModelError
+from shared.protocol.logprobs import TokenLogprobs, unpack_logprobs
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.chats.turns import turns
 from tests.support.models.drafted_streams import DraftedStreams
 from tests.support.models.real_models import real_model
 from tests.support.models.target_loading import load_on_cpu
+from verifier.target.round import PromptRows, Round, RoundItem
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.loading.gguf_reading import reading_once
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
@@ -38,13 +41,18 @@ def prompts(loaded: tuple[TorchTarget, HuggingFaceTokenizer]) -> list[list[int]]
 
 
 @pytest.fixture(scope="module")
-def generated(prompts: list[list[int]]) -> list[list[int]]:
-    """Greedy outputs by transformers alone: its own attention, cache and loop."""
+def model() -> Any:
+    """It as transformers has it: with its own attention, cache and loop."""
     path = real_model()
     with reading_once():
-        model = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
+
+
+@pytest.fixture(scope="module")
+def generated(model: Any, prompts: list[list[int]]) -> list[list[int]]:
+    """Greedy outputs by transformers alone."""
     outputs = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -129,3 +137,29 @@ def test_weights_in_8_bits_write_sensible_text() -> None:
 def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"target\.device is cuda:1, but torch sees no GPU here"):
         load_on_cpu(tmp_path, device="cuda:1")
+
+
+def test_what_it_thinks_of_a_prompt_is_transformers_own_log_softmax(
+    loaded: tuple[TorchTarget, HuggingFaceTokenizer], model: Any, prompts: list[list[int]]
+) -> None:
+    target, _ = loaded
+    prompt, num_others = prompts[1], 5
+    with torch.inference_mode():
+        expected = model(torch.tensor([prompt])).logits[0].log_softmax(1)
+    told: list[TokenLogprobs] = []
+    blocks = tuple(range(-(-len(prompt) // target.block_tokens)))
+    for start in range(0, len(prompt), 16):
+        read = tuple(prompt[start : start + 16])
+        next_ids = tuple(prompt[start + 1 : start + 17])
+        rows = PromptRows(0, next_ids, num_others)
+        (answer,) = target.run(Round((RoundItem(0, read, start, blocks, None, rows),))).items
+        assert answer is not None
+        told += unpack_logprobs(
+            answer.prompt_logprobs, len(next_ids), num_others, target.vocab_size
+        )
+    assert len(prompt) - 1 == len(told)
+    for row, next_id, token in zip(expected, prompt[1:], told, strict=False):
+        assert pytest.approx(float(row[next_id]), abs=1e-3) == token.logprob
+        assert pytest.approx(row.topk(num_others).values.tolist(), abs=1e-3) == [
+            logprob for _, logprob in token.top
+        ]

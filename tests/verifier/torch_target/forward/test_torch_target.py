@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from shared.protocol.logprobs import packed_bytes, unpack_logprobs
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.tiny_models import VOCAB_SIZE, tiny_gemma3, tiny_llama, tiny_qwen3
 from verifier.rounds.blocks import BlockPool
-from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, Round, RoundItem
+from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome, PromptRows, Round, RoundItem
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.layers.packed_linear import PackedLinear, can_pack
@@ -161,6 +162,62 @@ def test_a_round_without_checks_makes_no_logits_and_no_outcomes() -> None:
     assert (None,) == target.run(round_).items
     with torch.inference_mode():
         assert (0, VOCAB_SIZE) == target.logits(round_).shape
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_prompts_own_tokens_are_scored_beside_what_others_draw(name: str) -> None:
+    model = MODELS[name]()
+    prompt = [i * i % VOCAB_SIZE for i in range(30)]
+    expected = read_alone(model, prompt).log_softmax(1)
+    alone = int(read_alone(model, [4])[-1].argmax())
+    target = torch_target(MODELS[name]())
+    others = {21: 3, 30: 3}  # behind so many of its tokens, beside each
+    table = tuple(range(-(-30 // BLOCK_TOKENS)))
+    num_cached, told = 0, []
+    for end, num_others in others.items():
+        is_last = end == len(prompt)
+        next_ids = tuple(prompt[num_cached + 1 : end + 1])
+        rows = PromptRows(0, next_ids, num_others)
+        read = tuple(prompt[num_cached:end])
+        items = (
+            RoundItem(1, (4,), 0, (40,), check()),
+            RoundItem(0, read, num_cached, table, check() if is_last else None, rows),
+        )
+        outcome = target.run(Round(items))
+        own, prompted = outcome.items
+        assert ItemOutcome(0, alone) == own
+        assert prompted is not None
+        drawn = int(expected[-1].argmax()) if is_last else None
+        assert (drawn, None) == (prompted.token_id, prompted.failure)
+        told += unpack_logprobs(prompted.prompt_logprobs, len(next_ids), num_others, VOCAB_SIZE)
+        assert 0.0 < outcome.scoring_seconds
+        num_cached = end
+    assert len(prompt) - 1 == len(told)
+    for row, next_id, token in zip(expected, prompt[1:], told, strict=False):
+        assert pytest.approx(float(row[next_id]), abs=TOLERANCE) == token.logprob
+        assert pytest.approx(row.topk(3).values.tolist(), abs=TOLERANCE) == [
+            logprob for _, logprob in token.top
+        ]
+        assert all(
+            pytest.approx(float(row[other]), abs=TOLERANCE) == logprob
+            for other, logprob in token.top
+        )
+
+
+def test_a_prompt_whose_rows_are_broken_fails_alone() -> None:
+    model = tiny_llama()
+    with torch.no_grad():
+        model.model.embed_tokens.weight[5] = torch.nan
+    target = torch_target(model)
+    items = (
+        RoundItem(0, (5, 6), 0, (0,), None, PromptRows(0, (6, 7), 1)),
+        RoundItem(1, (1, 2), 0, (1,), None, PromptRows(0, (2, 3), 1)),
+    )
+    broken, sound = target.run(Round(items)).items
+    assert broken is not None
+    assert (ItemFailure.NON_FINITE_LOGITS, b"") == (broken.failure, broken.prompt_logprobs)
+    assert sound is not None
+    assert (None, 2 * packed_bytes(1)) == (sound.failure, len(sound.prompt_logprobs))
 
 
 def test_outcomes_stand_with_the_items_that_asked() -> None:
