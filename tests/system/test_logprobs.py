@@ -226,6 +226,37 @@ def test_a_completion_tells_them_whole_and_streamed() -> None:
     asyncio.run(scenario())
 
 
+def test_the_best_of_several_are_the_likeliest_and_all_are_counted() -> None:
+    async def scenario() -> None:
+        async with client_of() as client:
+            wanted: dict[str, Any] = {
+                "model": "any",
+                "prompt": ["hello", "you"],
+                "seed": 3,
+                "max_tokens": 8,
+            }
+            every = await client.completions.create(**wanted, n=4, logprobs=0)
+            means = [sum(c.logprobs.token_logprobs or []) / 8 for c in every.choices if c.logprobs]
+            expected = []
+            for start in (0, 4):
+                ranked = sorted(range(start, start + 4), key=means.__getitem__, reverse=True)
+                expected += [every.choices[i].text for i in ranked[:2]]
+            best = await client.completions.create(**wanted, n=2, best_of=4)
+            assert expected == [choice.text for choice in best.choices]
+            assert [(i, None) for i in range(4)] == [(c.index, c.logprobs) for c in best.choices]
+            assert best.usage is not None
+            assert every.usage is not None
+            assert (64, every.usage.prompt_tokens) == (
+                best.usage.completion_tokens,
+                best.usage.prompt_tokens,
+            )
+            one = await client.completions.create(**wanted, best_of=4, logprobs=1)
+            assert expected[::2] == [choice.text for choice in one.choices]
+            assert all(choice.logprobs is not None for choice in one.choices)
+
+    asyncio.run(scenario())
+
+
 def test_ollamas_client_reads_those_of_openais() -> None:
     async def scenario() -> None:
         async with (

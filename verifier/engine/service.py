@@ -15,7 +15,6 @@ from shared.errors import RemoteProtocolError
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.messages import (
     PART_BYTES,
-    Error,
     ErrorCode,
     Open,
     Opened,
@@ -333,11 +332,8 @@ class VerifierService:
                 if result.failure is not None:
                     self.device(stream.device).kept.discard_stream(stream)
                 continue
-            if result.failure is not None:
-                address.outbox.send(Error(ErrorCode.MODEL, result.failure, address.channel))
-            else:
-                for message in messages_of(address.channel, result):
-                    address.outbox.send(message)
+            for message in messages_of(address.channel, result):
+                address.outbox.send(message)
             if stream.finish is not None:
                 del self._addresses[stream.number]
                 address.outbox.stream_ended(address.channel)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.protocol.messages import PART_BYTES, Finish, PromptLogprobs, Verdict
+from shared.protocol.messages import (
+    PART_BYTES,
+    Error,
+    ErrorCode,
+    Finish,
+    PromptLogprobs,
+    Verdict,
+)
 from shared.protocol.token_ids import MAX_ID_BYTES, pack_token_ids
 from verifier.rounds.planner import StreamResult
+from verifier.streams.stream import Stream
+from verifier.target.round import ItemFailure
 
 # Of an output that was committed while the board was gone, in one Verdict: the board makes text of
 # them and looks each up, 5 ms of its event loop on a PC's core.
@@ -51,8 +60,10 @@ def missed_messages(
         yield Verdict(channel, position, 0, b"", finish=finish)
 
 
-def messages_of(channel: int, result: StreamResult) -> list[PromptLogprobs | Verdict]:
+def messages_of(channel: int, result: StreamResult) -> list[PromptLogprobs | Verdict | Error]:
     """What a board is told about its stream after a round; before the first Verdict its prompt."""
+    if result.failure is not None:
+        return [_failed(channel, result.stream, result.failure)]
     verdict = verdict_of(channel, result)
     if result.settled.position:
         return [verdict]
@@ -85,3 +96,11 @@ def verdict_of(channel: int, result: StreamResult) -> Verdict:
 def _told_of_prompt(channel: int, logprobs: bytes) -> Iterator[PromptLogprobs]:
     for start in range(0, len(logprobs), PART_BYTES):
         yield PromptLogprobs(channel, logprobs[start : start + PART_BYTES])
+
+
+def _failed(channel: int, stream: Stream, failure: ItemFailure) -> Error:
+    """A form that leads nowhere is the client's, who is told the field that asks for it."""
+    grammar = stream.request.grammar
+    if failure is ItemFailure.GRAMMAR and grammar is not None:
+        return Error(ErrorCode.REQUEST, failure, channel, grammar.field)
+    return Error(ErrorCode.MODEL, failure, channel)

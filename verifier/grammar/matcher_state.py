@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from llguidance import LLExecutor, LLMatcher
+from llguidance import LLMatcher
 
 from verifier.target.token_masks import PackedMasks
 
@@ -55,7 +55,6 @@ class MatcherState:
         self._matcher = matcher(True)
         self._end_ids = end_ids
         self._num_words = -(-vocab_size // _WORD_BITS)
-        self._executor: LLExecutor | None = None  # made for grammars that are slow
 
     @property
     def num_consumed(self) -> int:
@@ -169,10 +168,5 @@ class MatcherState:
     def _consume(self, token_ids: Sequence[int]) -> bool:
         if self.is_calm:
             return bool(self._matcher.consume_tokens(list(token_ids)))
-        # A single call would hold Python's lock for all of its time, and so the event loop.
-        if self._executor is None:
-            self._executor = LLExecutor(1)
-        return all(
-            self._executor.consume_token_par([(self._matcher, token_id)])[0]
-            for token_id in token_ids
-        )
+        # A call holds Python's lock for all of its time, and so the event loop: a token in each.
+        return all(self._matcher.consume_token(token_id) for token_id in token_ids)

@@ -68,14 +68,14 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         }
     )
     choice, extension = read_sampling(fields), read_extension(fields)
-    max_tokens = read_max_tokens(fields, "max_tokens")
+    max_tokens = read_max_tokens(fields, "max_tokens", may_be_none=True)
     generation = GenerationRequest(
         messages=(ChatMessage("system", text), *turns.messages) if text else turns.messages,
         sampling=choice.sampling,
         left_open=choice.left_open,
         seed=read_seed(fields),
         stop=read_stop(fields, "stop_sequences"),
-        max_tokens=max_tokens,
+        max_tokens=1 if max_tokens == 0 else max_tokens,
         processors=read_processors(fields, max_tokens),
         processors_left_open=processors_left_open(fields),
         template=template,
@@ -91,7 +91,9 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         *ignored_fields(output, {"effort", "format"}, parent="output_config."),
         *turns.ignored,
     )
-    return ClientRequest(generation, read_field(fields, "stream", bool, False), ignored=ignored)
+    is_streamed = read_field(fields, "stream", bool, False)
+    writes_nothing = max_tokens == 0
+    return ClientRequest(generation, is_streamed, ignored=ignored, writes_nothing=writes_nothing)
 
 
 def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:

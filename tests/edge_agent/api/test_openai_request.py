@@ -149,6 +149,12 @@ def test_an_assistant_that_said_nothing_may_say_so_by_null() -> None:
     assert ChatMessage("assistant", "") == chat(messages=[USER, silent]).messages[1]
 
 
+@pytest.mark.parametrize("role", ["user", "system", "tool"])
+def test_null_in_place_of_a_text_is_an_empty_one(role: str) -> None:
+    silent = {"role": role, "content": None}
+    assert ChatMessage(role, "") == chat(messages=[silent, USER]).messages[0]
+
+
 def test_tools_that_none_may_call_are_not_shown() -> None:
     tools = [{"type": "function", "function": {"name": "x"}}]
     asked = read_chat_request({"messages": [USER], "tools": tools, "tool_choice": "none"})
@@ -223,7 +229,10 @@ def test_a_client_may_ask_for_what_the_protocol_may_carry(
         ({"stream": "yes"}, "stream = 'yes': expected boolean, got string"),
         ({"n": 65}, "n = 65: expected integer <= 64"),
         ({"n": True}, "n = true: expected integer, got boolean"),
-        ({"best_of": 2}, "best_of = 2: not supported; send 1, and ask again for another answer"),
+        (
+            {"best_of": 2},
+            "best_of = 2: not supported; chats have n answers; send a completion, or n",
+        ),
         ({"top_a": 0.5}, "top_a = 0.5: not supported; send 0, or use top_p"),
         ({"goodspeed": 3}, "goodspeed = 3: expected object, got integer"),
         (
@@ -278,7 +287,6 @@ def test_a_refusal_names_the_part_of_a_field(
         ([{"role": "tool"}], "messages[0].content"),
         ([{"role": ["user"], "content": "hi"}], "messages[0].role"),
         ([{"role": "user"}], "messages[0].content"),
-        ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": "x", "images": ["aGk="]}], "messages[0].images"),
         ([{"role": "user", "content": []}], "messages[0].content"),
         ([{"role": "user", "content": ["hi"]}], "messages[0].content[0]"),
@@ -351,7 +359,7 @@ def test_other_prompts_are_refused(prompt: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("best_of", 2), ("echo", 1), ("suffix", "x"), ("top_logprobs", 2)]
+    ("field", "value"), [("best_of", -1), ("echo", 1), ("suffix", "x"), ("top_logprobs", 2)]
 )
 def test_what_a_completion_cannot_do_is_refused(field: str, value: object) -> None:
     with pytest.raises(RequestRefused) as refused:

@@ -52,6 +52,11 @@ def test_where_the_assistant_spoke_last_its_turn_goes_on() -> None:
     assert TemplateOptions("", False, True) == template
 
 
+def test_no_token_may_be_wanted_at_all() -> None:
+    asked = read_message_request({"messages": [USER], "max_tokens": 0})
+    assert (True, 1) == (asked.writes_nothing, asked.generation.max_tokens)
+
+
 def test_effort_is_the_templates_to_understand() -> None:
     asked = read_message_request({"messages": [USER], "output_config": {"effort": "low"}})
     assert '{"reasoning_effort":"low"}' == asked.generation.template.arguments

@@ -68,6 +68,43 @@ def test_a_prompt_may_be_said_again() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (False, None)),
+        ({"logprobs": 2}, (False, None)),
+        ({"echo": True}, (True, None)),
+        ({"echo": True, "logprobs": 2}, (True, 2)),
+        ({"echo": True, "logprobs": 2, "prompt_logprobs": 4}, (True, 4)),
+        ({"prompt_logprobs": 0}, (True, 0)),
+    ],
+)
+def test_the_log_probabilities_of_a_prompt_may_be_wanted_in_two_ways(
+    fields: dict[str, Any], expected: tuple[bool, int | None]
+) -> None:
+    generation = read_completion_request({"prompt": [5], **fields}).generation
+    assert expected == (generation.tells_prompt, generation.num_prompt_logprobs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (1, 1, None, False)),
+        ({"n": 2, "best_of": 0}, (2, 2, None, False)),
+        ({"n": 2, "best_of": 2, "stream": True}, (2, 2, None, False)),
+        ({"best_of": 4}, (4, 1, 0, True)),
+        ({"n": 2, "best_of": 4, "logprobs": 3}, (4, 2, 3, False)),
+    ],
+)
+def test_of_many_answers_the_best_may_be_wanted(
+    fields: dict[str, Any], expected: tuple[int, int, int | None, bool]
+) -> None:
+    asked = read_completion_request({"prompt": ["a", "b"], **fields})
+    assert 2 * asked.num_choices == 1 + len(asked.others)
+    num_choices = asked.num_choices, asked.num_told
+    assert expected == (*num_choices, asked.generation.num_logprobs, asked.hides_logprobs)
+
+
+@pytest.mark.parametrize(
     ("fields", "field", "sentence"),
     [
         ({"n": 0}, "n", "expected integer >= 1"),
@@ -81,9 +118,12 @@ def test_a_prompt_may_be_said_again() -> None:
         ({"prompt": ["a", [1 << 24]]}, "prompt[1][0]", "expected integer <= 16777215"),
         ({"prompt": [["a"]]}, "prompt[0]", "expected integer, got string"),
         ({"prompt": {"a": 1}}, "prompt", "must be a text or token ids, not an object"),
-        ({"prompt": [5], "echo": True}, "echo", "needs a prompt that is text"),
-        ({"echo": True, "logprobs": 1}, "echo", "send no logprobs with it"),
-        ({"best_of": 3}, "best_of", "not supported"),
+        ({"best_of": 2, "n": 3}, "best_of", "must be at least n = 3"),
+        ({"best_of": 3, "stream": True}, "best_of", "ask without stream"),
+        ({"best_of": 65}, "best_of", "expected integer <= 64"),
+        ({"prompt": ["x"] * 33, "best_of": 2}, "best_of", "best_of = 2: 66 answers exceed 64"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs", "expected integer <= 20"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs", "ask without stream"),
         ({"max_tokens": 0, "min_tokens": 1}, "min_tokens", "min_tokens = 1 exceed 0"),
     ],
 )
