@@ -124,6 +124,27 @@ def test_a_schema_that_nothing_can_follow_is_refused_by_the_clients_own_field() 
     assert [] == asyncio.run(scenario())
 
 
+DEAD_END = "start: /[ab]/ \" \" DEAD\nDEAD: /x/ & /y/\n"
+
+
+def test_a_form_that_leads_nowhere_behind_a_choice_is_the_clients_error() -> None:
+    async def scenario() -> None:
+        form = OutputFormat("hermes")
+        async with serving_forms(form) as url, aiohttp.ClientSession(url) as http:
+            for dialect in DIALECTS[:4]:
+                fields = {**dialect.asked, "grammar": DEAD_END, dialect.limit: 40}
+                status, answer = await post(http, dialect.path, fields)
+                said = sentence_of(dialect, answer)
+                assert (400, True) == (status, said.startswith("grammar: ")), answer
+                async with http.post(dialect.path, json={**fields, "stream": True}) as told:
+                    events = await told.text()
+                assert 200 == told.status
+                assert said in events, events
+                assert "invalid_request" in events, events
+
+    asyncio.run(scenario())
+
+
 def test_a_schema_that_is_not_over_at_the_limit_ends_there() -> None:
     async def scenario() -> None:
         form = OutputFormat("hermes")

@@ -102,5 +102,5 @@ def _failed(channel: int, stream: Stream, failure: ItemFailure) -> Error:
     """A form that leads nowhere is the client's, who is told the field that asks for it."""
     grammar = stream.request.grammar
     if failure is ItemFailure.GRAMMAR and grammar is not None:
-        return Error(ErrorCode.REQUEST, failure, channel, grammar.field)
+        return Error(ErrorCode.REQUEST, f"{grammar.field}: {failure}", channel, grammar.field)
     return Error(ErrorCode.MODEL, failure, channel)
