@@ -68,9 +68,13 @@ class PromptTelling:
             text,
             "target",
             logprobs=tuple(
-                ScoredToken(token, score.logprob, tuple((bytes_of(i), p) for i, p in score.top))
-                for token, score in zip(tokens, every, strict=True)
+                [
+                    ScoredToken(
+                        token, score.logprob, tuple([(bytes_of(i), p) for i, p in score.top])
+                    )
+                    for token, score in zip(tokens, every, strict=True)
+                ]
             ),
             token_ids=prompt_ids,
-            top_ids=tuple(tuple(i for i, _ in score.top) for score in every),
+            top_ids=tuple([tuple([i for i, _ in score.top]) for score in every]),
         )

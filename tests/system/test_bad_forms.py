@@ -124,7 +124,7 @@ def test_a_schema_that_nothing_can_follow_is_refused_by_the_clients_own_field() 
     assert [] == asyncio.run(scenario())
 
 
-DEAD_END = "start: /[ab]/ \" \" DEAD\nDEAD: /x/ & /y/\n"
+DEAD_END = 'start: /[ab]/ " " DEAD\nDEAD: /x/ & /y/\n'
 
 
 def test_a_form_that_leads_nowhere_behind_a_choice_is_the_clients_error() -> None:

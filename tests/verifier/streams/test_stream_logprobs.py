@@ -64,7 +64,7 @@ def test_those_of_the_output_are_kept_as_they_are_told() -> None:
 
 
 def test_more_than_can_be_told_is_refused_with_what_can() -> None:
-    check_prompt_logprobs(6393, 20)
-    with pytest.raises(RequestRefused, match="with so many 6393 tokens can be told") as refused:
-        check_prompt_logprobs(6394, 20)
+    check_prompt_logprobs(1598, 20)
+    with pytest.raises(RequestRefused, match="with so many 1598 tokens can be told") as refused:
+        check_prompt_logprobs(1599, 20)
     assert "prompt_logprobs" == refused.value.field
