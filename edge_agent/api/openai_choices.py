@@ -64,7 +64,8 @@ class OpenAIChoices:
             for whole in wholes
         ]
         envelope = self._answers[0].envelope
-        body = {name: wholes[0][name] for name in envelope.wrap("", [])}
+        names = (*envelope.wrap("", []), "prompt_logprobs")  # these of a chat: all have one prompt
+        body = {name: wholes[0][name] for name in names if name in wholes[0]}
         return body | {"choices": choices, "usage": usage(self._summed(finished))}
 
     def opening(self) -> bytes:

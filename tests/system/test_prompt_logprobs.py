@@ -319,6 +319,10 @@ def test_vllms_field_is_answered_by_token_ids(is_chat: bool) -> None:
                 turn: Any = [{"role": "user", "content": "hi"}]
                 chat = await client.chat.completions.create(model="any", messages=turn, **more)
                 prompt_logprobs = chat.model_dump()["prompt_logprobs"]
+                twice = await client.chat.completions.create(
+                    model="any", messages=turn, n=2, **more
+                )
+                assert prompt_logprobs == twice.model_dump()["prompt_logprobs"]
                 num_prompt = chat.usage.prompt_tokens if chat.usage else 0
             else:
                 answer = await client.completions.create(model="any", prompt="hello", **more)

@@ -128,8 +128,9 @@ def read_message(message: object, name: str) -> ChatMessage:
         if message.get(field):
             raise RequestRefused(f"{name}.{field}: only text is read", f"{name}.{field}")
     content = message.get("content")
-    if content is None and (role == "assistant" or "content" in message):
-        content = ""  # null says that there is no text
+    says_nothing = "content" in message and _ROLES[role] != "tool"  # by null
+    if content is None and (role == "assistant" or says_nothing):
+        content = ""
     text = read_text(content, f"{name}.content") if content != [] or role != "assistant" else ""
     match _ROLES[role]:
         case "assistant":

@@ -101,7 +101,7 @@ REFUSED: Mapping[str, Refused] = {
     "output_config": Refused(({},), _FORMAT),
     "logprobs": Refused((False,), _LOGPROBS),
     "top_logprobs": Refused((0,), _LOGPROBS),
-    "prompt_logprobs": Refused((), _LOGPROBS),
+    "prompt_logprobs": Refused((), "ask for a chat or a completion"),
     "logprob_token_ids": Refused(([],), _LOGPROBS),
     "n_probs": Refused((0,), _LOGPROBS),
     "dry_multiplier": Refused((0,), _PENALTY),

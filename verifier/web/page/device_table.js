@@ -59,7 +59,7 @@ export class DeviceTable {
     const shown = devices.slice(0, this.#numShown);
     this.#place(shown.map((device) => this.#row(device)));
     const total = this.#state.devices.length;
-    setText(byId("count"), devices.length === total ? `${number(total)} devices` : `${number(devices.length)} of ${number(total)}`);
+    setText(byId("count"), devices.length === total ? `${number(total)} device${total === 1 ? "" : "s"}` : `${number(devices.length)} of ${number(total)}`);
     byId("more").hidden = shown.length === devices.length;
     setText(byId("more"), `Show more (${number(devices.length - shown.length)} left)`);
     byId("none").hidden = devices.length > 0;
