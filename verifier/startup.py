@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -48,9 +49,13 @@ from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
 from verifier.server.server import VerifierServer
 from verifier.streams.stream_request import ServiceLimits
+from verifier.target.rank_place import RankPlace
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
 from verifier.torch_target.loading.lean_libraries import lean_imports
+
+if TYPE_CHECKING:
+    from verifier.torch_target.loading.target_loading import PlacedTarget
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +92,13 @@ def load_service(
 
 
 def load_and_measure(
-    config: VerifierConfig, tell: Tell, advance: Advance
+    config: VerifierConfig, tell: Tell, advance: Advance, place: RankPlace | None = None
 ) -> tuple[LoadedTarget, CostCurve]:
-    """The target, warm, and how long its rounds take; see `load_service`."""
-    loaded = load_configured_target(config, tell)
+    """The target, warm, and how long its rounds take; see `load_service`.
+
+    `place`: it is rank 0 of several, which run the same rounds.
+    """
+    loaded = load_configured_target(config, tell, place)
     if loaded.is_on_gpu:
         rounds = warm_up_rounds(loaded.target, config.rounds.max_round_tokens)
         tell(f"warming up with {len(rounds)} rounds")
@@ -110,12 +118,30 @@ def told_defaults(config: VerifierConfig, own: ModelDefaults, tell: Tell) -> Mod
     return defaults
 
 
-def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
-    """The target of the configuration.
+def load_configured_target(
+    config: VerifierConfig, tell: Tell, place: RankPlace | None = None
+) -> LoadedTarget:
+    """The target of the configuration, or one rank's part of it.
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
     """
+    placed = load_placed_target(config, tell, place)
+    section = config.target
+    subject = CurveSubject(
+        model=placed.target.model_name,
+        device=placed.hardware,
+        dtype=placed.dtype,
+        quantisation=section.quantisation,
+        batch_invariant=section.batch_invariant,
+    )
+    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.defaults)
+
+
+def load_placed_target(
+    config: VerifierConfig, tell: Tell, place: RankPlace | None = None
+) -> PlacedTarget:
+    """See `load_configured_target`."""
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     tell(f"loading {section.model}")
@@ -125,15 +151,7 @@ def load_configured_target(config: VerifierConfig, tell: Tell) -> LoadedTarget:
     with lean_imports(os.environ):
         from verifier.torch_target.loading.target_loading import load_target
 
-    placed = load_target(path, target_settings(config))
-    subject = CurveSubject(
-        model=placed.target.model_name,
-        device=placed.hardware,
-        dtype=placed.dtype,
-        quantisation=section.quantisation,
-        batch_invariant=section.batch_invariant,
-    )
-    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.defaults)
+    return load_target(path, target_settings(config), place)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:

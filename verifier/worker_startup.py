@@ -28,11 +28,13 @@ from verifier.startup import (
     Advance,
     Tell,
     load_and_measure,
+    load_placed_target,
     make_planner,
     make_service,
     target_settings,
     told_defaults,
 )
+from verifier.target.rank_place import RankPlace
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.torch_target.loading.lean_libraries import lean_imports
 from verifier.workers.agreement import check_agrees
@@ -41,6 +43,7 @@ from verifier.workers.gpu_shares import environments_of, gpus_of, threads_of
 from verifier.workers.local_worker import LocalWorker
 from verifier.workers.messages import PROOF_BYTES, Facts, Subject
 from verifier.workers.orders import WorkerOrder
+from verifier.workers.ranks import FollowingTarget, RankProcesses
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress
 from verifier.workers.round_deadline import RoundDeadline
 from verifier.workers.weights_fingerprint import weights_fingerprint
@@ -48,16 +51,24 @@ from verifier.workers.weights_fingerprint import weights_fingerprint
 logger = logging.getLogger(__name__)
 
 _OF_WORKERS = ("target", "rounds", "log", "state")  # sections
+_GPUS_PER_WORKER = "workers.gpus_per_worker"
 KEPT_COMMAND = (sys.executable, "-m", "verifier.commands.kept_worker")
+RANK_COMMAND = (sys.executable, "-m", "verifier.commands.kept_rank")
 
 
 def load_worker(config: VerifierConfig, name: str, tell: Tell) -> tuple[TargetModel, Facts]:
     """A worker's target, measured, and what it says of itself.
 
+    With several GPUs this process is the first of as many, and ends when one of them does.
+
     Raises:
         ModelError: the target cannot be loaded; the sentence says why.
     """
-    loaded, curve = load_and_measure(config, tell, lambda fraction: None)
+    place, num_ranks = None, config.workers.gpus_per_worker
+    if num_ranks > 1:
+        order = WorkerOrder(name, "", _settings_of(config))
+        place = RankProcesses(num_ranks, RANK_COMMAND, order, os.environ).place
+    loaded, curve = load_and_measure(config, tell, lambda fraction: None, place)
     target, subject = loaded.target, loaded.subject
     path = locate(config.target.model, default_cache_dir(os.environ))
     facts = Facts(
@@ -82,6 +93,15 @@ def load_worker(config: VerifierConfig, name: str, tell: Tell) -> tuple[TargetMo
         defaults=loaded.defaults,
     )
     return target, facts
+
+
+def load_rank(config: VerifierConfig, place: RankPlace) -> FollowingTarget:
+    """A rank's part of the target of a worker.
+
+    Raises:
+        ModelError: it cannot be loaded; the sentence says why.
+    """
+    return load_placed_target(config, lambda told: None, place).target
 
 
 def load_service_of_workers(
@@ -139,7 +159,8 @@ class _Sources:
         self.all: list[WorkerSource] = []
         self._least_seconds = section.round_deadline_seconds
         gpus = gpus_of(os.environ)
-        environments = environments_of(section.local, config.target.device, os.environ, gpus)
+        each = section.gpus_per_worker
+        environments = environments_of(section.local, each, config.target.device, os.environ, gpus)
         for number, environment in enumerate(environments):
             self._add_local(config, number, environment)
         started_at = time.time_ns() // 1_000_000
@@ -197,13 +218,16 @@ def _tokenizer(config: VerifierConfig, target: RemoteTarget) -> Tokenizer:
 def _settings_of(config: VerifierConfig) -> dict[str, object]:
     """What a local worker must know: how to load, what rounds may hold, where curves are."""
     changed = changed_keys(VerifierConfig(), config)
-    known = [key for key in changed if key.partition(".")[0] in _OF_WORKERS]
+    known = [
+        key for key in changed if key.partition(".")[0] in _OF_WORKERS or key == _GPUS_PER_WORKER
+    ]
     settings: dict[str, object] = {}
     for key in known:
         section, _, name = key.partition(".")
         settings[key] = getattr(getattr(config, section), name)
-    if config.target.threads == 0 and config.workers.local > 1:
-        settings["target.threads"] = threads_of(config.workers.local)
+    num_processes = config.workers.local * config.workers.gpus_per_worker
+    if config.target.threads == 0 and num_processes > 1:
+        settings["target.threads"] = threads_of(num_processes)
     built: dict[str, object] = msgspec.to_builtins(settings, enc_hook=str)
     return built
 

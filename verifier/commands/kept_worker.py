@@ -13,6 +13,7 @@ from verifier.target.target import TargetModel
 from verifier.workers.kept_process import serve_kept
 from verifier.workers.messages import Facts
 from verifier.workers.orders import WorkerOrder
+from verifier.workers.ranks import end_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,13 @@ def load(order: WorkerOrder) -> tuple[TargetModel, Facts]:
 
 def main() -> None:
     """Serve at the socket whose number is the only argument; a keeper reads the exit status."""
+    status = 0
     try:
         serve_kept(int(sys.argv[1]), load)
     except GoodspeedError as error:
         logger.error("%s", error)
-        sys.exit(2)
+        status = 2
+    end_at_once(status)
 
 
 if __name__ == "__main__":

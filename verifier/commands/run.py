@@ -36,6 +36,7 @@ from verifier.commands.state_watches import watch_devices, watch_drafts, watch_w
 from verifier.config import RoundsSection, VerifierConfig
 from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
 from verifier.server.device_tokens import TokenRoles, read_token_roles
+from verifier.workers.settings import MOST_RANKS
 
 if TYPE_CHECKING:
     from verifier.engine.service import VerifierService
@@ -128,6 +129,13 @@ class Doors:
     "--set workers.local=N (docs/workers.md).",
 )
 @click.option(
+    "--gpus-per-worker",
+    "gpus_per_worker",
+    type=click.IntRange(1, MOST_RANKS),
+    help="Split the model of each worker over so many GPUs; of 1 worker where none are set. The "
+    "same as --set workers.gpus_per_worker=M.",
+)
+@click.option(
     "--record",
     "recording_file",
     metavar="FILE",
@@ -140,13 +148,14 @@ def run(
     reload: Callable[[], Loaded[VerifierConfig]],
     log_format: LogFormat | None,
     num_workers: int | None,
+    gpus_per_worker: int | None,
     recording_file: Path | None,
 ) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
     from shared.daemon.http_server import inherited_sockets, listen
 
-    config = _with_workers(lambda: loaded, num_workers).config
+    config = _with_workers(lambda: loaded, num_workers, gpus_per_worker).config
     set_up_logging(config.log.level, log_format or config.log.format)
     if recording_file is not None and config.workers.has_any:
         raise click.UsageError("--record is of a verifier with a target of its own, not of workers")
@@ -164,20 +173,24 @@ def run(
         stack.enter_context(short_turns())
         manager = service_manager(os.environ)
         parts = access, sockets, manager
-        again = functools.partial(_with_workers, reload, num_workers)
+        again = functools.partial(_with_workers, reload, num_workers, gpus_per_worker)
         run_loop(_serve(config, *parts, again, recording_file))
 
 
 def _with_workers(
-    load: Callable[[], Loaded[VerifierConfig]], num_workers: int | None
+    load: Callable[[], Loaded[VerifierConfig]],
+    num_workers: int | None,
+    gpus_per_worker: int | None,
 ) -> Loaded[VerifierConfig]:
-    """The settings with what `--workers` says."""
+    """The settings with what `--workers` and `--gpus-per-worker` say."""
     loaded = load()
-    if num_workers is None:
-        return loaded
-    config = loaded.config
-    own = msgspec.structs.replace(config.workers, local=num_workers)
-    config = msgspec.structs.replace(config, workers=own)
+    workers = loaded.config.workers
+    each = workers.gpus_per_worker if gpus_per_worker is None else gpus_per_worker
+    local = workers.local if num_workers is None else num_workers
+    if each > 1 and not workers.addresses:
+        local = max(local, 1)  # only a worker has several
+    own = msgspec.structs.replace(workers, local=local, gpus_per_worker=each)
+    config = msgspec.structs.replace(loaded.config, workers=own)
     return msgspec.structs.replace(loaded, config=config)
 
 

@@ -23,9 +23,13 @@ def gpus_of(environment: Mapping[str, str], devices: Path = Path("/dev")) -> lis
 
 
 def environments_of(
-    num_workers: int, device: str, environment: Mapping[str, str], gpus: list[str]
+    num_workers: int,
+    gpus_each: int,
+    device: str,
+    environment: Mapping[str, str],
+    gpus: list[str],
 ) -> list[dict[str, str]]:
-    """The environment of each worker: with a GPU of its own, where the target runs on one.
+    """The environment of each worker: with GPUs of its own, where the target runs on some.
 
     Raises:
         ConfigError: there are too few, or one is named for all.
@@ -33,15 +37,19 @@ def environments_of(
     plain = dict(environment)
     if device == "cpu" or (device == "auto" and not gpus):
         return [plain for _ in range(num_workers)]
-    if device not in ("auto", "cuda") and num_workers > 1:
-        sentence = f"workers.local = {num_workers} cannot share target.device = {device}"
+    wanted = f"workers.local = {num_workers}"
+    if gpus_each > 1:
+        wanted += f" with workers.gpus_per_worker = {gpus_each}"
+    if device not in ("auto", "cuda") and num_workers * gpus_each > 1:
+        sentence = f"{wanted} cannot share target.device = {device}"
         raise ConfigError((f"{sentence}; set target.device = auto",))
-    if num_workers > len(gpus):
+    if num_workers * gpus_each > len(gpus):
         found = "1 GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
-        raise ConfigError((f"workers.local = {num_workers}, and this machine has {found}",))
+        raise ConfigError((f"{wanted}, and this machine has {found}",))
     if device not in ("auto", "cuda"):
         return [plain]
-    return [{**plain, VISIBLE: gpu} for gpu in gpus[:num_workers]]
+    shares = [gpus[n * gpus_each : (n + 1) * gpus_each] for n in range(num_workers)]
+    return [{**plain, VISIBLE: ",".join(share)} for share in shares]
 
 
 def threads_of(num_workers: int) -> int:

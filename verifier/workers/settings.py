@@ -11,6 +11,8 @@ from msgspec import Meta
 from shared.config.sections import Section
 from shared.config.words import must_be
 
+MOST_RANKS = 8  # GPUs of one worker, which are all on one host
+
 
 class WorkersSection(Section, frozen=True):
     """Targets in other processes, here or on other hosts; none: the verifier has its own."""
@@ -19,6 +21,14 @@ class WorkersSection(Section, frozen=True):
         int,
         Meta(ge=0, le=64, description="processes on this machine, each with a GPU; 0: none"),
     ] = 0
+    gpus_per_worker: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MOST_RANKS,
+            description="GPUs of each worker, here, over which its model is split",
+        ),
+    ] = 1
     addresses: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^\[?[A-Za-z0-9:.-]+\]?:[0-9]{1,5}\Z")], ...],
         Meta(

@@ -7,11 +7,15 @@ from typing import Any
 
 from verifier.config import RoundsSection, TargetSection, VerifierConfig
 from verifier.startup import target_settings
+from verifier.target.rank_place import RankPlace
 from verifier.torch_target.loading.target_loading import PlacedTarget, load_target
 
 
-def load_on_cpu(path: Path, *, max_round_tokens: int = 512, **settings: Any) -> PlacedTarget:
-    """A target on the CPU; `settings` are those of the section `target`."""
+def load_on_cpu(
+    path: Path, *, max_round_tokens: int = 512, place: RankPlace | None = None, **settings: Any
+) -> PlacedTarget:
+    """A target on the CPU, or a rank's part; `settings` are those of the section `target`."""
     rounds = RoundsSection(max_round_tokens=max_round_tokens)
     target = TargetSection(**{"device": "cpu", **settings})
-    return load_target(path, target_settings(VerifierConfig(target=target, rounds=rounds)))
+    config = VerifierConfig(target=target, rounds=rounds)
+    return load_target(path, target_settings(config), place)

@@ -19,13 +19,13 @@ def test_gpus_are_those_of_the_kernel_or_those_that_may_be_seen(tmp_path: Path) 
 
 
 def test_each_has_one_of_its_own() -> None:
-    made = environments_of(2, "auto", {"HOME": "/root"}, ["4", "5", "6"])
+    made = environments_of(2, 1, "auto", {"HOME": "/root"}, ["4", "5", "6"])
     assert [{"HOME": "/root", VISIBLE: "4"}, {"HOME": "/root", VISIBLE: "5"}] == made
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", ["0"]), ("auto", [])])
 def test_on_the_processor_nothing_is_set(device: str, gpus: list[str]) -> None:
-    assert [{"A": "b"}] * 3 == environments_of(3, device, {"A": "b"}, gpus)
+    assert [{"A": "b"}] * 3 == environments_of(3, 1, device, {"A": "b"}, gpus)
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_too_few_are_a_sentence(
     num_workers: int, device: str, gpus: list[str], sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        environments_of(num_workers, device, {}, gpus)
+        environments_of(num_workers, 1, device, {}, gpus)
 
 
 def test_one_worker_may_name_its_gpu() -> None:
-    assert [{}] == environments_of(1, "cuda:1", {}, ["0", "1"])
+    assert [{}] == environments_of(1, 1, "cuda:1", {}, ["0", "1"])
 
 
 def test_cores_are_shared_and_each_has_one() -> None:

@@ -32,6 +32,7 @@ MAX_GRAPHS = 256
 _TIMED_REPLAYS = 2
 
 Forward = Callable[[RoundInputs, PagedLayout], Tensor]
+Agree = Callable[[float], float]  # on seconds, among several GPUs that run the same rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,13 @@ class GraphRunner:
     """Runs a forward function from graphs; for one thread on one GPU."""
 
     def __init__(
-        self, forward: Forward, device: torch.device, *, spare_slot: int, max_blocks: int
+        self,
+        forward: Forward,
+        device: torch.device,
+        *,
+        spare_slot: int,
+        max_blocks: int,
+        agree: Agree | None = None,
     ) -> None:
         """Prepare to capture.
 
@@ -54,11 +61,14 @@ class GraphRunner:
             device: a CUDA device.
             spare_slot: a slot of the cache that belongs to no block.
             max_blocks: the longest block table of a stream.
+            agree: where other GPUs take part in each forward pass: what all of them go by. Then
+                all capture or none, and choose the same graph, as far as the round alone decides.
         """
         self._forward = forward
         self._device = device
         self._spare_slot = spare_slot
         self._max_blocks = max_blocks
+        self._agree = agree
         self._captured: OrderedDict[RoundShape, _Captured] = OrderedDict()
         self._fastest: dict[RoundShape, RoundShape] = {}  # of the captured ones that can run it
         self._can_capture = True
@@ -126,7 +136,7 @@ class GraphRunner:
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode=self._error_mode):
                 # One place for all graphs, or each would keep as many rows to itself.
                 logits = self._forward(static.inputs, static.layout)
                 self._logits[: shape.num_tokens].copy_(logits)
@@ -134,12 +144,20 @@ class GraphRunner:
             raise
         except RuntimeError as error:  # it has just run without a graph
             torch.cuda.synchronize(self._device)  # raises where the device is lost
+            if self._agree is not None:
+                raise
             self._can_capture = False
             sentence = "rounds run without CUDA graphs, which is slower: %s"
             logger.warning(sentence, str(error).partition("\n")[0])
             return None
         logger.debug("captured a round of %d tokens", shape.num_tokens)
-        return _Captured(graph, static, _replay_seconds(graph))
+        seconds = _replay_seconds(graph)
+        return _Captured(graph, static, seconds if self._agree is None else self._agree(seconds))
+
+    @property
+    def _error_mode(self) -> str:
+        """NCCL has a thread of its own, which asks the GPU at any time, also during a capture."""
+        return "global" if self._agree is None else "thread_local"
 
 
 def _replay_seconds(graph: torch.cuda.CUDAGraph) -> float:

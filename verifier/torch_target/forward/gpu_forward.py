@@ -15,7 +15,7 @@ from torch import Tensor
 from verifier.target.round import DraftCheck, Round
 from verifier.torch_target.forward.attention import model_logits, use_round_attention
 from verifier.torch_target.forward.block_cache import BlockCache, CacheShape
-from verifier.torch_target.forward.cuda_graphs import GraphRunner
+from verifier.torch_target.forward.cuda_graphs import Agree, GraphRunner
 from verifier.torch_target.forward.device_forward import Sampled
 from verifier.torch_target.forward.paged_attention import PagedAttention
 from verifier.torch_target.forward.round_inputs import RoundInputs
@@ -40,10 +40,12 @@ class GpuForward:
         dtype: torch.dtype,
         *,
         is_batch_invariant: bool,
+        agree: Agree | None = None,
     ) -> None:
         """Take a model over.
 
-        `is_batch_invariant`: an item's logits do not depend on the rest of the round.
+        `is_batch_invariant`: an item's logits do not depend on the rest of the round. `agree`: see
+        `GraphRunner`.
         """
         config = model.config.get_text_config()
         self._heads = HeadShape.of(config)
@@ -67,6 +69,7 @@ class GpuForward:
             device,
             spare_slot=cache_shape.spare_slot,
             max_blocks=cache_shape.max_stream_blocks,
+            agree=agree,
         )
 
     @property

@@ -7,6 +7,7 @@ sampling. It must never know what a stream is: everything about one comes with t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from verifier.target.round import DraftCheck, Round, RoundItem, RoundOutcome, wi
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.device_forward import DeviceForward
 from verifier.torch_target.forward.failures import named_failures
+from verifier.torch_target.forward.leading_forward import LeadingForward
 from verifier.torch_target.sampling.masking import mask_rows
 from verifier.torch_target.sampling.prompt_logprobs import score_prompts
 from verifier.torch_target.sampling.token_logprobs import KeptRows
@@ -91,6 +93,17 @@ class TorchTarget:
         """Read the round's tokens; logits [num_rows, vocab_size], of checks before prompt rows."""
         with torch.inference_mode(), self._forward.on_device():
             return self._forward.logits(round_)
+
+    def lead(self, tell: Callable[[Round], None]) -> None:
+        """From now on give each round to the other ranks, which have parts of the same target."""
+        self._forward = LeadingForward(self._forward, tell)
+
+    def follow(self, round_: Round) -> None:
+        """Do another rank's part in a round that rank 0 runs, to its end."""
+        with torch.inference_mode(), self._forward.on_device():
+            logits = self._forward.logits(round_)
+            if logits.is_cuda:  # the next round's numbers go where this one's are read
+                torch.cuda.synchronize()
 
     def _read_one_token(self, num_layers: int) -> None:
         """A first round: the cache is allocated, and an unsuitable architecture shows itself."""

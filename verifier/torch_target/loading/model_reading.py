@@ -33,6 +33,7 @@ from verifier.torch_target.model_files.gguf_parts import (
 )
 from verifier.torch_target.model_files.rope_factors import ROPE_FACTORS, apply_rope_factors
 from verifier.torch_target.model_files.tensor_check import check_tensors, check_unexpected
+from verifier.torch_target.parallel.part_reading import RankParts
 from verifier.torch_target.precision.checkpoint_layers import CheckpointLayers
 
 
@@ -109,11 +110,14 @@ def outline(config: Any, dtype: torch.dtype) -> Any:
 
 
 def read_model(
-    files: ModelFiles, config: Any, dtype: torch.dtype, layers: CheckpointLayers | None = None
+    files: ModelFiles,
+    config: Any,
+    dtype: torch.dtype,
+    layers: CheckpointLayers | RankParts | None = None,
 ) -> tuple[Any, Any]:
     """Model and tokenizer, in main memory; inside of `quiet_reading`.
 
-    `layers` reads a checkpoint of fewer bits.
+    `layers` reads a checkpoint of fewer bits, or a rank's part.
 
     Raises:
         ModelError: the tensors of the files are not those of the model.

@@ -12,10 +12,12 @@ import torch
 from shared.daemon.model_border import model_border
 from shared.errors import ModelError
 from shared.speculation.model_defaults import ModelDefaults
+from verifier.target.rank_place import RankPlace
 from verifier.target.target_settings import TargetSettings
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget
 from verifier.torch_target.forward.weights import move_weights
+from verifier.torch_target.kernels.head_shape import HeadShape
 from verifier.torch_target.layers.packed_linear import can_pack
 from verifier.torch_target.layers.stored_embedding import can_store, store_embedding
 from verifier.torch_target.loading.architecture import check_architecture
@@ -41,7 +43,16 @@ from verifier.torch_target.loading.placement import place_target
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 from verifier.torch_target.model_files.end_ids import end_ids
 from verifier.torch_target.model_files.sampling_defaults import sampling_defaults
+from verifier.torch_target.parallel.part_reading import RankParts
+from verifier.torch_target.parallel.rank_group import RankGroup, device_of_rank
+from verifier.torch_target.parallel.split import (
+    Split,
+    check_can_split,
+    check_parts,
+    rank_config,
+)
 from verifier.torch_target.precision.checkpoint_layers import (
+    CheckpointLayers,
     checkpoint_layers,
     use_own_products,
 )
@@ -68,8 +79,12 @@ class PlacedTarget:
     defaults: ModelDefaults  # what the model says of itself
 
 
-def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
+def load_target(
+    path: Path, settings: TargetSettings, place: RankPlace | None = None
+) -> PlacedTarget:
     """The model and its tokenizer, ready to run.
+
+    With a `place` it is a rank's part of the model, and all ranks load at the same time.
 
     Raises:
         ModelError: a file is missing, broken or unsuitable, or the device is not there, too
@@ -78,11 +93,13 @@ def load_target(path: Path, settings: TargetSettings) -> PlacedTarget:
     if not path.exists() and len(path.parts) != 2:  # two parts may be a name on the hub
         raise ModelError(f"there is no target model at {path}")
     with model_border(f"cannot load {path} as a target"):
-        return _load(path, settings)
+        return _load(path, settings, place)
 
 
-def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
+def _load(path: Path, settings: TargetSettings, place: RankPlace | None) -> PlacedTarget:
     device = choose_device(settings.device)
+    if place is not None:
+        device = device_of_rank(place, device, settings)
     dtype = choose_dtype(settings.dtype, device)
     _check_settings(settings, device, dtype)
     if settings.threads:
@@ -96,11 +113,14 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         _check_vocabulary(files, vocabulary, text_config)
         context_tokens = _context_tokens(settings, text_config)
         plan = outline(config, dtype)
-        layers = None
-        if files.gguf is None:
+        layers: CheckpointLayers | RankParts | None = None
+        if place is not None:
+            config, plan, layers = _part(files, config, plan, dtype, place)
+        elif files.gguf is None:
             layers = checkpoint_layers(path, config, plan, settings, device, dtype)
         cpu_cache_tokens = _cpu_cache_tokens(settings, context_tokens)
         check_before_reading(plan, dtype, settings.quantisation, device, cpu_cache_tokens)
+        group = None if place is None else RankGroup(place, device)
         model, tokenizer = read_model(files, config, dtype, layers)
         read_rows = embedding_rows(files) if device.type == "cpu" else None
     with gpu_has_room(model, dtype, settings.quantisation, device):
@@ -108,7 +128,7 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
         use_own_products(model, device, dtype)
         move_weights(model, device, dtype)
         shares_weight = can_pack(dtype) and can_store(model)
-        cache_shape = _cache_shape(model, settings, device, dtype, context_tokens)
+        cache_shape = _cache_shape(model, settings, device, dtype, context_tokens, group)
         _tell_memory(model, cache_shape, settings, dtype)
         target = place_target(
             model,
@@ -117,18 +137,38 @@ def _load(path: Path, settings: TargetSettings) -> PlacedTarget:
             dtype=dtype,
             model_name=files.model_name,
             is_batch_invariant=settings.batch_invariant,
+            group=group,
         )
+    if place is not None and place.tell is not None:
+        target.lead(place.tell)
     if shares_weight and read_rows is not None:
         store_embedding(model.get_input_embeddings(), read_rows)
     ends = end_ids(model, files.gguf)
     return PlacedTarget(
         target,
         HuggingFaceTokenizer(tokenizer, target.vocab_size, ends, vocabulary, settings.template),
-        hardware=hardware_name(device),
+        hardware=hardware_name(device) + ("" if place is None else f" × {place.num_ranks}"),
         dtype=dtype_name(dtype),
         is_on_gpu=device.type == "cuda",
         defaults=sampling_defaults(model, files.gguf),
     )
+
+
+def _part(
+    files: ModelFiles, config: Any, whole: Any, dtype: torch.dtype, place: RankPlace
+) -> tuple[Any, Any, RankParts]:
+    """A rank's configuration, its model without weights, and what reads them.
+
+    Raises:
+        ModelError: the model cannot be divided so.
+    """
+    check_can_split(config, whole, place.num_ranks)
+    split = Split(place.rank, place.num_ranks, HeadShape.of(config))
+    own_config = rank_config(config, place.num_ranks)
+    plan = outline(own_config, dtype)
+    check_parts(split, whole, plan)
+    is_tied = bool(config.tie_word_embeddings)
+    return own_config, plan, RankParts(files.path, files.gguf, split, plan, dtype, is_tied=is_tied)
 
 
 def _tell_memory(
@@ -156,6 +196,7 @@ def _cache_shape(
     device: torch.device,
     dtype: torch.dtype,
     context_tokens: int,
+    group: RankGroup | None,
 ) -> CacheShape:
     """What the cache of a model holds that is on its device already."""
     num_tokens = settings.kv_cache_tokens
@@ -168,6 +209,7 @@ def _cache_shape(
             max_round_tokens=settings.max_round_tokens,
             memory_fraction=settings.memory_fraction,
         )
+        num_tokens = num_tokens if group is None else group.least(num_tokens)
     check_cache_tokens(num_tokens, context_tokens, settings.max_round_tokens)
     return CacheShape(
         num_blocks=-(-num_tokens // settings.block_tokens),

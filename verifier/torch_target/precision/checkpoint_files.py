@@ -63,7 +63,7 @@ def read_checkpoint(
         ModelError: a file or a tensor is missing, or a layer is not what the scheme needs.
     """
     tensors = {}
-    for path in _files(directory):
+    for path in safetensors_files(directory):
         tensors.update(_tensors(path, only_sizes=only_sizes))
     layers = _take_layers(tensors, scheme)
     if not layers:
@@ -84,7 +84,12 @@ def read_checkpoint(
     return QuantisedCheckpoint(weights, tensors)
 
 
-def _files(directory: Path) -> list[Path]:
+def safetensors_files(directory: Path) -> list[Path]:
+    """The files with a model's tensors.
+
+    Raises:
+        ModelError: one is missing, or there are none.
+    """
     index = directory / "model.safetensors.index.json"
     if index.is_file():
         try:
