@@ -25,6 +25,8 @@ from typing import Any
 import torch
 
 PARTS = ("8b", "70b", "sums", "text")
+# By hand alone: those of fewer bits, whose products are not bounded here.
+QUANTISED = {"8b-int4": "int4", "8b-int8": "int8", "8b-fp8": "fp8"}
 PART_SECONDS = {"8b": 80.0, "70b": 110.0, "sums": 60.0, "text": 160.0}
 # Streams, query tokens (drafts and one), tokens of context: 70B leaves little of two H100s free.
 SHAPES = {"8b": ((64, 4, 1024), (8, 4, 1024)), "70b": ((64, 4, 512), (8, 4, 1024))}
@@ -66,14 +68,14 @@ def main() -> None:
     ranks = options.ranks or [number for number in (1, 2, 4, 8) if number <= num_gpus]
     measured: dict[tuple[str, int, str], float] = {}
     for part in options.parts:
-        if part in SHAPES:
+        if part in SHAPES or part in QUANTISED:
             print(
                 f"\n{part}\n| ranks | n × q at context | products ms | cache ms | sums ms "
                 "| logits ms | forward ms | ÷ bound | whole step ms |"
             )
             print("|---|---|---|---|---|---|---|---|---|", flush=True)
         for num_ranks in ranks:
-            if num_ranks == 1 and part != "8b":
+            if num_ranks == 1 and not part.startswith("8b"):
                 continue
             if part == "text" and num_ranks != ranks[-1]:
                 continue
@@ -106,7 +108,7 @@ def started(part: str, num_ranks: int) -> Sequence[str]:
                 start_new_session=True,
             )
         )
-    until = began_at + PART_SECONDS[part]
+    until = began_at + PART_SECONDS.get(part, 110.0)
     while time.monotonic() < until and any(process.poll() is None for process in processes):
         if any(process.poll() not in (None, 0) for process in processes):
             until = min(until, time.monotonic() + 3.0)  # the others wait for it
@@ -200,12 +202,14 @@ def symmetric_us(name: str, size: int) -> float:
     return ms / 64 * 1e3
 
 
-def time_rounds(name: str, rank: int, num_ranks: int, port: int) -> None:
+def time_rounds(part_name: str, rank: int, num_ranks: int, port: int) -> None:
     """Rows of one shape's table."""
     from tests.benchmarks.cuda_round import read_bandwidth
     from verifier.torch_target.forward.block_cache import CacheShape
     from verifier.torch_target.loading.placement import place_target
+    from verifier.torch_target.precision.quantisation import quantise
 
+    name = part_name.partition("-")[0]
     torch.cuda.set_device(rank)
     bandwidth = read_bandwidth()
     torch.cuda.empty_cache()
@@ -230,6 +234,9 @@ def time_rounds(name: str, rank: int, num_ranks: int, port: int) -> None:
     torch.cuda.empty_cache()
     began_at = time.monotonic()
     model = made(config, num_ranks)
+    if part_name in QUANTISED:
+        quantise(model, QUANTISED[part_name], torch.device("cuda", rank))
+        torch.cuda.empty_cache()
     target = place_target(
         model,
         CacheShape(num_blocks=MOST_CACHED[name] // 16, block_tokens=16, context_tokens=8192),
@@ -358,20 +365,6 @@ def timed_ms(action: Callable[[], object]) -> float:
     return (time.perf_counter() - began_at) / 30 * 1e3
 
 
-def ranks_of(process_id: int) -> list[int]:
-    """The processes that a worker has started."""
-    children = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, fields = entry.read_text().rpartition(")")
-        except OSError:  # it has ended
-            continue
-        is_rank = b"kept_rank" in entry.with_name("cmdline").read_bytes()
-        if is_rank and int(fields.split()[1]) == process_id:
-            children.append(int(name.split()[0]))
-    return children
-
-
 def compare_texts(num_ranks: int) -> None:
     """Real processes: text of a worker with several GPUs, float32, and what a killed rank does."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -381,6 +374,7 @@ def compare_texts(num_ranks: int) -> None:
     from shared.speculation.sampling import GREEDY
     from tests.support.models.drafted_streams import DraftedStreams
     from tests.support.models.tiny_checkpoint import write_checkpoint
+    from tests.support.programs.children import children_of
     from verifier.config import VerifierConfig
     from verifier.startup import target_settings
     from verifier.target.target import TargetLost
@@ -430,7 +424,7 @@ def compare_texts(num_ranks: int) -> None:
             texts = streams.run(8)
             num_equal = sum(a == b for a, b in zip(texts, expected, strict=True))
             say(f"{num_equal} of {len(prompts)} greedy float32 texts of {num_ranks} GPUs are equal")
-            ranks = ranks_of(target.facts.process_id)
+            ranks = children_of(target.facts.process_id, "kept_rank")
             began_at = time.monotonic()
             os.kill(ranks[0], signal.SIGKILL)
             try:

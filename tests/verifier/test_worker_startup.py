@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.waiting import eventually
 from tests.support.models.tiny_directory import write_tiny_directory
+from tests.support.programs.children import children_of
 from tests.verifier.engine.test_service import Mailbox, running
 from verifier.config import VerifierConfig
 from verifier.engine.service import VerifierService
@@ -42,7 +44,18 @@ def config_of(model: Path, **settings: object) -> VerifierConfig:
     return load_config(VerifierConfig, overrides={**overrides, **named}).config
 
 
-async def texts(service: VerifierService, *, kills: bool = False) -> list[list[int]]:
+def itself(worker: int) -> int:
+    return worker
+
+
+def one_of_its_ranks(worker: int) -> int:
+    return children_of(worker, "kept_rank")[0]
+
+
+async def texts(
+    service: VerifierService, killed: Callable[[int], int] | None = None
+) -> list[list[int]]:
+    """`killed` is one of a worker's processes, by that worker's."""
     async with running(service):
         boxes = [Mailbox() for _ in range(NUM_STREAMS)]
         for i, box in enumerate(boxes):
@@ -50,13 +63,13 @@ async def texts(service: VerifierService, *, kills: bool = False) -> list[list[i
             prompt = pack_token_ids([5, 6, 7 + i])
             asked = Open(i, i, prompt=prompt, sampling=sampling, seed=i, max_tokens=NUM_TOKENS)
             await service.open_stream(service.device(f"board-{i}"), box, asked)
-        if kills:
+        if killed is not None:
             await eventually(lambda: all(len(b.verdicts) > 3 for b in boxes), PATIENCE_SECONDS)
             assert service.workers is not None
             source = service.workers.workers[0].source
             assert isinstance(source, LocalWorker)
             assert source.process_id is not None
-            os.kill(source.process_id, signal.SIGKILL)
+            os.kill(killed(source.process_id), signal.SIGKILL)
         await eventually(lambda: all(box.ended for box in boxes), PATIENCE_SECONDS)
         return [[t for v in box.verdicts for t in v.tokens] for box in boxes]
 
@@ -73,8 +86,29 @@ def test_texts_of_two_workers_of_which_one_is_killed_are_those_of_one_process(
     assert any("at 2 workers" in sentence for sentence in told)
     assert own.fingerprint == service.fingerprint
     assert service.workers is not None
-    assert expected == asyncio.run(texts(service, kills=True))
+    assert expected == asyncio.run(texts(service, itself))
     assert 1 == service.workers.workers[0].num_lost
+
+
+def test_texts_of_a_target_over_two_ranks_of_which_one_is_killed_are_those_of_one_process(
+    tmp_path: Path,
+) -> None:
+    write_tiny_directory(tmp_path)
+    own = load_service(config_of(tmp_path), lambda told: None)
+    expected = asyncio.run(texts(own))
+    config = config_of(tmp_path, workers__local=1, workers__gpus_per_worker=2)
+    service = load_service_of_workers(config, lambda told: None)
+    assert own.fingerprint == service.fingerprint
+    assert expected == asyncio.run(texts(service, one_of_its_ranks))
+    assert service.workers is not None
+    assert 1 == service.workers.workers[0].num_lost
+
+
+def test_a_model_that_cannot_be_split_so_ends_the_start(tmp_path: Path) -> None:
+    write_tiny_directory(tmp_path)  # 4 heads
+    config = config_of(tmp_path, workers__local=1, workers__gpus_per_worker=3)
+    with pytest.raises(LinkLost, match="ended with status 2 before it served"):
+        load_service_of_workers(config, lambda told: None)
 
 
 def test_a_model_that_is_not_there_ends_the_start_with_its_worker(tmp_path: Path) -> None:

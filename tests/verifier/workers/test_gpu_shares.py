@@ -23,6 +23,17 @@ def test_each_has_one_of_its_own() -> None:
     assert [{"HOME": "/root", VISIBLE: "4"}, {"HOME": "/root", VISIBLE: "5"}] == made
 
 
+def test_each_may_have_several() -> None:
+    made = environments_of(2, 2, "auto", {}, ["4", "5", "6", "7", "8"])
+    assert [{VISIBLE: "4,5"}, {VISIBLE: "6,7"}] == made
+    both = "workers.local = 2 with workers.gpus_per_worker = 2"
+    with pytest.raises(ConfigError, match=f"{both}, and this machine has 3 GPUs"):
+        environments_of(2, 2, "auto", {}, ["0", "1", "2"])
+    one = "workers.local = 1 with workers.gpus_per_worker = 2"
+    with pytest.raises(ConfigError, match=f"{one} cannot share target.device = cuda:0"):
+        environments_of(1, 2, "cuda:0", {}, ["0", "1"])
+
+
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", ["0"]), ("auto", [])])
 def test_on_the_processor_nothing_is_set(device: str, gpus: list[str]) -> None:
     assert [{"A": "b"}] * 3 == environments_of(3, 1, device, {"A": "b"}, gpus)

@@ -44,12 +44,14 @@ class RankParts:
         *,
         is_tied: bool,
     ) -> None:
-        """`outline` is the rank's model without weights, `is_tied` whether the whole one's are."""
+        """`outline` is the rank's model without weights.
+
+        `is_tied`: without a product for logits in the files it is the embedding.
+        """
         self._path, self._gguf = path, gguf_model
         self._split, self._outline, self._dtype = split, outline, dtype
         names = {id(module): name for name, module in outline.named_modules()}
         self._head = f"{names[id(outline.get_output_embeddings())]}.weight"
-        self._embedding = f"{names[id(outline.get_input_embeddings())]}.weight"
         self._is_tied = is_tied
 
     def load(self, config: Any, **options: Any) -> Any:
@@ -67,15 +69,15 @@ class RankParts:
         else:
             tensors = dict(self._of_gguf(self._gguf))
         head = tensors.pop(self._head, None)
-        if self._is_tied or head is None:
-            embedding = tensors.get(self._embedding)
-            head = None if embedding is None else _cut(embedding, self._split.of_logits)
         model_class: Any = type(self._outline)
         model, report = model_class.from_pretrained(
             None, config=config, state_dict=tensors, **options
         )
-        if head is not None:  # else the report says that the embedding is missing
-            model.set_output_embeddings(self._logits(head, config.vocab_size))
+        if head is None and not self._is_tied:
+            report["missing_keys"] = {*report["missing_keys"], self._head}
+        if head is None:
+            head = _cut(model.get_input_embeddings().weight.detach(), self._split.of_logits)
+        model.set_output_embeddings(self._logits(head, config.vocab_size))
         return model, report
 
     def _of_safetensors(self, directory: Path) -> Iterator[tuple[str, Tensor]]:

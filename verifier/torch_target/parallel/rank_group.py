@@ -20,8 +20,6 @@ from verifier.target.target_settings import TargetSettings
 
 # One rank may have read its weights long before another; in rounds `RankProcesses` watches.
 _WAIT = timedelta(minutes=30)
-# torch 2.13 has another name for it and warns of the old one.
-_gather_into: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 class RankGroup:
@@ -36,17 +34,19 @@ class RankGroup:
         self.rank, self.num_ranks = place.rank, place.num_ranks
         self._device = device
         backend = _backend(device)
+        # torch 2.13 has another name for it and warns of the old one.
+        single = getattr(dist, "all_gather_single", None)
+        self._gather_into: Any = single or dist.all_gather_into_tensor
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
-        others = {} if place.listening is None else {"master_listen_fd": place.listening}
-        store = dist.TCPStore(
+        store: Any = dist.TCPStore(  # type: ignore[attr-defined]
             "127.0.0.1",
             place.port,
             place.num_ranks,
             is_master=place.rank == 0,
             timeout=_WAIT,
             wait_for_workers=False,
-            **others,
+            master_listen_fd=place.listening,
         )
         on_gpu: dict[str, Any] = {}
         if device.type == "cuda":
@@ -68,7 +68,7 @@ class RankGroup:
     def gather(self, part: Tensor) -> Tensor:
         """The parts of all ranks, [num_ranks, *part.shape]; each rank's is of the same shape."""
         gathered = part.new_empty(self.num_ranks * part.numel())
-        _gather_into(gathered, part.flatten())
+        self._gather_into(gathered, part.flatten())
         return gathered.view(self.num_ranks, *part.shape)
 
     def least(self, number: int) -> int:
@@ -100,7 +100,7 @@ def device_of_rank(
         )
     if device.type != "cuda":
         return device
-    if device.index is not None:
+    if str(device) != "cuda":
         raise ModelError(
             f"target.device = {device} is one GPU, and workers.gpus_per_worker = "
             f"{place.num_ranks}; set target.device = auto"
