@@ -59,4 +59,4 @@ class _GatheredLogits(nn.Module):
         """[..., num_tokens] for [..., hidden_size]."""
         gathered = self._group.gather(self.part(x))
         logits = gathered.movedim(0, -2).flatten(-2)
-        return logits[..., : self._num_tokens]
+        return logits[..., : self._num_tokens].contiguous()
