@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -54,9 +53,6 @@ from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
 from verifier.torch_target.loading.lean_libraries import lean_imports
 
-if TYPE_CHECKING:
-    from verifier.torch_target.loading.target_loading import PlacedTarget
-
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
@@ -94,10 +90,7 @@ def load_service(
 def load_and_measure(
     config: VerifierConfig, tell: Tell, advance: Advance, place: RankPlace | None = None
 ) -> tuple[LoadedTarget, CostCurve]:
-    """The target, warm, and how long its rounds take; see `load_service`.
-
-    `place`: it is rank 0 of several, which run the same rounds.
-    """
+    """The target, or rank 0's part of it, warm, and how long its rounds take."""
     loaded = load_configured_target(config, tell, place)
     if loaded.is_on_gpu:
         rounds = warm_up_rounds(loaded.target, config.rounds.max_round_tokens)
@@ -121,27 +114,11 @@ def told_defaults(config: VerifierConfig, own: ModelDefaults, tell: Tell) -> Mod
 def load_configured_target(
     config: VerifierConfig, tell: Tell, place: RankPlace | None = None
 ) -> LoadedTarget:
-    """The target of the configuration, or one rank's part of it.
+    """The target of the configuration, or a rank's part of it.
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
     """
-    placed = load_placed_target(config, tell, place)
-    section = config.target
-    subject = CurveSubject(
-        model=placed.target.model_name,
-        device=placed.hardware,
-        dtype=placed.dtype,
-        quantisation=section.quantisation,
-        batch_invariant=section.batch_invariant,
-    )
-    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.defaults)
-
-
-def load_placed_target(
-    config: VerifierConfig, tell: Tell, place: RankPlace | None = None
-) -> PlacedTarget:
-    """See `load_configured_target`."""
     section = config.target
     path = locate(section.model, default_cache_dir(os.environ))
     tell(f"loading {section.model}")
@@ -151,7 +128,15 @@ def load_placed_target(
     with lean_imports(os.environ):
         from verifier.torch_target.loading.target_loading import load_target
 
-    return load_target(path, target_settings(config), place)
+    placed = load_target(path, target_settings(config), place)
+    subject = CurveSubject(
+        model=placed.target.model_name,
+        device=placed.hardware,
+        dtype=placed.dtype,
+        quantisation=section.quantisation,
+        batch_invariant=section.batch_invariant,
+    )
+    return LoadedTarget(placed.target, placed.tokenizer, subject, placed.is_on_gpu, placed.defaults)
 
 
 def target_settings(config: VerifierConfig) -> TargetSettings:

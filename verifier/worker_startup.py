@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
@@ -28,7 +29,7 @@ from verifier.startup import (
     Advance,
     Tell,
     load_and_measure,
-    load_placed_target,
+    load_configured_target,
     make_planner,
     make_service,
     target_settings,
@@ -43,7 +44,8 @@ from verifier.workers.gpu_shares import environments_of, gpus_of, threads_of
 from verifier.workers.local_worker import LocalWorker
 from verifier.workers.messages import PROOF_BYTES, Facts, Subject
 from verifier.workers.orders import WorkerOrder
-from verifier.workers.ranks import FollowingTarget, RankProcesses
+from verifier.workers.ranks.following import FollowingTarget
+from verifier.workers.ranks.rank_processes import RankProcesses
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress
 from verifier.workers.round_deadline import RoundDeadline
 from verifier.workers.weights_fingerprint import weights_fingerprint
@@ -101,7 +103,8 @@ def load_rank(config: VerifierConfig, place: RankPlace) -> FollowingTarget:
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
     """
-    return load_placed_target(config, lambda told: None, place).target
+    target = load_configured_target(config, lambda told: None, place).target
+    return cast(FollowingTarget, target)  # what has a place is such a one
 
 
 def load_service_of_workers(

@@ -10,7 +10,7 @@ from shared.daemon.command_line import set_up_logging
 from shared.errors import GoodspeedError
 from verifier.config import VerifierConfig
 from verifier.workers.orders import MAX_ORDER_BYTES, unpack_order
-from verifier.workers.ranks import end_at_once, end_with_rank_0, follow, place_of
+from verifier.workers.ranks.following import end_at_once, end_with_rank_0, follow, place_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from verifier.target.target import TargetModel
 from verifier.workers.kept_process import serve_kept
 from verifier.workers.messages import Facts
 from verifier.workers.orders import WorkerOrder
-from verifier.workers.ranks import end_at_once
+from verifier.workers.ranks.following import end_at_once
 
 logger = logging.getLogger(__name__)
 

@@ -62,7 +62,7 @@ def worker(loaded: Loaded[VerifierConfig], log_format: LogFormat | None, gpus: i
     secret = read_key_file(section.secret_file)
     # Only here: other commands do not wait for numpy.
     from verifier.target.target import DeviceLost
-    from verifier.workers.ranks import end_at_once
+    from verifier.workers.ranks.following import end_at_once
 
     # Before the model is loaded.
     with contextlib.ExitStack() as ports:

@@ -18,7 +18,7 @@ from shared.errors import ModelError
 from verifier.target.rank_place import RankPlace
 from verifier.target.target_settings import TargetSettings
 
-# One rank may have read its weights long before another; in rounds `RankProcesses` watches.
+# One rank may have read its weights long before another; what hangs in a round, processes watch.
 _WAIT = timedelta(minutes=30)
 
 

@@ -19,14 +19,15 @@ from shared.errors import LinkLost
 from tests.verifier.workers.test_remote_target import ROUND
 from verifier.target.round import Round
 from verifier.workers.orders import WorkerOrder
-from verifier.workers.ranks import LOST_STATUS, RankProcesses
+from verifier.workers.ranks.following import LOST_STATUS
+from verifier.workers.ranks.rank_processes import RankProcesses
 
 PATIENCE_SECONDS = 60.0
 # A target that writes down what it is given, and how long each round takes it.
 _RANK = """
 import sys, time
 from pathlib import Path
-from verifier.workers import ranks
+from verifier.workers.ranks import following
 from verifier.workers.orders import unpack_order
 
 class Target:
@@ -36,19 +37,19 @@ class Target:
             print(place.rank, round_.num_tokens, *round_.items[0].block_table, file=file)
         time.sleep(settings["round_seconds"])
 
-connected, place = ranks.place_of(sys.argv[1:])
-ranks.end_with_rank_0(connected)
+connected, place = following.place_of(sys.argv[1:])
+following.end_with_rank_0(connected)
 settings = unpack_order(sys.stdin.buffer.readline()).settings
-ranks.HANG_SECONDS = settings["hang_seconds"]
+following.HANG_SECONDS = settings["hang_seconds"]
 notes = Path(settings["notes"] + str(place.rank))
 notes.touch()
-ranks.follow(connected, Target())
+following.follow(connected, Target())
 """
 _COMMAND = (sys.executable, "-c", _RANK)
 _RANK_0 = """
 import json, sys, time
 from verifier.workers.orders import WorkerOrder
-from verifier.workers.ranks import RankProcesses
+from verifier.workers.ranks.rank_processes import RankProcesses
 processes = RankProcesses(3, sys.argv[1:-1], WorkerOrder("w", "", json.loads(sys.argv[-1])), {})
 print(*processes.process_ids, flush=True)
 time.sleep(600)
