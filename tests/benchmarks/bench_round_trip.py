@@ -15,7 +15,6 @@ what a larger model's would take. Each process has a core of its own.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 import click
 
 from tests.benchmarks.clients import Answer, ask
+from tests.benchmarks.fleet import setting_of
 from tests.support.chats.prompt_set import DRAFTS, Prompt, prompts
 from tests.support.network.chaos_lane import Weather
 from tests.support.network.chaos_proxy import local
@@ -180,8 +180,8 @@ def main(
 ) -> None:
     """Print a row for each draft, round trip and mode; each option may be given several times."""
     size = Size(num_prompts, num_tokens, num_repeats)
-    settings = dict(map(_setting, given))
-    agent_settings = dict(map(_setting, given_agents))
+    settings = dict(map(setting_of, given))
+    agent_settings = dict(map(setting_of, given_agents))
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     for draft in drafts or ("q4_1", "q2_k"):
         own = {"draft.model": SHORT_NAMES[draft], **agent_settings}
@@ -267,14 +267,6 @@ def _verifier(
     launcher = (*LAUNCHERS, "verifier", f"--round-ms={round_ms}", *options)
     fixed = {"target.dtype": "float32", "target.threads": 1}
     return programs.verifier(launcher, {**fixed, **settings}, VERIFIER_CORES)
-
-
-def _setting(text: str) -> tuple[str, object]:
-    key, _, value = text.partition("=")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _ratio(speeds: Mapping[str, Speed], rival: str) -> float:

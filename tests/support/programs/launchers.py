@@ -29,6 +29,7 @@ from tests.support.ends.scripted import TARGET, VOCAB_SIZE, board
 from verifier.config import VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.measurement import measure_curve
+from verifier.policies.rate import RatePolicy
 from verifier.rounds.planner import StreamResult
 from verifier.startup import LoadedTarget, Tell
 from verifier.target.round import Round, RoundOutcome
@@ -79,12 +80,14 @@ def main() -> None:
 )
 @click.option("--load-seconds", type=click.FloatRange(0), default=0, help="Until it is ready.")
 @click.option("--whole-drafts", is_flag=True, help="Coupled drafts of the granted length, too.")
+@click.option("--not-told", is_flag=True, help="`rate` asks no board how sure it is of its tokens.")
 @_arguments
 def _verifier(
     scripted: bool,
     round_ms: float,
     load_seconds: float,
     whole_drafts: bool,
+    not_told: bool,
     arguments: tuple[str, ...],
 ) -> None:
     """Run `goodspeed-verifier`."""
@@ -98,6 +101,7 @@ def _verifier(
         patch.object(verifier.startup, "load_configured_target", _slowed(load, round_ms / 1e3)),
         patch.object(verifier.startup, "measure_curve", _scripted_or(scripted)),
         patch.object(verifier.engine.service, "verdict_of", _whole_or(whole_drafts)),
+        patch.object(RatePolicy, "uses_confidence", not not_told),
     ):
         verifier.cli.main(arguments)
 

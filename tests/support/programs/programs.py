@@ -42,6 +42,8 @@ class Programs:
         settings: Mapping[str, object] | None = None,
         cores: set[int] | None = None,
         environment: Mapping[str, str] | None = None,
+        *,
+        options: Sequence[str] = (),
     ) -> ServingProgram:
         """A verifier that is not started yet; it will know the devices of `token_file`."""
         port = free_port()
@@ -52,7 +54,8 @@ class Programs:
             "rounds.prefix_sharing": "off",  # or a prompt that comes again would be read by then
             **(settings or {}),
         }
-        return self._program(launcher, own, port, {"status": "ok"}, "verifier", cores, environment)
+        started = (*launcher, "run", *options)
+        return self._program(started, own, port, {"status": "ok"}, "verifier", cores, environment)
 
     def agent(
         self,
@@ -73,7 +76,7 @@ class Programs:
         }
         ready = {"status": "ok", "verifier_connected": True}
         name = token_file.name.removeprefix("token-")
-        return self._program(launcher, own, port, ready, name, cores, environment)
+        return self._program((*launcher, "run"), own, port, ready, name, cores, environment)
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +103,7 @@ class Programs:
 
     def _program(
         self,
-        launcher: Sequence[str],
+        started: Sequence[str],
         settings: Mapping[str, object],
         port: int,
         ready: Mapping[str, object],
@@ -111,7 +114,7 @@ class Programs:
         given = (f"--set={key}={json.dumps(value)}" for key, value in settings.items())
         made = ServingProgram(
             name,
-            [*launcher, "run", *given],
+            [*started, *given],
             self._directory / f"{len(self._made)}-{name}.log",
             port=port,
             ready=ready,
