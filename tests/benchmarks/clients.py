@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,12 @@ def ask(port: int, prompt: str, *, max_tokens: int, **fields: object) -> Answer:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=600) as reply:
-        answer = json.load(reply)
+    try:
+        with urllib.request.urlopen(request, timeout=600) as reply:
+            answer = json.load(reply)
+    except urllib.error.HTTPError as error:
+        error.add_note(error.read().decode(errors="replace"))  # says why
+        raise
     figures = answer["timings"]
     return Answer(
         text=answer["choices"][0]["message"]["content"],
