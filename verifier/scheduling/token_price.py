@@ -27,3 +27,12 @@ def alone_tokens_per_second(plan: DraftPlan, payoff: MeasuredPayoff) -> float | 
     if measured is not None:
         return measured
     return 1.0 / plan.round_seconds if plan.round_seconds > 0.0 else None
+
+
+def of_alone_ratio(
+    tokens_per_second: float | None, num_streams: int, alone: float | None
+) -> float | None:
+    """A device's output over what the target alone would give its streams; None: not known."""
+    if tokens_per_second is None or alone is None or not num_streams:
+        return None
+    return tokens_per_second / (num_streams * alone)

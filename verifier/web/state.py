@@ -29,6 +29,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     is_connected: bool
     goodput_tokens_per_second: float | None  # of late; the last one of a device without a stream
+    of_alone_ratio: float | None  # that over what the target alone would give its streams
     acceptance: float | None  # how often the next draft token survives
     reached: list[int]  # draft tokens that verdicts came to, by SHOWN_POSITIONS
     accepted: list[int]  # and those of them that were accepted
@@ -88,6 +89,7 @@ class DashboardState(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals
     budget_tokens: int  # drafts that a round may hold now
     max_round_tokens: int
+    draft_token_price_seconds: float  # that one more in a round costs all devices together
     num_running: int  # streams with a place in the cache
     num_waiting: int  # and those without
     num_draft_timeouts: int
@@ -106,6 +108,7 @@ def device_state(
     cache_blocks: int,
     waiting_seconds: float | None,
     idle: tuple[str, str] | None,
+    of_alone_ratio: float | None = None,
     weight: float = 1.0,
     cap: int | None = None,
 ) -> DeviceState:
@@ -120,6 +123,7 @@ def device_state(
         name=device.name,
         is_connected=device.outbox is not None,
         goodput_tokens_per_second=estimates.goodput.tokens_per_second,
+        of_alone_ratio=of_alone_ratio,
         acceptance=estimates.acceptance.rate if reached else None,
         reached=shown(reached),
         accepted=shown(accepted),

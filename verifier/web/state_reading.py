@@ -20,6 +20,11 @@ from verifier.engine.service import VerifierService
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.scheduling.no_drafts import reasons_for_no_drafts
+from verifier.scheduling.token_price import (
+    alone_tokens_per_second,
+    of_alone_ratio,
+    token_price_seconds,
+)
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of
 from verifier.streams.stream import Stream
 from verifier.web.state import (
@@ -47,6 +52,7 @@ def read_state(service: VerifierService, now: float) -> DashboardState:
         totals=service.metrics.totals(),
         budget_tokens=sum([planner.draft_plan.budget_tokens for planner in planners]),
         max_round_tokens=service.planner.settings.schedule.limits.max_round_tokens,
+        draft_token_price_seconds=token_price_seconds(service.planner.draft_plan),
         num_running=sum([len(planner.streams) for planner in planners]),
         num_waiting=sum([len(planner.queue) for planner in planners]),
         num_draft_timeouts=sum([planner.patience.num_draft_timeouts for planner in planners]),
@@ -102,10 +108,12 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
     sums: dict[str, DeviceSums] = {}
     reasons: dict[str, tuple[str, str]] = {}
     held: Counter[str] = Counter()
+    placed: Counter[str] = Counter()  # streams with a place in the cache
     waiting: dict[str, float] = {}
     of_planners = [(planner, _open_streams(planner)) for planner in service.planners]
-    for _, streams in of_planners:
+    for planner, streams in of_planners:
         _add_sums(streams, sums)
+        placed.update([stream.device for stream in tuple(planner.streams.values())])
     for planner, streams in of_planners:
         parked = tuple(planner.admission.parked.values())
         reasons = {**_reasons(planner, (*streams, *parked), sums), **reasons}
@@ -113,6 +121,7 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
         for device_name, seconds in planner.admission.waiting_seconds(now).items():
             waiting[device_name] = max(seconds, waiting.get(device_name, 0.0))
     first = service.planner
+    alone = alone_tokens_per_second(first.draft_plan, first.payoff)
     paused, schedule = first.patience.paused, first.settings.schedule
     for device in unhurried(tuple(service.devices.values()), DEVICES_AT_ONCE):
         yield device_state(
@@ -120,6 +129,9 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
             sums.get(device.name, _NO_SUMS),
             cache_blocks=held.get(device.name, 0),
             waiting_seconds=waiting.get(device.name),
+            of_alone_ratio=of_alone_ratio(
+                device.estimates.goodput.tokens_per_second, placed[device.name], alone
+            ),
             idle=_PAUSED if device.name in paused else reasons.get(device.name),
             weight=schedule.device_weights.get(device.name, 1.0),
             cap=schedule.device_caps.get(device.name),

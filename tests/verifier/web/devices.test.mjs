@@ -5,7 +5,7 @@ import { COLUMNS, chosen, positionsInWords, stateOf } from "../../../verifier/we
 import { milliseconds, number, percent, seconds } from "../../../verifier/web/page/words.js";
 
 const QUIET = {
-  is_connected: true, goodput_tokens_per_second: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
+  is_connected: true, goodput_tokens_per_second: null, of_alone_ratio: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
   num_streams: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
   weight: 1, cap: null,
 };
@@ -34,6 +34,12 @@ test("the speed of a device without a stream is not of now", () => {
   const here = device("here", { goodput_tokens_per_second: 12.34, num_streams: 1 });
   assert.deepEqual(names([gone, here], { key: "goodput", isDescending: true }), ["here", "gone"]);
   assert.deepEqual([textOf("goodput", gone), textOf("goodput", here)], ["–", "12.3"]);
+});
+
+test("who gains by drafts, and how much", () => {
+  const devices = [device("slower", { of_alone_ratio: 0.97 }), device("alone"), device("gains", { of_alone_ratio: 1.845 })];
+  assert.deepEqual(names(devices, { key: "alone", isDescending: true }), ["gains", "slower", "alone"]);
+  assert.deepEqual(devices.map((one) => textOf("alone", one)), ["0.97 ×", "–", "1.85 ×"]);
 });
 
 test("every word must be in name or state", () => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from shared.speculation.sampling import GREEDY
 from tests.support.ends.loopback import chat, generate, running_agent, running_verifier
 from tests.support.ends.planning import draft, make_stream, play
 from tests.support.ends.scripted import board, scripted_service
+from verifier.engine.device import Device
 from verifier.engine.service import VerifierService
+from verifier.server.gauges.payoff_gauges import payoff_families
 from verifier.web.state import DashboardState, DeviceState, DeviceSums, device_state
 from verifier.web.state_reading import encode_state, read_state
 
@@ -151,6 +154,35 @@ def test_every_figure_is_the_one_of_the_metrics() -> None:
     assert state.jain_index == pytest.approx(metrics["jain_fairness_index", ""])
     assert state.log_goodput == pytest.approx(metrics["log_goodput", ""])
     assert 0 == state.cache.num_blocks - state.cache.num_free_blocks
+
+
+def test_each_device_is_compared_with_the_target_alone_and_a_draft_token_has_its_price() -> None:
+    service = scripted_service()
+    for number, device in ((1, "kitchen"), (2, "kitchen"), (3, "garage")):
+        estimates = service.device(device).estimates
+        service.planner.add(make_stream(number, device=device, device_estimates=estimates))
+    for now in (1.0, 1.1, 1.2):
+        play(service.planner, now)
+    service.planner.follow_up(1.3)
+    state, families = read_state(service, 1.4), payoff_families(service.planner, _devices(service))
+    metrics = {
+        (sample.name, sample.labels.get("device")): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    round_seconds = service.planner.draft_plan.round_seconds
+    for name, num_streams in (("kitchen", 2), ("garage", 1)):
+        ratio = device_named(state, name).of_alone_ratio
+        speed = service.device(name).estimates.goodput.tokens_per_second
+        assert speed is not None
+        assert pytest.approx(speed * round_seconds / num_streams) == ratio
+        assert ratio == metrics["goodspeed_device_of_alone_ratio", name]
+    price = state.draft_token_price_seconds
+    assert price == metrics["goodspeed_draft_token_price_seconds", None] > 0.0
+
+
+def _devices(service: VerifierService) -> Iterator[Device]:
+    return iter(tuple(service.devices.values()))
 
 
 def test_refusals_are_told_by_reason() -> None:

@@ -14,7 +14,11 @@ from verifier.engine.device import Device
 from verifier.engine.unhurried import unhurried
 from verifier.rounds.planner import RoundPlanner
 from verifier.scheduling.draft_trial import Arm
-from verifier.scheduling.token_price import alone_tokens_per_second, token_price_seconds
+from verifier.scheduling.token_price import (
+    alone_tokens_per_second,
+    of_alone_ratio,
+    token_price_seconds,
+)
 
 _STREAMS_AT_ONCE = 256  # some 0.2 ms
 
@@ -59,7 +63,7 @@ def payoff_families(
             counts[stream.device] += 1
     for device in devices:
         speed = device.estimates.goodput.tokens_per_second
-        num_streams = counts[device.name]
-        if speed is not None and num_streams and alone is not None:
-            family.add_metric([device.name], speed / (num_streams * alone))
+        ratio = of_alone_ratio(speed, counts[device.name], alone)
+        if ratio is not None:
+            family.add_metric([device.name], ratio)
     yield family

@@ -7,6 +7,8 @@ export const COLUMNS = [
   column("name", "Device", (device) => device.name, (device) => device.name, "The name of its token"),
   column("goodput", "Tokens/s", (device) => (device.num_streams ? device.goodput_tokens_per_second : null),
     (device, value) => number(value, 1), "Output tokens a second of late, waiting included"),
+  column("alone", "Of alone", (device) => device.of_alone_ratio,
+    (device, value) => (value === null ? "–" : `${number(value, 2)} ×`), "Its tokens a second over those that the target alone would give it"),
   column("acceptance", "Accepted", (device) => device.acceptance, (device, value) => percent(value),
     "How often the next draft token survives; the bars show it by position in the draft"),
   column("draft", "Draft", (device) => device.draft_length, (device, value) => number(value),
@@ -25,7 +27,7 @@ export const COLUMNS = [
     (device, value) => (device.cache_blocks ? percent(value) : "–"), "Its part of the cache"),
   column("state", "State", stateOf, (device, value) => value, "Whether it drafts, or why not"),
 ];
-const RIGHT = new Set(["goodput", "draft", "window", "trip", "drafting", "heat", "streams", "cache"]);
+const RIGHT = new Set(["goodput", "alone", "draft", "window", "trip", "drafting", "heat", "streams", "cache"]);
 
 // Whether it drafts, or why not, what its operator set, and what is wrong with its hardware, in words.
 export function stateOf(device) {

@@ -17,6 +17,7 @@ export function tiles(state, figures) {
     ["Round", milliseconds(figures?.roundSeconds), rate(figures), "From the start of planning until all is settled"],
     ["Tokens a round", number(figures?.batchTokens, 1), `of at most ${number(state.max_round_tokens)}`, "Draft tokens, one of each stream, prompts"],
     ["Streams a round", number(figures?.batchStreams, 1), `room for ${number(state.budget_tokens)} drafts`, "Streams with a part in a round; draft tokens that the next one may hold"],
+    ["Draft token", milliseconds(state.draft_token_price_seconds), "in all", "What one more draft token in a round costs all devices together"],
     ["Cache", percent(used), "in use", "Blocks of the cache of keys and values"],
     ["Jain index", number(state.jain_index, 3), "1 is even", "Fairness of tokens per round over all devices"],
     ["Σ log goodput", number(state.log_goodput, 2), "ln tokens/s", "What the policy goodspeed makes large, over all devices"],
