@@ -23,7 +23,7 @@ from tests.support.ends.limits import (
 )
 from tests.support.ends.two_ends import Board, TwoEnds
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import policy_named
+from verifier.policies import PolicyName, policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
 from verifier.streams.stream_request import StreamRequest
@@ -57,6 +57,7 @@ class World:
     seed: int = 0
     max_draft_length: int = 16
     max_window: int = 64
+    policy: PolicyName = "goodspeed"
 
     def seconds_of_round(self, num_tokens: int) -> float:
         """T of a round."""
@@ -195,7 +196,7 @@ def _planner(world: World) -> RoundPlanner:
     )
     samples = [(n, 128, world.seconds_of_round(n)) for n in (1, 2, 4, 8, 16, 32, 64, 128)]
     pool = BlockPool(NUM_BLOCKS, BLOCK_TOKENS)
-    return RoundPlanner(settings, policy_named("goodspeed"), CostCurve.from_samples(samples), pool)
+    return RoundPlanner(settings, policy_named(world.policy), CostCurve.from_samples(samples), pool)
 
 
 def _request(world: World) -> StreamRequest:

@@ -20,6 +20,7 @@ def board(*, token: float | None = 0.003, round_trip: float | None = 0.0) -> Dev
     ("estimates", "round_seconds", "expected"),
     [
         (board(), 0.15, "rejection"),  # 8 tokens take a sixth of a round
+        (board(), 0.06, "coupled"),  # two fifths
         (board(), 0.02, "coupled"),  # they take longer than one
         (board(round_trip=0.1), 0.15, "coupled"),
         (board(token=None), 0.15, "coupled"),
