@@ -83,6 +83,14 @@ class ServerSection(Section, frozen=True):
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections, boards and others")
     ] = 256
+    doors: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="processes for boards' websockets, beside the verifier's; not with TLS",
+        ),
+    ] = 0
 
     def unfit(self) -> Iterator[tuple[str, str]]:
         """TLS takes a certificate and its key."""

@@ -231,6 +231,7 @@ def make_server(
         tls=tls,
         drafts=draft_shelf(config, service.tokenizer),
         keeps_texts=bool(config.online.draft),
+        num_doors=config.server.doors,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -79,6 +80,7 @@ class VerifierService:
         self.limits = limits
         self.metrics = metrics
         self.devices: dict[str, Device] = {}
+        self.delivered: Callable[[], None] = lambda: None  # all verdicts of a round were put
         self.fingerprint = fingerprint(tokenizer.token_bytes)
         self.packed_special_ids = pack_id_set(tokenizer.special_ids)
         self.model_defaults = model_defaults
@@ -339,6 +341,7 @@ class VerifierService:
                 address.outbox.stream_ended(address.channel)
                 if result.failure is None and stream.finish.reason != "cancelled":
                     self._keep_end(stream, address)
+        self.delivered()
 
     def _keep_end(self, stream: Stream, address: _Address) -> None:
         """Keep an answer: its last verdict may never reach the board."""

@@ -10,9 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from aiohttp import web
-
-from shared.daemon.connection_gate import gated_connection_of
 from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
 from shared.errors import RemoteProtocolError
@@ -42,7 +39,7 @@ from shared.protocol.session import (
     ConnectionState,
     next_state,
 )
-from shared.protocol.token_ids import MAX_ID_BYTES
+from verifier.doors.board_socket import BoardSocket, Frame, Overrun
 from verifier.engine.device import Device
 from verifier.engine.device_terms import PAUSED
 from verifier.engine.service import VerifierService
@@ -51,7 +48,6 @@ from verifier.server.device_limits import DeviceUsage
 from verifier.server.greeting import ConnectionRefused, check_hello
 from verifier.server.incoming import Incoming
 from verifier.server.loop_shares import LoopShares
-from verifier.server.outgoing import Outgoing, Overrun
 from verifier.server.refusals import Refusals
 
 logger = logging.getLogger(__name__)
@@ -67,23 +63,26 @@ FAREWELL_SECONDS = 2.0
 
 
 class DeviceConnection:
-    """Drives one websocket; `run` returns when it is over."""
+    """Drives one websocket; `run` returns when it is over. Implements `Listener`."""
 
     def __init__(
         self,
-        socket: web.WebSocketResponse,
-        transport: asyncio.Transport,
+        socket: BoardSocket,
         device: Device,
         service: VerifierService,
         usage: DeviceUsage,
         shares: LoopShares,
         drafts_changed: Callable[[Device], None] = lambda device: None,
         *,
+        frame_seconds: float,
         keeps_texts: bool = False,
     ) -> None:
-        """`drafts_changed`: called when the board has said who it is, and which drafts it holds."""
+        """`drafts_changed`: called when the board has said who it is, and which drafts it holds.
+
+        `frame_seconds`: what a frame costs the event loop before it comes to `take`.
+        """
         self._drafts_changed, self._keeps_texts = drafts_changed, keeps_texts
-        self._transport = transport
+        self._socket = socket
         self._device = device
         self._service = service
         self._usage = usage
@@ -92,36 +91,27 @@ class DeviceConnection:
         self._channels = Channels(device, self, service, usage, self._refusals)
         self._incoming = Incoming(
             device.name,
-            socket,
             usage,
             shares,
             lambda num_bytes: service.metrics.received(device.name, num_bytes),
-            service.precedence,
-        )
-        opened_bytes = MAX_ID_BYTES * service.limits.context_tokens
-        self._outgoing = Outgoing(
-            socket,
-            transport,
-            usage,
-            usage.limits.queued_bytes(opened_bytes),
-            lambda num_bytes: service.metrics.sent(device.name, num_bytes),
+            frame_seconds,
         )
 
     def send(self, message: VerifierMessage) -> None:
         """Queue a message; a board that does not read is cut off."""
-        if self._is_closed:
+        if self.is_over:
             return
         try:
-            self._outgoing.put(encode(message))
+            self._socket.put(encode(message))
         except Overrun as overrun:
             self._cut_off(str(overrun))
 
     def send_parts(self, messages: Sequence[VerifierMessage]) -> None:
         """Queue the parts of a long message, to be sent between others."""
-        if self._is_closed:
+        if self.is_over:
             return
         try:
-            self._outgoing.put_parts([encode(message) for message in messages])
+            self._socket.put_parts([encode(message) for message in messages])
         except Overrun as overrun:
             self._cut_off(str(overrun))
 
@@ -160,11 +150,28 @@ class DeviceConnection:
         """Write what is queued and end; `run` returns soon after."""
         self._incoming.stop()
         self._state = ConnectionState.CLOSED
-        self._outgoing.end()
+        self._socket.end()
 
     @property
-    def _is_closed(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether nothing that still comes counts."""
         return self._state is ConnectionState.CLOSED
+
+    def seconds_to_wait(self) -> float:
+        """How long the board's next frame has to wait, for its device said more than others."""
+        return self._incoming.seconds_to_wait()
+
+    def take(self, frame: Frame, content: bytes) -> None:
+        """Do what a frame of the board asks for, at once.
+
+        Raises:
+            RemoteProtocolError: it breaks the protocol or a limit.
+            ConnectionRefused: the board may not come in.
+        """
+        message = self._incoming.take(frame, content)
+        if message is not None:
+            self._receive(message)
+        self._incoming.done()
 
     async def run(self) -> None:
         """Read until the board leaves, breaks the protocol or is cut off."""
@@ -172,43 +179,38 @@ class DeviceConnection:
             await self._run()
 
     async def _run(self) -> None:
-        writer = asyncio.create_task(self._write(), name=f"write-{self._device.name}")
+        loop = asyncio.get_running_loop()
+        greeting = loop.call_later(HELLO_TIMEOUT_SECONDS, self._miss_hello)
         try:
-            await self._read()
+            await self._socket.read(self)
+        except Overrun as overrun:
+            self._cut_off(str(overrun))
         except ConnectionRefused as refusal:
             self._reject(refusal.error)
         except RemoteProtocolError as error:
             self._channels.discard_all()
             self._reject(Error(error.code, str(error)[:MAX_SENTENCE_LENGTH]))
         finally:
+            greeting.cancel()
             self._channels.park_all()
             if self._device.outbox is self:
                 self._device.outbox = None
                 logger.info("device %s disconnected", self._device.name)
             self.close()
-            await asyncio.wait([writer], timeout=FAREWELL_SECONDS)
-            writer.cancel()
-            self._transport.abort()  # what a dead peer has not read would wait for it forever
-            self._outgoing.forget()
+            await self._socket.farewell(FAREWELL_SECONDS)
+
+    def _miss_hello(self) -> None:
+        if self._state is ConnectionState.GREETING:
+            sentence = f"no Hello came within {HELLO_TIMEOUT_SECONDS:g} s"
+            self._reject(Error(ErrorCode.LIMIT, sentence))
+            self.close()
 
     def _reject(self, error: Error) -> None:
         self._refusals.count(error.code)
         self._refusals.warn("device %s: %s", self._device.name, error.sentence)
-        gated = gated_connection_of(self._transport)
-        if error.code == ErrorCode.LIMIT and gated is not None:
-            gated.is_deaf = True  # whatever else it sends costs no other device anything
+        if error.code == ErrorCode.LIMIT:
+            self._socket.deafen()  # whatever else it sends costs no other device anything
         self.send(error)
-
-    async def _read(self) -> None:
-        try:
-            async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
-                message = await self._incoming.next()
-        except TimeoutError:
-            sentence = f"no Hello came within {HELLO_TIMEOUT_SECONDS:g} s"
-            raise RemoteProtocolError(sentence, ErrorCode.LIMIT) from None
-        while message is not None:
-            self._receive(message)
-            message = None if self._is_closed else await self._incoming.next()
 
     def _cut_off(self, reason: str) -> None:
         """End now, whatever the board has not read; the reader notices and cleans up."""
@@ -216,15 +218,7 @@ class DeviceConnection:
         self._refusals.warn("device %s is cut off: %s", self._device.name, reason)
         self._state = ConnectionState.CLOSED
         self._incoming.stop()
-        self._transport.abort()
-
-    async def _write(self) -> None:
-        try:
-            await self._outgoing.write()
-        except Overrun as overrun:
-            self._cut_off(str(overrun))
-        except ConnectionError:
-            self._transport.abort()  # the board is gone
+        self._socket.abort()
 
     def _receive(self, message: AgentMessage) -> None:
         self._state = next_state(VERIFIER_CONNECTION, self._state, message)

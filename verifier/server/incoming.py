@@ -8,41 +8,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
-
-from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import decode_from_agent
 from shared.protocol.messages import AgentMessage, Draft, Open, Resume
-from verifier.engine.round_precedence import RoundPrecedence
+from verifier.doors.board_socket import Frame
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.loop_shares import LoopShares
 from verifier.server.message_time import MessageTime
 
 
 class Incoming:
-    """The messages of one connection; `next` reads them, until `stop`.
+    """The messages of one connection: `take` a frame, do what it asks, say `done`; until `stop`.
 
-    From one `next` to the following one the caller must not wait: that time is the message's.
+    From `take` to `done` the caller must not wait: that time is the message's.
     """
 
     def __init__(
         self,
         device: str,
-        socket: web.WebSocketResponse,
         usage: DeviceUsage,
         shares: LoopShares,
         received: Callable[[int], None],
-        precedence: RoundPrecedence,
+        frame_seconds: float,
     ) -> None:
+        """`frame_seconds`: what a frame costs the event loop beside the time that is measured."""
         self._device = device
-        self._precedence = precedence
-        self._socket = socket
         self._shares = shares
         self._time = MessageTime()
         self._usage = usage
         self._received = received
+        self._frame_seconds = frame_seconds
         self._is_stopped = False
 
     def stop(self) -> None:
@@ -58,57 +54,45 @@ class Incoming:
         if not self._is_stopped:
             self._usage.take_bytes(num_bytes, asyncio.get_running_loop().time())
 
-    async def next(self) -> AgentMessage | None:
-        """The next message; None when there is none any more.
+    def seconds_to_wait(self) -> float:
+        """How long the next frame has to wait; 0: not at all.
+
+        A device whose frames took more than its share while all took too much waits.
+        """
+        if self._is_stopped:
+            return 0.0
+        return self._shares.seconds_to_wait(self._device, time.monotonic())
+
+    def take(self, frame: Frame, content: bytes) -> AgentMessage | None:
+        """The message of a frame; None: it has none.
 
         Raises:
             RemoteProtocolError: something else came, or too much.
         """
-        while True:
-            await self._turn()
-            frame = await self._socket.receive()
-            await self._precedence.give_way()
-            self._time.begin(len(frame.data) if frame.type is WSMsgType.BINARY else 0)
-            if self._is_stopped:
+        self._time.begin(len(content) if frame is Frame.MESSAGE else 0)
+        match frame:
+            case Frame.MESSAGE:
+                return self._message(content)
+            case Frame.CONTROL:
+                self._usage.take_messages(1, asyncio.get_running_loop().time())
                 return None
-            match frame.type:
-                case WSMsgType.BINARY:
-                    return self._message(frame)
-                case WSMsgType.PING | WSMsgType.PONG:
-                    self._usage.take_messages(1, asyncio.get_running_loop().time())
-                    await self._answer(frame)
-                case WSMsgType.TEXT:
-                    raise RemoteProtocolError("text frames are not allowed")
-                case WSMsgType.ERROR if isinstance(frame.data, WebSocketError):
-                    raise RemoteProtocolError(f"websocket frame is not allowed: {frame.data}")
-                case _:
-                    return None  # closed, or no answer to a ping
+            case Frame.TEXT:
+                raise RemoteProtocolError("text frames are not allowed")
+            case Frame.BROKEN:
+                sentence = content.decode(errors="replace")
+                raise RemoteProtocolError(f"websocket frame is not allowed: {sentence}")
 
-    async def _turn(self) -> None:
-        """One frame for each turn of the event loop, however many a board sends at once.
-
-        A device whose frames took more than its share while all took too much waits for longer.
-        """
+    def done(self) -> None:
+        """What the frame asked for is done."""
         seconds = self._time.end()
         if seconds is not None:
-            self._shares.spend(self._device, seconds, time.monotonic())
-        await asyncio.sleep(0)
-        while not self._is_stopped:
-            seconds = self._shares.seconds_to_wait(self._device, time.monotonic())
-            if not seconds:
-                return
-            await asyncio.sleep(seconds)
+            self._shares.spend(self._device, seconds + self._frame_seconds, time.monotonic())
 
-    def _message(self, frame: WSMessage) -> AgentMessage:
-        self._received(len(frame.data))
-        message = decode_from_agent(frame.data)
+    def _message(self, packed: bytes) -> AgentMessage:
+        self._received(len(packed))
+        message = decode_from_agent(packed)
         if not isinstance(message, Draft):
             self._time.is_not_small()
         cost = OPEN_COST if isinstance(message, Open | Resume) else 1
         self._usage.take_messages(cost, asyncio.get_running_loop().time())
         return message
-
-    async def _answer(self, frame: WSMessage) -> None:
-        if frame.type is WSMsgType.PING:
-            with suppress(ConnectionError):
-                await self._socket.pong(frame.data)

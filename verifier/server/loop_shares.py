@@ -27,9 +27,6 @@ DEVICE_BURST_SECONDS = 0.01
 ACTIVE_SECONDS = 1.0
 # So that a wait is never too short for a clock to see.
 SHORTEST_WAIT_SECONDS = 1e-3
-# What a frame costs beside what is measured: the system's call, aiohttp's parser, a turn of the
-# loop (15 to 30 us on 2 cores, 2026-11).
-FRAME_SECONDS = 20e-6
 
 
 class _Level(msgspec.Struct):
@@ -55,8 +52,7 @@ class LoopShares:
         self._active: OrderedDict[str, _Level] = OrderedDict()  # the longest silent first
 
     def spend(self, device: str, seconds: float, now: float) -> None:
-        """A message of the device took so long."""
-        seconds += FRAME_SECONDS
+        """A message of the device took so long, with all that its frame costs."""
         self.spent_seconds[device] = self.spent_seconds.get(device, 0.0) + seconds
         level = self._active.setdefault(device, _Level(since=now))
         level.leak(self._share, now)

@@ -11,16 +11,12 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from shared.daemon.send_queue import SendQueue, SendQueueFull
-from shared.errors import GoodspeedError
 from shared.protocol.transport import MAX_QUEUED_MESSAGES, SEND_TIMEOUT_SECONDS
+from verifier.doors.board_socket import Overrun
 from verifier.server.device_limits import DeviceUsage
 
 # Far less than a transport takes before it asks its writers to wait (64 KiB).
 AT_ONCE_BYTES = 4096
-
-
-class Overrun(GoodspeedError):
-    """The board does not read what is sent."""
 
 
 class Outgoing:
@@ -37,10 +33,9 @@ class Outgoing:
         self._socket = socket
         self._transport = transport
         self._usage = usage
-        self._max_bytes = max_bytes
         self._sent = sent
-        self._num_bytes = 0
-        self._queue = SendQueue(MAX_QUEUED_MESSAGES)
+        self._num_counted_bytes = 0
+        self._queue = SendQueue(MAX_QUEUED_MESSAGES, max_bytes)
 
     def put(self, packed: bytes) -> None:
         """Send a message, or queue it where it would have to wait.
@@ -50,27 +45,29 @@ class Outgoing:
         """
         if self._is_sent_at_once(packed):
             return
-        self._check_room(len(packed))
         try:
             self._queue.put(packed)
-        except SendQueueFull:
-            raise Overrun(f"{self._queue.max_messages} messages wait to be read") from None
-        self._count(len(packed))
+        except SendQueueFull as full:
+            raise Overrun(str(full)) from None
+        self._count()
 
     def put_parts(self, parts: Sequence[bytes]) -> None:
         """Queue the parts of a long message, to be sent between other messages; raises as `put`."""
-        num_bytes = sum(len(part) for part in parts)
-        self._check_room(num_bytes)
-        self._queue.put_parts(parts)
-        self._count(num_bytes)
+        try:
+            self._queue.put_parts(parts)
+        except SendQueueFull as full:
+            raise Overrun(str(full)) from None
+        self._count()
 
     def end(self) -> None:
         """Nothing comes after the messages that are queued."""
         self._queue.end()
+        self._count()
 
     def forget(self) -> None:
         """The connection is over: nothing waits any more."""
-        self._count(-self._num_bytes)
+        self._usage.num_queued_bytes -= self._num_counted_bytes
+        self._num_counted_bytes = 0
 
     async def write(self) -> None:
         """Send until `end`, then say goodbye to the socket.
@@ -81,9 +78,9 @@ class Outgoing:
         """
         try:
             while (packed := await self._queue.get()) is not None:
+                self._count()
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                     await self._socket.send_bytes(packed)
-                self._count(-len(packed))
                 self._sent(len(packed))
             await self._socket.close()
         except TimeoutError:
@@ -105,10 +102,6 @@ class Outgoing:
             return False  # `write` meets it, too
         raise AssertionError("a socket with nothing to send did not take a short message")
 
-    def _check_room(self, num_bytes: int) -> None:
-        if self._num_bytes + num_bytes > self._max_bytes:
-            raise Overrun(f"more than {self._max_bytes} bytes wait to be read")
-
-    def _count(self, num_bytes: int) -> None:
-        self._num_bytes += num_bytes
-        self._usage.num_queued_bytes += num_bytes
+    def _count(self) -> None:
+        self._usage.num_queued_bytes += self._queue.num_bytes - self._num_counted_bytes
+        self._num_counted_bytes = self._queue.num_bytes

@@ -17,6 +17,7 @@ from verifier.engine.service import VerifierService
 from verifier.server.connection import DeviceConnection
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.loop_shares import LoopShares
+from verifier.server.port_socket import PortSocket
 
 # So that no limit is met: fuzzed messages come as fast as they can.
 BOUNDLESS = make_device_limits(messages_per_second=10**9, bytes_per_second=10**12)
@@ -83,8 +84,9 @@ class WiredBoard:
         wire: Any = WiredSocket()
         self._wire: WiredSocket = wire
         shares = LoopShares(part_of_loop=1e9)  # as fast as the loop can
+        socket = PortSocket(wire, wire, usage, 1 << 30, lambda num_bytes: None, service.precedence)
         self.connection = DeviceConnection(
-            wire, wire, service.device(device), service, usage, shares
+            socket, service.device(device), service, usage, shares, frame_seconds=0.0
         )
         self.running = asyncio.create_task(self.connection.run(), name=f"wired-{device}")
 

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
-from aiohttp import WebSocketError, WSMessage, WSMsgType
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
 from shared.protocol.messages import AgentMessage, Open, Ready, Resume
 from tests.support.ends.limits import make_device_limits
-from verifier.engine.round_precedence import RoundPrecedence
+from verifier.doors.board_socket import Frame
 from verifier.server.device_limits import OPEN_COST, DeviceUsage
 from verifier.server.incoming import Incoming
 from verifier.server.loop_shares import LoopShares
 
-READY = WSMessage(WSMsgType.BINARY, encode(Ready(3)), None)
-PING = WSMessage(WSMsgType.PING, b"hello", None)
-PONG = WSMessage(WSMsgType.PONG, b"", None)
-CLOSED = WSMessage(WSMsgType.CLOSED, None, None)
-
-
-class Socket:
-    """Brings frames, and keeps what it is answered."""
-
-    def __init__(self, *frames: WSMessage) -> None:
-        self.frames = list(frames)
-        self.pongs: list[bytes] = []
-
-    async def receive(self) -> WSMessage:
-        return self.frames.pop(0)
-
-    async def pong(self, data: bytes) -> None:
-        self.pongs.append(data)
+FRAME_SECONDS = 0.25
 
 
 class Usage(DeviceUsage):
@@ -48,65 +29,67 @@ class Usage(DeviceUsage):
         self.costs.append(cost)
 
 
-def read(
-    socket: Any, usage: DeviceUsage, count: int
-) -> tuple[list[AgentMessage | None], list[int]]:
+def take(
+    frame: Frame, content: bytes, usage: DeviceUsage, shares: LoopShares | None = None
+) -> tuple[AgentMessage | None, list[int]]:
+    """What becomes of one frame, and which bytes were counted as received."""
     received: list[int] = []
 
-    async def run() -> list[AgentMessage | None]:
-        incoming = Incoming(
-            "board", socket, usage, LoopShares(), received.append, RoundPrecedence()
-        )
-        return [await incoming.next() for _ in range(count)]
+    async def run() -> AgentMessage | None:
+        incoming = Incoming("board", usage, shares or LoopShares(), received.append, FRAME_SECONDS)
+        message = incoming.take(frame, content)
+        incoming.done()
+        return message
 
     return asyncio.run(run()), received
 
 
-def test_frames_become_messages_until_the_connection_ends() -> None:
-    assert ([Ready(3), Ready(3), None], [3, 3]) == read(Socket(READY, READY, CLOSED), Usage(), 3)
+def test_a_binary_frame_is_a_message() -> None:
+    usage = Usage()
+    assert (Ready(3), [3]) == take(Frame.MESSAGE, encode(Ready(3)), usage)
+    assert [1] == usage.costs
 
 
-def test_pings_are_answered_and_cost_as_much_as_messages() -> None:
-    socket, usage = Socket(PING, PONG, READY), Usage()
-    assert ([Ready(3)], [3]) == read(socket, usage, 1)
-    assert ([b"hello"], [1, 1, 1]) == (socket.pongs, usage.costs)
+def test_pings_cost_as_much_as_messages() -> None:
+    usage = Usage()
+    assert (None, []) == take(Frame.CONTROL, b"", usage)
+    assert [1] == usage.costs
 
 
 @pytest.mark.parametrize("message", [Open(0, 0, text="x"), Resume(0, 0)])
 def test_what_opens_a_stream_costs_more(message: AgentMessage) -> None:
     usage = Usage()
-    read(Socket(WSMessage(WSMsgType.BINARY, encode(message), None)), usage, 1)
+    take(Frame.MESSAGE, encode(message), usage)
     assert [OPEN_COST] == usage.costs
 
 
 @pytest.mark.parametrize(
-    ("frame", "sentence"),
+    ("frame", "content", "sentence"),
     [
-        (WSMessage(WSMsgType.TEXT, "hello", None), "text frames are not allowed"),
-        (WSMessage(WSMsgType.BINARY, b"\xc1", None), "not valid MessagePack"),
-        (WSMessage(WSMsgType.ERROR, WebSocketError(1002, "no"), None), "frame is not allowed: no"),
+        (Frame.TEXT, b"", "text frames are not allowed"),
+        (Frame.MESSAGE, b"\xc1", "not valid MessagePack"),
+        (Frame.BROKEN, b"no", "frame is not allowed: no"),
     ],
 )
-def test_anything_else_is_refused(frame: WSMessage, sentence: str) -> None:
+def test_anything_else_is_refused(frame: Frame, content: bytes, sentence: str) -> None:
     with pytest.raises(RemoteProtocolError, match=sentence):
-        read(Socket(frame), Usage(), 1)
+        take(frame, content, Usage())
 
 
-def test_a_connection_that_broke_has_just_ended() -> None:
-    broke = WSMessage(WSMsgType.ERROR, ConnectionResetError(), None)
-    assert ([None], []) == read(Socket(broke), Usage(), 1)
+def test_a_frame_is_charged_to_its_device_with_all_that_it_costs() -> None:
+    shares = LoopShares()
+    take(Frame.MESSAGE, encode(Ready(3)), Usage(), shares)
+    assert FRAME_SECONDS < shares.spent_seconds["board"] < FRAME_SECONDS + 0.1
 
 
-def test_once_it_is_stopped_nothing_is_read_or_counted() -> None:
-    usage = Usage()
+def test_once_it_is_stopped_nothing_is_counted_and_nothing_waits() -> None:
+    shares = LoopShares()
+    shares.spend("board", 100.0, 0.0)
 
-    async def run() -> AgentMessage | None:
-        socket: Any = Socket(WSMessage(WSMsgType.BINARY, b"\xc1", None))
-        precedence = RoundPrecedence()
-        incoming = Incoming("board", socket, usage, LoopShares(), lambda _: None, precedence)
+    async def run() -> None:
+        incoming = Incoming("board", Usage(), shares, lambda _: None, FRAME_SECONDS)
         incoming.stop()
         incoming.count_bytes(1 << 60)
-        return await incoming.next()
+        assert 0.0 == incoming.seconds_to_wait()
 
-    assert asyncio.run(run()) is None
-    assert [] == usage.costs
+    asyncio.run(run())

@@ -12,7 +12,6 @@ from verifier.server.loop_shares import (
     ACTIVE_SECONDS,
     BURST_SECONDS,
     DEVICE_BURST_SECONDS,
-    FRAME_SECONDS,
     PART_OF_LOOP,
     PART_OF_MANY,
     LoopShares,
@@ -24,7 +23,7 @@ MESSAGE_SECONDS = 0.001
 def play(wishes: dict[str, float], seconds: float = 20.0) -> dict[str, float]:
     """The part of the loop that each device gets; `wishes` are the parts that they ask for."""
     shares = LoopShares()
-    cost = MESSAGE_SECONDS + FRAME_SECONDS
+    cost = MESSAGE_SECONDS
     next_at = dict.fromkeys(wishes, 0.0)
     spent: dict[str, float] = defaultdict(float)
     while (now := min(next_at.values())) < seconds:
@@ -73,7 +72,7 @@ def test_a_silent_device_is_forgotten() -> None:
     assert 0.0 < shares.seconds_to_wait("loud", 0.0)
     shares.spend("other", 0.0, ACTIVE_SECONDS + 0.1)
     assert 0.0 == shares.seconds_to_wait("loud", ACTIVE_SECONDS + 0.1)
-    assert {"loud": 1.0 + FRAME_SECONDS, "other": FRAME_SECONDS} == shares.spent_seconds
+    assert {"loud": 1.0, "other": 0.0} == shares.spent_seconds
 
 
 @given(
