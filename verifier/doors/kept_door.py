@@ -114,25 +114,25 @@ class KeptDoor:
         logger.info("%s serves as process %d", self.name, self._process.pid)
 
     async def keep(self) -> None:
-        """Start it again whenever it is lost; call `start` first, and `stop` to end this."""
-        num_short = 0
-        loop = asyncio.get_running_loop()
-        while not self._is_closing:
+        """Start it again whenever it is lost; call `start` first, and cancel this to end it."""
+        loop, num_short = asyncio.get_running_loop(), 0
+        while True:
             started_at = loop.time()
             await self._watch()
-            if self._is_closing:
-                break
             status = await self._end()
             logger.warning("%s is lost, with status %s: its boards come back", self.name, status)
             num_short = 0 if loop.time() - started_at > HEALTHY_SECONDS else num_short + 1
-            while not self._is_closing:
-                await asyncio.sleep(PAUSE_SECONDS[min(num_short, len(PAUSE_SECONDS) - 1)])
-                try:
-                    await self.start()
-                    break
-                except (LinkLost, OSError) as error:
-                    num_short += 1
-                    logger.warning("%s does not start: %s", self.name, error)
+            while not await self._is_started_again(num_short):
+                num_short += 1
+
+    async def _is_started_again(self, num_short: int) -> bool:
+        await asyncio.sleep(PAUSE_SECONDS[min(num_short, len(PAUSE_SECONDS) - 1)])
+        try:
+            await self.start()
+        except (LinkLost, OSError) as error:
+            logger.warning("%s does not start: %s", self.name, error)
+            return False
+        return True
 
     async def stop(self) -> None:
         """End the process; it has few websockets left, if any."""

@@ -58,7 +58,7 @@ class Outward:
         try:
             self._queue.put(packed)
         except SendQueueFull as full:
-            self._cut_off(str(full))
+            self._give_up(str(full))
         self._account()
 
     def put_parts(self, parts: Sequence[bytes]) -> None:
@@ -68,7 +68,7 @@ class Outward:
         try:
             self._queue.put_parts(parts)
         except SendQueueFull as full:
-            self._cut_off(str(full))
+            self._give_up(str(full))
         self._pump()
 
     def control(self, kind: WSMsgType, content: bytes) -> None:
@@ -92,7 +92,8 @@ class Outward:
         """The board reads slowly."""
         self._is_paused = True
         loop = asyncio.get_running_loop()
-        self._stall = loop.call_later(SEND_TIMEOUT_SECONDS, self._give_up)
+        sentence = f"nothing was read for {SEND_TIMEOUT_SECONDS:g} s"
+        self._stall = loop.call_later(SEND_TIMEOUT_SECONDS, self._give_up, sentence)
 
     def resume(self) -> None:
         """The board reads."""
@@ -120,8 +121,10 @@ class Outward:
         if not self._transport.is_closing():
             self._transport.write(frame_of(kind, content))
 
-    def _give_up(self) -> None:
-        self._cut_off(f"nothing was read for {SEND_TIMEOUT_SECONDS:g} s")
+    def _give_up(self, sentence: str) -> None:
+        self.drop()
+        self._queue.end()
+        self._cut_off(sentence)
 
     def _end_stall(self) -> None:
         if self._stall is not None:

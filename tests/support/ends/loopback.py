@@ -38,6 +38,8 @@ from verifier.target.target import TargetModel, Tokenizer
 DRAFT_SETTINGS = DraftSettings(
     row_entries=32, confidence_stop=0.0, prefill_chunk_tokens=64, context_tokens=2048
 )
+# Of servers that are told nothing else; a test module may want all of its own behind doors.
+NUM_DOORS = 0
 FLAT_CURVE = CostCurve.from_samples([(1, 64, 0.01), (64, 64, 0.02)])
 
 
@@ -121,6 +123,7 @@ def make_server(
     **options: Any,
 ) -> VerifierServer:
     """A port that is not served yet; `tokens` maps devices to hashes."""
+    options.setdefault("num_doors", NUM_DOORS)
     return VerifierServer(
         service,
         tokens,

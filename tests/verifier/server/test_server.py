@@ -363,6 +363,7 @@ def test_a_device_whose_token_is_gone_or_another_is_let_go_and_no_other() -> Non
                 error = await kitchen.error()
                 await kitchen.ended()
                 await eventually(lambda: not verifier.service.planner.streams)
+                await eventually(lambda: len(verifier.server._connections) == 1)
                 _, health, _ = await get(verifier, "/healthz")
             with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
                 async with raw_board(verifier, "kitchen"):
