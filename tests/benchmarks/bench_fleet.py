@@ -5,6 +5,9 @@ as another process, each on a core of its own. Overhead is the time of a round b
 target's forward: planning, settling, and waiting for the event loop and for Python's lock.
 
     python -m tests.benchmarks.bench_fleet --boards 1000 --minutes 10
+
+With `--doors 0 1 2` one run after the other, each with so many processes for websockets, and no
+process has a core of its own.
 """
 
 from __future__ import annotations
@@ -52,18 +55,26 @@ Sample = tuple[float, float]  # seconds, MB
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one load test and print what the verifier and the fleet say of it."""
     settings = _settings(arguments)
+    for num_doors in settings.doors:
+        print(f"--- {num_doors} doors")
+        _run(settings, num_doors)
+
+
+def _run(settings: Settings, num_doors: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         _write_tokens(directory, settings.boards)
-        with _verifier(directory, settings) as verifier:
+        with _verifier(directory, settings, num_doors) as verifier:
             verifier.wait_until_ready()
+            doors = _doors_of(verifier.process_id)
             with _fleet(directory, settings, verifier.port) as fleet:
                 time.sleep(settings.ramp_up)
-                ids = (verifier.process_id, fleet.process_id)
+                ids = (verifier.process_id, fleet.process_id, *doors)
                 before, cpu_before = _rounds(verifier), [_cpu_seconds(id_) for id_ in ids]
                 samples = _watch(verifier, settings.minutes)
                 rounds = _rounds(verifier).since(before)
                 cpu_after = [_cpu_seconds(id_) for id_ in ids]
+                door_memory = [_memory(id_) for id_ in doors]
                 drain = verifier.end(signal.SIGTERM)  # in the middle of everything
                 fleet.check_running()
                 fleet.end(signal.SIGTERM)
@@ -76,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         60 * settings.minutes,
     )
     _print_memory(samples)
+    print("".join(f"memory of a door {megabytes:.0f} MB\n" for megabytes in door_memory), end="")
     _print_drain(*drain, log)
     _print_fleet(report)
 
@@ -90,6 +102,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--draft-speed", type=float, default=200.0, help="tokens/s of a board")
     parser.add_argument("--max-round-tokens", type=int, default=4096)
+    parser.add_argument("--doors", type=int, nargs="+", default=[0])
     parser.add_argument("--profile", default="", help="cProfile of the verifier goes there")
     parser.add_argument("--fleet-profile", default="", help="that of the fleet")
     return parser.parse_args(arguments)
@@ -108,13 +121,14 @@ def _write_tokens(directory: Path, num_boards: int) -> None:
         (directory / name).write_text("\n".join(lines) + "\n")
 
 
-def _verifier(directory: Path, settings: Settings) -> ServingProgram:
+def _verifier(directory: Path, settings: Settings, num_doors: int) -> ServingProgram:
     port = free_port()
     keys = {
         "server.port": port,
         "server.tokens_file": directory / "tokens",
         "server.max_connections": 2 * settings.boards + 50,
         "rounds.max_round_tokens": settings.max_round_tokens,
+        "server.doors": num_doors,
     }
     command = [
         *(sys.executable, "-m", "tests.benchmarks.fleet_verifier"),
@@ -123,7 +137,8 @@ def _verifier(directory: Path, settings: Settings) -> ServingProgram:
     ]
     log = directory / "verifier.log"
     ready = {"status": "ok"}
-    return ServingProgram("verifier", command, log, port=port, ready=ready, cores=_core(0))
+    cores = _core(0, settings)
+    return ServingProgram("verifier", command, log, port=port, ready=ready, cores=cores)
 
 
 def _fleet(directory: Path, settings: Settings, port: int) -> Program:
@@ -139,13 +154,23 @@ def _fleet(directory: Path, settings: Settings, port: int) -> Program:
         *("--draft-speed", str(settings.draft_speed)),
     ]
     report = directory / "report.json"
-    return Program("fleet", command, directory / "fleet.log", output=report, cores=_core(1))
+    cores = _core(1, settings)
+    return Program("fleet", command, directory / "fleet.log", output=report, cores=cores)
 
 
-def _core(number: int) -> set[int]:
-    """A core for one process alone, as far as there are enough."""
+def _core(number: int, settings: Settings) -> set[int]:
+    """A core for one process alone, as far as there are enough; with doors all are for all."""
     cores = sorted(os.sched_getaffinity(0))
-    return {cores[number % len(cores)]}
+    return set(cores) if any(settings.doors) else {cores[number % len(cores)]}
+
+
+def _doors_of(process_id: int) -> list[int]:
+    """The processes in which a verifier keeps its websockets."""
+    found: set[int] = set()
+    for children in Path(f"/proc/{process_id}/task").glob("*/children"):
+        found.update(map(int, children.read_text().split()))
+    lines = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+    return sorted(child for child, line in lines.items() if b"door_program" in line)
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -284,8 +309,9 @@ def _print_rounds(rounds: Rounds, settings: Settings) -> None:
 def _print_processors(
     cpu_seconds: Sequence[ProcessorSeconds], rounds: Rounds, seconds: float
 ) -> None:
-    """What both processes took; a fleet that takes a whole core measures itself."""
-    for name, used in zip(("verifier", "fleet"), cpu_seconds, strict=True):
+    """What all processes took; a fleet that takes a whole core measures itself."""
+    doors = [f"door {number}" for number in range(len(cpu_seconds) - 2)]
+    for name, used in zip(("verifier", "fleet", *doors), cpu_seconds, strict=True):
         per_round = 1000 * used.whole / rounds.count
         of_core = used.whole / seconds
         per_stream, in_kernel = (1e6 * s / rounds.streams for s in (used.whole, used.kernel))

@@ -71,7 +71,7 @@ class Access(msgspec.Struct, frozen=True):
     terms: AllTerms  # of devices
 
 
-class Doors:
+class AccessInForce:
     """Who may do what at a running verifier's port; at SIGHUP all of it is read again."""
 
     def __init__(
@@ -234,7 +234,7 @@ async def _serve(
             server.assigned_drafts.take_over(terms)
 
     take_over(access.terms)
-    doors = Doors(server, shown, config, access)
+    access_in_force = AccessInForce(server, shown, config, access)
     status = StatusLine(service, asyncio.get_running_loop().time())
     end_recording = _record(recording_file, config, service)
     try:
@@ -245,7 +245,9 @@ async def _serve(
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
         logger.info("memory: %s", resident_memory() or "not told by the kernel")
-        reload_at_signal(manager, lambda: _reload(doors, service, reload().config), status.read)
+        reload_at_signal(
+            manager, lambda: _reload(access_in_force, service, reload().config), status.read
+        )
         manager.ready(f"serving {service.target.model_name} for {devices}")
         port = sockets[0].getsockname()[1]
         async with _advertised(config, port):
@@ -254,7 +256,7 @@ async def _serve(
                 signal=stop.wait(),
                 report=report(manager, status.read, lambda: service.round_started_at),
                 certificate=watch_expiry(lambda: shown.certificate),
-                tokens=watch_file(lambda: doors.tokens_file, doors.read_tokens),
+                tokens=watch_file(lambda: access_in_force.tokens_file, access_in_force.read_tokens),
                 devices=watch_devices(config, take_over),
                 drafts=watch_drafts(config, server.assigned_drafts),
                 workers=watch_workers(config, service),
@@ -315,7 +317,9 @@ async def _load(
         await port.stop()
 
 
-def _reload(doors: Doors, service: VerifierService, config: VerifierConfig) -> list[str]:
+def _reload(
+    access_in_force: AccessInForce, service: VerifierService, config: VerifierConfig
+) -> list[str]:
     """Take over what may change; the keys that have changed besides.
 
     Raises:
@@ -323,6 +327,6 @@ def _reload(doors: Doors, service: VerifierService, config: VerifierConfig) -> l
     """
     from verifier.startup import replace_policies
 
-    changed = doors.reload(config)
+    changed = access_in_force.reload(config)
     replace_policies(service.planners, config.rounds)
     return changed

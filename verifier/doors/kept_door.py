@@ -57,6 +57,7 @@ class KeptDoor:
         """`postpones`: whether a call has to wait, until when it is made; asked before each."""
         self.name = name
         self.num_messages = self.num_bytes = 0  # that came through it
+        self.num_lost = 0  # times that it was
         self._postpones = postpones
         self._command = tuple(command)
         self._numbers = itertools.count(THE_DOOR + 1)
@@ -91,7 +92,15 @@ class KeptDoor:
 
         Raises:
             LinkLost: it does not.
+            OSError: there can be no process.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _start(self) -> None:
         link_ends = socket.socketpair()
         arrival_ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         numbers = [end[1].fileno() for end in (link_ends, arrival_ends)]
@@ -119,6 +128,7 @@ class KeptDoor:
         while True:
             started_at = loop.time()
             await self._watch()
+            self.num_lost += 1
             status = await self._end()
             logger.warning("%s is lost, with status %s: its boards come back", self.name, status)
             num_short = 0 if loop.time() - started_at > HEALTHY_SECONDS else num_short + 1

@@ -43,6 +43,7 @@ from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceU
 from verifier.server.device_tokens import device_of
 from verifier.server.drafts.draft_pages import DraftPages
 from verifier.server.drafts.draft_shelf import DraftShelf
+from verifier.server.gauges.door_gauges import DoorGauges
 from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.loop_shares import LoopShares
 from verifier.server.operator_pages import (
@@ -143,6 +144,8 @@ class VerifierServer:
         self._service.metrics.watch(
             PortGauges(self.gate, self._usages, self._loop_shares, lambda: self._expires_at)
         )
+        if self._doors.all:
+            self._service.metrics.watch(DoorGauges(self._doors))
         self._rounds = asyncio.create_task(self._service.run(), name="rounds")
         if self.assigned_drafts is not None:
             self._assigning = asyncio.create_task(self.assigned_drafts.run(), name="drafts")

@@ -18,6 +18,7 @@ from shared.protocol.board_health import BoardHealth
 from tests.support.ends.limits import make_device_limits
 from tests.support.ends.planning import add, draft, finish, make_stream, play, start
 from tests.support.ends.scripted import scripted_service
+from verifier.doors.doors import Doors
 from verifier.engine.engine import RoundReport
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.worker import Worker
@@ -25,6 +26,7 @@ from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.round_facts import RoundFacts
 from verifier.server.device_limits import DeviceUsage
+from verifier.server.gauges.door_gauges import DoorGauges
 from verifier.server.gauges.planner_gauges import PortGauges
 from verifier.server.gauges.worker_gauges import WorkerGauges
 from verifier.server.loop_shares import LoopShares
@@ -121,6 +123,7 @@ def _page() -> str:
     source = DistantWorker(WorkerAddress("127.0.0.1", 1), "", RoundDeadline(1.0))
     worker = Worker(0, source, planner, service.target)  # type: ignore[arg-type]
     metrics.watch(WorkerGauges(ManyWorkers([worker])))
+    metrics.watch(DoorGauges(Doors(1, lambda call: False)))
     return metrics.page().decode()
 
 
