@@ -42,18 +42,28 @@ class _Frames(WebSocketDataQueue):
 
 
 class DoorConnection(asyncio.Protocol):
-    """From the moment that its socket came until nothing more is to be told of it."""
+    """From the moment that its socket came until that is closed.
+
+    Its end is told as soon as nothing more is to be told of it; the socket may linger a while, so
+    that a board that is still sending can read what it was told last.
+    """
 
     def __init__(
-        self, arrival: Arrival, tell: Callable[[Entry], None], over: Callable[[int], None]
+        self,
+        arrival: Arrival,
+        tell: Callable[[Entry], None],
+        over: Callable[[int], None],
+        lost: Callable[[DoorConnection], None],
     ) -> None:
-        """`tell` the verifier an entry; `over`: called with the number when the end was told."""
+        """`tell` the verifier an entry; `over`: its end was told; `lost`: so is the socket."""
         self._number = arrival.number
         self._terms = arrival
-        self._tell, self._over = tell, over
+        self._tell, self._over, self._lost = tell, over, lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._outward = Outward(arrival.max_queued_bytes, self._cut_off, self._tell_queued)
+        self._outward = Outward(
+            arrival.max_queued_bytes, self._cut_off, self._tell_queued, self._be_forgotten
+        )
         self._frames = _Frames(self._take_frame)
         self._reader = WebSocketReader(
             self._frames, arrival.max_frame_bytes, compress=False, decode_text=False
@@ -93,10 +103,9 @@ class DoorConnection(asyncio.Protocol):
         self._go_on()
 
     def deafen(self) -> None:
-        """Throw away whatever comes."""
+        """Throw away whatever comes, but for the board's goodbye: its frames are read on."""
         self._is_deaf = True
         self._aside.clear()
-        self._unparsed.clear()
         self._go_on()
 
     def end(self) -> None:
@@ -107,6 +116,7 @@ class DoorConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End now."""
+        self._unparsed.clear()
         self.deafen()
         if self._transport is None:
             self._is_lost = True
@@ -128,7 +138,7 @@ class DoorConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
-        if self._is_over or self._is_broken:
+        if self._is_broken:
             return
         self._num_bytes += len(data)
         if self._unparsed or self._aside:
@@ -146,6 +156,7 @@ class DoorConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport, self._is_lost = None, True
         self._outward.lose()
+        self._lost(self)
         for timer in (self._heartbeat, self._farewell):
             if timer is not None:
                 timer.cancel()
@@ -162,7 +173,7 @@ class DoorConnection(asyncio.Protocol):
         if has_failed:
             self._unparsed.clear()
             self._break(self._frames.exception())
-        if self._num_bytes and not self._aside:
+        if self._num_bytes and not self._aside and not self._is_deaf:
             self._say(FromDoor.BYTES, b"")
 
     def _take_frame(self, frame: WSMessage) -> None:
@@ -199,6 +210,7 @@ class DoorConnection(asyncio.Protocol):
             self.deafen()
             self._outward.drop()
             self._outward.end()
+            self._end_soon()
             self._hang_up()
         else:
             self._credit -= cost_of(content)
@@ -237,6 +249,11 @@ class DoorConnection(asyncio.Protocol):
     def _end_soon(self) -> None:
         if self._farewell is None and self._transport is not None:
             self._farewell = self._loop.call_later(self._terms.farewell_seconds, self.abort)
+
+    def _be_forgotten(self) -> None:
+        """The close is on its way; what the verifier must know was said, unless it is to come."""
+        if self._is_deaf:
+            self._finish()
 
     def _cut_off(self, reason: str) -> None:
         """The board does not read."""

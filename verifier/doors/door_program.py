@@ -20,6 +20,8 @@ from verifier.doors.traffic import THE_DOOR, Arrival, Entry, FromDoor, ToDoor
 
 # Longer than any `Arrival`.
 _MAX_ARRIVAL_BYTES = 1 << 10
+# How soon a door ends after its last websocket.
+_LINGER_SECONDS = 0.01
 
 
 class Door:
@@ -28,7 +30,8 @@ class Door:
     def __init__(self, own_end: socket.socket, arrivals: socket.socket) -> None:
         self._arrivals = arrivals
         self._decoder = msgspec.msgpack.Decoder(Arrival)
-        self._connections: dict[int, DoorConnection] = {}
+        self._connections: dict[int, DoorConnection] = {}  # that the verifier knows
+        self._sockets: set[DoorConnection] = set()  # those included that linger
         self._parts: dict[int, list[bytes]] = {}  # of long messages that come in parts
         self._opening: set[asyncio.Task[object]] = set()
         self._is_held = False
@@ -44,6 +47,8 @@ class Door:
         loop.remove_reader(self._arrivals.fileno())
         for connection in tuple(self._connections.values()):
             connection.abort()
+        while self._sockets:  # noqa: ASYNC110 - each for its farewell at most
+            await asyncio.sleep(_LINGER_SECONDS)
 
     def _take(self, batch: list[Entry]) -> None:
         self._let_in()  # what is said of a websocket never comes before it
@@ -82,7 +87,10 @@ class Door:
                 if not packed:
                     return
                 arrival = self._decoder.decode(packed)
-                connection = DoorConnection(arrival, self.link.put, self._forget)
+                connection = DoorConnection(
+                    arrival, self.link.put, self._forget, self._sockets.discard
+                )
+                self._sockets.add(connection)
                 connection.hold(self._is_held)
                 self._connections[arrival.number] = connection
                 task = asyncio.create_task(
@@ -109,7 +117,7 @@ async def _open(connected: socket.socket, connection: DoorConnection) -> None:
         await loop.connect_accepted_socket(lambda: connection, connected)
     except OSError:  # it was gone before it came
         connected.close()
-        connection.abort()
+        connection.connection_lost(None)
 
 
 async def serve(own_end: socket.socket, arrivals: socket.socket) -> None:

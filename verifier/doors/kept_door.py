@@ -36,8 +36,8 @@ MOST_WAITING_BYTES = 64 << 20
 # Before a door that ended soon after its start is started again.
 PAUSE_SECONDS = (0.1, 1.0, 5.0)
 HEALTHY_SECONDS = 10.0
-# A door that was told to end gets this long.
-END_SECONDS = 2.0
+# A door that was told to end gets this long; its last websockets linger for a farewell.
+END_SECONDS = 5.0
 # Taken in one turn of the event loop: 2 ms of it.
 MOST_AT_ONCE = 64
 # Until the 101 of an upgrade is on its way, and until the door has room for one more arrival.

@@ -32,11 +32,16 @@ class Outward:
     """Messages on their way to a board; all on the event loop, and without tasks."""
 
     def __init__(
-        self, max_bytes: int, cut_off: Callable[[str], None], tell_queued: Callable[[int], None]
+        self,
+        max_bytes: int,
+        cut_off: Callable[[str], None],
+        tell_queued: Callable[[int], None],
+        said_goodbye: Callable[[], None],
     ) -> None:
         """`cut_off` is called with a sentence where the board does not read what it is sent."""
         self._queue = SendQueue(MAX_QUEUED_MESSAGES, max_bytes)
         self._cut_off, self._tell_queued = cut_off, tell_queued
+        self._said_goodbye = said_goodbye
         self._transport: asyncio.Transport | None = None
         self._is_paused = True  # until there is a transport
         self._close_code: int = WSCloseCode.OK
@@ -115,6 +120,7 @@ class Outward:
         if not self._is_paused and self._queue.is_ended:
             self._write(WSMsgType.CLOSE, _CODE.pack(self._close_code))
             self._is_paused = True  # nothing may follow
+            self._said_goodbye()
 
     def _write(self, kind: WSMsgType, content: bytes) -> None:
         assert self._transport is not None
