@@ -166,40 +166,17 @@ def joined(rank: int, num_ranks: int, port: int) -> Any:
 
 
 def time_sums(group: Any) -> None:
-    """One sum over the ranks: NCCL's, and those of symmetric memory, in graphs of 64."""
+    """One sum over the ranks: NCCL's, and ours with all that it copies, in graphs of 64."""
+    from torch import distributed
+
+    ways = (distributed.all_reduce, group.add_up)
     for hidden in (4096, 8192):
         for num_tokens in SUMS:
             values = torch.zeros(1, num_tokens, hidden, dtype=torch.bfloat16, device="cuda")
-            cells = [f"{graph_ms(lambda v=values: group.add_up(v), 64) / 64 * 1e3:.1f} µs"]
-            for name in ("one_shot_all_reduce", "two_shot_all_reduce_"):
-                try:
-                    cells.append(f"{symmetric_us(name, num_tokens * hidden):.1f} µs")
-                except Exception as error:  # noqa: BLE001 (a torch may not have it)
-                    cells.append(f"{type(error).__name__}: {str(error)[:200]}")
+            times = [graph_ms(lambda way=way, v=values: way(v), 64) / 64 * 1e3 for way in ways]
             if group.rank == 0:
-                size = f"{num_tokens} × {hidden}"
-                say(f"sum of {size} over {group.num_ranks}: NCCL, one shot, two shots: {cells}")
-
-
-def symmetric_us(name: str, size: int) -> float:
-    import torch.distributed._symmetric_memory as symmetric_memory
-    from torch import distributed
-
-    group = distributed.group.WORLD
-    assert group is not None
-    buffer = symmetric_memory.empty(size, dtype=torch.bfloat16, device="cuda")
-    symmetric_memory.rendezvous(buffer, group.group_name)
-    buffer.fill_(1)
-    torch.cuda.synchronize()
-    distributed.barrier()
-    operation = getattr(torch.ops.symm_mem, name)
-    told = operation(buffer, "sum", group.group_name)
-    right = bool((told == distributed.get_world_size()).all())
-    buffer.zero_()
-    ms = graph_ms(lambda: operation(buffer, "sum", group.group_name), 64)
-    if not right:
-        raise ValueError(f"the sum is wrong: {told[:4].tolist()}")
-    return ms / 64 * 1e3
+                told = ", ".join(f"{microseconds:.1f} µs" for microseconds in times)
+                say(f"sum of {num_tokens} × {hidden} over {group.num_ranks}: NCCL, ours: {told}")
 
 
 def time_rounds(part_name: str, rank: int, num_ranks: int, port: int) -> None:
@@ -366,22 +343,10 @@ def timed_ms(action: Callable[[], object]) -> float:
 
 
 def compare_texts(num_ranks: int) -> None:
-    """Real processes: text of a worker with several GPUs, float32, and what a killed rank does."""
+    """Real processes: text of a worker with several GPUs, and what becomes of a killed rank."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from shared.config.sections import load_config
-    from shared.errors import GoodspeedError
-    from shared.speculation.sampling import GREEDY
-    from tests.support.models.drafted_streams import DraftedStreams
     from tests.support.models.tiny_checkpoint import write_checkpoint
-    from tests.support.programs.children import children_of
-    from verifier.config import VerifierConfig
-    from verifier.startup import target_settings
-    from verifier.target.target import TargetLost
-    from verifier.torch_target.loading.target_loading import load_target
-    from verifier.worker_startup import KEPT_COMMAND
-    from verifier.workers.local_worker import LocalWorker
-    from verifier.workers.orders import WorkerOrder
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -394,54 +359,77 @@ def compare_texts(num_ranks: int) -> None:
         max_position_embeddings=2048,
         initializer_range=0.1,
     )
-    prompts = [[(37 * i + 11 * j) % 900 for j in range(40)] for i in range(6)]
-    settings: dict[str, object] = {
-        "target.device": "cuda",
-        "target.dtype": "float32",
-        "target.context_tokens": 512,
-        "target.kv_cache_tokens": 4096,
-        "rounds.max_round_tokens": 128,
-    }
     with tempfile.TemporaryDirectory() as directory:
         write_checkpoint(LlamaForCausalLM(config), Path(directory))
-        settings["target.model"] = directory
-        order = {**settings, "workers.gpus_per_worker": num_ranks}
-        worker = LocalWorker(
-            WorkerOrder("worker 0", "s" * 43, order),
-            KEPT_COMMAND,
-            dict(os.environ),
-            lambda round_: 30.0,
-        )
-        try:
-            worker.start()
-            own: VerifierConfig = load_config(VerifierConfig, overrides=settings).config
-            whole = load_target(Path(directory), target_settings(own)).target
-            expected = DraftedStreams(whole, prompts, [[]] * len(prompts), GREEDY).run(0)
-            began_at = time.monotonic()
-            target: Any = worker.reach()
-            say(f"{target.facts.hardware} reached after {time.monotonic() - began_at:.1f} s")
-            streams = DraftedStreams(target, prompts, expected, GREEDY)
-            texts = streams.run(8)
-            num_equal = sum(a == b for a, b in zip(texts, expected, strict=True))
-            say(f"{num_equal} of {len(prompts)} greedy float32 texts of {num_ranks} GPUs are equal")
-            ranks = children_of(target.facts.process_id, "kept_rank")
-            began_at = time.monotonic()
-            os.kill(ranks[0], signal.SIGKILL)
-            try:
-                DraftedStreams(target, prompts, expected, GREEDY).run(8)
-                say("a killed rank was not noticed")
-            except TargetLost as error:
-                say(f"a killed rank: lost after {time.monotonic() - began_at:.3f} s: {error}")
-            while True:
-                try:
-                    again: Any = worker.reach(target)
-                    break
-                except GoodspeedError:
-                    time.sleep(0.1)
-            texts = DraftedStreams(again, prompts, expected, GREEDY).run(8)
+        for dtype in ("float32", "bfloat16"):
+            compare_texts_in(dtype, directory, num_ranks)
+
+
+def compare_texts_in(dtype: str, directory: str, num_ranks: int) -> None:
+    from shared.config.sections import load_config
+    from shared.speculation.sampling import GREEDY
+    from tests.support.models.drafted_streams import DraftedStreams
+    from verifier.config import VerifierConfig
+    from verifier.startup import target_settings
+    from verifier.torch_target.loading.target_loading import load_target
+    from verifier.worker_startup import KEPT_COMMAND
+    from verifier.workers.local_worker import LocalWorker
+    from verifier.workers.orders import WorkerOrder
+
+    prompts = [[(37 * i + 11 * j) % 900 for j in range(40)] for i in range(6)]
+    settings: dict[str, object] = {
+        "target.model": directory,
+        "target.device": "cuda",
+        "target.dtype": dtype,
+        "target.context_tokens": 1024,
+        "target.kv_cache_tokens": 4096,
+        "rounds.max_round_tokens": 128,
+        "rounds.prefill_chunk_tokens": 128,
+    }
+    order = WorkerOrder("worker 0", "s" * 43, {**settings, "workers.gpus_per_worker": num_ranks})
+    worker = LocalWorker(order, KEPT_COMMAND, dict(os.environ), lambda round_: 30.0)
+    try:
+        worker.start()
+        own: VerifierConfig = load_config(VerifierConfig, overrides=settings).config
+        whole = load_target(Path(directory), target_settings(own)).target
+        expected = DraftedStreams(whole, prompts, [[]] * len(prompts), GREEDY).run(0)
+        began_at = time.monotonic()
+        target: Any = worker.reach()
+        say(f"{target.facts.hardware} reached after {time.monotonic() - began_at:.1f} s more")
+        texts = DraftedStreams(target, prompts, expected, GREEDY).run(8)
+        num_equal = sum(a == b for a, b in zip(texts, expected, strict=True))
+        say(f"{num_equal} of {len(prompts)} greedy texts of {num_ranks} GPUs in {dtype} are equal")
+        if dtype == "float32":
+            target = with_a_killed_rank(worker, target)
+            texts = DraftedStreams(target, prompts, expected, GREEDY).run(8)
             say(f"started anew, {sum(a == b for a, b in zip(texts, expected, strict=True))} equal")
-        finally:
-            worker.close()
+    finally:
+        worker.close()
+
+
+def with_a_killed_rank(worker: Any, target: Any) -> Any:
+    """The worker's target after it was started anew."""
+    from shared.errors import GoodspeedError
+    from shared.speculation.sampling import GREEDY
+    from tests.support.programs.children import children_of
+    from verifier.target.round import DraftCheck, Round, RoundItem
+    from verifier.target.target import TargetLost
+
+    check = DraftCheck((), (), "coupled", GREEDY, seed=0, position=0, draws_bonus=True)
+    one_token = Round((RoundItem(0, (5,), 0, (0,), check),))
+    began_at = time.monotonic()
+    os.kill(children_of(target.facts.process_id, "kept_rank")[0], signal.SIGKILL)
+    try:
+        while time.monotonic() < began_at + 20:
+            target.run(one_token)
+        say("a killed rank was not noticed in 20 s")
+    except TargetLost as error:
+        say(f"a killed rank: lost after {time.monotonic() - began_at:.3f} s: {error}")
+    while True:
+        try:
+            return worker.reach(target)
+        except GoodspeedError:
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

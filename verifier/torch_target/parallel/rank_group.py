@@ -17,6 +17,7 @@ from torch import Tensor
 from shared.errors import ModelError
 from verifier.target.rank_place import RankPlace
 from verifier.target.target_settings import TargetSettings
+from verifier.torch_target.parallel.shared_sums import SharedSums, make_shared_sums
 
 # One rank may have read its weights long before another; what hangs in a round, processes watch.
 _WAIT = timedelta(minutes=30)
@@ -60,10 +61,17 @@ class RankGroup:
             timeout=_WAIT,
             **on_gpu,
         )
+        self._shared_sums: SharedSums | None = None
+        if device.type == "cuda":
+            found = make_shared_sums(device, place.rank, place.num_ranks)
+            self._shared_sums = found if self.least(found is not None) else None
 
     def add_up(self, values: Tensor) -> None:
         """Put the sum over all ranks into each one's values."""
-        dist.all_reduce(values)
+        if self._shared_sums is not None and self._shared_sums.can_add(values):
+            self._shared_sums.add_up(values)
+        else:
+            dist.all_reduce(values)
 
     def gather(self, part: Tensor) -> Tensor:
         """The parts of all ranks, [num_ranks, *part.shape]; each rank's is of the same shape."""
