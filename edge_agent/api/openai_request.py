@@ -61,15 +61,8 @@ _MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")  # the 
 _GENERAL = frozenset(
     {
         *("temperature", "top_k", "top_p", "seed", "stop", "stream", "stream_options"),
-        *(
-            "goodspeed",
-            "n",
-            "n_cmpl",
-            "prompt_logprobs",
-            *_MAX_TOKENS_NAMES,
-            *PROCESSOR_FIELDS,
-            *GRAMMAR_FIELDS,
-        ),
+        *("goodspeed", "n", "n_cmpl", "prompt_logprobs", *_MAX_TOKENS_NAMES),
+        *(*PROCESSOR_FIELDS, *GRAMMAR_FIELDS),
     }
 )
 _CHAT = _GENERAL | {
