@@ -118,13 +118,12 @@ def make_agent(config: AgentConfig, drafter: Drafter, token: str) -> Agent:
 
 def assigned_draft_source(config: AgentConfig) -> FetchFrom | None:
     """How to get what the verifier assigns; None: this board takes nothing."""
-    from edge_agent.generation.assigned_drafts import LoadedDraft
-    from edge_agent.models.assigned import get_assigned
-    from edge_agent.models.from_verifier import OfferingVerifier
-
     room_bytes = config.draft.assigned_megabytes * 1_000_000
     if not room_bytes:
         return None
+    from edge_agent.generation.assigned_drafts import LoadedDraft
+    from edge_agent.models.assigned import get_assigned
+    from edge_agent.models.from_verifier import OfferingVerifier
 
     def load(path: Path) -> LoadedDraft:
         with model_border(f"cannot load {path} as a draft model"):

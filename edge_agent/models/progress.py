@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _LINE_STEP_PERCENT = 25
 
@@ -82,6 +82,16 @@ def progress_on(stream: TextIO) -> Iterator[PullProgress]:
     if not stream.isatty():
         yield LineProgress(stream)
         return
+    # Only here: an agent that gets a draft from its verifier shows no bar, and rich takes 2 MB.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(file=stream)) as progress:
         bars = BarProgress(progress)

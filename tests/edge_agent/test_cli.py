@@ -56,6 +56,16 @@ def test_a_board_imports_no_library_that_takes_long_before_its_first_line() -> N
     assert (0, "[]\n", "") == run(["-c", script])
 
 
+def test_an_agent_that_runs_imports_no_library_of_the_terminal() -> None:
+    script = (
+        "import sys\n"
+        "import edge_agent.commands.running_agent, edge_agent.models.assigned\n"
+        "import edge_agent.generation.queued_generator, edge_agent.link.vocabulary_fetch\n"
+        "print(sorted({'rich', 'prompt_toolkit'} & sys.modules.keys()))\n"
+    )
+    assert (0, "[]\n", "") == run(["-c", script])
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 
