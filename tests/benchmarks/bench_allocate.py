@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from verifier.policies import (
+    MEMORY_LENGTH,
     BudgetLimits,
     GoodspeedPolicy,
     LiveDrafts,
@@ -55,6 +56,8 @@ def main() -> None:
             draft_token_seconds=np.full(num_streams, 0.01),
             best_chances=np.zeros(num_streams),
             waits=np.zeros(num_streams, dtype=np.bool_),
+            round_trip_seconds=np.zeros(num_streams),
+            memories=np.zeros((num_streams, MEMORY_LENGTH)),
         )
         seconds = 0.05 + 1e-5 * np.arange(MAX_LENGTH * num_streams + 1.0)
         outlook = Outlook(streams, RoundTimes(seconds, 0.06, 1), float(num_streams))

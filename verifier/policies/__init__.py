@@ -9,8 +9,11 @@ from typing import Literal, assert_never
 
 import numpy as np
 
+from verifier.policies.awc_policy import AwcPolicy
+from verifier.policies.awc_weights import read_weights
 from verifier.policies.budgeted import BudgetedPolicy, affordable, first_come
 from verifier.policies.draft_policy import (
+    MEMORY_LENGTH,
     BudgetLimits,
     DraftPolicy,
     LengthPlan,
@@ -27,6 +30,8 @@ from verifier.policies.rate import RatePolicy
 from verifier.policies.threshold import ThresholdPolicy
 
 __all__ = [
+    "MEMORY_LENGTH",
+    "AwcPolicy",
     "BudgetLimits",
     "BudgetedPolicy",
     "DraftPolicy",
@@ -47,7 +52,7 @@ __all__ = [
     "policy_named",
 ]
 
-PolicyName = Literal["goodspeed", "rate", "fixed", "random", "greedy", "threshold"]
+PolicyName = Literal["goodspeed", "rate", "fixed", "random", "greedy", "threshold", "awc"]
 
 
 def policy_named(
@@ -67,5 +72,7 @@ def policy_named(
             return GreedyPolicy()
         case "threshold":
             return ThresholdPolicy()
+        case "awc":
+            return AwcPolicy(read_weights()[0])
         case _:
             assert_never(name)

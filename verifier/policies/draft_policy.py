@@ -1,7 +1,8 @@
 """What every scheduling policy takes and gives: lengths after a round, tests before the next one.
 
 Policies must never read a clock, draw from a random generator that was not handed to them, or
-remember a stream: what they learn is of the fleet.
+remember a stream: what they learn is of the fleet, and what they must know of a stream the next
+time is kept with it (`LengthPlan.memories`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from shared.speculation.goodput import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
+
+# Numbers that a policy may have kept with each stream.
+MEMORY_LENGTH = 3
 
 
 class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,10 @@ class OpenStreams(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The longest draft that the stream can use; 0: none."""
     draft_token_seconds: FloatArray
     """Seconds that the board needs for a draft token; 0: not known yet."""
+    round_trip_seconds: FloatArray
+    """Seconds from a message to the board's answer, without the drafting; 0: not known yet."""
+    memories: FloatArray
+    """What the policy had kept with each stream [num_streams, MEMORY_LENGTH]; 0 at first."""
     waits: BoolArray
     """Whether the stream goes on with a whole draft only (`rejection`)."""
     best_chances: FloatArray
@@ -113,6 +121,8 @@ class LengthPlan(msgspec.Struct, frozen=True):
     """How likely all that a board has drafted must be to survive for it to go on; None: any."""
     waited_survivals: FloatArray | None = None
     """The same where the stream sits out for its draft, so that each token takes its time."""
+    memories: FloatArray | None = None
+    """What the next plan finds with each stream [num_streams, MEMORY_LENGTH]; None: as before."""
 
 
 class LiveDrafts(NamedTuple):

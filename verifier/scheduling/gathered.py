@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.speculation.goodput import FloatArray
+from verifier.policies import MEMORY_LENGTH
 from verifier.streams.stream import Stream
 
 BoolArray = npt.NDArray[np.bool_]
@@ -32,14 +33,14 @@ class Gathered(NamedTuple):
     best_chances: FloatArray  # 0: the board does not say which tokens are sure
     waits: BoolArray  # in `rejection`
     has_free_length: BoolArray  # no request fixes the length of its drafts
+    memories: FloatArray  # [num_streams, MEMORY_LENGTH]: what the policy keeps with each
 
 
 def gather(streams: Sequence[Stream]) -> Gathered:
     """What is known of these streams now."""
     figures = np.array([_figures(stream) for stream in streams], dtype=np.float64)
-    rates, observed, goodputs, steady, seconds, round_trips, punctual, chances, waits, free = (
-        figures.reshape(len(streams), 10).T
-    )
+    columns = figures.reshape(len(streams), 10 + MEMORY_LENGTH).T
+    rates, observed, goodputs, steady, seconds, round_trips, punctual, chances = columns[:8]
     return Gathered(
         devices=[stream.device for stream in streams],
         acceptance_rates=rates,
@@ -50,8 +51,9 @@ def gather(streams: Sequence[Stream]) -> Gathered:
         round_trip_seconds=round_trips,
         punctualities=punctual,
         best_chances=chances,
-        waits=waits > 0.0,
-        has_free_length=free > 0.0,
+        waits=columns[8] > 0.0,
+        has_free_length=columns[9] > 0.0,
+        memories=columns[10:].T,
     )
 
 
@@ -70,4 +72,5 @@ def _figures(stream: Stream) -> tuple[float, ...]:
         own.chances.best_chance,
         request.mode == "rejection",
         request.draft_length is None,
+        *own.policy_memory,
     )

@@ -1,4 +1,4 @@
-"""What policies look at, from what was gathered of streams and the cost curve.
+"""What policies look at, gathered from streams and the cost curve, and what they keep with them.
 
 This module must never decide anything.
 """
@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shared.speculation.goodput import FloatArray
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import OpenStreams, Outlook, RoundTimes
 from verifier.scheduling.gathered import Gathered
+from verifier.streams.stream import Stream
 
 # Of a device of which the operator says nothing.
 USUAL_WEIGHT = 1.0
@@ -59,6 +61,13 @@ def outlook_on(
     )
 
 
+def keep_memories(streams: Sequence[Stream], memories: FloatArray | None) -> None:
+    """What a policy wants to find with these streams at its next plan; None: nothing."""
+    if memories is not None:
+        for stream, memory in zip(streams, memories.tolist(), strict=True):
+            stream.estimates.policy_memory = memory
+
+
 def _open_streams(
     streams: Gathered, max_lengths: Sequence[int], weights: Mapping[str, float]
 ) -> OpenStreams:
@@ -73,6 +82,8 @@ def _open_streams(
         weights=np.array([weights.get(device, USUAL_WEIGHT) for device in devices]),
         best_chances=streams.best_chances,
         waits=streams.waits,
+        round_trip_seconds=streams.round_trip_seconds,
+        memories=streams.memories,
         num_siblings=np.array([num_of_device[device] for device in devices], dtype=np.int64),
         max_lengths=np.array(max_lengths, dtype=np.int64),
     )

@@ -19,7 +19,7 @@ from verifier.policies import BudgetLimits, DraftPolicy, LengthPlan, affordable
 from verifier.scheduling.awaited import Awaited, Beside, awaited_drafts
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
 from verifier.scheduling.gathered import Gathered, gather
-from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, outlook_on
+from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, keep_memories, outlook_on
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
@@ -142,6 +142,7 @@ def plan_drafts(
     round_ = BareRound(num_tokens, context_tokens, most_drafts, devices)
     weights = settings.device_weights
     made = policy.plan(outlook_on(round_, known, longest_lengths, curve, pace, weights), limits)
+    keep_memories(streams, made.memories)
     wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
     shares_of_budget = zip(made.lengths.tolist(), prices, strict=True)
     paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
@@ -173,7 +174,10 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
     request = stream.request
     length, awaited_length, longest_awaited, depth, least = plan.streams.get(stream.number, NOTHING)
     stream.estimates.chances.least_survival = least
-    if not stream.can_draft or not (length or depth):
+    if not stream.can_draft:
+        return NO_DRAFTS
+    stream.device_estimates.windows.count_switch(stream.estimates.mode.observe(length))
+    if not (length or depth):
         return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
     if room <= 0:

@@ -131,7 +131,7 @@ def _with_files(
     for name, group in scenario.boards.items():
         if group.trace is not None:
             try:
-                trace = _read_trace(directory / group.trace)
+                trace = read_trace(directory / group.trace)
                 traces[group.trace], trace_confidences[group.trace] = trace
             except ConfigError as error:
                 origin = _origin(file, ("boards", name, "trace"))
@@ -158,8 +158,12 @@ def _read_bytes(path: Path) -> bytes:
         raise ConfigError((f"{path} cannot be read: {error.strerror}",)) from None
 
 
-def _read_trace(path: Path) -> tuple[tuple[bool, ...], bytes]:
-    """Which tokens were right, and how sure the board was of each, where it told."""
+def read_trace(path: Path) -> tuple[tuple[bool, ...], bytes]:
+    """Which tokens were right, and how sure the board was of each, where it told.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds anything else.
+    """
     try:
         tokens = msgspec.json.decode(_read_bytes(path), type=tuple[TracedToken, ...])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

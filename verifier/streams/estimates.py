@@ -14,6 +14,7 @@ from shared.speculation.calibration import Calibration
 from shared.speculation.smoothing import smoothed
 from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
 from verifier.streams.draft_chances import DraftChances
+from verifier.streams.draft_mode import DraftMode
 from verifier.streams.draft_pace import DraftPace
 from verifier.streams.late_draft import LateDraft
 from verifier.streams.position_counts import PositionCounts
@@ -140,6 +141,9 @@ class SpeedEstimate:
         self.round_trip_seconds = smoothed(self.round_trip_seconds, seconds, self._smoothing)
 
 
+# Of a policy that keeps nothing, or has not met the stream yet.
+NO_MEMORY = (0.0, 0.0, 0.0)
+
 # How far one round moves what a row is thought to take.
 ROW_SMOOTHING = 0.2
 # A device whose streams are short must not have each of them taken for a cheap one; what it once
@@ -158,6 +162,8 @@ class StreamEstimates:
     has_rows: bool = False  # before that it is the device's word
     chances: DraftChances = field(default_factory=DraftChances)  # of its draft tokens
     draft_pace: DraftPace | None = None  # where its board's drafts are compared
+    mode: DraftMode = field(default_factory=DraftMode)
+    policy_memory: Sequence[float] = NO_MEMORY  # what the policy keeps with it between plans
 
     def observe_row(self, seconds: float) -> None:
         """Take in what sampling took for each of its rows in a round that had some."""

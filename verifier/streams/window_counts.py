@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.protocol.draft_path import DraftPath
+from verifier.streams.draft_mode import ModeName
 
 
 @dataclass(slots=True)
@@ -18,7 +19,14 @@ class WindowCounts:
     num_hits: int = 0  # those of them that found live tokens
     num_late_tokens: int = 0  # drafted, and struck off: the target had decided their position
     num_dead_tokens: int = 0  # drafted for nothing, behind one that differed
+    num_to_fused: int = 0  # streams that the target writes alone from then on
+    num_to_distributed: int = 0  # and that boards draft for again
     hidden_seconds: float = 0.0  # of drafting and travelling, in hits that no round had waited for
+
+    def count_switch(self, mode: ModeName | None) -> None:
+        """A stream switched to this mode; None: it did not."""
+        self.num_to_fused += mode == "fused"
+        self.num_to_distributed += mode == "distributed"
 
     def count_round(
         self, before: DraftPath, after: DraftPath, num_tested: int, hidden_seconds: float

@@ -20,6 +20,7 @@ class DeviceSums(msgspec.Struct):
     draft_length: int = 0  # 0: its board drafts nothing
     window: int = 0
     num_streams: int = 0
+    num_fused: int = 0  # of these: the target writes them alone for now
     context_tokens: int = 0
 
 
@@ -36,6 +37,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     draft_length: int
     window: int
     num_streams: int
+    num_fused: int
     context_tokens: int
     round_trip_seconds: float | None
     draft_tokens_per_second: float | None
@@ -130,6 +132,7 @@ def device_state(
         draft_length=sums.draft_length,
         window=sums.window,
         num_streams=sums.num_streams,
+        num_fused=sums.num_fused,
         context_tokens=sums.context_tokens,
         round_trip_seconds=speed.round_trip_seconds,
         draft_tokens_per_second=(

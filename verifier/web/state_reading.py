@@ -148,6 +148,7 @@ def _add_sums(streams: Sequence[Stream], sums: dict[str, DeviceSums]) -> None:
         of_device.draft_length += stream.draft_length
         of_device.window += stream.window
         of_device.num_streams += 1
+        of_device.num_fused += stream.estimates.mode.is_fused
         of_device.context_tokens += stream.num_tokens
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.speculation.goodput import FloatArray
-from verifier.policies import OpenStreams, Outlook, RoundTimes
+from verifier.policies import MEMORY_LENGTH, OpenStreams, Outlook, RoundTimes
 
 
 class Share(NamedTuple):
@@ -23,6 +23,7 @@ class Share(NamedTuple):
     draft_token_seconds: float = 0.01
     best_chance: float = 0.0  # its board does not say how sure it is
     waits: bool = False
+    round_trip_seconds: float = 0.02
 
 
 def shares_of(streams: Sequence[Share]) -> OpenStreams:
@@ -39,6 +40,8 @@ def shares_of(streams: Sequence[Share]) -> OpenStreams:
         draft_token_seconds=figures["draft_token_seconds"],
         best_chances=figures["best_chance"],
         waits=figures["waits"] > 0.0,
+        round_trip_seconds=figures["round_trip_seconds"],
+        memories=np.zeros((len(streams), MEMORY_LENGTH)),
     )
 
 

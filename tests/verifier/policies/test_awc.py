@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from verifier.policies import OpenStreams, policy_named
+from verifier.policies import MEMORY_LENGTH, OpenStreams, policy_named
 from verifier.policies.awc import (
     AwcInputs,
-    AwcState,
+    AwcMemory,
     AwcWeights,
     network_windows,
-    next_windows,
+    next_memory,
     silu,
 )
 from verifier.policies.threshold import ThresholdPolicy, threshold_windows
@@ -50,12 +50,15 @@ def random_weights(width: int = 16) -> AwcWeights:
 
 def inputs(count: int) -> AwcInputs:
     random = np.random.default_rng(2)
-    return AwcInputs(*random.random((7, count)))
+    return AwcInputs(*random.random((8, count)))
 
 
 def windows_over(raws: list[float]) -> list[int]:
-    state, one = AwcState(1), np.array([0])
-    return [int(next_windows(constant(raw), state, one, inputs(1))[0]) for raw in raws]
+    memory, windows = AwcMemory.of_new(1), []
+    for raw in raws:
+        memory = next_memory(constant(raw), memory, inputs(1))
+        windows += memory.windows().tolist()
+    return windows
 
 
 def test_a_row_is_what_the_formula_says() -> None:
@@ -88,16 +91,16 @@ def test_a_single_high_output_does_not_leave_fused_mode() -> None:
 
 
 def test_streams_do_not_touch_each_other() -> None:
-    state = AwcState(3)
-    next_windows(constant(12.0), state, np.array([1]), inputs(1))
-    assert [4.0, 7.2, 4.0] == pytest.approx(state.smoothed.tolist())
+    memory, one = AwcMemory.of_new(3), np.array([1])
+    memory.put(one, next_memory(constant(12.0), memory.of(one), inputs(1)))
+    assert [4.0, 7.2, 4.0] == pytest.approx(memory.smoothed.tolist())
 
 
 def test_a_stream_takes_less_than_twenty_microseconds_in_a_batch() -> None:
-    weights, state, which, seen = random_weights(), AwcState(512), np.arange(512), inputs(512)
+    weights, memory, seen = random_weights(), AwcMemory.of_new(512), inputs(512)
     begun = time.process_time()
     for _ in range(5):
-        next_windows(weights, state, which, seen)
+        memory = next_memory(weights, memory, seen)
     assert (time.process_time() - begun) / (5 * 512) < 20e-6
 
 
@@ -118,6 +121,8 @@ def test_a_budget_is_spent_in_the_streams_order(budget: int, expected: list[int]
         max_lengths=np.array([16, 3, 16]),
         draft_token_seconds=ones,
         waits=np.zeros(3, dtype=np.bool_),
+        round_trip_seconds=np.zeros(3),
+        memories=np.zeros((3, MEMORY_LENGTH)),
         best_chances=np.zeros(3),
     )
     policy = policy_named("threshold")

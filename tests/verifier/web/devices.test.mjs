@@ -6,7 +6,7 @@ import { milliseconds, number, percent, seconds } from "../../../verifier/web/pa
 
 const QUIET = {
   is_connected: true, goodput_tokens_per_second: null, of_alone_ratio: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
-  num_streams: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
+  num_streams: 0, num_fused: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
   weight: 1, cap: null,
 };
 const device = (name, changes = {}) => ({ ...QUIET, name, ...changes });
@@ -60,6 +60,10 @@ test("filters show a part", () => {
   assert.deepEqual(names(devices, { only: "connected" }), ["drafting", "idle", "quiet"]);
   assert.deepEqual(names(devices, { only: "streams" }), ["drafting", "idle"]);
   assert.deepEqual(names(devices, { only: "idle" }), ["idle"]);
+});
+
+test("streams that the target writes alone are counted", () => {
+  assert.equal(stateOf(device("a", { draft_length: 2, num_streams: 3, num_fused: 1 })), "drafts; 1 of 3 streams fused");
 });
 
 test("what an operator set stands beside what a device does", () => {

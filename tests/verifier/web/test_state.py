@@ -69,7 +69,9 @@ def test_a_device_is_told_of_over_all_of_its_streams() -> None:
     other.board_is_ready = True
     play(service.planner, 1.0)
     draft(other, 30, 31, now=1.2)
+    next(iter(service.planner.streams.values())).estimates.mode.is_fused = True
     first, second = read_state(service, 2.0).devices
+    assert (1, 0) == (first.num_fused, second.num_fused)
     assert (2, other.draft_length, other.window) == (
         first.num_streams,
         first.draft_length,

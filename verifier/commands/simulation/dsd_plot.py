@@ -13,7 +13,7 @@ def draw_dsd_figures(figures: DsdFigures) -> bytes:
     cells, crossing = axes[0]
     names = list(dict.fromkeys(row.cell for row in figures.arms))
     for arm in ARMS:
-        changes = [figures.of(cell, arm).over_static for cell in names]
+        changes = [figures.of(cell, arm).over["static 4"] for cell in names]
         cells.errorbar(
             range(len(names)),
             [100 * change.mean for change in changes],

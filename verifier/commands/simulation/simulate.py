@@ -14,6 +14,7 @@ from shared.daemon.files import replace_file
 from verifier.commands.simulation.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 from verifier.commands.simulation.simulate_edge import heterogeneous_edge
+from verifier.commands.simulation.simulate_many import many_verifiers
 from verifier.policies import PolicyName
 
 _EXAMPLES = """\b
@@ -27,6 +28,7 @@ Examples:
   goodspeed-verifier simulate devices/scenarios/kitchen.toml      # the same as simulate fleet …
   goodspeed-verifier simulate fleet --help
   goodspeed-verifier simulate heterogeneous-edge
+  goodspeed-verifier simulate many-verifiers devices/scenarios/many/city.toml
 """
 
 
@@ -52,6 +54,7 @@ def simulate() -> None:
 
 
 simulate.add_command(heterogeneous_edge)
+simulate.add_command(many_verifiers)
 
 
 @simulate.command(epilog=_EXAMPLES)

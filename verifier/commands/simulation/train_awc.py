@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,16 @@ from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
 from verifier.commands.simulation.progress import progress
 
+if TYPE_CHECKING:
+    from verifier.reproduction.dsd.situations import Drafting
+
 NUM_SITUATIONS = 2000
 
 _EXAMPLES = """\b
 Examples:
   goodspeed-verifier train-awc --output awc.json
   goodspeed-verifier train-awc --situations 5000 --seed 3 --output awc.json
+  goodspeed-verifier train-awc --drafting ahead --inputs all --output awc.json   # as what ships
 """
 
 
@@ -45,33 +50,41 @@ Examples:
     type=click.Choice(["paper", "all"]),
     default="paper",
     show_default=True,
-    help="The paper's five, or a board's speed and the time of a round beside them.",
+    help="The paper's five, or beside them a board's speed, and the time and growth of a round.",
 )
-def train_awc(output: Path, situations: int, seed: int, inputs: str) -> None:
+@click.option(
+    "--drafting",
+    type=click.Choice(["waiting", "ahead"]),
+    default="waiting",
+    show_default=True,
+    help="Streams that wait for their own draft, as the paper's, or never wait, as here.",
+)
+def train_awc(output: Path, situations: int, seed: int, inputs: str, drafting: Drafting) -> None:
     """Learn how long drafts should be, as DSD's adaptive window control does (arXiv 2511.21669).
 
-    Streams wait for their own draft, as in that paper. In each situation windows 2 to 12 and fused
-    mode are simulated, and the best is the label. Takes a minute or two on a quiet machine. The
-    same seed writes the same bytes.
+    In each situation windows 2 to 12 and fused mode are simulated, and the best is the label. Takes
+    a minute or two on a quiet machine. The same seed writes the same bytes. What rounds.policy =
+    "awc" goes by ships with the verifier: streams that never wait, all inputs.
     """
     with told_when_interrupted("stopped before the end; nothing was written"):
-        _train(output, situations, seed, inputs)
+        _train(output, situations, seed, inputs, drafting)
 
 
-def _train(output: Path, situations: int, seed: int, inputs: str) -> None:
+def _train(output: Path, situations: int, seed: int, inputs: str, drafting: Drafting) -> None:
     from verifier.policies.awc import ALL_INPUTS, PAPER_INPUTS
+    from verifier.policies.awc_weights import file_of
     from verifier.reproduction.dsd.situations import sweep
     from verifier.reproduction.dsd.training import train
-    from verifier.reproduction.dsd.weights_file import file_of
 
     with progress("playing situations") as advance:
-        examples = sweep(situations, seed, advance)
+        examples = sweep(situations, seed, advance, drafting)
     num_inputs = PAPER_INPUTS if inputs == "paper" else ALL_INPUTS
     examples = examples._replace(inputs=examples.inputs[:, :num_inputs])
     with progress("training") as advance:
         trained = train(examples, seed, advance)
     command = f"goodspeed-verifier train-awc --situations {situations} --seed {seed}"
     command += f" --inputs {inputs}" * (num_inputs != PAPER_INPUTS)
+    command += f" --drafting {drafting}" * (drafting != "waiting")
     content = file_of(
         trained.weights,
         command=command,

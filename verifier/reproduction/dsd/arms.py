@@ -1,15 +1,20 @@
-"""Who is compared in DSD's cells, each as it would be run: its window, its routing, its batches."""
+"""Who is compared in DSD's cells, each as it would be run: its window, its routing, its batches.
+
+*Ahead*: streams never wait, as in our verifier, but the window is DSD's.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
 
 from verifier.policies import RatePolicy
-from verifier.reproduction.dsd.weights_file import SHIPPED, SHIPPED_ALL_INPUTS, read_weights
-from verifier.sim.many_verifiers.ahead import AheadArm
+from verifier.policies.awc_weights import SHIPPED, read_weights
+from verifier.sim.many_verifiers.ahead import AheadArm, PolicyDecider, WindowDecider
 from verifier.sim.many_verifiers.arms import Arm, WaitingArm
 from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
 from verifier.sim.many_verifiers.outcome import ManyOutcome
@@ -28,12 +33,24 @@ ArmName = Literal[
     "static 4",
     "threshold",
     "awc",
-    "awc, 7 inputs",
+    "awc, 8 inputs",
     "perfect window",
+    "static 4 ahead",
+    "awc ahead",
+    "awc ahead, 8 inputs",
     "ours, jsq",
+    "ours, placement",
     "ours",
 ]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
+_HERE = Path(__file__).parent
+# Of the networks; the last one is what rounds.policy = "awc" goes by.
+WEIGHTS: Mapping[ArmName, Path] = {
+    "awc": _HERE / "awc_waiting.json",
+    "awc, 8 inputs": _HERE / "awc_waiting_all_inputs.json",
+    "awc ahead": _HERE / "awc_ahead.json",
+    "awc ahead, 8 inputs": SHIPPED,
+}
 # `rate` without a limit: all arms may slow a device down as far as they like.
 NO_LIMIT = 10.0
 
@@ -62,29 +79,36 @@ def _drawn(setting: ManySetting, seed: int) -> DrawnDevices:
 def _routed(setting: ManySetting, name: ArmName) -> ManySetting:
     """Ours is routed by the delay that a request causes, all others to the shortest queue.
 
+    Or, as a verifier does it over many workers, by a stream's price in log goodput.
     AWC's own length-aware batches would split rounds that are not padded, and cost it tokens.
     """
-    if name == "ours":
-        return msgspec.structs.replace(setting, routing="least-price")
-    return setting
+    match name:
+        case "ours":
+            return msgspec.structs.replace(setting, routing="least-price")
+        case "ours, placement":
+            return msgspec.structs.replace(setting, routing="placement")
+        case _:
+            return setting
 
 
 def _arm(setting: ManySetting, name: ArmName) -> Arm:
-    if name in ("ours", "ours, jsq"):
-        return AheadArm(setting, [RatePolicy() for _ in setting.targets], NO_LIMIT)
-    return WaitingArm(setting, _rule(setting, name))
+    if name.startswith("ours"):
+        policies = [RatePolicy() for _ in setting.targets]
+        return AheadArm(PolicyDecider(policies, NO_LIMIT))
+    rule = _rule(setting, name)
+    if "ahead" in name:
+        return AheadArm(WindowDecider(setting, rule))
+    return WaitingArm(setting, rule)
 
 
 def _rule(setting: ManySetting, name: ArmName) -> WindowRule:
+    if name in WEIGHTS:
+        return AwcWindows(read_weights(WEIGHTS[name])[0], setting.num_devices)
     match name:
-        case "static 4":
+        case "static 4" | "static 4 ahead":
             return StaticWindows(4)
         case "threshold":
             return ThresholdWindows()
-        case "awc":
-            return AwcWindows(read_weights(SHIPPED)[0], setting.num_devices)
-        case "awc, 7 inputs":
-            return AwcWindows(read_weights(SHIPPED_ALL_INPUTS)[0], setting.num_devices)
         case "perfect window":
             return PerfectWindows()
         case _:

@@ -8,24 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 import numpy as np
 
-from verifier.reproduction.dsd.arms import ARMS, ArmName, Job, play_job
+from verifier.policies.awc_weights import AwcFile, read_weights
+from verifier.reproduction.dsd.arms import ARMS, WEIGHTS, ArmName, Job, play_job
 from verifier.reproduction.dsd.cells import CELLS, TARGETS, Cell, setting_of
-from verifier.reproduction.dsd.weights_file import (
-    SHIPPED,
-    SHIPPED_ALL_INPUTS,
-    AwcFile,
-    read_weights,
-)
 from verifier.reproduction.spread import Spread, changes, spread_of
 from verifier.sim.many_verifiers.outcome import ManyOutcome
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 
 ROUND_TRIPS = (0.005, 0.010, 0.020, 0.030, 0.040, 0.060, 0.080, 0.100)
 CROSSING_ARMS: tuple[ArmName, ...] = (
-    *("target alone", "static 4", "awc", "awc, 7 inputs", "ours"),
+    *("target alone", "static 4", "awc", "awc, 8 inputs"),
+    *("static 4 ahead", "awc ahead", "awc ahead, 8 inputs", "ours"),
 )
 RIVALS: tuple[ArmName, ...] = (
-    *("static 4", "awc", "awc, 7 inputs", "perfect window", "target alone"),
+    *("target alone", "static 4", "awc", "awc, 8 inputs", "perfect window"),
+    *("static 4 ahead", "awc ahead", "awc ahead, 8 inputs"),
 )
 # Of the sweeps beside the twelve cells.
 MAX_SWEEP_SEEDS = 3
@@ -65,12 +62,8 @@ class ArmFigures(msgspec.Struct, frozen=True):
     mean_window: float
     fused_part: float
     """Of stream-rounds: those that tested nothing."""
-    over_static: Spread
-    """Tokens/s of a device, geometric mean."""
-    over_awc: Spread
-    over_awc_all_inputs: Spread
-    over_perfect: Spread
-    over_alone: Spread
+    over: dict[ArmName, Spread]
+    """Tokens/s of a device, geometric mean, over those of each of `RIVALS`."""
     throughput_over_static: Spread
     token_seconds_over_static: Spread
     first_token_over_static: Spread
@@ -91,8 +84,7 @@ class DsdFigures(msgspec.Struct, frozen=True):
     """All of them."""
 
     num_seeds: int
-    training: AwcFile
-    training_all_inputs: AwcFile
+    training: dict[ArmName, AwcFile]
     arms: tuple[ArmFigures, ...]
     crossing: tuple[CrossingFigures, ...]
 
@@ -135,8 +127,8 @@ def dsd_figures(
     for cell in crossing_cells:
         of_cell = _by_arm(played, CROSSING_ARMS, num_few)
         crossing += [_crossing(cell, arm, of_cell) for arm in CROSSING_ARMS]
-    paper, both = (read_weights(file)[1] for file in (SHIPPED, SHIPPED_ALL_INPUTS))
-    return DsdFigures(num_seeds, paper, both, tuple(arms), tuple(crossing))
+    training = {arm: read_weights(file)[1] for arm, file in WEIGHTS.items()}
+    return DsdFigures(num_seeds, training, tuple(arms), tuple(crossing))
 
 
 Played = dict[ArmName, list[ManyOutcome]]
@@ -170,7 +162,7 @@ def _values(outcomes: Sequence[ManyOutcome], name: str) -> list[float]:
 
 
 def _arm(cell: Cell, arm: ArmName, played: Played) -> ArmFigures:
-    own, static, awc, awc_all, perfect, alone = (played[name] for name in (arm, *RIVALS))
+    own, static, awc = (played[name] for name in (arm, "static 4", "awc"))
 
     def against(rivals: list[ManyOutcome], name: str) -> Spread:
         return changes(_values(own, name), _values(rivals, name))
@@ -190,11 +182,7 @@ def _arm(cell: Cell, arm: ArmName, played: Played) -> ArmFigures:
         acceptance=float(np.mean(accepted)) if accepted else None,
         mean_window=float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1)),
         fused_part=float(counts[0] / max(counts.sum(), 1)),
-        over_static=against(static, speed),
-        over_awc=against(awc, speed),
-        over_awc_all_inputs=against(awc_all, speed),
-        over_perfect=against(perfect, speed),
-        over_alone=against(alone, speed),
+        over={rival: against(played[rival], speed) for rival in RIVALS},
         throughput_over_static=against(static, "tokens_per_second"),
         token_seconds_over_static=against(static, "token_seconds"),
         first_token_over_static=against(static, "first_token_seconds"),

@@ -19,7 +19,8 @@ def dsd_page(figures: DsdFigures, command: str) -> Page:
         summary=(
             "Twenty verifiers and 600 or 1,000 devices that draft for them. All figures are "
             f"simulated, {figures.num_seeds} seeds, the same devices and texts for every arm: mean "
-            "(least … most). Arms but ours are DSD's: a stream waits until its own draft is there. "
+            "(least … most). Arms are DSD's but for ours and those called *ahead*: a stream waits "
+            "until its own draft is there. "
             "The paper's tables are known in part only; round times, arrivals, lengths and "
             "acceptance are ours and stand below."
         ),
@@ -49,11 +50,15 @@ _MODEL_TEXT = (
     "where they delay least. Rounds are not padded, so batches are first come, first served for "
     "all: length-aware ones, AWC's own, would only split them. AWC leaves fused mode after two "
     "verdicts at which its smoothed output is 2 or more: the paper does not give a rule. *Awc* has "
-    "the paper's five inputs, *awc, 7 inputs* the board's speed and the time of a round beside "
-    "them. A network that had learnt from settled windows alone, and from means over devices, lost "
+    "the paper's five inputs, *awc, 8 inputs* the board's speed, the time of a round and by how "
+    "much drafts lengthen it beside them. *Ahead*: the window is DSD's and its streams wait, those "
+    'of the arm do not; the last of these is `rounds.policy = "awc"` of the running verifier. A '
+    "network that had learnt from settled windows alone, and from means over devices, lost "
     "to static windows: it took the slow tokens that its own long windows caused for those of a "
     "slow verifier. So half of what ours learn from are devices whose windows change. *Ours, jsq* "
-    "shows what of ours is not its routing. Throughput is tokens/s of all devices together."
+    "shows what of ours is not its routing, *ours, placement* routes as a verifier does over "
+    "many workers (`verifier/placement`: log goodput). Throughput is tokens/s of all devices "
+    "together."
 )
 
 
@@ -65,11 +70,11 @@ def _cells(figures: DsdFigures) -> Table:
             (
                 cell.name,
                 *[
-                    figures.of(cell, arm).over_static.percent(0).split(" (")[0]
+                    figures.of(cell, arm).over["static 4"].percent(0).split(" (")[0]
                     for arm in ARMS
                     if arm != "static 4"
                 ],
-                ours.over_awc.percent(),
+                ours.over["awc"].percent(),
                 ours.p95_over_awc.percent(0).split(" (")[0],
                 ours.first_token_over_awc.percent(0).split(" (")[0],
             )
@@ -140,8 +145,7 @@ def _constants(figures: DsdFigures) -> Table:
                 f"tokens, acceptance {rates[0]:g} to {rates[1]:g}",
             )
         )
-    training = figures.training
     rows.append(("drafts", "25, 40 or 60 tokens/s (7B on A40 and V100), messages ± 10 %"))
-    for name, file in (("awc", training), ("awc, 7 inputs", figures.training_all_inputs)):
+    for name, file in figures.training.items():
         rows.append((f"weights of {name}", f"`{file.command}`"))
     return Table(("constant", "value"), tuple(rows))

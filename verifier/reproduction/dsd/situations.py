@@ -11,19 +11,23 @@ that its own long windows cause for those of a slow verifier, and draws them out
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies.awc import ALL_INPUTS, MIN_WINDOW, SMOOTHING
+from verifier.sim.many_verifiers.ahead import AheadArm, WindowDecider
 from verifier.sim.many_verifiers.arms import WaitingArm, awc_inputs
 from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 from verifier.sim.many_verifiers.windows import WindowInputs
 from verifier.sim.many_verifiers.world import ManyWorld
+
+# Whether streams wait for their own draft, as the paper's, or never do.
+Drafting = Literal["waiting", "ahead"]
 
 BoolArray = np.typing.NDArray[np.bool_]
 
@@ -45,10 +49,29 @@ SLO_TIMES_FUSED = 1.5
 SLO_WEIGHT = 0.5
 
 
+class Ranges(NamedTuple):
+    """What situations are drawn from, in the logarithm but for acceptance."""
+
+    fixed_seconds: tuple[float, float]
+    tokens_of_fixed: tuple[float, float]  # that take as long as a round without any
+    acceptance: tuple[float, float]
+    draft_tokens_per_second: tuple[float, float]
+    round_trip_seconds: tuple[float, float]
+
+
+# Those of the paper's streams lie around its cells. What runs in verifiers meets any board: beyond
+# what it has seen a network may say anything. (So wide, 87 % of the labels of waiting streams are
+# fused, and the paper's five inputs tell nothing that the median does not.)
+RANGES: Mapping[Drafting, Ranges] = {
+    "waiting": Ranges((0.01, 0.2), (40.0, 1000.0), (0.45, 0.94), (20.0, 100.0), (0.001, 0.2)),
+    "ahead": Ranges((0.005, 0.2), (15.0, 1000.0), (0.1, 0.95), (8.0, 400.0), (0.001, 0.3)),
+}
+
+
 class Examples(NamedTuple):
     """What AWC learns from."""
 
-    inputs: FloatArray  # [num_examples, 7], scaled
+    inputs: FloatArray  # [num_examples, 8], scaled
     labels: FloatArray  # [num_examples], best windows; 1: fused
     situations: IntArray  # [num_examples], of which situation each is
 
@@ -61,6 +84,7 @@ class _SweptWindows:
         self._random = random
         self._goals = windows.astype(np.float64)
         self._smoothed = self._goals.copy()
+        self.latest = windows.copy()  # of each device
 
     def windows(self, inputs: WindowInputs) -> IntArray:
         """See `WindowRule`."""
@@ -70,33 +94,39 @@ class _SweptWindows:
         self._goals[which] = np.where(turns, others, self._goals[which])
         self._smoothed[which] += SMOOTHING * (self._goals[which] - self._smoothed[which])
         windows = np.rint(self._smoothed[which]).astype(np.int64)
-        return np.where(windows > MIN_WINDOW, windows, 0)
+        self.latest[which] = np.where(windows > MIN_WINDOW, windows, 0)
+        return self.latest[which]
 
 
-def sweep(num_situations: int, seed: int, advance: Callable[[float], None]) -> Examples:
+def sweep(
+    num_situations: int, seed: int, advance: Callable[[float], None], drafting: Drafting = "waiting"
+) -> Examples:
     """All windows in so many situations, rounded up to whole draws."""
     parts: list[Examples] = []
     num_draws = -(-num_situations // KINDS_OF_DRAW)
     for number in range(num_draws):
-        parts.append(_draw(np.random.default_rng([seed, number]), number))
+        parts.append(_draw(np.random.default_rng([seed, number]), number, drafting))
         advance((number + 1) / num_draws)
     return Examples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _draw(random: np.random.Generator, number: int) -> Examples:
+def _draw(random: np.random.Generator, number: int, drafting: Drafting) -> Examples:
     """Kinds of verifiers that differ, each once for every window; devices are alike for all."""
-    setting = _setting(random)
+    setting = _setting(random, drafting)
     num_targets = len(setting.targets)
     members = setting.num_devices // num_targets
     target = np.arange(setting.num_devices) % num_targets
     drawn = _paired(setting, int(random.integers(1 << 31)), target, members)
     rule = _SweptWindows(*_start(random, target, members), random)
-    world = ManyWorld(setting, number, WaitingArm(setting, rule), drawn)
+    waits = drafting == "waiting"
+    arm = WaitingArm(setting, rule) if waits else AheadArm(WindowDecider(setting, rule))
+    world = ManyWorld(setting, number, arm, drawn)
     world.play()
     shape = (members, KINDS_OF_DRAW, NUM_COLUMNS)
     tokens = world.tally.device_tokens.reshape(shape)[:, :, : len(SWEPT_WINDOWS)]
     speeds = np.maximum(tokens, 0.5) / (setting.seconds - setting.warm_up_seconds)
-    seen = awc_inputs(setting, world.devices, world.targets, np.arange(setting.num_devices))
+    all_devices = np.arange(setting.num_devices)
+    seen = awc_inputs(setting, world.devices, world.targets, all_devices, rule.latest)
     inputs = _examples(random, seen.scaled().reshape(*shape, ALL_INPUTS))
     situations = number * KINDS_OF_DRAW + np.arange(KINDS_OF_DRAW)
     return Examples(
@@ -117,7 +147,7 @@ def _start(
 
 
 def _examples(random: np.random.Generator, seen: FloatArray) -> FloatArray:
-    """Single devices' inputs [num_kinds, num_examples, 7] of all columns' at the end."""
+    """Single devices' inputs [num_kinds, num_examples, 8] of all columns' at the end."""
     members = len(seen)
     settled = random.integers(len(SWEPT_WINDOWS), size=(KINDS_OF_DRAW, SETTLED_EXAMPLES))
     columns = np.pad(settled, ((0, 0), (0, WANDERING_EXAMPLES)), constant_values=len(SWEPT_WINDOWS))
@@ -126,22 +156,23 @@ def _examples(random: np.random.Generator, seen: FloatArray) -> FloatArray:
     return examples
 
 
-def _setting(random: np.random.Generator) -> ManySetting:
-    fixed_seconds = float(np.exp(random.uniform(np.log(0.01), np.log(0.2))))
+def _setting(random: np.random.Generator, drafting: Drafting) -> ManySetting:
+    ranges = RANGES[drafting]
+    fixed_seconds = _between(random, *ranges.fixed_seconds)
     kinds: list[TargetKind] = []
     for _ in range(KINDS_OF_DRAW):
         own = fixed_seconds * random.uniform(0.7, 1.4)
-        ratio = float(np.exp(random.uniform(np.log(40.0), np.log(1000.0))))
+        ratio = _between(random, *ranges.tokens_of_fixed)
         kinds += [TargetKind("drawn", own, own / ratio, 0.0)] * NUM_COLUMNS
-    middle = random.uniform(0.45, 0.94)
-    speed = float(np.exp(random.uniform(np.log(20.0), np.log(100.0))))
+    middle = random.uniform(*ranges.acceptance)
+    speed = _between(random, *ranges.draft_tokens_per_second)
     seconds = NUM_ROUNDS * fixed_seconds
     return ManySetting(
         targets=tuple(kinds),
         num_devices=int(random.integers(1, MOST_DEVICES + 1)) * len(kinds),
         draft_tokens_per_second=(speed,),
         acceptance=(middle - 0.04, middle + 0.04),
-        round_trip_seconds=float(np.exp(random.uniform(np.log(0.001), np.log(0.2)))),
+        round_trip_seconds=_between(random, *ranges.round_trip_seconds),
         prompt_tokens=(1, 1),
         output_tokens=(1 << 20, 1 << 20),
         think_seconds=(0.0, 0.001),
@@ -150,6 +181,11 @@ def _setting(random: np.random.Generator) -> ManySetting:
         routing="pinned",
         max_batch=64,
     )
+
+
+def _between(random: np.random.Generator, least: float, most: float) -> float:
+    """Evenly in the logarithm."""
+    return float(np.exp(random.uniform(np.log(least), np.log(most))))
 
 
 def _paired(setting: ManySetting, seed: int, target: IntArray, members: int) -> DrawnDevices:

@@ -166,14 +166,21 @@ class PlannerGauges(Collector):
         hidden = device_counters(
             "hidden_seconds", "Seconds of drafting and travelling that no round waited for"
         )
+        switches = device_counters(
+            "mode_switches",
+            "Streams that the target wrote alone from then on (fused), or no longer (distributed)",
+            "mode",
+        )
         for device in self._all_devices():
             counts = device.estimates.windows
+            switches.add_metric([device.name, "fused"], counts.num_to_fused)
+            switches.add_metric([device.name, "distributed"], counts.num_to_distributed)
             rounds.add_metric([device.name], counts.num_rounds)
             hits.add_metric([device.name], counts.num_hits)
             late.add_metric([device.name], counts.num_late_tokens)
             dead.add_metric([device.name], counts.num_dead_tokens)
             hidden.add_metric([device.name], counts.hidden_seconds)
-        return rounds, hits, late, dead, hidden
+        return rounds, hits, late, dead, hidden, switches
 
     def _positions(self) -> Iterable[CounterMetricFamily]:
         """How far drafts come: accepted / reached is the acceptance rate at a position."""
@@ -207,21 +214,27 @@ class PlannerGauges(Collector):
         lengths = _family("draft_length", "Draft length over the device's streams")
         streams = _family("device_streams", "Open streams of the device")
         tokens = _family("device_context_tokens", "Tokens of prompts and outputs of its streams")
-        sums: dict[str, tuple[int, int, int]] = {}
+        fused = _family(
+            "device_fused_streams",
+            "Open streams of the device that the target writes alone for now",
+        )
+        sums: dict[str, tuple[int, int, int, int]] = {}
         held = [h for planner in self._planners for h in (planner.streams, planner.queue)]
         streams_now = tuple(chain.from_iterable([tuple(streams.values()) for streams in held]))
         for stream in unhurried(streams_now, _STREAMS_AT_ONCE):
-            length, count, context = sums.get(stream.device, (0, 0, 0))
+            length, count, context, num_fused = sums.get(stream.device, (0, 0, 0, 0))
             sums[stream.device] = (
                 length + stream.draft_length,
                 count + 1,
                 context + stream.num_tokens,
+                num_fused + stream.estimates.mode.is_fused,
             )
-        for device, (length, count, context) in sums.items():
+        for device, (length, count, context, num_fused) in sums.items():
             lengths.add_metric([device], length)
             streams.add_metric([device], count)
             tokens.add_metric([device], context)
-        return lengths, streams, tokens
+            fused.add_metric([device], num_fused)
+        return lengths, streams, tokens, fused
 
     def _cache_shares(self) -> Iterable[GaugeMetricFamily]:
         """Who holds the cache, and who waits for it."""

@@ -2,16 +2,20 @@
 
 A board drafts on along its own path while verdicts travel; what a round commits is struck off that
 path, and where the target's own token is another one the path begins anew. Which tokens a round
-tests, and how far boards may draft, is decided by the verifier's own policy. This module must never
-decide that itself.
+tests, and how far boards may draft, is decided by the verifier's own policy, or by a rule for
+windows. This module must never decide that itself.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies import (
+    MEMORY_LENGTH,
     BudgetLimits,
     DraftPolicy,
     LiveDrafts,
@@ -19,9 +23,11 @@ from verifier.policies import (
     Outlook,
     RoundTimes,
 )
-from verifier.sim.many_verifiers.arms import Verdicts
+from verifier.policies.awc import depths_ahead
+from verifier.sim.many_verifiers.arms import Verdicts, window_inputs
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import Devices, Targets
+from verifier.sim.many_verifiers.windows import WindowRule
 
 # Of a board that is granted nothing, a few tokens now and then show what they are worth.
 PROBE_ROUNDS = 32
@@ -29,28 +35,31 @@ PROBE_LENGTH = 4
 MAX_DRAFT = 64
 
 
-class AheadArm:
-    """A policy for each verifier."""
+class Decider(Protocol):
+    """Says how far boards draft, and what a round tests."""
 
-    def __init__(
-        self, setting: ManySetting, policies: list[DraftPolicy], slowdown_limit: float
-    ) -> None:
-        self._policies = policies
-        self._limits = BudgetLimits(
-            max_round_tokens=4096, budget_tokens=None, slowdown_limit=slowdown_limit
-        )
-        self._own = np.zeros(setting.num_devices, dtype=np.int64)  # lengths of the latest plan
+    def depths(self, devices: Devices, targets: Targets, verdicts: Verdicts) -> IntArray:
+        """After these verdicts, beyond the committed end; sets `Devices.own_length`."""
+        ...
+
+    def chosen(
+        self, devices: Devices, targets: Targets, which: IntArray, live: IntArray
+    ) -> IntArray:
+        """Of the live tokens of these devices, those that the round which starts now tests."""
+        ...
+
+
+class AheadArm:
+    """Streams that never wait, whoever decides."""
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
 
     def tested(self, devices: Devices, targets: Targets, decoding: IntArray) -> IntArray:
         """See `Arm`."""
         live = _live(devices, targets.now[devices.target[decoding]], decoding)
         live = np.minimum(live, np.maximum(devices.output_left[decoding] - 1, 0))
-        tested = np.zeros(len(decoding), dtype=np.int64)
-        of_target = devices.target[decoding]
-        for target in np.unique(of_target[live > 0]).tolist():
-            rows = np.flatnonzero(of_target == target)
-            tested[rows] = self._choose(devices, targets, target, decoding[rows], live[rows])
-        return tested
+        return self._decider.chosen(devices, targets, decoding, live)
 
     def observes(self, devices: Devices, verdicts: Verdicts) -> None:
         """See `Arm`; the target's own token shows too what a draft that is there was worth."""
@@ -64,8 +73,10 @@ class AheadArm:
 
     def settle(self, devices: Devices, targets: Targets, verdicts: Verdicts) -> None:
         """See `Arm`."""
-        self._plan(devices, targets, verdicts)
         which = verdicts.which
+        depths = self._decider.depths(devices, targets, verdicts)
+        probes = (devices.rounds[which] % PROBE_ROUNDS == 0) * PROBE_LENGTH
+        devices.window[which] = np.minimum(np.maximum(depths, probes), MAX_DRAFT)
         devices.ready_at[which] = verdicts.ended_at
         told_at = verdicts.ended_at + verdicts.down_seconds
         windows = devices.window[which]
@@ -87,16 +98,39 @@ class AheadArm:
         devices.path_limit[which] = np.where(goes_on, passed, 0) + windows
         devices.path_arrived[which] = np.where(goes_on, devices.path_arrived[which], 0)
 
-    def _plan(self, devices: Devices, targets: Targets, verdicts: Verdicts) -> None:
+
+class PolicyDecider:
+    """A policy for each verifier."""
+
+    def __init__(self, policies: Sequence[DraftPolicy], slowdown_limit: float) -> None:
+        self._policies = policies
+        self._limits = BudgetLimits(
+            max_round_tokens=4096, budget_tokens=None, slowdown_limit=slowdown_limit
+        )
+
+    def depths(self, devices: Devices, targets: Targets, verdicts: Verdicts) -> IntArray:
+        """See `Decider`."""
         of_target = devices.target[verdicts.which]
+        depths = np.zeros(len(of_target), dtype=np.int64)
         for target in np.unique(of_target).tolist():
-            which = verdicts.which[of_target == target]
+            rows = np.flatnonzero(of_target == target)
+            which = verdicts.which[rows]
             outlook = _outlook(devices, targets, target, which, MAX_DRAFT * len(which))
             plan = self._policies[target].plan(outlook, self._limits)
-            self._own[which] = plan.lengths
-            depths = plan.lengths if plan.depths is None else plan.depths
-            probes = (devices.rounds[which] % PROBE_ROUNDS == 0) * PROBE_LENGTH
-            devices.window[which] = np.minimum(np.maximum(depths, probes), MAX_DRAFT)
+            devices.own_length[which] = plan.lengths
+            depths[rows] = plan.lengths if plan.depths is None else plan.depths
+        return depths
+
+    def chosen(
+        self, devices: Devices, targets: Targets, which: IntArray, live: IntArray
+    ) -> IntArray:
+        """See `Decider`."""
+        of_target = devices.target[which]
+        tested = np.zeros(len(which), dtype=np.int64)
+        for target in np.unique(of_target[live > 0]).tolist():
+            rows = np.flatnonzero(of_target == target)
+            tested[rows] = self._choose(devices, targets, target, which[rows], live[rows])
+        return tested
 
     def _choose(
         self, devices: Devices, targets: Targets, target: int, which: IntArray, live: IntArray
@@ -104,7 +138,7 @@ class AheadArm:
         num_room = int(live.sum())
         drafts = LiveDrafts(
             num_testable=live.tolist(),
-            own_lengths=self._own[which].tolist(),
+            own_lengths=devices.own_length[which].tolist(),
             prices=[1.0] * len(which),
             is_whole=[False] * len(which),
             budget=float(num_room),
@@ -114,6 +148,27 @@ class AheadArm:
             drafts, lambda: _outlook(devices, targets, target, which, num_room)
         )
         return np.array(chosen, dtype=np.int64)
+
+
+class WindowDecider:
+    """A rule for windows: a round tests what is there, up to the window."""
+
+    def __init__(self, setting: ManySetting, rule: WindowRule) -> None:
+        self._setting = setting
+        self._rule = rule
+
+    def depths(self, devices: Devices, targets: Targets, verdicts: Verdicts) -> IntArray:
+        """See `Decider`."""
+        inputs = window_inputs(self._setting, devices, targets, verdicts, devices.own_length)
+        lengths = self._rule.windows(inputs)
+        devices.own_length[verdicts.which] = lengths
+        return depths_ahead(lengths, inputs.awc)
+
+    def chosen(
+        self, devices: Devices, targets: Targets, which: IntArray, live: IntArray
+    ) -> IntArray:
+        """See `Decider`."""
+        return np.minimum(live, devices.own_length[which])
 
 
 def _live(devices: Devices, now: FloatArray, which: IntArray) -> IntArray:
@@ -137,6 +192,8 @@ def _outlook(
         goodputs=devices.goodput[which],
         steady_goodputs=devices.steady_goodput[which],
         weights=ones,
+        round_trip_seconds=np.zeros(len(which)),
+        memories=np.zeros((len(which), MEMORY_LENGTH)),
         num_siblings=ones.astype(np.int64),
         max_lengths=np.minimum(devices.output_left[which], MAX_DRAFT),
         draft_token_seconds=devices.draft_token_seconds[which],

@@ -64,16 +64,7 @@ class WaitingArm:
     def settle(self, devices: Devices, targets: Targets, verdicts: Verdicts) -> None:
         """See `Arm`."""
         which = verdicts.which
-        target = devices.target[which]
-        inputs = WindowInputs(
-            which=which,
-            awc=awc_inputs(self._setting, devices, targets, which),
-            draft_token_seconds=devices.draft_token_seconds[which],
-            true_acceptance=devices.drawn.acceptance[which],
-            bare_seconds=verdicts.round_seconds
-            - targets.token_seconds[target] * verdicts.num_tested,
-            added_seconds=targets.token_seconds[target],
-        )
+        inputs = window_inputs(self._setting, devices, targets, verdicts, devices.window)
         windows = self._rule.windows(inputs)
         devices.window[which] = windows
         drafting = windows * devices.draft_token_seconds[which]
@@ -81,17 +72,42 @@ class WaitingArm:
         devices.ready_at[which] = verdicts.ended_at + np.where(windows > 0, waits, 0.0)
 
 
+def window_inputs(
+    setting: ManySetting,
+    devices: Devices,
+    targets: Targets,
+    verdicts: Verdicts,
+    windows: IntArray,
+) -> WindowInputs:
+    """What a rule may know after these verdicts; `windows` are those before it [num_devices]."""
+    which = verdicts.which
+    added_seconds = targets.token_seconds[devices.target[which]]
+    return WindowInputs(
+        which=which,
+        awc=awc_inputs(setting, devices, targets, which, windows),
+        true_acceptance=devices.drawn.acceptance[which],
+        bare_seconds=verdicts.round_seconds - added_seconds * verdicts.num_tested,
+        added_seconds=added_seconds,
+    )
+
+
 def awc_inputs(
-    setting: ManySetting, devices: Devices, targets: Targets, which: IntArray
+    setting: ManySetting,
+    devices: Devices,
+    targets: Targets,
+    which: IntArray,
+    windows: IntArray,
 ) -> AwcInputs:
-    """What AWC sees of these devices."""
+    """What AWC sees of these devices; `windows` are of all of them."""
     target = devices.target[which]
+    added_seconds = targets.token_seconds[target] * targets.mean_waiting[target]
     return AwcInputs(
         queue_utilisation=targets.mean_waiting[target] / setting.max_batch,
         acceptance_rates=devices.acceptance[which],
         round_trip_seconds=np.full(len(which), setting.round_trip_seconds),
         token_seconds=devices.token_seconds[which],
-        windows=devices.window[which].astype(np.float64),
+        windows=windows[which].astype(np.float64),
         draft_token_seconds=devices.draft_token_seconds[which],
         round_seconds=targets.mean_seconds[target],
+        round_growth=added_seconds / targets.mean_seconds[target],
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.setting import ManySetting
-from verifier.sim.many_verifiers.state import Devices, Targets
+from verifier.sim.many_verifiers.state import Targets
 
 NUM_WINDOWS = 17
+_SEEN = ("num_right", "num_wrong")
 
 
 class ManyOutcome(msgspec.Struct, frozen=True):
@@ -19,9 +22,13 @@ class ManyOutcome(msgspec.Struct, frozen=True):
     tokens_per_second: float  # of all devices together
     device_tokens_per_second: float  # geometric mean over devices, while they have a request open
     first_token_seconds: float  # mean (TTFT)
+    first_token_p50_seconds: float
     first_token_p95_seconds: float
+    first_token_p99_seconds: float
     token_seconds: float  # mean over requests (TPOT)
+    token_p50_seconds: float
     token_p95_seconds: float
+    token_p99_seconds: float
     request_seconds: float  # mean, from asking to the last token
     utilisation: float  # part of the time in which verifiers run rounds
     acceptance: float | None  # of tested positions that were reached
@@ -30,18 +37,18 @@ class ManyOutcome(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """Sums of a run."""
+    """Sums of a run, or of its part."""
 
     def __init__(self, setting: ManySetting) -> None:
         self._since = setting.warm_up_seconds
-        self._seconds = setting.seconds - setting.warm_up_seconds
+        self.seconds = setting.seconds - setting.warm_up_seconds
         self.device_tokens = np.zeros(setting.num_devices)
-        self._open_seconds = np.zeros(setting.num_devices)
-        self._windows = np.zeros(NUM_WINDOWS, dtype=np.int64)
-        self._num_right = self._num_wrong = 0
-        self._first_tokens: list[FloatArray] = []
-        self._token_seconds: list[FloatArray] = []
-        self._requests: list[FloatArray] = []
+        self.open_seconds = np.zeros(setting.num_devices)
+        self.windows = np.zeros(NUM_WINDOWS, dtype=np.int64)
+        self.num_right = self.num_wrong = 0
+        self.first_tokens: list[FloatArray] = []
+        self.token_seconds: list[FloatArray] = []
+        self.requests: list[FloatArray] = []
 
     def count_round(
         self,
@@ -55,47 +62,64 @@ class Tally:
         counts = now >= self._since
         self.device_tokens[which[counts]] += num_tokens[counts]
         windows = np.minimum(num_tested[counts], NUM_WINDOWS - 1)
-        self._windows += np.bincount(windows, minlength=NUM_WINDOWS)
-        self._num_right += int(num_right[counts].sum())
-        self._num_wrong += int((num_right < num_tested)[counts].sum())
+        self.windows += np.bincount(windows, minlength=NUM_WINDOWS)
+        self.num_right += int(num_right[counts].sum())
+        self.num_wrong += int((num_right < num_tested)[counts].sum())
 
     def count_open(self, which: IntArray, since: FloatArray, until: FloatArray) -> None:
         """Requests were open between these times."""
-        self._open_seconds[which] += np.maximum(until - np.maximum(since, self._since), 0.0)
+        self.open_seconds[which] += np.maximum(until - np.maximum(since, self._since), 0.0)
 
     def count_finished(
         self, asked_at: FloatArray, first_at: FloatArray, last_at: FloatArray, tokens: IntArray
     ) -> None:
         """Requests whose last token reached the device."""
         counts = last_at >= self._since
-        self._first_tokens.append((first_at - asked_at)[counts])
+        self.first_tokens.append((first_at - asked_at)[counts])
         pauses = (last_at - first_at) / np.maximum(tokens - 1, 1)
-        self._token_seconds.append(pauses[counts])
-        self._requests.append((last_at - asked_at)[counts])
+        self.token_seconds.append(pauses[counts])
+        self.requests.append((last_at - asked_at)[counts])
 
-    def outcome(self, devices: Devices, targets: Targets) -> ManyOutcome:
-        """All of it; devices that never had a request open are left out."""
-        first, pauses, whole = (
-            np.concatenate([*parts, np.empty(0)])
-            for parts in (self._first_tokens, self._token_seconds, self._requests)
-        )
-        served = (self._open_seconds > 0.0) & (self.device_tokens > 0.0)
-        speeds = self.device_tokens[served] / self._open_seconds[served]
-        seen = self._num_right + self._num_wrong
-        return ManyOutcome(
-            requests_per_second=len(whole) / self._seconds,
-            tokens_per_second=float(self.device_tokens.sum()) / self._seconds,
-            device_tokens_per_second=float(np.exp(np.log(speeds).mean())) if len(speeds) else 0.0,
-            first_token_seconds=_mean(first),
-            first_token_p95_seconds=_quantile(first, 0.95),
-            token_seconds=_mean(pauses),
-            token_p95_seconds=_quantile(pauses, 0.95),
-            request_seconds=_mean(whole),
-            utilisation=float((targets.busy_seconds / np.maximum(targets.now, 1e-9)).mean()),
-            acceptance=self._num_right / seen if seen else None,
-            window_counts=tuple(self._windows.tolist()),
-            num_stream_rounds=int(self._windows.sum()),
-        )
+    def device_arrays(self) -> list[FloatArray]:
+        """What is kept of each device."""
+        return [self.device_tokens, self.open_seconds]
+
+
+def outcome_of(tallies: Sequence[Tally], targets: Targets) -> ManyOutcome:
+    """Of all parts together; devices that never had a request open are left out.
+
+    What is kept of devices and verifiers, all parts know. Latencies are sorted, so that their sums
+    do not hang on the parts.
+    """
+    first, pauses, whole = (
+        np.sort(np.concatenate([np.empty(0), *(x for t in tallies for x in getattr(t, name))]))
+        for name in ("first_tokens", "token_seconds", "requests")
+    )
+    device_tokens, open_seconds = tallies[0].device_tokens, tallies[0].open_seconds
+    served = (open_seconds > 0.0) & (device_tokens > 0.0)
+    speeds = device_tokens[served] / open_seconds[served]
+    num_right, num_wrong = (sum(getattr(t, name) for t in tallies) for name in _SEEN)
+    windows = np.sum([tally.windows for tally in tallies], axis=0)
+    seconds = tallies[0].seconds
+    seen = num_right + num_wrong
+    return ManyOutcome(
+        requests_per_second=len(whole) / seconds,
+        tokens_per_second=float(device_tokens.sum()) / seconds,
+        device_tokens_per_second=float(np.exp(np.log(speeds).mean())) if len(speeds) else 0.0,
+        first_token_seconds=_mean(first),
+        first_token_p50_seconds=_quantile(first, 0.5),
+        first_token_p95_seconds=_quantile(first, 0.95),
+        first_token_p99_seconds=_quantile(first, 0.99),
+        token_seconds=_mean(pauses),
+        token_p50_seconds=_quantile(pauses, 0.5),
+        token_p95_seconds=_quantile(pauses, 0.95),
+        token_p99_seconds=_quantile(pauses, 0.99),
+        request_seconds=_mean(whole),
+        utilisation=float((targets.busy_seconds / np.maximum(targets.now, 1e-9)).mean()),
+        acceptance=num_right / seen if seen else None,
+        window_counts=tuple(windows.tolist()),
+        num_stream_rounds=int(windows.sum()),
+    )
 
 
 def _mean(values: FloatArray) -> float:

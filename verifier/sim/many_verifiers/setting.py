@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-RoutingName = Literal["pinned", "random", "round-robin", "jsq", "jsq-2", "least-price"]
+RoutingName = Literal["pinned", "random", "round-robin", "jsq", "jsq-2", "least-price", "placement"]
 BatchingName = Literal["fifo", "length-aware"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.drawing import NUM_POSITIONS, NUM_REQUESTS, DrawnDevices
+from verifier.sim.many_verifiers.parts import Array
 from verifier.sim.many_verifiers.setting import ManySetting
 
 NEVER = np.inf
@@ -37,6 +38,7 @@ class Devices:
         self.prompt_left = np.zeros(count, dtype=np.int64)
         self.output_left = np.zeros(count, dtype=np.int64)
         self.window = np.zeros(count, dtype=np.int64)
+        self.own_length = np.zeros(count, dtype=np.int64)  # that a round should test of it
         self.path_begun_at = np.full(count, NEVER)  # when the board began to draft this path
         self.path_passed = np.zeros(count, dtype=np.int64)  # its tokens before the committed end
         self.path_limit = np.zeros(count, dtype=np.int64)  # tokens that it may have
@@ -51,6 +53,11 @@ class Devices:
         self.first_token_at = np.full(count, NEVER)
         self.answered_at = np.full(count, NEVER)  # when the latest tokens came
 
+    def arrays(self) -> list[Array]:
+        """All that changes."""
+        fixed = ("drawn", "draft_token_seconds")
+        return [value for name, value in vars(self).items() if name not in fixed]
+
     @property
     def acceptance(self) -> FloatArray:
         """As the verifier believes."""
@@ -59,7 +66,9 @@ class Devices:
 
     def runs_ahead(self, which: IntArray) -> IntArray:
         """Right draft tokens in a row from the committed end on."""
-        runs: IntArray = self.drawn.runs[which, self.position[which] % NUM_POSITIONS]
+        runs: IntArray = self.drawn.runs[which, self.position[which] % NUM_POSITIONS].astype(
+            np.int64
+        )
         return runs
 
     def begin(self, device: int, target: int, arrives_at: float) -> None:
@@ -110,6 +119,14 @@ class Targets:
         self.mean_seconds = self.fixed_seconds.copy()  # of a round, smoothed
         self.mean_tokens = np.ones(len(kinds))  # that a stream has in a round, smoothed
         self.mean_waiting = np.zeros(len(kinds))  # streams that were ready for a round, smoothed
+        self.prompt_backlog = np.zeros(len(kinds))  # tokens of prompts that are not read yet
+
+    def arrays(self) -> list[Array]:
+        """All that changes."""
+        return [
+            *(self.now, self.busy_seconds, self.num_rounds, self.mean_seconds),
+            *(self.mean_tokens, self.mean_waiting, self.prompt_backlog),
+        ]
 
     def __len__(self) -> int:
         return len(self.now)

@@ -1,6 +1,7 @@
-"""Rules for the window of streams that wait for their own draft: DSD's, and one that knows all.
+"""Rules for the window of a stream: DSD's, and one that knows all.
 
-A window of 0 is fused mode: the target alone, no draft, no waiting.
+A window of 0 is fused mode: the target alone, no draft, no waiting. The one that knows all is meant
+for streams that wait for their own draft.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.policies.awc import AwcInputs, AwcState, AwcWeights, next_windows
+from verifier.policies.awc import AwcInputs, AwcMemory, AwcWeights, next_memory
 from verifier.policies.threshold import threshold_windows
 
 PERFECT_WINDOWS = np.arange(13)
@@ -21,7 +22,6 @@ class WindowInputs(NamedTuple):
 
     which: IntArray  # devices
     awc: AwcInputs
-    draft_token_seconds: FloatArray
     true_acceptance: FloatArray  # for the oracle alone
     bare_seconds: FloatArray  # of its verifier's round, were nothing drafted
     added_seconds: FloatArray  # that one more token adds
@@ -62,11 +62,13 @@ class AwcWindows:
 
     def __init__(self, weights: AwcWeights, num_devices: int) -> None:
         self._weights = weights
-        self._state = AwcState(num_devices)
+        self._memory = AwcMemory.of_new(num_devices)
 
     def windows(self, inputs: WindowInputs) -> IntArray:
         """See `WindowRule`."""
-        return next_windows(self._weights, self._state, inputs.which, inputs.awc)
+        after = next_memory(self._weights, self._memory.of(inputs.which), inputs.awc)
+        self._memory.put(inputs.which, after)
+        return after.windows()
 
 
 class PerfectWindows:
@@ -77,7 +79,7 @@ class PerfectWindows:
         rates = inputs.true_acceptance[:, None]
         tokens = (1.0 - rates ** (PERFECT_WINDOWS + 1)) / (1.0 - rates)
         seconds = inputs.bare_seconds[:, None] + inputs.added_seconds[:, None] * PERFECT_WINDOWS
-        drafting = inputs.draft_token_seconds[:, None] * PERFECT_WINDOWS
+        drafting = inputs.awc.draft_token_seconds[:, None] * PERFECT_WINDOWS
         waiting = inputs.awc.round_trip_seconds[:, None] + drafting
         # Half of the round that runs when the draft comes goes by as well.
         waiting = np.where(PERFECT_WINDOWS > 0, waiting + 0.5 * inputs.bare_seconds[:, None], 0.0)

@@ -13,10 +13,17 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.arms import Arm, Verdicts
-from verifier.sim.many_verifiers.drawing import NUM_REQUESTS, DrawnDevices, draw_devices
-from verifier.sim.many_verifiers.outcome import ManyOutcome, Tally
+from verifier.sim.many_verifiers.drawing import (
+    NUM_REQUESTS,
+    DrawnDevices,
+    MessageKind,
+    MessageTimes,
+    draw_devices,
+)
+from verifier.sim.many_verifiers.outcome import ManyOutcome, Tally, outcome_of
+from verifier.sim.many_verifiers.parts import WHOLE, Exchange, News, Part, Rows, alone
 from verifier.sim.many_verifiers.round_plan import RoundPlan, next_event, plan_rounds
-from verifier.sim.many_verifiers.routing import Router
+from verifier.sim.many_verifiers.routing import Router, loads_of, prompt_backlog
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import (
     GOODPUT_SMOOTHING,
@@ -34,16 +41,36 @@ class ManyWorld:
     """Mutable state of one run."""
 
     def __init__(
-        self, setting: ManySetting, seed: int, arm: Arm, drawn: DrawnDevices | None = None
+        self,
+        setting: ManySetting,
+        seed: int,
+        arm: Arm,
+        drawn: DrawnDevices | None = None,
+        part: Part = WHOLE,
+        exchange: Exchange = alone,
     ) -> None:
-        """`drawn`: in place of what the seed draws, for replayed texts."""
+        """One of the parts that the world is played in; all of them get the same outcome.
+
+        Args:
+            setting: the world.
+            seed: of everything.
+            arm: what keeps nothing of a device but in `Devices`, if there are several parts.
+            drawn: in place of what the seed draws, for replayed texts.
+            part: which verifiers this process plays.
+            exchange: how it hears of the others.
+        """
         self.setting = setting
         self.devices = Devices(setting, drawn or draw_devices(setting, seed))
         self.targets = Targets(setting)
         self.tally = Tally(setting)
         self._arm = arm
-        self._router = Router(setting.routing, len(setting.targets), seed)
-        self._random = np.random.default_rng([seed, 3])
+        self._router = Router(setting, seed)
+        self._messages = MessageTimes(setting, seed)
+        self._part = part
+        self._owned = part.owns(len(setting.targets))
+        self._exchange = exchange
+        self._kept_of_devices = [*self.devices.arrays(), *self.tally.device_arrays()]
+        self._ended: list[IntArray] = []  # devices whose requests ended in this slice
 
     def play(self, advance: Callable[[float], None] = lambda part: None) -> ManyOutcome:
         """To the end; `advance` gets the part that is done."""
@@ -52,23 +79,46 @@ class ManyWorld:
         num_slices = int(np.ceil(setting.seconds * SLICES_OF_ROUND / shortest))
         for number in range(1, num_slices + 1):
             until = setting.seconds * number / num_slices
+            self._meet()
             self._route(until)
-            while (active := self.targets.now < until).any():
+            while (active := self._owned & (self.targets.now < until)).any():
                 self._step(active, until)
             advance(number / num_slices)
-        which = np.flatnonzero(self.devices.is_open)
+        is_open = self.devices.is_open
+        self._ended.append(np.flatnonzero(is_open & self._owned[self.devices.target]))
+        self._meet()
+        which = np.flatnonzero(is_open)
         ends = np.full(len(which), setting.seconds)
         self.tally.count_open(which, self.devices.asked_at[which], ends)
-        return self.tally.outcome(self.devices, self.targets)
+        return outcome_of([*self._exchange(self.tally)], self.targets)
+
+    def _meet(self) -> None:
+        """Hear of the requests that ended at other parts' verifiers, and of these."""
+        devices, targets = self.devices, self.targets
+        targets.prompt_backlog[:] = prompt_backlog(devices, len(targets))
+        if self._part == WHOLE:
+            return
+        ended = np.concatenate([np.empty(0, dtype=np.int64), *self._ended])
+        self._ended.clear()
+        news = News(
+            Rows.of(self._kept_of_devices, ended),
+            Rows.of(targets.arrays(), np.flatnonzero(self._owned)),
+        )
+        for heard in self._exchange(news):
+            heard.devices.put(self._kept_of_devices)
+            heard.targets.put(targets.arrays())
 
     def _route(self, until: float) -> None:
         """Requests that are asked within this slice, in their order."""
         devices = self.devices
         asking = np.flatnonzero(~devices.is_open & (devices.asked_at < until))
-        for device in asking[np.argsort(devices.asked_at[asking], kind="stable")].tolist():
-            target = self._router.route(device, devices, self.targets)
-            arrives_at = devices.asked_at[device] + float(self._message_seconds(1)[0])
-            devices.begin(device, target, arrives_at)
+        asking = asking[np.argsort(devices.asked_at[asking], kind="stable")]
+        loads = loads_of(devices, self.targets)
+        ways = self._message_seconds("request", asking)
+        for device, seconds in zip(asking.tolist(), ways.tolist(), strict=True):
+            target = self._router.route(device, loads, devices, self.targets)
+            devices.begin(device, target, devices.asked_at[device] + seconds)
+            loads.add(target, devices.prompt_left[device])
 
     def _step(self, active: np.typing.NDArray[np.bool_], until: float) -> None:
         """A round of each of these verifiers; one that has nothing to do waits."""
@@ -134,8 +184,8 @@ class ManyWorld:
             num_tested=tested,
             num_right=num_right,
             runs=runs,
-            down_seconds=self._message_seconds(len(which)),
-            up_seconds=self._message_seconds(len(which)),
+            down_seconds=self._message_seconds("verdict", which),
+            up_seconds=self._message_seconds("draft", which),
         )
         self._arm.observes(devices, verdicts)
         self._count(verdicts)
@@ -184,20 +234,17 @@ class ManyWorld:
             devices.drawn.output_tokens[which, request],
         )
         self.tally.count_open(which, devices.asked_at[which], verdicts.ended_at[is_done])
+        if self._part != WHOLE:
+            self._ended.append(which)
         devices.is_open[which] = False
         devices.ready_at[which] = NEVER
         devices.asked_at[which] = last_at + devices.drawn.think_seconds[which, request]
         devices.request[which] += 1
 
-    def _message_seconds(self, count: int) -> FloatArray:
-        """Of one direction."""
-        one_way = 0.5 * self.setting.round_trip_seconds
-        if not self.setting.jitter:
-            return np.full(count, one_way)
-        seconds: FloatArray = one_way * np.exp(
-            self.setting.jitter * self._random.standard_normal(count)
-        )
-        return seconds
+    def _message_seconds(self, kind: MessageKind, which: IntArray) -> FloatArray:
+        """Of one message of each device."""
+        devices = self.devices
+        return self._messages.seconds(kind, which, devices.request[which], devices.rounds[which])
 
 
 def _sums(groups: IntArray, values: FloatArray | IntArray, count: int) -> FloatArray:

@@ -25,13 +25,18 @@ export const COLUMNS = [
     "Open streams, those that wait included"),
   column("cache", "Cache", (device, numBlocks) => device.cache_blocks / numBlocks,
     (device, value) => (device.cache_blocks ? percent(value) : "–"), "Its part of the cache"),
-  column("state", "State", stateOf, (device, value) => value, "Whether it drafts, or why not"),
+  column("state", "State", stateOf, (device, value) => value, "Whether it drafts, or why not; fused: the target writes the stream alone"),
 ];
 const RIGHT = new Set(["goodput", "alone", "draft", "window", "trip", "drafting", "heat", "streams", "cache"]);
 
 // Whether it drafts, or why not, what its operator set, and what is wrong with its hardware, in words.
 export function stateOf(device) {
-  return [draftingOf(device), ...termsOf(device), ...device.troubles].join("; ");
+  return [draftingOf(device), ...modeOf(device), ...termsOf(device), ...device.troubles].join("; ");
+}
+
+// DSD's two modes: a stream that the target writes alone is fused, one that its board drafts for distributed.
+function modeOf({ num_fused: numFused, num_streams: numStreams }) {
+  return numFused ? [`${number(numFused)} of ${number(numStreams)} streams fused`] : [];
 }
 
 function termsOf({ cap, weight }) {

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from verifier.cli import main
+from verifier.policies.awc_weights import read_weights
 from verifier.reproduction.dsd import training
-from verifier.reproduction.dsd.weights_file import read_weights
 
 
 def train(file: Path, *more: str) -> Result:
@@ -28,11 +28,11 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert "goodspeed-verifier train-awc --situations 20 --seed 1" == content.command
 
 
-def test_a_network_may_take_two_inputs_beside_the_papers(tmp_path: Path) -> None:
+def test_a_network_may_take_inputs_beside_the_papers(tmp_path: Path) -> None:
     result = train(tmp_path / "all.json", "--inputs", "all")
     assert 0 == result.exit_code, result.output
     weights, content = read_weights(tmp_path / "all.json")
-    assert 7 == len(weights.into)
+    assert 8 == len(weights.into)
     assert content.command.endswith("--seed 1 --inputs all")
 
 

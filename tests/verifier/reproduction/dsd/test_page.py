@@ -10,7 +10,7 @@ import pytest
 from verifier.reproduction.dsd.arms import ARMS, Job, play_job
 from verifier.reproduction.dsd.cells import CELLS, TARGETS, Cell, setting_of
 from verifier.reproduction.dsd.claims import dsd_claims
-from verifier.reproduction.dsd.figures import DsdFigures, Sweep, dsd_figures
+from verifier.reproduction.dsd.figures import RIVALS, DsdFigures, Sweep, dsd_figures
 from verifier.reproduction.dsd.page import dsd_page
 from verifier.reproduction.page import markdown
 from verifier.reproduction.spread import Spread
@@ -68,9 +68,10 @@ def test_ours_is_claimed_only_where_every_aim_is_met(figures: DsdFigures) -> Non
         arms = tuple(
             msgspec.structs.replace(
                 row,
-                over_awc=spread(over_awc),
-                over_perfect=spread(over_awc),
-                over_alone=spread(over_alone),
+                over={
+                    rival: spread(over_alone if rival == "target alone" else over_awc)
+                    for rival in RIVALS
+                },
                 p95_over_awc=spread(p95),
             )
             if row.arm == "ours"

@@ -9,15 +9,11 @@ import pytest
 
 from shared.errors import ConfigError
 from verifier.policies.awc import network_windows
+from verifier.policies.awc_weights import file_of, read_weights
 from verifier.reproduction.dsd import training
-from verifier.reproduction.dsd.situations import FUSED_LABEL, Examples, sweep
+from verifier.reproduction.dsd.arms import WEIGHTS, ArmName
+from verifier.reproduction.dsd.situations import FUSED_LABEL, Drafting, Examples, sweep
 from verifier.reproduction.dsd.training import gradients, loss, num_weights, train
-from verifier.reproduction.dsd.weights_file import (
-    SHIPPED,
-    SHIPPED_ALL_INPUTS,
-    file_of,
-    read_weights,
-)
 
 
 def made_up(count: int = 300) -> Examples:
@@ -50,13 +46,14 @@ def test_training_finds_what_is_there_to_find() -> None:
     assert trained.weights.out.tolist() == again.weights.out.tolist()
 
 
-def test_situations_are_a_function_of_the_seed() -> None:
+@pytest.mark.parametrize("drafting", ["waiting", "ahead"])
+def test_situations_are_a_function_of_the_seed(drafting: Drafting) -> None:
     parts: list[float] = []
-    first, again = (sweep(10, 4, parts.append) for _ in range(2))
+    first, again = (sweep(10, 4, parts.append, drafting) for _ in range(2))
     assert [1.0, 1.0] == parts
     assert first.inputs.tolist() == again.inputs.tolist()
     assert first.labels.tolist() == again.labels.tolist()
-    assert (60, 7) == first.inputs.shape
+    assert (60, 8) == first.inputs.shape
     allowed = {FUSED_LABEL, *map(float, range(2, 13))}
     assert set(first.labels.tolist()) <= allowed
     assert (first.inputs >= 0.0).all()
@@ -111,15 +108,17 @@ def test_a_wrong_file_is_a_sentence_with_its_place(
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize(("file", "num_inputs"), [(SHIPPED, 5), (SHIPPED_ALL_INPUTS, 7)])
-def test_what_ships_was_trained_on_enough_and_says_how_well(file: Path, num_inputs: int) -> None:
+@pytest.mark.parametrize("arm", WEIGHTS)
+def test_what_ships_was_trained_on_enough_and_says_how_well(arm: ArmName) -> None:
+    file = WEIGHTS[arm]
     weights, content = read_weights(file)
     assert content.situations >= 2000
     assert f"--situations {content.situations} --seed {content.seed}" in content.command
     assert content.held_out_error < content.middle_error
     assert file.stat().st_size < 10_000
-    assert num_inputs == len(weights.into)
-    assert np.isfinite(network_windows(weights, np.random.default_rng(1).random((20, 7)))).all()
+    assert (8 if "8 inputs" in arm else 5) == len(weights.into)
+    assert ("ahead" in arm) == content.command.endswith("--drafting ahead")
+    assert np.isfinite(network_windows(weights, np.random.default_rng(1).random((20, 8)))).all()
 
 
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:

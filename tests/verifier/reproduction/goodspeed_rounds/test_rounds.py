@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.speculation.goodput import FloatArray, IntArray, expected_tokens
-from verifier.policies import FixedPolicy, OpenStreams
+from verifier.policies import MEMORY_LENGTH, FixedPolicy, OpenStreams
 from verifier.policies.goodspeed import allocate_arrays
 from verifier.reproduction.goodspeed_rounds.optimum import optimal_goodputs
 from verifier.reproduction.goodspeed_rounds.rounds import (
@@ -58,6 +58,8 @@ def test_fixed_lengths_are_those_of_the_product() -> None:
         max_lengths=np.full(4, 100),
         draft_token_seconds=ones,
         waits=np.zeros(4, dtype=np.bool_),
+        round_trip_seconds=np.zeros(4),
+        memories=np.zeros((4, MEMORY_LENGTH)),
         best_chances=np.zeros(4),
     )
     for budget in (0, 3, 24, 27):

@@ -17,6 +17,7 @@ from verifier.engine.device import Device
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.gauges.planner_gauges import PlannerGauges, PortGauges
 from verifier.server.loop_shares import LoopShares
+from verifier.streams.draft_mode import ModeName
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
 
@@ -86,3 +87,17 @@ def test_a_page_is_made_whatever_comes_and_goes_meanwhile() -> None:
         thread.join()
     assert [] == failures
     assert any(b"goodspeed_device_cache_blocks{" in page for page in pages)
+
+
+def test_modes_of_streams_are_told_of_by_device() -> None:
+    verifier = Verifier()
+    verifier.play(0)
+    planner, device = verifier.planner, verifier.devices["board-0"]
+    next(iter(planner.streams.values())).estimates.mode.is_fused = True
+    modes: tuple[ModeName, ...] = ("fused", "distributed", "fused")
+    for mode in modes:
+        device.estimates.windows.count_switch(mode)
+    page = generate_latest(verifier.registry).decode()
+    assert 'goodspeed_device_fused_streams{device="board-0"} 1.0' in page
+    assert 'goodspeed_mode_switches_total{device="board-0",mode="fused"} 2.0' in page
+    assert 'goodspeed_mode_switches_total{device="board-0",mode="distributed"} 1.0' in page

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
 import msgspec
 import numpy as np
 import pytest
 
 from verifier.config import RoundsSection
 from verifier.policies import RatePolicy
-from verifier.sim.many_verifiers.ahead import AheadArm
+from verifier.sim.many_verifiers.ahead import AheadArm, PolicyDecider
 from verifier.sim.many_verifiers.arms import WaitingArm
 from verifier.sim.many_verifiers.drawing import draw_devices, run_lengths
 from verifier.sim.many_verifiers.outcome import ManyOutcome
-from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
+from verifier.sim.many_verifiers.parts import Part
+from verifier.sim.many_verifiers.setting import ManySetting, RoutingName, TargetKind
 from verifier.sim.many_verifiers.windows import PerfectWindows, StaticWindows
 from verifier.sim.many_verifiers.world import ManyWorld
 from verifier.sim.outcome import outcome_of
@@ -25,8 +32,11 @@ SETTING = ManySetting(
 )
 
 
+ROUTINGS = sorted(set(get_args(RoutingName)) - {"pinned"})
+
+
 def ahead(setting: ManySetting) -> AheadArm:
-    return AheadArm(setting, [RatePolicy() for _ in setting.targets], 10.0)
+    return AheadArm(PolicyDecider([RatePolicy() for _ in setting.targets], 10.0))
 
 
 def waiting(setting: ManySetting, window: int) -> WaitingArm:
@@ -43,7 +53,7 @@ def test_a_run_is_a_function_of_setting_and_seed() -> None:
     assert first != other
 
 
-@pytest.mark.parametrize("routing", ["random", "round-robin", "jsq", "jsq-2", "least-price"])
+@pytest.mark.parametrize("routing", ROUTINGS)
 def test_every_routing_serves_all_devices(routing: str) -> None:
     setting = msgspec.convert(
         {**msgspec.to_builtins(SETTING), "routing": routing}, ManySetting, strict=False
@@ -53,7 +63,7 @@ def test_every_routing_serves_all_devices(routing: str) -> None:
     assert ((world.devices.request > 0) | world.devices.is_open).all()
     assert made.requests_per_second > 0.0
     # By price the slower verifier is not worth its rounds while the faster one has few requests.
-    expected = {0} if routing == "least-price" else {0, 1}
+    expected = {0} if routing in ("least-price", "placement") else {0, 1}
     assert expected == set(world.devices.target.tolist())
     assert 0.0 < made.utilisation <= 1.01
 
@@ -143,3 +153,46 @@ def test_one_verifier_fares_as_in_the_world_of_messages(drafts: bool) -> None:
     board = outcome_of(world, play(scenario, drafts=False))
     theirs = np.exp(np.mean([np.log(b.tokens_per_second) for b in board.boards]))
     assert float(theirs) == pytest.approx(ours, rel=0.06)
+
+
+class Rendezvous:
+    """Parts in threads of one process, each with arrays of its own."""
+
+    def __init__(self, num_parts: int) -> None:
+        self._barrier = threading.Barrier(num_parts, timeout=60)
+        self._told: list[Any] = [None] * num_parts
+
+    def exchange(self, number: int) -> Callable[[Any], list[Any]]:
+        def meet(news: Any) -> list[Any]:
+            # What is told travels as bytes, as between processes.
+            self._told[number] = pickle.dumps(news)
+            self._barrier.wait()
+            heard = [pickle.loads(told) for told in self._told]
+            self._barrier.wait()
+            return heard
+
+        return meet
+
+
+@pytest.mark.parametrize("routing", ["jsq-2", "least-price"])
+def test_the_outcome_does_not_hang_on_the_number_of_parts(routing: RoutingName) -> None:
+    setting = msgspec.structs.replace(
+        SETTING,
+        targets=(H100, H100.slower("A100", 1.5), H100.slower("A6000", 2.0)),
+        num_devices=24,
+        seconds=2.5,
+        output_tokens=(10, 30),
+        routing=routing,
+    )
+    whole = outcome(setting, ahead(setting))
+    assert whole.requests_per_second > 1.0
+    for num_parts in (2, 3):
+        meeting = Rendezvous(num_parts)
+
+        def play(number: int, meeting: Rendezvous = meeting, count: int = num_parts) -> ManyOutcome:
+            part, exchange = Part(number, count), meeting.exchange(number)
+            return ManyWorld(setting, 1, ahead(setting), None, part, exchange).play()
+
+        with ThreadPoolExecutor(num_parts) as threads:
+            for made in threads.map(play, range(num_parts)):
+                assert msgspec.json.encode(whole) == msgspec.json.encode(made)
