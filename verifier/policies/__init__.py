@@ -10,7 +10,7 @@ from typing import Literal, assert_never
 import numpy as np
 
 from verifier.policies.awc_policy import AwcPolicy
-from verifier.policies.awc_weights import read_weights
+from verifier.policies.awc_weights import SHIPPED, SHIPPED_WAITING, read_weights
 from verifier.policies.budgeted import BudgetedPolicy, affordable, first_come
 from verifier.policies.draft_policy import (
     MEMORY_LENGTH,
@@ -73,6 +73,6 @@ def policy_named(
         case "threshold":
             return ThresholdPolicy()
         case "awc":
-            return AwcPolicy(read_weights()[0])
+            return AwcPolicy(read_weights(SHIPPED)[0], read_weights(SHIPPED_WAITING)[0])
         case _:
             assert_never(name)

@@ -1,9 +1,9 @@
 """AWC in the running verifier: its window for every stream, at every round, and two modes.
 
 The window is what a round tests of a stream; 0 is fused mode: the target alone, and the board
-drafts nothing but a probe now and then. Streams need not wait for their draft (in `coupled` and
-greedy), so the weights that ship were learnt from streams that never do. As published it knows no
-`slowdown_limit`. This module must never decide by anything but the network.
+drafts nothing but a probe now and then. Streams need not wait for their draft in `coupled` and
+greedy, in `rejection` they do: there are weights for either. As published it knows no
+`slowdown_limit`. This module must never decide by anything but the networks.
 """
 
 from __future__ import annotations
@@ -30,20 +30,26 @@ USUAL_BATCH = 64
 
 
 class AwcPolicy:
-    """A `DraftPolicy` by a network; what AWC remembers of a stream is kept with it."""
+    """A `DraftPolicy` by networks; what AWC remembers of a stream is kept with it."""
 
     weighs_payoff: ClassVar[bool] = True
     uses_confidence: ClassVar[bool] = False
 
-    def __init__(self, weights: AwcWeights) -> None:
-        self._weights = weights
+    def __init__(self, ahead: AwcWeights, waiting: AwcWeights) -> None:
+        """Learnt from streams that never wait, and from such as wait for their own draft."""
+        self._ahead = ahead
+        self._waiting = waiting
 
     def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
         """See `DraftPolicy`; windows are cut in the streams' order where the budget ends."""
         streams = outlook.streams
         before = _unpacked(streams.memories)
         inputs = _inputs(outlook, before)
-        after = next_memory(self._weights, before, inputs)
+        after = next_memory(self._ahead, before, inputs)
+        if streams.waits.any():
+            waiting = next_memory(self._waiting, before, inputs)
+            which = np.flatnonzero(streams.waits)
+            after.put(which, waiting.of(which))
         lengths = np.minimum(after.windows(), streams.max_lengths)
         num_room = len(outlook.times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens

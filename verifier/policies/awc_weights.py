@@ -16,8 +16,9 @@ from verifier.policies.awc import ALL_INPUTS, PAPER_INPUTS, AwcWeights
 
 VERSION = 1
 DIGITS = 5
-# Of streams that never wait, with all inputs.
+# With all inputs: of streams that never wait, and of such as wait for their own draft.
 SHIPPED = Path(__file__).with_name("awc_weights.json")
+SHIPPED_WAITING = Path(__file__).with_name("awc_waiting_weights.json")
 
 _Row = tuple[float, ...]
 _Matrix = tuple[_Row, ...]

@@ -32,6 +32,11 @@ SHARES = st.builds(
 )
 
 
+def always(window: float) -> AwcPolicy:
+    """Networks that say this whatever they see."""
+    return AwcPolicy(constant(window), constant(window))
+
+
 def plans(
     policy: AwcPolicy,
     streams: list[Share],
@@ -64,7 +69,7 @@ def test_two_low_windows_in_a_row_fuse_a_stream_and_two_high_ones_bring_it_back(
     outlook = outlook_of([Share()], LINE)
     seen = []
     for raw in [-5.0] * 8 + [12.0] * 3:
-        made = AwcPolicy(constant(raw)).plan(outlook, LIMITS)
+        made = always(raw).plan(outlook, LIMITS)
         streams = msgspec.structs.replace(outlook.streams, memories=made.memories)
         outlook = outlook._replace(streams=streams)
         seen.append(int(made.lengths[0]))
@@ -73,10 +78,16 @@ def test_two_low_windows_in_a_row_fuse_a_stream_and_two_high_ones_bring_it_back(
     assert [0, 8] == seen[8:10]
 
 
+def test_a_stream_that_waits_is_judged_by_weights_that_were_learnt_from_such() -> None:
+    policy = AwcPolicy(constant(9.0), constant(-5.0))
+    made = plans(policy, [Share(), Share(waits=True)], 12)[-1]
+    assert [9, 0] == made.lengths.tolist()
+
+
 def test_what_is_kept_of_a_board_that_cannot_draft_does_not_move() -> None:
-    here, away = plans(AwcPolicy(constant(-5.0)), [Share(), Share(max_length=0)], 6)[-1].lengths
+    here, away = plans(always(-5.0), [Share(), Share(max_length=0)], 6)[-1].lengths
     assert (0, 0) == (here, away)
-    memories = plans(AwcPolicy(constant(-5.0)), [Share(), Share(max_length=0)], 6)[-1].memories
+    memories = plans(always(-5.0), [Share(), Share(max_length=0)], 6)[-1].memories
     assert memories is not None
     assert [0.0, 0.0, 0.0] == memories[1].tolist()
     assert 1.0 == memories[0][1]
@@ -85,7 +96,7 @@ def test_what_is_kept_of_a_board_that_cannot_draft_does_not_move() -> None:
 @given(st.lists(SHARES, max_size=12), st.integers(0, 60))
 def test_budgets_and_caps_hold(streams: list[Share], budget_tokens: int) -> None:
     limits = msgspec.structs.replace(LIMITS, budget_tokens=budget_tokens)
-    made = plans(AwcPolicy(constant(9.0)), streams, 3, limits)[-1]
+    made = plans(always(9.0), streams, 3, limits)[-1]
     lengths = made.lengths.tolist()
     assert sum(lengths) <= made.budget_tokens <= budget_tokens
     assert all(
@@ -99,7 +110,7 @@ def test_budgets_and_caps_hold(streams: list[Share], budget_tokens: int) -> None
 
 def test_a_board_far_away_drafts_further_ahead() -> None:
     near, far = (Share(rate=0.9, round_trip_seconds=seconds) for seconds in (0.005, 0.3))
-    depths = plans(AwcPolicy(constant(6.0)), [near, far], 5)[-1].depths
+    depths = plans(always(6.0), [near, far], 5)[-1].depths
     assert depths is not None
     assert depths[1] > depths[0] > 6
 
@@ -107,5 +118,5 @@ def test_a_board_far_away_drafts_further_ahead() -> None:
 @pytest.mark.parametrize(("is_whole", "expected"), [(False, [3, 0]), (True, [9, 2])])
 def test_a_round_tests_the_window_or_a_chunk_whole(is_whole: bool, expected: list[int]) -> None:
     live = LiveDrafts([9, 2], [3, 0], [1.0, 1.0], [is_whole] * 2, budget=20.0, num_room=20)
-    policy = AwcPolicy(constant(3.0))
+    policy = always(3.0)
     assert expected == list(policy.choose(live, lambda: outlook_of([], LINE)))

@@ -64,7 +64,7 @@ def train_awc(output: Path, situations: int, seed: int, inputs: str, drafting: D
 
     In each situation windows 2 to 12 and fused mode are simulated, and the best is the label. Takes
     a minute or two on a quiet machine. The same seed writes the same bytes. What rounds.policy =
-    "awc" goes by ships with the verifier: streams that never wait, all inputs.
+    "awc" goes by ships with the verifier, of either kind of streams and with all inputs.
     """
     with told_when_interrupted("stopped before the end; nothing was written"):
         _train(output, situations, seed, inputs, drafting)

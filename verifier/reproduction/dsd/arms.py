@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import msgspec
 
 from verifier.policies import RatePolicy
-from verifier.policies.awc_weights import SHIPPED, read_weights
+from verifier.policies.awc_weights import SHIPPED, SHIPPED_WAITING, read_weights
 from verifier.sim.many_verifiers.ahead import AheadArm, PolicyDecider, WindowDecider
 from verifier.sim.many_verifiers.arms import Arm, WaitingArm
 from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
@@ -44,10 +44,10 @@ ArmName = Literal[
 ]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 _HERE = Path(__file__).parent
-# Of the networks; the last one is what rounds.policy = "awc" goes by.
+# Of the networks; those with all inputs are what rounds.policy = "awc" goes by.
 WEIGHTS: Mapping[ArmName, Path] = {
     "awc": _HERE / "awc_waiting.json",
-    "awc, 8 inputs": _HERE / "awc_waiting_all_inputs.json",
+    "awc, 8 inputs": SHIPPED_WAITING,
     "awc ahead": _HERE / "awc_ahead.json",
     "awc ahead, 8 inputs": SHIPPED,
 }
