@@ -53,7 +53,7 @@ def test_config_check_reports_every_problem_at_once(tmp_path: Path) -> None:
     assert [
         f"{file}:2: server.port = 99999: must be from 0 to 65535",
         f"{file}:3: server.hots: unknown key (did you mean server.host?)",
-        f'{file}:5: rounds.policy = "fair": must be fixed, goodspeed, greedy, '
+        f'{file}:5: rounds.policy = "fair": must be awc, fixed, goodspeed, greedy, '
         "random, rate or threshold",
         'environment GOODSPEED__LOG__LEVEL: log.level = "loud": '
         "must be debug, error, info or warning",

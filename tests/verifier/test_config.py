@@ -97,7 +97,7 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
         ("rounds.max_window = 129", "129: must be from 0 to 128"),
         (
             "rounds.policy = 'godspeed'",
-            '"godspeed": must be fixed, goodspeed, greedy, random, rate or threshold '
+            '"godspeed": must be awc, fixed, goodspeed, greedy, random, rate or threshold '
             "(did you mean goodspeed?)",
         ),
         ("target.kv_cache_tokens = 2047", "2047: must be at least target.context_tokens = 2048"),

@@ -51,7 +51,7 @@ changes = 3
 """
     assert problems_of(tmp_path, text) == [
         "bad.toml:2: scenario.seconds = -1: must be from 0.1 to 1000000",
-        'bad.toml:4: rounds.policy = "fair": must be fixed, goodspeed, greedy, '
+        'bad.toml:4: rounds.policy = "fair": must be awc, fixed, goodspeed, greedy, '
         "random, rate or threshold",
         "bad.toml:5: bords: unknown table (did you mean boards?)",
         "bad.toml:8: boards.pi.count = 0: must be from 1 to 100000",

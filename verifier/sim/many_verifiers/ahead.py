@@ -50,7 +50,7 @@ class Decider(Protocol):
 
 
 class AheadArm:
-    """Streams that never wait, whoever decides."""
+    """Streams that never wait; how far they draft is a decider's word."""
 
     def __init__(self, decider: Decider) -> None:
         self._decider = decider

@@ -1,6 +1,6 @@
 """Devices, their requests and their messages' times, drawn by a seed.
 
-The same for every policy and routing, and whoever asks in which order.
+The same for every policy and routing, in whatever order they are asked for.
 """
 
 from __future__ import annotations
