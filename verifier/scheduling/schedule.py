@@ -313,8 +313,7 @@ def _awaited(
     if not settings.uses_guard:
         nothing = [0] * len(lengths)
         return Awaited(nothing, nothing, holds_rounds=False)
-    limit = settings.limits.slowdown_limit
-    terms = Beside(beside.num_streams, limit, settings.max_draft_length)
+    terms = Beside(beside.num_streams, settings.max_draft_length)
     return awaited_drafts(streams, costs, lengths, terms)
 
 
