@@ -7,8 +7,9 @@ that takes dT longer costs every device w dT / T. So there is a price in place o
 best k tokens of those that are really there are tested, for the k that gains most over the whole
 curve of round times, stairs or not. Windows go to every board whose tokens can be worth the price.
 
-It remembers one number of the fleet: by how much the price is raised so that the slowest device
-loses no more than `slowdown_limit`. This module must never remember a stream.
+It remembers two numbers of the fleet: by how much the price is raised so that the slowest device
+loses no more than `slowdown_limit`, and how much longer drafts made rounds of late. This module
+must never remember a stream.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ AIMED_PART = 0.9
 GAIN = 0.05
 MOST_EXCESS = 0.2  # one round that took ten times as long says nothing about drafts
 MAX_LOG_RAISE = 6.0
+# How many times what the cost curve says drafts may have cost, at most: the rest of what rounds
+# took is a stall, a prompt or other work on the machine, and no price would undo it.
+LARGEST_ERROR = 2.0
+GROWTH_SMOOTHING = 0.2
 SMALLEST_LIMIT = 0.01
 
 
@@ -61,6 +66,7 @@ class RatePolicy:
         self._log_survival = math.log(smallest_survival)
         self._log_raise = 0.0
         self._num_rounds = 0
+        self._growth = 0.0  # part by which drafts lengthen rounds, by the curve
 
     def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
         """See `DraftPolicy`; the budget is what the round has room for, or as it is fixed."""
@@ -115,7 +121,7 @@ class RatePolicy:
         fitting = int(np.searchsorted(costs, min(num_room, budget), "right"))
         best, costs = best[:fitting], costs[:fitting]
         if not len(best):
-            return chosen.tolist()  # type: ignore[no-any-return]
+            return self._noted(chosen, prices, times)
         gained = np.cumsum(gains[best] * prices[stream_of[best]])
         before = float(chosen @ prices)
         last = len(times.seconds_with) - 1
@@ -125,6 +131,12 @@ class RatePolicy:
         net = np.concatenate([[0.0], gained - lost])
         num_best = int(net.argmax())
         chosen += np.bincount(stream_of[best[:num_best]], minlength=len(chosen))
+        return self._noted(chosen, prices, times)
+
+    def _noted(self, chosen: IntArray, prices: FloatArray, times: RoundTimes) -> list[int]:
+        num_drafts = min(math.ceil(float(chosen @ prices)), len(times.seconds_with) - 1)
+        growth = float(times.seconds_with[num_drafts] / times.seconds_with[0]) - 1.0
+        self._growth += GROWTH_SMOOTHING * (growth - self._growth)
         return chosen.tolist()  # type: ignore[no-any-return]
 
     def _price(self, times: RoundTimes, total_weight: float) -> float:
@@ -148,7 +160,8 @@ class RatePolicy:
         gain = max(float((streams.steady_goodputs / streams.num_siblings).min()), 1.0)
         alone_seconds = float(times.seconds_with[0]) + times.between_seconds
         longest = (1.0 + AIMED_PART * limit) * gain * alone_seconds
-        excess = min(times.mean_seconds / longest - 1.0, MOST_EXCESS)
+        most_seconds = (1.0 + LARGEST_ERROR * self._growth) * alone_seconds
+        excess = min(min(times.mean_seconds, most_seconds) / longest - 1.0, MOST_EXCESS)
         raised = self._log_raise + GAIN * excess / limit
         self._log_raise = min(max(raised, 0.0), MAX_LOG_RAISE)
 

@@ -27,6 +27,8 @@ BETWEEN_FALLING = 0.5
 # Until a prompt was scored: what a row of 151,936 ids takes a slow core.
 UNMEASURED_TOKEN_SECONDS = 0.001
 SCORING_SMOOTHING = 0.2
+# What one round may count for, in usual ones: a stall of a second says nothing about the next.
+MOST_STRETCH = 2.0
 
 
 class _Lesson(msgspec.Struct, frozen=True):
@@ -97,14 +99,15 @@ class Lessons:
             lesson.round_seconds,
             lesson.chunks,
         )
-        if not lesson.chunks or self.pace.mean_seconds is None:  # prompts lengthen rounds at times
+        if not lesson.chunks:  # prompts lengthen rounds at times
             self._follow_pace(lesson.elapsed_seconds, lesson.round_seconds)
         goodputs = [stream.estimates.goodput for stream in lesson.streams]
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(goodputs, 0)
         for stream, settled in lesson.settled:
             tokens[stream.estimates.goodput] += settled.num_tokens
+        writing = {stream.estimates.goodput for stream in lesson.streams if stream.position}
         for goodput, num_tokens in tokens.items():
-            goodput.observe_round(num_tokens, lesson.elapsed_seconds)
+            goodput.observe_round(num_tokens, lesson.elapsed_seconds, writes=goodput in writing)
         if not lesson.chunks:
             _observe_draft_paces(lesson)
         self._payoff.observe(
@@ -118,6 +121,8 @@ class Lessons:
 
     def _follow_pace(self, elapsed_seconds: float, round_seconds: float) -> None:
         before, num_rounds, between = self.pace
+        if before is not None:
+            elapsed_seconds = min(elapsed_seconds, MOST_STRETCH * before)
         step = warm_step(PACE_SMOOTHING, num_rounds)
         mean_seconds = smoothed(before, elapsed_seconds, step)
         sample = max(elapsed_seconds - round_seconds, 0.0)

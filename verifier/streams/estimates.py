@@ -79,16 +79,21 @@ class GoodputEstimate:
         # A ratio of means: the mean of ratios would count short rounds too much.
         return self._tokens_per_round / self._round_seconds
 
-    def observe_round(self, num_tokens: int, elapsed_seconds: float) -> None:
+    def observe_round(
+        self, num_tokens: int, elapsed_seconds: float, *, writes: bool = True
+    ) -> None:
         """Take in one round of the verifier: 0 tokens if the device had no part in it.
 
         `elapsed_seconds` runs from the round before, so waiting counts. Rounds while a device
-        has no open stream are not reported at all.
+        has no open stream are not reported at all; one that does not write yet, but has its
+        prompts read, is slow for no reason that would last.
         """
         step = warm_step(self._smoothing, self._num_rounds)
         self._tokens_per_round += step * (num_tokens - self._tokens_per_round)
         steady_step = warm_step(1.0 / STEADY_ROUNDS, self._num_rounds)
-        self._steady_tokens_per_round += steady_step * (num_tokens - self._steady_tokens_per_round)
+        if writes:
+            steady = self._steady_tokens_per_round
+            self._steady_tokens_per_round += steady_step * (num_tokens - steady)
         seconds_step = step if self._num_rounds else 1.0
         self._round_seconds += seconds_step * (elapsed_seconds - self._round_seconds)
         self._num_rounds += 1

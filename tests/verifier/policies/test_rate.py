@@ -247,7 +247,8 @@ def test_the_price_rises_while_the_slowest_device_loses_more_than_it_may_and_fal
             outlook = outlook_of(streams, seconds, num_rounds=number)
             times = type(outlook.times)(seconds, mean_seconds, number)
             policy.plan(outlook._replace(times=times), limits)
-        return sum(policy.choose(live, lambda: outlook_of(streams, seconds)))
+            num_tested = sum(policy.choose(live, lambda: outlook_of(streams, seconds)))
+        return num_tested
 
     calm = tested_after(range(1, 2), 0.1)
     pressed = tested_after(range(2, 60), 0.12)
@@ -261,11 +262,32 @@ def test_what_the_verifier_itself_does_between_rounds_is_no_drafts_fault() -> No
     for number in range(1, 60):
         times = type(outlook.times)(line(0.002), 0.115, number, between_seconds=0.015)
         policy.plan(outlook._replace(times=times), limits)
+        policy.choose(live_of(8), lambda: outlook)
     assert policy._log_raise == 0.0
+
+
+def test_a_price_does_not_rise_for_what_drafts_cannot_have_cost() -> None:
+    """As after a long prompt, or beside other work: rounds ten times as long as the curve says."""
+    policy, limits = RatePolicy(), make_budget_limits(slowdown_limit=0.05, max_round_tokens=1000)
+    streams, seconds = [Share(rate=0.9, goodput=3.0)] * 4, line(0.001)
+    outlook = outlook_of(streams, seconds)
+
+    def tested_after(num_rounds: range, mean_seconds: float) -> int:
+        for number in num_rounds:
+            times = type(outlook.times)(seconds, mean_seconds, number)
+            policy.plan(outlook._replace(times=times), limits)
+            num_tested = sum(policy.choose(live_of(4, 4, 4, 4), lambda: outlook))
+        return num_tested
+
+    calm = tested_after(range(1, 2), 0.1)
+    assert 16 == calm
+    assert calm == tested_after(range(2, 100), 1.0)
 
 
 def test_newcomers_of_the_same_round_move_the_price_no_further() -> None:
     once, twice = RatePolicy(), RatePolicy()
+    for policy in (once, twice):  # both test eight tokens, which make rounds 80 % longer
+        policy.choose(live_of(8), lambda: outlook_of([Share(rate=0.97)], line(0.01)))
     limits = make_budget_limits(slowdown_limit=0.0, max_round_tokens=1000)
     outlook = outlook_of([Share(goodput=1.0)], line(0.01), num_rounds=7)
     times = type(outlook.times)(line(0.01), 0.2, 7)

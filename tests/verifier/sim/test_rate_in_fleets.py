@@ -93,3 +93,17 @@ def test_a_step_of_all_acceptance_rates_is_followed_within_seconds() -> None:
     tokens = np.log(np.maximum(world.record.tokens, 0.5)).mean(axis=1)
     level = float(np.exp(tokens[25:].mean()))
     assert float(np.exp(tokens[17:22].mean())) > 0.93 * level
+
+
+def test_drafts_are_tested_soon_after_long_prompts() -> None:
+    """All read a prompt first, in rounds that take many times as long as those without one."""
+    boards = BoardGroup(
+        count=16, acceptance=0.85, draft_tokens_per_second=800.0, round_trip_milliseconds=2.0
+    )
+    target = TargetSection(fixed_milliseconds=12.0, token_milliseconds=0.03)
+    tokens = []
+    for prompt_tokens in (1, 600):
+        group = msgspec.structs.replace(boards, prompt_tokens=prompt_tokens)
+        record = played(make_scenario(group, seconds=3.0, target=target)).record
+        tokens.append(float(record.tokens[1:].sum()))  # prompts take most of the first second
+    assert tokens[1] > 0.9 * tokens[0]

@@ -97,6 +97,18 @@ def test_goodput_counts_rounds_without_the_device_as_zero() -> None:
     assert estimate.tokens_per_second == pytest.approx(20.0, abs=2.5)
 
 
+def test_rounds_in_which_a_device_only_has_its_prompt_read_say_nothing_of_its_steady_goodput() -> (
+    None
+):
+    estimate = GoodputEstimate()
+    for _ in range(200):
+        estimate.observe_round(2, 0.1)
+    for _ in range(50):
+        estimate.observe_round(0, 0.1, writes=False)
+    assert 2.0 == pytest.approx(estimate.steady_tokens_per_round, abs=0.05)
+    assert estimate.tokens_per_round < 0.1
+
+
 def test_goodput_per_second_is_tokens_over_time_not_a_mean_of_ratios() -> None:
     assert GoodputEstimate().tokens_per_second is None
     estimate = GoodputEstimate()
