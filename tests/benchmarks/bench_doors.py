@@ -121,7 +121,8 @@ async def _boards(pipe: Connection, url: str, tokens: dict[str, str], hello: Hel
             await socket.send_bytes(encode(hello))
             sockets.append(socket)
         reading = [asyncio.create_task(_read(socket)) for socket in sockets]
-        until = time.monotonic() + await asyncio.to_thread(pipe.recv)
+        seconds = await asyncio.to_thread(pipe.recv)
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             for socket in sockets:
                 await socket.send_bytes(SAID)

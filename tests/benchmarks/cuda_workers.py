@@ -3,17 +3,19 @@
 Real programs and sockets: `goodspeed-verifier run --workers N` on a checkpoint of random weights
 that is written first (16 GB), and for each worker a `goodspeed-agent fleet` with so many boards.
 They guess, so that nearly every draft is rejected: what is measured is rounds, the verifier's
-process and its sockets. The last column is what that process, without its workers, takes of a core
-for each token. By hand, on a machine with several GPUs:
+process and its sockets. The last column is what that process, without its workers and doors, takes
+of a core for each token. By hand, on a machine with several GPUs:
 
-    python -m tests.benchmarks.cuda_workers --workers 1 4
+    python -m tests.benchmarks.cuda_workers --workers 1 4 --doors 0 2
 
+With several numbers of doors each number of workers is measured with each, one after the other.
 Anywhere, with a tiny model on a CPU: `… --tiny --workers 1 2`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -34,7 +36,7 @@ from tests.support.programs.programs import Programs
 FLEET = (sys.executable, "-c", "from edge_agent.cli import main; main()", "fleet")
 RAMP_UP_SECONDS = 5
 COLUMNS = (
-    *("workers", "streams", "tokens/s", "× the first row", "least Jain index"),
+    *("workers", "doors", "streams", "tokens/s", "× the first row", "least Jain index"),
     *("pause p50 ms", "pause p99 ms", "first token p50 ms", "errors", "us of the verifier"),
 )
 WAITS = (("pause", "p50"), ("pause", "p99"), ("first_token", "p50"))
@@ -51,13 +53,13 @@ def main() -> None:
         print(f"wrote the checkpoint in {time.monotonic() - began_at:.0f} s", flush=True)
         print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
         first = 0.0
-        for num_workers in options.workers:
-            reports, core_seconds = _measure(checkpoint, num_workers, options)
+        for num_workers, num_doors in itertools.product(options.workers, options.doors):
+            reports, core_seconds = _measure(checkpoint, num_workers, num_doors, options)
             speed = sum(report["tokens_per_second"] for report in reports)
             first = first or speed
             jain = min(report["jain_fairness"] for report in reports)
             cells = [
-                *(str(num_workers), str(max(num_workers, 1) * options.streams)),
+                *(str(num_workers), str(num_doors), str(max(num_workers, 1) * options.streams)),
                 *(f"{speed:,.0f}", f"{speed / first:.2f}", f"{jain:.3f}"),
                 *(_worst(reports, *kind) for kind in WAITS),
                 str(sum(sum(report["errors"].values()) for report in reports)),
@@ -72,6 +74,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[1, 4], help="0: the verifier's own process"
+    )
+    parser.add_argument(
+        "--doors", type=int, nargs="+", default=[0], help="processes for websockets"
     )
     parser.add_argument("--streams", type=int, default=64, help="for each worker")
     parser.add_argument("--minutes", type=float, default=0.5, help="for each number of workers")
@@ -96,7 +101,7 @@ def _write_model(directory: Path, *, is_tiny: bool) -> None:
 
 
 def _measure(
-    checkpoint: Path, num_workers: int, options: argparse.Namespace
+    checkpoint: Path, num_workers: int, num_doors: int, options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], float]:
     """The fleets' reports with so many workers, and the verifier's seconds of a core meanwhile."""
     num_fleets = max(num_workers, 1)
@@ -115,6 +120,7 @@ def _measure(
             "target.device": "cpu" if options.tiny else "cuda",
             "target.context_tokens": 2048,
             "server.max_connections": num_boards + 16,
+            "server.doors": num_doors,
         }
         if num_workers:
             settings["workers.local"] = num_workers

@@ -34,9 +34,10 @@ class RoundPrecedence:
 
     def postpones(self, call: Callable[[], None]) -> bool:
         """Whether a round is over and goes first; then `call` is made when it is settled."""
-        if self._is_claimed:
+        is_claimed = self._is_claimed  # once: the engine's thread may claim it between two looks
+        if is_claimed:
             self._postponed.append(call)
-        return self._is_claimed
+        return is_claimed
 
     async def give_way(self) -> None:
         """Wait for the round that is over, if there is one, and for no other."""

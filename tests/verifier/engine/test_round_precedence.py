@@ -67,3 +67,48 @@ def test_an_engine_that_has_stopped_holds_no_message_up() -> None:
             await service.precedence.give_way()
 
     asyncio.run(scenario())
+
+
+def test_what_is_postponed_is_done_once_behind_the_round_and_nothing_else_is() -> None:
+    async def scenario() -> list[str]:
+        precedence, done = RoundPrecedence(), list[str]()
+        assert not precedence.postpones(lambda: done.append("never"))
+        precedence.claim()
+        assert precedence.postpones(lambda: done.append("once"))
+        precedence.give_up()
+        assert [] == done  # the next round goes before it
+        await asyncio.sleep(0)
+        precedence.claim()
+        precedence.give_up()
+        await asyncio.sleep(0)
+        return done
+
+    assert ["once"] == asyncio.run(scenario())
+
+
+class _ClaimedBetweenLooks(RoundPrecedence):
+    """The engine's thread claims it right after the first look."""
+
+    num_looks = 0
+
+    @property
+    def _is_claimed(self) -> bool:
+        self.num_looks += 1
+        return self.num_looks > 1
+
+    @_is_claimed.setter
+    def _is_claimed(self, value: bool) -> None:
+        """Asked for by the constructor."""
+
+
+def test_a_claim_at_the_same_moment_leaves_no_message_behind() -> None:
+    """Whoever is told to wait is called; this was found by a board that heard nothing any more."""
+    precedence, calls = _ClaimedBetweenLooks(), list[str]()
+    is_postponed = precedence.postpones(lambda: calls.append("made"))
+    asyncio.run(_give_up(precedence))
+    assert is_postponed is (["made"] == calls)
+
+
+async def _give_up(precedence: RoundPrecedence) -> None:
+    precedence.give_up()
+    await asyncio.sleep(0)
