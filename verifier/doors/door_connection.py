@@ -247,7 +247,7 @@ class DoorConnection(asyncio.Protocol):
             self._transport.close()
 
     def _end_soon(self) -> None:
-        if self._farewell is None and self._transport is not None:
+        if self._farewell is None and not self._is_lost:
             self._farewell = self._loop.call_later(self._terms.farewell_seconds, self.abort)
 
     def _be_forgotten(self) -> None:

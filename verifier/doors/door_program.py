@@ -87,6 +87,9 @@ class Door:
                 if not packed:
                     return
                 arrival = self._decoder.decode(packed)
+                if not numbers:  # this process may have no more files open
+                    self.link.put((arrival.number, FromDoor.ENDED, 0, b""))
+                    continue
                 connection = DoorConnection(
                     arrival, self.link.put, self._forget, self._sockets.discard
                 )

@@ -66,6 +66,7 @@ class KeptDoor:
         self._link: BatchLink | None = None
         self._arrivals: socket.socket | None = None
         self._pending: deque[Entry] = deque()
+        self._num_due = 0  # of those, that give way to no round any more
         self._is_standing_still = False  # the link is not read
         self._num_missed = 0
         self._is_alive = asyncio.Event()
@@ -219,16 +220,23 @@ class KeptDoor:
     def _go_on(self) -> None:
         """Hand on what came, until a round is over."""
         for _ in range(min(MOST_AT_ONCE, len(self._pending))):
-            self._hand_on(*self._pending.popleft())
-            if self._pending and self._postpones(self._go_on):
+            if self._num_due:
+                self._num_due -= 1
+            elif self._postpones(self._go_on_after_round):
                 self._stand_still()
                 return
+            self._hand_on(*self._pending.popleft())
         if self._pending:
             self._stand_still()
             asyncio.get_running_loop().call_soon(self._go_on)
         elif self._is_standing_still and self._link is not None:
             self._is_standing_still = False
             self._link.resume_reading()
+
+    def _go_on_after_round(self) -> None:
+        """What is here has waited for a round, and waits for no other."""
+        self._num_due = len(self._pending)
+        self._go_on()
 
     def _stand_still(self) -> None:
         if not self._is_standing_still and self._link is not None:
@@ -268,6 +276,7 @@ class KeptDoor:
             self._link.abort()
         self._link = None
         self._pending.clear()
+        self._num_due = 0
         self._is_standing_still = False
         if self._arrivals is not None:
             self._arrivals.close()

@@ -284,6 +284,19 @@ def test_a_board_that_answers_no_ping_is_let_go() -> None:
     assert asyncio.run(silence()) < 3
 
 
+def test_what_speaks_tls_stays_in_the_verifiers_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def num_doors(**options: Any) -> int:
+        return len(make_server(scripted_service(), {}, num_doors=2, **options)._doors.all)
+
+    assert 2 == asyncio.run(num_doors())
+    assert [] == caplog.messages
+    assert 0 == asyncio.run(num_doors(tls=object()))
+    told = "server.doors is for plain text: what speaks TLS stays in one process"
+    assert [told] == caplog.messages
+
+
 # --- the vocabulary -------------------------------------------------------------------------------
 
 
