@@ -16,7 +16,7 @@ class Doors:
     """Started before the port answers, and stopped after its last connection."""
 
     def __init__(self, num_doors: int, postpones: Callable[[Callable[[], None]], bool]) -> None:
-        """`postpones`: see `KeptDoor`."""
+        """`postpones`: see `Inward`."""
         self.all: Sequence[KeptDoor] = [
             KeptDoor(f"door {number}", postpones) for number in range(num_doors)
         ]

@@ -1,7 +1,6 @@
 """A door's process, seen from the verifier: started, watched, ended, started anew.
 
-What it says is handed on at once, but gives way to a round that is over. This module must never
-know what a message means.
+This module must never know what a message means.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import logging
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -21,6 +19,7 @@ import msgspec
 from shared.errors import LinkLost
 from verifier.doors.batch_link import BatchLink, connect_link
 from verifier.doors.door_socket import Accounts, DoorSocket
+from verifier.doors.inward import Inward
 from verifier.doors.traffic import THE_DOOR, Arrival, Entry, FromDoor, ToDoor
 
 logger = logging.getLogger(__name__)
@@ -38,8 +37,6 @@ PAUSE_SECONDS = (0.1, 1.0, 5.0)
 HEALTHY_SECONDS = 10.0
 # A door that was told to end gets this long; its last websockets linger for a farewell.
 END_SECONDS = 5.0
-# Taken in one turn of the event loop: 2 ms of it.
-MOST_AT_ONCE = 64
 # Until the 101 of an upgrade is on its way, and until the door has room for one more arrival.
 HAND_OVER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.005
@@ -54,20 +51,17 @@ class KeptDoor:
         postpones: Callable[[Callable[[], None]], bool],
         command: Sequence[str] = COMMAND,
     ) -> None:
-        """`postpones`: whether a call has to wait, until when it is made; asked before each."""
+        """`postpones`: see `Inward`."""
         self.name = name
         self.num_messages = self.num_bytes = 0  # that came through it
         self.num_lost = 0  # times that it was
-        self._postpones = postpones
         self._command = tuple(command)
         self._numbers = itertools.count(THE_DOOR + 1)
         self._sockets: dict[int, DoorSocket] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._link: BatchLink | None = None
         self._arrivals: socket.socket | None = None
-        self._pending: deque[Entry] = deque()
-        self._num_due = 0  # of those, that give way to no round any more
-        self._is_standing_still = False  # the link is not read
+        self._inward = Inward(self._hand_on, postpones, self._stand_still)
         self._num_missed = 0
         self._is_alive = asyncio.Event()
         self._is_lost = asyncio.Event()
@@ -212,36 +206,11 @@ class KeptDoor:
 
     def _take(self, batch: list[Entry]) -> None:
         self._num_missed = 0
-        is_behind = bool(self._pending)
-        self._pending.extend(batch)
-        if not is_behind:
-            self._go_on()
+        self._inward.take(batch)
 
-    def _go_on(self) -> None:
-        """Hand on what came, until a round is over."""
-        for _ in range(min(MOST_AT_ONCE, len(self._pending))):
-            if self._num_due:
-                self._num_due -= 1
-            elif self._postpones(self._go_on_after_round):
-                self._stand_still()
-                return
-            self._hand_on(*self._pending.popleft())
-        if self._pending:
-            self._stand_still()
-            asyncio.get_running_loop().call_soon(self._go_on)
-        elif self._is_standing_still and self._link is not None:
-            self._is_standing_still = False
-            self._link.resume_reading()
-
-    def _go_on_after_round(self) -> None:
-        """What is here has waited for a round, and waits for no other."""
-        self._num_due = len(self._pending)
-        self._go_on()
-
-    def _stand_still(self) -> None:
-        if not self._is_standing_still and self._link is not None:
-            self._is_standing_still = True
-            self._link.pause_reading()
+    def _stand_still(self, is_still: bool) -> None:
+        if self._link is not None:
+            (self._link.pause_reading if is_still else self._link.resume_reading)()
 
     def _hand_on(self, number: int, kind: int, amount: int, content: bytes) -> None:
         if number == THE_DOOR:
@@ -275,9 +244,7 @@ class KeptDoor:
         if self._link is not None and not self._is_closing:
             self._link.abort()
         self._link = None
-        self._pending.clear()
-        self._num_due = 0
-        self._is_standing_still = False
+        self._inward.clear()
         if self._arrivals is not None:
             self._arrivals.close()
             self._arrivals = None

@@ -66,8 +66,9 @@ class Outgoing:
 
     def forget(self) -> None:
         """The connection is over: nothing waits any more."""
-        self._usage.num_queued_bytes -= self._num_counted_bytes
-        self._num_counted_bytes = 0
+        while self._queue.take() is not None:
+            pass
+        self._count()
 
     async def write(self) -> None:
         """Send until `end`, then say goodbye to the socket.
