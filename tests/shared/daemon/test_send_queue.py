@@ -76,3 +76,23 @@ def test_a_queue_has_room_for_so_many_messages() -> None:
     queue.put(b"a")
     with pytest.raises(SendQueueFull):
         queue.put(b"b")
+
+
+def test_a_queue_has_room_for_so_many_bytes_of_messages_and_parts() -> None:
+    queue = SendQueue(8, max_bytes=10)
+    queue.put_parts([b"123", b"456"])
+    queue.put(b"abcd")
+    assert 10 == queue.num_bytes
+    for put in (lambda: queue.put(b"e"), lambda: queue.put_parts([b"e"])):
+        with pytest.raises(SendQueueFull, match="more than 10 bytes wait to be read"):
+            put()
+    assert (b"abcd", b"123", 3) == (queue.take(), queue.take(), queue.num_bytes)
+    queue.end()
+    assert (None, 0) == (queue.take(), queue.num_bytes)
+
+
+def test_parts_that_are_not_wanted_take_no_room() -> None:
+    queue = SendQueue(8, max_bytes=6)
+    queue.put_parts([b"123", b"456"], lambda: False)
+    assert queue.take() is None
+    assert 0 == queue.num_bytes
