@@ -1,8 +1,8 @@
 """What a message costs the verifier's process, with and without doors: no round runs.
 
-Boards in a process of their own say `Status` at an even pace, then the verifier sends each a
-message at the same pace; processor time is that of the verifier's process alone, less what it takes
-while all are silent. Ratios hold on a busy machine, too.
+Boards in a process of their own send drafts at an even pace, for a stream that has ended, then the
+verifier sends each a message at the same pace; processor time is that of the verifier's process
+alone, less what it takes while all are silent. Ratios hold on a busy machine, too.
 
     python -m tests.benchmarks.bench_doors --doors 0 1 2
 """
@@ -21,15 +21,17 @@ import aiohttp
 import uvloop
 
 from shared.protocol.codec import encode
-from shared.protocol.messages import GoingAway, Hello, Status
+from shared.protocol.messages import Draft, GoingAway, Hello, Open
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES
+from shared.speculation.sampling import GREEDY
 from tests.support.ends.loopback import Verifier, running_verifier
 from tests.support.ends.raw_board import DEVICE_PATH, hello_to
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
 
 TICK_SECONDS = 0.02
-SAID = encode(Status(5))
+OPENED = encode(Open(0, 0, text="x", sampling=GREEDY, max_tokens=1))
+SAID = encode(Draft(0, 0, 0, b""))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +59,7 @@ async def _measure(num_doors: int, num_boards: int, seconds: float) -> list[str]
         )
         boards.start()
         try:
-            await eventually(lambda: all(service.device(n).outbox for n in names), 120.0)
+            await eventually(lambda: _num_finished(verifier) == num_boards, 120.0)
             silent = await _core_seconds(seconds)
             ours.send(seconds)
             num_in = _num_received(verifier)
@@ -100,6 +102,11 @@ def _used() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _num_finished(verifier: Verifier) -> float:
+    value = verifier.service.metrics.registry.get_sample_value
+    return value("goodspeed_streams_finished_total", {"reason": "length"}) or 0.0
+
+
 def _num_received(verifier: Verifier) -> int:
     """Messages of all boards; all of them are as long as the one that they repeat."""
     value = verifier.service.metrics.registry.get_sample_value
@@ -119,6 +126,7 @@ async def _boards(pipe: Connection, url: str, tokens: dict[str, str], hello: Hel
             headers = {"Authorization": f"Bearer {token}"}
             socket = await session.ws_connect(url + DEVICE_PATH, headers=headers)
             await socket.send_bytes(encode(hello))
+            await socket.send_bytes(OPENED)
             sockets.append(socket)
         reading = [asyncio.create_task(_read(socket)) for socket in sockets]
         seconds = await asyncio.to_thread(pipe.recv)

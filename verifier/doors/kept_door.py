@@ -182,22 +182,22 @@ class KeptDoor:
         Raises:
             ConnectionError: it could not be.
         """
-        packed = msgspec.msgpack.encode(door_socket.arrival)
         deadline = asyncio.get_running_loop().time() + HAND_OVER_SECONDS
-        while not self._is_handed_over(packed, transport):
+        while not self._is_handed_over(door_socket.arrival, transport):
             if door_socket.is_ended or asyncio.get_running_loop().time() > deadline:
                 raise ConnectionResetError(f"{self.name} could not take a connection")
             await asyncio.sleep(_PAUSE_SECONDS)
         transport.abort()  # closes this process's descriptor of it, and says nothing to the board
 
-    def _is_handed_over(self, packed: bytes, transport: asyncio.Transport) -> bool:
-        if not self.is_open or transport.is_closing() or self._arrivals is None:
+    def _is_handed_over(self, arrival: Arrival, transport: asyncio.Transport) -> bool:
+        is_known = arrival.number in self._sockets  # not of a process that was here before
+        if not (self.is_open and is_known) or transport.is_closing() or self._arrivals is None:
             raise ConnectionResetError("the connection ended before it was handed over")
         if transport.get_write_buffer_size():
             return False
         number = transport.get_extra_info("socket").fileno()
         try:
-            socket.send_fds(self._arrivals, [packed], [number])
+            socket.send_fds(self._arrivals, [msgspec.msgpack.encode(arrival)], [number])
         except BlockingIOError:
             return False
         return True
