@@ -49,7 +49,8 @@ from tests.support.messages.misbehaviour import (
     still_works,
 )
 from tests.support.network.strangers import upgrade
-from verifier.server import connection, outgoing
+from verifier.server import connection
+from verifier.server.sockets import outgoing
 
 
 async def opens_twice(bad: RawBoard) -> None:

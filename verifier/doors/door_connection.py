@@ -82,8 +82,6 @@ class DoorConnection(asyncio.Protocol):
         self._is_lost = False  # there is no connection any more
         self._is_over = False  # and nothing to tell of it
 
-    # --- what the verifier says -------------------------------------------------------------------
-
     def send(self, packed: bytes) -> None:
         """Send a message, or queue it."""
         self._outward.put(packed)
@@ -124,8 +122,6 @@ class DoorConnection(asyncio.Protocol):
         else:
             self._transport.abort()
 
-    # --- what the event loop says -----------------------------------------------------------------
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of its children
         if self._is_over:
@@ -161,8 +157,6 @@ class DoorConnection(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._go_on()
-
-    # --- frames -----------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
         """Take in what came, up to a piece."""
@@ -238,8 +232,6 @@ class DoorConnection(asyncio.Protocol):
         elif self._transport is not None and self._is_reading is is_behind:
             self._is_reading = not is_behind
             (self._transport.pause_reading if is_behind else self._transport.resume_reading)()
-
-    # --- ends -------------------------------------------------------------------------------------
 
     def _hang_up(self) -> None:
         """The board has said goodbye, or nothing that makes sense."""

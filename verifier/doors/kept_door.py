@@ -202,8 +202,6 @@ class KeptDoor:
             return False
         return True
 
-    # --- what it says -----------------------------------------------------------------------------
-
     def _take(self, batch: list[Entry]) -> None:
         self._num_missed = 0
         self._inward.take(batch)
@@ -222,8 +220,6 @@ class KeptDoor:
         door_socket = self._sockets.get(number)
         if door_socket is not None:
             door_socket.hear(kind, amount, content)
-
-    # --- its life ---------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Until it is lost, or does not answer."""

@@ -9,8 +9,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from aiohttp import hdrs, web
@@ -26,19 +25,14 @@ from shared.daemon.http_server import (
 from shared.daemon.strangers import STRANGER_LIMITS, StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.errors import RemoteProtocolError
-from shared.protocol.messages import MAX_MESSAGE_BYTES, ErrorCode
-from shared.protocol.token_ids import MAX_ID_BYTES
+from shared.protocol.messages import ErrorCode
 from shared.protocol.token_question import TOKENS_PATH
 from shared.protocol.transport import DEVICE_PATH, VOCABULARY_PATH
 from shared.web.served_page import BINDING_HEADERS, add_page
-from verifier.doors import door_socket
-from verifier.doors.door_socket import Accounts, DoorSocket
 from verifier.doors.doors import Doors
-from verifier.doors.kept_door import KeptDoor
 from verifier.engine.device import Device
 from verifier.engine.service import VerifierService
-from verifier.server import port_socket
-from verifier.server.connection import FAREWELL_SECONDS, DeviceConnection
+from verifier.server.connection import FAREWELL_SECONDS
 from verifier.server.device_limits import CONNECTION_COST, DeviceLimits, DeviceUsage
 from verifier.server.device_tokens import device_of
 from verifier.server.drafts.draft_pages import DraftPages
@@ -54,7 +48,7 @@ from verifier.server.operator_pages import (
     OperatorPage,
     Page,
 )
-from verifier.server.port_socket import PortSocket
+from verifier.server.sockets.entrance import Entrance
 from verifier.server.tokenizer_answers import QUESTION_COST, TokenizerAnswers
 from verifier.web.assets import STATE_PATH, read_assets
 from verifier.web.state_reading import encode_state
@@ -67,8 +61,6 @@ RETRY_AFTER_SECONDS = 2.0
 FULL_RETRY_AFTER_SECONDS = 5
 # A board needs one; a few more may still be half open when it comes back.
 MAX_CONNECTIONS_PER_DEVICE = 4
-# A message that is somewhat too long is answered by a sentence, a longer one by its close code.
-MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -92,19 +84,25 @@ class VerifierServer:
     ) -> None:
         self._service = service
         self._tokens = tokens
-        self._heartbeat_seconds = heartbeat_seconds
         self._max_connections = max_connections
         self._device_limits = device_limits
         self._usages: dict[str, DeviceUsage] = {}  # by device
         self._loop_shares = LoopShares()
-        self._connections: dict[DeviceConnection, str] = {}  # with the device's name
         self._operator_access = operator_access
         self._stranger_limits = stranger_limits
         self._tls = tls
         if num_doors and tls is not None:
             logger.warning("server.doors is for plain text: what speaks TLS stays in one process")
         self._doors = Doors(0 if tls is not None else num_doors, service.precedence.postpones)
-        self._keeps_texts = keeps_texts
+        self._entrance = Entrance(
+            service,
+            self._doors,
+            self._loop_shares,
+            self._drafts_changed,
+            heartbeat_seconds=heartbeat_seconds,
+            keeps_texts=keeps_texts,
+        )
+        self._connections = self._entrance.connections
         self._draft_pages = DraftPages(drafts, service, self._charge_device)
         self.assigned_drafts = self._draft_pages.assigned
         self._metrics_page = OperatorPage(lambda: service.metrics.page())
@@ -254,107 +252,7 @@ class VerifierServer:
             raise web.HTTPBadRequest(text="boards speak no subprotocol\n")
         self._check_room(name)
         self._charge(name)
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the connection ended before the handshake")
-        door = self._door_for(request, transport)
-        websocket = web.WebSocketResponse(
-            compress=False,
-            autoping=False,  # pings count as messages
-            max_msg_size=MAX_FRAME_BYTES,
-            heartbeat=self._heartbeat_seconds if door is None else None,
-            timeout=FAREWELL_SECONDS,
-        )
-        if door is None:
-            await self._serve_here(request, websocket, transport, name)
-        else:
-            await self._serve_behind(door, request, websocket, transport, name)
-        return websocket
-
-    def _door_for(self, request: web.Request, transport: asyncio.Transport) -> KeptDoor | None:
-        """Where to hand the websocket over, nothing of which is read any more; None: here.
-
-        What came behind the request already cannot be put back into the socket.
-        """
-        door = self._doors.least_busy()
-        if door is None:
-            return None
-        transport.pause_reading()
-        if request.protocol._message_tail:
-            transport.resume_reading()
-            return None
-        return door
-
-    async def _serve_here(
-        self,
-        request: web.Request,
-        websocket: web.WebSocketResponse,
-        transport: asyncio.Transport,
-        name: str,
-    ) -> None:
-        metrics, usage = self._service.metrics, self._usage(name)
-        socket = PortSocket(
-            websocket,
-            transport,
-            usage,
-            self._max_queued_bytes,
-            lambda num_bytes: metrics.sent(name, num_bytes),
-            self._service.precedence,
-        )
-        connection = self._connection(name, socket, port_socket.FRAME_SECONDS)
-        _connection_of(request).on_bytes = connection.receive_bytes
-        with self._counted(connection, name):
-            await websocket.prepare(request)
-            await connection.run()
-
-    async def _serve_behind(
-        self,
-        door: KeptDoor,
-        request: web.Request,
-        websocket: web.WebSocketResponse,
-        transport: asyncio.Transport,
-        name: str,
-    ) -> None:
-        metrics, usage = self._service.metrics, self._usage(name)
-
-        def queued(num_bytes: int) -> None:
-            usage.num_queued_bytes += num_bytes
-
-        accounts = Accounts(lambda num_bytes: metrics.sent(name, num_bytes), queued)
-        limits = self._heartbeat_seconds, FAREWELL_SECONDS, self._max_queued_bytes, MAX_FRAME_BYTES
-        with door.socket(*limits, accounts) as socket:
-            connection = self._connection(name, socket, door_socket.FRAME_SECONDS)
-            with self._counted(connection, name):
-                await websocket.prepare(request)
-                await door.hand_over(socket, transport)
-                await connection.run()
-
-    def _connection(
-        self, name: str, socket: PortSocket | DoorSocket, frame_seconds: float
-    ) -> DeviceConnection:
-        return DeviceConnection(
-            socket,
-            self._service.device(name),
-            self._service,
-            self._usage(name),
-            self._loop_shares,
-            self._drafts_changed,
-            frame_seconds=frame_seconds,
-            keeps_texts=self._keeps_texts,
-        )
-
-    @contextmanager
-    def _counted(self, connection: DeviceConnection, name: str) -> Iterator[None]:
-        self._connections[connection] = name
-        try:
-            yield
-        finally:
-            del self._connections[connection]
-
-    @property
-    def _max_queued_bytes(self) -> int:
-        opened_bytes = MAX_ID_BYTES * self._service.limits.context_tokens
-        return self._device_limits.queued_bytes(opened_bytes)
+        return await self._entrance.serve(request, name, self._usage(name))
 
     def _drafts_changed(self, device: Device) -> None:
         if self.assigned_drafts is not None:

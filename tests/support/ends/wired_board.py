@@ -17,7 +17,7 @@ from verifier.engine.service import VerifierService
 from verifier.server.connection import DeviceConnection
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.loop_shares import LoopShares
-from verifier.server.port_socket import PortSocket
+from verifier.server.sockets.port_socket import PortSocket
 
 # So that no limit is met: fuzzed messages come as fast as they can.
 BOUNDLESS = make_device_limits(messages_per_second=10**9, bytes_per_second=10**12)

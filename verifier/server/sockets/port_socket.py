@@ -15,7 +15,7 @@ from shared.daemon.connection_gate import gated_connection_of
 from verifier.doors.board_socket import Frame, Listener, Overrun
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.server.device_limits import DeviceUsage
-from verifier.server.outgoing import Outgoing
+from verifier.server.sockets.outgoing import Outgoing
 
 # What a frame costs the event loop beside what is measured: the system's call, aiohttp's parser, a
 # turn of the loop (15 to 30 us on 2 cores, 2026-11).

@@ -10,9 +10,9 @@ import pytest
 from tests.support.ends.limits import make_device_limits
 from tests.support.ends.waiting import eventually
 from verifier.doors.board_socket import Overrun
-from verifier.server import outgoing
 from verifier.server.device_limits import DeviceUsage
-from verifier.server.outgoing import Outgoing
+from verifier.server.sockets import outgoing
+from verifier.server.sockets.outgoing import Outgoing
 
 
 class Socket:
