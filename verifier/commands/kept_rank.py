@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 from shared.config.sections import load_config
 from shared.daemon.command_line import set_up_logging
@@ -13,6 +14,9 @@ from verifier.workers.orders import MAX_ORDER_BYTES, unpack_order
 from verifier.workers.ranks.following import end_at_once, end_with_rank_0, follow, place_of
 
 logger = logging.getLogger(__name__)
+
+# What all ranks refuse, rank 0 says, and ends this process with it.
+RANK_0_SECONDS = 3.0
 
 
 def main() -> None:
@@ -28,6 +32,7 @@ def main() -> None:
     try:
         follow(connected, load_rank(config, place))
     except GoodspeedError as error:
+        time.sleep(RANK_0_SECONDS)
         logger.error("rank %d of %s: %s", place.rank, order.name, error)
         status = 2
     except Exception:

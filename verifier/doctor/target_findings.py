@@ -9,7 +9,10 @@ from shared.doctor.findings import Finding, ok, problem, warning
 from verifier.target.target_need import TargetNeed
 
 _SMALLER = "set target.dtype = bfloat16, a smaller target.model, or fewer target.kv_cache_tokens"
-_SMALLER_ON_GPU = "set target.quantisation = int8, a smaller target.model, or another target.device"
+_SMALLER_ON_GPU = (
+    "set target.quantisation = int8, a smaller target.model, another target.device, or split it "
+    "over several GPUs (workers.gpus_per_worker), whose memory is not examined here"
+)
 # Below it, prompts of a few boards fill the cache.
 _STREAMS_AT_LEAST = 4
 # Libraries, compiled code and what rounds take beside weights and cache (`bench_memory`).

@@ -98,7 +98,10 @@ def out_of_memory(needed_bytes: int, free_bytes: int) -> ModelError:
     )
 
 
-_WHAT_HELPS = "set target.quantisation = int8, take a smaller target.model or another target.device"
+_WHAT_HELPS = (
+    "set target.quantisation = int8, take a smaller target.model or another target.device, or "
+    "split it over several GPUs (workers.gpus_per_worker)"
+)
 
 
 def _text(capability: Capability) -> str:

@@ -84,7 +84,8 @@ def test_weights_that_do_not_fit_are_refused_with_what_helps() -> None:
         check_weights_fit(15 * GIB, 15 * GIB - (1 << 28))
     assert (
         "the weights of the target take 15.0 GiB, 14.8 GiB of the GPU are free; set "
-        "target.quantisation = int8, take a smaller target.model or another target.device"
+        "target.quantisation = int8, take a smaller target.model or another target.device, or "
+        "split it over several GPUs (workers.gpus_per_worker)"
     ) == str(raised.value)
 
 
