@@ -22,7 +22,8 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 4 << 20  # of one sum, as far as was measured; longer ones are NCCL's
-_CHECKED = 1 << 12  # numbers
+_CHECKED = (8, 5 << 12, MOST_BYTES // 2)  # numbers of a sum
+_PERIOD = 29  # sums of 8 ranks stay below 256, as far as bfloat16 counts
 
 
 class SharedSums:
@@ -40,7 +41,8 @@ class SharedSums:
 
     def can_add(self, values: Tensor) -> bool:
         """Whether `add_up` takes them; the same at all ranks."""
-        return values.dtype is torch.bfloat16 and 0 < values.nbytes <= MOST_BYTES
+        is_even = values.numel() % 8 == 0  # 16 bytes
+        return values.dtype is torch.bfloat16 and is_even and 0 < values.nbytes <= MOST_BYTES
 
     def add_up(self, values: Tensor) -> None:
         """Put the sum over all ranks into each one's values; may be captured."""
@@ -50,10 +52,16 @@ class SharedSums:
         values.copy_(seen.view_as(values))
 
     def is_right(self, rank: int, num_ranks: int) -> bool:
-        """Whether sums are what they should be."""
-        values = self._shared.new_full((_CHECKED,), rank + 1.0)
-        self.add_up(values)
-        return bool((values == num_ranks * (num_ranks + 1) / 2).all())
+        """Whether sums of short and long tensors, right after each other, are what they must be."""
+        device, of_ranks = self._shared.device, num_ranks * (num_ranks - 1) // 2
+        numbers = [torch.arange(size, device=device) % _PERIOD for size in _CHECKED]
+        sums = [(of_all + rank).to(torch.bfloat16) for of_all in numbers]
+        for values in sums:
+            self.add_up(values)
+        pairs = zip(sums, numbers, strict=True)
+        return all(
+            torch.equal(own, (num_ranks * of_all + of_ranks).to(own.dtype)) for own, of_all in pairs
+        )
 
 
 def make_shared_sums(device: torch.device, rank: int, num_ranks: int) -> SharedSums | None:
@@ -66,7 +74,10 @@ def make_shared_sums(device: torch.device, rank: int, num_ranks: int) -> SharedS
         return None
     try:
         sums = SharedSums(device)
-        return sums if sums.is_right(rank, num_ranks) else None
+        if sums.is_right(rank, num_ranks):
+            return sums
+        reason = "this torch adds up wrongly over shared memory"
     except (RuntimeError, ImportError, AttributeError) as error:
-        logger.warning("sums over GPUs are NCCL's: %s", str(error).partition("\n")[0])
-        return None
+        reason = str(error).partition("\n")[0]
+    logger.warning("sums over GPUs are NCCL's, which takes longer: %s", reason)
+    return None
