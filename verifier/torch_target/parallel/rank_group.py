@@ -88,9 +88,9 @@ class RankGroup:
         return float(self._agreed(seconds, torch.float64, dist.ReduceOp.MAX))
 
     def _agreed(self, number: float, dtype: torch.dtype, operation: Any) -> float:
-        shared = torch.tensor([number], dtype=dtype, device=self._device)
-        dist.all_reduce(shared, operation)
-        return shared.item()
+        agreed = torch.tensor([number], dtype=dtype, device=self._device)
+        dist.all_reduce(agreed, operation)
+        return agreed.item()
 
 
 def device_of_rank(
