@@ -93,9 +93,8 @@ class Admission:
             )
         stream.move(Move.ADD)
         self._names[stream.number] = [self.root_name(stream)]
-        # Now, for when the stream is admitted a round waits.
-        num_full = stream.num_tokens // self.blocks.block_tokens
-        self._block_names(stream, min(num_full, _NAMES_AT_ONCE))
+        num_full = min(stream.num_tokens // self.blocks.block_tokens, _NAMES_AT_ONCE)
+        self._block_names(stream, num_full)  # now: when it is admitted, a round waits
         self.queue[stream.number] = stream
 
     def discard(self, stream: Stream, *, is_reusable: bool = True) -> None:
