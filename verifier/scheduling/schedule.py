@@ -122,9 +122,9 @@ def plan_drafts(
     context_tokens = beside.context_tokens + sum([stream.num_tokens for stream in streams])
     round_seconds = curve.round_seconds(num_streams, context_tokens)
     # Over a whole draft: from one token to the next a measured curve may jump either way.
-    whole_draft_length = max(settings.max_draft_length, 1)
-    drafted_seconds = curve.round_seconds(num_streams + whole_draft_length, context_tokens)
-    token_seconds = (drafted_seconds - round_seconds) / whole_draft_length
+    whole_length = max(settings.max_draft_length, 1)
+    drafted_seconds = curve.round_seconds(num_streams + whole_length, context_tokens)
+    token_seconds = (drafted_seconds - round_seconds) / whole_length
     costs = draft_costs(known, round_seconds, token_seconds)
     prices = draft_prices(streams, token_seconds)
     can_draft = [
@@ -144,9 +144,7 @@ def plan_drafts(
     made = policy.plan(outlook_on(round_, known, longest_lengths, curve, pace, weights), limits)
     keep_memories(streams, made.memories)
     wishes = _wishes(streams, can_draft, settings) if grants_wishes else [0] * len(streams)
-    shares_of_budget = zip(made.lengths.tolist(), prices, strict=True)
-    paid_for = [affordable(num_tokens, price) for num_tokens, price in shares_of_budget]
-    lengths = [wish or length for wish, length in zip(wishes, paid_for, strict=True)]
+    lengths = _lengths_paid_for(made, prices, wishes)
     depths: list[int | None] = [None] * len(streams)
     if made.depths is not None:
         depths = made.depths.tolist()
@@ -284,6 +282,14 @@ def _choose_length(stream: Stream, best_length: int, max_length: int, now: float
     waits = stream.request.mode == "rejection"
     wait_seconds = stream.estimates.speed.answer_seconds(PROBE_LENGTH) if waits else 0.0
     return min(stream.probe.grant_probe(now, wait_seconds), max_length)
+
+
+def _lengths_paid_for(
+    made: LengthPlan, prices: Sequence[float], wishes: Sequence[int]
+) -> list[int]:
+    """What a policy's lengths come to where a token costs more than one; wishes as they are."""
+    shares = zip(wishes, made.lengths.tolist(), prices, strict=True)
+    return [wish or affordable(length, price) for wish, length, price in shares]
 
 
 def _wishes(

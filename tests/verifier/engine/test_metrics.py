@@ -41,7 +41,7 @@ NAMES = {
     "goodspeed_num_requests_waiting",
     "goodspeed_batch_budget_tokens",
     "goodspeed_kv_cache_usage_ratio",
-    "goodspeed_draft_timeouts",
+    *("goodspeed_draft_timeouts", "goodspeed_mode_switches", "goodspeed_device_fused_streams"),
     "goodspeed_preemptions",
     "goodspeed_prefix_cache_query_tokens",
     "goodspeed_prefix_cache_hit_tokens",

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
+from shared.protocol.logprobs import MAX_PROMPT_LOGPROB_BYTES
 from shared.protocol.messages import MAX_MESSAGE_BYTES
 from tests.support.ends.limits import make_device_limits
 from verifier.server.device_limits import (
@@ -111,4 +112,6 @@ def test_context_is_limited_where_the_operator_says_so() -> None:
 
 
 def test_every_stream_may_have_its_longest_answer_queued() -> None:
-    assert QUEUED_BYTES + 64 * 6000 == make_device_limits(max_streams=64).queued_bytes(6000)
+    """With what the target thinks of its prompt."""
+    each = 6000 + MAX_PROMPT_LOGPROB_BYTES
+    assert QUEUED_BYTES + 64 * each == make_device_limits(max_streams=64).queued_bytes(6000)
