@@ -32,6 +32,7 @@ from verifier.cost_curve.measurement import measure_curve
 from verifier.policies.rate import RatePolicy
 from verifier.rounds.planner import StreamResult
 from verifier.startup import LoadedTarget, Tell
+from verifier.target.rank_place import RankPlace
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
@@ -60,6 +61,8 @@ class SlowTarget:
         forward_seconds = time.monotonic() - started_at - outcome.sampling_seconds
         return msgspec.structs.replace(outcome, forward_seconds=forward_seconds)
 
+
+_Load = Callable[[VerifierConfig, Tell, RankPlace | None], LoadedTarget]
 
 _arguments = click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED)
 _pass_on = functools.partial(
@@ -93,9 +96,9 @@ def _verifier(
     """Run `goodspeed-verifier`."""
     load_target = _load_scripted if scripted else verifier.startup.load_configured_target
 
-    def load(config: VerifierConfig, tell: Tell) -> LoadedTarget:
+    def load(config: VerifierConfig, tell: Tell, place: RankPlace | None) -> LoadedTarget:
         time.sleep(load_seconds)
-        return load_target(config, tell)
+        return load_target(config, tell, place)
 
     with (
         patch.object(verifier.startup, "load_configured_target", _slowed(load, round_ms / 1e3)),
@@ -138,17 +141,15 @@ main.add_command(_verifier)
 main.add_command(_agent)
 
 
-def _load_scripted(_config: VerifierConfig, _tell: Tell) -> LoadedTarget:
+def _load_scripted(_config: VerifierConfig, _tell: Tell, _place: RankPlace | None) -> LoadedTarget:
     subject = CurveSubject(model="scripted", device="none", dtype="float64", quantisation="none")
     target = ScriptedTarget(TARGET)
     return LoadedTarget(target, ScriptedTokenizer(VOCAB_SIZE), subject, is_on_gpu=False)
 
 
-def _slowed(
-    load: Callable[[VerifierConfig, Tell], LoadedTarget], round_seconds: float
-) -> Callable[[VerifierConfig, Tell], LoadedTarget]:
-    def load_slowed(config: VerifierConfig, tell: Tell) -> LoadedTarget:
-        loaded = load(config, tell)
+def _slowed(load: _Load, round_seconds: float) -> _Load:
+    def load_slowed(config: VerifierConfig, tell: Tell, place: RankPlace | None) -> LoadedTarget:
+        loaded = load(config, tell, place)
         return dataclasses.replace(loaded, target=SlowTarget(loaded.target, round_seconds))
 
     return load_slowed
