@@ -62,7 +62,7 @@ class Starts:
     def start(self, subject: CurveSubject = SUBJECT) -> list[str]:
         target = ScriptedTarget(ScriptedModel(8, seed=1), num_blocks=4)
         loaded = LoadedTarget(target, ScriptedTokenizer(8), subject, False)
-        self._patch.setattr(startup, "load_configured_target", lambda config, tell, place=None: loaded)
+        self._patch.setattr(startup, "load_configured_target", lambda *_: loaded)
         told: list[str] = []
         service = load_service(self._config, told.append)
         assert subject == service.planner.curve.subject
@@ -125,7 +125,7 @@ def test_the_models_own_sampling_is_told_unless_it_is_set_aside(
     )
     target = ScriptedTarget(ScriptedModel(8, seed=1), num_blocks=4)
     loaded = LoadedTarget(target, ScriptedTokenizer(8), SUBJECT, False, own)
-    monkeypatch.setattr(startup, "load_configured_target", lambda config, tell, place=None: loaded)
+    monkeypatch.setattr(startup, "load_configured_target", lambda *_: loaded)
     told: list[str] = []
     service = load_service(config, told.append)
     if generation_defaults == "none":
