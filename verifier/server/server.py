@@ -1,6 +1,7 @@
 """The verifier's port: boards come in over one websocket each, people look at how it goes.
 
-Shutdown order: no new connections or streams, say GoingAway, finish the round in hand, close.
+Shutdown order: no new connections or streams, say GoingAway, finish the round in hand, close; the
+doors, through which all that is said, end last.
 """
 
 from __future__ import annotations
@@ -117,7 +118,11 @@ class VerifierServer:
         self._assigning: asyncio.Task[NoReturn] | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve connections to listening sockets, which `stop` closes; start rounds."""
+        """Serve connections to listening sockets, which `stop` closes; start doors and rounds.
+
+        Raises:
+            LinkLost: a door does not serve.
+        """
         await self._doors.start()
         self._service.delivered = self._doors.flush
         app = web.Application(client_max_size=64 * 1024, middlewares=[in_hand()])
