@@ -65,8 +65,8 @@ class DoorSocket:
         self._accounts.sent(len(packed))
 
     def put_parts(self, parts: Sequence[bytes]) -> None:
-        for part in parts:
-            kind = ToDoor.LAST_PART if part is parts[-1] else ToDoor.PART
+        for number, part in enumerate(parts, start=1):
+            kind = ToDoor.LAST_PART if number == len(parts) else ToDoor.PART
             self._tell((self._number, kind, 0, part))
             self._accounts.sent(len(part))
 

@@ -136,7 +136,7 @@ def test_nothing_is_taken_after_what_ended_it() -> None:
 def test_a_farewell_waits_for_the_door_and_not_for_ever() -> None:
     async def scene(board: Board, reading: asyncio.Task[None]) -> None:
         board.socket.put(b"last")
-        board.socket.put_parts([b"part one", b"part two"])
+        board.socket.put_parts([b"part", b"part"])
         board.socket.end()
         await reading
         farewell = asyncio.create_task(board.socket.farewell(0.05))
@@ -144,7 +144,7 @@ def test_a_farewell_waits_for_the_door_and_not_for_ever() -> None:
         kinds = [kind for _, kind, _, _ in board.told]
         parts = [ToDoor.PART, ToDoor.LAST_PART]
         assert [ToDoor.MESSAGE, *parts, ToDoor.END, ToDoor.ABORT] == kinds
-        assert 20 == board.num_sent
+        assert 12 == board.num_sent
 
     play(scene)
 
