@@ -42,6 +42,7 @@ class Outward:
         self._queue = SendQueue(MAX_QUEUED_MESSAGES, max_bytes)
         self._cut_off, self._tell_queued = cut_off, tell_queued
         self._said_goodbye = said_goodbye
+        self._has_said_goodbye = False
         self._transport: asyncio.Transport | None = None
         self._is_paused = True  # until there is a transport
         self._close_code: int = WSCloseCode.OK
@@ -117,9 +118,9 @@ class Outward:
         while not self._is_paused and (packed := self._queue.take()) is not None:
             self._write(WSMsgType.BINARY, packed)
         self._account()
-        if not self._is_paused and self._queue.is_ended:
+        if not self._is_paused and self._queue.is_ended and not self._has_said_goodbye:
+            self._has_said_goodbye = True
             self._write(WSMsgType.CLOSE, _CODE.pack(self._close_code))
-            self._is_paused = True  # nothing may follow
             self._said_goodbye()
 
     def _write(self, kind: WSMsgType, content: bytes) -> None:
