@@ -183,7 +183,17 @@ def test_the_page_after_a_day() -> None:
     assert 0 < estimates[0]
 
     labels = {pair for _, pairs in samples(after) for pair in pairs if pair[0] != "le"}
-    names = {"cause", "device", "phase", "direction", "reason", "state", "tokens", "position"}
+    names = {
+        "cause",
+        "device",
+        "phase",
+        "direction",
+        "reason",
+        "state",
+        "tokens",
+        "position",
+        "mode",
+    }
     assert names == {name for name, _ in labels}
     assert set(DEVICES) == {text for name, text in labels if name == "device"}
     assert "secret" not in during + after
