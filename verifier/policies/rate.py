@@ -20,8 +20,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from shared.speculation.goodput import FloatArray, IntArray
+from shared.speculation.goodput import FloatArray, IntArray, expected_tokens
 from verifier.policies.draft_policy import (
+    BoolArray,
     BudgetLimits,
     LengthPlan,
     LiveDrafts,
@@ -29,6 +30,7 @@ from verifier.policies.draft_policy import (
     Outlook,
     RoundTimes,
 )
+from verifier.policies.waiting_cycle import seconds_of_waiting
 
 # Until so many positions of a board met the target it is taken for a good one: a first guess that
 # is too low would never be put right where tokens are dear.
@@ -83,6 +85,7 @@ class RatePolicy:
         log_rates = np.log(rates)
         worthwhile = (np.log(np.clip(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
         lengths = np.clip(worthwhile, 1, np.maximum(streams.max_lengths, 1))
+        pays &= ~streams.waits | _wins_its_wait_back(streams, rates, lengths, times)
         depths = np.maximum((self._log_survival / log_rates).astype(np.int64), 1)
         num_room = len(times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
@@ -171,6 +174,20 @@ def believed_rates(streams: OpenStreams) -> FloatArray:
     is_new = streams.num_observed < OPTIMISTIC_POSITIONS
     rates: FloatArray = streams.acceptance_rates
     return np.where(is_new, np.maximum(rates, OPTIMISTIC_RATE), rates)
+
+
+def _wins_its_wait_back(
+    streams: OpenStreams, rates: FloatArray, lengths: IntArray, times: RoundTimes
+) -> BoolArray:
+    """Whether a stream that waits for such drafts gets more than the target alone [num_streams].
+
+    The price of a token is what it costs others; this is what it costs the stream itself.
+    """
+    bare_seconds = float(times.seconds_with[0])
+    known = streams.draft_token_seconds, streams.round_trip_seconds
+    seconds = seconds_of_waiting(rates, *known, lengths, bare_seconds, bare_seconds)
+    wins: BoolArray = expected_tokens(rates, lengths) * bare_seconds > seconds
+    return wins
 
 
 def _survival(rates: FloatArray, hazards: FloatArray | None, counts: IntArray) -> FloatArray:

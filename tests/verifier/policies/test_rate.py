@@ -219,6 +219,18 @@ def test_a_board_slower_than_rounds_never_pays() -> None:
     assert [0, 16] == plan.lengths.tolist()
 
 
+def test_a_stream_that_waits_for_a_slow_board_goes_on_with_the_target_alone() -> None:
+    """It got half of what the target alone gives (boards of 25 to 60 tokens/s, rounds of 40 ms)."""
+    slow = Share(rate=0.7, draft_token_seconds=0.03, waits=True)
+    fast = slow._replace(draft_token_seconds=0.002, round_trip_seconds=0.003)
+    never_waits = slow._replace(waits=False)
+    seconds = line(0.0, fixed=0.04)
+    plan = RatePolicy().plan(outlook_of([slow, fast, never_waits], seconds), UNLIMITED)
+    assert [0, 16, 16] == plan.lengths.tolist()
+    assert plan.depths is not None
+    assert 0 == plan.depths[0]
+
+
 def test_a_new_board_is_taken_for_a_good_one_where_a_token_is_dear() -> None:
     """With a first guess of 0.6 it would draft nothing, and nothing would ever be known of it."""
     known = Share(rate=0.6, goodput=1.0, draft_token_seconds=0.001)
