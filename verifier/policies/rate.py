@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from shared.speculation.goodput import FloatArray, IntArray, expected_tokens
+from shared.speculation.goodput import FloatArray, IntArray, expected_tokens_up_to
 from verifier.policies.draft_policy import (
     BoolArray,
     BudgetLimits,
@@ -30,7 +30,6 @@ from verifier.policies.draft_policy import (
     Outlook,
     RoundTimes,
 )
-from verifier.policies.waiting_cycle import seconds_of_waiting
 
 # Until so many positions of a board met the target it is taken for a good one: a first guess that
 # is too low would never be put right where tokens are dear.
@@ -52,6 +51,11 @@ MAX_LOG_RAISE = 6.0
 LARGEST_ERROR = 2.0
 GROWTH_SMOOTHING = 0.2
 SMALLEST_LIMIT = 0.01
+# Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
+# arrives (half of it on average), then its own.
+WAITING_ROUNDS = 1.5
+# Of a round: what comes within it may be waited for by the round itself.
+HELD_PART = 1 / 3
 
 
 class RatePolicy:
@@ -85,7 +89,9 @@ class RatePolicy:
         log_rates = np.log(rates)
         worthwhile = (np.log(np.clip(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
         lengths = np.clip(worthwhile, 1, np.maximum(streams.max_lengths, 1))
-        pays &= ~streams.waits | _wins_its_wait_back(streams, rates, lengths, times)
+        wins, best = _of_waits(streams, rates, times)
+        pays &= ~streams.waits | wins
+        lengths = np.where(streams.waits, np.minimum(lengths, best), lengths)
         depths = np.maximum((self._log_survival / log_rates).astype(np.int64), 1)
         num_room = len(times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
@@ -176,18 +182,26 @@ def believed_rates(streams: OpenStreams) -> FloatArray:
     return np.where(is_new, np.maximum(rates, OPTIMISTIC_RATE), rates)
 
 
-def _wins_its_wait_back(
-    streams: OpenStreams, rates: FloatArray, lengths: IntArray, times: RoundTimes
-) -> BoolArray:
-    """Whether a stream that waits for such drafts gets more than the target alone [num_streams].
+def _of_waits(
+    streams: OpenStreams, rates: FloatArray, times: RoundTimes
+) -> tuple[BoolArray, IntArray]:
+    """Whether a stream that waits gets more than by the target alone, and its best length.
 
-    The price of a token is what it costs others; this is what it costs the stream itself.
+    The price of a token is what it costs others; this is what it costs the stream itself. Where
+    all boards answer within `HELD_PART` of a round, rounds wait for them (`scheduling.awaited`),
+    and a stream alone has none to miss.
     """
     bare_seconds = float(times.seconds_with[0])
-    known = streams.draft_token_seconds, streams.round_trip_seconds
-    seconds = seconds_of_waiting(rates, *known, lengths, bare_seconds, bare_seconds)
-    wins: BoolArray = expected_tokens(rates, lengths) * bare_seconds > seconds
-    return wins
+    lengths = np.arange(1, max(int(streams.max_lengths.max(initial=1)), 1) + 1)
+    drafting_seconds = lengths * streams.draft_token_seconds[:, None]
+    own_seconds = streams.round_trip_seconds[:, None] + drafting_seconds
+    misses_rounds = (own_seconds > HELD_PART * bare_seconds) & (len(streams) > 1)
+    begun_seconds = own_seconds + np.where(misses_rounds, WAITING_ROUNDS, 1.0) * bare_seconds
+    ahead_seconds = np.maximum(drafting_seconds, bare_seconds)
+    goes_on = rates[:, None] ** (lengths + 1)  # the board was right about what follows, too
+    seconds = goes_on * ahead_seconds + (1.0 - goes_on) * begun_seconds
+    speeds = expected_tokens_up_to(rates, len(lengths)) * bare_seconds / seconds
+    return speeds.max(axis=1) > 1.0, speeds.argmax(axis=1) + 1
 
 
 def _survival(rates: FloatArray, hazards: FloatArray | None, counts: IntArray) -> FloatArray:

@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.speculation.goodput import FloatArray, IntArray, expected_tokens_up_to
-from verifier.policies.waiting_cycle import SMALLEST_CHANCE_TO_GO_ON, seconds_of_waiting
+
+# Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
+# arrives (half of it on average), then its own.
+WAITING_ROUNDS = 1.5
 
 # A draft token below this chance to be accepted is not worth its bytes: at 0.15 a board of
 # acceptance rate 0.9 drafts up to 18 tokens, one of 0.7 up to 5.
@@ -23,6 +26,10 @@ SMALLEST_SURVIVAL = 0.15
 # Where verdicts and drafts travel for long, the board has nothing better to do meanwhile: next to
 # 0.15 this gives 2 to 4 % more tokens/s for 5 to 20 % more drafting (virtual time, 100 ms link).
 SMALLEST_SURVIVAL_ON_THE_WAY = 0.05
+
+# In `rejection`, what is drafted past a whole draft counts only if all of that is accepted and the
+# guess of its bonus token is right. 0.1 and 0.3 are as good (21 settings in virtual time).
+SMALLEST_CHANCE_TO_GO_ON = 0.2
 
 # Drafting on before the verdict on what is in flight costs another message, so it takes more.
 SMALLEST_SURVIVAL_AHEAD = 0.3
@@ -76,20 +83,36 @@ def best_lengths(costs: DraftCosts, asked_length: int) -> IntArray:
     speeds = tokens / round_seconds
     if costs.waits.any():
         waiting = costs.of(costs.waits)
-        seconds = seconds_of_waiting(
-            waiting.acceptance_rates[:, None],
-            waiting.draft_token_seconds[:, None],
-            waiting.round_trip_seconds[:, None],
-            lengths,
-            costs.round_seconds,
-            round_seconds,
-        )
+        seconds = _seconds_of_waiting(waiting, lengths, round_seconds)
         speeds[costs.waits] = tokens[costs.waits] / seconds
     speeds[lengths > worthwhile_depths(rates)[:, None]] = 0.0
     best_columns = speeds.argmax(axis=1)  # the first of equal ones
     pays = speeds[np.arange(len(rates)), best_columns] > 1.0 / costs.round_seconds
     pays &= costs.waits | (costs.draft_token_seconds < costs.round_seconds)
     return np.where(pays, best_columns + 1, 0)
+
+
+def _seconds_of_waiting(
+    costs: DraftCosts, lengths: IntArray, round_seconds: FloatArray
+) -> FloatArray:
+    """The mean times from one draft's verdict to the next one's, of streams that wait.
+
+    A draft that is begun with the verdict takes the round trip, the drafting and 1.5 rounds; where
+    the board could go on, it takes a round, or the drafting if that is more.
+
+    Args:
+        costs: of these streams [num_streams].
+        lengths: of the drafts [num_lengths].
+        round_seconds: with so many draft tokens [num_lengths].
+    """
+    drafting_seconds = costs.draft_token_seconds[:, None] * lengths
+    begun_seconds = (WAITING_ROUNDS - 1.0) * costs.round_seconds + round_seconds
+    begun_seconds = begun_seconds + costs.round_trip_seconds[:, None] + drafting_seconds
+    ahead_seconds = np.maximum(round_seconds, drafting_seconds)
+    chances = costs.acceptance_rates[:, None] ** (lengths + 1)
+    chances = np.where(chances >= SMALLEST_CHANCE_TO_GO_ON, chances, 0.0)
+    seconds: FloatArray = (1.0 - chances) * begun_seconds + chances * ahead_seconds
+    return seconds
 
 
 def can_go_on(acceptance_rate: float, length: int) -> bool:
