@@ -33,6 +33,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COLLECTION_THRESHOLDS = (10_000, 20, 100)
 
 _LOADING_THREAD = "goodspeed-loading"
+# For a thread whose work is done to be gone.
+_THREAD_END_SECONDS = 0.5
 
 _Result = TypeVar("_Result")
 
@@ -145,7 +147,10 @@ def end_if_loading(code: int) -> None:
     Python would take that thread down in the midst of native code; of torch's that aborts the
     process: another exit code, a core dump, and a line that tells the user nothing.
     """
-    if any(thread.name == _LOADING_THREAD for thread in threading.enumerate()):
+    loading = [thread for thread in threading.enumerate() if thread.name == _LOADING_THREAD]
+    for thread in loading:
+        thread.join(_THREAD_END_SECONDS)  # one that has just raised what ends the process
+    if any(thread.is_alive() for thread in loading):
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # its reader is gone

@@ -61,6 +61,7 @@ class Loading:
             BaseException: what `work` raises.
         """
         telling = asyncio.create_task(self._keep_telling(), name="tell of loading")
+        await asyncio.sleep(0)  # the first step is told, however short it is
         try:
             return await in_daemon_thread(work)
         finally:

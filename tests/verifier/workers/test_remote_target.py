@@ -21,7 +21,7 @@ from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.target import DeviceLost, OutOfMemory, TargetLost
 from verifier.workers import handshake
 from verifier.workers.frames import at_worker
-from verifier.workers.messages import Challenge, Facts
+from verifier.workers.messages import VERSION, Challenge, Facts
 from verifier.workers.remote_target import RemoteTarget, RoundFailed, WorkerAddress, connect
 
 SAMPLED = SamplingParameters(0.9)
@@ -235,7 +235,7 @@ def fake_worker(talk: list[msgspec.Struct | bytes]) -> tuple[WorkerAddress, thre
         b"\x05\0\0\0half",
         b"\xff\xff\xff\xff",
         b"\x01\0\0\0\xc1",
-        Challenge(1, bytes(32)),
+        Challenge(VERSION, bytes(32)),
     ],
     ids=["half", "oversized", "broken", "out of turn"],
 )
@@ -269,7 +269,7 @@ def test_a_worker_without_the_secret_is_no_worker() -> None:
     def serve() -> None:
         with listening, listening.accept()[0] as connected:
             framed = at_worker(connected)
-            framed.send(Challenge(1, bytes(32)), 5)
+            framed.send(Challenge(VERSION, bytes(32)), 5)
             framed.receive(5)
             facts: Facts = scripted_facts(ScriptedTarget(TARGET))
             framed.send(facts, 5)

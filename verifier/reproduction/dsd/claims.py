@@ -190,7 +190,7 @@ def _ours(figures: DsdFigures) -> Claim:
         f"the perfect window ({_range(over_perfect)}; with the shortest queue as routing "
         f"{_percent(geometric(unrouted))}); {_percent(geometric(over_ahead))} over AWC whose "
         f"streams do not wait either ({_percent(geometric(unrouted_ahead))} with the shortest "
-        "queue, which is AWC's routing); worst of all {worst:.3f}; p95 TPOT worse in "
+        f"queue, which is AWC's routing); worst of all {worst:.3f}; p95 TPOT worse in "
         f"{len(slower)} of {len(rows)} cells; TTFT, not part of the aim, {_range(later)}",
         verdict=verdict_of(
             holds=least >= AIM_OVER_AWC and worst >= AIM_WORST and not slower,
