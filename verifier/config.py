@@ -172,7 +172,7 @@ class RoundsSection(Section, frozen=True):
     policy: Annotated[
         PolicyName,
         Meta(description="who gets the draft tokens of a round; goodspeed and rate are fair"),
-    ] = "goodspeed"
+    ] = "rate"
     budget_tokens: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="draft tokens in one round; auto: as slowdown_limit allows"),

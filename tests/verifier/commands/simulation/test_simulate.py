@@ -36,7 +36,7 @@ def simulate(*arguments: object) -> Result:
 def test_the_outcome_is_told_in_tables(scenario: Path) -> None:
     result = simulate(scenario)
     assert 0 == result.exit_code, result.output
-    for words in ("Two boards.", "two: policy goodspeed", "pi-1", "pi-2", "Jain index"):
+    for words in ("Two boards.", "two: policy rate", "pi-1", "pi-2", "Jain index"):
         assert words in result.output
 
 
