@@ -97,17 +97,18 @@ async def _serve(
         )
         try:
             stop = stop_at_signals()
+            # Before anything says that it drafts: a SIGHUP would end the program until then.
+            reload_at_signal(
+                manager,
+                lambda: _reload(agent, server, config, shown, reload),
+                lambda: agent.status,
+            )
             host, port = sockets[0].getsockname()[:2]
             drafts_with = drafter.model_name
             scheme = "http" if shown.tls is None else "https"
             logger.info(
                 "drafting with %s, chat page and API at %s://%s:%d",
                 *(drafts_with, scheme, host, port),
-            )
-            reload_at_signal(
-                manager,
-                lambda: _reload(agent, server, config, shown, reload),
-                lambda: agent.status,
             )
             logger.info("memory: %s", resident_memory() or "not told by the kernel")
             manager.ready(agent.status)

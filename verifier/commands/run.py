@@ -239,15 +239,16 @@ async def _serve(
     end_recording = _record(recording_file, config, service)
     try:
         await server.start(sockets)
+        # Before anything says that it serves: a SIGHUP would end the program until then.
+        reload_at_signal(
+            manager, lambda: _reload(access_in_force, service, reload().config), status.read
+        )
         scheme = "ws" if access.tls is None else "wss"
         address = f"{scheme}://{config.server.host}:{sockets[0].getsockname()[1]}"
         num_devices = len(access.tokens.of("board"))
         devices = "1 device" if num_devices == 1 else f"{num_devices} devices"
         logger.info("serving %s at %s for %s", service.target.model_name, address, devices)
         logger.info("memory: %s", resident_memory() or "not told by the kernel")
-        reload_at_signal(
-            manager, lambda: _reload(access_in_force, service, reload().config), status.read
-        )
         manager.ready(f"serving {service.target.model_name} for {devices}")
         port = sockets[0].getsockname()[1]
         async with _advertised(config, port):
