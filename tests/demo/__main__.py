@@ -21,7 +21,7 @@ import aiohttp
 from rich.console import Console
 
 from tests.demo.chats import MAX_TOKENS, Pass, chat_alone, chat_together, read_prompts
-from tests.demo.fleet import BUDGET_TOKENS, TARGET_MODEL, Draft, Fleet, running_fleet
+from tests.demo.fleet import TARGET_MODEL, Draft, Fleet, running_fleet
 from tests.demo.report import Measured, Report, make_report
 from tests.demo.screen import Screen
 from tests.demo.setting import this_setting
@@ -54,8 +54,7 @@ NOTES = (
     "round that tests any. bytes: drafts and verdicts on the wire. first token: median. tokens/s: "
     "from question to last token; of all boards together while all of them chat, and so Jain index "
     "and goodput (natural logarithm).",
-    f"Answers of up to {MAX_TOKENS} tokens; policy goodspeed with {BUDGET_TOKENS} draft tokens in "
-    "a round, all else as it is by default.",
+    f"Answers of up to {MAX_TOKENS} tokens; drafts are planned as they are by default.",
 )
 
 

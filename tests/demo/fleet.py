@@ -21,7 +21,6 @@ from tests.support.programs.serving_program import ServingProgram
 
 TARGET_MODEL = "smollm2-135m-instruct"
 CONTEXT_TOKENS = 1024
-BUDGET_TOKENS = 24  # draft tokens in a round: eight for each of three equal boards
 
 HTTP_TIMEOUT = aiohttp.ClientTimeout(10)
 
@@ -30,8 +29,6 @@ VERIFIER_SETTINGS = {
     "target.dtype": "float32",  # token for token the target's own text
     "target.context_tokens": CONTEXT_TOKENS,
     "target.kv_cache_tokens": 8 * CONTEXT_TOKENS,
-    "rounds.policy": "goodspeed",
-    "rounds.budget_tokens": BUDGET_TOKENS,
 }
 BOARD_SETTINGS = {
     "draft.threads": 1,

@@ -349,6 +349,7 @@ def test_long_answers_that_nobody_reads_take_no_more_than_their_share_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("verifier.server.device_limits.QUEUED_BYTES", 10_000)
+    monkeypatch.setattr("verifier.server.device_limits.MAX_PROMPT_LOGPROB_BYTES", 0)
     prompt = "x" * 4000
 
     async def misbehave(verifier: Verifier) -> None:

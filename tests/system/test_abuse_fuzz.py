@@ -59,7 +59,7 @@ def test_a_verifier_answers_or_ignores_whatever_is_said(seed: int) -> None:
     } == set(outcomes)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 3])
 def test_nothing_that_a_verifier_says_breaks_an_agent(seed: int) -> None:
     outcomes = fuzz_agent(NUM_MESSAGES, seed)
     assert NUM_MESSAGES == outcomes.total()

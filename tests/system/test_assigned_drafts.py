@@ -214,7 +214,7 @@ def test_a_board_that_comes_back_still_has_its_drafts(house: House) -> None:
             await eventually(lambda: agent._channels.num_streams == 1)
             assert device.outbox is not None
             epoch = device.epoch
-            device.outbox._transport.abort()  # type: ignore[attr-defined]
+            device.outbox._socket.abort()  # type: ignore[attr-defined]
             await eventually(lambda: device.epoch > epoch and held_by(verifier) == ["good"])
             assert target_text(request(1, 200)) == (await running)[0]
             assert device.estimates is before

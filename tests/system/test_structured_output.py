@@ -17,7 +17,7 @@ from llguidance import LLParserLimits
 
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece
-from shared.errors import ModelError, RequestRefused
+from shared.errors import RequestRefused
 from shared.protocol.grammar import Grammar
 from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY, SamplingParameters
@@ -369,7 +369,7 @@ def test_a_grammar_that_never_comes_to_a_mask_ends_its_own_stream_alone(
             )
             while not stuck.done():
                 assert "end" == (await finished_of(agent, asking(None))).reason
-            with pytest.raises(ModelError, match="the grammar needs more time or memory"):
+            with pytest.raises(RequestRefused, match="the grammar needs more time or memory"):
                 await stuck
             gated.gate.set()
 
@@ -384,7 +384,7 @@ def test_an_ambiguous_grammar_ends_its_own_stream_alone(monkeypatch: pytest.Monk
     async def run() -> None:
         async with loopback(text_service(0.0), [text_board()]) as (_, (agent,)):
             others = [asyncio.create_task(finished_of(agent, asking(None))) for _ in range(4)]
-            with pytest.raises(ModelError, match="simplify it"):
+            with pytest.raises(RequestRefused, match="simplify it"):
                 await finished_of(agent, asking(hostile, max_tokens=2000))
             assert ["end"] * 4 == [(await other).reason for other in others]
 

@@ -16,6 +16,7 @@ from shared.speculation.sampling import GREEDY
 from tests.support.ends.loopback import chat, generate, running_agent, running_verifier
 from tests.support.ends.planning import draft, make_stream, play
 from tests.support.ends.scripted import board, scripted_service
+from verifier.cost_curve.curve import CostCurve
 from verifier.engine.device import Device
 from verifier.engine.service import VerifierService
 from verifier.server.gauges.payoff_gauges import payoff_families
@@ -160,6 +161,8 @@ def test_every_figure_is_the_one_of_the_metrics() -> None:
 
 def test_each_device_is_compared_with_the_target_alone_and_a_draft_token_has_its_price() -> None:
     service = scripted_service()
+    # The target's own, measured in microseconds, may be flat.
+    service.planner.curve = CostCurve.from_samples([(1, 64, 0.010), (256, 64, 0.020)])
     for number, device in ((1, "kitchen"), (2, "kitchen"), (3, "garage")):
         estimates = service.device(device).estimates
         service.planner.add(make_stream(number, device=device, device_estimates=estimates))
