@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from verifier.engine.many_workers import ManyWorkers
+from verifier.server.gauges.numbered import counters, gauges
 
 
 class WorkerGauges(Collector):
@@ -20,14 +21,21 @@ class WorkerGauges(Collector):
         self._workers = workers
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        up = _gauges("worker_up", "Whether the worker serves")
-        streams = _gauges("worker_streams", "Open streams at the worker, those that wait included")
-        budget = _gauges("worker_budget_tokens", "Draft tokens that its next round may hold")
-        rounds = _counters("worker_rounds", "Rounds of the worker")
-        seconds = _counters("worker_round_seconds", "Seconds that they took, sampling included")
-        lost = _counters("worker_lost", "How often the worker was lost without being asked to end")
-        moved = _counters(
-            "worker_moved_streams", "Streams that went on elsewhere (out) or here (in)", "direction"
+        up = gauges("worker", "up", "Whether the worker serves")
+        streams = gauges(
+            "worker", "streams", "Open streams at the worker, those that wait included"
+        )
+        budget = gauges("worker", "budget_tokens", "Draft tokens that its next round may hold")
+        rounds = counters("worker", "rounds", "Rounds of the worker")
+        seconds = counters("worker", "round_seconds", "Seconds that they took, sampling included")
+        lost = counters(
+            "worker", "lost", "How often the worker was lost without being asked to end"
+        )
+        moved = counters(
+            "worker",
+            "moved_streams",
+            "Streams that went on elsewhere (out) or here (in)",
+            "direction",
         )
         for worker in self._workers.workers:
             number = str(worker.number)
@@ -40,11 +48,3 @@ class WorkerGauges(Collector):
             moved.add_metric([number, "in"], worker.num_moved_in)
             moved.add_metric([number, "out"], worker.num_moved_out)
         yield from (up, streams, budget, rounds, seconds, lost, moved)
-
-
-def _gauges(name: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"goodspeed_{name}", text, labels=["worker"])
-
-
-def _counters(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"goodspeed_{name}", text, labels=["worker", *labels])
