@@ -30,6 +30,7 @@ from verifier.policies.draft_policy import (
     Outlook,
     RoundTimes,
 )
+from verifier.policies.waits import LARGEST_HELD_PART, WAITING_ROUNDS
 
 # Until so many positions of a board met the target it is taken for a good one: a first guess that
 # is too low would never be put right where tokens are dear.
@@ -51,11 +52,6 @@ MAX_LOG_RAISE = 6.0
 LARGEST_ERROR = 2.0
 GROWTH_SMOOTHING = 0.2
 SMALLEST_LIMIT = 0.01
-# Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
-# arrives (half of it on average), then its own.
-WAITING_ROUNDS = 1.5
-# Of a round: what comes within it may be waited for by the round itself.
-HELD_PART = 1 / 3
 
 
 class RatePolicy:
@@ -188,14 +184,14 @@ def _of_waits(
     """Whether a stream that waits gets more than by the target alone, and its best length.
 
     The price of a token is what it costs others; this is what it costs the stream itself. Where
-    all boards answer within `HELD_PART` of a round, rounds wait for them (`scheduling.awaited`),
-    and a stream alone has none to miss.
+    all boards answer within `LARGEST_HELD_PART` of a round, rounds wait for them
+    (`scheduling.awaited`), and a stream alone has none to miss.
     """
     bare_seconds = float(times.seconds_with[0])
     lengths = np.arange(1, max(int(streams.max_lengths.max(initial=1)), 1) + 1)
     drafting_seconds = lengths * streams.draft_token_seconds[:, None]
     own_seconds = streams.round_trip_seconds[:, None] + drafting_seconds
-    misses_rounds = (own_seconds > HELD_PART * bare_seconds) & (len(streams) > 1)
+    misses_rounds = (own_seconds > LARGEST_HELD_PART * bare_seconds) & (len(streams) > 1)
     begun_seconds = own_seconds + np.where(misses_rounds, WAITING_ROUNDS, 1.0) * bare_seconds
     ahead_seconds = np.maximum(drafting_seconds, bare_seconds)
     goes_on = rates[:, None] ** (lengths + 1)  # the board was right about what follows, too

@@ -20,6 +20,7 @@ from shared.speculation.goodput import (
     expected_tokens,
     expected_tokens_up_to,
 )
+from verifier.policies.waits import LARGEST_HELD_PART
 from verifier.scheduling.draft_payoff import DraftCosts
 from verifier.scheduling.gathered import Gathered
 from verifier.scheduling.waiting import (
@@ -29,9 +30,6 @@ from verifier.scheduling.waiting import (
     num_drafted,
 )
 
-# Of a round, that it may be held for drafts which come when they should; where one is late it
-# starts after half of a round and a little.
-LARGEST_HELD_PART = 1 / 3
 # Part of its drafts that must come in time for others to be held for a board: one that is late on
 # purpose as often as it may be costs them a twentieth of a round.
 SMALLEST_HELD_PUNCTUALITY = 0.9

@@ -11,13 +11,10 @@ import math
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from shared.speculation.goodput import FloatArray, IntArray, expected_tokens_up_to
-
-# Rounds in the cycle of a stream that waits: the rest of the one that is running when its draft
-# arrives (half of it on average), then its own.
-WAITING_ROUNDS = 1.5
+from verifier.policies.draft_policy import BoolArray
+from verifier.policies.waits import WAITING_ROUNDS
 
 # A draft token below this chance to be accepted is not worth its bytes: at 0.15 a board of
 # acceptance rate 0.9 drafts up to 18 tokens, one of 0.7 up to 5.
@@ -33,8 +30,6 @@ SMALLEST_CHANCE_TO_GO_ON = 0.2
 
 # Drafting on before the verdict on what is in flight costs another message, so it takes more.
 SMALLEST_SURVIVAL_AHEAD = 0.3
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 class DraftCosts(msgspec.Struct, frozen=True, kw_only=True, gc=False):

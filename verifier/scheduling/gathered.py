@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from shared.speculation.goodput import FloatArray
 from verifier.policies import MEMORY_LENGTH
+from verifier.policies.draft_policy import BoolArray
 from verifier.streams.stream import Stream
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Gathered(NamedTuple):

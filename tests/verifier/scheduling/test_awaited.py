@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shared.protocol.messages import AcceptanceMode
 from tests.support.ends.planning import make_stream
-from verifier.scheduling.awaited import LARGEST_HELD_PART, Awaited, Beside, awaited_drafts
+from verifier.policies.waits import LARGEST_HELD_PART
+from verifier.scheduling.awaited import Awaited, Beside, awaited_drafts
 from verifier.scheduling.gathered import gather
 from verifier.scheduling.schedule import draft_costs
 from verifier.streams.stream import Stream
