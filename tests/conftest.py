@@ -6,6 +6,7 @@ Tasks and timers need no guard here: asynchronous tests run under `asyncio.run`,
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from verifier.chat_template.sandbox_process import PROGRAM
 
 if find_spec("torch") is not None:  # a board has none, and its own tests need none
     import tests.support.models.triton_kernels  # noqa: F401  # before Triton is imported
+
+# A shell starts what is to run in the background with SIGINT ignored, and programs inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Both measure the machine by the wall clock: on shared cores a pause of a second is no defect.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
