@@ -5,10 +5,12 @@ Imported after the first line of the log: numpy and aiohttp take most of the tim
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -21,7 +23,7 @@ from edge_agent.tokens import read_device_token
 from shared.config.secrets import device_name
 from shared.config.sections import changed_keys
 from shared.daemon.command_line import set_log_level
-from shared.daemon.http_server import HttpServer, listen
+from shared.daemon.http_server import HttpServer, start_listening, take_port
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.log_output.fields import log_fields
 from shared.daemon.resources.heap import keep_heap_small, keep_one_heap
@@ -58,13 +60,18 @@ def run_agent(
     """Draft and serve until SIGINT or SIGTERM; `first_step` is what it does before it is ready."""
     if not config.draft.model:
         keep_one_heap()
-    found = with_found_verifier(config)
-    verifier_tls(found.verifier)  # wrong files are found before the model is loaded
+    # Wrong files and a port that is taken are found before a model is loaded or a verifier awaited.
     shown = Shown(read_server_tls(config.api.certificate_file, config.api.key_file))
-    with log_fields(device=device_name(token)):
-        manager = service_manager(os.environ)
+    with contextlib.ExitStack() as stack:
+        sockets = take_port(config.api.host, config.api.port)
+        for taken in sockets:
+            stack.enter_context(taken)
+        found = with_found_verifier(config)
+        verifier_tls(found.verifier)
+        stack.enter_context(log_fields(device=device_name(token)))
+        parts = sockets, shown, service_manager(os.environ)
         again = functools.partial(_read_again, read_settings, config, found)
-        run_loop(_serve(found, first_step, token, clients_token, shown, manager, again))
+        run_loop(_serve(found, first_step, token, clients_token, *parts, again))
 
 
 def _read_again(
@@ -81,6 +88,7 @@ async def _serve(
     first_step: str,
     token: str,
     clients_token: str | None,
+    sockets: Sequence[socket.socket],
     shown: Shown,
     manager: ServiceManager,
     reload: Callable[[], AgentConfig],
@@ -89,7 +97,7 @@ async def _serve(
     drafter = await loading.run(lambda: load_drafter(config, token))
     try:
         agent = make_agent(config, drafter, token)
-        sockets = listen(config.api.host, config.api.port)
+        start_listening(sockets)
         # Without a token none is a stranger.
         limits = None if clients_token is None else STRANGER_LIMITS
         server = await serve(

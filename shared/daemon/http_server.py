@@ -54,17 +54,50 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
     Raises:
         OSError: the host is not known, or an address cannot be listened on.
     """
+    taken = take_port(host, port)
+    start_listening(taken)
+    return taken
+
+
+def take_port(host: str, port: int) -> tuple[socket.socket, ...]:
+    """Hold every address of the host, as `listen` does, before there is anything to serve.
+
+    Clients are refused until `start_listening`; a program that listens there already is found out.
+
+    Raises:
+        OSError: the host is not known, or an address cannot be had.
+    """
     kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
-    listening: list[socket.socket] = []
+    taken: list[socket.socket] = []
     try:
         addresses = socket.getaddrinfo(host or None, port, type=kind, flags=flags)
         for family, _, _, _, address in dict.fromkeys(addresses):
-            listening.append(socket.create_server(address, family=family, backlog=BACKLOG))
+            taken.append(socket.socket(family, kind))
+            taken[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # IPv4 has a socket of its own
+                taken[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            taken[-1].bind(address)
     except OSError as error:
-        for opened in listening:
+        for opened in taken:
             opened.close()
         raise _told(error, host, port) from None
-    return tuple(listening)
+    return tuple(taken)
+
+
+def start_listening(taken: Sequence[socket.socket]) -> None:
+    """Let clients in at addresses that `take_port` holds.
+
+    Raises:
+        OSError: another program that held one as well listens there by now; all are closed.
+    """
+    for opened in taken:
+        try:
+            opened.listen(BACKLOG)
+        except OSError as error:
+            host, port = opened.getsockname()[:2]
+            for other in taken:
+                other.close()
+            raise _told(error, host, port) from None
 
 
 def _told(error: OSError, host: str, port: int) -> OSError:

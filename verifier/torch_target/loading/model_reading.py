@@ -109,13 +109,18 @@ def outline(config: Any, dtype: torch.dtype) -> Any:
         return make(config, dtype=dtype, trust_remote_code=False)
 
 
+def read_tokenizer(files: ModelFiles) -> Any:
+    """The model's tokenizer; inside of `quiet_reading`."""
+    return AutoTokenizer.from_pretrained(**files.source)
+
+
 def read_model(
     files: ModelFiles,
     config: Any,
     dtype: torch.dtype,
     layers: CheckpointLayers | RankParts | None = None,
-) -> tuple[Any, Any]:
-    """Model and tokenizer, in main memory; inside of `quiet_reading`.
+) -> Any:
+    """The model, in main memory; inside of `quiet_reading`.
 
     `layers` reads a checkpoint of fewer bits, or a rank's part.
 
@@ -123,7 +128,6 @@ def read_model(
         ModelError: the tensors of the files are not those of the model.
         Exception: whatever transformers raises.
     """
-    tokenizer = AutoTokenizer.from_pretrained(**files.source)
     of_transformers: Any = AutoModelForCausalLM.from_pretrained
     load = functools.partial(of_transformers, **files.source) if layers is None else layers.load
     model, report = load(
@@ -137,7 +141,7 @@ def read_model(
     else:
         _check_gguf_tensors(files.gguf, model, report)
         apply_rope_factors(model, files.gguf)
-    return model.eval(), tokenizer
+    return model.eval()
 
 
 def _check_gguf_tensors(gguf_model: GgufModel, model: Any, report: dict[str, Any]) -> None:

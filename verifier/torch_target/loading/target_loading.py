@@ -38,9 +38,10 @@ from verifier.torch_target.loading.model_reading import (
     quiet_reading,
     read_config,
     read_model,
+    read_tokenizer,
 )
 from verifier.torch_target.loading.placement import place_target
-from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
+from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer, check_tokenizer
 from verifier.torch_target.model_files.end_ids import end_ids
 from verifier.torch_target.model_files.sampling_defaults import sampling_defaults
 from verifier.torch_target.parallel.part_reading import RankParts
@@ -120,8 +121,10 @@ def _load(path: Path, settings: TargetSettings, place: RankPlace | None) -> Plac
             layers = checkpoint_layers(path, config, plan, settings, device, dtype)
         cpu_cache_tokens = _cpu_cache_tokens(settings, context_tokens)
         check_before_reading(plan, dtype, settings.quantisation, device, cpu_cache_tokens)
+        tokenizer = read_tokenizer(files)
+        check_tokenizer(tokenizer, vocabulary, settings.template)
         group = None if place is None else RankGroup(place, device)
-        model, tokenizer = read_model(files, config, dtype, layers)
+        model = read_model(files, config, dtype, layers)
         read_rows = embedding_rows(files) if device.type == "cpu" else None
     with gpu_has_room(model, dtype, settings.quantisation, device):
         quantise(model, settings.quantisation, device)

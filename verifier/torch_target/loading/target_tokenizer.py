@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
 from shared.daemon.model_border import model_border
 from shared.errors import ModelError
 from verifier.target.target_settings import TemplateSettings
 from verifier.torch_target.loading.gguf_vocabulary import vocabulary_of
-from verifier.torch_target.loading.model_reading import find_model, quiet_reading
+from verifier.torch_target.loading.model_reading import (
+    find_model,
+    quiet_reading,
+    read_tokenizer,
+)
 from verifier.torch_target.loading.tokenizer import HuggingFaceTokenizer
 
 
@@ -28,5 +30,5 @@ def load_tokenizer(
         files = find_model(path)
         vocabulary = None if files.gguf is None else vocabulary_of(files.gguf.parts[0])
         with quiet_reading(files):
-            tokenizer = AutoTokenizer.from_pretrained(**files.source)
+            tokenizer = read_tokenizer(files)
         return HuggingFaceTokenizer(tokenizer, vocab_size, end_ids, vocabulary, template)

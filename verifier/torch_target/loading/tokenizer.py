@@ -111,6 +111,21 @@ class HuggingFaceTokenizer:
         )
 
 
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase,
+    file_vocabulary: GgufVocabulary | None,
+    template: TemplateSettings,
+) -> None:
+    """Before weights are read for it, which may take minutes.
+
+    Raises:
+        ModelError: as `HuggingFaceTokenizer` would.
+    """
+    if file_vocabulary is None:
+        name_reader(tokenizer)
+    chosen_template(template, tokenizer.chat_template)
+
+
 def _token_bytes(
     tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]
 ) -> dict[int, bytes]:

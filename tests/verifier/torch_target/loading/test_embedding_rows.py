@@ -59,7 +59,7 @@ def test_a_directory_without_an_embedding_has_none(tmp_path: Path) -> None:
 def _check(path: Path) -> None:
     files = find_model(path)
     with quiet_reading(files):
-        model, _ = read_model(files, read_config(files), torch.float32)
+        model = read_model(files, read_config(files), torch.float32)
         read_rows = embedding_rows(files)
     assert read_rows is not None
     rows = read_rows(_TOKEN_IDS)

@@ -37,7 +37,7 @@ def logits_of(target: TorchTarget) -> torch.Tensor:
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
     files = find_model(path)
     with quiet_reading(files):
-        model, _ = read_model(files, read_config(files), torch.float32)
+        model = read_model(files, read_config(files), torch.float32)
     weights: dict[str, torch.Tensor] = model.state_dict()
     return weights
 

@@ -42,13 +42,13 @@ def part_of(path: Path, rank: int) -> Any:
             torch.float32,
             is_tied=config.tie_word_embeddings,
         )
-        return read_model(files, own, torch.float32, parts)[0]
+        return read_model(files, own, torch.float32, parts)
 
 
 def whole_of(path: Path) -> Any:
     files = find_model(path)
     with quiet_reading(files):
-        return read_model(files, read_config(files), torch.float32)[0]
+        return read_model(files, read_config(files), torch.float32)
 
 
 def put_together(name: str, parts: list[Tensor], whole: Tensor) -> Tensor:
