@@ -19,7 +19,6 @@ from shared.daemon.resources.cpu_threads import limit_spinning
 from shared.daemon.resources.heap import give_back_freed_memory, map_large_pieces
 from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
-from shared.protocol.prompt_parts import longest_prompt_bytes
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.configured_rounds import round_settings
@@ -39,7 +38,7 @@ from verifier.online.start import Online, start_online
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
-from verifier.server.device_limits import DeviceLimits
+from verifier.server.configured_limits import device_limits, service_limits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.drafts.configured_drafts import draft_shelf, draft_store
 from verifier.server.gauges.planner_gauges import PlannerGauges
@@ -47,7 +46,6 @@ from verifier.server.gauges.worker_gauges import WorkerGauges
 from verifier.server.loading_port import LoadingPort
 from verifier.server.operator_pages import OperatorAccess
 from verifier.server.server import VerifierServer
-from verifier.streams.stream_request import ServiceLimits
 from verifier.target.rank_place import RankPlace
 from verifier.target.target import TargetModel, Tokenizer
 from verifier.target.target_settings import TargetSettings, TemplateSettings
@@ -185,14 +183,7 @@ def make_service(
     planner = workers.planners[0] if workers else make_planner(config, target, curve)
     metrics = Metrics()
     context_tokens = min(config.target.context_tokens, target.context_tokens)
-    max_prompt_tokens = config.limits.max_prompt_tokens
-    limits = ServiceLimits(
-        context_tokens=context_tokens,
-        max_prompt_tokens=context_tokens if max_prompt_tokens == "auto" else max_prompt_tokens,
-        max_tokens=config.limits.max_tokens,
-        max_streams_per_device=config.limits.max_streams_per_device,
-        grace_seconds=config.limits.grace_seconds,
-    )
+    limits = service_limits(config.limits, context_tokens)
     service = VerifierService(
         planner, target, tokenizer, limits, metrics, None, model_defaults, workers
     )
@@ -271,16 +262,15 @@ def operator_access(
     )
 
 
-def device_limits(limits: LimitsSection, stream_tokens: int) -> DeviceLimits:
-    """What the server allows each device, whose streams may have so many tokens each."""
-    context_tokens = limits.max_context_tokens_per_device
-    return DeviceLimits(
-        messages_per_second=limits.max_messages_per_second,
-        bytes_per_second=limits.max_bytes_per_second,
-        context_tokens=None if context_tokens == "auto" else context_tokens,
-        max_streams=limits.max_streams_per_device,
-        prompt_bytes=longest_prompt_bytes(stream_tokens),
-    )
+def replace_limits(service: VerifierService, server: VerifierServer, limits: LimitsSection) -> None:
+    """Let a running verifier take over what each device may consume.
+
+    Streams that run keep what they have; boards hear of another number of streams when they
+    connect the next time.
+    """
+    context_tokens = service.limits.context_tokens
+    service.limits = service_limits(limits, context_tokens)
+    server.replace_limits(device_limits(limits, context_tokens))
 
 
 def replace_policies(planners: Sequence[RoundPlanner], rounds: RoundsSection) -> None:

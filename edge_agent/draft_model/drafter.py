@@ -7,13 +7,15 @@ It never samples, never knows about streams or the verifier, and never touches t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.errors import GoodspeedError, ModelError, OutOfCache
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Smaller forms of a model that llama.cpp can write, the most exact first.
 QUANTISATIONS = (

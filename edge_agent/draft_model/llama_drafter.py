@@ -26,6 +26,7 @@ from edge_agent.draft_model.llama_memory import (
 )
 from edge_agent.draft_model.llama_vocabulary import read_token_bytes
 from shared.errors import ModelError, OutOfCache
+from shared.protocol.vocabulary import TokenBytes
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class LlamaDrafter:
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
-        self.token_bytes = read_token_bytes(vocab)
+        self.token_bytes = TokenBytes(read_token_bytes(vocab))
         self._row_type = ctypes.c_float * self.vocab_size
         logger.info(
             "memory: weights %.0f MB, caches of %d streams with %d tokens each %.0f MB",

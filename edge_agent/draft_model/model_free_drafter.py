@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge_agent.draft_model.drafter import Forward
 from shared.errors import ModelError
+from shared.protocol.vocabulary import TokenBytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class ModelFreeDrafter:
@@ -16,7 +19,7 @@ class ModelFreeDrafter:
 
     def __init__(self, token_bytes: Sequence[bytes], num_slots: int, context_tokens: int) -> None:
         self.model_name = "n-grams"
-        self.token_bytes = token_bytes
+        self.token_bytes = TokenBytes(token_bytes)
         self.vocab_size = len(token_bytes)
         self.num_slots = num_slots
         self.context_tokens = context_tokens

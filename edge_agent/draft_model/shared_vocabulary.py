@@ -7,13 +7,18 @@ the model's context, which makes drafts worse, not the text.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import Drafter, Forward
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class SharedVocabulary:
@@ -28,7 +33,7 @@ class SharedVocabulary:
         self.context_tokens = drafter.context_tokens
         self.num_slots = drafter.num_slots
         self._drafter = drafter
-        self._lacked_ids = np.empty(0, dtype=np.intp)
+        self._lacked_ids = array("q")
 
     @property
     def num_shared(self) -> int:
@@ -50,12 +55,12 @@ class SharedVocabulary:
     def take_vocabulary(self, token_bytes: Sequence[bytes]) -> None:
         """From now on ids mean this; from any thread. Ids without bytes are not the target's."""
         num_known = len(token_bytes)
-        lacked = [
+        lacked = (
             token_id
             for token_id, own in enumerate(self.own_token_bytes)
             if own and not (token_id < num_known and token_bytes[token_id])
-        ]
-        self._lacked_ids = np.array(lacked, dtype=np.intp)
+        )
+        self._lacked_ids = array("q", lacked)
         self.token_bytes = token_bytes
 
     def forward(self, batch: Sequence[Forward]) -> list[NDArray[np.float32] | None]:
@@ -65,7 +70,7 @@ class SharedVocabulary:
         if len(lacked_ids):
             for logits in results:
                 if logits is not None:
-                    logits[lacked_ids] = -np.inf
+                    logits[lacked_ids] = -math.inf
         return results
 
     def _known(self, item: Forward) -> Forward:

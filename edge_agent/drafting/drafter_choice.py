@@ -16,7 +16,7 @@ import msgspec
 from edge_agent.drafting.ngram_index import MAX_INDEXED_TOKENS, Match, NgramIndex
 from edge_agent.drafting.settings import LONGEST_NGRAM
 from edge_agent.drafting.survival_rates import SurvivalRates
-from shared.speculation.goodput import expected_tokens
+from shared.speculation.tokens_per_round import tokens_per_round
 
 # Indexed at once: 5 ms of the event loop on a PC's core (2026-11), several times that on a board.
 READ_TOKENS = 4096
@@ -58,8 +58,8 @@ def looking_up_pays(
     room ends the draft, and k where time does. In the first case that asks for n > m, in the second
     for less, and for next to nothing of a model that is still reading (k = 0).
     """
-    model_tokens_instead = expected_tokens(model_rate, max(min(model_tokens, room), 0.0)) - 1.0
-    tokens_behind = expected_tokens(model_rate, max(min(model_tokens, room - 1), 0.0))
+    model_tokens_instead = tokens_per_round(model_rate, max(min(model_tokens, room), 0.0)) - 1.0
+    tokens_behind = tokens_per_round(model_rate, max(min(model_tokens, room - 1), 0.0))
     return ngram_rate * tokens_behind > model_tokens_instead
 
 

@@ -11,11 +11,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.draft_model.drafter import Drafter, DraftInterrupted, Forward
 from edge_agent.drafting.device_rest import DeviceRest
@@ -26,6 +24,10 @@ from shared.errors import ModelError
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import Draft, Ready
 from shared.speculation.calibration import Calibration
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 

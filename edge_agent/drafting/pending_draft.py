@@ -23,7 +23,7 @@ class PendingDraft:
     @property
     def is_guess(self) -> bool:
         """Whether there is nothing but a guess of the bonus token, in `rejection`."""
-        return bool(self.tokens) and self.tokens[-1].row is None
+        return bool(self.tokens) and not self.tokens[-1].has_row
 
     @property
     def is_whole_chunk(self) -> bool:

@@ -6,13 +6,16 @@ Pure values. This module must never know where a step is computed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from edge_agent.drafting.draw import DrawSpec, draw_token
+from edge_agent.drafting.draw_spec import DrawSpec
 from shared.protocol.draft_path import DraftToken
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class DraftStep(msgspec.Struct, frozen=True):
@@ -30,7 +33,11 @@ class DraftStep(msgspec.Struct, frozen=True):
 
     def draw(self, logits: NDArray[np.float32] | None) -> DraftToken | None:
         """The drawn token; runs in the drafting thread."""
-        return draw_token(self.spec, logits) if self.spec and logits is not None else None
+        if self.spec is None or logits is None:
+            return None
+        from edge_agent.drafting.draw import draw_token  # numpy's, for draft models alone
+
+        return draw_token(self.spec, logits)
 
 
 def tokens_between(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.drafting.board_state import BoardEvent, BoardState, Readiness, Slot, Turn
 from edge_agent.drafting.drafter_choice import DrafterChoice
-from edge_agent.drafting.draw import DrawSpec, certain_token, draw_spec
+from edge_agent.drafting.draw_spec import DrawSpec, certain_token, draw_spec
 from edge_agent.drafting.pending_draft import PendingDraft
 from edge_agent.drafting.round_pace import RoundPace
 from edge_agent.drafting.row_changes import RowChanges

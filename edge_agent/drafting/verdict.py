@@ -10,7 +10,7 @@ import msgspec
 from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftPath
 from shared.protocol.messages import Verdict
-from shared.protocol.token_ids import unpack_token_ids
+from shared.protocol.token_ids import unpack_token_list
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ def read_verdict(message: Verdict, vocab_size: int, path: DraftPath) -> tuple[in
         RemoteProtocolError: its token ids are malformed, it is for another position, accepts what
             was not sent, or grants a window where nothing may be drafted.
     """
-    own_token_ids = unpack_token_ids(message.tokens, vocab_size).tolist()
+    own_token_ids = unpack_token_list(message.tokens, vocab_size)
     if message.position != path.position:
         raise RemoteProtocolError(f"verdict at {message.position}, not at {path.position}")
     num_live = len(path.live)

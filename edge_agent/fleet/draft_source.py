@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from edge_agent.drafting.draw import DrawSpec, certain_token, draw_token
+from edge_agent.drafting.draw import draw_token
+from edge_agent.drafting.draw_spec import DrawSpec, certain_token
 from shared.protocol.draft_path import DraftToken
 from shared.speculation.scripted_model import ScriptedModel
 

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from edge_agent.draft_model.drafter import Drafter, Forward
-from edge_agent.drafting.draw import DrawSpec, draw_token
+from edge_agent.drafting.draw import draw_token
+from edge_agent.drafting.draw_spec import DrawSpec
 from edge_agent.judging.overlap import RULES_OF_MODE, Rule, acceptances, rounds_of
 from shared.errors import ModelError
 from shared.protocol.held_out_texts import HeldOutText, HeldOutTexts

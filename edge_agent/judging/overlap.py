@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from edge_agent.drafting.draw import MAX_COUPLED_ENTRIES
 from shared.protocol.held_out_texts import HeldOutText, JudgedMode, TargetRow
-from shared.speculation.sampling import SamplingParameters, probabilities
-from shared.speculation.sparse_row import quantise
+from shared.speculation.probabilities import probabilities
+from shared.speculation.quantised_row import quantise
+from shared.speculation.sampling import SamplingParameters
 
 # As many as a board sends by default (draft.row_entries).
 _ROW_ENTRIES = 32

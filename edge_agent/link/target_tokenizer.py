@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from array import array
 from collections.abc import Callable, Sequence
 
 import aiohttp
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.link.unreachable import unreachable
 from shared.errors import (
@@ -61,7 +60,7 @@ class TargetTokenizer:
         """The literal bytes of every id."""
         return self._token_bytes()
 
-    async def token_ids(self, question: TokenQuestion) -> NDArray[np.uint32]:
+    async def token_ids(self, question: TokenQuestion) -> array[int]:
         """How the target reads it.
 
         An array: a list of a million numbers takes 20 ms to make, and as long again to free.
@@ -95,7 +94,7 @@ class TargetTokenizer:
             trouble = await unreachable(error, self._url, ANSWER_SECONDS, self._tls)
             raise VerifierAway(str(trouble)) from error
 
-    async def _ids_in(self, answer: aiohttp.ClientResponse) -> NDArray[np.uint32]:
+    async def _ids_in(self, answer: aiohttp.ClientResponse) -> array[int]:
         said = bytearray()
         async for chunk in answer.content.iter_any():
             said += chunk

@@ -1,32 +1,23 @@
-"""A Draft message and the tokens and rows in it: packed by the board, unpacked by the verifier.
+"""A Draft message and the tokens and rows in it, packed by the board.
 
-Pure. The form of a draft is checked here, its place by the path. This module must never let an
-id, a row or a count through that the target cannot use.
+Pure. The verifier unpacks it in `verifier.streams.draft_arrival`. This module must never import
+numpy, which only a draft model's rows need.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain
 
 import msgspec
-import numpy as np
 
-from shared.errors import RemoteProtocolError
 from shared.protocol.draft_path import DraftToken, Extension
 from shared.protocol.messages import Draft, RatedDraft
-from shared.protocol.token_ids import (
-    count_rated_ids,
-    count_token_ids,
-    pack_rated_ids,
-    pack_token_ids,
-    unpack_rated_ids,
-    unpack_token_ids,
-    unpack_token_list,
-)
-from shared.protocol.transport import MAX_ROW_ENTRIES
-from shared.speculation.confidence import confidence_of_row
-from shared.speculation.sparse_row import SparseRow
+from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
+from shared.speculation.sparse_row import WEIGHT_TOTAL, SparseRow
+
+_Entries = tuple[list[int], list[int]]  # of a row: ids and weights
 
 
 def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
@@ -40,126 +31,31 @@ def pack_draft(
     channel: int, draft: Extension, drafting_seconds: float, *, is_rated: bool = False
 ) -> Draft:
     """The same as it is sent; rated, it tells how sure the board was of tokens without rows."""
-    rows = tuple(token.row for token in draft.tokens if token.row is not None)
+    rows = [entries for token in draft.tokens if (entries := _entries_of(token)) is not None]
     token_ids = [token.token_id for token in draft.tokens]
     milliseconds = round(drafting_seconds * 1e3)
     place = channel, draft.base, draft.position - draft.base
     if rows or not is_rated or not token_ids:
-        packed_rows = pack_rows(rows) if rows else b""
+        packed_rows = _pack(rows) if rows else b""
         return Draft(*place, pack_token_ids(token_ids), milliseconds, packed_rows)
     confidences = bytes([token.confidence for token in draft.tokens])
     return RatedDraft(*place, pack_rated_ids(token_ids, confidences), milliseconds)
 
 
-def num_draft_tokens(message: Draft) -> int:
-    """How many tokens a draft brings, if they are well formed."""
-    if isinstance(message, RatedDraft):
-        return count_rated_ids(message.tokens)
-    return count_token_ids(message.tokens)
-
-
-def unpack_draft(message: Draft, vocab_size: int, num_known: int = 0) -> Extension:
-    """The draft's tokens, each with its row or its confidence; the last one ends the chunk.
-
-    The confidence of a token with a row is the row's own, which no board can tell otherwise.
-    The receiver has `num_known` of the first tokens already: their rows are left out.
-
-    Raises:
-        RemoteProtocolError: ids or rows are malformed, or do not belong together.
-    """
-    if isinstance(message, RatedDraft):
-        return _unpack_rated(message, vocab_size)
-    token_ids = unpack_token_list(message.tokens, vocab_size)
-    num_rows = num_packed_rows(message.rows)
-    num_bare = len(token_ids) - num_rows  # all of them, or the guess that comes first
-    if num_bare < 0 or (num_rows and num_bare > 1):
-        raise RemoteProtocolError(f"{num_rows} rows came for {len(token_ids)} draft tokens")
-    first = max(num_known, num_bare)
-    rows = unpack_rows(message.rows, vocab_size, first - num_bare)
-    for i, row in enumerate(rows, start=first):
-        if token_ids[i] not in row.token_ids:  # no board draws a token of probability 0
-            raise RemoteProtocolError(f"the row of draft token {i} does not hold that token")
-    tokens = [DraftToken(token_id) for token_id in token_ids[:first]]
-    tokens += [
-        DraftToken(token_id, row, confidence=confidence_of_row(row))
-        for token_id, row in zip(token_ids[first:], rows, strict=False)
-    ]
-    return _chunk(message, tokens)
-
-
-def _unpack_rated(message: RatedDraft, vocab_size: int) -> Extension:
-    if message.rows:
-        raise RemoteProtocolError("rows came for draft tokens that are rated")
-    token_ids, ratings = unpack_rated_ids(message.tokens, vocab_size)
-    rated = zip(token_ids, ratings, strict=True)
-    return _chunk(message, [DraftToken(token, None, False, rating) for token, rating in rated])
-
-
-def _chunk(message: Draft, tokens: list[DraftToken]) -> Extension:
-    if tokens:
-        last = tokens[-1]
-        tokens[-1] = DraftToken(last.token_id, last.row, True, last.confidence)
-    return Extension(message.base, message.position, tuple(tokens))
-
-
-def pack_rows(rows: tuple[SparseRow, ...]) -> bytes:
+def pack_rows(rows: Sequence[SparseRow]) -> bytes:
     """Entry counts (uint8 each), then all ids, then all weights (uint16), little-endian."""
-    counts = bytes([len(row.token_ids) for row in rows])
-    ids = np.concatenate([row.token_ids for row in rows]) if rows else np.zeros(0, np.uint32)
-    weights = np.concatenate([row.weights for row in rows]) if rows else np.zeros(0, np.uint16)
-    return bytes([len(rows)]) + counts + pack_token_ids(ids) + weights.astype("<u2").tobytes()
+    return _pack([(row.token_ids.tolist(), row.weights.tolist()) for row in rows])
 
 
-def num_packed_rows(packed: bytes) -> int:
-    """How many rows are packed, if they are well formed."""
-    return packed[0] if packed else 0
+def _entries_of(token: DraftToken) -> _Entries | None:
+    if token.is_certain:
+        return [token.token_id], [WEIGHT_TOTAL]
+    return None if token.row is None else (token.row.token_ids.tolist(), token.row.weights.tolist())
 
 
-def unpack_rows(packed: bytes, vocab_size: int, first: int = 0) -> tuple[SparseRow, ...]:
-    """The rows in a message, from the one with index `first` on.
-
-    Raises:
-        RemoteProtocolError: a length, an id or a weight is not allowed; the sentence names it.
-    """
-    if not packed:
-        return ()
-    num_rows = num_packed_rows(packed)
-    counts = np.frombuffer(packed[1 : 1 + num_rows], dtype=np.uint8)
-    if len(counts) != num_rows:
-        raise RemoteProtocolError(
-            f"sparse rows of {len(packed)} bytes are too short for {num_rows} rows"
-        )
-    for count in counts.tolist():
-        if not 0 < count <= MAX_ROW_ENTRIES:
-            raise RemoteProtocolError(
-                f"sparse row of {count} entries is outside 1 to {MAX_ROW_ENTRIES}"
-            )
-    total = int(counts.sum())
-    weights_start = len(packed) - 2 * total
-    if weights_start < 1 + num_rows:
-        raise RemoteProtocolError(
-            f"sparse rows of {len(packed)} bytes are too short for {total} entries"
-        )
-    token_ids = unpack_token_ids(packed[1 + num_rows : weights_start], vocab_size)
-    if len(token_ids) != total:
-        raise RemoteProtocolError(
-            f"sparse rows hold {len(token_ids)} token ids for {total} entries"
-        )
-    weights = np.frombuffer(packed[weights_start:], dtype="<u2")
-    ends = np.cumsum(counts, dtype=np.intp)
-    return tuple(
-        _check_row(
-            SparseRow(token_ids=token_ids[end - count : end], weights=weights[end - count : end])
-        )
-        for count, end in zip(counts[first:].tolist(), ends[first:].tolist(), strict=True)
-    )
-
-
-def _check_row(row: SparseRow) -> SparseRow:
-    # A few dozen entries: plain Python is several times faster than numpy here.
-    if len(set(row.token_ids.tolist())) != len(row.token_ids):
-        raise RemoteProtocolError("a sparse row names a token id twice")
-    weights = row.weights.tolist()
-    if weights[-1] == 0 or any(weight < following for weight, following in pairwise(weights)):
-        raise RemoteProtocolError("sparse row weights must be positive and not increase")
-    return row
+def _pack(rows: Sequence[_Entries]) -> bytes:
+    counts = bytes([len(token_ids) for token_ids, _ in rows])
+    token_ids = list(chain.from_iterable(token_ids for token_ids, _ in rows))
+    weights = list(chain.from_iterable(weights for _, weights in rows))
+    packed_weights = struct.pack(f"<{len(weights)}H", *weights)
+    return bytes([len(rows)]) + counts + pack_token_ids(token_ids) + packed_weights

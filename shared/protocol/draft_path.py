@@ -28,9 +28,15 @@ class DraftToken(msgspec.Struct, frozen=True):
     """One live token of a path."""
 
     token_id: int
-    row: SparseRow | None = None  # None: greedy, coupled, or a guess of the bonus token
+    row: SparseRow | None = None  # None: greedy, coupled, certain, or a guess of the bonus token
     ends_chunk: bool = False
     confidence: int = UNKNOWN_CONFIDENCE  # of who drafted it, before it was drawn
+    is_certain: bool = False  # a board looked it up: the row that is sent holds nothing else
+
+    @property
+    def has_row(self) -> bool:
+        """Whether the verifier can accept or reject it by a row."""
+        return self.row is not None or self.is_certain
 
 
 class Extension(msgspec.Struct, frozen=True):

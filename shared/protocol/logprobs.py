@@ -2,7 +2,7 @@
 
 They are the target's own, of its logits as they are: before penalties, biases and temperature.
 Little-endian float32, then as many pairs of token id and float32 as were asked for, the likeliest
-first.
+first. This module must never import numpy: a board without a model does without it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.errors import RemoteProtocolError
 
@@ -46,19 +43,6 @@ def pack_logprobs(tokens: Sequence[TokenLogprobs], num_others: int) -> bytes:
     return b"".join([_pack(token, num_others) for token in tokens])
 
 
-def pack_logprob_rows(
-    own: NDArray[np.float32], top_ids: NDArray[np.int64], top: NDArray[np.float32], num_others: int
-) -> bytes:
-    """Of tokens [n] whose likeliest ones [n, at most num_others] stand in arrays."""
-    rows = np.zeros(len(own), _row_type(num_others))
-    rows["own"] = np.maximum(own, LEAST_LOGPROB)
-    num_known = top_ids.shape[1]
-    rows["others"]["logprob"][:, num_known:] = np.nan  # a vocabulary has no more
-    rows["others"]["token_id"][:, :num_known] = top_ids
-    rows["others"]["logprob"][:, :num_known] = np.maximum(top, LEAST_LOGPROB)
-    return rows.tobytes()
-
-
 def unpack_logprobs(
     packed: bytes, num_tokens: int, num_others: int, vocab_size: int
 ) -> tuple[TokenLogprobs, ...]:
@@ -72,30 +56,33 @@ def unpack_logprobs(
         raise RemoteProtocolError(
             f"{len(packed)} bytes of log-probabilities for {num_tokens} tokens of {size}"
         )
-    rows = np.frombuffer(packed, _row_type(num_others))
-    own, top_ids, top = rows["own"], rows["others"]["token_id"], rows["others"]["logprob"]
-    for numbers in (own, top):
-        is_wrong = ~(np.isnan(numbers) | ((numbers >= LEAST_LOGPROB) & (numbers <= 0)))
-        if is_wrong.any():
-            raise RemoteProtocolError(f"{numbers[is_wrong][0]} is no log-probability")
-    is_there = ~np.isnan(top)
-    if (top_ids[is_there] >= vocab_size).any():
-        raise RemoteProtocolError("log-probabilities name a token beyond the vocabulary")
-    counts = is_there.sum(1).tolist()  # those that a vocabulary does not have stand last
     return tuple(
         [
-            TokenLogprobs(None if one != one else one, tuple(zip(ids[:n], others[:n], strict=True)))
-            for one, ids, others, n in zip(
-                own.tolist(), top_ids.tolist(), top.tolist(), counts, strict=True
-            )
+            TokenLogprobs(_known(own), _pairs(others, vocab_size))
+            for own, *others in struct.iter_unpack(_format(num_others), packed)
         ]
     )
 
 
-@lru_cache
-def _row_type(num_others: int) -> np.dtype[np.void]:
-    pair = np.dtype([("token_id", "<u4"), ("logprob", "<f4")])
-    return np.dtype([("own", "<f4"), ("others", pair, (num_others,))])
+def _known(logprob: float) -> float | None:
+    if LEAST_LOGPROB <= logprob <= 0:
+        return logprob
+    if math.isnan(logprob):
+        return None
+    raise RemoteProtocolError(f"{logprob} is no log-probability")
+
+
+def _pairs(numbers: list[float], vocab_size: int) -> tuple[tuple[int, float], ...]:
+    """Ids with their numbers, as they stand in turn; those that a vocabulary lacks stand last."""
+    pairs = []
+    for token_id, number in zip(numbers[::2], numbers[1::2], strict=True):
+        logprob = _known(number)
+        if logprob is None:
+            continue
+        if token_id >= vocab_size:
+            raise RemoteProtocolError("log-probabilities name a token beyond the vocabulary")
+        pairs.append((int(token_id), logprob))
+    return tuple(pairs)
 
 
 def _pack(token: TokenLogprobs, num_others: int) -> bytes:
@@ -104,4 +91,8 @@ def _pack(token: TokenLogprobs, num_others: int) -> bytes:
     for i in range(num_others):
         token_id, logprob = token.top[i] if i < len(token.top) else (0, math.nan)
         numbers += (token_id, max(logprob, LEAST_LOGPROB))
-    return struct.pack(f"<f{'If' * num_others}", *numbers)
+    return struct.pack(_format(num_others), *numbers)
+
+
+def _format(num_others: int) -> str:
+    return f"<f{'If' * num_others}"

@@ -7,12 +7,12 @@ time goes on. This module must never know a clock; how long the next part may ta
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.errors import RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
@@ -49,7 +49,6 @@ _PART_CHARACTERS = PART_BYTES // 4  # however many bytes each takes
 _PART_TOKENS = PART_BYTES // MAX_ID_BYTES
 
 _FIELDS = ("messages", "tools", "text", "prompt", "committed")
-_Ids = NDArray[np.uint32]
 _Atom = tuple[str, Any, int]  # a field, what to add to it, and its bytes: those of a part at most
 
 
@@ -108,8 +107,8 @@ class OpenCollector:
         self._turns = TurnCollector()
         self._tools: list[bytes] = []
         self._texts: list[str] = []
-        self._prompt: list[_Ids] = []
-        self._committed: list[_Ids] = []
+        self._prompt: list[array[int]] = []
+        self._committed: list[array[int]] = []
         self._add(first)
 
     def take(self, part: OpenPart) -> Open | None:
@@ -158,8 +157,8 @@ class OpenCollector:
         )
 
 
-def _joined(ids: list[_Ids]) -> bytes:
-    return pack_token_ids(np.concatenate(ids)) if ids else b""
+def _joined(ids: list[array[int]]) -> bytes:
+    return pack_token_ids(array("I", chain.from_iterable(ids)))
 
 
 def _sizes(part: Open | OpenPart) -> Iterator[_Atom]:

@@ -1,39 +1,38 @@
 """Token ids as little-endian bytes, 2 or 3 for each, and sets of ids as ranges.
 
 An even number of bytes holds narrow ids; wide ones are padded to an odd number. Where each id has a
-byte that rates it, a number of bytes that 3 divides holds narrow ids.
+byte that rates it, a number of bytes that 3 divides holds narrow ids. This module must never import
+numpy: a board without a model does without it.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Collection, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import pairwise
 
 from shared.errors import RemoteProtocolError
 
 _NARROW, _WIDE = 2, 3  # bytes per id; 3 hold every vocabulary up to 16.7 million
+_WORD = array("I").itemsize
 _RATED_NARROW, _RATED_WIDE = _NARROW + 1, _WIDE + 1  # with a byte that rates it
 MAX_ID_BYTES = _WIDE
 MAX_VOCAB_SIZE = 1 << 24
 _PADDING = b"\0"
-_FEW = 16  # ids that numpy is slower for
+_FEW = 16  # ids that are read at once
 
 
-def pack_token_ids(token_ids: Sequence[int] | NDArray[np.uint32]) -> bytes:
+def pack_token_ids(token_ids: Sequence[int]) -> bytes:
     """The ids as bytes; 2 bytes each when all are below 65,536, else 3."""
-    is_short = len(token_ids) <= _FEW and not isinstance(token_ids, np.ndarray)
-    if is_short and max(token_ids, default=0) < 1 << 16:
+    if max(token_ids, default=0) < 1 << 16:
         return struct.pack(f"<{len(token_ids)}H", *token_ids)
-    ids = np.asarray(token_ids, dtype=np.uint32)
-    if not len(ids):
-        return b""
-    if int(ids.max()) < 1 << 16:
-        return ids.astype("<u2").tobytes()
-    packed = ids.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
-    return packed if len(packed) % 2 else packed + _PADDING
+    words = struct.pack(f"<{len(token_ids)}I", *token_ids)
+    packed = bytearray(_WIDE * len(token_ids))
+    for place in range(_WIDE):
+        packed[place::_WIDE] = words[place::_WORD]
+    return bytes(packed) if len(packed) % 2 else bytes(packed) + _PADDING
 
 
 def count_token_ids(packed: bytes) -> int:
@@ -48,32 +47,30 @@ def unpack_token_list(packed: bytes, vocab_size: int) -> list[int]:
         token_ids = list(struct.unpack(f"<{num_ids}H", packed))
         if max(token_ids, default=-1) < vocab_size:
             return token_ids
-    unpacked: list[int] = unpack_token_ids(packed, vocab_size).tolist()
-    return unpacked
+    return unpack_token_ids(packed, vocab_size).tolist()
 
 
-def unpack_token_ids(packed: bytes, vocab_size: int) -> NDArray[np.uint32]:
-    """The ids [n] as uint32.
+def unpack_token_ids(packed: bytes, vocab_size: int) -> array[int]:
+    """The ids in 4 bytes each, which cost a loop that hands them on next to nothing.
 
     Raises:
         RemoteProtocolError: the length fits no number of ids, or an id is outside the vocabulary.
     """
-    if not packed:
-        return np.zeros(0, dtype=np.uint32)
     num_ids = count_token_ids(packed)
     width = _WIDE if len(packed) % 2 else _NARROW
-    body, padding = packed[: num_ids * width], packed[num_ids * width :]
-    if not num_ids or padding not in (b"", _PADDING):
+    padding = packed[num_ids * width :]
+    if padding not in (b"", _PADDING) or (packed and not num_ids):
         raise RemoteProtocolError(f"token ids of {len(packed)} bytes are malformed")
-    if width == _NARROW:
-        ids = np.frombuffer(body, dtype="<u2").astype(np.uint32)
-    else:
-        columns = np.frombuffer(body, dtype=np.uint8).reshape(-1, 3).astype(np.uint32)
-        ids = columns[:, 0] | columns[:, 1] << np.uint32(8) | columns[:, 2] << np.uint32(16)
-    largest = int(ids.max())
+    words = bytearray(_WORD * num_ids)
+    for place in range(width):
+        words[place::_WORD] = packed[place : num_ids * width : width]
+    token_ids = array("I", bytes(words))
+    if sys.byteorder == "big":
+        token_ids.byteswap()
+    largest = max(token_ids, default=-1)
     if largest >= vocab_size:
         raise RemoteProtocolError(f"token id {largest} is outside the vocabulary of {vocab_size}")
-    return ids
+    return token_ids
 
 
 def pack_rated_ids(token_ids: Sequence[int], ratings: bytes) -> bytes:
@@ -121,10 +118,13 @@ def unpack_rated_ids(packed: bytes, vocab_size: int) -> tuple[list[int], bytes]:
 
 def pack_id_set(token_ids: Collection[int]) -> bytes:
     """A set of ids as the first and the last one of every unbroken range."""
-    ids = np.array(sorted(token_ids), dtype=np.uint32)
-    is_first = np.diff(ids, prepend=np.uint32(MAX_VOCAB_SIZE)) != 1
-    is_last = np.roll(is_first, -1)
-    return pack_token_ids(np.stack([ids[is_first], ids[is_last]], axis=1).reshape(-1))
+    ends: list[int] = []
+    for token_id in sorted(token_ids):
+        if ends and token_id == ends[-1] + 1:
+            ends[-1] = token_id
+        else:
+            ends += (token_id, token_id)
+    return pack_token_ids(ends)
 
 
 def unpack_id_set(packed: bytes, vocab_size: int) -> frozenset[int]:
@@ -133,11 +133,11 @@ def unpack_id_set(packed: bytes, vocab_size: int) -> frozenset[int]:
     Raises:
         RemoteProtocolError: it is malformed.
     """
-    ends = unpack_token_ids(packed, MAX_VOCAB_SIZE).astype(np.int64)
-    if len(ends) % 2 or (np.diff(ends) < 0).any():
+    ends = unpack_token_ids(packed, MAX_VOCAB_SIZE)
+    if len(ends) % 2 or any(end > following for end, following in pairwise(ends)):
         raise RemoteProtocolError(f"ranges of token ids of {len(packed)} bytes are malformed")
     return frozenset(
         token_id
-        for first, last in ends.reshape(-1, 2).tolist()
+        for first, last in zip(ends[::2], ends[1::2], strict=True)
         for token_id in range(first, min(last + 1, vocab_size))
     )

@@ -6,8 +6,10 @@ MessagePack: an array of one element, the bytes of every id in order. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import Annotated
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Annotated, overload
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +23,32 @@ MAX_VOCABULARY_BYTES = 64 * 1024 * 1024
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True):
     token_bytes: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=MAX_VOCAB_SIZE)]
+
+
+class TokenBytes(Sequence[bytes]):
+    """The bytes of every id in one piece: 4 bytes an id beside the text, where a tuple takes 48."""
+
+    __slots__ = ("_ends", "_text")
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._text = b"".join(token_bytes)
+        self._ends = array("I", accumulate(map(len, token_bytes), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._text[start:end] for start, end in pairwise(self._ends))
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[bytes, ...]: ...
+    def __getitem__(self, place: int | slice) -> bytes | tuple[bytes, ...]:
+        places = range(len(self))[place]
+        if isinstance(places, int):
+            return self._text[self._ends[places] : self._ends[places + 1]]
+        return tuple([self._text[self._ends[i] : self._ends[i + 1]] for i in places])
 
 
 def pack_vocabulary(token_bytes: Sequence[bytes]) -> bytes:

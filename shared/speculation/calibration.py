@@ -15,12 +15,10 @@ to its mean acceptance: nothing is gained by the claim. Pure; this module must n
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import pairwise
-
-import numpy as np
-import numpy.typing as npt
+from itertools import accumulate, pairwise
 
 from shared.speculation.confidence import (
     LEAST_MODEL_CONFIDENCE,
@@ -29,7 +27,8 @@ from shared.speculation.confidence import (
     probability_of,
 )
 
-FloatArray = npt.NDArray[np.float64]
+Cells = Sequence[float]  # a figure of each cell [NUM_CELLS]; so few that numpy is no faster
+Hazards = Sequence[Cells]  # [num_ways, NUM_CELLS]
 
 # Bytes of a draft model share a cell by tens, two thirds of a step in log odds.
 _GROUP = 10
@@ -89,24 +88,24 @@ class Way(IntEnum):
 
 
 class Calibration:
-    """The maps of one board and its draft model; `prior` [num_ways, NUM_CELLS] in hazards."""
+    """The maps of one board and its draft model, learned from a prior on."""
 
     __slots__ = (
         *("_accepted", "_due", "_pending", "_prior", "_reached"),
         *("best_chances", "hazards", "refusals"),
     )
 
-    def __init__(self, prior: FloatArray | None = None) -> None:
+    def __init__(self, prior: Hazards | None = None) -> None:
         self._prior = usual_hazards() if prior is None else prior
-        self._reached = np.zeros((len(Way), NUM_CELLS))
-        self._accepted = np.zeros((len(Way), NUM_CELLS))
+        self._reached = [[0.0] * NUM_CELLS for _ in Way]
+        self._accepted = [[0.0] * NUM_CELLS for _ in Way]
         # Confidences that the maps have not learned from: few operations a round, see `_learn`.
         self._pending = [(bytearray(), bytearray()) for _ in Way]  # accepted, refused
         self._due = [_FIRST_LEARNED for _ in Way]
         # By way and confidence: plain floats, because rounds look single ones up.
         self.hazards = [_by_confidence(hazards) for hazards in self._prior]
         # The chance of each to be refused where it is reached.
-        self.refusals = [_by_confidence(-np.expm1(-hazards)) for hazards in self._prior]
+        self.refusals = [_refusals(hazards) for hazards in self._prior]
         # By way: what one in `_SURER_PART` of the tokens is worth at least.
         self.best_chances = [_USUAL_BEST_CHANCE for _ in Way]
 
@@ -118,23 +117,21 @@ class Calibration:
         if len(accepted) + len(refused) >= self._due[way]:
             self._learn(way)
 
-    def counts(self, way: Way) -> tuple[FloatArray, FloatArray]:
+    def counts(self, way: Way) -> tuple[Cells, Cells]:
         """Tokens reached and accepted by cell, as far as they are remembered."""
         return self._reached[way], self._accepted[way]
 
     def _learn(self, way: Way) -> None:
-        pending = self._pending[way]
-        num_accepted, num_refused = [_count_cells(confidences) for confidences in pending]
-        kept = _KEPT ** sum(map(len, pending))
+        accepted, refused = self._pending[way]
+        kept = _KEPT ** (len(accepted) + len(refused))
         self._pending[way] = (bytearray(), bytearray())
         self._due[way] = min(2 * self._due[way], _LAST_LEARNED)
-        accepted = self._accepted[way] = self._accepted[way] * kept + num_accepted
-        reached = self._reached[way] * kept + num_accepted + num_refused
-        self._reached[way] = reached
-        hazards = fitted_hazards(reached, accepted, self._prior[way])
+        self._accepted[way] = _with_cells([kept * n for n in self._accepted[way]], accepted)
+        self._reached[way] = _with_cells([kept * n for n in self._reached[way]], accepted + refused)
+        hazards = fitted_hazards(self._reached[way], self._accepted[way], self._prior[way])
         self.hazards[way] = _by_confidence(hazards)
-        self.refusals[way] = _by_confidence(-np.expm1(-hazards))
-        self.best_chances[way] = _best_chance(hazards, reached)
+        self.refusals[way] = _refusals(hazards)
+        self.best_chances[way] = _best_chance(hazards, self._reached[way])
 
 
 class StreamFactor:
@@ -156,62 +153,77 @@ class StreamFactor:
         self.value = value
 
 
-def usual_hazards() -> FloatArray:
-    """What confidences are worth as long as nothing is known of the draft [num_ways, NUM_CELLS]."""
+def usual_hazards() -> Hazards:
+    """What confidences are worth as long as nothing is known of the draft."""
     middles = range(LEAST_MODEL_CONFIDENCE + _GROUP // 2, MAX_CONFIDENCE + 1, _GROUP)
     odds = [probability_of(confidence) for confidence in middles]
     log_odds = [_INTERCEPT + _SLOPE * math.log(p / (1.0 - p)) for p in odds]
     chances = [*_NGRAM_CHANCES, *[1.0 / (1.0 + math.exp(-value)) for value in log_odds]]
     assert len(chances) == NUM_CELLS
-    hazards: FloatArray = np.tile(-np.log(np.array(chances)), (len(Way), 1))
-    return np.clip(hazards, LEAST_HAZARD, LARGEST_HAZARD)
+    return [[_hazard(chance) for chance in chances]] * len(Way)
 
 
-def fitted_hazards(reached: FloatArray, accepted: FloatArray, prior: FloatArray) -> FloatArray:
-    """Hazards by cell of a board whose tokens came to this; all [NUM_CELLS]."""
-    rejected = float((reached - accepted).sum())
-    expected = float((reached * prior).sum())
+def fitted_hazards(reached: Cells, accepted: Cells, prior: Cells) -> list[float]:
+    """Hazards by cell of a board whose tokens came to this."""
+    rejected = sum(reached) - sum(accepted)
+    expected = sum([tokens * hazard for tokens, hazard in zip(reached, prior, strict=True)])
     factor = (rejected + _PRIOR_REJECTIONS) / (expected + _PRIOR_REJECTIONS)
-    usual = np.exp(-factor * prior)
-    chances = (accepted + _PRIOR_TOKENS * usual) / (reached + _PRIOR_TOKENS)
-    weights = reached + _UNSEEN_TOKENS  # a guess must not outweigh what was seen beside it
-    for group in _MONOTONE:
-        chances[group] = _not_falling(chances[group].tolist(), weights[group].tolist())
-    hazards: FloatArray = np.clip(-np.log(chances), LEAST_HAZARD, LARGEST_HAZARD)
-    return hazards
+    chances = [
+        (right + _PRIOR_TOKENS * math.exp(-factor * hazard)) / (tokens + _PRIOR_TOKENS)
+        for tokens, right, hazard in zip(reached, accepted, prior, strict=True)
+    ]
+    weights = [tokens + _UNSEEN_TOKENS for tokens in reached]  # a guess counts less than what is
+    for group in _MONOTONE:  # seen beside it
+        chances[group] = _not_falling(chances[group], weights[group])
+    return [_hazard(chance) for chance in chances]
 
 
-def common_prior(calibrations: Sequence[Calibration]) -> FloatArray:
+def common_prior(calibrations: Sequence[Calibration]) -> Hazards:
     """What boards with the same draft have shown, for another one: the median of their maps.
 
     What is usual counts as two of them, so that one board alone decides nothing, and fewer boards
     that lie than honest ones move little.
     """
     usual = usual_hazards()
-    of_boards = [_fitted(calibration, usual) for calibration in calibrations]
-    prior: FloatArray = np.median(np.stack([usual, usual, *of_boards]), axis=0)
+    prior = []
+    for way in Way:
+        maps = [fitted_hazards(*each.counts(way), usual[way]) for each in calibrations]
+        cells = zip(usual[way], usual[way], *maps, strict=True)
+        prior.append([_median(hazards) for hazards in cells])
     return prior
 
 
-def _fitted(calibration: Calibration, prior: FloatArray) -> FloatArray:
-    return np.stack([fitted_hazards(*calibration.counts(way), prior[way]) for way in Way])
+def _hazard(chance: float) -> float:
+    hazard = -math.log(chance) if chance > 0.0 else math.inf
+    return min(max(hazard, LEAST_HAZARD), LARGEST_HAZARD)
 
 
-def _best_chance(hazards: FloatArray, reached: FloatArray) -> float:
-    surest_first = np.argsort(hazards, kind="stable")
-    parts = np.cumsum(reached[surest_first]) / reached.sum()
-    cell = surest_first[int(np.searchsorted(parts, _SURER_PART))]
-    return math.exp(-float(hazards[cell]))
+def _median(values: Sequence[float]) -> float:
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2.0
 
 
-def _count_cells(confidences: bytearray) -> FloatArray:
-    cells = np.frombuffer(confidences.translate(CELL_OF), np.uint8)
-    return np.bincount(cells, minlength=NUM_CELLS).astype(np.float64)
+def _best_chance(hazards: Cells, reached: Cells) -> float:
+    surest_first = sorted(range(NUM_CELLS), key=hazards.__getitem__)
+    enough = _SURER_PART * sum(reached)
+    sums = accumulate(reached[cell] for cell in surest_first)
+    cell = next(cell for cell, tokens in zip(surest_first, sums, strict=True) if tokens >= enough)
+    return math.exp(-hazards[cell])
 
 
-def _by_confidence(figures: FloatArray) -> list[float]:
-    of_cells = figures.tolist()
+def _with_cells(counts: list[float], confidences: bytearray) -> list[float]:
+    """The same list, with one more in the cell of each confidence."""
+    for cell, number in Counter(confidences.translate(CELL_OF)).items():
+        counts[cell] += number
+    return counts
+
+
+def _by_confidence(of_cells: Cells) -> list[float]:
     return [of_cells[cell] for cell in CELL_OF]
+
+
+def _refusals(hazards: Cells) -> list[float]:
+    return _by_confidence([-math.expm1(-hazard) for hazard in hazards])
 
 
 def _not_falling(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shared.speculation.sparse_row import SparseRow
 
 # An older board does not say, and neither does a test's.
@@ -28,30 +25,19 @@ MAX_NGRAM_CONFIDENCE = 15
 LEAST_MODEL_CONFIDENCE, MAX_CONFIDENCE = 16, 255
 _LEAST_LOG_ODDS, _LOG_ODDS_A_STEP = -4.0, 1.0 / 15.0
 # A row that holds a single token: its odds are not known beyond that.
-_LARGEST_ODDS = 1e9
+LARGEST_ODDS = 1e9
 
 
 def confidence_of_odds(odds: float) -> int:
     """The byte of a row whose likeliest token has these odds, p / (1 - p)."""
-    log_odds = math.log(min(max(odds, 1e-9), _LARGEST_ODDS))
+    log_odds = math.log(min(max(odds, 1e-9), LARGEST_ODDS))
     steps = round((log_odds - _LEAST_LOG_ODDS) / _LOG_ODDS_A_STEP)
     return min(max(LEAST_MODEL_CONFIDENCE + steps, LEAST_MODEL_CONFIDENCE), MAX_CONFIDENCE)
 
 
-def confidence_of_logits(logits: NDArray[np.float32]) -> int:
-    """The byte of a draft model's row of logits [vocab_size], finite, at temperature 1.
-
-    Some 40 us for 49,152 logits on a PC's core (numpy 2.4, 2026-11).
-    """
-    # Odds of p are p over the rest: 1 / (sum of exp - 1), as the likeliest token's part of it is 1.
-    with np.errstate(over="ignore"):  # logits of padding may lie as far apart as numbers go
-        rest = float(np.exp(logits - logits.max()).sum()) - 1.0
-    return confidence_of_odds(1.0 / max(rest, 1.0 / _LARGEST_ODDS))
-
-
 def confidence_of_probability(largest: float) -> int:
     """The byte of a row whose likeliest token has this probability."""
-    return confidence_of_odds(largest / max(1.0 - largest, 1.0 / _LARGEST_ODDS))
+    return confidence_of_odds(largest / max(1.0 - largest, 1.0 / LARGEST_ODDS))
 
 
 def confidence_of_row(row: SparseRow) -> int:

@@ -9,11 +9,12 @@ This module must never know a stream, a board or a clock.
 
 from __future__ import annotations
 
-import math
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+
+from shared.speculation.tokens_per_round import tokens_per_round
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -33,12 +34,7 @@ def expected_tokens(
     """
     if isinstance(acceptance_rate, np.ndarray) or isinstance(draft_length, np.ndarray):
         return _expected_tokens_of_arrays(np.asarray(acceptance_rate), np.asarray(draft_length))
-    if acceptance_rate >= 1.0:
-        return draft_length + 1.0
-    if acceptance_rate <= 0.0:
-        return 1.0
-    # 1 - a^(S+1) cancels as a nears 1; expm1 keeps all digits, and 1 - a is exact there.
-    return -math.expm1((draft_length + 1) * math.log(acceptance_rate)) / (1.0 - acceptance_rate)
+    return tokens_per_round(acceptance_rate, draft_length)
 
 
 def expected_tokens_up_to(acceptance_rates: FloatArray, max_draft_length: int) -> FloatArray:

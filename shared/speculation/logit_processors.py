@@ -1,4 +1,4 @@
-"""What a request does to the target's logits before they are sampled, and the reference of it.
+"""What a request does to the target's logits before they are sampled.
 
 One rule for all three programs, in float32, so that they agree to the last bit. The order is
 vLLM's: biases and tokens that are ruled out; repetition, frequency and presence penalties;
@@ -12,14 +12,11 @@ hidden: such a row stays no distribution.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from shared.speculation.sampling import SamplingParameters
 
@@ -94,40 +91,3 @@ def min_p_depth(processors: LogitProcessors, sampling: SamplingParameters) -> fl
     if not processors.min_p or sampling.is_greedy:
         return math.inf
     return -sampling.temperature * math.log(processors.min_p)
-
-
-def processed(
-    logits: NDArray[np.floating],
-    processors: LogitProcessors,
-    sampling: SamplingParameters,
-    *,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
-    end_ids: Collection[int],
-) -> NDArray[np.float32]:
-    """The logits [vocab_size] to sample from, behind a prompt and an output: the reference."""
-    row = logits.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # of what is not finite from the start
-        may_end = len(output_ids) >= processors.min_tokens
-        for token_id, addend in additions(processors, end_ids, may_end=may_end).items():
-            row[token_id] += np.float32(addend)
-        if processors.has_penalties:
-            _penalise(row, processors, prompt_ids, output_ids)
-        depth = min_p_depth(processors, sampling)
-        if depth < math.inf:
-            row[row < row.max() - np.float32(depth)] = -np.inf
-    return row
-
-
-def _penalise(
-    row: NDArray[np.float32],
-    processors: LogitProcessors,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
-) -> None:
-    factor = np.float32(processors.repetition_penalty)
-    for token_id in {*prompt_ids, *output_ids}:
-        row[token_id] = row[token_id] / factor if row[token_id] > 0 else row[token_id] * factor
-    for token_id, count in Counter(output_ids).items():
-        row[token_id] -= np.float32(processors.frequency_penalty) * np.float32(count)
-        row[token_id] -= np.float32(processors.presence_penalty)

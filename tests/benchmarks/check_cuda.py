@@ -26,8 +26,9 @@ from transformers import (
 )
 
 from shared.protocol.messages import AcceptanceMode
+from shared.speculation.quantised_row import quantise
 from shared.speculation.sampling import GREEDY, SamplingParameters
-from shared.speculation.sparse_row import SparseRow, quantise
+from shared.speculation.sparse_row import SparseRow
 from verifier.rounds.blocks import BlockPool
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.torch_target.forward.block_cache import CacheShape

@@ -25,10 +25,10 @@ with atheris.instrument_imports(
     from edge_agent.api.openai_request import read_chat_request, read_completion_request
     from shared.errors import LocalProtocolError, RemoteProtocolError, RequestRefused
     from shared.protocol.codec import decode_from_agent, decode_from_verifier, encode
-    from shared.protocol.draft_packing import unpack_draft, unpack_rows
     from shared.protocol.messages import PROTOCOL_VERSION, Draft, Hello
     from shared.protocol.token_ids import unpack_token_ids
     from tests.support.messages.mutations import Mutations
+    from verifier.streams.draft_arrival import unpack_draft, unpack_rows
 
 VOCAB_SIZE = 64
 NUM_SEEDS = 200

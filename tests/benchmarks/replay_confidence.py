@@ -29,7 +29,7 @@ from edge_agent.draft_model.drafter import Forward
 from edge_agent.draft_model.llama_drafter import LlamaDrafter
 from shared.config.model_files import cached_path, default_cache_dir
 from shared.speculation.calibration import Calibration, StreamFactor, Way
-from shared.speculation.confidence import confidence_of_logits
+from shared.speculation.logits_confidence import confidence_of_logits
 from tests.benchmarks.bench_ngram import PROMPTS
 from tests.support.chats.prompt_set import DRAFTS, TARGET
 

@@ -23,7 +23,8 @@ from edge_agent.draft_model.llama_drafter import LlamaDrafter
 from edge_agent.drafting.drafter_choice import drafter_rates
 from edge_agent.drafting.settings import DraftSettings
 from shared.config.model_files import cached_path, default_cache_dir
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.benchmarks.bench_ngram import MAX_PROMPT_CHARACTERS, PROMPTS, prompts_of
 from tests.support.chats.prompt_set import DRAFTS, TARGET
 from tests.support.models.ngram_replay import CONTEXT_TOKENS, Outcome, Speeds, Text, replay

@@ -56,14 +56,45 @@ def test_a_board_imports_no_library_that_takes_long_before_its_first_line() -> N
     assert (0, "[]\n", "") == run(["-c", script])
 
 
-def test_an_agent_that_runs_imports_no_library_of_the_terminal() -> None:
+def test_an_agent_that_runs_imports_no_numpy_and_no_library_of_the_terminal() -> None:
     script = (
         "import sys\n"
         "import edge_agent.commands.running_agent, edge_agent.models.assigned\n"
         "import edge_agent.generation.queued_generator, edge_agent.link.vocabulary_fetch\n"
-        "print(sorted({'rich', 'prompt_toolkit'} & sys.modules.keys()))\n"
+        "print(sorted({'rich', 'prompt_toolkit', 'numpy'} & sys.modules.keys()))\n"
     )
     assert (0, "[]\n", "") == run(["-c", script])
+
+
+_DRAFTS_NGRAMS = """
+import sys
+from edge_agent.drafting.drafter_choice import DrafterChoice
+from edge_agent.drafting.settings import DraftSettings
+from edge_agent.drafting.stream import AgentStream
+from shared.protocol.codec import encode
+from shared.protocol.messages import Opened, Verdict
+from shared.protocol.token_ids import pack_token_ids
+from shared.speculation.sampling import SamplingParameters
+
+prompt = pack_token_ids([1, 2, 3, 4, 5, 6, 7, 70_000, 8, 1, 2, 3])
+for temperature, mode in ((0.0, "coupled"), (0.8, "coupled"), (0.8, "rejection")):
+    settings = DraftSettings(row_entries=32, confidence_stop=0.0, prefill_chunk_tokens=64,
+                             context_tokens=512, ngram_tokens=4, has_model=False)
+    stream = AgentStream(1, 100_000, settings, SamplingParameters(temperature), drafts=True)
+    stream.drafter_choice = DrafterChoice(4)
+    stream.leave_slot()
+    stream.start(Opened(1, prompt, 0, mode, num_prompt_tokens=12))
+    assert stream.take_ready_without_model()
+    said = pack_token_ids([4])
+    stream.commit_verdict(Verdict(1, 0, 0, said, draft_length=3, window=4), 0.0)
+    (draft,) = stream.take_due_drafts()
+    assert encode(draft)
+print("numpy" in sys.modules)
+"""
+
+
+def test_a_board_without_a_model_drafts_without_numpy() -> None:
+    assert (0, "False\n", "") == run(["-c", _DRAFTS_NGRAMS])
 
 
 # --- settings -------------------------------------------------------------------------------------
@@ -158,6 +189,21 @@ def test_run_on_a_port_in_use_is_one_sentence(model: Path) -> None:
     assert line.startswith("error: ")
     assert "Address already in use" in line
     assert str(port) in line
+
+
+def test_without_a_model_a_port_in_use_is_told_before_the_verifier_is_awaited(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        arguments = run_arguments(tmp_path / "none", api__port=port)
+        code, _, errors = run([*arguments, "--set", "draft.model="])
+    assert 2 == code
+    *_, line = errors.splitlines()
+    assert f"Address already in use: 127.0.0.1, port {port}" in line
+    assert "vocabulary" not in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

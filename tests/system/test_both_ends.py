@@ -22,7 +22,8 @@ from edge_agent.drafting.settings import DraftSettings
 from shared.protocol.draft_path import DraftPath
 from shared.speculation.goodput import IntArray
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
 from shared.speculation.verification import draw_dense
 from tests.support.ends.limits import (

@@ -19,8 +19,10 @@ from openai import AsyncOpenAI
 
 from edge_agent.generation.generation import Finished, GenerationRequest
 from shared.errors import RequestRefused
-from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors, processed
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.processed_logits import processed
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import SCRIPTED_END_ID, ScriptedModel
 from tests.support.ends.api_server import serving
 from tests.support.ends.loopback import (

@@ -32,15 +32,9 @@ from verifier.cost_curve.curve import CurveSubject
 from verifier.policies import BudgetLimits, FixedPolicy, GreedyPolicy
 from verifier.rounds.planner import RoundSettings
 from verifier.scheduling.schedule import ScheduleSettings
+from verifier.server.configured_limits import device_limits
 from verifier.server.device_limits import DeviceLimits
-from verifier.startup import (
-    LoadedTarget,
-    device_limits,
-    load_service,
-    make_service,
-    replace_policy,
-    save_curve,
-)
+from verifier.startup import LoadedTarget, load_service, make_service, replace_policy, save_curve
 from verifier.streams.stream_request import ServiceLimits
 from verifier.target.precision import GenerationDefaults
 from verifier.target.scripted_target import ScriptedTarget

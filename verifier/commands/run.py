@@ -33,7 +33,7 @@ from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.commands.state_watches import watch_devices, watch_drafts, watch_workers
-from verifier.config import RoundsSection, VerifierConfig
+from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
 from verifier.server.device_tokens import TokenRoles, read_token_roles
 from verifier.workers.settings import MOST_RANKS
@@ -57,6 +57,7 @@ RELOADED = frozenset(
         "rounds.slowdown_limit",
         "rounds.guard",
         "rounds.measure_payoff",
+        *(f"limits.{name}" for name in LimitsSection.__struct_fields__),
         *TLS_KEYS,
     }
 )
@@ -241,7 +242,9 @@ async def _serve(
         await server.start(sockets)
         # Before anything says that it serves: a SIGHUP would end the program until then.
         reload_at_signal(
-            manager, lambda: _reload(access_in_force, service, reload().config), status.read
+            manager,
+            lambda: _reload(access_in_force, service, server, reload().config),
+            status.read,
         )
         scheme = "ws" if access.tls is None else "wss"
         address = f"{scheme}://{config.server.host}:{sockets[0].getsockname()[1]}"
@@ -319,15 +322,19 @@ async def _load(
 
 
 def _reload(
-    access_in_force: AccessInForce, service: VerifierService, config: VerifierConfig
+    access_in_force: AccessInForce,
+    service: VerifierService,
+    server: VerifierServer,
+    config: VerifierConfig,
 ) -> list[str]:
     """Take over what may change; the keys that have changed besides.
 
     Raises:
         ConfigError: something is wrong, and nothing was taken over.
     """
-    from verifier.startup import replace_policies
+    from verifier.startup import replace_limits, replace_policies
 
     changed = access_in_force.reload(config)
     replace_policies(service.planners, config.rounds)
+    replace_limits(service, server, config.limits)
     return changed

@@ -18,7 +18,7 @@ from shared.protocol.messages import (
     OutputFormat,
 )
 from shared.protocol.text import ByteAssembler
-from shared.protocol.token_ids import unpack_token_ids
+from shared.protocol.token_ids import unpack_token_list
 from shared.speculation.model_defaults import ModelDefaults
 from verifier.chat_template.forced_call import forced_call, forced_format
 from verifier.chat_template.output_family import opening_of
@@ -173,7 +173,7 @@ class NewStreams:
         Raises:
             RemoteProtocolError: they are malformed, or outside the vocabulary.
         """
-        return tuple(unpack_token_ids(packed, self._vocab_size).tolist())
+        return tuple(unpack_token_list(packed, self._vocab_size))
 
 
 def _marks(tokenizer: Tokenizer) -> dict[str, int]:

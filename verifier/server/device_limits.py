@@ -61,15 +61,24 @@ class TokenBucket:
         self._burst = self._level = burst
         self._since = now
 
+    def resize(self, per_second: float, burst: float, now: float) -> None:
+        """As much is missing from now on as before, of another burst."""
+        self._fill(now)
+        self._level += burst - self._burst
+        self._per_second, self._burst = per_second, burst
+
     def take(self, amount: float, now: float) -> bool:
         """Take an amount out; nothing, and False, where there is not as much."""
-        elapsed = max(now - self._since, 0.0)
-        self._level = min(self._level + elapsed * self._per_second, self._burst)
-        self._since = now
+        self._fill(now)
         if amount > self._level:
             return False
         self._level -= amount
         return True
+
+    def _fill(self, now: float) -> None:
+        elapsed = max(now - self._since, 0.0)
+        self._level = min(self._level + elapsed * self._per_second, self._burst)
+        self._since = now
 
 
 class DeviceUsage:
@@ -88,6 +97,12 @@ class DeviceUsage:
         self.num_queued_bytes = 0  # of messages that wait for the board to read
         self._messages = TokenBucket(limits.messages_per_second, limits.burst_messages, now)
         self._bytes = TokenBucket(limits.bytes_per_second, limits.burst_bytes, now)
+
+    def replace_limits(self, limits: DeviceLimits, now: float) -> None:
+        """Others hold from now on."""
+        self.limits = limits
+        self._messages.resize(limits.messages_per_second, limits.burst_messages, now)
+        self._bytes.resize(limits.bytes_per_second, limits.burst_bytes, now)
 
     def take_messages(self, cost: int, now: float) -> None:
         """Account for a message.

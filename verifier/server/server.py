@@ -169,6 +169,13 @@ class VerifierServer:
             if tokens.get(name) != before[name] and name in self._service.devices:
                 self._service.discard_kept(self._service.device(name))
 
+    def replace_limits(self, limits: DeviceLimits) -> None:
+        """Devices may consume so much from now on; what they have used stays used."""
+        self._device_limits = limits
+        now = asyncio.get_running_loop().time()
+        for usage in self._usages.values():
+            usage.replace_limits(limits, now)
+
     def replace_tls(self, tls: ServerTls) -> None:
         """Show another certificate from now on; connections that are open stay."""
         assert self._http is not None

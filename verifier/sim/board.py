@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from edge_agent.drafting.device_rest import DeviceRest
-from edge_agent.drafting.draw import certain_token
+from edge_agent.drafting.draw_spec import certain_token
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream

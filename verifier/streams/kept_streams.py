@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from shared.protocol.messages import Finish
-from shared.protocol.token_ids import MAX_VOCAB_SIZE, pack_token_ids, unpack_token_ids
+from shared.protocol.token_ids import MAX_VOCAB_SIZE, pack_token_ids, unpack_token_list
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
 
@@ -171,4 +171,4 @@ def _open_streams(streams: Sequence[KeptStream]) -> list[Stream]:
 
 
 def _unpack(token_ids: bytes) -> tuple[int, ...]:
-    return tuple(unpack_token_ids(token_ids, MAX_VOCAB_SIZE).tolist())
+    return tuple(unpack_token_list(token_ids, MAX_VOCAB_SIZE))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.protocol.logprobs import TokenLogprobs, pack_logprobs
-from shared.speculation.logit_processors import processed
-from shared.speculation.sampling import NotADistribution, dense_probabilities
+from shared.speculation.probabilities import NotADistribution, dense_probabilities
+from shared.speculation.processed_logits import processed
 from shared.speculation.verification import Verification, verify_coupled, verify_rejection
 from verifier.target.masked_check import (
     MOST_WAIT_SECONDS,

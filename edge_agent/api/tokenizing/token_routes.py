@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-import numpy as np
 from aiohttp import web
-from numpy.typing import NDArray
 
 from edge_agent.api.answers.answering import Answering
 from edge_agent.api.requests.client_request import ClientRequest, TokenWish
@@ -25,7 +24,7 @@ class Tokenizer(Protocol):
     @property
     def token_bytes(self) -> Sequence[bytes]: ...
 
-    async def token_ids(self, question: TokenQuestion) -> NDArray[np.uint32]: ...
+    async def token_ids(self, question: TokenQuestion) -> array[int]: ...
 
 
 class TokenEndpoints:
@@ -63,9 +62,7 @@ class TokenEndpoints:
         num_tokens = len(await self._token_ids(asked))
         return await _json(asked, lambda: {"input_tokens": num_tokens})
 
-    async def _token_ids(
-        self, asked: ClientRequest, *, adds_special: bool = True
-    ) -> NDArray[np.uint32]:
+    async def _token_ids(self, asked: ClientRequest, *, adds_special: bool = True) -> array[int]:
         generation = asked.generation
         return await self._tokenizer.token_ids(
             TokenQuestion(generation.text, generation.messages, generation.template, adds_special)

@@ -17,8 +17,10 @@ from tests.support.models.real_models import real_model
 from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.support.programs.ports import free_port
 from tests.support.programs.programs import Programs
+from tests.support.programs.this_machine import needs_own_processor
 
 
+@needs_own_processor
 def test_without_model_and_verifier_every_problem_is_a_sentence(tmp_path: Path) -> None:
     options = [f"--set={s}" for s in ("verifier.url=ws://127.0.0.1:1", f"api.port={free_port()}")]
     environment = {"GOODSPEED_MODEL_DIR": str(tmp_path)}
@@ -80,6 +82,7 @@ def test_the_real_model_at_a_real_verifier(tmp_path: Path) -> None:
     assert "its sha256 is right" in found["model"]["sentence"]
 
 
+@needs_own_processor
 def test_what_was_measured_is_written_on_request(tmp_path: Path) -> None:
     model, file = tmp_path / "tiny.gguf", tmp_path / "d" / "50-measured.toml"
     write_tiny_llama(model)

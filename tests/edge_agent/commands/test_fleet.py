@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from edge_agent.cli import main
 from edge_agent.commands.fleet import allow_open_files, draft_with
-from edge_agent.drafting.draw import DrawSpec
+from edge_agent.drafting.draw_spec import DrawSpec
 from edge_agent.fleet.workload import FleetLoad
 from shared.errors import ConfigError
 from shared.speculation.sampling import GREEDY

@@ -16,6 +16,7 @@ from edge_agent.config import AgentConfig, VerifierSection
 from shared.daemon import discovery
 from shared.daemon.discovery import FoundVerifier, advertised, find_verifiers
 from shared.errors import ConfigError, LinkLost
+from tests.support.programs.this_machine import needs_multicast
 
 PIN = f"sha256//{'A' * 43}="
 LOOKING = AgentConfig(verifier=VerifierSection(url="mdns", pin=PIN))
@@ -37,6 +38,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[FoundVerifier]:
     return found
 
 
+@needs_multicast
 def test_the_one_that_makes_itself_known_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     here = functools.partial(find_verifiers, interfaces=("127.0.0.1",))
     loop = asyncio.new_event_loop()

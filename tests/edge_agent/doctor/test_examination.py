@@ -19,6 +19,7 @@ from tests.support.ends.loopback import running_verifier
 from tests.support.ends.scripted import board, scripted_service
 from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.support.programs.ports import free_port
+from tests.support.programs.this_machine import needs_own_processor
 from tests.support.sysfs import pi_5, write_tree
 
 SHORT = Budget(each_speed=0.02, all_speeds=1.0, trial=4.0, num_round_trips=2)
@@ -69,6 +70,7 @@ def examine_at_verifier(
     return asyncio.run(at_verifier())
 
 
+@needs_own_processor
 def test_a_board_that_is_well_and_pays(tmp_path: Path) -> None:
     found = examine_at_verifier(tmp_path)
     assert [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edge_agent.doctor.payoff import SMALLEST_GAIN, Measures, predicted_gain
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.network.slow_link import ORDER, VOCAB_SIZE, Played, World, play
+from verifier.config import RoundsSection
 
 NUM_BOARDS = 20
 
@@ -45,8 +47,8 @@ def acceptance_rate(played: Played, disagreement: float) -> float:
 def test_it_is_right_for_19_of_20_boards() -> None:
     wrong, num_paying = [], 0
     for settings in worlds():
-        drafting = play(World(sampling=GREEDY, **settings))  # type: ignore[arg-type]
-        alone = play(World(sampling=GREEDY, arm="alone", **settings))  # type: ignore[arg-type]
+        usual: Any = {"sampling": GREEDY, "policy": RoundsSection().policy, **settings}
+        drafting, alone = play(World(**usual)), play(World(arm="alone", **usual))
         measures = Measures(
             acceptance_rate=acceptance_rate(drafting, float(settings["disagreement"])),
             draft_token_seconds=float(settings["draft_token_seconds"]),

@@ -10,20 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.drafting.draw import (
-    MAX_COUPLED_ENTRIES,
-    DrawSpec,
-    certain_token,
-    draw_token,
-    path_seed,
-)
+from edge_agent.drafting.draw import MAX_COUPLED_ENTRIES, draw_token
+from edge_agent.drafting.draw_spec import DrawSpec, certain_token, path_seed
 from shared.errors import ModelError
+from shared.protocol.draft_packing import make_extension, pack_draft
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.quantised_row import quantise
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
-from shared.speculation.sparse_row import quantise
 from shared.speculation.verification import draw, draw_dense
 from tests.support.models.sampling_rounds import (
     EDGE_TEMPERATURES,
@@ -32,6 +29,7 @@ from tests.support.models.sampling_rounds import (
     ROW_KINDS,
     edge_rows,
 )
+from verifier.streams.draft_arrival import unpack_draft
 
 MODEL = ScriptedModel(200, seed=5)
 SMALL_MODEL = ScriptedModel(MAX_COUPLED_ENTRIES, seed=5)  # no token of it is left out
@@ -251,7 +249,8 @@ def test_a_token_that_no_model_drew_comes_from_a_row_of_its_own(
     mode: str, is_guess: bool, has_row: bool
 ) -> None:
     token = certain_token(70_000, spec(mode=mode, is_guess=is_guess))
-    assert (70_000, has_row) == (token.token_id, token.row is not None)
-    if token.row is not None:
-        assert 1.0 == token.row.prob_of(70_000)
-        assert 1 == len(token.row.token_ids)
+    assert (70_000, has_row) == (token.token_id, token.has_row)
+    drafted = make_extension(0, 0, [token])
+    (sent,) = unpack_draft(pack_draft(1, drafted, 0.0), 100_000).tokens
+    row = None if sent.row is None else (sent.row.token_ids.tolist(), sent.row.prob_of(70_000))
+    assert (([70_000], 1.0) if has_row else None) == row

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.drafting.draw import draw_spec, draw_token
+from edge_agent.drafting.changed_row import changed_row
+from edge_agent.drafting.draw import draw_token
+from edge_agent.drafting.draw_spec import draw_spec
 from edge_agent.drafting.row_changes import RowChanges
 from edge_agent.drafting.settings import DraftSettings
-from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors, processed
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
+from shared.speculation.processed_logits import processed
 from shared.speculation.sampling import SamplingParameters
 
 VOCAB_SIZE = 12
@@ -50,7 +53,7 @@ def test_rows_are_those_of_the_reference(
     if change is None:
         assert np.array_equal(expected, logits)
         return
-    np.testing.assert_allclose(change.applied(logits, SAMPLED), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(changed_row(logits, change, SAMPLED), expected, rtol=1e-5, atol=1e-5)
     assert np.array_equal(before, logits), "the model's own row is left alone"
 
 
@@ -79,4 +82,4 @@ def test_tokens_that_the_board_does_not_have_change_nothing() -> None:
         [1, 90], [2, 91], [2]
     )
     assert change is not None
-    assert [1.0, 0.5, -1.5, 1.0] == change.applied(logits, SAMPLED).tolist()
+    assert [1.0, 0.5, -1.5, 1.0] == changed_row(logits, change, SAMPLED).tolist()

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.drafting.draw import DrawSpec, draw_token, path_seed
+from edge_agent.drafting.draw import draw_token
+from edge_agent.drafting.draw_spec import DrawSpec, path_seed
 from edge_agent.drafting.survival_watch import SurvivalWatch
 from edge_agent.drafting.verdict import Committed
 from shared.protocol.draft_path import DraftToken
 from shared.speculation import verification
-from shared.speculation.sampling import SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from shared.speculation.verification import verify_rejection
 from tests.support.statistics.next_token_statistics import TokenCounts

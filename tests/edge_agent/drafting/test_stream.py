@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.drafting.draw import DrawSpec, path_seed
+from edge_agent.drafting.draw_spec import DrawSpec, path_seed
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.drafting.slot_feed import READY_WITHIN_TOKENS
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_packing import unpack_rows
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft, Finish, Opened, Verdict
 from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
+from verifier.streams.draft_arrival import unpack_rows
 
 PROMPT = (11, 12, 13, 14, 15)
 ROW = SparseRow(np.array([1, 2], dtype=np.uint32), np.array([60000, 5535], dtype=np.uint16))

@@ -8,7 +8,6 @@ import pytest
 
 from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.stream import AgentStream
-from shared.protocol.draft_packing import unpack_rows
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import AcceptanceMode, Draft
 from shared.speculation.sparse_row import WEIGHT_TOTAL
@@ -23,6 +22,7 @@ from tests.edge_agent.drafting.test_stream import (
     unsent_ids,
     verdict,
 )
+from verifier.streams.draft_arrival import unpack_rows
 
 # 1, 2, 3 was followed by 4, 5, …, 9.
 PROMPT = (1, 2, 3, 4, 5, 6, 7, 8, 9, 50, 51, 1, 2)
@@ -213,7 +213,7 @@ def test_in_rejection_its_row_knows_nothing_else() -> None:
     stream = ready_stream("rejection")
     sent = said(stream, draft_length=3, window=7)
     assert [(1, [4, 5, 6])] == contents(sent)
-    assert [(7, None)] == [(token.token_id, token.row) for token in stream.unsent.tokens]  # a guess
+    assert [(7, False)] == [(one.token_id, one.has_row) for one in stream.unsent.tokens]  # a guess
     rows = unpack_rows(sent[0].rows, 100)
     assert [([4], [WEIGHT_TOTAL]), ([5], [WEIGHT_TOTAL]), ([6], [WEIGHT_TOTAL])] == [
         (row.token_ids.tolist(), row.weights.tolist()) for row in rows

@@ -89,7 +89,7 @@ def test_where_nobody_waits_untested_tokens_teach_as_well(
     for _ in range(4):
         made.learn(tokens(SURE, SURE, SURE), settled)
     reached, _ = made.calibration.counts(Way.of(mode, is_greedy=True))
-    assert num_learned == reached.sum()
+    assert num_learned == sum(reached)
 
 
 def test_tokens_of_which_nothing_is_known_teach_nothing() -> None:

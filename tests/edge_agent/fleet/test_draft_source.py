@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from edge_agent.drafting.draw import DrawSpec
+from edge_agent.drafting.draw_spec import DrawSpec
 from edge_agent.fleet.draft_source import echo_guess, scripted_guess
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.sampling import GREEDY, SamplingParameters
@@ -47,5 +47,4 @@ def test_an_echo_to_be_tested_is_certain_of_itself(is_guess: bool) -> None:
     sampling = SamplingParameters()
     drawn = echo_guess(Random(1))([5], spec("rejection", sampling, is_guess=is_guess))
     assert drawn is not None
-    row = None if drawn.row is None else (drawn.row.token_ids.tolist(), drawn.row.prob_of(5))
-    assert (None if is_guess else ([5], 1.0)) == row
+    assert (5, not is_guess) == (drawn.token_id, drawn.is_certain)

@@ -132,9 +132,8 @@ def test_it_ends_when_its_time_is_over() -> None:
             return await fleet.run(0.05, 0.2, asyncio.Event(), lambda tally, now: None)
 
     report = asyncio.run(run())
-    assert (NUM_BOARDS, {}) == (report.num_connected, report.errors)
+    assert {} == report.errors
     assert report.seconds >= 0.2
-    assert report.output_tokens > 0
 
 
 def test_stopped_while_it_connects_it_reports_what_it_has() -> None:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from edge_agent.drafting.draw import DrawSpec
+from edge_agent.drafting.draw_spec import DrawSpec
 from edge_agent.fleet.stream import FleetStream
 from edge_agent.fleet.tally import FleetTally
 from edge_agent.fleet.workload import FleetLoad

@@ -10,7 +10,8 @@ from edge_agent.judging.overlap import acceptances, rounds_of
 from shared.protocol.held_out_texts import JudgedMode, TargetRow, text_of
 from shared.speculation.goodput import expected_tokens
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import SamplingParameters, probabilities
+from shared.speculation.probabilities import probabilities
+from shared.speculation.sampling import SamplingParameters
 from shared.speculation.verification import draw
 
 COOL = SamplingParameters(temperature=0.8, top_p=0.95)

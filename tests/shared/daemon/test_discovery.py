@@ -19,12 +19,14 @@ from shared.daemon.discovery import FoundVerifier, advertised, check_discovery, 
 from shared.errors import ConfigError
 from tests.support.programs.ports import free_port
 from tests.support.programs.program import Program
+from tests.support.programs.this_machine import needs_multicast
 from tests.verifier.test_cli import SCRIPTED, invoke
 
 LOOPBACK = ("127.0.0.1",)
 HOST = f"{socket.gethostname().partition('.')[0]}.local"
 
 
+@needs_multicast
 @pytest.mark.parametrize("speaks_tls", [False, True])
 def test_who_looks_finds_name_address_port_and_tls(speaks_tls: bool) -> None:
     async def scene() -> list[FoundVerifier]:
@@ -36,6 +38,7 @@ def test_who_looks_finds_name_address_port_and_tls(speaks_tls: bool) -> None:
     assert ("wss" if speaks_tls else "ws") + "://127.0.0.1:8443" == found.url
 
 
+@needs_multicast
 def test_one_that_has_ended_is_not_found() -> None:
     async def scene() -> list[FoundVerifier]:
         async with advertised("127.0.0.1", 8443, speaks_tls=False):
@@ -51,6 +54,7 @@ def test_without_the_library_the_sentence_names_the_extra(monkeypatch: pytest.Mo
         check_discovery("server.advertise")
 
 
+@needs_multicast
 def test_init_says_what_a_running_verifier_advertises_and_trusts_it_with_nothing(
     tmp_path: Path,
 ) -> None:

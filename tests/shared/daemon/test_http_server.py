@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import aiohttp
 import pytest
 
-from shared.daemon.http_server import bearer_token, listen
+from shared.daemon.http_server import bearer_token, listen, start_listening, take_port
 from tests.support.ends.loopback import make_server
 from tests.support.ends.scripted import scripted_service
 from tests.support.ends.waiting import eventually
@@ -100,6 +100,25 @@ def test_who_has_a_port_is_found_by_a_command_that_the_error_names() -> None:
             listen("127.0.0.1", port)
     named = f"Address already in use: 127.0.0.1, port {port}; `ss -ltnp` shows which program has it"
     assert named == caught.value.strerror
+
+
+def test_clients_are_refused_at_a_port_that_is_only_taken() -> None:
+    (taken,) = take_port("127.0.0.1", 0)
+    with taken:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(taken.getsockname())
+        start_listening([taken])
+        socket.create_connection(taken.getsockname()).close()
+
+
+def test_of_two_programs_that_took_a_port_the_second_is_told_when_it_would_listen() -> None:
+    (first,) = take_port("127.0.0.1", 0)
+    (second,) = take_port("127.0.0.1", first.getsockname()[1])
+    with first, second:
+        start_listening([first])
+        with pytest.raises(OSError, match=r"Address already in use: 127\.0\.0\.1, port"):
+            start_listening([second])
+        assert -1 == second.fileno()
 
 
 def test_an_address_of_another_machine_is_an_error_that_says_so() -> None:

@@ -7,18 +7,13 @@ import pytest
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.codec import encode
-from shared.protocol.draft_packing import (
-    make_extension,
-    num_draft_tokens,
-    pack_draft,
-    pack_rows,
-    unpack_draft,
-)
+from shared.protocol.draft_packing import make_extension, pack_draft, pack_rows
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import Draft, RatedDraft
 from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
 from shared.speculation.confidence import confidence_of_row
 from shared.speculation.sparse_row import SparseRow
+from verifier.streams.draft_arrival import num_draft_tokens, unpack_draft
 
 VOCAB_SIZE = 10
 

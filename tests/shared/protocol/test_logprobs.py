@@ -15,11 +15,11 @@ from shared.protocol.logprobs import (
     LEAST_LOGPROB,
     UNKNOWN_LOGPROB,
     TokenLogprobs,
-    pack_logprob_rows,
     pack_logprobs,
     packed_bytes,
     unpack_logprobs,
 )
+from verifier.torch_target.sampling.prompt_logprobs import pack_logprob_rows
 
 VOCAB_SIZE = 1000
 logprobs = st.floats(LEAST_LOGPROB, 0, width=32)

@@ -14,14 +14,15 @@ from shared.speculation.confidence import (
     MAX_CONFIDENCE,
     MAX_NGRAM_CONFIDENCE,
     UNKNOWN_CONFIDENCE,
-    confidence_of_logits,
     confidence_of_ngram,
     confidence_of_odds,
     confidence_of_probability,
     confidence_of_row,
     probability_of,
 )
-from shared.speculation.sparse_row import SparseRow, quantise
+from shared.speculation.logits_confidence import confidence_of_logits
+from shared.speculation.quantised_row import quantise
+from shared.speculation.sparse_row import SparseRow
 
 probabilities_of_one = st.floats(0.02, 0.99999)
 

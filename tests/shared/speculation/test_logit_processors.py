@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors, processed
-from shared.speculation.sampling import (
-    GREEDY,
-    PLAIN_SAMPLING,
-    SamplingParameters,
-    dense_probabilities,
-)
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.processed_logits import processed
+from shared.speculation.sampling import GREEDY, PLAIN_SAMPLING, SamplingParameters
 
 Logits = NDArray[np.float32]
 LOGITS = np.array([2.0, -1.0, 0.5, 0.0, 3.0, -np.inf], dtype=np.float32)

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import RemoteProtocolError
-from shared.protocol.draft_packing import pack_rows, unpack_rows
+from shared.protocol.draft_packing import pack_rows
 from shared.protocol.token_ids import pack_token_ids
 from shared.protocol.transport import MAX_ROW_ENTRIES
-from shared.speculation.sparse_row import SMALLEST_SHARE, WEIGHT_TOTAL, SparseRow, quantise
+from shared.speculation.quantised_row import SMALLEST_SHARE, quantise
+from shared.speculation.sparse_row import WEIGHT_TOTAL, SparseRow
+from verifier.streams.draft_arrival import unpack_rows
 
 VOCAB_SIZE = 200_000
 

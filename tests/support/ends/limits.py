@@ -11,8 +11,8 @@ from verifier.configured_rounds import round_settings
 from verifier.policies import BudgetLimits
 from verifier.rounds.planner import RoundSettings
 from verifier.scheduling.schedule import ScheduleSettings
+from verifier.server.configured_limits import device_limits
 from verifier.server.device_limits import DeviceLimits
-from verifier.startup import device_limits
 
 _ROUNDS = round_settings(RoundsSection(measure_payoff=False))
 # Scripted verifiers take as many from a device, see `scripted_service`.

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.generation.generation import GenerationRequest
 from shared.protocol.text import TextAssembler
-from shared.speculation.logit_processors import processed
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.processed_logits import processed
 from shared.speculation.scripted_model import ScriptedModel
 from shared.speculation.verification import draw_dense
 from tests.support.ends import endless_model

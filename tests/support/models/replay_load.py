@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from shared.protocol.draft_path import DraftToken, Extension
 from shared.protocol.messages import AcceptanceMode
 from shared.protocol.text import ByteAssembler
+from shared.speculation.quantised_row import quantise
 from shared.speculation.sampling import GREEDY, SamplingParameters
-from shared.speculation.sparse_row import quantise
 from tests.support.models.replay_target import GUESS_ID
 from verifier.config import RoundsSection
 from verifier.configured_rounds import round_settings

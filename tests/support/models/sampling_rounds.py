@@ -14,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.protocol.messages import AcceptanceMode
-from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors, processed
+from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import (
-    LOWEST_TEMPERATURE,
-    NotADistribution,
-    SamplingParameters,
-    dense_probabilities,
-    probabilities,
-)
-from shared.speculation.sparse_row import quantise
+from shared.speculation.probabilities import NotADistribution, dense_probabilities, probabilities
+from shared.speculation.processed_logits import processed
+from shared.speculation.quantised_row import quantise
+from shared.speculation.sampling import LOWEST_TEMPERATURE, SamplingParameters
 from shared.speculation.verification import draw, verify_coupled, verify_rejection
 from tests.support.models.processed_rows import Written, processed_check, random_processors
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome

@@ -18,7 +18,8 @@ from shared.protocol.messages import (
     TemplateOptions,
 )
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from shared.speculation.verification import draw_dense
 from tests.support.ends.loopback import make_service, round_settings

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.speculation.sparse_row import SparseRow, quantise
+from shared.speculation.quantised_row import quantise
+from shared.speculation.sparse_row import SparseRow
 
 
 def distribution(weights: Sequence[float]) -> NDArray[np.float64]:

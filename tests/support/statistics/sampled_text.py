@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from edge_agent.draft_model.scripted_drafter import scripted_drafter
 from edge_agent.drafting import draw, step
 from edge_agent.drafting.drafter_choice import DrafterChoice
-from edge_agent.drafting.draw import DrawSpec, draw_token
+from edge_agent.drafting.draw import draw_token
+from edge_agent.drafting.draw_spec import DrawSpec
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import GenerationRequest
@@ -32,7 +33,8 @@ from edge_agent.link import backoff
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation import verification
-from shared.speculation.sampling import SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel, scripted_token_bytes
 from shared.speculation.verification import Verification
 from tests.support.ends.loopback import generate, round_settings, running_agent, running_verifier

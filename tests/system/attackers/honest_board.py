@@ -18,7 +18,8 @@ import numpy as np
 from shared.protocol.messages import Error, Open, Opened, Verdict
 from shared.protocol.token_ids import pack_token_ids, unpack_token_ids
 from shared.speculation.noise import Domain
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.verification import draw_dense
 from tests.support.ends.raw_board import Closed, RawBoard, raw_board
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE

@@ -26,8 +26,8 @@ from verifier.engine.engine import RoundReport
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
 from verifier.rounds.planner import StreamResult
+from verifier.server.configured_limits import device_limits
 from verifier.server.loop_shares import LoopShares
-from verifier.startup import device_limits
 from verifier.target.round import DraftCheck, Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import gguf
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests.support.models.tiny_directory import write_tiny_directory
 from tests.support.models.tiny_gguf import write_tiny_llama
 from verifier.cli import main
+from verifier.torch_target.loading import target_loading
 
 Make = Callable[[Path], Path]
 """Writes a model into an empty directory, and returns the path that is given as target.model."""
@@ -117,6 +119,12 @@ def config_with(**changes: object) -> Callable[[Path], None]:
     return change
 
 
+def with_strange_decoder(directory: Path) -> None:
+    path = directory / "tokenizer.json"
+    decoder = {"type": "Replace", "pattern": {"Regex": "a+"}, "content": " "}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"decoder": decoder}))
+
+
 def spoilt(name: str, text: str) -> Callable[[Path], None]:
     return lambda directory: (directory / name).write_text(text) and None
 
@@ -199,6 +207,27 @@ def test_a_target_that_cannot_be_one_is_one_sentence(case: str, tmp_path: Path) 
     assert 2 == exit_code
     assert 1 == len(lines), lines
     assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "expected"),
+    [
+        (gguf_of(), ["target.chat_template=/no/such.jinja"], "/no/such.jinja: No such file"),
+        (directory_with(with_strange_decoder), [], "the tokenizer replaces"),
+    ],
+)
+def test_what_a_tokenizer_lacks_is_told_before_weights_are_read(
+    model: Make, settings: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> NoReturn:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(target_loading, "read_model", read)
+    (tmp_path / "model").mkdir()
+    exit_code, lines = run(model(tmp_path / "model"), tmp_path, *settings)
+    assert 2 == exit_code
+    assert 1 == len(lines), lines
     assert expected in lines[0]
 
 

@@ -30,6 +30,26 @@ def test_a_bucket_starts_full_and_fills_with_time() -> None:
     assert bucket.take(5, 100.0)
 
 
+def test_a_bucket_of_another_size_lacks_as_much_as_it_did() -> None:
+    bucket = TokenBucket(10.0, 5.0, now=0.0)
+    assert bucket.take(4, 0.0)
+    bucket.resize(1.0, 9.0, now=0.1)  # a token came meanwhile: 3 are missing
+    assert not bucket.take(7, 0.1)
+    assert bucket.take(6, 0.1)
+    assert bucket.take(1, 1.1)
+    bucket.resize(1.0, 2.0, now=1.1)
+    assert not bucket.take(1, 1.1)
+
+
+def test_other_limits_hold_for_a_device_with_what_it_has_used() -> None:
+    usage = DeviceUsage(make_device_limits(messages_per_second=10), now=0.0)
+    usage.take_messages(int(usage.limits.burst_messages), 0.0)
+    usage.replace_limits(make_device_limits(messages_per_second=1000), now=0.0)
+    usage.take_messages(1000, 1.0)
+    with pytest.raises(RemoteProtocolError, match="more than 1000 messages a second"):
+        usage.take_messages(2000, 1.0)
+
+
 def test_what_is_refused_costs_nothing() -> None:
     bucket = TokenBucket(1.0, 10.0, now=0.0)
     assert not bucket.take(11, 0.0)

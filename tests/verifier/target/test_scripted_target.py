@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import ScriptedModel
 from shared.speculation.verification import verify_coupled
 from verifier.target.round import DraftCheck, Round, RoundItem

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.protocol.logprobs import pack_logprob_rows
+from shared.protocol.logprobs import LEAST_LOGPROB
 from verifier.target.round import ItemFailure, PromptRows, RoundItem
 
 # Rows of a vocabulary looked at together; see `logit_rows`. Larger on a GPU, which is asked for
@@ -59,3 +62,25 @@ def _packed(logits: Tensor, asked: PromptRows) -> bytes | ItemFailure:
         told = [scored.cpu().numpy() for scored in ((own - totals)[:, 0], top - totals)]
         parts.append(pack_logprob_rows(told[0], top_ids.cpu().numpy(), told[1], asked.num_others))
     return b"".join(parts)
+
+
+def pack_logprob_rows(
+    own: NDArray[np.float32], top_ids: NDArray[np.int64], top: NDArray[np.float32], num_others: int
+) -> bytes:
+    """`shared.protocol.logprobs.pack_logprobs` of tokens [n] that stand in arrays.
+
+    Of their likeliest ones [n, at most num_others] there are fewer where a vocabulary has no more.
+    """
+    rows = np.zeros(len(own), _row_type(num_others))
+    rows["own"] = np.maximum(own, LEAST_LOGPROB)
+    num_known = top_ids.shape[1]
+    rows["others"]["logprob"][:, num_known:] = np.nan  # a vocabulary has no more
+    rows["others"]["token_id"][:, :num_known] = top_ids
+    rows["others"]["logprob"][:, :num_known] = np.maximum(top, LEAST_LOGPROB)
+    return rows.tobytes()
+
+
+@lru_cache
+def _row_type(num_others: int) -> np.dtype[np.void]:
+    pair = np.dtype([("token_id", "<u4"), ("logprob", "<f4")])
+    return np.dtype([("own", "<f4"), ("others", pair, (num_others,))])

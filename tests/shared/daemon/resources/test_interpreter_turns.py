@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from shared.daemon.resources.interpreter_turns import SWITCH_SECONDS, short_turns
+from tests.support.programs.this_machine import needs_own_processor
 
 
 def test_turns_are_short_inside_and_as_before_afterwards() -> None:
@@ -42,6 +43,7 @@ def wait_beside_threads_that_compute(num_threads: int) -> float:
     return sorted(waits)[len(waits) // 2]
 
 
+@needs_own_processor
 def test_a_thread_that_wakes_up_waits_less_for_those_that_compute() -> None:
     usual = wait_beside_threads_that_compute(3)
     with short_turns():

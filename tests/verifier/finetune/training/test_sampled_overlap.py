@@ -8,7 +8,8 @@ import torch
 
 from edge_agent.judging.overlap import acceptances
 from shared.protocol.held_out_texts import TargetRow, text_of
-from shared.speculation.sampling import SamplingParameters, probabilities
+from shared.speculation.probabilities import probabilities
+from shared.speculation.sampling import SamplingParameters
 from verifier.finetune.training.sampled_overlap import cool_acceptance
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from shared.protocol.messages import AcceptanceMode
+from shared.speculation.quantised_row import quantise
 from shared.speculation.sampling import GREEDY, PLAIN_SAMPLING, SamplingParameters
-from shared.speculation.sparse_row import quantise
 from tests.support.models.sampling_rounds import reference
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome
 from verifier.target.token_masks import PackedMasks, allowed_tokens

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.speculation.logit_processors import LogitProcessors, processed
+from shared.speculation.logit_processors import LogitProcessors
+from shared.speculation.processed_logits import processed
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.processed_rows import (
     END_IDS,

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.protocol.messages import AcceptanceMode
+from shared.speculation.quantised_row import quantise
 from shared.speculation.sampling import GREEDY, SamplingParameters
-from shared.speculation.sparse_row import SparseRow, quantise
+from shared.speculation.sparse_row import SparseRow
 from tests.support.models.sampling_rounds import Logits, drafted, needed_rows, reference
 from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
 from verifier.target.round import DraftCheck, ItemFailure, ItemOutcome

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from shared.speculation.sampling import (
-    GREEDY,
-    LOWEST_TEMPERATURE,
-    NotADistribution,
-    SamplingParameters,
-    dense_probabilities,
-    probabilities,
-)
+from shared.speculation.probabilities import NotADistribution, dense_probabilities, probabilities
+from shared.speculation.sampling import GREEDY, LOWEST_TEMPERATURE, SamplingParameters
 
 LOG_8_4_2_1 = np.log(np.array([1.0, 8.0, 2.0, 4.0]))  # of 15
 
