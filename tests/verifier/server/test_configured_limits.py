@@ -13,7 +13,7 @@ from verifier.startup import replace_limits
 
 
 def test_a_connected_board_gets_no_more_than_the_limits_that_were_read_again() -> None:
-    async def scene() -> tuple[str, int, str]:
+    async def scene() -> tuple[str, str]:
         service = scripted_service(max_streams_per_device=4, delay_seconds=lambda _: 0.01)
         async with running_verifier(service) as verifier, raw_board(verifier, "board") as board:
             await board.open(0)
@@ -22,13 +22,11 @@ def test_a_connected_board_gets_no_more_than_the_limits_that_were_read_again() -
             await board.send(Open(1, 1, text="a prompt", max_tokens=10))
             refused = await board.error(channel=1)
             assert ErrorCode.LIMIT == refused.code
-            replace_limits(service, verifier.server, LimitsSection(max_tokens=20))
-            opened = await board.open(2, max_tokens=20)
-            assert opened.max_tokens is not None
-            await board.send(Open(3, 3, text="a prompt", max_tokens=21))
-            return refused.sentence, opened.max_tokens, (await board.error(channel=3)).sentence
+            replace_limits(service, verifier.server, LimitsSection(max_prompt_tokens=8))
+            assert 2 == (await board.open(2)).channel
+            await board.send(Open(3, 3, text="a prompt!"))
+            return refused.sentence, (await board.error(channel=3)).sentence
 
-    first, num_tokens, second = asyncio.run(scene())
+    first, second = asyncio.run(scene())
     assert "the device has 1 streams already" == first
-    assert 20 == num_tokens
-    assert "20" in second
+    assert "limits.max_prompt_tokens" in second
