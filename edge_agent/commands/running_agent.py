@@ -1,6 +1,6 @@
 """An agent that runs, from its settings to its end at a signal.
 
-Imported after the first line of the log: numpy and aiohttp take most of the time until it is ready.
+Imported after the first line of the log: aiohttp takes most of the time until it is ready.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ _PRIOR_REJECTIONS = 4.0
 _UNSEEN_TOKENS = 0.1
 # Older tokens fade: a board's map is that of its model, the texts are followed by the factor.
 _KEPT = 1.0 - 1.0 / 4096
-# A map is drawn anew when it has seen so many more tokens: 60 us, each time later.
+# A map is drawn anew when it has seen so many more tokens: 80 us, each time later.
 _FIRST_LEARNED, _LAST_LEARNED = 8, 512
 
 _SURER_PART = 0.2
