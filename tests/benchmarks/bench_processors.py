@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from shared.speculation.logit_processors import NO_PROCESSORS, LogitProcessors
@@ -94,15 +95,21 @@ def _processing_seconds(target: TorchTarget, round_: Round) -> float:
 
     def work() -> None:
         with torch.inference_mode():
-            process_rows(
-                logits, checks, lambda content: torch.from_numpy(content).to(logits.device)
-            )
-        if logits.is_cuda:
-            torch.cuda.synchronize()
+            if logits.is_cuda:
+                _process_on_gpu(logits, checks)
+                torch.cuda.synchronize()
+            else:
+                process_rows(logits, checks)
 
     if logits.is_cuda:
         torch.cuda.synchronize()
     return _seconds(work)
+
+
+def _process_on_gpu(logits: Tensor, checks: Sequence[DraftCheck]) -> None:
+    from verifier.torch_target.sampling.gpu_verification import processed_on_gpu  # needs Triton
+
+    processed_on_gpu(logits, checks)
 
 
 def _target(device: str, num_blocks: int) -> TorchTarget:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 import msgspec
+import numpy as np
 
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY
 from verifier.cost_curve.curve import CostCurve, CostSample, CurveSubject
 from verifier.cost_curve.look_back import STREAM_TOKENS, Chunk, ChunkSample
 from verifier.target.padded_rounds import MOST_PADDED_TOKENS, padded_sizes, stepped_sizes
+from verifier.target.processing import Processing, SeenTokens
 from verifier.target.round import DraftCheck, Round, RoundItem
 from verifier.target.target import TargetModel
 
@@ -166,8 +169,8 @@ def _fastest(
 def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
     """Rounds of the forms that running streams have: few long drafts and many short ones.
 
-    A GPU compiles, captures and allocates when it meets a form for the first time; streams should
-    not wait for that.
+    The last one has rows that are processed. A GPU compiles, captures and allocates when it meets a
+    form for the first time; streams should not wait for that.
     """
     context_tokens = min(1024, target.context_tokens // 2)
     max_count = min(max_round_tokens, MOST_PADDED_TOKENS, target.num_blocks * target.block_tokens)
@@ -177,7 +180,23 @@ def warm_up_rounds(target: TargetModel, max_round_tokens: int) -> list[Round]:
             if max_length <= count <= max_count and num_streams * max_length >= count:
                 lengths = _lengths(count, num_streams, max_length)
                 rounds.append(_make_up_round(target, lengths, context_tokens))
-    return rounds
+    return [*rounds, *[_with_penalty(round_) for round_ in rounds[:1]]]
+
+
+def _with_penalty(round_: Round) -> Round:
+    """The round with a stream that asks for one."""
+    first = round_.items[0]
+    assert first.draft_check is not None
+    check = msgspec.structs.replace(
+        first.draft_check,
+        processing=Processing.of(LogitProcessors(presence_penalty=1.0), frozenset()),
+        seen=SeenTokens(
+            token_ids=np.zeros(1, dtype=np.int64),
+            num_written=np.ones(1, dtype=np.float32),
+            draft_places=np.zeros(len(first.draft_check.draft_token_ids), dtype=np.int64),
+        ),
+    )
+    return Round((msgspec.structs.replace(first, draft_check=check), *round_.items[1:]))
 
 
 def _lengths(num_tokens: int, num_streams: int, max_length: int) -> list[int]:

@@ -52,11 +52,17 @@ class TokenCensus:
     def seen(self, draft_token_ids: Sequence[int]) -> SeenTokens:
         """What there is until now, and before these drafts."""
         num_seen = len(self._places)
-        num_written = self._num_written[:num_seen].copy()
-        places = [self._places.get(token_id) for token_id in draft_token_ids]
-        of_drafts = [0.0 if place is None else num_written[place] for place in places]
+        new: dict[int, int] = {}
+        places = [
+            self._places[token_id]
+            if token_id in self._places
+            else new.setdefault(token_id, num_seen + len(new))
+            for token_id in draft_token_ids
+        ]
         return SeenTokens(
-            self._token_ids[:num_seen], num_written, np.array(of_drafts, dtype=np.float32)
+            self._token_ids[:num_seen],
+            self._num_written[:num_seen].copy(),
+            np.array(places, dtype=np.int64),
         )
 
     def _place(self, token_id: int) -> int:

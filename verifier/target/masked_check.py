@@ -51,7 +51,7 @@ def _cut(check: DraftCheck, num_rows: int) -> DraftCheck:
     num_drafts = num_rows if check.is_tested else num_rows - 1
     seen = check.seen
     if seen is not None:
-        seen = msgspec.structs.replace(seen, drafts_written=seen.drafts_written[:num_drafts])
+        seen = msgspec.structs.replace(seen, draft_places=seen.draft_places[:num_drafts])
     return msgspec.structs.replace(
         check,
         draft_token_ids=check.draft_token_ids[:num_drafts],

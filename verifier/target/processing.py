@@ -5,6 +5,8 @@ What never changes in a stream is worked out once, what it wrote comes with ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,16 @@ class SeenTokens(msgspec.Struct, frozen=True, eq=False):
 
     token_ids: NDArray[np.int64]  # [n] distinct; of the prompt, too, for a repetition penalty
     num_written: NDArray[np.float32]  # [n] how often each is in the output
-    drafts_written: NDArray[np.float32]  # [num_drafts] how often each draft token is in the output
+    # [num_drafts] where each draft token stands among them; from n on those that are none of them,
+    # in the order in which they come first.
+    draft_places: NDArray[np.int64]
+
+    def with_drafts(self, draft_token_ids: Sequence[int]) -> NDArray[np.int64]:
+        """The token ids, and behind them those that only the drafts have, each once."""
+        num_seen = len(self.token_ids)
+        places = zip(self.draft_places.tolist(), draft_token_ids, strict=True)
+        new = {place: token_id for place, token_id in places if place >= num_seen}
+        return np.concatenate([self.token_ids, np.array(list(new.values()), dtype=np.int64)])
 
 
 class Processing(msgspec.Struct, frozen=True, eq=False):
@@ -50,6 +61,6 @@ class Processing(msgspec.Struct, frozen=True, eq=False):
         )
         return cls(processors, end_ids, early, late)
 
-    def additions_at(self, position: int) -> Additions:
-        """For the row of an output position."""
-        return self.late if position >= self.processors.min_tokens else self.early
+    def num_early(self, position: int, num_rows: int) -> int:
+        """How many of the rows from an output position on get what is added early."""
+        return min(max(self.processors.min_tokens - position, 0), num_rows)

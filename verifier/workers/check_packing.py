@@ -18,14 +18,14 @@ from verifier.target.processing import Processing, SeenTokens
 from verifier.target.round import DraftCheck
 from verifier.target.token_masks import TokenMasks
 from verifier.workers.columns import unpacked
-from verifier.workers.messages import WireCheck
+from verifier.workers.messages import WireCheck, WireSeen
 
 _MOST_PROCESSINGS = 1024  # that are kept ready; each is some kilobytes at most
 
 
-def pack_check(check: DraftCheck) -> WireCheck:
-    """All but its tokens, rows and masks."""
-    processing, seen = check.processing, check.seen
+def pack_check(check: DraftCheck, seen: WireSeen | None) -> WireCheck:
+    """All but its tokens, rows and masks; `seen` is what is new of `check.seen`."""
+    processing = check.processing
     return WireCheck(
         num_drafts=len(check.draft_token_ids),
         mode=check.mode,
@@ -39,7 +39,7 @@ def pack_check(check: DraftCheck) -> WireCheck:
         num_logprobs=check.num_logprobs,
         processors=None if processing is None else processing.processors,
         end_ids=() if processing is None else tuple(sorted(processing.end_ids)),
-        seen=None if seen is None else _pack_seen(seen),
+        seen=seen,
     )
 
 
@@ -48,6 +48,7 @@ def unpack_check(
     token_ids: tuple[int, ...],
     rows: Iterator[SparseRow],
     masks: TokenMasks | None,
+    seen: SeenTokens | None,
     vocab_size: int,
 ) -> DraftCheck:
     """The check of an item with these tokens; it takes its rows of the iterator.
@@ -75,7 +76,7 @@ def unpack_check(
         position=wire.position,
         draws_bonus=wire.draws_bonus,
         processing=processing,
-        seen=None if wire.seen is None else _unpack_seen(wire.seen, wire.num_drafts, vocab_size),
+        seen=seen,
         num_logprobs=wire.num_logprobs,
         masks=masks,
         num_forced=wire.num_forced,
@@ -125,24 +126,3 @@ def _check_processors(processors: LogitProcessors, end_ids: Sequence[int], vocab
 def _processing(processors: LogitProcessors, end_ids: tuple[int, ...]) -> Processing:
     """By content: no stream is remembered."""
     return Processing.of(processors, frozenset(end_ids))
-
-
-def _pack_seen(seen: SeenTokens) -> tuple[bytes, bytes, bytes]:
-    return (
-        seen.token_ids.astype("<u4").tobytes(),
-        seen.num_written.astype("<f4", copy=False).tobytes(),
-        seen.drafts_written.astype("<f4", copy=False).tobytes(),
-    )
-
-
-def _unpack_seen(
-    content: tuple[bytes, bytes, bytes], num_drafts: int, vocab_size: int
-) -> SeenTokens:
-    token_ids = unpacked(content[0], "<u4", "seen tokens").astype(np.int64)
-    if len(token_ids) and int(token_ids.max()) >= vocab_size:
-        raise RemoteProtocolError(f"a seen token lies beyond a vocabulary of {vocab_size}")
-    return SeenTokens(
-        token_ids,
-        unpacked(content[1], "<f4", "counts of seen tokens", len(token_ids)),
-        unpacked(content[2], "<f4", "counts of drafts", num_drafts),
-    )

@@ -19,7 +19,7 @@ from shared.speculation.sampling import SamplingParameters
 from verifier.target.round import ItemFailure
 
 # Raised whenever a verifier and a worker of two versions would not understand each other.
-VERSION = 2
+VERSION = 3
 NONCE_BYTES = PROOF_BYTES = 32
 MAX_ITEMS = 1 << 16
 # Of one frame: 64 streams with rows of 64 entries take 0.4 MB, masks of as many 50 MB.
@@ -87,6 +87,19 @@ class Facts(_Message, frozen=True, tag=3):
     defaults: ModelDefaults
 
 
+class WireSeen(_Message, frozen=True):
+    """The `SeenTokens` of a stream's check, beside what its check before had.
+
+    Of tokens that were known then counts may have changed; others are new, behind them.
+    """
+
+    num_known: _Count
+    new_ids: _Packed  # <u4
+    changed: _Packed  # <u4, places among those known
+    counts: _Packed  # <f4, of those that changed and then of the new ones
+    draft_places: _Packed  # <u4, of each draft
+
+
 class WireCheck(_Message, frozen=True):
     """A `DraftCheck`; its drafts are the item's last tokens, its rows stand with all others."""
 
@@ -102,8 +115,7 @@ class WireCheck(_Message, frozen=True):
     num_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
     processors: LogitProcessors | None = None
     end_ids: Annotated[tuple[_Id, ...], Meta(max_length=1024)] = ()
-    # Where penalties count: ids <u4, how often each was written <f4, the same of the drafts <f4.
-    seen: tuple[_Packed, _Packed, _Packed] | None = None
+    seen: WireSeen | None = None  # where penalties count
 
 
 class WirePromptRows(_Message, frozen=True):

@@ -18,7 +18,7 @@ from verifier.target.round import Round, RoundOutcome
 from verifier.target.target import OutOfMemory, TargetLost
 from verifier.workers.frames import FramedSocket, TooLate, at_verifier
 from verifier.workers.handshake import greet_worker
-from verifier.workers.known_tables import KnownRuns
+from verifier.workers.known_streams import SentStreams
 from verifier.workers.messages import (
     Facts,
     Failed,
@@ -66,7 +66,7 @@ class RemoteTarget:
         self.block_tokens = facts.block_tokens
         self._framed = framed
         self._round_deadline_seconds = round_deadline_seconds
-        self._known_runs = KnownRuns()
+        self._sent = SentStreams()
         self.when_sent: Callable[[], None] = lambda: None  # called with every round, in its thread
         self._lost_because = ""
         self.is_stuck = False  # it is lost because a round was late: its process may never go on
@@ -128,7 +128,7 @@ class RemoteTarget:
             for item in round_.items
             if item.draft_check is not None and item.draft_check.masks is not None
         ]
-        self._framed.send(pack_round(round_, self._known_runs), _left(deadline))
+        self._framed.send(pack_round(round_, self._sent), _left(deadline))
         self.when_sent()
         for mask in masks:
             mask.begin()

@@ -6,7 +6,7 @@ settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.logprobs import TokenLogprobs, packed_bytes
@@ -23,7 +23,7 @@ from verifier.target.target import TargetModel
 from verifier.target.token_masks import TokenMasks
 from verifier.workers.check_packing import pack_check, pack_rows, unpack_check, unpack_rows
 from verifier.workers.columns import cut, packed, unpacked
-from verifier.workers.known_tables import KnownRuns, KnownTables
+from verifier.workers.known_streams import ReadStreams, SentStreams
 from verifier.workers.messages import (
     WireAnswer,
     WireCheck,
@@ -33,10 +33,10 @@ from verifier.workers.messages import (
 )
 
 
-def pack_round(round_: Round, known: KnownRuns) -> WireRound:
-    """The round without its masks; `known` are the runs of the round before."""
+def pack_round(round_: Round, sent: SentStreams) -> WireRound:
+    """The round without its masks, after the rounds that were sent before."""
     items = round_.items
-    tables = known.of(items)
+    tables = sent.runs(items)
     checks = [item.draft_check for item in items]
     return WireRound(
         packed([item.stream for item in items], "<u8"),
@@ -45,7 +45,7 @@ def pack_round(round_: Round, known: KnownRuns) -> WireRound:
         packed([token_id for item in items for token_id in item.token_ids], "<u4"),
         packed([len(runs) // 2 for runs in tables], "<u4"),
         packed([number for runs in tables for number in runs], "<u4"),
-        tuple([None if check is None else pack_check(check) for check in checks]),
+        tuple(_pack_checks(items, sent)),
         *pack_rows(checks),
         tuple(_pack_prompt_rows(items)),
     )
@@ -55,11 +55,11 @@ def unpack_round(
     wire: WireRound,
     target: TargetModel,
     masks_at: Callable[[int], TokenMasks],
-    known: KnownTables,
+    read: ReadStreams,
 ) -> Round:
     """The round as it was, with the masks of its n-th check that has a grammar.
 
-    `known` are the tables of the round before.
+    `read` are the rounds that came before.
 
     Raises:
         RemoteProtocolError: it is none that this target could run.
@@ -73,13 +73,14 @@ def unpack_round(
         raise RemoteProtocolError(f"a round of {num_items} items, or one of them, cannot be read")
     num_runs = unpacked(wire.num_runs, "<u4", "runs of blocks", num_items).tolist()
     numbers = unpacked(wire.runs, "<u4", "blocks").tolist()
-    tables = known.of(cut(numbers, [2 * count for count in num_runs], "blocks"))
+    tables = read.tables(cut(numbers, [2 * count for count in num_runs], "blocks"))
     rows = iter(
         unpack_rows(wire.num_row_entries, wire.row_token_ids, wire.row_weights, target.vocab_size)
     )
     token_ids = cut(all_tokens.tolist(), counts, "tokens")
     prompt_rows = _unpack_prompt_rows(wire.prompt_rows, counts, target.vocab_size)
-    checks = _with_checks(wire.checks, token_ids, rows, masks_at, target.vocab_size)
+    with_stream = zip(streams, wire.checks, token_ids, strict=True)
+    checks = _with_checks(with_stream, rows, masks_at, read, target.vocab_size)
     items = [
         RoundItem(stream, tokens, cached, table, check, prompt_rows.get(number))
         for number, (stream, (tokens, check), cached, table) in enumerate(
@@ -127,21 +128,35 @@ def unpack_outcome(wire: WireOutcome, round_: Round, vocab_size: int) -> RoundOu
     )
 
 
+def _pack_checks(items: Sequence[RoundItem], sent: SentStreams) -> Iterator[WireCheck | None]:
+    for item in items:
+        check = item.draft_check
+        if check is None:
+            yield None
+        else:
+            seen = None if check.seen is None else sent.new_seen(item.stream, check.seen)
+            yield pack_check(check, seen)
+
+
 def _with_checks(
-    wires: Sequence[WireCheck | None],
-    token_ids: Sequence[tuple[int, ...]],
+    items: Iterable[tuple[int, WireCheck | None, tuple[int, ...]]],
     rows: Iterator[SparseRow],
     masks_at: Callable[[int], TokenMasks],
+    read: ReadStreams,
     vocab_size: int,
 ) -> Iterator[tuple[tuple[int, ...], DraftCheck | None]]:
+    """The tokens and the check of each item, of its stream, what came of the check, its tokens."""
     num_masked = 0
-    for wire, tokens in zip(wires, token_ids, strict=True):
+    for stream, wire, tokens in items:
         if wire is None:
             yield tokens, None
             continue
         masks = masks_at(num_masked) if wire.has_masks else None
         num_masked += wire.has_masks
-        yield tokens, unpack_check(wire, tokens, rows, masks, vocab_size)
+        seen = None
+        if wire.seen is not None:
+            seen = read.seen(stream, wire.seen, wire.num_drafts, vocab_size)
+        yield tokens, unpack_check(wire, tokens, rows, masks, seen, vocab_size)
 
 
 def _pack_prompt_rows(items: Sequence[RoundItem]) -> Iterator[WirePromptRows]:

@@ -1,8 +1,8 @@
 """A worker's port: one verifier at a time gives it rounds, the one that was started last.
 
 Connections are let in by a thread of their own, rounds are run by the thread that calls `serve`.
-Nothing is kept about streams, so a verifier may come and go, and another one take its place. This
-module must never know what the target is.
+Nothing is kept about streams beyond a connection, so a verifier may come and go, and another one
+take its place. This module must never know what the target is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from verifier.target.round import Round
 from verifier.target.target import DeviceLost, OutOfMemory, TargetModel
 from verifier.workers.frames import FramedSocket, at_worker
 from verifier.workers.handshake import admit_verifier
-from verifier.workers.known_tables import KnownTables
+from verifier.workers.known_streams import ReadStreams
 from verifier.workers.messages import (
     Facts,
     Failed,
@@ -49,7 +49,6 @@ class WorkerPort:
     ) -> None:
         """The socket stays the caller's."""
         self._listening = listening
-        self._known_tables = KnownTables(target.num_blocks)
         self._secret = secret
         self._target = target
         self._facts = facts
@@ -164,6 +163,7 @@ class WorkerPort:
     def _serve(self, connection: FramedSocket[ToWorker]) -> bool:
         """Run rounds of one connection; False: the worker is to end."""
         logger.info("a verifier is here")
+        read = ReadStreams(self._target.num_blocks)
         while True:
             message = connection.receive(None)
             if isinstance(message, Leave):
@@ -171,9 +171,11 @@ class WorkerPort:
                 return False
             if not isinstance(message, WireRound):
                 raise RemoteProtocolError(f"a {type(message).__name__} came instead of a round")
-            self._run(connection, message)
+            self._run(connection, message, read)
 
-    def _run(self, connection: FramedSocket[ToWorker], message: WireRound) -> None:
+    def _run(
+        self, connection: FramedSocket[ToWorker], message: WireRound, read: ReadStreams
+    ) -> None:
         def ask() -> Masks:
             connection.send(MasksWanted(), SEND_SECONDS)
             answer = connection.receive(MASKS_SECONDS)
@@ -182,7 +184,7 @@ class WorkerPort:
             return answer
 
         masks = RoundMasks(ask, num_mask_words(self._target.vocab_size))
-        round_ = unpack_round(message, self._target, masks.at, self._known_tables)
+        round_ = unpack_round(message, self._target, masks.at, read)
         self.computing_since = time.monotonic()
         try:
             outcome = self._target.run(round_)

@@ -497,7 +497,7 @@ def test_a_check_counts_what_was_written_where_penalties_ask() -> None:
     seen = draft_check(stream, *drafts_to_test(stream, 64)).seen
     assert seen is not None
     assert ([20, 21, 22], [1, 2, 1]) == (seen.token_ids.tolist(), seen.num_written.tolist())
-    assert [2, 0] == seen.drafts_written.tolist()
+    assert [1, 3] == seen.draft_places.tolist()
 
 
 def test_a_repetition_penalty_looks_at_the_prompt_too_and_at_parts_that_come_late() -> None:

@@ -29,7 +29,9 @@ def test_they_are_those_of_the_tokens(
     counts = Counter(output)
     seen = census.seen(drafts)
     assert {token_id: counts[token_id] for token_id in {*prompt, *output}} == counted(seen)
-    assert [counts[token_id] for token_id in drafts] == seen.drafts_written.tolist()
+    token_ids = seen.with_drafts(drafts).tolist()
+    assert drafts == [token_ids[place] for place in seen.draft_places.tolist()]
+    assert len(set(token_ids)) == len(token_ids)
 
 
 def test_what_was_handed_out_stays_as_it_was() -> None:

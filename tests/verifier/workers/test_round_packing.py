@@ -28,7 +28,7 @@ from verifier.target.round import (
 )
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.token_masks import TokenMasks
-from verifier.workers.known_tables import KnownRuns, KnownTables
+from verifier.workers.known_streams import ReadStreams, SentStreams
 from verifier.workers.messages import WireOutcome, WirePromptRows, WireRound
 from verifier.workers.round_packing import (
     pack_outcome,
@@ -64,8 +64,10 @@ def checks(draw: st.DrawFn, drafts: tuple[int, ...]) -> DraftCheck:
     seen = None
     if draw(st.booleans()):
         ids = np.array(draw(st.lists(token_ids, unique=True, max_size=5)), np.int64)
-        counts = np.ones(len(ids), np.float32)
-        seen = SeenTokens(ids, counts, np.zeros(len(drafts), np.float32))
+        counts = draw(st.lists(st.integers(0, 3), min_size=len(ids), max_size=len(ids)))
+        places = {token_id: i for i, token_id in enumerate(dict.fromkeys([*ids.tolist(), *drafts]))}
+        draft_places = np.array([places[token_id] for token_id in drafts], np.int64)
+        seen = SeenTokens(ids, np.array(counts, np.float32), draft_places)
     return DraftCheck(
         drafts,
         tuple(draw(st.lists(rows, min_size=num_rows, max_size=num_rows))),
@@ -101,7 +103,7 @@ def rounds(draw: st.DrawFn) -> Round:
             first = draw(st.integers(0, len(read) - 1))
             next_ids = tuple(draw(st.lists(token_ids, min_size=1, max_size=len(read) - first)))
             prompt_rows = PromptRows(first, next_ids, draw(st.integers(0, 20)))
-        stream = draw(st.integers(0, 2**40))
+        stream = draw(st.integers(0, 3) | st.integers(0, 2**40))
         items.append(RoundItem(stream, read, num_cached, tuple(table), check, prompt_rows))
     return Round(tuple(items))
 
@@ -129,22 +131,23 @@ def sent(message: msgspec.Struct) -> Any:
 @given(rounds())
 def test_a_round_survives(round_: Round) -> None:
     arrived = unpack_round(
-        sent(pack_round(round_, KnownRuns())), SCRIPTED, no_masks, KnownTables(NUM_BLOCKS)
+        sent(pack_round(round_, SentStreams())), SCRIPTED, no_masks, ReadStreams(NUM_BLOCKS)
     )
     assert plain(round_) == plain(arrived)
 
 
 @given(st.lists(rounds(), min_size=2, max_size=5))
 def test_rounds_survive_one_after_the_other(several: list[Round]) -> None:
-    runs, tables = KnownRuns(), KnownTables(NUM_BLOCKS)
+    sent_before, read_before = SentStreams(), ReadStreams(NUM_BLOCKS)
     for round_ in (*several, *several):
-        arrived = unpack_round(sent(pack_round(round_, runs)), SCRIPTED, no_masks, tables)
+        wire = sent(pack_round(round_, sent_before))
+        arrived = unpack_round(wire, SCRIPTED, no_masks, read_before)
         assert plain(round_) == plain(arrived)
 
 
 @given(rounds(), st.data())
 def test_a_round_with_a_changed_column_is_whole_or_refused(round_: Round, data: Any) -> None:
-    wire = pack_round(round_, KnownRuns())
+    wire = pack_round(round_, SentStreams())
     columns = [name for name in wire.__struct_fields__ if isinstance(getattr(wire, name), bytes)]
     name = data.draw(st.sampled_from(columns))
     content = bytearray(getattr(wire, name) + data.draw(st.binary(max_size=4)))
@@ -152,7 +155,7 @@ def test_a_round_with_a_changed_column_is_whole_or_refused(round_: Round, data: 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     changed = msgspec.structs.replace(wire, **{name: bytes(content)})
     try:
-        arrived = unpack_round(changed, SCRIPTED, no_masks, KnownTables(NUM_BLOCKS))
+        arrived = unpack_round(changed, SCRIPTED, no_masks, ReadStreams(NUM_BLOCKS))
     except RemoteProtocolError:
         return
     for item in arrived.items:
@@ -227,9 +230,9 @@ def test_what_is_not_of_the_prompt_that_was_read_is_refused(first: ItemOutcome |
     ],
 )
 def test_rows_that_no_item_has_are_refused(rows: WirePromptRows) -> None:
-    wire = msgspec.structs.replace(pack_round(scored_round(), KnownRuns()), prompt_rows=(rows,))
+    wire = msgspec.structs.replace(pack_round(scored_round(), SentStreams()), prompt_rows=(rows,))
     with pytest.raises(RemoteProtocolError):
-        unpack_round(wire, SCRIPTED, no_masks, KnownTables(NUM_BLOCKS))
+        unpack_round(wire, SCRIPTED, no_masks, ReadStreams(NUM_BLOCKS))
 
 
 def test_a_failure_of_one_item_survives() -> None:
@@ -267,6 +270,6 @@ def test_a_processed_token_beyond_the_vocabulary_is_refused() -> None:
             draft_check=msgspec.structs.replace(check, processing=processing),
         ),
     )
-    wire: WireRound = sent(pack_round(Round(items), KnownRuns()))
+    wire: WireRound = sent(pack_round(Round(items), SentStreams()))
     with pytest.raises(RemoteProtocolError, match="beyond a vocabulary"):
-        unpack_round(wire, SCRIPTED, no_masks, KnownTables(NUM_BLOCKS))
+        unpack_round(wire, SCRIPTED, no_masks, ReadStreams(NUM_BLOCKS))

@@ -7,7 +7,6 @@ kernel starts the moment the logits are there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,9 +15,10 @@ from torch import Tensor
 
 from verifier.target.round import DraftCheck, ItemOutcome
 from verifier.torch_target.kernels.launch import timing_event
+from verifier.torch_target.kernels.processing import process_rows_on_gpu
+from verifier.torch_target.kernels.processing_numbers import ProcessingNumbers
 from verifier.torch_target.kernels.row_records import RowRecords, outcomes
 from verifier.torch_target.kernels.sampling import sample_rows
-from verifier.torch_target.sampling.row_processing import process_rows
 
 
 def verify_rows_on_gpu(
@@ -31,7 +31,7 @@ def verify_rows_on_gpu(
     """
     logits_done, results_done = timing_event(), timing_event()
     logits_done.record()
-    logits = process_rows(logits, draft_checks, partial(_sent, device=logits.device))
+    logits = processed_on_gpu(logits, draft_checks)
     rows = RowRecords.of(draft_checks, logits.shape[1])
     results = sample_rows(
         logits, _sent(rows.records, logits.device), _sent(rows.entries, logits.device)
@@ -40,6 +40,16 @@ def verify_rows_on_gpu(
     answers = outcomes(draft_checks, results.cpu().numpy())
     results_done.synchronize()
     return answers, logits_done.elapsed_time(results_done) / 1e3
+
+
+def processed_on_gpu(logits: Tensor, draft_checks: Sequence[DraftCheck]) -> Tensor:
+    """The rows to sample from: the same tensor where no stream asks, else float32."""
+    asked = ProcessingNumbers.of(draft_checks)
+    if asked is None:
+        return logits
+    logits = logits.to(torch.float32).contiguous()
+    process_rows_on_gpu(logits, _sent(asked.numbers, logits.device), asked.num_records)
+    return logits
 
 
 def _sent(content: NDArray[np.generic], device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ from verifier.target.rank_place import RankPlace
 from verifier.target.round import Round
 from verifier.target.target import TargetModel
 from verifier.workers.frames import at_worker
-from verifier.workers.known_tables import KnownTables
+from verifier.workers.known_streams import ReadStreams
 from verifier.workers.messages import Masks, WireRound
 from verifier.workers.remote_masks import RoundMasks, num_mask_words
 from verifier.workers.round_packing import unpack_round
@@ -78,7 +78,7 @@ def follow(connected: socket.socket, target: FollowingTarget) -> None:
         Exception: whatever the target raises, after which this process must end.
     """
     framed = at_worker(connected)
-    tables = KnownTables(target.num_blocks)
+    read = ReadStreams(target.num_blocks)
     masks = RoundMasks(_no_masks, num_mask_words(target.vocab_size))
     hang = _HangWatch()
     while True:
@@ -87,7 +87,7 @@ def follow(connected: socket.socket, target: FollowingTarget) -> None:
         except LinkLost:
             return
         assert isinstance(message, WireRound), "rank 0 sends rounds"
-        round_ = unpack_round(message, target, masks.at, tables)
+        round_ = unpack_round(message, target, masks.at, read)
         with hang:
             target.follow(round_)
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 from verifier.target.rank_place import RankPlace
 from verifier.target.round import Round
 from verifier.workers.frames import at_verifier
-from verifier.workers.known_tables import KnownRuns
+from verifier.workers.known_streams import SentStreams
 from verifier.workers.orders import WorkerOrder, pack_order
 from verifier.workers.ranks.following import LOST_STATUS, end_at_once
 from verifier.workers.round_packing import pack_round
@@ -51,7 +51,7 @@ class RankProcesses:
             environment: of each process.
             when_lost: gets the rank that has ended by itself; without it this process ends.
         """
-        self._known_runs = KnownRuns()
+        self._sent = SentStreams()
         self._when_lost = when_lost or _end
         self._is_closing = False
         listening = socket.create_server(("127.0.0.1", 0))
@@ -89,7 +89,7 @@ class RankProcesses:
         Raises:
             LinkLost: one is gone.
         """
-        message = pack_round(round_, self._known_runs)
+        message = pack_round(round_, self._sent)
         for framed in self._framed:
             framed.send(message, SEND_SECONDS)
 

@@ -1,6 +1,12 @@
-"""Rows are processed as the reference processes each, bit for bit, and no other row is touched."""
+"""Rows are processed as the reference processes each, bit for bit, and no other row is touched.
+
+On a CPU by numpy, on a GPU by a kernel; without a GPU the kernel runs in Triton's interpreter.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -17,6 +23,7 @@ from tests.support.models.processed_rows import (
     legal_processors,
     processed_check,
 )
+from tests.support.models.triton_kernels import DEVICE, IS_INTERPRETED, import_triton
 from verifier.target.round import DraftCheck
 from verifier.torch_target.sampling.row_processing import process_rows
 from verifier.torch_target.sampling.verification import verify_rows
@@ -36,24 +43,45 @@ def cut(drafts: list[int], sampling: SamplingParameters) -> DraftCheck:
     return DraftCheck(tuple(drafts), (), "rejection", sampling, 1, position=0, draws_bonus=False)
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """Where the rows are; on a GPU as `gpu_verification` sends what is done to them."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-    return torch.device(request.param)
+class Process(Protocol):
+    """As `process_rows`."""
+
+    def __call__(self, logits: torch.Tensor, checks: Sequence[DraftCheck]) -> torch.Tensor: ...
 
 
-def test_every_row_of_a_round_is_the_references_to_the_last_bit(device: torch.device) -> None:
-    @settings(deadline=None, max_examples=150)
+def process_rows_by_kernel(logits: torch.Tensor, checks: Sequence[DraftCheck]) -> torch.Tensor:
+    from verifier.torch_target.kernels.processing import process_rows_on_gpu
+    from verifier.torch_target.kernels.processing_numbers import ProcessingNumbers
+
+    asked = ProcessingNumbers.of(checks)
+    if asked is None:
+        return logits
+    rows = logits.to(DEVICE, torch.float32).contiguous()
+    process_rows_on_gpu(rows, torch.from_numpy(asked.numbers).to(DEVICE), asked.num_records)
+    return rows.cpu()
+
+
+@pytest.fixture(params=["numpy", "triton"])
+def process(request: pytest.FixtureRequest) -> Process:
+    """Either of both."""
+    if request.param == "numpy":
+        return process_rows
+    import_triton()
+    return process_rows_by_kernel
+
+
+def test_every_row_of_a_round_is_the_references_to_the_last_bit(process: Process) -> None:
+    most = 40 if IS_INTERPRETED and process is not process_rows else 150
+
+    @settings(deadline=None, max_examples=most)
     @given(st.lists(items, min_size=1, max_size=5), st.integers(0, 2**32))
     def check(some: list[Item], number: int) -> None:
-        _check_every_row(device, some, number)
+        _check_every_row(process, some, number)
 
     check()
 
 
-def _check_every_row(device: torch.device, some: list[Item], number: int) -> None:
+def _check_every_row(process: Process, some: list[Item], number: int) -> None:
     random = np.random.default_rng(number)
     checks, expected, rows = [], [], []
     for processors, sampling, prompt, output, drafts, is_cut in some:
@@ -75,21 +103,53 @@ def _check_every_row(device: torch.device, some: list[Item], number: int) -> Non
                 )
             )
     logits = torch.from_numpy(np.array(rows, dtype=np.float32).reshape(-1, 70))
-    got = process_rows(logits.to(device), checks, lambda part: torch.from_numpy(part).to(device))
+    got = process(logits, checks)
     assert np.array(expected).reshape(-1, 70).tolist() == got.tolist()
 
 
-def test_where_no_stream_asks_the_rows_are_not_even_copied() -> None:
+def test_long_texts_and_many_biases_are_processed_to_the_last_bit(process: Process) -> None:
+    """More tokens than a kernel's block has lanes."""
+    random = np.random.default_rng(1)
+    vocab_size = 9000
+    processors = LogitProcessors(
+        frequency_penalty=0.3,
+        presence_penalty=-0.7,
+        repetition_penalty=1.3,
+        logit_bias=tuple((7 * i, i / 100 - 4) for i in range(1000)),
+        min_p=0.001,
+    )
+    prompt = random.permutation(vocab_size)[:6000].tolist()
+    output = random.integers(0, vocab_size, size=2000).tolist()
+    drafts = [output[0], prompt[5], *random.integers(0, vocab_size, size=3).tolist(), output[0]]
+    sampling = SamplingParameters(0.9)
+    check = processed_check(coupled(drafts, sampling), processors, Written(prompt, output))
+    logits = random.normal(scale=3, size=(len(drafts) + 1, vocab_size)).astype(np.float32)
+    expected = [
+        processed(
+            row,
+            processors,
+            sampling,
+            prompt_ids=prompt,
+            output_ids=[*output, *drafts[:i]],
+            end_ids=END_IDS,
+        )
+        for i, row in enumerate(logits)
+    ]
+    got = process(torch.from_numpy(logits.copy()), [check])
+    assert np.array_equal(np.array(expected), got.numpy())
+
+
+def test_where_no_stream_asks_the_rows_are_not_even_copied(process: Process) -> None:
     logits = torch.zeros(3, 40, dtype=torch.bfloat16)
-    assert logits is process_rows(logits, [coupled([1, 2], GREEDY)])
+    assert logits is process(logits, [coupled([1, 2], GREEDY)])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_rows_of_fewer_bits_are_processed_in_float32(dtype: torch.dtype) -> None:
+def test_rows_of_fewer_bits_are_processed_in_float32(process: Process, dtype: torch.dtype) -> None:
     logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(1)).to(dtype)
     processors = LogitProcessors(frequency_penalty=0.001, repetition_penalty=1.01)
     check = processed_check(coupled([], GREEDY), processors, Written((), (5, 5)))
-    got = process_rows(logits.clone(), [check])[0]
+    got = process(logits.clone(), [check])[0]
     expected = processed(
         logits[0].float().numpy(),
         processors,
