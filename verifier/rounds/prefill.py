@@ -145,16 +145,14 @@ class _Unread:
             shares.append(share)
         return shares
 
-    def chunks(self, room: PromptRoom) -> list[Chunk]:
-        """The parts that are read in this room."""
-        parts = zip(self._parts, self.shares(room), strict=True)
+    def chunks(self, shares: Sequence[int]) -> list[Chunk]:
+        """The parts that are read of prompts with these shares."""
+        parts = zip(self._parts, shares, strict=True)
         return [Chunk(share, num_cached) for (_, _, num_cached), share in parts if share]
 
-    def num_scored(self, room: PromptRoom) -> int:
-        """Tokens that are read in this room and scored."""
-        if not any(self._is_scored):
-            return 0
-        pairs = zip(self.shares(room), self._is_scored, strict=True)
+    def num_scored(self, shares: Sequence[int]) -> int:
+        """Tokens that are read of prompts with these shares, and scored."""
+        pairs = zip(shares, self._is_scored, strict=True)
         return sum([share for share, is_scored in pairs if is_scored])
 
     def _limit_scored(self) -> None:
@@ -218,10 +216,11 @@ class _Rounds:
 
         def round_seconds(number: int) -> float:
             room = room_of(number)
-            chunks = self._unread.chunks(room)
+            shares = self._unread.shares(room)
+            chunks = self._unread.chunks(shares)
             num_tokens = self._num_tokens + room.num_tokens + room.num_more_tokens
             context_tokens = self._context_tokens + sum([sum(chunk) for chunk in chunks])
-            scoring_seconds = self._unread.num_scored(room) * self._scored_token_seconds
+            scoring_seconds = self._unread.num_scored(shares) * self._scored_token_seconds
             return self._curve.round_seconds(num_tokens, context_tokens, chunks) + scoring_seconds
 
         return largest_within(least, end, max_seconds, round_seconds)
