@@ -20,26 +20,19 @@ from edge_agent.generation.generation import (
     TextPiece,
     Timings,
 )
+from edge_agent.generation.prompt_telling import UntoldPrompt
+from edge_agent.generation.stream_errors import broken_protocol, client_error
 from edge_agent.generation.stream_session import StreamSession
 from edge_agent.output_parsing.control_marks import control_text
 from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputParser
 from edge_agent.output_parsing.said import Said
 from shared.daemon.log_output.fields import log_fields
 from shared.daemon.peer_text import one_line
-from shared.errors import (
-    GoodspeedError,
-    ModelError,
-    PromptTooLong,
-    RemoteProtocolError,
-    RequestRefused,
-    TooManyStreams,
-    VerifierAway,
-)
+from shared.errors import GoodspeedError, RemoteProtocolError
 from shared.protocol.logprobs import TokenLogprobs, unpack_logprobs
 from shared.protocol.messages import (
     Draft,
     Error,
-    ErrorCode,
     Open,
     Opened,
     PromptLogprobs,
@@ -53,11 +46,11 @@ from shared.protocol.token_ids import count_token_ids
 
 logger = logging.getLogger(__name__)
 
-Event = TextPiece | Finished | GoodspeedError
+Event = TextPiece | UntoldPrompt | Finished | GoodspeedError
 
 
 class ActiveGeneration(StreamSession):
-    """Owned by the agent; a client reads `events` until Finished or an error."""
+    """Owned by the agent; a client reads `next_event` until Finished or an error."""
 
     def __init__(
         self,
@@ -123,7 +116,7 @@ class ActiveGeneration(StreamSession):
                 self._counts.record_verdict(committed, num_bytes)
                 self._tell(message, committed, now)
             case Error():
-                self.fail(_client_error(message))
+                self.fail(client_error(message))
         return committed
 
     @property
@@ -137,6 +130,23 @@ class ActiveGeneration(StreamSession):
             self._counts.rejections,
         )
 
+    async def next_event(self) -> TextPiece | Finished:
+        """What the client gets next.
+
+        Raises:
+            GoodspeedError: the generation has failed.
+        """
+        event = await self.events.get()
+        if isinstance(event, GoodspeedError):
+            raise event
+        if not isinstance(event, UntoldPrompt):
+            return event
+        try:
+            return await asyncio.to_thread(event.piece)
+        except RemoteProtocolError as error:
+            self._log_broken(error)
+            raise broken_protocol(error) from None
+
     def fail(self, error: GoodspeedError) -> None:
         """End the generation with an error for the client."""
         super().fail(error)
@@ -144,9 +154,12 @@ class ActiveGeneration(StreamSession):
 
     def break_off(self, error: RemoteProtocolError) -> None:
         """End it: what the verifier said cannot be."""
+        self._log_broken(error)
+        super().break_off(error)
+
+    def _log_broken(self, error: RemoteProtocolError) -> None:
         with log_fields(stream=self.stream.channel):
             logger.warning("a stream ends, the verifier broke the protocol: %s", one_line(error))
-        super().break_off(error)
 
     def _assembler(self) -> TextAssembler:
         return TextAssembler(self._drafter.token_bytes, self._special_ids, self.request.stop)
@@ -188,7 +201,8 @@ class ActiveGeneration(StreamSession):
         pieces = self._scored_pieces(pieces, message, committed)
         pieces = self._told_apart(pieces, is_over=message.finish is not None)
         pieces = [piece for piece in pieces if piece.text]
-        self._emit([*self._prompt_pieces(message), *pieces], now)
+        self._emit_prompt(message)
+        self._emit(pieces, now)
         if message.finish is not None:
             self.events.put_nowait(
                 Finished(
@@ -204,13 +218,12 @@ class ActiveGeneration(StreamSession):
                 )
             )
 
-    def _prompt_pieces(self, message: Verdict) -> list[TextPiece]:
-        """The prompt, before the first thing that is told."""
+    def _emit_prompt(self, message: Verdict) -> None:
+        """Queue the prompt before the first thing that is told."""
         is_cancelled = message.finish is not None and message.finish.reason == "cancelled"
-        if not self.telling.is_due or is_cancelled:
-            return []
-        known = self.stream.prompt_ids or (), self.stream.vocab_size
-        return [self.telling.tell(*known, self._bytes_of)]
+        if self.telling.is_due and not is_cancelled:
+            known = self.stream.prompt_ids or (), self.stream.vocab_size
+            self.events.put_nowait(self.telling.tell(*known, self._bytes_of))
 
     def _scored_pieces(
         self, pieces: list[TextPiece], message: Verdict, committed: Committed
@@ -323,19 +336,3 @@ def _piece(text: str, index: int, committed: Committed) -> TextPiece:
     elif num_drafted and index == num_drafted:
         reason = "bonus"
     return TextPiece(text, "target", reason)
-
-
-def _client_error(error: Error) -> GoodspeedError:
-    field = error.field or None
-    if error.code == ErrorCode.REQUEST and error.prompt_tokens:
-        lengths = (error.prompt_tokens, error.most_prompt_tokens)
-        return PromptTooLong(error.sentence, field, *lengths)
-    if error.code == ErrorCode.REQUEST:
-        return RequestRefused(error.sentence, field)
-    if error.code == ErrorCode.UNKNOWN_STREAM:
-        return RequestRefused(error.sentence, "id")
-    if error.code == ErrorCode.LIMIT:
-        return TooManyStreams(error.sentence)
-    if error.code == ErrorCode.PAUSED:
-        return VerifierAway(error.sentence)
-    return ModelError(f"the verifier ended the stream: {error.sentence}")

@@ -169,9 +169,7 @@ class Agent:
             self._held.begin(held, generation.stream)
             self._channels.add(generation)
             while True:
-                event = await generation.events.get()
-                if isinstance(event, GoodspeedError):
-                    raise event
+                event = await generation.next_event()
                 yield event
                 if isinstance(event, Finished):
                     return

@@ -13,7 +13,8 @@ from edge_agent.drafting.stream import AgentStream
 from edge_agent.drafting.verdict import Committed
 from edge_agent.generation.generation import GenerationRequest, new_stream_id
 from edge_agent.generation.prompt_telling import PromptTelling
-from shared.errors import GoodspeedError, ModelError, RemoteProtocolError, RequestRefused
+from edge_agent.generation.stream_errors import broken_protocol
+from shared.errors import GoodspeedError, RemoteProtocolError, RequestRefused
 from shared.protocol.messages import (
     MAX_POSITION,
     PLAIN_TEMPLATE,
@@ -157,7 +158,7 @@ class StreamSession:
 
     def break_off(self, error: RemoteProtocolError) -> None:
         """End the stream: what came for it cannot be."""
-        self.fail(ModelError(f"the verifier broke the protocol: {error}"))
+        self.fail(broken_protocol(error))
 
     def _learn_choice(self, message: Opened) -> None:
         """What the verifier has chosen, from now on as if the client had asked for it."""

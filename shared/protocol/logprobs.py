@@ -18,8 +18,8 @@ from shared.errors import RemoteProtocolError
 # JSON has no infinity; OpenAI's API and vLLM write this for it.
 LEAST_LOGPROB = -9999.0
 _OWN_BYTES, _PAIR_BYTES = 4, 8
-# Of one prompt: 21,845 tokens with one other each, 1,598 with 20. A board makes text of them at
-# once, which takes 0.1 s of a PC's core.
+# Of one prompt: 21,845 tokens with one other each, 1,598 with 20. A board keeps all of them until
+# the last is there; to make text of them takes 0.1 s of a PC's core.
 MAX_PROMPT_LOGPROB_BYTES = 1 << 18
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -15,7 +16,9 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError
 
 import edge_agent.link.backoff
+from edge_agent.api.openai_routes import OpenAIAnswer
 from edge_agent.generation.generation import Finished, GenerationRequest, PromptPiece
+from edge_agent.generation.prompt_telling import UntoldPrompt
 from shared.protocol.logprobs import TokenLogprobs
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import scripted_token_bytes
@@ -25,6 +28,7 @@ from tests.support.ends.scripted import TARGET, VOCAB_SIZE, board, scripted_serv
 from tests.support.ends.waiting import eventually
 from tests.support.network.chaos_proxy import ChaosProxy, local
 from verifier.engine.service import VerifierService
+from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import token_logprobs
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
@@ -162,6 +166,45 @@ def test_of_more_than_may_be_told_nothing_is_begun() -> None:
                     model="any", prompt=[5] * 1599, echo=True, logprobs=20, max_tokens=1
                 )
             assert "prompt_logprobs" == refused.value.param
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_a_prompt_of_several_choices_is_scored_once(is_chat: bool) -> None:
+    service = scripted_service()
+    num_scored: list[int] = []
+    run = service.target.run
+
+    def counted(round_: Round) -> RoundOutcome:
+        num_scored.append(round_.num_prompt_rows)
+        return run(round_)
+
+    service.target.run = counted  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        async with api(service) as (_, client):
+            if is_chat:
+                turn: Any = [{"role": "user", "content": TEXT}]
+                more: dict[str, Any] = {"extra_body": {"prompt_logprobs": 1}, "max_tokens": 3}
+                chat = await client.chat.completions.create(model="any", messages=turn, n=3, **more)
+                assert 3 == len(chat.choices)
+                assert chat.usage is not None
+                assert chat.usage.prompt_tokens - 1 == sum(num_scored)
+                return
+            answer = await client.completions.create(
+                model="any", prompt=[TEXT, "or "], n=3, echo=True, logprobs=1, max_tokens=3
+            )
+            of_first, of_second = answer.choices[:3], answer.choices[3:]
+            lengths = [len(TOKENIZER.encode_text(text)) for text in (TEXT, "or ")]
+            for choices, text, length in zip(
+                (of_first, of_second), (TEXT, "or "), lengths, strict=True
+            ):
+                told = [c.logprobs.token_logprobs for c in choices if c.logprobs is not None]
+                assert all(choice.text.startswith(text) for choice in choices)
+                assert 3 == len(told)
+                assert 1 == len({tuple((one or [])[:length]) for one in told})
+            assert sum(lengths) - len(lengths) == sum(num_scored)
 
     asyncio.run(scenario())
 
@@ -344,3 +387,40 @@ def test_vllms_field_is_answered_by_token_ids(is_chat: bool) -> None:
                 await client.completions.create(model="any", prompt="x", stream=True, **more)
 
     asyncio.run(scenario())
+
+
+def test_none_of_it_is_made_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a prompt of 20,000 tokens it takes 0.2 s, in which other clients would wait."""
+    at_work: dict[str, set[int]] = {}
+
+    def note(owner: type, name: str) -> None:
+        made = getattr(owner, name)
+
+        def noting(*arguments: Any) -> Any:
+            is_prompt = any(isinstance(one, PromptPiece) for one in arguments)
+            if name != "piece" or owner is UntoldPrompt or is_prompt:
+                at_work.setdefault(f"{owner.__name__}.{name}", set()).add(threading.get_ident())
+            return made(*arguments)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    for owner, name in (
+        (UntoldPrompt, "piece"),
+        (OpenAIAnswer, "whole"),
+        (OpenAIAnswer, "piece"),
+    ):
+        note(owner, name)
+
+    async def scenario() -> None:
+        async with api() as (_, client):
+            wanted: dict[str, Any] = {"model": "any", "prompt": TEXT, "echo": True, "logprobs": 1}
+            for num_choices in (1, 2):
+                await client.completions.create(**wanted, n=num_choices, max_tokens=2)
+                async for _ in await client.completions.create(
+                    **wanted, n=num_choices, max_tokens=2, stream=True
+                ):
+                    pass
+
+    asyncio.run(scenario())
+    assert {"UntoldPrompt.piece", "OpenAIAnswer.whole", "OpenAIAnswer.piece"} == at_work.keys()
+    assert not any(threading.get_ident() in threads for threads in at_work.values())

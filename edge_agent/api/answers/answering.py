@@ -12,7 +12,7 @@ from aiohttp import web
 from edge_agent.api.answers.answer_shape import AnswerShape
 from edge_agent.api.answers.choices import start_answer
 from edge_agent.api.answers.half_closed import HalfClosed, interim_response
-from edge_agent.api.answers.spoken_answer import spoken
+from edge_agent.api.answers.long_answers import whole_response
 from edge_agent.api.answers.streamed_answers import StreamedAnswers
 from edge_agent.api.large_body_reader import BodyKind
 from edge_agent.api.openai_response import answer_headers
@@ -88,7 +88,7 @@ async def _answer_whole(
     pieces: list[TextPiece] = []
     async for event in events:
         if isinstance(event, Finished):
-            body = shape.whole(spoken(pieces), event)
-            return web.json_response(body, headers={**answer_headers(event), **headers})
+            all_headers = {**answer_headers(event), **headers}
+            return await whole_response(shape, pieces, event, all_headers)
         pieces.append(event)
     raise LocalProtocolError("the generation ended without a finish")

@@ -58,23 +58,31 @@ def start_answer(
     others = [msgspec.structs.replace(one, stream_id=new_stream_id()) for one in asked.others]
     if not others:
         return aclosing(_generation(generator, first, asked.writes_nothing))
-    events = _several(generator, [first, *others], asked.writes_nothing)
+    events = _several(generator, [first, *others], asked)
     return aclosing(events if asked.num_told == asked.num_choices else _best(events, asked))
 
 
 async def _several(
-    generator: Generator, requests: Sequence[GenerationRequest], writes_nothing: bool
+    generator: Generator, requests: Sequence[GenerationRequest], asked: ClientRequest
 ) -> AsyncGenerator[TextPiece | Finished, None]:
     """All of them side by side; the first that fails ends all."""
+    prompts = [_Prompt() for _ in range(0, len(requests), asked.num_choices)]
     queue: asyncio.Queue[tuple[int, TextPiece | Finished | Exception]] = asyncio.Queue(
         _QUEUED_EVENTS
     )
     places = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def follow(index: int, request: GenerationRequest) -> None:
+        prompt = prompts[index // asked.num_choices]
         try:
-            async with places, aclosing(_generation(generator, request, writes_nothing)) as events:
+            if index % asked.num_choices and request.num_prompt_logprobs is not None:
+                request = _without_prompt(request)
+                for piece in await prompt.told():
+                    await queue.put((index, piece))
+            generation = _generation(generator, request, asked.writes_nothing)
+            async with places, aclosing(generation) as events:
                 async for event in events:
+                    prompt.note(event)
                     await queue.put((index, event))
                     if isinstance(event, Finished):
                         return
@@ -105,6 +113,32 @@ async def _several(
     choices = tuple((tuple(some), ended[i]) for i, some in enumerate(pieces))
     first = {name: getattr(ended[0], name) for name in Finished.__struct_fields__}
     yield AllFinished(**first, choices=choices)
+
+
+class _Prompt:
+    """One that several choices have: its log-probabilities are made for the first of them alone.
+
+    The others begin behind that, when the verifier has all of it in its cache.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[TextPiece] = []
+        self._is_told = asyncio.Event()
+
+    async def told(self) -> list[TextPiece]:
+        """The prompt, once it is there; nothing where it is never told."""
+        await self._is_told.wait()
+        return self._pieces
+
+    def note(self, event: TextPiece | Finished) -> None:
+        """The next event of a choice that has the prompt told."""
+        if isinstance(event, PromptPiece) and not self._is_told.is_set():
+            self._pieces.append(event)
+        self._is_told.set()
+
+
+def _without_prompt(request: GenerationRequest) -> GenerationRequest:
+    return msgspec.structs.replace(request, tells_prompt=False, num_prompt_logprobs=None)
 
 
 async def _best(

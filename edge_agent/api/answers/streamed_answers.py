@@ -17,6 +17,7 @@ from edge_agent.api.answers.event_log import EventForgotten, EventLog
 from edge_agent.api.answers.event_stream import EventStream
 from edge_agent.api.answers.half_closed import ClientGone, HalfClosed
 from edge_agent.api.answers.kept_streams import KeptStream, KeptStreams
+from edge_agent.api.answers.long_answers import piece_lines
 from edge_agent.api.answers.patience import Patience
 from edge_agent.api.answers.taking_up import (
     LAST_EVENT_ID,
@@ -173,7 +174,7 @@ class StreamedAnswers:
             if isinstance(event, Finished):
                 log.write(lines + shape.ending(event))
                 return
-            log.write(lines + shape.piece(event))
+            log.write(lines + await piece_lines(shape, event))
             if log.num_events % _EVENTS_BETWEEN_LOOKS == 0:
                 self._kept.make_room()
         raise LocalProtocolError("the generation ended without a finish")

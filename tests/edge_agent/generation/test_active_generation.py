@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -12,7 +13,13 @@ import pytest
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.drafting.settings import DraftSettings
 from edge_agent.generation.active_generation import ActiveGeneration, Event
-from edge_agent.generation.generation import Finished, GenerationRequest, TextPiece, Timings
+from edge_agent.generation.generation import (
+    Finished,
+    GenerationRequest,
+    PromptPiece,
+    TextPiece,
+    Timings,
+)
 from edge_agent.output_parsing.output_parser import NOTHING_APART, OutputReading
 from shared.errors import (
     ModelError,
@@ -34,6 +41,7 @@ from shared.protocol.messages import (
     Open,
     Opened,
     OutputFormat,
+    PromptLogprobs,
     Ready,
     Resume,
     Verdict,
@@ -368,6 +376,28 @@ def test_a_second_answer_is_an_error() -> None:
     generation = opened(make_generation())
     with pytest.raises(RemoteProtocolError, match="Opened is not allowed while running"):
         generation.receive(Opened(2, b"", 77, "coupled"), 20, 11.0)
+
+
+def told_prompt(logprobs: bytes) -> ActiveGeneration:
+    """One that asked for log-probabilities of its prompt, behind its first verdict."""
+    generation = make_generation(tells_prompt=True, num_prompt_logprobs=0)
+    opened(generation, num_prompt_logprobs=0)
+    generation.receive(PromptLogprobs(2, logprobs), 20, now=11.5)
+    verdict(generation, 20)
+    return generation
+
+
+def test_a_prompt_comes_with_what_the_target_thinks_of_it() -> None:
+    scores = np.array([-0.5, -1.5], dtype="<f4").tobytes()
+    piece = asyncio.run(told_prompt(scores).next_event())
+    assert isinstance(piece, PromptPiece)
+    assert [None, -0.5, -1.5] == [token.logprob for token in piece.logprobs]
+
+
+@pytest.mark.parametrize("logprobs", [b"", bytes(4), bytes(12), b"\0\0\x80\x3f" * 2])
+def test_what_cannot_be_thought_of_a_prompt_is_the_verifiers_fault(logprobs: bytes) -> None:
+    with pytest.raises(ModelError, match="the verifier broke the protocol"):
+        asyncio.run(told_prompt(logprobs).next_event())
 
 
 def test_a_verdict_behind_the_last_one_is_an_error() -> None:
