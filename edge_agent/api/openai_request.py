@@ -66,7 +66,7 @@ _GENERAL = frozenset(
     }
 )
 _CHAT = _GENERAL | {
-    *("messages", "chat_template_kwargs", "reasoning_effort", "continue_final_message"),
+    *("messages", "chat_template_kwargs", "reasoning_effort", "continue_final_message", "thinking"),
     *("logprobs", "top_logprobs", "functions", "function_call", *TOOL_FIELDS, *READING_FIELDS),
     *("add_generation_prompt", "type"),  # the type is that of a chat socket's message
 }

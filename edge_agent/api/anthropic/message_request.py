@@ -6,7 +6,7 @@ This module must never put message text into an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from edge_agent.api.anthropic.message_turns import read_message_turns
 from edge_agent.api.json_fields import read_field
@@ -45,7 +45,6 @@ _HONOURED = frozenset(
         *("thinking", *TOOL_FIELDS, *READING_FIELDS),
     }
 )
-_Thinking = Literal["enabled", "disabled", "adaptive"]
 
 
 def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
@@ -62,7 +61,8 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
     output: dict[str, Any] = read_field(fields, "output_config", dict[str, Any], {})
     template = read_template_options(
         {
-            "chat_template_kwargs": _template_arguments(fields),
+            "chat_template_kwargs": fields.get("chat_template_kwargs"),
+            "thinking": fields.get("thinking"),
             "reasoning_effort": output.get("effort"),
             "continue_final_message": last.role == "assistant" and not last.tool_calls,
         }
@@ -90,17 +90,8 @@ def read_message_request(fields: Mapping[str, Any]) -> ClientRequest:
         *ignored_fields(fields, _HONOURED),
         *ignored_fields(output, {"effort", "format"}, parent="output_config."),
         *turns.ignored,
+        *asked.ignored,
     )
     is_streamed = read_field(fields, "stream", bool, False)
     writes_nothing = max_tokens == 0
     return ClientRequest(generation, is_streamed, ignored=ignored, writes_nothing=writes_nothing)
-
-
-def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`thinking` says whether to think; how many tokens it may take is not followed."""
-    thinking: dict[str, Any] = read_field(fields, "thinking", dict[str, Any], {})
-    given: dict[str, Any] = read_field(fields, "chat_template_kwargs", dict[str, Any], {})
-    kind: str | None = read_field(thinking, "type", _Thinking, parent="thinking.")
-    if kind not in ("enabled", "disabled"):
-        return given
-    return {"enable_thinking": kind == "enabled", **given}

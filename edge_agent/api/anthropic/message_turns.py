@@ -16,6 +16,7 @@ from edge_agent.api.requests.message_fields import (
     finished_turns,
     read_messages,
     read_text,
+    read_text_part,
 )
 from shared.errors import RequestRefused
 from shared.protocol.messages import ChatMessage, ToolCall
@@ -98,7 +99,7 @@ def _read_blocks(message: dict[str, Any], name: str) -> list[ChatMessage]:
                 sentence = f"{field} = {shown(block['type'])}: not in a message of the {role}"
                 raise RequestRefused(sentence, field)
             case _:
-                texts.append(read_text([block], f"{name}.content"))
+                texts.append(read_text_part(block, of_block))
     text = "\n".join(texts)
     if role == "assistant":
         return [ChatMessage(role, text, "\n".join(thoughts), tuple(calls))]

@@ -33,7 +33,11 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
-_TEXT_TYPES = ("text", "input_text", "output_text")
+# Where a part of a type has its text; a refusal is what the assistant said.
+_TEXT_KEYS = {
+    **dict.fromkeys(("text", "input_text", "output_text"), "text"),
+    "refusal": "refusal",
+}
 _UNSUPPORTED = ("audio", "images")
 _OF_TOOLS = ("tool_calls", "function_call", "tool_call_id", "tool_name")
 _OF_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -99,7 +103,22 @@ def read_text(content: object, name: str) -> str:
             f"{name} must be a string or a list of text parts, not {kind_of(content)}", name
         )
     # Joined as llama-server and vLLM join them.
-    return "\n".join(_text_part(part, f"{name}[{i}]") for i, part in enumerate(content))
+    return "\n".join(read_text_part(part, f"{name}[{i}]") for i, part in enumerate(content))
+
+
+def read_text_part(part: object, name: str) -> str:
+    """The text of one part; raises as `read_text`."""
+    if not isinstance(part, dict):
+        raise RequestRefused(f"{name} must be an object, not {kind_of(part)}", name)
+    kind = part.get("type")
+    if not isinstance(kind, str) or kind not in _TEXT_KEYS:
+        sentence = f"{name}.type = {shown(kind)}: only text parts are supported"
+        raise RequestRefused(sentence, f"{name}.type")
+    key = _TEXT_KEYS[kind]
+    text = part.get(key)
+    if not isinstance(text, str):
+        raise RequestRefused(f"{name}.{key} must be a string, not {kind_of(text)}", f"{name}.{key}")
+    return text
 
 
 def check_prompt_bytes(name: str, num_bytes: int) -> None:
@@ -148,18 +167,6 @@ def read_message(message: object, name: str) -> ChatMessage:
 def _texts(turn: ChatMessage) -> Iterator[str]:
     yield from (turn.content, turn.reasoning)
     yield from (call.arguments for call in turn.tool_calls)
-
-
-def _text_part(part: object, name: str) -> str:
-    if not isinstance(part, dict):
-        raise RequestRefused(f"{name} must be an object, not {kind_of(part)}", name)
-    if part.get("type") not in _TEXT_TYPES:
-        sentence = f"{name}.type = {shown(part.get('type'))}: only text parts are supported"
-        raise RequestRefused(sentence, f"{name}.type")
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise RequestRefused(f"{name}.text must be a string, not {kind_of(text)}", f"{name}.text")
-    return text
 
 
 def ignored_keys(messages: list[dict[str, Any]], name: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ must never look into a schema: only the template and the verifier do.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,11 @@ from shared.errors import RequestRefused
 from shared.protocol.messages import MAX_TOOLS, MAX_TOOLS_BYTES
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # OpenAI's, and the dots of MCP's servers
+# Tools that their vendor's server runs, by how their types begin: none of them is here.
+_HOSTED = (
+    *("web_search", "web_fetch", "file_search", "code_interpreter", "code_execution"),
+    *("image_generation", "mcp"),
+)
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 # Reasoning stays in the text; llama-server's word, and SGLang's field for the same.
 _IN_TEXT = ("reasoning_format", "separate_reasoning")
@@ -31,6 +36,7 @@ class ToolsAsked(msgspec.Struct, frozen=True):
     tools: bytes = b""  # a JSON list, empty where nothing may be called
     several: bool = True  # calls in one answer
     must_call: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()  # of tools that are left out, as there are others
 
 
 def read_chat_tools(fields: Mapping[str, Any]) -> ToolsAsked:
@@ -57,21 +63,21 @@ def read_chat_tools(fields: Mapping[str, Any]) -> ToolsAsked:
 
 def read_flat_tools(fields: Mapping[str, Any]) -> ToolsAsked:
     """Those of OpenAI's Responses API; raises as `read_chat_tools`."""
-    tools = _read_list(fields, "tools", lambda tool, name: _function(tool, name, ""))
+    tools, ignored = _read_own(fields, lambda tool, name: _function(tool, name, ""))
     choice = fields.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "function":
-        return _asked(fields, tools, "tool_choice", "function", choice.get("name"))
-    return _asked(fields, tools, "tool_choice", choice)
+        return _asked(fields, tools, "tool_choice", "function", choice.get("name"), ignored)
+    return _asked(fields, tools, "tool_choice", choice, ignored=ignored)
 
 
 def read_anthropic_tools(fields: Mapping[str, Any]) -> ToolsAsked:
     """Those of Anthropic's Messages API; raises as `read_chat_tools`."""
-    tools = _read_list(fields, "tools", _anthropic_function)
+    tools, ignored = _read_own(fields, _anthropic_function)
     choice: dict[str, Any] = read_field(fields, "tool_choice", dict[str, Any], {"type": "auto"})
     is_single = read_field(choice, "disable_parallel_tool_use", bool, False, parent="tool_choice.")
     given = {"parallel_tool_calls": not is_single}
     kind = {"any": "required", "tool": "function"}.get(str(choice.get("type")), choice.get("type"))
-    return _asked(given, tools, "tool_choice", kind, choice.get("name"))
+    return _asked(given, tools, "tool_choice", kind, choice.get("name"), ignored)
 
 
 def read_ollama_tools(fields: Mapping[str, Any]) -> ToolsAsked:
@@ -94,13 +100,36 @@ def read_reading(fields: Mapping[str, Any], asked: ToolsAsked) -> OutputReading:
     )
 
 
+def _read_own(
+    fields: Mapping[str, Any], read: Callable[[Any, str], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The tools but those that a vendor's server runs, and the types of these.
+
+    Agents name them beside their own, whatever server they speak to, and do without. Where there is
+    nothing else, they are what the request is about: then they are read, to be refused.
+    """
+    tools: list[Any] = read_field(fields, "tools", list[Any], [])
+    hosted = [i for i, tool in enumerate(tools) if _is_hosted(tool)]
+    left_out = hosted if len(hosted) < len(tools) else []
+    own = _read_list(fields, "tools", read, left_out)
+    return own, tuple(f"tools.{tools[i]['type']}" for i in left_out)
+
+
+def _is_hosted(tool: Any) -> bool:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return isinstance(kind, str) and kind.startswith(_HOSTED)
+
+
 def _read_list(
-    fields: Mapping[str, Any], name: str, read: Callable[[Any, str], dict[str, Any]]
+    fields: Mapping[str, Any],
+    name: str,
+    read: Callable[[Any, str], dict[str, Any]],
+    left_out: Collection[int] = (),
 ) -> list[dict[str, Any]]:
     tools: list[Any] = read_field(fields, name, list[Any], [])
     if len(tools) > MAX_TOOLS:
         raise RequestRefused(f"{len(tools)} {name} exceed {MAX_TOOLS}", name)
-    return [read(tool, f"{name}[{i}]") for i, tool in enumerate(tools)]
+    return [read(tool, f"{name}[{i}]") for i, tool in enumerate(tools) if i not in left_out]
 
 
 def _function(tool: Any, name: str, key: str) -> dict[str, Any]:
@@ -144,6 +173,7 @@ def _asked(
     key: str,
     choice: Any,
     chosen: Any = None,
+    ignored: tuple[str, ...] = (),
 ) -> ToolsAsked:
     several: bool = read_field(fields, "parallel_tool_calls", bool, True)
     names = tuple(tool["function"]["name"] for tool in tools)
@@ -152,13 +182,13 @@ def _asked(
         raise RequestRefused(f"tools of {len(packed)} bytes exceed {MAX_TOOLS_BYTES}", "tools")
     match choice:
         case None | "auto":
-            return ToolsAsked(packed, several)
+            return ToolsAsked(packed, several, (), ignored)
         case "none":
             return ToolsAsked()
         case "required" if names:
-            return ToolsAsked(packed, several, names)
+            return ToolsAsked(packed, several, names, ignored)
         case "function" if chosen in names:
-            return ToolsAsked(packed, several, (chosen,))
+            return ToolsAsked(packed, several, (chosen,), ignored)
         case "required" | "function":
             named = "any" if choice == "required" else shown(chosen)
             raise RequestRefused(f"{key} asks for {named} of the tools, of which none is it", key)

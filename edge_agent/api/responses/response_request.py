@@ -103,7 +103,7 @@ def read_response_request(fields: Mapping[str, Any]) -> ClientRequest:
         generation,
         is_streamed,
         comes_back=is_background,
-        ignored=(*ignored, *of_parts, *turns.ignored),
+        ignored=(*ignored, *of_parts, *turns.ignored, *asked.ignored),
         metadata=read_field(fields, "metadata", _Metadata, {}),
     )
 

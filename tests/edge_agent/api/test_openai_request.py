@@ -176,6 +176,12 @@ def test_text_parts_are_joined_by_line_feeds() -> None:
     assert ChatMessage("user", "one\ntwo") == message
 
 
+def test_what_the_assistant_refused_is_what_it_said() -> None:
+    parts = [{"type": "refusal", "refusal": "I cannot say."}]
+    (message,) = chat(messages=[{"role": "assistant", "content": parts}]).messages
+    assert ChatMessage("assistant", "I cannot say.") == message
+
+
 def test_a_developer_message_is_a_system_message() -> None:
     (message,) = chat(messages=[{"role": "developer", "content": "x"}]).messages
     assert "system" == message.role
@@ -296,6 +302,7 @@ def test_a_refusal_names_the_part_of_a_field(
         ),
         ([{"role": "user", "content": [{"type": "input_audio"}]}], "messages[0].content[0].type"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
+        ([{"role": "user", "content": [{"type": ["text"]}]}], "messages[0].content[0].type"),
         (
             [{"role": "assistant", "content": "", "tool_calls": [{}]}],
             "messages[0].tool_calls[0].function",

@@ -57,6 +57,13 @@ def test_no_token_may_be_wanted_at_all() -> None:
     assert (True, 1) == (asked.writes_nothing, asked.generation.max_tokens)
 
 
+def test_a_block_among_others_is_refused_by_its_own_place() -> None:
+    content = [{"type": "tool_result", "tool_use_id": "a"}, {"type": "image"}]
+    with pytest.raises(RequestRefused) as refused:
+        read_message_request({"messages": [USER, {"role": "user", "content": content}]})
+    assert "messages[1].content[1].type" == refused.value.field
+
+
 def test_effort_is_the_templates_to_understand() -> None:
     asked = read_message_request({"messages": [USER], "output_config": {"effort": "low"}})
     assert '{"reasoning_effort":"low"}' == asked.generation.template.arguments

@@ -11,6 +11,7 @@ import pytest
 from edge_agent.api.anthropic.message_request import read_message_request
 from edge_agent.api.ollama.ollama_request import read_ollama_chat
 from edge_agent.api.openai_request import read_chat_request
+from edge_agent.api.requests.client_request import ClientRequest
 from edge_agent.api.requests.tool_fields import (
     ToolsAsked,
     read_anthropic_tools,
@@ -256,8 +257,46 @@ def test_calls_of_the_responses_api_belong_to_the_turn_before_them() -> None:
         ({"type": "enabled", "budget_tokens": 1024}, '{"enable_thinking":true}'),
         ({"type": "disabled"}, '{"enable_thinking":false}'),
         ({"type": "adaptive"}, ""),
+        (False, '{"enable_thinking":false}'),
     ],
 )
-def test_anthropics_clients_say_whether_to_think(thinking: dict[str, Any], arguments: str) -> None:
-    asked = read_message_request({"messages": [USER], "thinking": thinking})
-    assert arguments == asked.generation.template.arguments
+@pytest.mark.parametrize("read", [read_message_request, read_chat_request])
+def test_clients_of_anthropics_and_deepseeks_words_say_whether_to_think(
+    read: Callable[[Mapping[str, Any]], ClientRequest], thinking: Any, arguments: str
+) -> None:
+    asked = read({"messages": [USER], "thinking": thinking})
+    assert (arguments, ()) == (asked.generation.template.arguments, asked.ignored)
+
+
+# --- tools of a vendor's server -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("read", "body", "own"),
+    [
+        (read_response_request, {"input": "hi"}, FLAT),
+        (read_message_request, {"messages": [USER]}, ANTHROPIC),
+    ],
+)
+def test_those_that_a_vendor_runs_are_left_out_beside_own_ones_and_named(
+    read: Callable[[Mapping[str, Any]], ClientRequest], body: dict[str, Any], own: dict[str, Any]
+) -> None:
+    """Codex and others name them whatever server they speak to."""
+    hosted = {"type": "web_search_20250305", "name": "web_search"}
+    asked = read({**body, "tools": [hosted, own]})
+    assert [TOLD] == json.loads(asked.generation.tools)
+    assert ("tools.web_search_20250305",) == asked.ignored
+    with pytest.raises(RequestRefused) as refused:
+        read({**body, "tools": [hosted, {**own, "name": "a b"}]})
+    assert "tools[1].name" == refused.value.field
+    with pytest.raises(RequestRefused) as refused:
+        read({**body, "tools": [hosted]})
+    assert "tools[0].type" == refused.value.field
+
+
+def test_none_of_them_can_be_demanded() -> None:
+    hosted = {"type": "web_search_20250305", "name": "web_search"}
+    choice = {"type": "tool", "name": "web_search"}
+    with pytest.raises(RequestRefused) as refused:
+        read_anthropic_tools({"tools": [hosted, ANTHROPIC], "tool_choice": choice})
+    assert "tool_choice" == refused.value.field
