@@ -12,7 +12,9 @@ _ELSEWHERE = {
     "/v1/chat": "/v1/chat/completions",
     "/generate": "/v1/completions",
     "/v1/complete": "/v1/messages",
+    "/v1": "/v1/models",
     "/v1/engines": "/v1/models",
+    "/api": "/api/tags",
     "/api/models": "/api/tags",
     "/api/list": "/api/tags",
     "/api/tokenize": "/tokenize",
@@ -39,6 +41,12 @@ _NOT_THERE = {
     "create": "the verifier's operator chooses the model",
     "copy": "the verifier's operator chooses the model",
     "delete": "the verifier's operator chooses the model",
+    "infill": "text between two others cannot be filled in",
+    "files": "nothing is kept here: send the text itself",
+    "assistants": "nothing is kept here: send the whole conversation",
+    "threads": "nothing is kept here: send the whole conversation",
+    "conversations": "nothing is kept here: send the whole conversation",
+    "metrics": "the verifier tells them, at its own /metrics",
     "props": "/v1/models names the model",
     "slots": "/health says how the board is",
 }
@@ -63,9 +71,12 @@ def _right_path(path: str, known: Collection[str]) -> str | None:
         return path  # but for a slash at its end, or for capitals
     if path in _ELSEWHERE:
         return _ELSEWHERE[path]
-    # A base URL with the version twice, or without one.
-    alike = [right for right in known if path.endswith(right) or right.endswith(path)]
-    if alike and path != "/":
-        return max(alike, key=len) if path.endswith(max(alike, key=len)) else min(alike, key=len)
+    # A base URL with the version twice, without one, or with a path of its own (Azure's).
+    ends = [right for right in known if path.endswith(right.removeprefix("/v1"))]
+    if ends:
+        return max(ends, key=len)
+    begins = [right for right in known if right.endswith(path)]
+    if begins and path != "/":
+        return min(begins, key=len)
     matches = difflib.get_close_matches(path, known, n=1, cutoff=_SMALLEST_LIKENESS)
     return matches[0] if matches else None

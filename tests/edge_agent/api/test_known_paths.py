@@ -23,6 +23,9 @@ KNOWN = (
         ("/V1/Chat/Completions", "/v1/chat/completions"),
         ("/v1/chat/completion", "/v1/chat/completions"),
         ("/v1/chat", "/v1/chat/completions"),
+        ("/openai/deployments/gpt/chat/completions", "/v1/chat/completions"),
+        ("/v1", "/v1/models"),
+        ("/api", "/api/tags"),
         ("/completion", "/v1/completions"),
         ("/models", "/v1/models"),
         ("/v1/message", "/v1/messages"),
@@ -46,12 +49,16 @@ def test_a_wrong_path_leads_to_the_right_one(wrong: str, right: str) -> None:
         ("/api/embed", "embeddings"),
         ("/api/pull", "operator"),
         ("/props", "/v1/models"),
+        ("/infill", "filled in"),
+        ("/v1/files", "send the text"),
+        ("/v1/threads/x/messages", "whole conversation"),
+        ("/metrics", "verifier"),
     ],
 )
 def test_what_other_servers_do_is_said_not_to_be_done_here(path: str, word: str) -> None:
     assert word in hint_for(path, KNOWN)
 
 
-@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/.env", "/v1", "/" + "chat/" * 1000])
+@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/.env", "/" + "chat/" * 1000])
 def test_of_other_paths_nothing_is_said(path: str) -> None:
     assert "" == hint_for(path, KNOWN)
