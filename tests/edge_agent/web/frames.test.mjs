@@ -54,7 +54,9 @@ test("figures are those of the terminal chat", () => {
   assert.deepEqual(figures, {
     Speed: "50.0", "Target alone": "12.0", Accepted: "70", "Per round": "4.04", Draft: "5.5", "Round trip": "12", "First token": "500", Tokens: "101",
   });
-  assert.equal(summary(TIMINGS), "50.0 tokens/s · 70 % accepted · 4.04 tokens a round · 12 ms round trip · 101 tokens");
+  const said = summary(TIMINGS);
+  assert.equal(said.replaceAll("\u00a0", " "), "50.0 tokens/s · 70 % accepted · 4.04 tokens a round · 12 ms round trip · 101 tokens");
+  assert.ok(said.split(" ").includes("12\u00a0ms\u00a0round\u00a0trip"), "a number stays with its unit");
 });
 
 test("what was not counted is not shown as a number", () => {

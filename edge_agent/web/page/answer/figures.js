@@ -51,9 +51,11 @@ export function summary(timings) {
   return shownFigures(timings)
     .filter(({ value, name }) => value !== "–" && !LIVE_ONLY.has(name))
     .map(({ name, value, unit }) => (unit ? `${value} ${unit} ${WORDS[name] ?? ""}` : `${value} ${value === "1" ? "token" : "tokens"}`).trim())
+    .map((words) => words.replaceAll(" ", NO_BREAK)) // a number stays with its unit
     .join(" · ");
 }
 
+const NO_BREAK = "\u00a0";
 const LIVE_ONLY = new Set(["Target alone", "First token", "Draft"]);
 const WORDS = { Accepted: "accepted", "Per round": "a round", "Round trip": "round trip" };
 
