@@ -35,6 +35,9 @@ from verifier.grammar import stream_grammar, token_table
 from verifier.grammar.grammars import Grammars
 from verifier.grammar.matcher_state import MatcherState
 from verifier.grammar.stream_grammar import StreamGrammarInThreads
+from verifier.policies.draft_policy import DraftPolicy
+from verifier.policies.fixed import FixedPolicy
+from verifier.policies.rate import RatePolicy
 from verifier.target.token_masks import PackedMasks
 
 PROMPT = "hello"
@@ -171,21 +174,25 @@ def test_what_a_grammar_forces_takes_no_round_of_its_own_and_is_told(held: HeldT
 
 
 @pytest.mark.parametrize("num_clients", [1, 8, 32])
-@pytest.mark.parametrize("draft_length", [None, 0])
+@pytest.mark.parametrize("policy", [FixedPolicy(8), RatePolicy()])
 def test_every_answer_satisfies_the_schema_however_many_clients_there_are(
-    num_clients: int, draft_length: int | None
+    num_clients: int, policy: DraftPolicy
 ) -> None:
+    """With drafts and without, and the text with a seed is the same."""
     sampling = SamplingParameters(1.3)
 
-    async def run() -> list[tuple[str, Finished]]:
-        async with loopback(text_service(), [text_board()]) as (_, (agent,)):
+    async def run(draft_length: int | None) -> list[tuple[str, Finished]]:
+        service = text_service(policy=policy)
+        async with loopback(service, [text_board()]) as (_, (agent,)):
             requests = [
                 asking(GRAMMARS[0], sampling, seed=seed, draft_length=draft_length)
                 for seed in range(num_clients)
             ]
             return await asyncio.gather(*(generate(agent, request) for request in requests))
 
-    for text, finished in asyncio.run(run()):
+    drafted, alone = asyncio.run(run(None)), asyncio.run(run(0))
+    assert [text for text, _ in alone] == [text for text, _ in drafted]
+    for text, finished in drafted:
         assert "end" == finished.reason
         value = json.loads(text)
         assert ["name", "age", "x"] == list(value)

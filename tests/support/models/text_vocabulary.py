@@ -26,6 +26,7 @@ from tests.support.ends.loopback import make_service, round_settings
 from verifier.engine.service import VerifierService
 from verifier.grammar.grammars import Grammars
 from verifier.grammar.stream_grammar import StreamGrammarInThreads
+from verifier.policies.draft_policy import DraftPolicy
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.token_masks import allowed_tokens
 
@@ -70,10 +71,12 @@ class TextTokenizer:
         return self.encode_text("".join(message.content for message in messages))
 
 
-def text_service(round_seconds: float = 0.004) -> VerifierService:
+def text_service(
+    round_seconds: float = 0.004, policy: DraftPolicy | None = None
+) -> VerifierService:
     """A verifier without a port; its rounds take so long that boards can draft meanwhile."""
     target = ScriptedTarget(MODEL, delay_seconds=lambda num_tokens: round_seconds)
-    return make_service(target, TextTokenizer(), round_settings())
+    return make_service(target, TextTokenizer(), round_settings(), policy)
 
 
 def text_board(expected: Sequence[Sequence[int]] = (), num_slots: int = 32) -> ScriptedDrafter:
