@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from shared.protocol import codec
 from shared.protocol.codec import decode_from_agent, decode_from_verifier, encode
 from shared.protocol.fingerprint import BLOCK_IDS, Difference
 from shared.protocol.messages import (
@@ -27,6 +28,7 @@ from shared.protocol.messages import (
     Message,
     Notice,
     Open,
+    RatedDraft,
     Ready,
     Verdict,
 )
@@ -210,6 +212,34 @@ def test_a_value_that_messagepack_does_not_have_is_our_error(message: Any, sente
     with pytest.raises(LocalProtocolError) as caught:
         encode(message)
     assert sentence == str(caught.value)
+
+
+# --- drafts, which are read at once --------------------------------------------------------------
+
+drafts = st.one_of(MESSAGE_STRATEGIES[Draft], MESSAGE_STRATEGIES[RatedDraft])
+
+
+@st.composite
+def damaged_drafts(draw: st.DrawFn) -> bytes:
+    """A draft with one of its bytes changed, cut or continued, or as it is."""
+    packed = bytearray(encode(draw(drafts)))
+    packed[draw(st.integers(0, len(packed) - 1))] = draw(st.integers(0, 255))
+    return bytes(packed[: draw(st.integers(1, len(packed)))]) + draw(st.binary(max_size=2))
+
+
+@settings(max_examples=700)
+@given(drafts.map(encode) | damaged_drafts())
+def test_a_draft_is_read_and_refused_like_every_other_message(packed: bytes) -> None:
+    def read() -> Message | str:
+        try:
+            return decode_from_agent(packed)
+        except RemoteProtocolError as error:
+            return str(error)
+
+    at_once = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_is_whole_draft", lambda _: False)
+        assert read() == at_once
 
 
 # --- anything at all --------------------------------------------------------------------------
