@@ -45,6 +45,8 @@ class ConnectionState(Enum):
     LEAVING = "leaving"  # the verifier said GoingAway: streams end, none may start
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # of a member there is one; Enum's own hashes its name in Python
+
 
 class StreamState(Enum):
     """A stream, as either end sees it."""
@@ -54,6 +56,8 @@ class StreamState(Enum):
     RUNNING = "running"
     CANCELLING = "cancelling"  # Cancel was sent, the last Verdict was not
     ENDED = "ended"
+
+    __hash__ = object.__hash__
 
 
 _C, _S = ConnectionState, StreamState

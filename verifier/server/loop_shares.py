@@ -54,7 +54,9 @@ class LoopShares:
     def spend(self, device: str, seconds: float, now: float) -> None:
         """A message of the device took so long, with all that its frame costs."""
         self.spent_seconds[device] = self.spent_seconds.get(device, 0.0) + seconds
-        level = self._active.setdefault(device, _Level(since=now))
+        level = self._active.get(device)
+        if level is None:
+            level = self._active[device] = _Level(since=now)
         level.leak(self._share, now)
         level.seconds += seconds
         self._active.move_to_end(device)
