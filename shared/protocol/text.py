@@ -54,6 +54,21 @@ class ByteAssembler:
         """Bytes of the text so far without those of a last character that is not complete."""
         return self.num_bytes - (0 if self.is_stopped else _num_unfinished(self._last_bytes))
 
+    @property
+    def has_stops(self) -> bool:
+        """Whether a stop string may end the text."""
+        return self._stops is not None
+
+    def count(self, token_ids: Sequence[int]) -> None:
+        """`push` of several tokens where there are no stop strings and no bytes are asked for."""
+        assert self._stops is None, "a stop string may lie within these tokens"
+        token_bytes, special_ids = self._token_bytes, self._special_ids
+        num_known = len(token_bytes)
+        printed = [i for i in token_ids if i < num_known and i not in special_ids]
+        new = b"".join([token_bytes[token_id] for token_id in printed])
+        self._last_bytes = (self._last_bytes + new)[-_MOST_UNFINISHED_BYTES:]
+        self.num_bytes_out += len(new)
+
     def push(self, token_id: int) -> bytes:
         """Bytes that became certain with this token; sets `is_stopped` at a stop string."""
         # A target may have more padding than the vocabulary that is known here.

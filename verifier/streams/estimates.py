@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.protocol.draft_path import DraftToken
+from shared.protocol.draft_path import DraftPath, DraftToken
 from shared.speculation.calibration import Calibration
 from shared.speculation.smoothing import smoothed
-from verifier.streams.acceptance_estimate import AcceptanceEstimate, warm_step
+from verifier.streams.acceptance_estimate import AcceptanceEstimate
 from verifier.streams.draft_chances import DraftChances
 from verifier.streams.draft_mode import DraftMode
 from verifier.streams.draft_pace import DraftPace
@@ -25,6 +25,7 @@ from verifier.streams.window_counts import WindowCounts
 GOODPUT_SMOOTHING = 0.1
 # The mean of so many rounds of a board that gets 2 tokens in half of them is within some 7 %.
 STEADY_ROUNDS = 50
+STEADY_SMOOTHING = 1.0 / STEADY_ROUNDS
 
 # A draft is late when it takes this many times as long as expected, and a little for the machine.
 LATE_FACTOR, LATE_SECONDS = 1.5, 0.005
@@ -88,9 +89,10 @@ class GoodputEstimate:
         has no open stream are not reported at all; one that does not write yet, but has its
         prompts read, is slow for no reason that would last.
         """
-        step = warm_step(self._smoothing, self._num_rounds)
+        warm = 1.0 / (self._num_rounds + 2)  # see `warm_step`: every stream pays for a call
+        step = self._smoothing if self._smoothing > warm else warm
         self._tokens_per_round += step * (num_tokens - self._tokens_per_round)
-        steady_step = warm_step(1.0 / STEADY_ROUNDS, self._num_rounds)
+        steady_step = STEADY_SMOOTHING if STEADY_SMOOTHING > warm else warm
         if writes:
             steady = self._steady_tokens_per_round
             self._steady_tokens_per_round += steady_step * (num_tokens - steady)
@@ -229,6 +231,18 @@ class DeviceEstimates:
         for acceptance in (own.acceptance, self.acceptance):
             acceptance.observe_counts(num_accepted, num_rejected)
         self.positions.observe(num_accepted, num_rejected)
+
+    def observe_commit(
+        self, own: StreamEstimates, before: DraftPath, after: DraftPath, num_committed: int
+    ) -> None:
+        """So many tokens were committed, which made the path `before` that `after`.
+
+        Every live token met what was committed at its position, tested in the round or not.
+        """
+        is_struck = after.base > before.base
+        num_met = min(len(before.live), num_committed)
+        num_accepted = after.base - 1 - before.position if is_struck else num_met
+        self.observe_counts(own, num_accepted, int(is_struck), before.live)
 
     def observe_late(self, own: StreamEstimates, late: LateDraft) -> None:
         """Drafts of one of its streams met what was committed before they came."""

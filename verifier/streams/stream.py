@@ -180,7 +180,9 @@ class Stream:
     @property
     def can_draft(self) -> bool:
         """Whether the board has read the prompt and speculation is wanted."""
-        return self.board_is_ready and self.request.draft_length != 0 and self.draft_room > 0
+        request = self.request
+        has_room = request.draft_context_tokens > self.num_tokens
+        return self.board_is_ready and request.draft_length != 0 and has_room
 
     @property
     def draft_room(self) -> int:
@@ -225,9 +227,10 @@ class Stream:
         before, self.path = self.path, self.path.commit(kept)
         self.met, self.late_drafts = MetDrafts(before.live, self.late_drafts), ()
         if self.request.mode == "coupled":
-            self._learn_from_commit(before, num_kept)
-        else:
-            self._learn_from_probs(check, outcome, before)
+            self.device_estimates.observe_commit(self.estimates, before, self.path, num_kept)
+        elif outcome.accept_probs and not check.num_forced:  # of a check that was cut not all
+            figures = outcome.accept_probs, outcome.num_accepted
+            self.device_estimates.observe_probs(self.estimates, *figures, before.live)
         if self.window:
             waited = self.request.mode == "rejection" or self.awaited_seconds > 0
             hidden = 0.0 if waited else self.estimates.speed.answer_seconds(num_drafted)
@@ -310,19 +313,33 @@ class Stream:
 
     def _append(self, token_ids: list[int]) -> int:
         """Commit tokens until one of them ends the stream; returns how many were."""
-        output_ids, text, request = self.output_ids, self.text, self.request
-        end_ids, most = request.end_ids, request.max_output_tokens
-        stop_ids, census = request.processors.stop_token_ids, self.census
+        request, num_after = self.request, len(self.output_ids) + len(token_ids)
+        is_watched = self.census is not None or self.text.has_stops
+        if (
+            is_watched
+            or request.processors.stop_token_ids
+            or num_after >= request.max_output_tokens
+            or not request.end_ids.isdisjoint(token_ids)
+        ):
+            return self._append_each(token_ids)
+        self.output_ids += token_ids
+        self.num_tokens += len(token_ids)
+        self.text.count(token_ids)
+        return len(token_ids)
+
+    def _append_each(self, token_ids: list[int]) -> int:
+        output_ids, text, request, census = self.output_ids, self.text, self.request, self.census
         for num_kept, token_id in enumerate(token_ids, start=1):
             output_ids.append(token_id)
             self.num_tokens += 1
             if census is not None:
                 census.write(token_id)
-            if token_id in stop_ids:
+            if token_id in request.processors.stop_token_ids:
                 self.end("stop")
                 return num_kept
             text.push(token_id)
-            if token_id in end_ids or text.is_stopped or len(output_ids) >= most:
+            is_last = len(output_ids) >= request.max_output_tokens
+            if token_id in request.end_ids or text.is_stopped or is_last:
                 self.end(self._reason_to_finish(token_id))
                 return num_kept
         return len(token_ids)
@@ -333,16 +350,3 @@ class Stream:
         if self.text.is_stopped:
             return "stop"
         return "context" if self.request.ends_at_context else "length"
-
-    def _learn_from_commit(self, before: DraftPath, num_committed: int) -> None:
-        """Every live token met what was committed at its position, tested in the round or not."""
-        is_struck = self.path.base > before.base
-        num_met = min(len(before.live), num_committed)
-        num_accepted = self.path.base - 1 - before.position if is_struck else num_met
-        counts = num_accepted, int(is_struck)
-        self.device_estimates.observe_counts(self.estimates, *counts, before.live)
-
-    def _learn_from_probs(self, check: DraftCheck, outcome: ItemOutcome, before: DraftPath) -> None:
-        if outcome.accept_probs and not check.num_forced:  # of a check that was cut not all
-            figures = outcome.accept_probs, outcome.num_accepted
-            self.device_estimates.observe_probs(self.estimates, *figures, before.live)

@@ -221,6 +221,19 @@ def test_a_text_that_is_cut_off_is_that_of_its_whole_characters(
     assert content[:num_bytes].decode(errors="replace") == expected
 
 
+@given(token_bytes, st.lists(st.integers(0, 30), max_size=12))
+def test_tokens_that_are_counted_together_count_as_one_by_one(
+    tokens: list[bytes], token_ids: list[int]
+) -> None:
+    pushed = ByteAssembler(tokens, frozenset({SPECIAL_ID}))
+    counted = ByteAssembler(tokens, frozenset({SPECIAL_ID}))
+    for token_id in token_ids:
+        pushed.push(token_id)
+    counted.count(token_ids)
+    assert pushed.num_bytes == counted.num_bytes
+    assert pushed.num_whole_bytes == counted.num_whole_bytes
+
+
 @pytest.mark.parametrize(
     ("num_bytes", "rest"), [(0, ""), (4, ""), (5, "S"), (6, "ST"), (7, "ST"), (99, "ST")]
 )
