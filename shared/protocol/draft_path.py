@@ -24,7 +24,7 @@ from shared.speculation.confidence import UNKNOWN_CONFIDENCE
 from shared.speculation.sparse_row import SparseRow
 
 
-class DraftToken(msgspec.Struct, frozen=True):
+class DraftToken(msgspec.Struct, frozen=True, gc=False):
     """One live token of a path."""
 
     token_id: int
@@ -39,7 +39,7 @@ class DraftToken(msgspec.Struct, frozen=True):
         return self.row is not None or self.is_certain
 
 
-class Extension(msgspec.Struct, frozen=True):
+class Extension(msgspec.Struct, frozen=True, gc=False):
     """A draft as the path sees it."""
 
     base: int
@@ -47,7 +47,7 @@ class Extension(msgspec.Struct, frozen=True):
     tokens: tuple[DraftToken, ...]
 
 
-class DraftPath(msgspec.Struct, frozen=True):
+class DraftPath(msgspec.Struct, frozen=True, gc=False):
     """Positions count output tokens; `base <= end` and `live` covers [position, end)."""
 
     base: int = 0

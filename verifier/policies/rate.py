@@ -83,11 +83,12 @@ class RatePolicy:
         pays = (streams.max_lengths > 0) & (np.maximum(rates, streams.best_chances) > threshold)
         pays &= streams.draft_token_seconds < mean_seconds  # else it never gets ahead of the target
         log_rates = np.log(rates)
-        worthwhile = (np.log(np.clip(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
-        lengths = np.clip(worthwhile, 1, np.maximum(streams.max_lengths, 1))
-        wins, best = _of_waits(streams, rates, times)
-        pays &= ~streams.waits | wins
-        lengths = np.where(streams.waits, np.minimum(lengths, best), lengths)
+        worthwhile = (np.log(_between(threshold, 1e-9, 1.0)) / log_rates).astype(np.int64)
+        lengths = np.minimum(np.maximum(worthwhile, 1), np.maximum(streams.max_lengths, 1))
+        if streams.waits.any():
+            wins, best = _of_waits(streams, rates, times)
+            pays &= ~streams.waits | wins
+            lengths = np.where(streams.waits, np.minimum(lengths, best), lengths)
         depths = np.maximum((self._log_survival / log_rates).astype(np.int64), 1)
         num_room = len(times.seconds_with) - 1
         budget_tokens = num_room if limits.budget_tokens is None else limits.budget_tokens
@@ -101,8 +102,8 @@ class RatePolicy:
             budget_tokens=min(budget_tokens, num_room),
             lengths=lengths,
             depths=np.where(pays, depths, 0),
-            least_survivals=np.clip(least, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
-            waited_survivals=np.clip(waited, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
+            least_survivals=_between(least, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
+            waited_survivals=_between(waited, SMALLEST_SURVIVAL, LARGEST_ASKED_SURVIVAL),
         )
 
     def choose(self, live: LiveDrafts, look: Callable[[], Outlook]) -> Sequence[int]:
@@ -223,5 +224,11 @@ def _mean_seconds(times: RoundTimes) -> float:
 def _within(lengths: IntArray, budget_tokens: int) -> IntArray:
     """The lengths, cut from the last stream on where they exceed the budget."""
     before = np.cumsum(lengths) - lengths
-    within: IntArray = np.clip(budget_tokens - before, 0, lengths)
+    within: IntArray = np.minimum(np.maximum(budget_tokens - before, 0), lengths)
     return within
+
+
+def _between(values: FloatArray, least: float, most: float) -> FloatArray:
+    """`np.clip` of a few values, in a third of its time."""
+    between: FloatArray = np.minimum(np.maximum(values, least), most)
+    return between

@@ -25,7 +25,7 @@ class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
     num_drafts: int
 
 
-class _Part(msgspec.Struct, frozen=True):
+class _Part(msgspec.Struct, frozen=True, gc=False):
     stream: Stream
     num_read: int  # the next of its tokens that the target has not read
     reads_all: bool  # so that logits are needed

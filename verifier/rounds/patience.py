@@ -29,10 +29,18 @@ class Patience:
         """Whether the stream waits for an operator, not for its board."""
         return stream.device in self.paused
 
+    def unpaused(self, streams: Iterable[Stream]) -> list[Stream]:
+        """Those that do not wait for an operator."""
+        if not self.paused:
+            return list(streams)
+        return [stream for stream in streams if not self.is_paused(stream)]
+
     def waits(self, stream: Stream, now: float) -> bool:
         """Whether the stream can have no part in a round yet; a wait that is over ends here."""
-        if self.is_paused(stream):
+        if stream.device in self.paused:
             return True
+        if not (stream.awaited_seconds or self._is_barrier or stream.request.mode == "rejection"):
+            return False  # nothing is awaited
         until = stream.sits_out_until
         if until is not None:
             if now < min(until, self._deadline(stream)):

@@ -8,6 +8,7 @@ what the next round need not wait for; call it while that runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -41,8 +42,11 @@ from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
 
+# Of streams in a round: the longest unserved first.
+_TURN = attrgetter("served_round", "tested_round")
 
-class StreamResult(msgspec.Struct, frozen=True):
+
+class StreamResult(msgspec.Struct, frozen=True, gc=False):
     """One stream after a round (or its end outside of one)."""
 
     stream: Stream
@@ -149,8 +153,13 @@ class RoundPlanner:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
         self.admission.admit(self._num_rounds, now)
-        active = [s for s in self.streams.values() if not self.patience.is_paused(s)]
-        candidates = [s for s in active if not self.patience.waits(s, now) and has_its_masks(s)]
+        active = self.patience.unpaused(self.streams.values())
+        candidates = [
+            stream
+            for stream in active
+            if not self.patience.waits(stream, now)
+            and (stream.grammar is None or has_its_masks(stream))
+        ]
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
         if self.draft_plan.holds_rounds and any(
@@ -159,7 +168,7 @@ class RoundPlanner:
             return None
         candidates = self.admission.secure(self.quarantine.together(candidates), now)
         # Of those served last round all the same, those go first whose drafts had no room then.
-        candidates.sort(key=lambda stream: (stream.served_round, stream.tested_round))
+        candidates.sort(key=_TURN)
         if self._rows_have_seconds:
             candidates = self._with_turns_and_prices(candidates)
         room = self._room(candidates)

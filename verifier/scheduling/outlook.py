@@ -71,19 +71,25 @@ def keep_memories(streams: Sequence[Stream], memories: FloatArray | None) -> Non
 def _open_streams(
     streams: Gathered, max_lengths: Sequence[int], weights: Mapping[str, float]
 ) -> OpenStreams:
-    devices = streams.devices
+    devices, num_streams = streams.devices, len(streams.devices)
     num_of_device = Counter(devices)
+    num_siblings = np.ones(num_streams, dtype=np.int64)
+    if len(num_of_device) < num_streams:
+        num_siblings[:] = [num_of_device[device] for device in devices]
+    of_devices = np.full(num_streams, USUAL_WEIGHT)
+    if weights:
+        of_devices[:] = [weights.get(device, USUAL_WEIGHT) for device in devices]
     return OpenStreams(
         acceptance_rates=streams.acceptance_rates,
         num_observed=streams.num_observed,
         goodputs=streams.goodputs,
         steady_goodputs=streams.steady_goodputs,
         draft_token_seconds=streams.draft_token_seconds,
-        weights=np.array([weights.get(device, USUAL_WEIGHT) for device in devices]),
+        weights=of_devices,
         best_chances=streams.best_chances,
         waits=streams.waits,
         round_trip_seconds=streams.round_trip_seconds,
         memories=streams.memories,
-        num_siblings=np.array([num_of_device[device] for device in devices], dtype=np.int64),
+        num_siblings=num_siblings,
         max_lengths=np.array(max_lengths, dtype=np.int64),
     )

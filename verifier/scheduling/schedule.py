@@ -160,7 +160,7 @@ def plan_drafts(
         context_tokens=context_tokens,
         round_seconds=round_seconds,
         token_seconds=token_seconds,
-        streams={**beside.streams, **of_streams},
+        streams={**beside.streams, **of_streams} if beside.streams else of_streams,
         devices=devices,
         rest_sentence=rest_sentence,
         holds_rounds=awaited.holds_rounds and (beside.holds_rounds or beside is NO_PLAN),
@@ -174,7 +174,9 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
     stream.estimates.chances.least_survival = least
     if not stream.can_draft:
         return NO_DRAFTS
-    stream.device_estimates.windows.count_switch(stream.estimates.mode.observe(length))
+    switched_to = stream.estimates.mode.observe(length)
+    if switched_to is not None:
+        stream.device_estimates.windows.count_switch(switched_to)
     if not (length or depth):
         return NO_DRAFTS
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
@@ -237,14 +239,14 @@ def _max_lengths(
         best_of_streams = best_lengths(costs, max_length).tolist()
     else:
         best_of_streams = [max_length] * len(streams)
-    lengths = []
+    has_caps, lengths = bool(settings.device_caps), []
     for stream, can, length in zip(streams, can_draft, best_of_streams, strict=True):
         if not can:
             lengths.append(0)
         elif stream.request.draft_length is None:
             if costs is not None:
                 length = _choose_length(stream, length, max_length, now)
-            lengths.append(min(length, settings.longest_of(stream.device)))
+            lengths.append(min(length, settings.longest_of(stream.device)) if has_caps else length)
         else:
             lengths.append(0 if grants_wishes else _asked_length(stream, settings))
     return lengths
@@ -288,7 +290,10 @@ def _lengths_paid_for(
     made: LengthPlan, prices: Sequence[float], wishes: Sequence[int]
 ) -> list[int]:
     """What a policy's lengths come to where a token costs more than one; wishes as they are."""
-    shares = zip(wishes, made.lengths.tolist(), prices, strict=True)
+    lengths: list[int] = made.lengths.tolist()
+    if not any(wishes) and prices.count(1.0) == len(prices):
+        return lengths
+    shares = zip(wishes, lengths, prices, strict=True)
     return [wish or affordable(length, price) for wish, length, price in shares]
 
 

@@ -35,6 +35,8 @@ def window_of(stream: Stream, length: int, rate: float | None, round_seconds: fl
     else:
         window = 1 + length
     on_the_way = _tokens_on_the_way(stream, length, round_seconds)
+    if on_the_way <= window:
+        return window
     return max(window, min(on_the_way, _depth(rate, SMALLEST_SURVIVAL_ON_THE_WAY)))
 
 

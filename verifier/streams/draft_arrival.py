@@ -26,6 +26,9 @@ from shared.speculation.confidence import confidence_of_row
 from shared.speculation.sparse_row import SparseRow
 from verifier.streams.stream import Stream
 
+# That are unpacked sooner than their place is looked at twice; the path does so anyway.
+_FEW_TOKENS = 16
+
 
 def take_draft(stream: Stream, message: Draft, vocab_size: int, now: float) -> None:
     """Hand a draft to its stream; nothing is unpacked of one whose path is dead.
@@ -39,7 +42,8 @@ def take_draft(stream: Stream, message: Draft, vocab_size: int, now: float) -> N
     if message.base < path.base:
         stream.drop_draft(num_tokens, drafting_seconds)
         return
-    path.check_place(message.base, message.position, num_tokens, stream.granted_end)
+    if message.rows or num_tokens > _FEW_TOKENS:
+        path.check_place(message.base, message.position, num_tokens, stream.granted_end)
     num_known = max(path.end - message.position, 0)
     stream.receive_draft(unpack_draft(message, vocab_size, num_known), drafting_seconds, now)
 

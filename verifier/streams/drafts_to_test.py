@@ -27,7 +27,10 @@ def drafts_to_test(stream: Stream, most: int) -> tuple[tuple[DraftToken, ...], b
 
     In `rejection` at most the rest of one chunk, and a guess of the bonus token is not tested.
     """
-    room, live = _room(stream), stream.path.live
+    live = stream.path.live
+    if not live and not stream.forced_ids:
+        return (), True
+    room = _room(stream)
     most = min(most, room)
     forced = forced_drafts(stream)
     if forced is not None:
@@ -108,4 +111,4 @@ def _certain(token_id: int) -> SparseRow:
 
 def _room(stream: Stream) -> int:
     """Draft tokens that fit, with the target's own token behind them."""
-    return max(stream.request.max_output_tokens - stream.position - 1, 0)
+    return max(stream.request.max_output_tokens - len(stream.output_ids) - 1, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """What one round did for one stream."""
 
     position: int  # before it

@@ -30,7 +30,7 @@ class ItemFailure(StrEnum):
     )
 
 
-class DraftCheck(msgspec.Struct, frozen=True):
+class DraftCheck(msgspec.Struct, frozen=True, gc=False):
     """What to check at the end of an item's tokens, and how to draw there."""
 
     draft_token_ids: tuple[int, ...]  # the last tokens of the item; may be empty
@@ -68,7 +68,7 @@ class PromptRows(msgspec.Struct, frozen=True):
     num_others: int  # that are told with each
 
 
-class RoundItem(msgspec.Struct, frozen=True):
+class RoundItem(msgspec.Struct, frozen=True, gc=False):
     """One stream's part of a round: tokens to append to its cache, then a check or none.
 
     The cache holds `num_cached_tokens`; `token_ids` follow them (prompt, committed tokens, drafts).
@@ -107,7 +107,7 @@ class Round(msgspec.Struct, frozen=True):
         return sum([len(item.prompt_rows.next_ids) for item in self.items if item.prompt_rows])
 
 
-class ItemOutcome(msgspec.Struct, frozen=True):
+class ItemOutcome(msgspec.Struct, frozen=True, gc=False):
     """What the target made of one item: of its `draft_check` and its prompt, or that it failed.
 
     Of a check without an accepted token or one of its own: masks were late, it is to be made again.
