@@ -121,7 +121,8 @@ class DraftPath(msgspec.Struct, frozen=True, gc=False):
             latest = max(draft.position, self.passed_at or 0)  # an older pass may arrive again
             return msgspec.structs.replace(self, passed_at=latest)
         num_known = max(self.end - draft.position, 0)
-        _check_overlap(self, draft, committed, num_known)
+        if num_known:
+            _check_overlap(self, draft, committed, num_known)
         for i, token in enumerate(draft.tokens[num_known:], start=num_known):
             position = draft.position + i
             if position >= self.position:

@@ -22,14 +22,17 @@ MAX_ID_BYTES = _WIDE
 MAX_VOCAB_SIZE = 1 << 24
 _PADDING = b"\0"
 _FEW = 16  # ids that are read at once
+_NARROW_IDS = [struct.Struct(f"<{num_ids}H") for num_ids in range(_FEW + 1)]
 
 
 def pack_token_ids(token_ids: Sequence[int]) -> bytes:
     """The ids as bytes; 2 bytes each when all are below 65,536, else 3."""
+    num_ids = len(token_ids)
     if max(token_ids, default=0) < 1 << 16:
-        return struct.pack(f"<{len(token_ids)}H", *token_ids)
-    words = struct.pack(f"<{len(token_ids)}I", *token_ids)
-    packed = bytearray(_WIDE * len(token_ids))
+        few = _NARROW_IDS[num_ids] if num_ids <= _FEW else struct.Struct(f"<{num_ids}H")
+        return few.pack(*token_ids)
+    words = struct.pack(f"<{num_ids}I", *token_ids)
+    packed = bytearray(_WIDE * num_ids)
     for place in range(_WIDE):
         packed[place::_WIDE] = words[place::_WORD]
     return bytes(packed) if len(packed) % 2 else bytes(packed) + _PADDING
@@ -44,7 +47,7 @@ def unpack_token_list(packed: bytes, vocab_size: int) -> list[int]:
     """The ids as a list; mostly they are few. Raises like `unpack_token_ids`."""
     num_ids = len(packed) // _NARROW
     if num_ids <= _FEW and not len(packed) % _NARROW:
-        token_ids = list(struct.unpack(f"<{num_ids}H", packed))
+        token_ids = list(_NARROW_IDS[num_ids].unpack(packed))
         if max(token_ids, default=-1) < vocab_size:
             return token_ids
     return unpack_token_ids(packed, vocab_size).tolist()

@@ -76,6 +76,8 @@ def unpack_draft(message: Draft, vocab_size: int, num_known: int = 0) -> Extensi
     if isinstance(message, RatedDraft):
         return _unpack_rated(message, vocab_size)
     token_ids = unpack_token_list(message.tokens, vocab_size)
+    if not message.rows:
+        return _chunk(message, [DraftToken(token_id) for token_id in token_ids])
     num_rows = num_packed_rows(message.rows)
     num_bare = len(token_ids) - num_rows  # all of them, or the guess that comes first
     if num_bare < 0 or (num_rows and num_bare > 1):
