@@ -105,7 +105,8 @@ class Lessons:
         tokens: dict[GoodputEstimate, int] = dict.fromkeys(goodputs, 0)
         for stream, settled in lesson.settled:
             tokens[stream.estimates.goodput] += settled.num_tokens
-        writing = {stream.estimates.goodput for stream in lesson.streams if stream.position}
+        pairs = zip(goodputs, lesson.streams, strict=True)
+        writing = {goodput for goodput, stream in pairs if stream.output_ids}
         for goodput, num_tokens in tokens.items():
             goodput.observe_round(num_tokens, lesson.elapsed_seconds, writes=goodput in writing)
         if not lesson.chunks:

@@ -97,22 +97,24 @@ def _parts(streams: Sequence[Stream], room: RoundRoom) -> list[_Part]:
 
 
 def _item(part: _Part, num_shared: int, blocks: BlockPool) -> RoundItem:
-    stream = part.stream
-    token_ids = stream.tokens_from_cache_on(part.num_read)
-    check = None
+    stream, request = part.stream, part.stream.request
     num_cached = stream.num_cached_tokens
-    prompt_ids = stream.request.prompt_ids
+    token_ids = stream.tokens(num_cached, num_cached + part.num_read)
+    check = prompt_rows = None
     if part.reads_all:
         num_reserved = blocks.num_reserved_tokens(stream.number)
         num_free = num_reserved - num_cached - part.num_read
         max_drafts = min(part.num_owed + num_shared, num_free)
         check = draft_check(stream, *drafts_to_test(stream, max_drafts))
         token_ids += check.draft_token_ids
+    if request.num_prompt_logprobs is not None:
+        place = num_cached, part.num_read
+        prompt_rows = stream.logprobs.prompt_rows(request.prompt_ids, *place)
     return RoundItem(
         stream=stream.number,
         token_ids=token_ids,
         num_cached_tokens=num_cached,
         block_table=blocks.grow(stream.number, num_cached + len(token_ids)),
         draft_check=check,
-        prompt_rows=stream.logprobs.prompt_rows(prompt_ids, num_cached, part.num_read),
+        prompt_rows=prompt_rows,
     )

@@ -328,7 +328,7 @@ class RoundPlanner:
         streams = [r.stream for r in results if r.stream.number in self.streams]
         let_rest(streams, plan)
         newcomers = [
-            s for s in streams if s.can_draft and not s.rests and s.number not in plan.streams
+            s for s in streams if s.number not in plan.streams and s.can_draft and not s.rests
         ]
         if newcomers:  # their boards became ready during the round
             plan = self._plan(now, newcomers, beside=plan)

@@ -18,6 +18,10 @@ def let_rest(streams: Iterable[Stream], plan: DraftPlan) -> None:
     A board that loses its window says Ready when it has caught up, after the rest; until then it
     is not ready, whatever of its drafts is on the way.
     """
+    if plan.rest_sentence is None:
+        for stream in streams:
+            stream.rests = False
+        return
     for stream in streams:
         rests = plan.lets_rest(stream)
         if rests and not stream.rests and stream.window:

@@ -182,11 +182,11 @@ def grant_draft(stream: Stream, plan: DraftPlan, settings: ScheduleSettings) -> 
     room = min(request.max_output_tokens - stream.position - 1, stream.draft_room)
     if room <= 0:
         return NO_DRAFTS
-    is_limited = settings.uses_guard and request.draft_length is None
-    rate = stream.estimates.acceptance.rate if is_limited else None
     if depth is not None and request.mode == "coupled" and request.draft_length is None:
         window = max(depth, length + 1) if length else depth
     elif length:
+        is_limited = settings.uses_guard and request.draft_length is None
+        rate = stream.estimates.acceptance.rate if is_limited else None
         window = window_of(stream, length, rate, plan.round_seconds)
     else:
         return NO_DRAFTS  # in `rejection` what is drafted must be tested

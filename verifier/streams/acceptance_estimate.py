@@ -52,7 +52,10 @@ class AcceptanceEstimate:
     @property
     def rate(self) -> float:
         """The acceptance rate, within [0.01, 0.99]."""
-        return min(max(self._rate, MIN_ACCEPTANCE_RATE), MAX_ACCEPTANCE_RATE)
+        rate = self._rate
+        if MIN_ACCEPTANCE_RATE < rate < MAX_ACCEPTANCE_RATE:
+            return rate
+        return min(max(rate, MIN_ACCEPTANCE_RATE), MAX_ACCEPTANCE_RATE)
 
     def observe_probs(self, accept_probs: Sequence[float]) -> None:
         """Take in min(1, target/draft) of *all* drafted positions, later than a rejection too.

@@ -50,8 +50,8 @@ class DraftChances:
             return  # a board says it of all its tokens, or of none
         way = self.way
         confidences = bytes([token.confidence for token in reached])
-        refusals = calibration.refusals[way]
-        self.factor.observe(sum([refusals[each] for each in confidences]), num_rejected)
+        expected_rejections = sum(map(calibration.refusals[way].__getitem__, confidences))
+        self.factor.observe(expected_rejections, num_rejected)
         calibration.observe(way, confidences, num_accepted)
         self.best_chance = calibration.best_chances[way]
 
@@ -64,9 +64,11 @@ class DraftChances:
 
         Said anew only where it has moved by a quarter: another field costs a Verdict 7 bytes.
         """
+        if not self.best_chance or not self.least_survival:
+            return 0
         least = round(255.0 * self.least_survival)
         told = self._told_survival
-        if not self.best_chance or not least or abs(least - told) <= TOLD_PART * told:
+        if not least or abs(least - told) <= TOLD_PART * told:
             return 0
         self._told_survival = least
         return least

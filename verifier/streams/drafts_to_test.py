@@ -82,7 +82,8 @@ def draft_check(stream: Stream, tested: tuple[DraftToken, ...], draws_bonus: boo
     token_ids = tuple([token.token_id for token in tested])
     masks, num_forced = None, 0
     # Lists first: for a few elements a generator costs more than what it makes.
-    rows = [token.row for token in tested if token.row is not None] if tested else ()
+    is_coupled = request.mode == "coupled"
+    rows = () if is_coupled else [token.row for token in tested if token.row is not None]
     if stream.grammar is not None:
         masks = stream.grammar.masks(stream.output_ids, token_ids)
         forced = forced_drafts(stream)

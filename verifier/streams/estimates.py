@@ -227,9 +227,10 @@ class DeviceEstimates:
 
         `tokens` begin with these, where it is known which they were.
         """
-        own.chances.learn(self.calibration, tokens, num_accepted, num_rejected)
-        for acceptance in (own.acceptance, self.acceptance):
-            acceptance.observe_counts(num_accepted, num_rejected)
+        if tokens and tokens[0].confidence:
+            own.chances.learn(self.calibration, tokens, num_accepted, num_rejected)
+        own.acceptance.observe_counts(num_accepted, num_rejected)
+        self.acceptance.observe_counts(num_accepted, num_rejected)
         self.positions.observe(num_accepted, num_rejected)
 
     def observe_commit(

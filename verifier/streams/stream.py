@@ -103,7 +103,8 @@ class Stream:
             # The board began this draft when the grant reached it, not before.
             seconds = now - self.path_granted_at
             speed.observe_arrival(len(draft.tokens), drafting_seconds, seconds)
-        self._learn_from_late_tokens(before, draft)
+        if draft.position < before.position:
+            self._learn_from_late_tokens(before, draft)
         if self.path.base > before.base and self.window:
             # It died only now; the board knew from the latest verdict and began anew with that.
             self.granted_base, self.path_granted_at = self.path.base, self.waiting_since
@@ -188,10 +189,6 @@ class Stream:
     def draft_room(self) -> int:
         """Tokens that the board's model can still take."""
         return max(self.request.draft_context_tokens - self.num_tokens, 0)
-
-    def tokens_from_cache_on(self, num_tokens: int) -> tuple[int, ...]:
-        """The next `num_tokens` tokens that the target has not read."""
-        return self.tokens(self.num_cached_tokens, self.num_cached_tokens + num_tokens)
 
     def tokens(self, start: int, end: int) -> tuple[int, ...]:
         """Prompt and committed output from `start` up to `end`."""
@@ -315,12 +312,9 @@ class Stream:
         """Commit tokens until one of them ends the stream; returns how many were."""
         request, num_after = self.request, len(self.output_ids) + len(token_ids)
         is_watched = self.census is not None or self.text.has_stops
-        if (
-            is_watched
-            or request.processors.stop_token_ids
-            or num_after >= request.max_output_tokens
-            or not request.end_ids.isdisjoint(token_ids)
-        ):
+        is_watched = is_watched or bool(request.processors.stop_token_ids)
+        may_end = is_watched or num_after >= request.max_output_tokens
+        if may_end or not request.end_ids.isdisjoint(token_ids):
             return self._append_each(token_ids)
         self.output_ids += token_ids
         self.num_tokens += len(token_ids)

@@ -232,7 +232,7 @@ def test_tokens_follow_those_in_the_cache(num_cached: int, num_tokens: int) -> N
     stream.num_cached_tokens = num_cached
     known = (11, 12, 13, 14, 15, 20, 21, 22)
     expected = known[num_cached : num_cached + num_tokens]
-    assert expected == stream.tokens_from_cache_on(num_tokens)
+    assert expected == stream.tokens(num_cached, num_cached + num_tokens)
 
 
 # --- what a round did -----------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_after_a_cut_chunk_the_last_accepted_token_is_read_again() -> None:
     settled = settle(stream, 2, None, most=2)
     assert Settled(position=3, num_accepted=2, own_token_ids=(), num_tested=2) == settled
     assert ([33], 1) == (live_ids(stream), stream.num_pending_tokens)
-    assert (32,) == stream.tokens_from_cache_on(1)
+    assert (32,) == stream.tokens(stream.num_cached_tokens, stream.num_tokens)
 
 
 def test_a_prompt_counts_as_read_with_its_first_token() -> None:
