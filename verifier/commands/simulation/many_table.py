@@ -20,6 +20,7 @@ def many_table(outcome: ManyOutcome) -> Table:
 def _rows(outcome: ManyOutcome) -> list[tuple[str, str]]:
     counts = outcome.window_counts
     num_tested = sum(length * count for length, count in enumerate(counts))
+    kinds = list(outcome.utilisation_of_kinds.items())
     accepted = "–" if outcome.acceptance is None else f"{outcome.acceptance:.0%}"
     return [
         ("requests/s", f"{outcome.requests_per_second:,.1f}"),
@@ -45,6 +46,7 @@ def _rows(outcome: ManyOutcome) -> list[tuple[str, str]]:
         ),
         ("seconds of a request", f"{outcome.request_seconds:.2f}"),
         ("verifiers busy", f"{outcome.utilisation:.0%}"),
+        *((f"  those of {name}", f"{part:.0%}") for name, part in kinds if len(kinds) > 1),
         ("accepted", accepted),
         ("tested tokens of a stream in a round", f"{num_tested / max(sum(counts), 1):.2f}"),
         ("rounds of streams", f"{outcome.num_stream_rounds:,}"),

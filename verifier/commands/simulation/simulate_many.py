@@ -13,10 +13,11 @@ import msgspec
 
 from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
+from verifier.commands.simulation.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 
 if TYPE_CHECKING:
-    from shared.speculation.goodput import IntArray
+    from verifier.sim.many_verifiers.drawing import Recorded
     from verifier.sim.many_verifiers.outcome import ManyOutcome
     from verifier.sim.many_verifiers.parts import Exchange, Part
     from verifier.sim.many_verifiers.scenario import ManyScenario
@@ -46,8 +47,18 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write all figures to a file: the same bytes for the same scenario and seed.",
 )
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw windows, tokens and load over time, as .svg, .png or .pdf; needs matplotlib.",
+)
 def many_verifiers(
-    scenario_file: Path, seed: int | None, processes: int, json_file: Path | None
+    scenario_file: Path,
+    seed: int | None,
+    processes: int,
+    json_file: Path | None,
+    plot_file: Path | None,
 ) -> None:
     """Play a fleet that many verifiers share: routing, prompts, rounds, drafts, in arrays.
 
@@ -55,11 +66,15 @@ def many_verifiers(
     rounds are simpler than in `simulate fleet`, and a hundred thousand devices can be played.
     """
     with told_when_interrupted("stopped before the end; nothing was written"):
-        _simulate(scenario_file, seed, processes, json_file)
+        _simulate(scenario_file, seed, processes, json_file, plot_file)
 
 
 def _simulate(
-    scenario_file: Path, seed: int | None, num_processes: int, json_file: Path | None
+    scenario_file: Path,
+    seed: int | None,
+    num_processes: int,
+    json_file: Path | None,
+    plot_file: Path | None,
 ) -> None:
     from rich.console import Console
 
@@ -67,23 +82,29 @@ def _simulate(
     from verifier.commands.simulation.part_processes import play_in_parts
     from verifier.sim.many_verifiers.scenario_file import read_many_scenario
 
-    scenario, trace = read_many_scenario(scenario_file)
+    scenario, recorded = read_many_scenario(scenario_file)
     if seed is not None:
         run = msgspec.structs.replace(scenario.scenario, seed=seed)
         scenario = msgspec.structs.replace(scenario, scenario=run)
+    if plot_file is not None:
+        check_plotting(plot_file)
     num_parts = min(num_processes, scenario.verifiers.count)
     with progress("simulating") as advance:
-        outcome = play_in_parts(partial(_play, scenario, trace), num_parts, advance)
+        outcome = play_in_parts(partial(_play, scenario, recorded), num_parts, advance)
     Console(file=sys.stdout).print(many_table(outcome))
     if json_file is not None:
         content = {"scenario": scenario, "outcome": outcome}
         encoded = msgspec.json.encode(content, enc_hook=str)
         replace_file(json_file, msgspec.json.format(encoded, indent=1) + b"\n", mode=0o644)
+    if plot_file is not None:
+        from verifier.commands.simulation.many_plot import draw_many
+
+        replace_file(plot_file, draw_many(outcome, plot_file.suffix[1:]), mode=0o644)
 
 
 def _play(
     scenario: ManyScenario,
-    trace: IntArray | None,
+    recorded: Recorded,
     part: Part,
     exchange: Exchange,
     advance: Callable[[float], None],
@@ -92,5 +113,5 @@ def _play(
     from verifier.sim.many_verifiers.world import ManyWorld
 
     setting, seed = scenario.setting, scenario.scenario.seed
-    drawn = draw_devices(setting, seed, trace)
+    drawn = draw_devices(setting, seed, recorded)
     return ManyWorld(setting, seed, scenario.arm(), drawn, part, exchange).play(advance)

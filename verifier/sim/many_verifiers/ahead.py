@@ -80,14 +80,14 @@ class AheadArm:
         devices.ready_at[which] = verdicts.ended_at
         told_at = verdicts.ended_at + verdicts.down_seconds
         windows = devices.window[which]
-        token_seconds = devices.draft_token_seconds[which]
+        token_seconds = devices.arrival_token_seconds[which]
         begun_at, limits = devices.path_begun_at[which], devices.path_limit[which]
         _live(devices, verdicts.ended_at, which)  # notes what has arrived by the next round
         passed = devices.path_passed[which] + verdicts.num_tested + 1
         # `path_begun_at` is as the verifier sees it, one message later than at the board. The board
         # goes on with its path if all of it was right, its guess of the own token too, and it has
         # come so far by the time that it is told.
-        seen_at = told_at + verdicts.up_seconds
+        seen_at = told_at + verdicts.up_seconds - verdicts.up_resent_seconds
         drafted = np.floor(np.maximum(seen_at - begun_at, 0.0) / token_seconds)
         idled = drafted > limits
         drafted = np.where(np.isfinite(begun_at), np.minimum(drafted, limits), 0.0)
@@ -97,6 +97,10 @@ class AheadArm:
         devices.path_passed[which] = np.where(goes_on, passed, 0)
         devices.path_limit[which] = np.where(goes_on, passed, 0) + windows
         devices.path_arrived[which] = np.where(goes_on, devices.path_arrived[which], 0)
+        # A message that is sent again holds up all that the board sends behind it.
+        is_resent = verdicts.up_resent_seconds > 0.0
+        held_until = np.where(is_resent, told_at + verdicts.up_seconds, 0.0)
+        devices.path_held_until[which] = np.maximum(devices.path_held_until[which], held_until)
 
 
 class PolicyDecider:
@@ -174,8 +178,9 @@ class WindowDecider:
 def _live(devices: Devices, now: FloatArray, which: IntArray) -> IntArray:
     """Draft tokens beyond the committed end that are at the verifier; notes how many came."""
     seconds = np.maximum(now - devices.path_begun_at[which], 0.0)  # 0 where no path was begun
-    came = np.floor(seconds / devices.draft_token_seconds[which])
+    came = np.floor(seconds / devices.arrival_token_seconds[which])
     came = np.minimum(came, devices.path_limit[which]).astype(np.int64)
+    came = np.where(now < devices.path_held_until[which], 0, came)
     arrived = np.maximum(came, devices.path_arrived[which])
     devices.path_arrived[which] = arrived
     live: IntArray = np.maximum(arrived - devices.path_passed[which], 0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies.awc import AwcInputs
+from verifier.sim.many_verifiers.message_times import TOKEN_BYTES, byte_seconds
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import Devices, Targets
 from verifier.sim.many_verifiers.windows import WindowInputs, WindowRule
@@ -27,6 +28,7 @@ class Verdicts(NamedTuple):
     runs: IntArray  # right draft tokens in a row from the old end on
     down_seconds: FloatArray  # of the verdict's message
     up_seconds: FloatArray  # of a draft's
+    up_resent_seconds: FloatArray  # of these: until it was sent for the last time
 
 
 class Arm(Protocol):
@@ -67,7 +69,8 @@ class WaitingArm:
         inputs = window_inputs(self._setting, devices, targets, verdicts, devices.window)
         windows = self._rule.windows(inputs)
         devices.window[which] = windows
-        drafting = windows * devices.draft_token_seconds[which]
+        sending = byte_seconds(self._setting) * TOKEN_BYTES * np.maximum(windows - 1, 0)
+        drafting = windows * devices.draft_token_seconds[which] + sending
         waits = verdicts.down_seconds + drafting + verdicts.up_seconds
         devices.ready_at[which] = verdicts.ended_at + np.where(windows > 0, waits, 0.0)
 

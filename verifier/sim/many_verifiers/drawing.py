@@ -1,17 +1,18 @@
-"""Devices, their requests and their messages' times, drawn by a seed.
+"""Devices and their requests, drawn by a seed.
 
 The same for every policy and routing, in whatever order they are asked for.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from shared.speculation.goodput import FloatArray, IntArray
+from verifier.sim.many_verifiers.arrivals import Arrivals, dealt, poisson_arrivals
 from verifier.sim.many_verifiers.setting import ManySetting
 
 RunArray = npt.NDArray[np.int16]
@@ -22,36 +23,45 @@ NUM_POSITIONS = 4096
 MAX_RUN = (1 << 15) - 1
 # Devices whose bits are drawn at once: 100,000 would take gigabytes.
 DEVICES_AT_ONCE = 1024
-NUM_MESSAGE_TIMES = 1 << 16
-MessageKind = Literal["verdict", "draft", "request"]
-_SPREAD = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFT, _LAST_SHIFT = np.uint64(31), np.uint64(48)  # 16 bits are left: a place of a time
-_KINDS: tuple[MessageKind, ...] = get_args(MessageKind)
+
+
+class Recorded(NamedTuple):
+    """What devices replay in place of what is drawn."""
+
+    tokens: IntArray | None = None  # 1: the draft token was right
+    arrivals: Arrivals | None = None
+
+
+DRAWN = Recorded()
 
 
 class DrawnDevices(msgspec.Struct, frozen=True):
-    """Arrays [num_devices], and [num_devices, NUM_REQUESTS] of requests in their order."""
+    """Arrays [num_devices], and [num_devices, num_requests] of requests in their order."""
 
     acceptance: FloatArray
     draft_token_seconds: FloatArray
     runs: RunArray
     """Right draft tokens in a row from each position of a text on [num_devices, NUM_POSITIONS]."""
     first_asked_at: FloatArray
+    asked_at: FloatArray
+    """[num_devices, num_requests]; NEVER: there is none; without columns each asks again when it
+    has thought, and its requests come round."""
     prompt_tokens: IntArray
     output_tokens: IntArray
     think_seconds: FloatArray
     first_positions: IntArray
 
 
-def draw_devices(setting: ManySetting, seed: int, trace: IntArray | None = None) -> DrawnDevices:
+def draw_devices(setting: ManySetting, seed: int, recorded: Recorded = DRAWN) -> DrawnDevices:
     """All that is random about devices but for the times of messages.
 
     Args:
         setting: the world.
         seed: of everything.
-        trace: recorded bits (1: the draft token was right) that all devices replay, each from
-            places of its own; without one, bits are independent, with each device's rate.
+        recorded: tokens that all devices replay, each from places of its own (without them bits are
+            independent, with each device's rate), and arrivals, each at any device.
     """
+    trace = recorded.tokens
     random = np.random.default_rng([seed, 1])
     count, shape = setting.num_devices, (setting.num_devices, NUM_REQUESTS)
     acceptance = random.permutation(np.linspace(*setting.acceptance, count))
@@ -68,35 +78,40 @@ def draw_devices(setting: ManySetting, seed: int, trace: IntArray | None = None)
     if trace is not None:
         acceptance = np.full(count, float(np.mean(trace)))
     longest_think = max(setting.think_seconds[1], 1e-3)
-    return DrawnDevices(
+    drawn = DrawnDevices(
         acceptance=acceptance,
         draft_token_seconds=1.0 / random.permutation(speeds),
         runs=runs,
         first_asked_at=random.uniform(0.0, longest_think, count),
+        asked_at=np.empty((count, 0)),
         prompt_tokens=random.integers(*setting.prompt_tokens, size=shape, endpoint=True),
         output_tokens=random.integers(*setting.output_tokens, size=shape, endpoint=True),
         think_seconds=random.uniform(*setting.think_seconds, size=shape),
         first_positions=random.integers(0, NUM_POSITIONS, size=shape),
     )
+    return _arriving(drawn, setting, np.random.default_rng([seed, 4]), recorded.arrivals)
 
 
-class MessageTimes:
-    """Of one direction: each message has its own time, whenever it is asked for."""
-
-    def __init__(self, setting: ManySetting, seed: int) -> None:
-        normal = np.random.default_rng([seed, 3]).standard_normal(NUM_MESSAGE_TIMES)
-        self._seconds = 0.5 * setting.round_trip_seconds * np.exp(setting.jitter * normal)
-
-    def seconds(
-        self, kind: MessageKind, which: IntArray, requests: IntArray, rounds: IntArray
-    ) -> FloatArray:
-        """Of devices' messages in these rounds of these requests; all [num_messages]."""
-        numbers = (requests * NUM_POSITIONS + rounds) * len(_KINDS) + _KINDS.index(kind)
-        # Multipliers of splitmix64: neighbours get places that have nothing to do with each other.
-        mixed = which.astype(np.uint64) * _SPREAD[0] + numbers.astype(np.uint64) * _SPREAD[1]
-        mixed = (mixed ^ (mixed >> _SHIFT)) * _SPREAD[0]
-        seconds: FloatArray = self._seconds[(mixed >> _LAST_SHIFT).astype(np.int64)]
-        return seconds
+def _arriving(
+    drawn: DrawnDevices,
+    setting: ManySetting,
+    random: np.random.Generator,
+    arrivals: Arrivals | None,
+) -> DrawnDevices:
+    """The same devices with requests that arrive by themselves, if any do."""
+    if arrivals is None and setting.requests_per_second:
+        arrivals = poisson_arrivals(setting, setting.requests_per_second, random)
+    if arrivals is None:
+        return drawn
+    asked_at, prompt_tokens, output_tokens = dealt(arrivals, setting.num_devices, random)
+    return msgspec.structs.replace(
+        drawn,
+        first_asked_at=asked_at[:, 0],
+        asked_at=asked_at,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        first_positions=random.integers(0, NUM_POSITIONS, size=asked_at.shape),
+    )
 
 
 def run_lengths(bits: np.typing.NDArray[np.bool_]) -> RunArray:

@@ -11,8 +11,18 @@ from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import Targets
 
+BoolArray = np.typing.NDArray[np.bool_]
 NUM_WINDOWS = 17
 _SEEN = ("num_right", "num_wrong")
+
+
+class History(msgspec.Struct, frozen=True):
+    """What happened in each bin of time, the warm-up's too."""
+
+    seconds: tuple[float, ...]  # where bins begin
+    tokens_per_second: tuple[float, ...]  # of all devices together
+    utilisation: tuple[float, ...]
+    window_counts: tuple[tuple[int, ...], ...]  # of each bin as `ManyOutcome.window_counts`
 
 
 class ManyOutcome(msgspec.Struct, frozen=True):
@@ -31,9 +41,11 @@ class ManyOutcome(msgspec.Struct, frozen=True):
     token_p99_seconds: float
     request_seconds: float  # mean, from asking to the last token
     utilisation: float  # part of the time in which verifiers run rounds
+    utilisation_of_kinds: dict[str, float]  # by `TargetKind.name`
     acceptance: float | None  # of tested positions that were reached
     window_counts: tuple[int, ...]  # stream-rounds by tested tokens, 0 … 16 and more
     num_stream_rounds: int
+    history: History
 
 
 class Tally:
@@ -42,9 +54,15 @@ class Tally:
     def __init__(self, setting: ManySetting) -> None:
         self._since = setting.warm_up_seconds
         self.seconds = setting.seconds - setting.warm_up_seconds
+        self._bin_seconds = setting.bin_seconds
+        self._num_bins = int(np.ceil(setting.seconds / setting.bin_seconds))
         self.device_tokens = np.zeros(setting.num_devices)
         self.open_seconds = np.zeros(setting.num_devices)
         self.windows = np.zeros(NUM_WINDOWS, dtype=np.int64)
+        self.binned_windows = np.zeros((self._num_bins, NUM_WINDOWS), dtype=np.int64)
+        self.binned_tokens = np.zeros(self._num_bins)
+        # Of each verifier apart: it is played by one part, so that sums do not hang on the parts.
+        self.binned_busy_seconds = np.zeros((len(setting.targets), self._num_bins))
         self.num_right = self.num_wrong = 0
         self.first_tokens: list[FloatArray] = []
         self.token_seconds: list[FloatArray] = []
@@ -61,10 +79,33 @@ class Tally:
         """Streams got tokens at these times."""
         counts = now >= self._since
         self.device_tokens[which[counts]] += num_tokens[counts]
-        windows = np.minimum(num_tested[counts], NUM_WINDOWS - 1)
-        self.windows += np.bincount(windows, minlength=NUM_WINDOWS)
+        windows = np.minimum(num_tested, NUM_WINDOWS - 1)
+        self.windows += np.bincount(windows[counts], minlength=NUM_WINDOWS)
+        bins, is_within = self._bins(now)
+        places = (bins * NUM_WINDOWS + windows)[is_within]
+        self.binned_windows += np.bincount(places, minlength=self.binned_windows.size).reshape(
+            self.binned_windows.shape
+        )
+        self.binned_tokens += np.bincount(
+            bins[is_within], weights=num_tokens[is_within], minlength=self._num_bins
+        )
         self.num_right += int(num_right[counts].sum())
         self.num_wrong += int((num_right < num_tested)[counts].sum())
+
+    def count_busy(self, targets: IntArray, ended_at: FloatArray, seconds: FloatArray) -> None:
+        """Verifiers ran a round of so many seconds, each at most one."""
+        bins, is_within = self._bins(ended_at)
+        here = np.minimum(seconds, ended_at - bins * self._bin_seconds)
+        self.binned_busy_seconds[targets[is_within], bins[is_within]] += here[is_within]
+        before = np.maximum(bins - 1, 0)
+        reaches = (bins > 0) & (before < self._num_bins)
+        rest = seconds - here
+        self.binned_busy_seconds[targets[reaches], before[reaches]] += rest[reaches]
+
+    def _bins(self, times: FloatArray) -> tuple[IntArray, BoolArray]:
+        """In which bin they lie, and whether that is one of the run's."""
+        bins = np.floor(times / self._bin_seconds).astype(np.int64)
+        return bins, bins < self._num_bins
 
     def count_open(self, which: IntArray, since: FloatArray, until: FloatArray) -> None:
         """Requests were open between these times."""
@@ -85,7 +126,7 @@ class Tally:
         return [self.device_tokens, self.open_seconds]
 
 
-def outcome_of(tallies: Sequence[Tally], targets: Targets) -> ManyOutcome:
+def outcome_of(tallies: Sequence[Tally], setting: ManySetting, targets: Targets) -> ManyOutcome:
     """Of all parts together; devices that never had a request open are left out.
 
     What is kept of devices and verifiers, all parts know. Latencies are sorted, so that their sums
@@ -102,6 +143,7 @@ def outcome_of(tallies: Sequence[Tally], targets: Targets) -> ManyOutcome:
     windows = np.sum([tally.windows for tally in tallies], axis=0)
     seconds = tallies[0].seconds
     seen = num_right + num_wrong
+    busy = targets.busy_seconds / np.maximum(targets.now, 1e-9)
     return ManyOutcome(
         requests_per_second=len(whole) / seconds,
         tokens_per_second=float(device_tokens.sum()) / seconds,
@@ -115,10 +157,36 @@ def outcome_of(tallies: Sequence[Tally], targets: Targets) -> ManyOutcome:
         token_p95_seconds=_quantile(pauses, 0.95),
         token_p99_seconds=_quantile(pauses, 0.99),
         request_seconds=_mean(whole),
-        utilisation=float((targets.busy_seconds / np.maximum(targets.now, 1e-9)).mean()),
+        utilisation=float(busy.mean()),
+        utilisation_of_kinds=_of_kinds(setting, busy),
         acceptance=num_right / seen if seen else None,
         window_counts=tuple(windows.tolist()),
         num_stream_rounds=int(windows.sum()),
+        history=_history(tallies, setting),
+    )
+
+
+def _of_kinds(setting: ManySetting, busy: FloatArray) -> dict[str, float]:
+    """Means over the verifiers of each kind."""
+    names = [kind.name for kind in setting.targets]
+    return {
+        name: float(busy[[other == name for other in names]].mean())
+        for name in dict.fromkeys(names)
+    }
+
+
+def _history(tallies: Sequence[Tally], setting: ManySetting) -> History:
+    windows, tokens, busy = (
+        np.sum([getattr(tally, name) for tally in tallies], axis=0)
+        for name in ("binned_windows", "binned_tokens", "binned_busy_seconds")
+    )
+    begins = setting.bin_seconds * np.arange(len(tokens))
+    seconds = np.minimum(setting.bin_seconds, setting.seconds - begins)  # the last may be shorter
+    return History(
+        seconds=tuple(begins.tolist()),
+        tokens_per_second=tuple((tokens / seconds).tolist()),
+        utilisation=tuple((busy / seconds).mean(axis=0).tolist()),
+        window_counts=tuple(map(tuple, windows.tolist())),
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from shared.speculation.goodput import FloatArray
 from verifier.cost_curve.curve import CostCurve
 from verifier.placement.price import Offer, cheapest
-from verifier.sim.many_verifiers.drawing import NUM_REQUESTS
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
 from verifier.sim.many_verifiers.state import Devices, Targets
 
@@ -72,8 +71,9 @@ class Router:
             Offer(worker, curve, count, 0, num_cached_tokens=0, num_free_tokens=ENDLESS)
             for worker, (curve, count) in enumerate(zip(self._curves, counts, strict=True))
         ]
-        request = devices.request[device] % NUM_REQUESTS
-        offer = cheapest(offers, int(devices.drawn.prompt_tokens[device, request]))
+        prompts = devices.drawn.prompt_tokens
+        place = devices.request[device] % prompts.shape[1]
+        offer = cheapest(offers, int(prompts[device, place]))
         assert offer is not None, "there are verifiers"
         return offer.worker
 

@@ -32,6 +32,9 @@ class RunSection(Section, frozen=True):
         float, Meta(ge=0.0, le=1e5, description="before this nothing is counted")
     ] = 5.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 31) - 1, description="of everything random")] = 1
+    bin_seconds: Annotated[
+        float, Meta(ge=0.1, le=1e5, description="of one point of the figures over time")
+    ] = 1.0
 
     def unfit(self) -> Iterator[tuple[str, str]]:
         """There is something to count."""
@@ -88,6 +91,16 @@ class DevicesSection(Section, frozen=True):
         float, Meta(ge=0.0, le=2.0, description="deviation of the logarithm of a message's time")
     ] = 0.1
 
+    loss: Annotated[
+        float, Meta(ge=0.0, le=0.9, description="chance that a message must be sent again")
+    ] = 0.0
+    resend_milliseconds: Annotated[
+        float, Meta(ge=0.0, le=1e5, description="after which it is sent again")
+    ] = 200.0
+    kilobits_per_second: Annotated[
+        float, Meta(ge=0.0, le=1e9, description="of a link in each direction; 0: no limit")
+    ] = 0.0
+
     def unfit(self) -> Iterator[tuple[str, str]]:
         """Rates are rates."""
         least, most = self.acceptance
@@ -104,8 +117,26 @@ class RequestsSection(Section, frozen=True):
         *(0.5, 1.5),
     )
 
+    per_second: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1e6,
+            description="of all devices together, in a Poisson process in place of think_seconds",
+        ),
+    ] = 0.0
+    trace: Annotated[
+        Path | None,
+        Meta(
+            description="JSON list of [seconds, prompt tokens, output tokens] of requests in the "
+            "order of time, in place of all these"
+        ),
+    ] = None
+
     def unfit(self) -> Iterator[tuple[str, str]]:
-        """Ranges run upwards."""
+        """Ranges run upwards, and arrivals have one source."""
+        if self.trace is not None and self.per_second:
+            yield "per_second", "0 beside requests.trace"
         for key in ("prompt_tokens", "output_tokens", "think_seconds"):
             least, most = getattr(self, key)
             if not 0 <= least <= most:
@@ -138,11 +169,16 @@ class ManyScenario(msgspec.Struct, frozen=True, kw_only=True):
             acceptance=devices.acceptance,
             round_trip_seconds=1e-3 * devices.round_trip_milliseconds,
             jitter=devices.jitter,
+            loss=devices.loss,
+            resend_seconds=1e-3 * devices.resend_milliseconds,
+            bytes_per_second=125.0 * devices.kilobits_per_second,
             prompt_tokens=self.requests.prompt_tokens,
             output_tokens=self.requests.output_tokens,
             think_seconds=self.requests.think_seconds,
+            requests_per_second=self.requests.per_second,
             seconds=run.seconds,
             warm_up_seconds=run.warm_up_seconds,
+            bin_seconds=run.bin_seconds,
             routing=verifiers.routing,
             max_batch=verifiers.max_batch,
         )

@@ -42,12 +42,22 @@ class ManySetting(msgspec.Struct, frozen=True, kw_only=True):
     round_trip_seconds: float = 0.010
     jitter: float = 0.1
     """Deviation of the logarithm of a message's time."""
+    loss: float = 0.0
+    """Chance that a message must be sent again, `resend_seconds` later."""
+    resend_seconds: float = 0.2
+    bytes_per_second: float = 0.0
+    """Of a device's link in each direction; 0: no limit."""
     prompt_tokens: tuple[int, int] = (60, 160)
     output_tokens: tuple[int, int] = (80, 240)
     think_seconds: tuple[float, float] = (0.5, 1.5)
+    """From an answer to the device's next request; not where requests arrive by themselves."""
+    requests_per_second: float = 0.0
+    """Of all devices together, in a Poisson process; 0: each asks again when it has thought."""
     seconds: float = 30.0
     warm_up_seconds: float = 5.0
     """Before this nothing is counted."""
+    bin_seconds: float = 1.0
+    """Of one point of the figures over time; exact where no round takes longer."""
     routing: RoutingName = "jsq"
     batching: BatchingName = "fifo"
     max_batch: int = 256

@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.sim.many_verifiers.drawing import NUM_POSITIONS, NUM_REQUESTS, DrawnDevices
+from verifier.sim.many_verifiers.arrivals import NEVER
+from verifier.sim.many_verifiers.drawing import NUM_POSITIONS, DrawnDevices
+from verifier.sim.many_verifiers.message_times import MESSAGE_BYTES, byte_seconds
 from verifier.sim.many_verifiers.parts import Array
 from verifier.sim.many_verifiers.setting import ManySetting
 
-NEVER = np.inf
 # An unknown board, as the verifier takes it.
 FIRST_ACCEPTANCE = 0.6
 PRIOR_POSITIONS = 2.0
@@ -28,10 +29,14 @@ class Devices:
         count = setting.num_devices
         self.drawn = drawn
         self.draft_token_seconds = drawn.draft_token_seconds
+        # From token to token of a draft that is sent as it is written: no faster than the link.
+        link_seconds = byte_seconds(setting) * MESSAGE_BYTES["draft"]
+        self.arrival_token_seconds = np.maximum(drawn.draft_token_seconds, link_seconds)
         self.target = np.zeros(count, dtype=np.int64)
         self.is_open = np.zeros(count, dtype=np.bool_)
         self.request = np.zeros(count, dtype=np.int64)  # which of its requests is next, or runs
         self.asked_at = drawn.first_asked_at.copy()
+        self.free_at = np.zeros(count)  # when the answer before that was whole
         self.arrives_at = np.full(count, NEVER)  # of the request at its verifier
         self.ready_at = np.full(count, NEVER)  # when the next round may take it
         self.position = np.zeros(count, dtype=np.int64)  # in its text
@@ -43,6 +48,7 @@ class Devices:
         self.path_passed = np.zeros(count, dtype=np.int64)  # its tokens before the committed end
         self.path_limit = np.zeros(count, dtype=np.int64)  # tokens that it may have
         self.path_arrived = np.zeros(count, dtype=np.int64)
+        self.path_held_until = np.zeros(count)  # nothing of it arrives before: a message was lost
         self.num_right = np.full(count, FIRST_ACCEPTANCE * PRIOR_POSITIONS)
         self.num_seen = np.full(count, PRIOR_POSITIONS)
         self.num_observed = np.zeros(count, dtype=np.int64)
@@ -55,7 +61,7 @@ class Devices:
 
     def arrays(self) -> list[Array]:
         """All that changes."""
-        fixed = ("drawn", "draft_token_seconds")
+        fixed = ("drawn", "draft_token_seconds", "arrival_token_seconds")
         return [value for name, value in vars(self).items() if name not in fixed]
 
     @property
@@ -71,10 +77,21 @@ class Devices:
         )
         return runs
 
+    @property
+    def starts_at(self) -> FloatArray:
+        """When their requests are sent that are asked next, or were sent that run."""
+        starts: FloatArray = np.maximum(self.asked_at, self.free_at)
+        return starts
+
+    def places(self, which: IntArray) -> IntArray:
+        """Of their requests among all that were drawn for them."""
+        places: IntArray = self.request[which] % self.drawn.prompt_tokens.shape[1]
+        return places
+
     def begin(self, device: int, target: int, arrives_at: float) -> None:
         """A request reaches the verifier that it was routed to."""
-        request = self.request[device] % NUM_REQUESTS
         drawn = self.drawn
+        request = self.request[device] % drawn.prompt_tokens.shape[1]
         self.target[device] = target
         self.is_open[device] = True
         self.arrives_at[device] = self.ready_at[device] = arrives_at
@@ -83,8 +100,21 @@ class Devices:
         self.output_left[device] = drawn.output_tokens[device, request]
         self.path_begun_at[device] = NEVER
         self.path_passed[device] = self.path_limit[device] = self.path_arrived[device] = 0
+        self.path_held_until[device] = 0.0
         self.rounds[device] = 0
         self.first_token_at[device] = NEVER
+
+    def end(self, which: IntArray, last_at: FloatArray) -> None:
+        """Answers are whole at these times; the next request follows when it does."""
+        drawn = self.drawn
+        if drawn.asked_at.shape[1]:
+            self.asked_at[which] = drawn.asked_at[which, self.request[which] + 1]
+        else:
+            self.asked_at[which] = last_at + drawn.think_seconds[which, self.places(which)]
+        self.free_at[which] = last_at
+        self.is_open[which] = False
+        self.ready_at[which] = NEVER
+        self.request[which] += 1
 
     def observe(self, which: IntArray, num_right: IntArray, num_wrong: IntArray) -> None:
         """Tested positions, older ones fading."""

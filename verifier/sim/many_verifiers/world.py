@@ -13,24 +13,14 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.arms import Arm, Verdicts
-from verifier.sim.many_verifiers.drawing import (
-    NUM_REQUESTS,
-    DrawnDevices,
-    MessageKind,
-    MessageTimes,
-    draw_devices,
-)
+from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
+from verifier.sim.many_verifiers.message_times import MessageKind, MessageTimes, Trip
 from verifier.sim.many_verifiers.outcome import ManyOutcome, Tally, outcome_of
 from verifier.sim.many_verifiers.parts import WHOLE, Exchange, News, Part, Rows, alone
 from verifier.sim.many_verifiers.round_plan import RoundPlan, next_event, plan_rounds
 from verifier.sim.many_verifiers.routing import Router, loads_of, prompt_backlog
 from verifier.sim.many_verifiers.setting import ManySetting
-from verifier.sim.many_verifiers.state import (
-    GOODPUT_SMOOTHING,
-    NEVER,
-    Devices,
-    Targets,
-)
+from verifier.sim.many_verifiers.state import GOODPUT_SMOOTHING, Devices, Targets
 
 # Requests are routed so often, in parts of the shortest round.
 SLICES_OF_ROUND = 2
@@ -89,8 +79,8 @@ class ManyWorld:
         self._meet()
         which = np.flatnonzero(is_open)
         ends = np.full(len(which), setting.seconds)
-        self.tally.count_open(which, self.devices.asked_at[which], ends)
-        return outcome_of([*self._exchange(self.tally)], self.targets)
+        self.tally.count_open(which, self.devices.starts_at[which], ends)
+        return outcome_of([*self._exchange(self.tally)], setting, self.targets)
 
     def _meet(self) -> None:
         """Hear of the requests that ended at other parts' verifiers, and of these."""
@@ -111,13 +101,16 @@ class ManyWorld:
     def _route(self, until: float) -> None:
         """Requests that are asked within this slice, in their order."""
         devices = self.devices
-        asking = np.flatnonzero(~devices.is_open & (devices.asked_at < until))
-        asking = asking[np.argsort(devices.asked_at[asking], kind="stable")]
+        starts_at = devices.starts_at
+        asking = np.flatnonzero(~devices.is_open & (starts_at < until))
+        asking = asking[np.argsort(starts_at[asking], kind="stable")]
         loads = loads_of(devices, self.targets)
-        ways = self._message_seconds("request", asking)
-        for device, seconds in zip(asking.tolist(), ways.tolist(), strict=True):
+        num_tokens = devices.drawn.prompt_tokens[asking, devices.places(asking)]
+        ways = self._trips("request", asking, num_tokens - 1).seconds
+        arrivals = starts_at[asking] + ways
+        for device, arrives_at in zip(asking.tolist(), arrivals.tolist(), strict=True):
             target = self._router.route(device, loads, devices, self.targets)
-            devices.begin(device, target, devices.asked_at[device] + seconds)
+            devices.begin(device, target, arrives_at)
             loads.add(target, devices.prompt_left[device])
 
     def _step(self, active: np.typing.NDArray[np.bool_], until: float) -> None:
@@ -133,6 +126,7 @@ class ManyWorld:
         targets.now[idles] = np.clip(events[idles], targets.now[idles], until)
         targets.now[runs] += seconds[runs]
         targets.busy_seconds[runs] += seconds[runs]
+        self.tally.count_busy(np.flatnonzero(runs), targets.now[runs], seconds[runs])
         targets.num_rounds[runs] += 1
         targets.mean_seconds[runs] += GOODPUT_SMOOTHING * (
             seconds[runs] - targets.mean_seconds[runs]
@@ -177,6 +171,7 @@ class ManyWorld:
         of_target = devices.target[which]
         runs = devices.runs_ahead(which)
         num_right = np.minimum(tested, runs)
+        up = self._trips("draft", which)
         verdicts = Verdicts(
             which=which,
             ended_at=self.targets.now[of_target],
@@ -184,8 +179,9 @@ class ManyWorld:
             num_tested=tested,
             num_right=num_right,
             runs=runs,
-            down_seconds=self._message_seconds("verdict", which),
-            up_seconds=self._message_seconds("draft", which),
+            down_seconds=self._trips("verdict", which).seconds,
+            up_seconds=up.seconds,
+            up_resent_seconds=up.resent_seconds,
         )
         self._arm.observes(devices, verdicts)
         self._count(verdicts)
@@ -226,25 +222,23 @@ class ManyWorld:
         if not len(which):
             return
         last_at = (verdicts.ended_at + verdicts.down_seconds)[is_done]
-        request = devices.request[which] % NUM_REQUESTS
         self.tally.count_finished(
             devices.asked_at[which],
             devices.first_token_at[which],
             last_at,
-            devices.drawn.output_tokens[which, request],
+            devices.drawn.output_tokens[which, devices.places(which)],
         )
-        self.tally.count_open(which, devices.asked_at[which], verdicts.ended_at[is_done])
+        self.tally.count_open(which, devices.starts_at[which], verdicts.ended_at[is_done])
         if self._part != WHOLE:
             self._ended.append(which)
-        devices.is_open[which] = False
-        devices.ready_at[which] = NEVER
-        devices.asked_at[which] = last_at + devices.drawn.think_seconds[which, request]
-        devices.request[which] += 1
+        devices.end(which, last_at)
 
-    def _message_seconds(self, kind: MessageKind, which: IntArray) -> FloatArray:
+    def _trips(
+        self, kind: MessageKind, which: IntArray, num_further_tokens: IntArray | int = 0
+    ) -> Trip:
         """Of one message of each device."""
-        devices = self.devices
-        return self._messages.seconds(kind, which, devices.request[which], devices.rounds[which])
+        requests, rounds = self.devices.request[which], self.devices.rounds[which]
+        return self._messages.trips(kind, which, requests, rounds, num_further_tokens)
 
 
 def _sums(groups: IntArray, values: FloatArray | IntArray, count: int) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -64,9 +65,55 @@ def test_devices_replay_what_was_recorded(scenario: Path, tmp_path: Path) -> Non
     (tmp_path / "bits.json").write_text("[1, [1, 200], 1, [0, 3]]")
     text = SMALL.replace("POLICY", "rate").replace("[devices]", '[devices]\ntrace = "bits.json"')
     scenario.write_text(text)
-    read, trace = read_many_scenario(scenario)
-    assert (20, [1, 1, 1, 0]) == (read.devices.count, [] if trace is None else trace.tolist())
+    read, recorded = read_many_scenario(scenario)
+    assert (20, [1, 1, 1, 0]) == (read.devices.count, np.asarray(recorded.tokens).tolist())
     assert 0 == many(scenario).exit_code
+
+
+def test_requests_arrive_as_they_were_recorded(scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.json").write_text("[[0.5, 20, 10], [1.2, 9, 5], [1.2, 30, 10]]")
+    scenario.write_text(with_arrivals('"asked.json"'))
+    file, picture = tmp_path / "out.json", tmp_path / "out.svg"
+    result = many(scenario, "--json", file, "--plot", picture)
+    assert 0 == result.exit_code, result.output
+    outcome = msgspec.json.decode(file.read_bytes())["outcome"]
+    assert 2 == round(2.0 * outcome["requests_per_second"])  # the first is over in the warm-up
+    assert [3, 3] == [len(outcome["history"][key]) for key in ("seconds", "window_counts")]
+    assert picture.read_text().startswith("<?xml")
+    assert "those of 1.5 times" in result.output
+
+
+def with_arrivals(trace: str) -> str:
+    text = SMALL.replace("POLICY", "rate")
+    return text.replace("[requests]", f"[requests]\ntrace = {trace}")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[[2.0, 3, 4], [1.0, 3, 4]]", "request 1 comes before the one in front of it"),
+        ("[[1.0, 0, 4]]", "is no list of [seconds, prompt tokens, output tokens]"),
+        ("[]", "must hold 1 to 10,000,000 requests"),
+    ],
+)
+def test_arrivals_that_are_wrong_are_a_sentence_with_file_and_line(
+    scenario: Path, tmp_path: Path, content: str, words: str
+) -> None:
+    (tmp_path / "asked.json").write_text(content)
+    text = with_arrivals('"asked.json"').replace("[devices]", '[devices]\ntrace = "none.json"')
+    scenario.write_text(text)
+    result = many(scenario)
+    assert 78 == result.exit_code
+    assert f"{scenario}:12: requests.trace: {tmp_path / 'asked.json'}" in result.output
+    assert words in result.output
+    assert f"{scenario}:9: devices.trace: " in result.output  # both at once
+
+
+def test_arrivals_have_one_source(scenario: Path) -> None:
+    scenario.write_text(with_arrivals('"x.json"\nper_second = 2.0'))
+    result = many(scenario)
+    assert 78 == result.exit_code
+    assert f"{scenario}:13: requests.per_second = 2.0: must be 0 beside" in result.output
 
 
 def test_every_problem_is_told_with_its_line(scenario: Path) -> None:

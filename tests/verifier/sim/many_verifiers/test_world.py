@@ -11,12 +11,20 @@ from typing import Any, get_args
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from shared.protocol.codec import encode
+from shared.protocol.messages import Open
+from shared.protocol.token_ids import pack_token_ids
+from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES
 from verifier.config import RoundsSection
 from verifier.policies import RatePolicy
 from verifier.sim.many_verifiers.ahead import AheadArm, PolicyDecider
 from verifier.sim.many_verifiers.arms import WaitingArm
-from verifier.sim.many_verifiers.drawing import draw_devices, run_lengths
+from verifier.sim.many_verifiers.arrivals import Arrivals, dealt
+from verifier.sim.many_verifiers.drawing import Recorded, draw_devices, run_lengths
+from verifier.sim.many_verifiers.message_times import MessageTimes
 from verifier.sim.many_verifiers.outcome import ManyOutcome
 from verifier.sim.many_verifiers.parts import Part
 from verifier.sim.many_verifiers.setting import ManySetting, RoutingName, TargetKind
@@ -111,14 +119,20 @@ def test_runs_are_counted_round_the_end() -> None:
 
 def test_texts_are_replayed_from_a_trace() -> None:
     trace = np.array([1, 1, 1, 0] * 25)
-    drawn = draw_devices(SETTING, 1, trace)
+    drawn = draw_devices(SETTING, 1, Recorded(tokens=trace))
     made = ManyWorld(SETTING, 1, waiting(SETTING, 4), drawn).play()
     assert drawn.acceptance.tolist() == [0.75] * 12
     assert 0.75 == pytest.approx(made.acceptance or 0.0, abs=0.08)
 
 
-@pytest.mark.parametrize("drafts", [False, True], ids=["alone", "drafts"])
-def test_one_verifier_fares_as_in_the_world_of_messages(drafts: bool) -> None:
+@pytest.mark.parametrize(
+    ("drafts", "loss", "kilobits"),
+    [(False, 0.0, 0.0), (True, 0.0, 0.0), (True, 0.03, 0.0), (True, 0.0, 8.0)],
+    ids=["alone", "drafts", "links that lose", "narrow links"],
+)
+def test_one_verifier_fares_as_in_the_world_of_messages(
+    drafts: bool, loss: float, kilobits: float
+) -> None:
     """Endless streams, no prompts: within 6 % in the geometric mean over boards."""
     count, acceptance, speeds = 12, (0.55, 0.9), (40.0, 90.0, 160.0)
     setting = ManySetting(
@@ -127,6 +141,8 @@ def test_one_verifier_fares_as_in_the_world_of_messages(drafts: bool) -> None:
         draft_tokens_per_second=speeds,
         acceptance=acceptance,
         round_trip_seconds=0.03,
+        loss=loss,
+        bytes_per_second=125.0 * kilobits,
         prompt_tokens=(1, 1),
         output_tokens=(1 << 20, 1 << 20),
         think_seconds=(0.01, 0.02),
@@ -141,6 +157,8 @@ def test_one_verifier_fares_as_in_the_world_of_messages(drafts: bool) -> None:
         batch_growth=0.0,
         acceptance=tuple(np.linspace(*acceptance, count).tolist()),
         round_trip_milliseconds=30.0,
+        loss=loss,
+        kilobits_per_second=kilobits,
     )
     scenario = Scenario(
         name="one",
@@ -153,6 +171,101 @@ def test_one_verifier_fares_as_in_the_world_of_messages(drafts: bool) -> None:
     board = outcome_of(world, play(scenario, drafts=False))
     theirs = np.exp(np.mean([np.log(b.tokens_per_second) for b in board.boards]))
     assert float(theirs) == pytest.approx(ours, rel=0.06)
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_loss_and_narrow_links_cost_streams_that_wait_what_they_must(window: int) -> None:
+    """A draft that is lost comes 0.2 s later; the target alone is delayed at its first token."""
+    usual = outcome(SETTING, waiting(SETTING, window))
+    lossy = msgspec.structs.replace(SETTING, loss=0.1, resend_seconds=0.2)
+    narrow = msgspec.structs.replace(SETTING, bytes_per_second=2000.0)
+    for setting in (lossy, narrow):
+        made = outcome(setting, waiting(setting, window))
+        assert made.first_token_seconds > usual.first_token_seconds
+        is_slower = made.device_tokens_per_second < 0.95 * usual.device_tokens_per_second
+        assert is_slower == (window > 0)
+
+
+def test_messages_take_their_bytes_and_are_sent_again_as_often_as_links_lose_them() -> None:
+    which = np.arange(200_000)
+    none = np.zeros(len(which), dtype=np.int64)
+    setting = msgspec.structs.replace(
+        SETTING, loss=0.25, resend_seconds=1.0, jitter=0.0, bytes_per_second=1000.0
+    )
+    times = MessageTimes(setting, 1)
+    request = times.trips("request", which, none, none, 99)
+    # 1 / (1 - loss) sendings in the mean.
+    assert 1.0 / 3.0 == pytest.approx(request.resent_seconds.mean(), rel=0.05)
+    on_the_way = request.seconds - request.resent_seconds - 0.5 * setting.round_trip_seconds
+    num_bytes = 1000.0 * on_the_way[0]
+    prompt = pack_token_ids([10_000] * 100)
+    encoded = encode(Open(1, "0" * 32, prompt=prompt))
+    assert len(encoded) + BOARD_FRAME_HEADER_BYTES == pytest.approx(num_bytes, abs=3.0)
+    assert on_the_way == pytest.approx(on_the_way[0])
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 100.0), st.integers(1, 99), st.integers(1, 99)), min_size=1),
+    st.integers(1, 9),
+    st.integers(0, 99),
+)
+def test_each_request_goes_to_one_device_in_the_order_of_time(
+    requests: list[tuple[float, int, int]], num_devices: int, seed: int
+) -> None:
+    times, prompts, outputs = zip(*sorted(requests), strict=True)
+    arrivals = Arrivals(np.array(times), np.array(prompts), np.array(outputs))
+    made = dealt(arrivals, num_devices, np.random.default_rng(seed))
+    assert np.isinf(made.asked_at[:, -1]).all()
+    for row in made.asked_at:
+        assert sorted(row.tolist()) == row.tolist()
+    is_there = np.isfinite(made.asked_at)
+    columns = [table[is_there].tolist() for table in made]
+    assert sorted(requests) == sorted(zip(*columns, strict=True))
+
+
+def test_requests_arrive_by_themselves_and_wait_at_a_device_that_is_busy() -> None:
+    """Half as many as can be served are all answered; with one device they queue there."""
+    setting = msgspec.structs.replace(
+        SETTING, num_devices=200, requests_per_second=3.0, output_tokens=(20, 40), seconds=40.0
+    )
+    made = outcome(setting, ahead(setting))
+    assert 3.0 == pytest.approx(made.requests_per_second, rel=0.3)
+    one = msgspec.structs.replace(setting, num_devices=1)
+    queued = outcome(one, ahead(one))
+    assert queued.requests_per_second < 0.7 * made.requests_per_second
+    assert queued.first_token_seconds > 10 * made.first_token_seconds
+    assert queued.token_seconds < made.token_seconds
+
+
+def test_recorded_arrivals_are_asked_when_they_were() -> None:
+    arrivals = Arrivals(np.array([0.5, 1.5, 3.0]), np.array([8, 8, 600]), np.array([5, 5, 5]))
+    setting = msgspec.structs.replace(SETTING, seconds=8.0, warm_up_seconds=0.0, jitter=0.0)
+    drawn = draw_devices(setting, 1, Recorded(arrivals=arrivals))
+    world = ManyWorld(setting, 1, waiting(setting, 0), drawn)
+    made = world.play()
+    assert 3 == round(made.requests_per_second * 8.0)
+    assert 15 == round(made.tokens_per_second * 8.0)
+    # The long prompt is read in two rounds.
+    assert made.first_token_p99_seconds > 1.5 * made.first_token_p50_seconds
+    assert not world.devices.is_open.any()
+
+
+def test_the_history_adds_up_to_what_the_whole_run_came_to() -> None:
+    setting = msgspec.structs.replace(SETTING, warm_up_seconds=0.0, bin_seconds=0.7)
+    world = ManyWorld(setting, 1, ahead(setting))
+    made = world.play()
+    history = made.history
+    assert 9 == len(history.seconds) == len(history.window_counts) == len(history.utilisation)
+    ended_within = np.sum(history.window_counts, axis=0)
+    late = made.num_stream_rounds - int(ended_within.sum())
+    assert 0 <= late <= setting.num_devices  # of rounds that end behind the run's end
+    seconds = [0.7] * 8 + [0.4]
+    tokens = float(np.dot(history.tokens_per_second, seconds))
+    assert tokens == pytest.approx(made.tokens_per_second * 6.0, rel=0.05)
+    busy = float(np.dot(history.utilisation, seconds))
+    assert busy == pytest.approx(made.utilisation * 6.0, rel=0.03)
+    assert max(history.utilisation) <= 1.0 + 1e-9
+    assert {"H100", "A100"} == set(made.utilisation_of_kinds)
 
 
 class Rendezvous:
@@ -174,8 +287,17 @@ class Rendezvous:
         return meet
 
 
-@pytest.mark.parametrize("routing", ["jsq-2", "least-price"])
-def test_the_outcome_does_not_hang_on_the_number_of_parts(routing: RoutingName) -> None:
+@pytest.mark.parametrize(
+    ("routing", "further"),
+    [
+        ("jsq-2", {}),
+        ("least-price", {}),
+        ("jsq", {"requests_per_second": 9.0, "loss": 0.1, "bytes_per_second": 2000.0}),
+    ],
+)
+def test_the_outcome_does_not_hang_on_the_number_of_parts(
+    routing: RoutingName, further: dict[str, Any]
+) -> None:
     setting = msgspec.structs.replace(
         SETTING,
         targets=(H100, H100.slower("A100", 1.5), H100.slower("A6000", 2.0)),
@@ -183,6 +305,7 @@ def test_the_outcome_does_not_hang_on_the_number_of_parts(routing: RoutingName) 
         seconds=2.5,
         output_tokens=(10, 30),
         routing=routing,
+        **further,
     )
     whole = outcome(setting, ahead(setting))
     assert whole.requests_per_second > 1.0
