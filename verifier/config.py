@@ -173,6 +173,14 @@ class RoundsSection(Section, frozen=True):
         PolicyName,
         Meta(description="who gets the draft tokens of a round; goodspeed and rate are fair"),
     ] = "rate"
+    awc_weights: Annotated[
+        Path | None,
+        Meta(description="file of `train-awc --drafting ahead` for awc; none: what ships"),
+    ] = None
+    awc_waiting_weights: Annotated[
+        Path | None,
+        Meta(description="file of `train-awc` for awc's streams that wait for their draft"),
+    ] = None
     budget_tokens: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="draft tokens in one round; auto: as slowdown_limit allows"),

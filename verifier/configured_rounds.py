@@ -1,11 +1,39 @@
-"""The planner's settings from the configuration's, for the server and for the simulator."""
+"""The planner's settings and policy from the configuration, for the server and the simulator."""
 
 from __future__ import annotations
 
+from shared.errors import ConfigError
 from verifier.config import RoundsSection
-from verifier.policies import BudgetLimits
+from verifier.policies import AwcPolicy, BudgetLimits, DraftPolicy, policy_named
+from verifier.policies.awc import AwcWeights
+from verifier.policies.awc_weights import SHIPPED, SHIPPED_WAITING, read_weights
 from verifier.rounds.round_settings import RoundSettings
 from verifier.scheduling.schedule import ScheduleSettings
+
+
+def configured_policy(rounds: RoundsSection) -> DraftPolicy:
+    """A new policy, the one that is set.
+
+    Raises:
+        ConfigError: with every problem of the files of weights that are set for it.
+    """
+    if rounds.policy != "awc":
+        return policy_named(rounds.policy)
+    files = {
+        "rounds.awc_weights": rounds.awc_weights or SHIPPED,
+        "rounds.awc_waiting_weights": rounds.awc_waiting_weights or SHIPPED_WAITING,
+    }
+    networks: list[AwcWeights] = []
+    problems: list[str] = []
+    for key, file in files.items():
+        try:
+            networks.append(read_weights(file)[0])
+        except ConfigError as error:
+            problems += [f"{key}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(tuple(problems))
+    ahead, waiting = networks
+    return AwcPolicy(ahead, waiting)
 
 
 def round_settings(rounds: RoundsSection) -> RoundSettings:

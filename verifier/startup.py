@@ -21,7 +21,7 @@ from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
-from verifier.configured_rounds import round_settings
+from verifier.configured_rounds import configured_policy, round_settings
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
 from verifier.cost_curve.measurement import (
@@ -35,7 +35,7 @@ from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.metrics import Metrics
 from verifier.engine.service import VerifierService
 from verifier.online.start import Online, start_online
-from verifier.policies import policy_named
+from verifier.policies import AwcPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
 from verifier.server.configured_limits import device_limits, service_limits
@@ -197,7 +197,7 @@ def make_planner(config: VerifierConfig, target: TargetModel, curve: CostCurve) 
     """A planner for a target with such a curve."""
     return RoundPlanner(
         round_settings(config.rounds),
-        policy_named(config.rounds.policy),
+        configured_policy(config.rounds),
         curve,
         BlockPool(target.num_blocks, target.block_tokens),
     )
@@ -282,10 +282,12 @@ def replace_policies(planners: Sequence[RoundPlanner], rounds: RoundsSection) ->
 def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:
     """Let a running planner take over the policy, and what may change with it.
 
-    A policy that is in force already goes on with what it has learnt.
+    A policy that is in force already goes on with what it has learnt; `awc` learns nothing here,
+    and may have other weights.
     """
-    wanted = policy_named(rounds.policy)
-    policy = planner.policy if type(wanted) is type(planner.policy) else wanted
+    wanted = configured_policy(rounds)
+    goes_on = type(wanted) is type(planner.policy) and not isinstance(wanted, AwcPolicy)
+    policy = planner.policy if goes_on else wanted
     before, after = planner.settings.schedule, round_settings(rounds).schedule
     schedule = msgspec.structs.replace(
         before,

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from shared.errors import RequestRefused
+from shared.errors import ConfigError, RequestRefused
 from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
 from shared.speculation.sampling import SamplingParameters
@@ -27,9 +27,10 @@ from verifier.config import (
     TargetSection,
     VerifierConfig,
 )
-from verifier.configured_rounds import round_settings
+from verifier.configured_rounds import configured_policy, round_settings
 from verifier.cost_curve.curve import CurveSubject
-from verifier.policies import BudgetLimits, FixedPolicy, GreedyPolicy
+from verifier.policies import AwcPolicy, BudgetLimits, FixedPolicy, GreedyPolicy, RatePolicy
+from verifier.policies.awc_weights import SHIPPED
 from verifier.rounds.planner import RoundSettings
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.configured_limits import device_limits
@@ -240,3 +241,30 @@ def test_a_policy_that_is_in_force_goes_on() -> None:
     policy = planner.policy
     replace_policy(planner, RoundsSection(policy="greedy", slowdown_limit=1.0))
     assert planner.policy is policy
+
+
+def test_weights_of_ones_own_are_taken_over_by_a_running_planner(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    content = msgspec.json.decode(SHIPPED.read_bytes())
+    own.write_bytes(msgspec.json.encode({**content, "out_bias": 99.0}))
+    planner = make_planner(policy=configured_policy(RoundsSection(policy="awc")))
+    before = planner.policy
+    replace_policy(planner, RoundsSection(policy="awc", awc_weights=own))
+    assert isinstance(planner.policy, AwcPolicy)
+    assert planner.policy is not before
+
+
+def test_weights_that_are_wrong_are_told_all_at_once_with_their_settings(tmp_path: Path) -> None:
+    broken, old = tmp_path / "broken.json", tmp_path / "old.json"
+    broken.write_text("{}")
+    content = msgspec.json.decode(SHIPPED.read_bytes())
+    old.write_bytes(msgspec.json.encode({**content, "version": 0}))
+    rounds = RoundsSection(policy="awc", awc_weights=broken, awc_waiting_weights=old)
+    with pytest.raises(ConfigError) as caught:
+        configured_policy(rounds)
+    first, second = caught.value.problems
+    assert first.startswith(f"rounds.awc_weights: {broken}:1: is no file of AWC's weights")
+    assert second.startswith(f"rounds.awc_waiting_weights: {old}:1: version = 0: must be 1")
+    # Of another policy they are not read.
+    others = RoundsSection(policy="rate", awc_weights=broken)
+    assert isinstance(configured_policy(others), RatePolicy)

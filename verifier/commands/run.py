@@ -54,6 +54,8 @@ RELOADED = frozenset(
         "server.metrics_token_file",
         "server.metrics_on_loopback",
         "rounds.policy",
+        "rounds.awc_weights",
+        "rounds.awc_waiting_weights",
         "rounds.slowdown_limit",
         "rounds.guard",
         "rounds.measure_payoff",
@@ -155,12 +157,14 @@ def run(
     """Load the target model and serve boards until SIGINT or SIGTERM."""
     # Only here: other commands do not wait for aiohttp.
     from shared.daemon.http_server import inherited_sockets, listen
+    from verifier.configured_rounds import configured_policy
 
     config = _with_workers(lambda: loaded, num_workers, gpus_per_worker).config
     set_up_logging(config.log.level, log_format or config.log.format)
     if recording_file is not None and config.workers.has_any:
         raise click.UsageError("--record is of a verifier with a target of its own, not of workers")
     access = _read_access(config)
+    configured_policy(config.rounds)  # a wrong file of weights is told before the model is loaded
     if recording_file is not None:
         from verifier.recording.recorder import check_can_record
 
@@ -332,8 +336,10 @@ def _reload(
     Raises:
         ConfigError: something is wrong, and nothing was taken over.
     """
+    from verifier.configured_rounds import configured_policy
     from verifier.startup import replace_limits, replace_policies
 
+    configured_policy(config.rounds)  # a wrong file is told before anything is taken over
     changed = access_in_force.reload(config)
     replace_policies(service.planners, config.rounds)
     replace_limits(service, server, config.limits)

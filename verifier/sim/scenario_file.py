@@ -23,6 +23,7 @@ from shared.config.words import did_you_mean
 from shared.errors import ConfigError, ModelError
 from shared.speculation.confidence import MAX_CONFIDENCE, UNKNOWN_CONFIDENCE
 from verifier.config import RoundsSection
+from verifier.configured_rounds import configured_policy
 from verifier.cost_curve.curve import CostCurve
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 
@@ -145,10 +146,29 @@ def _with_files(
             sentence = error.problems[0] if isinstance(error, ConfigError) else str(error)
             origin = _origin(file, ("target", "curve"))
             problems.append(Problem(origin, f"target.curve: {sentence}"))
+    rounds = _found_beside(scenario.rounds, directory)
+    try:
+        configured_policy(rounds)
+    except ConfigError as error:
+        # Each begins with the key of the file that is wrong.
+        for sentence in error.problems:
+            key = sentence.partition(":")[0]
+            problems.append(Problem(_origin(file, tuple(key.split("."))), sentence))
     whole = msgspec.structs.replace(
-        scenario, traces=traces, trace_confidences=trace_confidences, curve_json=curve_json
+        scenario,
+        rounds=rounds,
+        traces=traces,
+        trace_confidences=trace_confidences,
+        curve_json=curve_json,
     )
     return whole, problems
+
+
+def _found_beside(rounds: RoundsSection, directory: Path) -> RoundsSection:
+    """With the files that it names as paths from where the program runs."""
+    named = {key: getattr(rounds, key) for key in ("awc_weights", "awc_waiting_weights")}
+    found = {key: directory / file for key, file in named.items() if file is not None}
+    return msgspec.structs.replace(rounds, **found)
 
 
 def _read_bytes(path: Path) -> bytes:

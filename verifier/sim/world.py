@@ -12,9 +12,9 @@ from shared.protocol.token_ids import pack_token_ids
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.scripted_model import scripted_token_bytes
-from verifier.configured_rounds import round_settings
+from verifier.configured_rounds import configured_policy, round_settings
 from verifier.engine.verdicts import verdict_of
-from verifier.policies import DraftPolicy, policy_named
+from verifier.policies import DraftPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.sim.board import CONTEXT_TOKENS, SimBoard
@@ -65,7 +65,7 @@ class World:
         self._num_opened = 0
         self._verifier = make_end(
             clock,
-            make_planner(scenario, policy or policy_named(scenario.rounds.policy)),
+            make_planner(scenario, policy or configured_policy(scenario.rounds)),
             RoundModel(scenario, self._load),
             self._deliver,
             lambda round_, seconds: self.record.count_round(clock.now, round_.num_tokens, seconds),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
+from verifier.policies.awc_weights import SHIPPED
 from verifier.sim.scenario import PROFILE_SPEEDS
 from verifier.sim.scenario_file import read_scenario
 
@@ -139,3 +140,13 @@ def test_a_trace_may_tell_how_sure_the_board_was(tmp_path: Path) -> None:
     scenario = read_scenario(file)
     assert {Path("trace.json"): (True, False, True)} == scenario.traces
     assert {Path("trace.json"): bytes([200, 16, 0])} == scenario.trace_confidences
+
+
+def test_weights_of_awc_are_found_beside_the_scenario_and_wrong_ones_told(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text("[]")
+    text = '[rounds]\npolicy = "awc"\nawc_weights = "own.json"\n[boards.pi]\n'
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.startswith("bad.toml:3: rounds.awc_weights: own.json:1: is no file of AWC's")
+    (tmp_path / "own.json").write_bytes(SHIPPED.read_bytes())
+    scenario = read_scenario(tmp_path / "bad.toml")
+    assert tmp_path / "own.json" == scenario.rounds.awc_weights

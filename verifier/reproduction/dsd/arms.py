@@ -94,7 +94,7 @@ def _routed(setting: ManySetting, name: ArmName) -> ManySetting:
 def _arm(setting: ManySetting, name: ArmName) -> Arm:
     if name.startswith("ours"):
         policies = [RatePolicy() for _ in setting.targets]
-        return AheadArm(PolicyDecider(policies, NO_LIMIT))
+        return AheadArm(PolicyDecider(setting, policies, NO_LIMIT))
     rule = _rule(setting, name)
     if "ahead" in name:
         return AheadArm(WindowDecider(setting, rule))

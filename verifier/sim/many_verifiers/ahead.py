@@ -15,7 +15,6 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies import (
-    MEMORY_LENGTH,
     BudgetLimits,
     DraftPolicy,
     LiveDrafts,
@@ -106,7 +105,10 @@ class AheadArm:
 class PolicyDecider:
     """A policy for each verifier."""
 
-    def __init__(self, policies: Sequence[DraftPolicy], slowdown_limit: float) -> None:
+    def __init__(
+        self, setting: ManySetting, policies: Sequence[DraftPolicy], slowdown_limit: float
+    ) -> None:
+        self._setting = setting
         self._policies = policies
         self._limits = BudgetLimits(
             max_round_tokens=4096, budget_tokens=None, slowdown_limit=slowdown_limit
@@ -119,9 +121,11 @@ class PolicyDecider:
         for target in np.unique(of_target).tolist():
             rows = np.flatnonzero(of_target == target)
             which = verdicts.which[rows]
-            outlook = _outlook(devices, targets, target, which, MAX_DRAFT * len(which))
+            outlook = self._outlook(devices, targets, target, which, MAX_DRAFT * len(which))
             plan = self._policies[target].plan(outlook, self._limits)
             devices.own_length[which] = plan.lengths
+            if plan.memories is not None:
+                devices.memories[which] = plan.memories
             depths[rows] = plan.lengths if plan.depths is None else plan.depths
         return depths
 
@@ -149,9 +153,34 @@ class PolicyDecider:
             num_room=num_room,
         )
         chosen = self._policies[target].choose(
-            drafts, lambda: _outlook(devices, targets, target, which, num_room)
+            drafts, lambda: self._outlook(devices, targets, target, which, num_room)
         )
         return np.array(chosen, dtype=np.int64)
+
+    def _outlook(
+        self, devices: Devices, targets: Targets, target: int, which: IntArray, most_drafts: int
+    ) -> Outlook:
+        ones = np.ones(len(which))
+        streams = OpenStreams(
+            acceptance_rates=devices.acceptance[which],
+            num_observed=devices.num_observed[which].astype(np.float64),
+            goodputs=devices.goodput[which],
+            steady_goodputs=devices.steady_goodput[which],
+            weights=ones,
+            round_trip_seconds=np.full(len(which), self._setting.round_trip_seconds),
+            memories=devices.memories[which],
+            num_siblings=ones.astype(np.int64),
+            max_lengths=np.minimum(devices.output_left[which], MAX_DRAFT),
+            draft_token_seconds=devices.draft_token_seconds[which],
+            waits=np.zeros(len(which), dtype=np.bool_),
+            best_chances=np.zeros(len(which)),
+        )
+        counts = len(which) + np.arange(most_drafts + 1)
+        seconds = targets.fixed_seconds[target] + targets.token_seconds[target] * counts
+        times = RoundTimes(
+            seconds, float(targets.mean_seconds[target]), int(targets.num_rounds[target])
+        )
+        return Outlook(streams, times, float(len(which)))
 
 
 class WindowDecider:
@@ -185,29 +214,3 @@ def _live(devices: Devices, now: FloatArray, which: IntArray) -> IntArray:
     devices.path_arrived[which] = arrived
     live: IntArray = np.maximum(arrived - devices.path_passed[which], 0)
     return live
-
-
-def _outlook(
-    devices: Devices, targets: Targets, target: int, which: IntArray, most_drafts: int
-) -> Outlook:
-    ones = np.ones(len(which))
-    streams = OpenStreams(
-        acceptance_rates=devices.acceptance[which],
-        num_observed=devices.num_observed[which].astype(np.float64),
-        goodputs=devices.goodput[which],
-        steady_goodputs=devices.steady_goodput[which],
-        weights=ones,
-        round_trip_seconds=np.zeros(len(which)),
-        memories=np.zeros((len(which), MEMORY_LENGTH)),
-        num_siblings=ones.astype(np.int64),
-        max_lengths=np.minimum(devices.output_left[which], MAX_DRAFT),
-        draft_token_seconds=devices.draft_token_seconds[which],
-        waits=np.zeros(len(which), dtype=np.bool_),
-        best_chances=np.zeros(len(which)),
-    )
-    counts = len(which) + np.arange(most_drafts + 1)
-    seconds = targets.fixed_seconds[target] + targets.token_seconds[target] * counts
-    times = RoundTimes(
-        seconds, float(targets.mean_seconds[target]), int(targets.num_rounds[target])
-    )
-    return Outlook(streams, times, float(len(which)))

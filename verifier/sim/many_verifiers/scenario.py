@@ -61,7 +61,7 @@ class VerifiersSection(Section, frozen=True):
     ] = (1.0,)
     routing: Annotated[RoutingName, Meta(description="where a new request goes")] = "placement"
     policy: Annotated[
-        Literal["rate", "goodspeed", "greedy", "fixed", "threshold", "none"],
+        Literal["rate", "goodspeed", "awc", "greedy", "fixed", "threshold", "none"],
         Meta(description="who may draft how much; none: the targets alone"),
     ] = "rate"
     slowdown_limit: Annotated[
@@ -189,4 +189,4 @@ class ManyScenario(msgspec.Struct, frozen=True, kw_only=True):
         if verifiers.policy == "none":
             return WaitingArm(self.setting, StaticWindows(0))
         policies = [policy_named(verifiers.policy) for _ in range(verifiers.count)]
-        return AheadArm(PolicyDecider(policies, verifiers.slowdown_limit))
+        return AheadArm(PolicyDecider(self.setting, policies, verifiers.slowdown_limit))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
+from verifier.policies import MEMORY_LENGTH
 from verifier.sim.many_verifiers.arrivals import NEVER
 from verifier.sim.many_verifiers.drawing import NUM_POSITIONS, DrawnDevices
 from verifier.sim.many_verifiers.message_times import MESSAGE_BYTES, byte_seconds
@@ -54,6 +55,7 @@ class Devices:
         self.num_observed = np.zeros(count, dtype=np.int64)
         self.goodput = np.ones(count)
         self.steady_goodput = np.ones(count)
+        self.memories = np.zeros((count, MEMORY_LENGTH))  # that a policy keeps with their streams
         self.token_seconds = np.zeros(count)  # from token to token, smoothed; 0: not known
         self.rounds = np.zeros(count, dtype=np.int64)  # of the request
         self.first_token_at = np.full(count, NEVER)
@@ -101,6 +103,7 @@ class Devices:
         self.path_begun_at[device] = NEVER
         self.path_passed[device] = self.path_limit[device] = self.path_arrived[device] = 0
         self.path_held_until[device] = 0.0
+        self.memories[device] = 0.0
         self.rounds[device] = 0
         self.first_token_at[device] = NEVER
 

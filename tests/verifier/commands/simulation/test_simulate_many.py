@@ -52,7 +52,7 @@ def test_the_same_scenario_writes_the_same_bytes(scenario: Path, tmp_path: Path)
     assert outcome["requests_per_second"] > 1.0
 
 
-@pytest.mark.parametrize("policy", ["goodspeed", "greedy", "fixed", "threshold", "none"])
+@pytest.mark.parametrize("policy", ["goodspeed", "awc", "greedy", "fixed", "threshold", "none"])
 def test_policies_of_the_verifier_are_played(scenario: Path, policy: str, tmp_path: Path) -> None:
     scenario.write_text(SMALL.replace("POLICY", policy))
     file = tmp_path / "out.json"

@@ -44,7 +44,7 @@ ROUTINGS = sorted(set(get_args(RoutingName)) - {"pinned"})
 
 
 def ahead(setting: ManySetting) -> AheadArm:
-    return AheadArm(PolicyDecider([RatePolicy() for _ in setting.targets], 10.0))
+    return AheadArm(PolicyDecider(setting, [RatePolicy() for _ in setting.targets], 10.0))
 
 
 def waiting(setting: ManySetting, window: int) -> WaitingArm:
