@@ -4,6 +4,8 @@ One row of the table that `goodspeed-verifier calibrate` prints is the rounds, t
 boards. Each program should have a core of its own: a simulated board has.
 
     python -m tests.benchmarks.bench_calibration --boards 3 --draft smollm2-18m --temperature 0
+    python -m tests.benchmarks.bench_calibration --boards 3 --draft smollm2-18m \\
+        --scenario evening.toml                # keeps the world, its traces and its requests
     python -m tests.benchmarks.bench_calibration --round-ms 60 --draft smollm2-18m \\
         --round-trip-ms 30
 """
@@ -35,6 +37,7 @@ from verifier.commands.simulation.calibrate import calibrate
 @click.option("--round-trip-ms", type=float, default=0, help="What links add.")
 @click.option("--verifier-core", "verifier_cores", type=int, multiple=True)
 @click.option("--board-core", "board_cores", type=int, multiple=True, help="Dealt out to boards.")
+@click.option("--scenario", type=click.Path(dir_okay=False), help="Keep the fitted world there.")
 @click.option("--set", "settings", multiple=True, help="SECTION.KEY=VALUE of the verifier.")
 def main(
     num_boards: int,
@@ -47,6 +50,7 @@ def main(
     round_trip_ms: float,
     verifier_cores: Sequence[int],
     board_cores: Sequence[int],
+    scenario: str | None,
     settings: Sequence[str],
 ) -> None:
     """Print what was recorded beside what the fitted world comes to."""
@@ -65,7 +69,8 @@ def main(
         ) as running:
             run = chat_run(running, Asking(num_prompts, num_tokens, temperature, mode))
         print(f"{run.tokens_per_second:.1f} tokens/s, {run.num_tested} draft tokens tested")
-        calibrate.main([str(recording)], standalone_mode=False)
+        kept = ["--scenario", scenario] if scenario else []
+        calibrate.main([str(recording), *kept], standalone_mode=False)
 
 
 if __name__ == "__main__":

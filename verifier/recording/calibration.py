@@ -10,8 +10,10 @@ up.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -59,11 +61,20 @@ class FittedBoard(msgspec.Struct, frozen=True, kw_only=True):
         return self.num_tokens / self.open_seconds if self.open_seconds else 0.0
 
 
+class Asked(NamedTuple):
+    """A request that was answered, as a world of many verifiers plays it again."""
+
+    at_seconds: float
+    prompt_tokens: int
+    output_tokens: int
+
+
 class Calibration(msgspec.Struct, frozen=True):
     """What `simulate` needs, and what it should come to."""
 
     target: FittedTarget
     boards: tuple[FittedBoard, ...]
+    requests: tuple[Asked, ...]
     seconds: float
     round_seconds: float  # mean
 
@@ -83,9 +94,21 @@ def calibrate(recording: Recording) -> Calibration:
     return Calibration(
         target=fit_target(plain),
         boards=tuple(_board(recording, device) for device in devices),
+        requests=tuple(_requests(recording)),
         seconds=recording.seconds,
         round_seconds=float(np.mean([round_.total_seconds for round_ in recording.rounds])),
     )
+
+
+def _requests(recording: Recording) -> Iterator[Asked]:
+    """In the order of time; those without any output, or without an end, are left out."""
+    parts = [part for round_ in recording.rounds for part in round_.parts]
+    outputs: Counter[int] = Counter()
+    for part in parts:
+        outputs[part.stream] += part.num_accepted + part.num_own
+    for number, begin in recording.streams.items():
+        if number in recording.ends and outputs[number]:
+            yield Asked(begin.at_seconds, max(begin.prompt_tokens, 1), outputs[number])
 
 
 def fit_target(rounds: Sequence[RoundEnd]) -> FittedTarget:

@@ -22,12 +22,18 @@ def trace_name(stem: str, board: int) -> str:
 def scenario_files(
     calibration: Calibration, rounds: Mapping[str, SettingValue], stem: str, shows: str
 ) -> dict[str, bytes]:
-    """What the files hold, by their names: `stem`.toml and the traces that it names."""
+    """What the files hold, by their names: `stem`.toml and the traces that it names.
+
+    Beside them, where any was answered, the requests, which a world of many verifiers replays.
+    """
     files = {
         trace_name(stem, number): msgspec.json.encode(_traced(board.trace)) + b"\n"
         for number, board in enumerate(calibration.boards)
         if has_trace(board)
     }
+    if calibration.requests:
+        asked = [(round(at, 3), *lengths) for at, *lengths in calibration.requests]
+        files[f"{stem}.requests.json"] = msgspec.json.encode(asked) + b"\n"
     return {f"{stem}.toml": _text(calibration, rounds, stem, shows).encode(), **files}
 
 

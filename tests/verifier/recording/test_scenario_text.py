@@ -11,6 +11,7 @@ from tests.support.ends.recordings import BEGIN, known_lines
 from verifier.recording.calibration import calibrate
 from verifier.recording.recording_file import read_recording
 from verifier.recording.scenario_text import scenario_files
+from verifier.sim.many_verifiers.scenario_file import read_arrivals
 from verifier.sim.scenario import Scenario
 from verifier.sim.scenario_file import read_scenario
 from verifier.sim.world import play
@@ -42,3 +43,14 @@ def test_all_that_was_fitted_is_in_the_scenario(scenario: Scenario) -> None:
 def test_the_scenario_plays(scenario: Scenario) -> None:
     world = play(scenario)
     assert world.record.rounds.sum() > 100
+
+
+def test_the_requests_that_were_answered_are_arrivals_of_a_world_of_many_verifiers(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    arrivals = read_arrivals(tmp_path / "w.requests.json")
+    recording = read_recording(tmp_path / "r.jsonl")
+    answered = [begin for number, begin in recording.streams.items() if number in recording.ends]
+    assert len(answered) == len(arrivals.asked_at) > 0
+    assert [begin.prompt_tokens for begin in answered] == arrivals.prompt_tokens.tolist()
+    assert (arrivals.output_tokens > 0).all()

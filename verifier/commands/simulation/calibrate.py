@@ -25,7 +25,8 @@ Examples:
     "--scenario",
     "scenario_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the world to this file, and which drafts were right to files beside it.",
+    help="Write the world to this file, and which drafts were right, and the requests, to files "
+    "beside it.",
 )
 def calibrate(recording_file: Path, scenario_file: Path | None) -> None:
     """Fit a simulated world to what a verifier recorded, and say how far it is off.

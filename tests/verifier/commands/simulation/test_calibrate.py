@@ -25,7 +25,7 @@ def test_a_recording_becomes_a_scenario_that_plays(tmp_path: Path) -> None:
     assert 0 == result.exit_code, result.output
     assert "milliseconds of a round" in result.output
     assert "tokens/s of near" in result.output
-    names = {"r.jsonl", "evening.toml", "evening.trace1.json"}
+    names = {"r.jsonl", "evening.toml", "evening.trace1.json", "evening.requests.json"}
     assert names == {path.name for path in tmp_path.iterdir()}
     assert 0 == invoke("simulate", scenario).exit_code
 
