@@ -11,7 +11,6 @@ from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import Targets
 
-BoolArray = np.typing.NDArray[np.bool_]
 NUM_WINDOWS = 17
 _SEEN = ("num_right", "num_wrong")
 
@@ -52,7 +51,7 @@ class Tally:
     """Sums of a run, or of its part."""
 
     def __init__(self, setting: ManySetting) -> None:
-        self._since = setting.warm_up_seconds
+        self._since, self._until = setting.warm_up_seconds, setting.seconds
         self.seconds = setting.seconds - setting.warm_up_seconds
         self._bin_seconds = setting.bin_seconds
         self._num_bins = int(np.ceil(setting.seconds / setting.bin_seconds))
@@ -81,31 +80,26 @@ class Tally:
         self.device_tokens[which[counts]] += num_tokens[counts]
         windows = np.minimum(num_tested, NUM_WINDOWS - 1)
         self.windows += np.bincount(windows[counts], minlength=NUM_WINDOWS)
-        bins, is_within = self._bins(now)
-        places = (bins * NUM_WINDOWS + windows)[is_within]
+        is_within = now < self._until
+        bins = (now[is_within] / self._bin_seconds).astype(np.int64)
+        places = bins * NUM_WINDOWS + windows[is_within]
         self.binned_windows += np.bincount(places, minlength=self.binned_windows.size).reshape(
             self.binned_windows.shape
         )
         self.binned_tokens += np.bincount(
-            bins[is_within], weights=num_tokens[is_within], minlength=self._num_bins
+            bins, weights=num_tokens[is_within], minlength=self._num_bins
         )
         self.num_right += int(num_right[counts].sum())
         self.num_wrong += int((num_right < num_tested)[counts].sum())
 
     def count_busy(self, targets: IntArray, ended_at: FloatArray, seconds: FloatArray) -> None:
         """Verifiers ran a round of so many seconds, each at most one."""
-        bins, is_within = self._bins(ended_at)
-        here = np.minimum(seconds, ended_at - bins * self._bin_seconds)
-        self.binned_busy_seconds[targets[is_within], bins[is_within]] += here[is_within]
-        before = np.maximum(bins - 1, 0)
-        reaches = (bins > 0) & (before < self._num_bins)
-        rest = seconds - here
-        self.binned_busy_seconds[targets[reaches], before[reaches]] += rest[reaches]
-
-    def _bins(self, times: FloatArray) -> tuple[IntArray, BoolArray]:
-        """In which bin they lie, and whether that is one of the run's."""
-        bins = np.floor(times / self._bin_seconds).astype(np.int64)
-        return bins, bins < self._num_bins
+        until = np.minimum(ended_at, self._until)
+        within = np.maximum(seconds - (ended_at - until), 0.0)
+        bins = np.minimum((until / self._bin_seconds).astype(np.int64), self._num_bins - 1)
+        here = np.minimum(within, until - bins * self._bin_seconds)
+        self.binned_busy_seconds[targets, bins] += here
+        self.binned_busy_seconds[targets, np.maximum(bins - 1, 0)] += within - here
 
     def count_open(self, which: IntArray, since: FloatArray, until: FloatArray) -> None:
         """Requests were open between these times."""

@@ -176,14 +176,14 @@ def test_one_verifier_fares_as_in_the_world_of_messages(
 @pytest.mark.parametrize("window", [0, 4])
 def test_loss_and_narrow_links_cost_streams_that_wait_what_they_must(window: int) -> None:
     """A draft that is lost comes 0.2 s later; the target alone is delayed at its first token."""
-    usual = outcome(SETTING, waiting(SETTING, window))
-    lossy = msgspec.structs.replace(SETTING, loss=0.1, resend_seconds=0.2)
-    narrow = msgspec.structs.replace(SETTING, bytes_per_second=2000.0)
+    short = msgspec.structs.replace(SETTING, output_tokens=(20, 40), seconds=12.0)
+    usual = outcome(short, waiting(short, window))
+    lossy = msgspec.structs.replace(short, loss=0.1, resend_seconds=0.2)
+    narrow = msgspec.structs.replace(short, bytes_per_second=2000.0)
     for setting in (lossy, narrow):
         made = outcome(setting, waiting(setting, window))
         assert made.first_token_seconds > usual.first_token_seconds
-        is_slower = made.device_tokens_per_second < 0.95 * usual.device_tokens_per_second
-        assert is_slower == (window > 0)
+        assert (made.token_seconds > 1.05 * usual.token_seconds) == (window > 0)
 
 
 def test_messages_take_their_bytes_and_are_sent_again_as_often_as_links_lose_them() -> None:
@@ -234,7 +234,6 @@ def test_requests_arrive_by_themselves_and_wait_at_a_device_that_is_busy() -> No
     queued = outcome(one, ahead(one))
     assert queued.requests_per_second < 0.7 * made.requests_per_second
     assert queued.first_token_seconds > 10 * made.first_token_seconds
-    assert queued.token_seconds < made.token_seconds
 
 
 def test_recorded_arrivals_are_asked_when_they_were() -> None:
