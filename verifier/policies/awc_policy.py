@@ -24,6 +24,7 @@ from verifier.policies.awc import (
 )
 from verifier.policies.budgeted import first_come
 from verifier.policies.draft_policy import BudgetLimits, LengthPlan, LiveDrafts, Outlook
+from verifier.policies.new_boards import believed_rates
 
 # Streams that a round takes in the simulated worlds of the training.
 USUAL_BATCH = 64
@@ -82,7 +83,7 @@ def _inputs(outlook: Outlook, before: AwcMemory) -> AwcInputs:
     growth = added_seconds * num_streams / max(num_added, 1) / mean_seconds
     return AwcInputs(
         queue_utilisation=num_streams / USUAL_BATCH * ones,
-        acceptance_rates=streams.acceptance_rates,
+        acceptance_rates=believed_rates(streams.acceptance_rates, streams.num_observed),
         round_trip_seconds=streams.round_trip_seconds,
         token_seconds=mean_seconds * streams.num_siblings / streams.goodputs,
         windows=before.windows().astype(np.float64),

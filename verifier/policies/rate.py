@@ -30,12 +30,9 @@ from verifier.policies.draft_policy import (
     Outlook,
     RoundTimes,
 )
+from verifier.policies.new_boards import believed_rates
 from verifier.policies.waits import LARGEST_HELD_PART, WAITING_ROUNDS
 
-# Until so many positions of a board met the target it is taken for a good one: a first guess that
-# is too low would never be put right where tokens are dear.
-OPTIMISTIC_POSITIONS = 8
-OPTIMISTIC_RATE = 0.8
 # How far boards draft: what lies deeper survives less often than this.
 SMALLEST_SURVIVAL = 0.02
 # What a board is asked to stop at; a draft of one token is always wanted where drafts pay.
@@ -76,7 +73,7 @@ class RatePolicy:
         if times.num_rounds > self._num_rounds:
             self._num_rounds = times.num_rounds
             self._follow_limit(streams, times, limits.slowdown_limit)
-        rates = believed_rates(streams)
+        rates = believed_rates(streams.acceptance_rates, streams.num_observed)
         threshold = self._price(times, total_weight) * _goodputs(streams) / streams.weights
         mean_seconds = _mean_seconds(times)
         # A board that says which of its tokens are sure is worth its price for those.
@@ -120,7 +117,8 @@ class RatePolicy:
         counts = np.where(live.is_whole, 0, num_testable)
         stream_of = np.repeat(np.arange(len(counts)), counts)
         priorities = streams.weights / _goodputs(streams) / prices
-        survival = _survival(believed_rates(streams)[stream_of], hazards, counts)
+        rates = believed_rates(streams.acceptance_rates, streams.num_observed)
+        survival = _survival(rates[stream_of], hazards, counts)
         gains = priorities[stream_of] * survival  # for each token's price
         best = np.argsort(-gains, kind="stable")  # a stream's tokens stay in their order
         costs = np.cumsum(prices[stream_of[best]])
@@ -170,13 +168,6 @@ class RatePolicy:
         excess = min(min(times.mean_seconds, most_seconds) / longest - 1.0, MOST_EXCESS)
         raised = self._log_raise + GAIN * excess / limit
         self._log_raise = min(max(raised, 0.0), MAX_LOG_RAISE)
-
-
-def believed_rates(streams: OpenStreams) -> FloatArray:
-    """The acceptance rates, of boards that are hardly known those of good ones [num_streams]."""
-    is_new = streams.num_observed < OPTIMISTIC_POSITIONS
-    rates: FloatArray = streams.acceptance_rates
-    return np.where(is_new, np.maximum(rates, OPTIMISTIC_RATE), rates)
 
 
 def _of_waits(

@@ -6,7 +6,9 @@ SLO-weighted score; its SLOs and weights are not known, ours stand here.
 
 Inputs are those of single devices, as noisy as the network meets them, and half of them come from
 devices whose windows change: a network that has seen settled windows only takes the slow tokens
-that its own long windows cause for those of a slow verifier, and draws them out further.
+that its own long windows cause for those of a slow verifier, and draws them out further. Boards are
+known from before, also those that are fused: else a window of 0 goes with an acceptance that says
+nothing, and a network fuses for good whatever it hears of a board then.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies.awc import ALL_INPUTS, MIN_WINDOW, SMOOTHING
+from verifier.policies.new_boards import OPTIMISTIC_POSITIONS
 from verifier.sim.many_verifiers.ahead import AheadArm, WindowDecider
 from verifier.sim.many_verifiers.arms import WaitingArm, awc_inputs
 from verifier.sim.many_verifiers.drawing import DrawnDevices, draw_devices
 from verifier.sim.many_verifiers.setting import ManySetting, TargetKind
+from verifier.sim.many_verifiers.state import ACCEPTANCE_MEMORY, Devices
 from verifier.sim.many_verifiers.windows import WindowInputs
 from verifier.sim.many_verifiers.world import ManyWorld
 
@@ -33,14 +37,20 @@ BoolArray = np.typing.NDArray[np.bool_]
 
 SWEPT_WINDOWS = np.array([0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
 NUM_COLUMNS = len(SWEPT_WINDOWS) + 1  # verifiers of a situation; windows wander in the last
-# A network's output of 1 is fused mode.
-FUSED_LABEL = 1.0
+# A network's output of 1 and less is fused mode. Where streams wait, a draft of two tokens costs
+# nearly as much as a long one, and an output between fused mode and the best window is worse than
+# either: so fused mode stands apart from the windows there, and outputs go quickly from one to the
+# other. Where they never wait, a short draft is no loss.
+FUSED_LABELS: Mapping[Drafting, float] = {"waiting": -4.0, "ahead": 1.0}
 # Situations that are played side by side.
 KINDS_OF_DRAW = 10
 NUM_ROUNDS = 60
 MOST_DEVICES = 60  # of a verifier
-SETTLED_EXAMPLES = 3  # of a situation, with different windows before
+SETTLED_EXAMPLES = 3  # of a situation, with different windows before; the first is fused
 WANDERING_EXAMPLES = 3
+# Positions of a board that met the target before the situation: from those at which a policy
+# believes what it has seen to those that an estimate remembers.
+KNOWN_POSITIONS = (OPTIMISTIC_POSITIONS, round(1.0 / (1.0 - ACCEPTANCE_MEMORY)))
 # Verdicts until a wandering window has another goal.
 WANDERING_ROUNDS = 8.0
 # Score: mean ln tokens/s, less this for every part by which the slowest twentieth of the devices
@@ -72,7 +82,7 @@ class Examples(NamedTuple):
     """What AWC learns from."""
 
     inputs: FloatArray  # [num_examples, 8], scaled
-    labels: FloatArray  # [num_examples], best windows; 1: fused
+    labels: FloatArray  # [num_examples], best windows; 1 and less: fused
     situations: IntArray  # [num_examples], of which situation each is
 
 
@@ -121,6 +131,7 @@ def _draw(random: np.random.Generator, number: int, drafting: Drafting) -> Examp
     waits = drafting == "waiting"
     arm = WaitingArm(setting, rule) if waits else AheadArm(WindowDecider(setting, rule))
     world = ManyWorld(setting, number, arm, drawn)
+    _make_known(world.devices, random, members)
     world.play()
     shape = (members, KINDS_OF_DRAW, NUM_COLUMNS)
     tokens = world.tally.device_tokens.reshape(shape)[:, :, : len(SWEPT_WINDOWS)]
@@ -131,7 +142,7 @@ def _draw(random: np.random.Generator, number: int, drafting: Drafting) -> Examp
     situations = number * KINDS_OF_DRAW + np.arange(KINDS_OF_DRAW)
     return Examples(
         inputs.reshape(-1, ALL_INPUTS),
-        np.repeat(_best_windows(speeds), inputs.shape[1]),
+        np.repeat(_best_windows(speeds, FUSED_LABELS[drafting]), inputs.shape[1]),
         np.repeat(situations, inputs.shape[1]),
     )
 
@@ -146,10 +157,24 @@ def _start(
     return windows, random.random(len(target)) < np.tile(parts.ravel(), members)
 
 
+def _make_known(devices: Devices, random: np.random.Generator, members: int) -> None:
+    """As if drafts of each device had met the target before, the same for each of its windows."""
+    shape = (members, KINDS_OF_DRAW, 1)
+    first = devices.drawn.acceptance.reshape(members, KINDS_OF_DRAW, NUM_COLUMNS)[:, :, :1]
+    seen = random.integers(*KNOWN_POSITIONS, size=shape, endpoint=True)
+    right = random.binomial(seen, first)
+
+    def of_all(values: IntArray) -> IntArray:
+        return np.repeat(values, NUM_COLUMNS, axis=2).ravel()
+
+    devices.observe(np.arange(len(devices.target)), of_all(right), of_all(seen - right))
+
+
 def _examples(random: np.random.Generator, seen: FloatArray) -> FloatArray:
     """Single devices' inputs [num_kinds, num_examples, 8] of all columns' at the end."""
     members = len(seen)
     settled = random.integers(len(SWEPT_WINDOWS), size=(KINDS_OF_DRAW, SETTLED_EXAMPLES))
+    settled[:, 0] = 0
     columns = np.pad(settled, ((0, 0), (0, WANDERING_EXAMPLES)), constant_values=len(SWEPT_WINDOWS))
     devices = random.integers(members, size=columns.shape)
     examples: FloatArray = seen[devices, np.arange(KINDS_OF_DRAW)[:, None], columns]
@@ -199,11 +224,11 @@ def _paired(setting: ManySetting, seed: int, target: IntArray, members: int) -> 
     )
 
 
-def _best_windows(speeds: FloatArray) -> FloatArray:
+def _best_windows(speeds: FloatArray, fused_label: float) -> FloatArray:
     """Labels [num_kinds] from tokens/s [num_members, num_kinds, num_windows]."""
     slowest = np.quantile(1.0 / speeds, 0.95, axis=0)
     allowed = SLO_TIMES_FUSED * (1.0 / speeds[:, :, 0]).mean(axis=0)
     late = np.maximum(slowest / allowed[:, None] - 1.0, 0.0)
     scores = np.log(speeds).mean(axis=0) - SLO_WEIGHT * late
     best = SWEPT_WINDOWS[scores.argmax(axis=1)]
-    return np.where(best == 0, FUSED_LABEL, best.astype(np.float64))
+    return np.where(best == 0, fused_label, best.astype(np.float64))

@@ -66,11 +66,12 @@ def train(
         advance((epoch + 1) / num_epochs)
     weights = _weights(parameters)
     said = np.clip(network_windows(weights, examples.inputs[is_held]), MIN_WINDOW, MAX_WINDOW)
-    truth = examples.labels[is_held]
+    truth = np.maximum(examples.labels[is_held], MIN_WINDOW)
+    middle = max(float(np.median(labels)), MIN_WINDOW)
     return Trained(
         weights=weights,
         held_out_error=float(np.abs(said - truth).mean()),
-        middle_error=float(np.abs(np.median(labels) - truth).mean()),
+        middle_error=float(np.abs(middle - truth).mean()),
         num_held_out=len(truth),
         fused_part=float((examples.labels <= MIN_WINDOW).mean()),
     )

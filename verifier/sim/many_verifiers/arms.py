@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.policies.awc import AwcInputs
+from verifier.policies.new_boards import believed_rates
 from verifier.sim.many_verifiers.message_times import TOKEN_BYTES, byte_seconds
 from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import Devices, Targets
@@ -106,7 +107,7 @@ def awc_inputs(
     added_seconds = targets.token_seconds[target] * targets.mean_waiting[target]
     return AwcInputs(
         queue_utilisation=targets.mean_waiting[target] / setting.max_batch,
-        acceptance_rates=devices.acceptance[which],
+        acceptance_rates=believed_rates(devices.acceptance[which], devices.num_observed[which]),
         round_trip_seconds=np.full(len(which), setting.round_trip_seconds),
         token_seconds=devices.token_seconds[which],
         windows=windows[which].astype(np.float64),

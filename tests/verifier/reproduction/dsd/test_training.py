@@ -12,7 +12,7 @@ from verifier.policies.awc import network_windows
 from verifier.policies.awc_weights import file_of, read_weights
 from verifier.reproduction.dsd import training
 from verifier.reproduction.dsd.arms import WEIGHTS, ArmName
-from verifier.reproduction.dsd.situations import FUSED_LABEL, Drafting, Examples, sweep
+from verifier.reproduction.dsd.situations import FUSED_LABELS, Drafting, Examples, sweep
 from verifier.reproduction.dsd.training import gradients, loss, num_weights, train
 
 
@@ -54,7 +54,7 @@ def test_situations_are_a_function_of_the_seed(drafting: Drafting) -> None:
     assert first.inputs.tolist() == again.inputs.tolist()
     assert first.labels.tolist() == again.labels.tolist()
     assert (60, 8) == first.inputs.shape
-    allowed = {FUSED_LABEL, *map(float, range(2, 13))}
+    allowed = {FUSED_LABELS[drafting], *map(float, range(2, 13))}
     assert set(first.labels.tolist()) <= allowed
     assert (first.inputs >= 0.0).all()
 
