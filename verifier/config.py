@@ -250,6 +250,18 @@ class RoundsSection(Section, frozen=True):
     barrier: Annotated[
         bool, Meta(description="start a round only when every granted draft is there, as the paper")
     ] = False
+    slo_token_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=600.0,
+            description="promised for each token; a stream that would break it waits; 0: nothing",
+        ),
+    ] = 0.0
+    slo_percentile: Annotated[
+        float,
+        Meta(ge=50.0, le=99.9, description="of a stream's tokens that come in time, as promised"),
+    ] = 95.0
     guard: Annotated[
         bool,
         Meta(description="let the target go on alone where drafts do not pay"),
@@ -266,6 +278,8 @@ class RoundsSection(Section, frozen=True):
             yield "budget_tokens", limit
         if self.prefill_chunk_tokens > self.max_round_tokens:
             yield "prefill_chunk_tokens", limit
+        if self.slo_token_seconds and self.barrier:
+            yield "slo_token_seconds", "0 with rounds.barrier, whose rounds wait for every board"
 
 
 class LimitsSection(Section, frozen=True):

@@ -7,6 +7,7 @@ from verifier.config import RoundsSection
 from verifier.policies import AwcPolicy, BudgetLimits, DraftPolicy, policy_named
 from verifier.policies.awc import AwcWeights
 from verifier.policies.awc_weights import SHIPPED, SHIPPED_WAITING, read_weights
+from verifier.promises.slo_settings import SloSettings
 from verifier.rounds.round_settings import RoundSettings
 from verifier.scheduling.schedule import ScheduleSettings
 
@@ -59,4 +60,5 @@ def round_settings(rounds: RoundsSection) -> RoundSettings:
         prefix_sharing=rounds.prefix_sharing,
         draft_timeout_seconds=rounds.draft_timeout_seconds,
         is_barrier=rounds.barrier,
+        slo=SloSettings(token_seconds=rounds.slo_token_seconds, percentile=rounds.slo_percentile),
     )

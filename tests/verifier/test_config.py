@@ -115,3 +115,12 @@ def test_the_cache_takes_what_is_free_or_what_is_given(text: str, tokens: object
 def test_a_limit_is_named_in_plain_words(text: str, words: str) -> None:
     key = text.split(" = ")[0]
     assert (f"verifier.toml:1: {key} = {words}",) == problems_of(text)
+
+
+def test_rounds_that_wait_for_every_board_can_promise_nothing() -> None:
+    text = "[rounds]\nbarrier = true\nslo_token_seconds = 0.1\nslo_percentile = 10.0"
+    promised, percentile = problems_of(text)
+    assert "verifier.toml:3: rounds.slo_token_seconds = 0.1: must be 0 with rounds.barrier" in (
+        promised
+    )
+    assert "verifier.toml:4: rounds.slo_percentile = 10.0: must be at least 50" in percentile

@@ -1,4 +1,4 @@
-"""`goodspeed-verifier devices`: who is there and how it goes; pause, weigh, cap and label devices.
+"""`goodspeed-verifier devices`: who is there and how it goes; pause, weigh, cap, promise, label.
 
 What is set goes into a file in the directory of state, which the running verifier takes over within
 a second.
@@ -19,6 +19,7 @@ from verifier.commands.settings import SETTINGS
 from verifier.config import VerifierConfig
 from verifier.engine.device_terms import (
     MAX_CAP,
+    MAX_SLO_SECONDS,
     MAX_WEIGHT,
     MIN_WEIGHT,
     USUAL_TERMS,
@@ -33,6 +34,7 @@ Examples:
   goodspeed-verifier devices pause kitchen
   goodspeed-verifier devices weight kitchen 2        # twice the share of a device of weight 1
   goodspeed-verifier devices cap kitchen 4           # draft tokens of a stream and round
+  goodspeed-verifier devices slo kitchen 0.1         # a token in 0.1 s is promised to new streams
 """
 _NOTHING = "–"
 _COLUMNS = ("device", "state", "streams", "tokens/s", "accepted", "drafts/s", "RTT ms", "set")
@@ -40,7 +42,7 @@ _COLUMNS = ("device", "state", "streams", "tokens/s", "accepted", "drafts/s", "R
 
 @click.group(epilog=_EXAMPLES)
 def devices() -> None:
-    """List devices with live figures; pause, weigh, cap and label them."""
+    """List devices with live figures; pause, weigh, cap and label them, promise them tokens."""
 
 
 @devices.command(name="ls")
@@ -117,6 +119,26 @@ def cap(terms: DeviceTerms, tokens: str) -> DeviceTerms:
 
 @devices.command()
 @device_setter
+@click.argument("seconds", metavar="SECONDS|usual")
+def slo(terms: DeviceTerms, seconds: str) -> DeviceTerms:
+    """Promise new streams of DEVICE a token in so many seconds; 0: nothing; usual: as all others.
+
+    A stream for which that would break what others were promised waits for its start.
+    """
+    if seconds == "usual":
+        return msgspec.structs.replace(terms, slo_token_seconds=None)
+    try:
+        promised = float(seconds)
+    except ValueError:
+        promised = -1.0
+    if not 0.0 <= promised <= MAX_SLO_SECONDS:
+        words = f"must be from 0 to {MAX_SLO_SECONDS:g}, or usual"
+        raise click.BadParameter(words, param_hint="SECONDS")
+    return msgspec.structs.replace(terms, slo_token_seconds=promised)
+
+
+@devices.command()
+@device_setter
 @click.argument("label")
 def rename(terms: DeviceTerms, label: str) -> DeviceTerms:
     """Show LABEL beside DEVICE; the name in its token stays. An empty one takes it away."""
@@ -158,6 +180,8 @@ def _number(value: float | None, form: str) -> str:
 def _set(terms: DeviceTerms) -> str:
     told = [f"weight {terms.weight:g}"] if terms.weight != 1.0 else []
     told += [f"cap {terms.cap}"] if terms.cap is not None else []
+    slo_seconds = terms.slo_token_seconds
+    told += [f"slo {slo_seconds:g} s"] if slo_seconds is not None else []
     told += [f"drafts {' '.join(terms.drafts)}"] if terms.drafts else []
     told += ["nothing kept"] if terms.is_private else []
     return ", ".join(told) or _NOTHING

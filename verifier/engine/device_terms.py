@@ -1,4 +1,4 @@
-"""What an operator has set for single devices: label, pause, weight, longest draft, draft models.
+"""What an operator has set for single devices: label, pause, weight, longest draft, SLO, drafts.
 
 Kept in one file, from which the running verifier takes it over, so that it outlives a restart.
 """
@@ -20,6 +20,7 @@ from verifier.drafts.kept_draft import Labels, Name
 FILE_NAME = "devices.json"
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
 MAX_CAP = 64
+MAX_SLO_SECONDS = 600.0
 AUTOMATIC = "auto"
 """In place of a draft's name: the one that suits the board best."""
 PAUSED = "an operator paused this device: its streams wait"
@@ -36,6 +37,8 @@ class DeviceTerms(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     is_paused: bool = False
     weight: Annotated[float, Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0
     cap: Annotated[int, Meta(ge=0, le=MAX_CAP)] | None = None  # draft tokens of a stream and round
+    # A token of a stream in so many seconds is promised; None: as rounds.slo_token_seconds, 0: not.
+    slo_token_seconds: Annotated[float, Meta(ge=0.0, le=MAX_SLO_SECONDS)] | None = None
     # Of the registry, for the board to hold; one may be AUTOMATIC.
     drafts: Annotated[tuple[Name, ...], Meta(max_length=MAX_ASSIGNED_DRAFTS)] = ()
     is_private: bool = False  # of what streams teach of drafts, nothing is kept of its streams
@@ -70,6 +73,12 @@ class AllTerms(msgspec.Struct, frozen=True):
         """Those that there are."""
         found = {name: terms.cap for name, terms in self.by_device.items()}
         return {name: cap for name, cap in found.items() if cap is not None}
+
+    @property
+    def slos(self) -> dict[str, float]:
+        """Seconds a token that are promised, where they are set."""
+        found = {name: terms.slo_token_seconds for name, terms in self.by_device.items()}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 NO_TERMS = AllTerms()

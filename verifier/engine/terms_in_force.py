@@ -19,7 +19,7 @@ class TermsInForce:
         self._first_schedule = service.planner.settings.schedule
 
     def take_over(self, terms: AllTerms) -> None:
-        """Pauses, weights and longest drafts hold from the next round on."""
+        """Pauses, weights and longest drafts hold from the next round on, SLOs for new streams."""
         schedule, paused = self._first_schedule, self._service.planner.patience.paused
         for name in sorted(terms.paused ^ paused):
             state = "is paused: its streams wait" if name in terms.paused else "goes on"
@@ -29,5 +29,5 @@ class TermsInForce:
         weights = {**schedule.device_weights, **terms.weights}
         caps = {**schedule.device_caps, **terms.caps}
         for planner in self._service.planners:
-            set_device_terms(planner, terms.paused, weights, caps)
+            set_device_terms(planner, terms.paused, weights, caps, terms.slos)
         self._service.wake()

@@ -47,7 +47,7 @@ def cached_tokens(stream: Stream, planners: Mapping[int, RoundPlanner]) -> dict[
     """How many of the stream's first tokens each of these workers has in its cache."""
     found = dict.fromkeys(planners, 0)
     searching = dict(planners)
-    name: dict[int, bytes] = {w: p.admission.root_name(stream) for w, p in planners.items()}
+    name: dict[int, bytes] = {w: p.admission.names.root_of(stream) for w, p in planners.items()}
     while searching:
         for worker, planner in list(searching.items()):
             size = planner.blocks.block_tokens

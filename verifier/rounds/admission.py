@@ -23,6 +23,8 @@ Who lost its place beyond the share stays beyond until then, so that none takes 
 A stream that loses its place because its board owes a draft is admitted again when that is here,
 or when the wait is over: it gets a token out of every place.
 
+A stream that is promised a token in time (`verifier.promises`) waits until that breaks no promise.
+
 This module must never decide what a round holds.
 """
 
@@ -33,9 +35,10 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from shared.errors import OutOfCache, RequestRefused
+from verifier.promises.promises import Promises
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.patience import Patience
-from verifier.rounds.prefix_names import PrefixSharing, following_names, owner_of, root_name
+from verifier.rounds.prefix_names import PrefixSharing, StreamNames
 from verifier.rounds.shares import CacheShares
 from verifier.streams.place import Move, Place
 from verifier.streams.stream import Stream
@@ -61,6 +64,7 @@ class Admission:
         self,
         blocks: BlockPool,
         patience: Patience,
+        promises: Promises,
         reserved_output_tokens: int,
         *,
         prefix_sharing: PrefixSharing,
@@ -73,11 +77,10 @@ class Admission:
         self.num_preemptions = 0
         self.num_prefix_query_tokens = 0  # of all streams that were admitted
         self.num_prefix_hit_tokens = 0  # of those, that were in the cache already
-        self._patience = patience
+        self._patience, self._promises = patience, promises
         self._queued_at: dict[int, float] = {}  # since when each in the queue waits for room
         self._reserved_output_tokens = reserved_output_tokens
-        self._prefix_sharing = prefix_sharing
-        self._names: dict[int, list[bytes]] = {}  # a root, then names of each stream's full blocks
+        self.names = StreamNames(prefix_sharing)
         self._num_tokens_to_name = 0  # at most, in this call of `admit`
 
     def add(self, stream: Stream) -> None:
@@ -92,7 +95,6 @@ class Admission:
                 f"{stream.most_tokens} tokens exceed the cache of {capacity}", "max_tokens"
             )
         stream.move(Move.ADD)
-        self._names[stream.number] = [self.root_name(stream)]
         num_full = min(stream.num_tokens // self.blocks.block_tokens, _NAMES_AT_ONCE)
         self._block_names(stream, num_full)  # now: when it is admitted, a round waits
         self.queue[stream.number] = stream
@@ -103,8 +105,9 @@ class Admission:
         Not `is_reusable`: no other stream may start with what it has read.
         """
         assert stream.place is Place.GONE, "only a stream that is gone loses everything"
-        for held in (self._names, self.queue, self._queued_at, self.streams, self.parked):
+        for held in (self.queue, self._queued_at, self.streams, self.parked):
             held.pop(stream.number, None)
+        self._forget(stream)
         if self.blocks.holds(stream.number):
             self.blocks.release(stream.number, is_reusable=is_reusable)
 
@@ -124,13 +127,13 @@ class Admission:
         elif self.blocks.holds(stream.number):
             self.blocks.release(stream.number)
             stream.num_cached_tokens = 0
-        for held in (self._names, self.queue, self._queued_at, self.parked):
+        for held in (self.queue, self._queued_at, self.parked):
             held.pop(stream.number, None)
+        self._forget(stream)
 
     def take_over(self, stream: Stream) -> None:
         """Go on with a stream of another cache, before all that wait here if it had begun."""
         stream.served_round = stream.tested_round = 0
-        self._names[stream.number] = [self.root_name(stream)]
         if stream.place is Place.PARKED:
             self.parked[stream.number] = stream
         elif stream.place is Place.PREEMPTED:
@@ -155,10 +158,6 @@ class Admission:
             stream.served_round = round_number
         else:
             self.queue[stream.number] = stream
-
-    def root_name(self, stream: Stream) -> bytes:
-        """What the names of the stream's blocks start from."""
-        return root_name(owner_of(self._prefix_sharing, stream.device, stream.number))
 
     def open_streams(self) -> Iterator[Stream]:
         """All streams that were admitted once."""
@@ -229,10 +228,12 @@ class Admission:
         return CacheShares(self.blocks, self.streams.values(), self.queue.values())
 
     def _lines(self, now: float) -> dict[str, list[tuple[int, Stream]]]:
-        """The queue by device, without those that could do nothing with a place."""
+        """The queue by device, but for those that could do nothing with a place, or not yet may."""
         lines: dict[str, list[tuple[int, Stream]]] = {}
-        for rank, stream in enumerate(self.queue.values()):
-            if not self._patience.waits(stream, now):
+        able = [s for s in self.queue.values() if not self._patience.waits(s, now)]
+        left_out = self._promises.let_in(able, self.streams.values(), now)
+        for rank, stream in enumerate(able):
+            if stream.number not in left_out:
                 lines.setdefault(stream.device, []).append((rank, stream))
         return lines
 
@@ -335,7 +336,7 @@ class Admission:
         names: list[bytes] = []
         for start in range(0, num_blocks, _NAMES_AT_ONCE):
             end = min(start + _NAMES_AT_ONCE, num_blocks)
-            num_new = max(end + 1 - len(self._names[stream.number]), 0)
+            num_new = self.names.num_unmade(stream, end)
             if num_new and self._num_tokens_to_name <= 0:
                 return None
             self._num_tokens_to_name -= num_new * self.blocks.block_tokens
@@ -345,9 +346,8 @@ class Admission:
         return names
 
     def _block_names(self, stream: Stream, num_blocks: int) -> list[bytes]:
-        """Names of the stream's first blocks, whose tokens are committed."""
-        names, size = self._names[stream.number], self.blocks.block_tokens
-        if len(names) <= num_blocks:
-            token_ids = stream.tokens((len(names) - 1) * size, num_blocks * size)
-            names += following_names(names[-1], token_ids, size)
-        return names[1 : num_blocks + 1]
+        return self.names.of_blocks(stream, num_blocks, self.blocks.block_tokens)
+
+    def _forget(self, stream: Stream) -> None:
+        self.names.forget(stream)
+        self._promises.held.pop(stream.number, None)

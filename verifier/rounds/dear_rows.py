@@ -11,7 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifier.cost_curve.curve import CostCurve
+from verifier.rounds.round_settings import RoundSettings
+from verifier.scheduling.row_price import draft_prices
 from verifier.streams.stream import Stream
+
+
+def with_turns_and_prices(
+    streams: Sequence[Stream], curve: CostCurve, settings: RoundSettings, token_seconds: float
+) -> list[Stream]:
+    """Those that take part now as far as their rows go, each with what its drafts cost.
+
+    `token_seconds`: what a draft token adds to a round.
+    """
+    prices = draft_prices(streams, token_seconds)
+    for stream, price in zip(streams, prices, strict=True):
+        stream.draft_token_price = price
+    num_context_tokens = float(sum([stream.num_tokens for stream in streams]))
+    seconds = curve.round_seconds(len(streams), num_context_tokens)
+    spare_seconds = settings.schedule.limits.slowdown_limit * seconds
+    return those_with_a_turn(streams, spare_seconds, settings.prefill_chunk_tokens, token_seconds)
 
 
 def those_with_a_turn(

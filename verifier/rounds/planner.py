@@ -8,15 +8,15 @@ what the next round need not wait for; call it while that runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 import msgspec
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftPolicy, LiveDrafts
+from verifier.promises.promises import Promises
 from verifier.rounds.admission import Admission
 from verifier.rounds.blocks import BlockPool
-from verifier.rounds.dear_rows import those_with_a_turn
+from verifier.rounds.dear_rows import with_turns_and_prices
 from verifier.rounds.lessons import Lessons
 from verifier.rounds.moves import move_all
 from verifier.rounds.packing import RoundRoom, pack
@@ -28,7 +28,6 @@ from verifier.rounds.round_settings import RoundSettings
 from verifier.scheduling.live_drafts import choose_drafts
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.rest import let_rest
-from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.schedule import (
     NO_PLAN,
     DraftPlan,
@@ -43,7 +42,6 @@ from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
 
 # Of streams in a round: the longest unserved first.
-_TURN = attrgetter("served_round", "tested_round")
 
 
 class StreamResult(msgspec.Struct, frozen=True, gc=False):
@@ -74,9 +72,12 @@ class RoundPlanner:
         self.curve = curve
         self.blocks = blocks
         self.patience = Patience(settings.draft_timeout_seconds, is_barrier=settings.is_barrier)
+        most_tokens = settings.schedule.limits.max_round_tokens
+        self.promises = Promises(settings.slo, curve, most_tokens)
         self.admission = Admission(
             blocks,
             self.patience,
+            self.promises,
             settings.reserved_output_tokens,
             prefix_sharing=settings.prefix_sharing,
         )
@@ -162,16 +163,15 @@ class RoundPlanner:
         ]
         if self.settings.is_barrier and len(candidates) < len(active):
             return None
-        if self.draft_plan.holds_rounds and any(
-            stream.sits_out_until is not None for stream in active
-        ):
+        may_hold = self.draft_plan.holds_rounds and not self.promises.holds_any
+        if may_hold and any(stream.sits_out_until is not None for stream in active):
             return None
         candidates = self.admission.secure(self.quarantine.together(candidates), now)
-        # Of those served last round all the same, those go first whose drafts had no room then.
-        candidates.sort(key=_TURN)
+        candidates = self.promises.in_turn(candidates)
         if self._rows_have_seconds:
-            candidates = self._with_turns_and_prices(candidates)
-        room = self._room(candidates)
+            known = self.curve, self.settings, self.draft_plan.token_seconds
+            candidates = with_turns_and_prices(candidates, *known)
+        room = self._room(candidates, now)
         items = pack(candidates, room, self.blocks, self._choose)
         if not items:
             return None
@@ -203,6 +203,7 @@ class RoundPlanner:
         settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]
         parts = [(result.stream, result.settled) for result in results]
+        self.promises.settle(round_, outcome, parts, round_seconds, now)
         open_streams = self.admission.open_streams()
         self._lessons.keep(round_, outcome, open_streams, parts, round_seconds, now)
         self._release_finished(results)
@@ -243,24 +244,14 @@ class RoundPlanner:
             return 0.0
         return self.patience.next_deadline((*self.streams.values(), *self.queue.values()))
 
-    def _with_turns_and_prices(self, streams: Sequence[Stream]) -> list[Stream]:
-        """Those that take part now as far as their rows go, each with what its drafts cost."""
-        prices = draft_prices(streams, self.draft_plan.token_seconds)
-        for stream, price in zip(streams, prices, strict=True):
-            stream.draft_token_price = price
-        num_context_tokens = float(sum([stream.num_tokens for stream in streams]))
-        seconds = self.curve.round_seconds(len(streams), num_context_tokens)
-        spare_seconds = self.settings.schedule.limits.slowdown_limit * seconds
-        known = self.settings.prefill_chunk_tokens, self.draft_plan.token_seconds
-        return those_with_a_turn(streams, spare_seconds, *known)
-
-    def _room(self, streams: Sequence[Stream]) -> RoundRoom:
+    def _room(self, streams: Sequence[Stream], now: float) -> RoundRoom:
         num_drafts = self._budget_tokens()
         limits = self.settings.prefill_limits(self.blocks.block_tokens)
         without_turn = self._prefill_turns.without(self._num_rounds + 1)
         known = limits, without_turn, self._lessons.scored_token_seconds
+        most_tokens = self.settings.schedule.limits.max_round_tokens
         return RoundRoom(
-            num_tokens=self.settings.schedule.limits.max_round_tokens,
+            num_tokens=self.promises.most_tokens(streams, now, most_tokens),
             prompts=prompt_room(streams, num_drafts, self.curve, *known),
             num_drafts=num_drafts,
         )
@@ -335,6 +326,7 @@ class RoundPlanner:
         self.draft_plan = plan
         for stream in streams:
             grant = grant_draft(stream, plan, self.settings.schedule)
+            grant = self.promises.bounded(stream, grant, now)
             stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
 
     def _park_all(self, streams: Sequence[Stream]) -> None:
@@ -345,6 +337,7 @@ class RoundPlanner:
 
     def _park(self, stream: Stream) -> None:
         self.admission.park(stream)
+        self.promises.pause(stream)
         self._forget_pace()
 
     def _release(self, stream: Stream, *, is_reusable: bool = True) -> None:

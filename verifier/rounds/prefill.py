@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import msgspec
 
 from verifier.cost_curve.curve import CostCurve
+from verifier.cost_curve.largest_within import largest_within
 from verifier.cost_curve.look_back import Chunk
 from verifier.rounds.joint_limit import longest_seconds
-from verifier.rounds.largest_within import largest_within
 from verifier.streams.stream import Stream
 
 # A prompt beside devices that lengthen rounds gets on, if only a quarter of a block at a time.

@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from verifier.streams.stream import Stream
+
 PrefixSharing = Literal["off", "device", "all"]
 
 _NAME_BYTES = 32
@@ -44,3 +46,35 @@ def following_names(name: bytes, token_ids: Sequence[int], block_tokens: int) ->
         name = blake2b(name + block, digest_size=_NAME_BYTES, person=b"block").digest()
         names.append(name)
     return names
+
+
+class StreamNames:
+    """Names of the full blocks of streams, made as they are asked for."""
+
+    def __init__(self, sharing: PrefixSharing) -> None:
+        self._sharing = sharing
+        self._names: dict[int, list[bytes]] = {}  # a root, then each full block's
+
+    def root_of(self, stream: Stream) -> bytes:
+        """What the names of the stream's blocks start from."""
+        return root_name(owner_of(self._sharing, stream.device, stream.number))
+
+    def of_blocks(self, stream: Stream, num_blocks: int, block_tokens: int) -> list[bytes]:
+        """Names of the stream's first blocks, whose tokens are committed."""
+        names = self._of(stream)
+        if len(names) <= num_blocks:
+            start = (len(names) - 1) * block_tokens
+            token_ids = stream.tokens(start, num_blocks * block_tokens)
+            names += following_names(names[-1], token_ids, block_tokens)
+        return names[1 : num_blocks + 1]
+
+    def num_unmade(self, stream: Stream, num_blocks: int) -> int:
+        """Of its first blocks, those that have no name yet."""
+        return max(num_blocks + 1 - len(self._of(stream)), 0)
+
+    def forget(self, stream: Stream) -> None:
+        """Its names are not asked for any more."""
+        self._names.pop(stream.number, None)
+
+    def _of(self, stream: Stream) -> list[bytes]:
+        return self._names.setdefault(stream.number, [self.root_of(stream)])

@@ -39,6 +39,15 @@ def fleet_of(scenario: Scenario) -> list[FleetBoard]:
     ]
 
 
+def slos_of(scenario: Scenario) -> dict[str, float]:
+    """Seconds a token that the streams of a board are promised, where its group says so."""
+    return {
+        board.name: 1e-3 * board.group.slo_milliseconds
+        for board in fleet_of(scenario)
+        if board.group.slo_milliseconds is not None
+    }
+
+
 def _of(scenario: Scenario, name: str, group: BoardGroup) -> Iterator[FleetBoard]:
     random = Random(f"{scenario.run.seed}-{name}")
     speeds = _dealt(group.speeds, group.count, random)

@@ -7,6 +7,7 @@ import numpy as np
 
 from shared.speculation.fairness import jain_index, log_utility
 from shared.speculation.goodput import FloatArray
+from verifier.promises.promises import Promises
 from verifier.sim.record import quantile
 from verifier.sim.scenario import Scenario
 from verifier.sim.world import World
@@ -24,6 +25,7 @@ class BoardOutcome(msgspec.Struct, frozen=True):
     first_token_seconds: float | None  # median
     pause_p50_seconds: float | None  # from verdict to verdict
     pause_p99_seconds: float | None
+    in_time: float | None = None  # part of the tokens within their SLO; None: it has none
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -111,7 +113,13 @@ def _board(world: World, i: int, speeds: FloatArray, ratios: FloatArray) -> Boar
         first_token_seconds=quantile(record.first_token_seconds[i], 0.5),
         pause_p50_seconds=quantile(record.pauses[i], 0.5),
         pause_p99_seconds=quantile(record.pauses[i], 0.99),
+        in_time=_in_time(world.planner.promises, world.boards[i].name),
     )
+
+
+def _in_time(promises: Promises, board: str) -> float | None:
+    counts = promises.counts.get(board)
+    return None if counts is None else counts.in_time
 
 
 def _series(scenario: Scenario, world: World) -> Series:

@@ -152,6 +152,10 @@ class BoardGroup(Section, frozen=True):
     ] = 0.0
     mode: Annotated[AcceptanceMode, Meta(description="how drafts are accepted")] = "coupled"
     streams: Annotated[int, Meta(ge=1, le=256, description="at once, of each board")] = 1
+    slo_milliseconds: Annotated[
+        Annotated[float, Meta(ge=0.0, le=6e5)] | None,
+        Meta(description="a token in so many is promised; 0: nothing; none: as rounds has it"),
+    ] = None
     prompt_tokens: Annotated[int, Meta(ge=1, le=1 << 17, description="of each stream")] = 1
     output_tokens: Annotated[
         int, Meta(ge=0, le=1 << 20, description="of each stream; 0: it never ends")

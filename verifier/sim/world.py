@@ -16,10 +16,11 @@ from verifier.configured_rounds import configured_policy, round_settings
 from verifier.engine.verdicts import verdict_of
 from verifier.policies import DraftPolicy
 from verifier.rounds.blocks import BlockPool
+from verifier.rounds.operators_terms import set_device_terms
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.sim.board import CONTEXT_TOKENS, SimBoard
 from verifier.sim.clock import Clock, HeapClock
-from verifier.sim.fleet import FleetBoard, acceptance_of, fleet_of
+from verifier.sim.fleet import FleetBoard, acceptance_of, fleet_of, slos_of
 from verifier.sim.known_acceptance import KnownAcceptance
 from verifier.sim.link import Lane
 from verifier.sim.record import RunRecord
@@ -62,18 +63,18 @@ class World:
         self._clock = clock
         self._drafts = drafts
         self._knows_acceptance = knows_acceptance
-        self._num_opened = 0
+        self.num_opened = 0
         self._verifier = make_end(
             clock,
             make_planner(scenario, policy or configured_policy(scenario.rounds)),
             RoundModel(scenario, self._load),
-            self._deliver,
+            self.deliver,
             lambda round_, seconds: self.record.count_round(clock.now, round_.num_tokens, seconds),
         )
         self._devices = [
-            _Device(self, number, board, clock) for number, board in enumerate(self.boards)
+            SimDevice(self, number, board, clock) for number, board in enumerate(self.boards)
         ]
-        self._device_of: dict[int, _Device] = {}  # by stream
+        self._device_of: dict[int, SimDevice] = {}  # by stream
 
     @property
     def planner(self) -> RoundPlanner:
@@ -82,9 +83,9 @@ class World:
     def _load(self) -> tuple[float, float]:
         return self._clock.now, sum([device.computed_seconds for device in self._devices])
 
-    def new_stream(self, device: _Device) -> None:
+    def new_stream(self, device: SimDevice) -> None:
         """A stream of this device opens."""
-        number = self._num_opened = self._num_opened + 1
+        number = self.num_opened = self.num_opened + 1
         board = device.board
         text = StreamText(number, acceptance_of(self.scenario, board, device.num_opened))
         stream = self._make_stream(number, device)
@@ -106,7 +107,23 @@ class World:
         for device in self._devices:
             device.count_open()
 
-    def _make_stream(self, number: int, device: _Device) -> Stream:
+    def deliver(self, results: list[StreamResult]) -> None:
+        """A round is over: what it did for its streams is told to their boards."""
+        now, record = self._clock.now, self.record
+        for result in results:
+            stream, settled = result.stream, result.settled
+            device = self._device_of.get(stream.number)
+            if device is None:
+                continue
+            counts = settled.num_tokens, settled.num_tested, settled.num_accepted
+            record.count_verdict(now, device.number, *counts)
+            device.send_down(verdict_of(stream.number, result))
+            if stream.finish is not None:
+                del self._device_of[stream.number]
+                del self._verifier.texts[stream.number]
+                device.finish(stream)
+
+    def _make_stream(self, number: int, device: SimDevice) -> Stream:
         group = device.board.group
         greedy_mode = group.mode == "coupled"
         request = StreamRequest(
@@ -132,23 +149,8 @@ class World:
             estimates=estimates,
         )
 
-    def _deliver(self, results: list[StreamResult]) -> None:
-        now, record = self._clock.now, self.record
-        for result in results:
-            stream, settled = result.stream, result.settled
-            device = self._device_of.get(stream.number)
-            if device is None:
-                continue
-            counts = settled.num_tokens, settled.num_tested, settled.num_accepted
-            record.count_verdict(now, device.number, *counts)
-            device.send_down(verdict_of(stream.number, result))
-            if stream.finish is not None:
-                del self._device_of[stream.number]
-                del self._verifier.texts[stream.number]
-                device.finish(stream)
 
-
-class _Device:
+class SimDevice:
     """One board at both ends: its streams there, its link, its streams here."""
 
     def __init__(self, world: World, number: int, board: FleetBoard, clock: Clock) -> None:
@@ -269,7 +271,9 @@ def make_planner(scenario: Scenario, policy: DraftPolicy) -> RoundPlanner:
     )
     blocks = BlockPool(max(num_blocks, least + 1), BLOCK_TOKENS)
     curve = planner_curve(scenario, rounds.max_round_tokens)
-    return RoundPlanner(round_settings(rounds), policy, curve, blocks)
+    planner = RoundPlanner(round_settings(rounds), policy, curve, blocks)
+    set_device_terms(planner, frozenset(), {}, {}, slos_of(scenario))
+    return planner
 
 
 def play(

@@ -66,6 +66,7 @@ def test_what_is_set_is_listed_and_kept_where_no_verifier_runs(house: House) -> 
         ("pause", "kitchen"),
         ("weight", "garage", "2.5"),
         ("cap", "garage", "4"),
+        ("slo", "garage", "0.1"),
         ("rename", "garage", "by the door"),
     ):
         assert 0 == house.devices(*arguments).exit_code, arguments
@@ -76,13 +77,14 @@ def test_what_is_set_is_listed_and_kept_where_no_verifier_runs(house: House) -> 
     )
     assert "paused" in kitchen
     assert "garage (by the door)" in garage
-    assert "weight 2.5, cap 4" in garage
+    assert "weight 2.5, cap 4, slo 0.1 s" in garage
     assert f"live figures are missing: no verifier answers at 127.0.0.1:{house.port}" in (
         result.stderr
     )
     house.devices("resume", "kitchen")
     house.devices("weight", "garage", "1")
     house.devices("cap", "garage", "none")
+    house.devices("slo", "garage", "usual")
     house.devices("rename", "garage", "")
     assert {} == read_terms(house.state / FILE_NAME).by_device
 
@@ -94,6 +96,8 @@ def test_what_is_set_is_listed_and_kept_where_no_verifier_runs(house: House) -> 
         (("weight", "kitchen", "0"), 2, "0.001<=x<=1000"),
         (("cap", "kitchen", "many"), 2, "must be from 0 to 64, or none"),
         (("cap", "kitchen", "65"), 2, "must be from 0 to 64, or none"),
+        (("slo", "kitchen", "soon"), 2, "must be from 0 to 600, or usual"),
+        (("slo", "kitchen", "nan"), 2, "must be from 0 to 600, or usual"),
         (("rename", "kitchen", "a\nb"), 2, "must be up to 80 printable characters"),
         (("rename", "kitchen", "x" * 81), 2, "must be up to 80 printable characters"),
     ],

@@ -7,7 +7,7 @@ import { milliseconds, number, percent, seconds } from "../../../verifier/web/pa
 const QUIET = {
   is_connected: true, goodput_tokens_per_second: null, of_alone_ratio: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
   num_streams: 0, num_fused: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
-  weight: 1, cap: null,
+  weight: 1, cap: null, slo_token_seconds: 0, in_time: null, promise_sentence: null,
 };
 const device = (name, changes = {}) => ({ ...QUIET, name, ...changes });
 const state = (...devices) => ({ devices, cache: { num_blocks: 100 } });
@@ -27,6 +27,12 @@ test("what is not known comes last, either way, and equal ones by name", () => {
   const devices = [device("d"), device("c", { acceptance: 0.5 }), device("b", { acceptance: 0.9 }), device("a", { acceptance: 0.5 })];
   assert.deepEqual(names(devices, { key: "acceptance" }), ["a", "c", "b", "d"]);
   assert.deepEqual(names(devices, { key: "acceptance", isDescending: true }), ["b", "a", "c", "d"]);
+});
+
+test("what is promised stands with how it is kept, or why a stream waits", () => {
+  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05 })), "not connected; a token in 50 ms is promised");
+  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, in_time: 0.98 })), "not connected; a token in 50 ms is promised, 98 % in time");
+  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, promise_sentence: "waits: it" })), "not connected; waits: it");
 });
 
 test("the speed of a device without a stream is not of now", () => {

@@ -64,10 +64,22 @@ def _goodspeed(num_seeds: int, command: str, advance: Advance) -> Written:
     return Written(round_page(figures, command), {PICTURE: draw_round_figures(figures)}, figures)
 
 
+def _slo(num_seeds: int, command: str, advance: Advance) -> Written:
+    from verifier.commands.simulation.job_processes import in_processes
+    from verifier.commands.simulation.slo_plot import draw_slo_figures
+    from verifier.reproduction.slo_batches.arms import play_job
+    from verifier.reproduction.slo_batches.figures import slo_figures
+    from verifier.reproduction.slo_batches.page import PICTURE, slo_page
+
+    figures = slo_figures(num_seeds, advance, lambda jobs: in_processes(play_job, jobs))
+    return Written(slo_page(figures, command), {PICTURE: draw_slo_figures(figures)}, figures)
+
+
 PAPERS: dict[str, Callable[[int, str, Advance], Written]] = {
     "goodspeed": _goodspeed,
     "dsd": _dsd,
     "heterogeneous-edge": _heterogeneous_edge,
+    "slo": _slo,
 }
 
 

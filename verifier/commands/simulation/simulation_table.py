@@ -26,16 +26,18 @@ def _boards(outcome: Outcome) -> Table:
     table = Table(title_justify="left", title_style="bold")
     table.title = f"{outcome.scenario}: policy {outcome.policy}, {outcome.seconds:g} s"
     table.add_column("board")
-    for name in _COLUMNS:
+    has_slos = any(board.in_time is not None for board in outcome.boards)
+    columns = (*_COLUMNS, "in time") if has_slos else _COLUMNS
+    for name in columns:
         table.add_column(name, justify="right")
     boards = outcome.boards
     if len(boards) > MAX_ROWS:
         boards = tuple(sorted(boards, key=lambda board: board.of_alone or 0.0))
     for i, board in enumerate(boards):
         if len(boards) <= MAX_ROWS or not MAX_ROWS // 2 <= i < len(boards) - MAX_ROWS // 2:
-            table.add_row(*_row(board))
+            table.add_row(*_row(board)[: 1 + len(columns)])
         elif i == MAX_ROWS // 2:
-            table.add_row(f"… {len(boards) - MAX_ROWS} more", *[""] * len(_COLUMNS))
+            table.add_row(f"… {len(boards) - MAX_ROWS} more", *[""] * len(columns))
     return table
 
 
@@ -49,6 +51,7 @@ def _row(board: BoardOutcome) -> tuple[str, ...]:
         _number(board.draft_length, ".1f"),
         _milliseconds(board.first_token_seconds),
         pauses,
+        _number(board.in_time, ".1%"),
     )
 
 

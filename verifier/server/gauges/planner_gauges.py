@@ -24,6 +24,7 @@ from verifier.rounds.planner import RoundPlanner
 from verifier.server.device_limits import DeviceUsage
 from verifier.server.gauges.health_gauges import health_families
 from verifier.server.gauges.payoff_gauges import payoff_families
+from verifier.server.gauges.slo_gauges import slo_families
 from verifier.server.loop_shares import LoopShares
 from verifier.streams.position_counts import SHOWN_POSITIONS, name_of, shown
 
@@ -110,6 +111,7 @@ class PlannerGauges(Collector):
         yield self._kept_streams()
         yield from self._per_stream()
         yield from self._cache_shares()
+        yield from slo_families([planner.promises for planner in planners])
         yield from payoff_families(self._planner, self._all_devices(), self._planners[1:])
 
     def _all_devices(self) -> Iterator[Device]:
@@ -240,7 +242,8 @@ class PlannerGauges(Collector):
         """Who holds the cache, and who waits for it."""
         held = _family("device_cache_blocks", "Blocks of the cache that the device's streams hold")
         waiting = _family(
-            "device_waiting_seconds", "How long a stream of the device waits for room in the cache"
+            "device_waiting_seconds",
+            "How long a stream of the device waits to start: for room in the cache, or a promise",
         )
         num_held: Counter[str] = Counter()
         longest: dict[str, float] = {}

@@ -31,12 +31,19 @@ const RIGHT = new Set(["goodput", "alone", "draft", "window", "trip", "drafting"
 
 // Whether it drafts, or why not, what its operator set, and what is wrong with its hardware, in words.
 export function stateOf(device) {
-  return [draftingOf(device), ...modeOf(device), ...termsOf(device), ...device.troubles].join("; ");
+  return [draftingOf(device), ...modeOf(device), ...termsOf(device), ...promiseOf(device), ...device.troubles].join("; ");
 }
 
 // DSD's two modes: a stream that the target writes alone is fused, one that its board drafts for distributed.
 function modeOf({ num_fused: numFused, num_streams: numStreams }) {
   return numFused ? [`${number(numFused)} of ${number(numStreams)} streams fused`] : [];
+}
+
+// What is promised to it and how that is kept, or why a stream waits for its promise or has none.
+function promiseOf({ in_time: inTime, promise_sentence: sentence, slo_token_seconds: seconds }) {
+  if (sentence) return [sentence];
+  if (!seconds) return [];
+  return [`a token in ${milliseconds(seconds)} is promised${inTime === null ? "" : `, ${percent(inTime)} in time`}`];
 }
 
 function termsOf({ cap, weight }) {

@@ -8,7 +8,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.rounds.largest_within import largest_within
+from verifier.cost_curve.largest_within import largest_within
 
 
 @given(
