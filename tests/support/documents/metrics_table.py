@@ -22,6 +22,7 @@ from verifier.doors.doors import Doors
 from verifier.engine.engine import RoundReport
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.worker import Worker
+from verifier.promises.slo_settings import SloSettings
 from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.round_facts import RoundFacts
@@ -93,6 +94,7 @@ def _page() -> str:
     """What /metrics says when there is something of everything to say."""
     service = scripted_service(num_blocks=2)
     metrics, planner = service.metrics, service.planner
+    planner.promises.settings = SloSettings(token_seconds=1.0)
     device = service.device("kitchen")
     device.estimates.speed.observe_drafting(4, 0.05)
     device.estimates.speed.observe_round_trip(0.01)

@@ -52,10 +52,11 @@ def test_where_rounds_take_what_they_should_no_token_is_late() -> None:
 
 def test_newcomers_who_would_break_a_promise_wait_and_come_to_their_turn() -> None:
     scenario = fleet("rate")
-    outcome = outcome_of(play(scenario), play(scenario, drafts=False))
-    incumbents, newcomers = outcome.boards[:8], outcome.boards[8:]
-    assert max(board.first_token_seconds or 0.0 for board in incumbents) < 2.0
-    assert max(board.first_token_seconds or 0.0 for board in newcomers) > 0.5
+    world = play(scenario)
+    outcome = outcome_of(world, play(scenario, drafts=False))
+    firsts = [seconds[0] for seconds in world.record.first_token_seconds]
+    assert max(firsts[:8]) < 0.2  # they were alone
+    assert max(firsts[8:]) > 0.5
     assert all(board.tokens for board in outcome.boards)
     assert all((board.in_time or 0.0) >= PROMISED_PART for board in outcome.boards)
 

@@ -30,9 +30,9 @@ test("what is not known comes last, either way, and equal ones by name", () => {
 });
 
 test("what is promised stands with how it is kept, or why a stream waits", () => {
-  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05 })), "not connected; a token in 50 ms is promised");
-  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, in_time: 0.98 })), "not connected; a token in 50 ms is promised, 98 % in time");
-  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, promise_sentence: "waits: it" })), "not connected; waits: it");
+  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05 })), "no open stream; a token in 50 ms is promised");
+  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, in_time: 0.98 })), "no open stream; a token in 50 ms is promised, 98 % in time");
+  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, promise_sentence: "waits: it" })), "no open stream; waits: it");
 });
 
 test("the speed of a device without a stream is not of now", () => {

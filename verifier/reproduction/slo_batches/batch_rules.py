@@ -16,9 +16,9 @@ from verifier.reproduction.slo_batches.ordered_batches import OrderedPlan
 class Request(NamedTuple):
     """A draft that waits for its check."""
 
+    due_at: float  # of the stream's next token
     board: int
     num_tokens: int  # with the target's own
-    due_at: float  # of the stream's next token
 
 
 class BatchRule(Protocol):
@@ -79,7 +79,8 @@ class OrderedBatches:
 class DeadlineBatches:
     """By deadlines, the earliest first, as many as leave each of them in time (after WISP).
 
-    A draft that is late whatever is done makes no batch shorter.
+    A draft that is late whatever is done goes last and makes no batch shorter: with it in its turn
+    a crowd's batches become ever smaller, and all are late.
     """
 
     def __init__(self, seconds_of: Callable[[int], float]) -> None:
@@ -92,11 +93,14 @@ class DeadlineBatches:
         """See `BatchRule`."""
         batch: list[Request] = []
         num_tokens, earliest = 0, float("inf")
-        for request in sorted(waiting, key=lambda request: request.due_at):
+        for is_late, request in sorted((self._is_late(one, now), one) for one in waiting):
             num_tokens += request.num_tokens
-            if request.due_at + SAME_SECONDS >= now + self._seconds_of(request.num_tokens):
+            if not is_late:
                 earliest = min(earliest, request.due_at)
             if batch and now + self._seconds_of(num_tokens) > earliest + SAME_SECONDS:
                 break
             batch.append(request)
         return batch
+
+    def _is_late(self, request: Request, now: float) -> bool:
+        return request.due_at + SAME_SECONDS < now + self._seconds_of(request.num_tokens)

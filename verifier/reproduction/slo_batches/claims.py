@@ -17,14 +17,10 @@ PAPER_NO_BATCHES = 1.38
 PAPER_NO_BATCHES_USERS = 14
 PAPER_CAPACITY: dict[ArmName, float] = {"target alone": 2.1, "greedy batches": 4.1}
 PAPER_GOODPUT: dict[ArmName, float] = {"target alone": 1.94, "greedy batches": 3.7}
-PUBLISHED: tuple[ArmName, ...] = (
-    "no batches",
-    "greedy batches",
-    "ordered batches",
-    "deadline batches",
-)
 # What is promised.
 PROMISED_PART = 0.95
+# Where time is not short two planners that do the same differ by chance.
+EQUAL_PART = 0.01
 
 
 def slo_claims(figures: SloFigures) -> tuple[Claim, ...]:
@@ -150,20 +146,21 @@ def _kept(figures: SloFigures) -> Claim:
 def _more_in_time(figures: SloFigures) -> Claim:
     told, is_ahead = [], []
     for row in figures.all_of("ours"):
-        rival = _best_published(figures, row)
+        rival = _best_other(figures, row)
         over = row.in_time_over[rival]
         told.append(f"{row.num_devices}: {over.percent()} ({rival})")
-        is_ahead.append(over.least >= 0.0)
+        is_ahead.append(over.least >= -EQUAL_PART)
     return Claim(
-        says="and brings more tokens in time per second than the best published batches",
+        says="and brings no fewer tokens in time per second than the best other arm, within 1 %",
         paper="–",
         ours="; ".join(told),
         verdict=verdict_of(holds=all(is_ahead), holds_somewhere=any(is_ahead)),
-        reason="streams that never wait get a token in every round that they are in",
+        reason="streams that never wait get a token in every round that they are in; where time is "
+        "short, only as many are let in as there is time for",
     )
 
 
-def _best_published(figures: SloFigures, row: ArmFigures) -> ArmName:
+def _best_other(figures: SloFigures, row: ArmFigures) -> ArmName:
     """At the same number of devices."""
-    known = [arm for arm in PUBLISHED if arm in row.in_time_over]
+    known = [arm for arm in row.in_time_over if arm != row.arm]
     return max(known, key=lambda arm: figures.of(row.num_devices, arm).in_time_per_second.mean)

@@ -48,7 +48,7 @@ _IN_TIME_TEXT = (
     "Percent of all tokens behind streams' first ones, by the number of devices. *Capacity*: the "
     "most devices of which 95 % are in time."
 )
-_PER_SECOND_TEXT = "Those tokens, and in brackets all tokens, a second."
+_PER_SECOND_TEXT = "Those tokens, and all tokens, a second."
 _FIRST_TEXT = (
     "Seconds from asking to the first token, median and 95th percentile, means over seeds. A "
     "stream that waits for its promise waits here and nowhere else."
@@ -139,7 +139,8 @@ def _arms(figures: SloFigures) -> Table:
             ("ordered batches", f"DiP-SD's plan; of the first seed: {plans}"),
             (
                 "deadline batches",
-                "after WISP: the earliest deadline first, as many as leave each of them in time",
+                "after WISP: the earliest deadline first, as many as leave each of them in time; "
+                "what is late anyway goes last",
             ),
             ("ours, no SLO", "`rate`, which knows no SLO"),
             ("ours", "`rate` with promises: admission, the earliest deadline first, short rounds"),

@@ -80,7 +80,7 @@ class WaitingWorld:
     def _arrive(self, i: int) -> None:
         self._drafting.discard(i)
         due_at = self._count.due_at(self._boards[i].number)
-        self._waiting.append(Request(i, self._lengths[i] + 1, due_at))
+        self._waiting.append(Request(due_at, i, self._lengths[i] + 1))
         self._look()
 
     def _look(self) -> None:

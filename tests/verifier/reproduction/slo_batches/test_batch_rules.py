@@ -11,7 +11,7 @@ from verifier.reproduction.slo_batches.batch_rules import (
 )
 from verifier.reproduction.slo_batches.ordered_batches import OrderedPlan
 
-WAITING = [Request(0, 5, 1.0), Request(1, 5, 0.3), Request(2, 5, 9.0)]
+WAITING = [Request(1.0, 0, 5), Request(0.3, 1, 5), Request(9.0, 2, 5)]
 
 
 def boards(batch: list[Request]) -> list[int]:
@@ -39,6 +39,7 @@ def test_a_batch_by_deadlines_leaves_its_first_one_in_time() -> None:
     assert [1] == boards(rule.next_batch(WAITING, set(), 0.05))
 
 
-def test_what_is_late_anyway_makes_no_batch_shorter() -> None:
+def test_what_is_late_anyway_goes_last_and_makes_no_batch_shorter() -> None:
     rule = DeadlineBatches(lambda num_tokens: 0.1 + 0.02 * num_tokens)
-    assert [1, 0, 2] == boards(rule.next_batch(WAITING, set(), 0.5))
+    assert [0, 2, 1] == boards(rule.next_batch(WAITING, set(), 0.5))
+    assert [0, 2] == boards(rule.next_batch(WAITING, set(), 0.65))
