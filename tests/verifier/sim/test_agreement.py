@@ -29,10 +29,10 @@ ON_SHARED_CORES = TargetSection(
 )
 NEAR = (BoardGroup(count=3, draft_tokens_per_second=120.0, round_trip_milliseconds=1.0),)
 AT_A_BARRIER = (BoardGroup(count=3, draft_tokens_per_second=(50.0, 100.0)),)
-# Six tokens of a round are in time for the strict, and two boards wait for a promise.
+# Twelve tokens of a round are in time for the strict, and some of the others wait for a promise.
 PROMISED = (
-    BoardGroup(count=3, slo_milliseconds=66.0, output_tokens=40, think_seconds=0.5),
-    BoardGroup(count=7, slo_milliseconds=200.0, output_tokens=40, think_seconds=0.5),
+    BoardGroup(count=3, profile="pi5", slo_milliseconds=66.0, output_tokens=60),
+    BoardGroup(count=18, profile="pi5", slo_milliseconds=200.0, output_tokens=60),
 )
 
 
@@ -55,21 +55,23 @@ def counts(world: World) -> dict[str, list[float]]:
         make_scenario(*IN_REJECTION, seed=6, policy="rate"),
         make_scenario(*IN_REJECTION, seed=3),
         make_scenario(*AT_A_BARRIER, seed=4, barrier=True, budget_tokens=12, guard=False),
-        make_scenario(*PROMISED, seed=8, token_milliseconds=1.0),
         make_scenario(*NEAR, seed=7, target=ON_SHARED_CORES, measure_payoff=True),
     ],
-    ids=[
-        "mixed",
-        "greedy",
-        "rate",
-        "rate-rejection",
-        "rejection",
-        "barrier",
-        "promised",
-        "measured",
-    ],
+    ids=["mixed", "greedy", "rate", "rate-rejection", "rejection", "barrier", "measured"],
 )
 def test_simulator_and_engine_agree(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     simulated = counts(play(scenario))
     assert min(simulated["tested"]) > 0, "every board's drafts were tested"
     assert simulated == counts(play_on_the_engine(scenario, monkeypatch))
+
+
+def test_they_agree_on_who_waits_for_a_promise_and_which_tokens_are_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenario = make_scenario(*PROMISED, seed=8, token_milliseconds=0.5, slowdown_limit=10.0)
+    simulated = play(scenario)
+    engine = play_on_the_engine(scenario, monkeypatch)
+    assert simulated.planner.promises.waiting, "some wait"
+    assert counts(simulated) == counts(engine)
+    assert simulated.planner.promises.counts == engine.planner.promises.counts
+    assert not any(one.num_late for one in simulated.planner.promises.counts.values())

@@ -14,7 +14,7 @@ from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetS
 # Milliseconds a token: of a spoken answer, of one that is read, of one that nothing waits for.
 SLO_MILLISECONDS = {"strict": 80.0, "usual": 240.0, "lax": 480.0}
 NUM_DEVICES = (12, 24, 36, 48, 60)
-SECONDS = 40.0
+SECONDS = 30.0
 SPEEDS = (40.0, 90.0, 165.0)  # draft tokens per second: a Raspberry Pi 4 to a Jetson Orin Nano
 ACCEPTANCES = (0.6, 0.7, 0.8)
 ROUND_TRIPS = (10.0, 30.0, 60.0)  # milliseconds
