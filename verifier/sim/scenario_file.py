@@ -120,6 +120,12 @@ def _misfits(scenario: Scenario, file: ConfigFile) -> Iterator[Problem]:
                 f"scenario.seconds = {scenario.run.seconds:g}"
             )
             yield Problem(_origin(file, ("boards", name, "joins_at_seconds")), words)
+        if group.slo_milliseconds and scenario.rounds.barrier:
+            words = (
+                f"boards.{name}.slo_milliseconds = {group.slo_milliseconds:g}: must be left out "
+                "with rounds.barrier, whose rounds wait for every board"
+            )
+            yield Problem(_origin(file, ("boards", name, "slo_milliseconds")), words)
 
 
 def _with_files(

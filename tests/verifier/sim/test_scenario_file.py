@@ -94,6 +94,26 @@ joins_at_seconds = 90
     ]
 
 
+def test_promises_are_numbers_and_there_are_none_where_rounds_wait_for_every_board(
+    tmp_path: Path,
+) -> None:
+    text = """[rounds]
+barrier = true
+[boards.a]
+slo_milliseconds = 80.0
+[boards.b]
+slo_milliseconds = 0
+"""
+    assert problems_of(tmp_path, text) == [
+        "bad.toml:4: boards.a.slo_milliseconds = 80: must be left out with rounds.barrier, whose "
+        "rounds wait for every board"
+    ]
+    text = "[boards.a]\nslo_milliseconds = -1.0\n[boards.b]\nslo_milliseconds = 'soon'\n"
+    negative, no_number = problems_of(tmp_path, text)
+    assert negative.startswith("bad.toml:2: boards.a.slo_milliseconds = -1.0: must be")
+    assert no_number.startswith('bad.toml:4: boards.b.slo_milliseconds = "soon": must be')
+
+
 def test_no_boards_are_no_scenario(tmp_path: Path) -> None:
     assert ["bad.toml: boards: no board is there; add [boards.NAME]"] == problems_of(tmp_path, "")
     assert ["bad.toml:1: boards.x: must be a table, [boards.NAME] with its keys below"] == (
