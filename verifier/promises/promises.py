@@ -74,7 +74,7 @@ class Promises:
 
     def __init__(self, settings: SloSettings, curve: CostCurve, max_round_tokens: int) -> None:
         self.settings = settings
-        self.held: dict[int, _Held] = {}  # by stream; whose streams are gone are taken out
+        self.held: dict[int, _Held] = {}  # by stream: who was let in with an SLO
         self.waiting: dict[int, _Waiting] = {}  # by stream: who waits for a promise
         self.counts: dict[str, SloCounts] = {}  # by device, since the start
         self.stretch = 1.0  # of rounds over what the curve says
@@ -137,6 +137,8 @@ class Promises:
         As long as all of them fit, a round may last until the first deadline, and leaves those that
         wait for their boards a whole token's time; else it is no longer than was reckoned with.
         """
+        if not self.held:
+            return max_round_tokens
         present = {stream.number for stream in streams}
         ends = [
             held.deadlines.due_at - (0.0 if number in present else held.promise.slo_seconds)
@@ -173,15 +175,18 @@ class Promises:
         round_: Round,
         outcome: RoundOutcome,
         settled: Iterable[tuple[Stream, Settled]],
-        round_seconds: float,
+        turn_seconds: float,
         now: float,
     ) -> None:
-        """A round gave these streams tokens, and took so long; call it before its streams end."""
+        """A round gave these streams tokens; call it before its streams end.
+
+        `turn_seconds`: what it took, with what usually passes until the next one begins.
+        """
         if not self.held:
             return
         if not outcome.num_reruns:
             known = round_.num_tokens, round_.context_tokens, chunks_of(round_)
-            self._follow_stretch(self._curve.round_seconds(*known), round_seconds)
+            self._follow_stretch(self._curve.round_seconds(*known), turn_seconds)
         for stream, result in settled:
             held = self.held.get(stream.number)
             if held is not None:
@@ -191,10 +196,16 @@ class Promises:
                 counts.num_late += num_late
 
     def pause(self, stream: Stream) -> None:
-        """Its board is gone: no token is due until it goes on."""
+        """Its board is gone: it waits for nothing, and no token is due until it goes on."""
+        self.waiting.pop(stream.number, None)
         held = self.held.get(stream.number)
         if held is not None:
             held.deadlines.restart()
+
+    def forget(self, stream: Stream) -> None:
+        """It has ended, or goes on at another planner, where it asks anew."""
+        self.held.pop(stream.number, None)
+        self.waiting.pop(stream.number, None)
 
     @property
     def holds_any(self) -> bool:

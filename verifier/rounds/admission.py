@@ -350,4 +350,4 @@ class Admission:
 
     def _forget(self, stream: Stream) -> None:
         self.names.forget(stream)
-        self._promises.held.pop(stream.number, None)
+        self._promises.forget(stream)

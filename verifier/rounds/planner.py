@@ -203,7 +203,8 @@ class RoundPlanner:
         settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
         results = [result for result in settled if result is not None]
         parts = [(result.stream, result.settled) for result in results]
-        self.promises.settle(round_, outcome, parts, round_seconds, now)
+        turn_seconds = round_seconds + self._lessons.pace.between_seconds
+        self.promises.settle(round_, outcome, parts, turn_seconds, now)
         open_streams = self.admission.open_streams()
         self._lessons.keep(round_, outcome, open_streams, parts, round_seconds, now)
         self._release_finished(results)

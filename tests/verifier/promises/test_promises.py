@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from tests.support.ends.planning import (
     add,
     draft,
+    finish,
     make_curve,
     make_planner,
     make_stream,
     play,
     served,
+    start,
 )
 from verifier.cost_curve.look_back import chunks_of
 from verifier.promises.promises import Promises
@@ -176,6 +178,27 @@ def test_a_stream_whose_board_is_gone_has_no_deadline() -> None:
     planner.unpark(stream)
     play(planner, 50.0)
     assert planner.promises.counts["b1"].num_late == 0
+
+
+@pytest.mark.parametrize("leave", ["cancel", "park"])
+def test_a_stream_that_waited_for_its_promise_and_is_gone_waits_no_more(leave: str) -> None:
+    planner = planner_promising()
+    *_, last = opened = streams(FITTING_TOKENS)
+    add(planner, *opened)
+    play(planner)
+    assert [10] == list(planner.promises.waiting)
+    getattr(planner, leave)(last)
+    assert ({}, {}) == (planner.promises.waiting, planner.promises.reasons())
+
+
+def test_what_passes_between_rounds_is_a_part_of_them() -> None:
+    planner = planner_promising(1.0)
+    add(planner, *streams(1, max_output_tokens=90))
+    now = 0.0
+    for _ in range(80):  # of 0.1 s and 20 ms in between
+        finish(planner, start(planner, now + 0.02), now=now + 0.12)
+        now += 0.12
+    assert planner.promises.stretch > 1.15
 
 
 def test_operators_terms_hold_for_new_streams_and_promises_that_were_given_stay() -> None:
