@@ -187,7 +187,7 @@ def make_service(
     service = VerifierService(
         planner, target, tokenizer, limits, metrics, None, model_defaults, workers
     )
-    metrics.watch(PlannerGauges(planner, service.devices, service.planners[1:]))
+    metrics.watch(PlannerGauges(planner, service.devices, lambda: service.planners))
     if workers is not None:
         metrics.watch(WorkerGauges(workers))
     return service

@@ -33,10 +33,11 @@ from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.commands.state_watches import watch_devices, watch_drafts, watch_workers
+from verifier.commands.wanted_workers import WorkersWanted, with_workers
 from verifier.config import LimitsSection, RoundsSection, VerifierConfig
 from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
 from verifier.server.device_tokens import TokenRoles, read_token_roles
-from verifier.workers.settings import MOST_RANKS
+from verifier.workers.settings import MOST_RANKS, MOST_WORKERS
 
 if TYPE_CHECKING:
     from verifier.engine.service import VerifierService
@@ -127,7 +128,7 @@ class AccessInForce:
 @click.option(
     "--workers",
     "num_workers",
-    type=click.IntRange(1, 64),
+    type=click.IntRange(1, MOST_WORKERS),
     help="Run the target in so many processes, each with a GPU; the same as "
     "--set workers.local=N (docs/workers.md).",
 )
@@ -137,6 +138,13 @@ class AccessInForce:
     type=click.IntRange(1, MOST_RANKS),
     help="Split the model of each worker over so many GPUs; of 1 worker where none are set. The "
     "same as --set workers.gpus_per_worker=M.",
+)
+@click.option(
+    "--ray",
+    metavar="local|HOST:PORT",
+    help="Let Ray place the workers, of which there is 1 where no number is set: a Ray of this "
+    "host's own, or the one whose head is there; the same as --set workers.ray=… and "
+    "workers.on_ray=N.",
 )
 @click.option(
     "--record",
@@ -152,6 +160,7 @@ def run(
     log_format: LogFormat | None,
     num_workers: int | None,
     gpus_per_worker: int | None,
+    ray: str | None,
     recording_file: Path | None,
 ) -> None:
     """Load the target model and serve boards until SIGINT or SIGTERM."""
@@ -159,7 +168,8 @@ def run(
     from shared.daemon.http_server import inherited_sockets, listen
     from verifier.configured_rounds import configured_policy
 
-    config = _with_workers(lambda: loaded, num_workers, gpus_per_worker).config
+    wanted = WorkersWanted(num_workers, gpus_per_worker, ray)
+    config = with_workers(lambda: loaded, wanted).config
     set_up_logging(config.log.level, log_format or config.log.format)
     if recording_file is not None and config.workers.has_any:
         raise click.UsageError("--record is of a verifier with a target of its own, not of workers")
@@ -178,25 +188,8 @@ def run(
         stack.enter_context(short_turns())
         manager = service_manager(os.environ)
         parts = access, sockets, manager
-        again = functools.partial(_with_workers, reload, num_workers, gpus_per_worker)
+        again = functools.partial(with_workers, reload, wanted)
         run_loop(_serve(config, *parts, again, recording_file))
-
-
-def _with_workers(
-    load: Callable[[], Loaded[VerifierConfig]],
-    num_workers: int | None,
-    gpus_per_worker: int | None,
-) -> Loaded[VerifierConfig]:
-    """The settings with what `--workers` and `--gpus-per-worker` say."""
-    loaded = load()
-    workers = loaded.config.workers
-    each = workers.gpus_per_worker if gpus_per_worker is None else gpus_per_worker
-    local = workers.local if num_workers is None else num_workers
-    if each > 1 and not workers.addresses:
-        local = max(local, 1)  # only a worker has several
-    own = msgspec.structs.replace(workers, local=local, gpus_per_worker=each)
-    config = msgspec.structs.replace(loaded.config, workers=own)
-    return msgspec.structs.replace(loaded, config=config)
 
 
 def _read_access(config: VerifierConfig) -> Access:

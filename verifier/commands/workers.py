@@ -1,10 +1,13 @@
-"""`goodspeed-verifier workers`: who runs the rounds and how it goes; drain and restart workers.
+"""`goodspeed-verifier workers`: who runs the rounds and how it goes; add, drain, restart them.
 
 What is asked goes into a file in the directory of state, which the running verifier takes over
 within a second.
 """
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import click
 import msgspec
@@ -19,15 +22,17 @@ from verifier.commands.settings import SETTINGS, state_directory
 from verifier.config import VerifierConfig
 from verifier.engine.worker_orders import (
     FILE_NAME,
-    NO_ORDERS,
+    Orders,
     WorkerOrders,
     pack_orders,
     read_orders,
 )
+from verifier.workers.settings import ADDRESS_PATTERN, MOST_WORKERS, ON_RAY
 
 _EXAMPLES = """\b
 Examples:
   goodspeed-verifier workers list
+  goodspeed-verifier workers add 10.0.0.4:8444
   goodspeed-verifier workers drain 1       # its streams go on at others; then it may be stopped
   goodspeed-verifier workers restart 0     # drained first, if another worker can take its streams
 """
@@ -36,7 +41,7 @@ _COLUMNS = ("worker", "state", "streams", "rounds", "ms/round", "lost", "moved i
 
 @click.group(epilog=_EXAMPLES)
 def workers() -> None:
-    """List, drain and restart the workers of a running verifier."""
+    """List, add, drain and restart the workers of a running verifier."""
 
 
 @workers.command(name="list")
@@ -56,7 +61,26 @@ def list_workers(loaded: Loaded[VerifierConfig], as_json: bool) -> None:
 
 
 @workers.command()
-@click.argument("number", type=click.IntRange(0, 63))
+@click.argument("where", metavar="[HOST:PORT]", default="")
+@settings_options(SETTINGS)
+def add(loaded: Loaded[VerifierConfig], where: str) -> None:
+    """Let the worker at HOST:PORT join, or another one that Ray places, until the verifier ends.
+
+    One that is to be there at its next start, too, stands in workers.addresses or is counted in
+    workers.on_ray.
+    """
+    section = loaded.config.workers
+    if where and not re.match(ADDRESS_PATTERN, where):
+        raise ConfigError((f"{where}: must be host:port of a worker",))
+    if where and section.secret_file is None:
+        raise ConfigError(("workers.secret_file: must be set, as the verifier has it",))
+    path = _orders_path(loaded.config)
+    orders = read_orders(path)
+    _write(path, msgspec.structs.replace(orders, added=(*orders.added, where or ON_RAY)))
+
+
+@workers.command()
+@click.argument("number", type=click.IntRange(0, MOST_WORKERS - 1))
 @settings_options(SETTINGS)
 def drain(loaded: Loaded[VerifierConfig], number: int) -> None:
     """Let the streams of worker NUMBER go on at others; it gets none until it is started anew."""
@@ -64,7 +88,7 @@ def drain(loaded: Loaded[VerifierConfig], number: int) -> None:
 
 
 @workers.command()
-@click.argument("number", type=click.IntRange(0, 63))
+@click.argument("number", type=click.IntRange(0, MOST_WORKERS - 1))
 @settings_options(SETTINGS)
 def restart(loaded: Loaded[VerifierConfig], number: int) -> None:
     """Drain worker NUMBER and end its process; the verifier, or its own unit, starts it again."""
@@ -74,16 +98,19 @@ def restart(loaded: Loaded[VerifierConfig], number: int) -> None:
 def _ask(
     config: VerifierConfig, number: int, *, num_drains: int = 0, num_restarts: int = 0
 ) -> None:
-    directory = state_directory(config, "what is asked of workers goes there")
-    count = config.workers.local + len(config.workers.addresses)
-    if config.workers.addresses and number >= count:
-        raise ConfigError((f"workers.addresses: there is no worker {number} among {count}",))
-    path = directory / FILE_NAME
+    path = _orders_path(config)
     orders = read_orders(path)
-    known = orders.get(number, NO_ORDERS)
+    known = orders.of(number)
     asked = WorkerOrders(known.num_drains + num_drains, known.num_restarts + num_restarts)
-    content = pack_orders({**orders, number: asked})
-    replace_file(path, content, mode=0o644, keeps_owner=True)
+    _write(path, msgspec.structs.replace(orders, workers={**orders.workers, number: asked}))
+
+
+def _orders_path(config: VerifierConfig) -> Path:
+    return state_directory(config, "what is asked of workers goes there") / FILE_NAME
+
+
+def _write(path: Path, orders: Orders) -> None:
+    replace_file(path, pack_orders(orders), mode=0o644, keeps_owner=True)
 
 
 def _cells(worker: LiveWorker) -> list[str]:

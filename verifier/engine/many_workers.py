@@ -9,7 +9,6 @@ text hangs on where it is. This module must never look into a frame or a file.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from shared.errors import GoodspeedError
 from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.worker import Worker, WorkerState
+from verifier.engine.worker_watch import keep_reached
 from verifier.placement.offers import offer_of, offers_to
 from verifier.placement.price import cheapest, moves_to, spread
 from verifier.placement.relocation import (
@@ -34,37 +34,38 @@ from verifier.streams.goodput_of_workers import GoodputAtWorker, GoodputOfWorker
 from verifier.streams.place import Place
 from verifier.streams.stream import Stream
 from verifier.workers.remote_target import RemoteTarget
+from verifier.workers.settings import MOST_WORKERS
 
 logger = logging.getLogger(__name__)
 
-# How often it is looked whether an idle worker has left; one with a round in hand says so itself.
-WATCH_SECONDS = 0.25
-# Between attempts to bring a worker back, doubled from the first to the last.
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.1, 5.0
+Deliver = Callable[[list[StreamResult]], None]
+Report = Callable[[RoundReport], None]
+# Makes a worker at an address, or at Ray, with this number; in a thread. Raises GoodspeedError.
+MakeWorker = Callable[[str, int], Worker]
 
 
 class ManyWorkers:
     """Places streams and runs the rounds of all workers; made with targets that are connected."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[Worker], make_worker: MakeWorker | None = None) -> None:
+        """`make_worker` for those that join later."""
         self.workers = tuple(workers)
+        self._make_worker = make_worker
+        self._one_joins = asyncio.Lock()
         self._home: dict[int, Worker] = {}  # of each stream, by number
         self._counted: set[int] = set()  # streams that their device has at their worker
-        quarantine = Quarantine()
+        self._quarantine = Quarantine()
         for worker in self.workers:
-            worker.planner.quarantine = quarantine
+            worker.planner.quarantine = self._quarantine
         self._is_stopping = False
+        self._tasks: list[asyncio.Task[None]] = []  # beside the engines, while they run
         self.precedence = RoundPrecedence()  # one for all: messages give way to any round
 
-    def begin(
-        self,
-        deliver: Callable[[list[StreamResult]], None],
-        report: Callable[[RoundReport], None],
-    ) -> None:
+    def begin(self, deliver: Deliver, report: Report) -> None:
         """Make the engines, for a service that is told of results and rounds."""
+        self._deliver, self._report = deliver, report
         for worker in self.workers:
-            worker.engine = self._engine_of(worker, deliver, report)
-            worker.engine.precedence = self.precedence
+            self._make_engine(worker)
 
     @property
     def planners(self) -> tuple[RoundPlanner, ...]:
@@ -134,26 +135,32 @@ class ManyWorkers:
     async def run(self) -> None:
         """Run the rounds of all workers, and bring back those that are lost, until `stop`."""
         self._is_stopping = False
-        watches = [
-            asyncio.create_task(self._watch(worker), name=f"worker {worker.number}")
-            for worker in self.workers
-        ]
+        for worker in self.workers:
+            self._watch(worker)
         try:
             # Around those of the engines, which do not end in the order in which they began.
             with rare_collections():
-                await self._run_engines()
+                async with asyncio.TaskGroup() as self._engines:
+                    for worker in self.workers:
+                        self._start_engine(worker)
         finally:
-            for watch in watches:
-                watch.cancel()
-            await asyncio.gather(*watches, return_exceptions=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks.clear()
             for worker in self.workers:
                 worker.target.close("the verifier has ended")
                 await asyncio.to_thread(worker.source.close)
 
-    async def _run_engines(self) -> None:
-        async with asyncio.TaskGroup() as engines:
-            for worker in self.workers:
-                engines.create_task(worker.engine.run(), name=f"engine {worker.number}")
+    def add_worker(self, where: str) -> str | None:
+        """Let another worker join while all run, as soon as it is reached; why not."""
+        if self._make_worker is None:
+            return "this verifier's workers are all that it can have"
+        if len(self.workers) >= MOST_WORKERS:
+            return f"{MOST_WORKERS} workers are the most that a verifier has"
+        joining = self._let_join(self._make_worker, where)
+        self._tasks.append(asyncio.create_task(joining, name=f"worker at {where}"))
+        return None
 
     def drain(self, number: int) -> str | None:
         """Let a worker's streams go on elsewhere after its round; why not, if so."""
@@ -178,14 +185,37 @@ class ManyWorkers:
         worker.engine.hold()
         return None
 
-    def _engine_of(
-        self,
-        worker: Worker,
-        deliver: Callable[[list[StreamResult]], None],
-        report: Callable[[RoundReport], None],
-    ) -> Engine:
+    async def _let_join(self, make_worker: MakeWorker, where: str) -> None:
+        async with self._one_joins:  # its number is how many there are
+            making = asyncio.ensure_future(asyncio.to_thread(make_worker, where, len(self.workers)))
+            try:
+                worker = await asyncio.shield(making)
+            except GoodspeedError as error:
+                logger.error("no worker joins: %s", error)
+                return
+            except asyncio.CancelledError:  # a thread cannot be
+                making.add_done_callback(_close_made)
+                raise
+            first = self.workers[0].planner
+            worker.planner.quarantine = self._quarantine
+            worker.planner.patience.paused = first.patience.paused
+            worker.planner.replace_policy(worker.planner.policy, first.settings.schedule)
+            self._make_engine(worker)
+            self.workers = (*self.workers, worker)
+            self._start_engine(worker)
+            self._watch(worker)
+            self._join(worker, worker.target)
+
+    def _start_engine(self, worker: Worker) -> None:
+        self._engines.create_task(worker.engine.run(), name=f"engine {worker.number}")
+
+    def _watch(self, worker: Worker) -> None:
+        watch = keep_reached(worker, self._join, lambda: self._is_stopping)
+        self._tasks.append(asyncio.create_task(watch, name=f"worker {worker.number}"))
+
+    def _make_engine(self, worker: Worker) -> None:
         def deliver_and_forget(results: list[StreamResult]) -> None:
-            deliver(results)
+            self._deliver(results)
             for result in results:
                 if result.stream.finish is not None:
                     self._forget(result.stream)
@@ -193,15 +223,16 @@ class ManyWorkers:
         def count_and_report(told: RoundReport) -> None:
             worker.num_rounds += 1
             worker.round_seconds += told.forward_seconds + told.sampling_seconds
-            report(told)
+            self._report(told)
 
-        return Engine(
+        worker.engine = Engine(
             worker.planner,
             worker.target,
             deliver_and_forget,
             count_and_report,
             at_rest=lambda: self._at_rest(worker),
         )
+        worker.engine.precedence = self.precedence
 
     def _at_rest(self, worker: Worker) -> None:
         """Its engine is held, and no round is in hand: its streams may be moved."""
@@ -260,48 +291,6 @@ class ManyWorkers:
         self._count(stream, is_there=False)
         self._settle_at(target, stream)
 
-    async def _watch(self, worker: Worker) -> None:
-        """See that a worker is there, and bring it back when it is not."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await worker.change.wait()
-            worker.change.clear()
-            try:
-                await self._look_after(worker)
-            except Exception:  # of ours: the others are looked after, and this one again
-                logger.exception("worker %d cannot be looked after", worker.number)
-                await asyncio.sleep(LAST_PAUSE_SECONDS)
-
-    async def _look_after(self, worker: Worker) -> None:
-        if self._is_stopping:
-            return
-        if worker.state is WorkerState.DRAINED:
-            if worker.is_lost_by_intent:
-                await asyncio.to_thread(worker.end_process)
-            if worker.target.is_lost():  # its operator has ended it
-                await self._bring_back(worker)
-        elif worker.state is WorkerState.LOST:
-            await self._bring_back(worker)
-        elif worker.engine.round_started_at is None and worker.target.is_lost():
-            worker.engine.hold()
-
-    async def _bring_back(self, worker: Worker) -> None:
-        worker.state = WorkerState.LOST
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                target = await worker.reach()
-            except GoodspeedError as error:
-                if str(error) != worker.because:
-                    logger.warning("worker %d is not back: %s", worker.number, error)
-                worker.because = str(error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LAST_PAUSE_SECONDS)
-            else:
-                self._join(worker, target)
-                return
-
     def _join(self, worker: Worker, target: RemoteTarget) -> None:
         """It serves, with an empty cache; what waits or is served better here comes."""
         logger.info("worker %d serves", worker.number)
@@ -347,3 +336,8 @@ class ManyWorkers:
             return
         goodput.num_streams += 1 if is_there else -1
         self._counted ^= {stream.number}
+
+
+def _close_made(making: asyncio.Future[Worker]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().target.close("the verifier has ended")

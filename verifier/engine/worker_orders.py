@@ -1,4 +1,4 @@
-"""What an operator asks of single workers: drained ones, and how often each was to start anew.
+"""What an operator asks of workers: drained ones, how often each was to start anew, further ones.
 
 Kept in one file, which the running verifier watches. It says how things should be, so an order that
 is read twice is carried out once.
@@ -7,9 +7,7 @@ is read twice is carried out once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -30,9 +28,19 @@ class WorkerOrders(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     num_restarts: Annotated[int, Meta(ge=0)] = 0
 
 
-NO_ORDERS = WorkerOrders()
-Orders = Mapping[int, WorkerOrders]  # by number of the worker
-_NONE: Orders = MappingProxyType({})
+class Orders(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Of all."""
+
+    workers: dict[int, WorkerOrders] = {}  # by number
+    added: tuple[str, ...] = ()  # where each is that was to join, since the file is there
+
+    def of(self, number: int) -> WorkerOrders:
+        """What was asked of one worker."""
+        return self.workers.get(number, _NO_ORDERS)
+
+
+_NO_ORDERS = WorkerOrders()
+NO_ORDERS = Orders()
 
 
 def read_orders(path: Path) -> Orders:
@@ -42,9 +50,9 @@ def read_orders(path: Path) -> Orders:
         ConfigError: it cannot be read, or is none.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[int, WorkerOrders])
+        return msgspec.json.decode(path.read_bytes(), type=Orders)
     except FileNotFoundError:
-        return _NONE
+        return NO_ORDERS
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from None
     except msgspec.MsgspecError as error:
@@ -54,7 +62,7 @@ def read_orders(path: Path) -> Orders:
 
 def pack_orders(orders: Orders) -> bytes:
     """The content of a file with these orders."""
-    return msgspec.json.format(msgspec.json.encode(dict(sorted(orders.items())))) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(orders)) + b"\n"
 
 
 class OrdersInForce:
@@ -68,13 +76,17 @@ class OrdersInForce:
     def take_over(self, orders: Orders) -> None:
         """Carry out what is new; why something is not is told in the log."""
         before, self._known = self._known, orders
-        for number, asked in orders.items():
+        for number, asked in orders.workers.items():
             if number >= len(self._workers.workers):
                 continue
-            known, refusal = before.get(number, NO_ORDERS), None
+            known, refusal = before.of(number), None
             if asked.num_restarts > known.num_restarts:
                 refusal = self._workers.restart(number)
             elif asked.num_drains > known.num_drains:
                 refusal = self._workers.drain(number)
             if refusal is not None:
                 logger.error("worker %d stays as it is: %s", number, refusal)
+        for where in orders.added[len(before.added) :]:
+            refusal = self._workers.add_worker(where)
+            if refusal is not None:
+                logger.error("no worker joins at %s: %s", where, refusal)

@@ -32,6 +32,7 @@ from verifier.target.round import Round, RoundOutcome
 OTHERS_TOKENS = 1
 # How fast the measured stretch of rounds moves: a quantile is found within some hundred rounds.
 STRETCH_STEP = 0.02
+# Of streams in a round: the longest unserved first.
 _TURN = attrgetter("served_round", "tested_round")
 # A round that takes as long as it should, but for rounding, is no longer.
 _ROUNDING = 1e-6

@@ -41,8 +41,6 @@ from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
 
-# Of streams in a round: the longest unserved first.
-
 
 class StreamResult(msgspec.Struct, frozen=True, gc=False):
     """One stream after a round (or its end outside of one)."""

@@ -22,13 +22,13 @@ def serve_kept(listening_number: int, load: Load) -> None:
     Raises: as `load` and `WorkerPort.serve`.
     """
     order = unpack_order(sys.stdin.buffer.readline(MAX_ORDER_BYTES))
-    threading.Thread(target=_end_with_keeper, name="goodspeed-keeper-watch", daemon=True).start()
+    threading.Thread(target=end_with_keeper, name="goodspeed-keeper-watch", daemon=True).start()
     with socket.socket(fileno=listening_number) as listening:
         target, facts = load(order)
         WorkerPort(listening, order.secret, target, facts).serve()
 
 
-def _end_with_keeper() -> None:
+def end_with_keeper() -> None:
     """At once, also while the target loads: nothing is kept here that must be saved."""
     # Not by `sys.stdin`, whose lock a thread must not hold when the interpreter ends.
     while os.read(sys.stdin.fileno(), 1 << 12):

@@ -6,9 +6,11 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from unittest.mock import patch
 
 from tests.support.ends import worker_facts
 from tests.support.ends.loopback import round_settings
@@ -26,11 +28,16 @@ from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 from verifier.target.target import DeviceLost, TargetModel
 from verifier.workers.local_worker import LocalWorker
+from verifier.workers.on_ray.keeper import Keeper
+from verifier.workers.on_ray.messages import KeeperOrder, RayPlace
+from verifier.workers.on_ray.placed_worker import PlacedWorker
 from verifier.workers.orders import WorkerOrder
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
 from verifier.workers.worker_port import WorkerPort
 
 SECRET = worker_facts.SECRET
+NONE_JOINS: Mapping[str, WorkerSource] = MappingProxyType({})
+OWN_RAY = RayPlace("", "")  # which is started for it alone
 scripted_facts = worker_facts.scripted_facts
 
 
@@ -109,33 +116,64 @@ def local_worker(number: int = 0, **settings: object) -> LocalWorker:
     )
 
 
+@contextmanager
+def programs_find_tests() -> Iterator[None]:
+    """Programs that are started meanwhile may be of the tests."""
+    path = os.pathsep.join(sys.path)
+    with patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}):
+        yield
+
+
+@contextmanager
+def placed_workers(
+    count: int, ray: RayPlace = OWN_RAY, **settings: object
+) -> Iterator[list[PlacedWorker]]:
+    """Scripted workers that a Ray of this host places, not started yet."""
+    order = KeeperOrder(
+        ray=ray,
+        is_local=True,
+        namespace="test",
+        numbers=tuple(range(count)),
+        gpus_per_worker=1,
+        device="cpu",
+        worker=WorkerOrder("", SECRET, settings),
+        worker_module="tests.support.ends.kept_scripted",
+    )
+    with programs_find_tests():
+        keeper = Keeper(order)
+        try:
+            yield [PlacedWorker(number, keeper, lambda round_: 10.0) for number in range(count)]
+        finally:
+            keeper.close()
+
+
 def service_of(
     sources: Sequence[WorkerSource],
     settings: RoundSettings | None = None,
     policy: Callable[[], DraftPolicy] = lambda: FixedPolicy(8),
     max_streams_per_device: int = 64,
+    joining: Mapping[str, WorkerSource] = NONE_JOINS,
 ) -> VerifierService:
-    """A verifier without a port over these workers."""
-    targets = [source.reach(None) for source in sources]
-    workers = [
-        Worker(
-            number,
-            source,
-            RoundPlanner(
-                settings or round_settings(),
-                policy(),
-                CostCurve.from_json(target.facts.curve),
-                BlockPool(target.num_blocks, target.block_tokens),
-            ),
-            target,
+    """A verifier without a port over these workers; others may join, by where they are."""
+
+    def worker_of(number: int, source: WorkerSource) -> Worker:
+        target = source.reach(None)
+        planner = RoundPlanner(
+            settings or round_settings(),
+            policy(),
+            CostCurve.from_json(target.facts.curve),
+            BlockPool(target.num_blocks, target.block_tokens),
         )
-        for number, (source, target) in enumerate(zip(sources, targets, strict=True))
-    ]
-    context_tokens = targets[0].context_tokens
+        return Worker(number, source, planner, target)
+
+    workers = [worker_of(number, source) for number, source in enumerate(sources)]
+    many = ManyWorkers(workers, lambda where, number: worker_of(number, joining[where]))
+    target = workers[0].target
+    context_tokens = target.context_tokens
     return VerifierService(
         workers[0].planner,
-        targets[0],
-        ScriptedTokenizer(targets[0].vocab_size),
+        target,
+        ScriptedTokenizer(target.vocab_size),
         ServiceLimits(
             context_tokens=context_tokens,
             max_prompt_tokens=context_tokens,
@@ -144,5 +182,5 @@ def service_of(
             grace_seconds=60.0,
         ),
         Metrics(),
-        workers=ManyWorkers(workers),
+        workers=many,
     )

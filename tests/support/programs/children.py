@@ -17,3 +17,9 @@ def children_of(process_id: int, word: str) -> list[int]:
         if int(fields[1]) == process_id and word.encode() in command_line:
             found.append(int(entry.name))
     return sorted(found)
+
+
+def descendants_of(process_id: int) -> list[int]:
+    """Its children, theirs, and so on."""
+    found = children_of(process_id, "")
+    return found + [other for child in found for other in descendants_of(child)]

@@ -58,7 +58,7 @@ def test_orders_add_up_in_a_file_that_the_verifier_takes_over(tmp_path: Path) ->
     for arguments in (("drain", "1"), ("restart", "0"), ("restart", "0")):
         assert 0 == asked(tmp_path, 1, *arguments).exit_code
     path = tmp_path / "state" / FILE_NAME
-    assert {0: WorkerOrders(0, 2), 1: WorkerOrders(1, 0)} == read_orders(path)
+    assert {0: WorkerOrders(0, 2), 1: WorkerOrders(1, 0)} == read_orders(path).workers
 
     async def run() -> None:
         with thread_workers(2) as sources:
@@ -85,3 +85,14 @@ def test_orders_need_a_directory_of_state(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["workers", "drain", "0", "--config", str(empty)])
     assert 78 == result.exit_code
     assert "state.directory: must be set" in result.stderr
+
+
+def test_a_worker_is_added_at_an_address_with_a_secret_or_at_ray(tmp_path: Path) -> None:
+    refused = asked(tmp_path, 1, "add", "10.0.0.4:8444")
+    assert 78 == refused.exit_code
+    assert "workers.secret_file: must be set" in refused.stderr
+    assert 78 == asked(tmp_path, 1, "add", "somewhere").exit_code
+    secret = f"--set=workers.secret_file={tmp_path / 'secret'}"
+    assert 0 == asked(tmp_path, 1, "add", "10.0.0.4:8444", secret).exit_code
+    assert 0 == asked(tmp_path, 1, "add").exit_code
+    assert ("10.0.0.4:8444", "ray") == read_orders(tmp_path / "state" / FILE_NAME).added

@@ -15,6 +15,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 import msgspec
 import pytest
 
+from shared.errors import LinkLost
 from shared.protocol.messages import Error, ErrorCode, Open
 from shared.protocol.token_ids import pack_token_ids
 from shared.speculation.sampling import GREEDY, SamplingParameters
@@ -30,6 +31,7 @@ from verifier.rounds.planner import StreamResult
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.workers.local_worker import LocalWorker
+from verifier.workers.remote_target import RemoteTarget
 
 NUM_TOKENS = 40
 
@@ -404,3 +406,49 @@ def test_what_a_cancelled_watch_reaches_after_all_is_closed() -> None:
 
     asyncio.run(cancelled())
     assert ["the verifier has ended"] == closed
+
+
+def test_a_worker_that_joins_takes_streams_over_and_is_looked_after_like_the_others() -> None:
+    expected = texts_in_process(8, 200)
+
+    async def run(sources: list[ThreadSource]) -> list[list[int]]:
+        service = service_of(sources[:1], joining={"a third": sources[1]})
+        workers = service.workers
+        assert workers is not None
+        async with running(service):
+            boxes = await opened(service, 8, 200)
+            assert workers.add_worker("a third") is None
+            await eventually(lambda: len(workers.workers) == 2)
+            await eventually(lambda: workers.workers[1].num_streams > 0)
+            await eventually(lambda: workers.workers[1].num_rounds > 3)
+            cut(workers, 1)
+            await eventually(lambda: workers.workers[1].num_lost == 1)
+            await eventually(lambda: workers.workers[1].is_serving)
+            await eventually(lambda: all(box.ended for box in boxes), 60)
+        assert workers.workers[1].num_moved_in > 0
+        assert sources[1].is_closed
+        return [box.token_ids for box in boxes]
+
+    with thread_workers(2) as sources:
+        assert expected == asyncio.run(run(sources))
+
+
+def test_a_worker_that_cannot_join_disturbs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(ThreadSource):
+        def reach(self, lost: RemoteTarget | None = None) -> RemoteTarget:
+            raise LinkLost("no worker answers at nowhere")
+
+    async def run(sources: list[ThreadSource]) -> None:
+        away = Away(sources[0].running, lambda round_: 5.0)
+        service = service_of(sources, joining={"nowhere": away})
+        workers = service.workers
+        assert workers is not None
+        async with running(service):
+            assert workers.add_worker("nowhere") is None
+            await eventually(lambda: "no worker joins: no worker answers" in caplog.text)
+            boxes = await opened(service, 2)
+            await eventually(lambda: all(box.ended for box in boxes), 60)
+        assert 1 == len(workers.workers)
+
+    with thread_workers(1) as sources:
+        asyncio.run(run(sources))

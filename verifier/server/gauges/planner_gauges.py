@@ -41,15 +41,15 @@ class PlannerGauges(Collector):
         self,
         planner: RoundPlanner,
         devices: dict[str, Device],
-        more_planners: Sequence[RoundPlanner] = (),
+        planners: Callable[[], Sequence[RoundPlanner]] | None = None,
     ) -> None:
-        """`more_planners` of other workers: what can be summed up is the sum of all."""
+        """`planners` of all workers, as they are now: what can be summed up is the sum of all."""
         self._planner = planner
-        self._planners = (planner, *more_planners)
+        self._planners = planners or (lambda: (planner,))
         self._devices = devices
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        planners = self._planners
+        planners = self._planners()
         yield _gauge(
             "num_requests_running",
             "Open streams with a place in the cache",
@@ -112,7 +112,7 @@ class PlannerGauges(Collector):
         yield from self._per_stream()
         yield from self._cache_shares()
         yield from slo_families([planner.promises for planner in planners])
-        yield from payoff_families(self._planner, self._all_devices(), self._planners[1:])
+        yield from payoff_families(self._planner, self._all_devices(), planners[1:])
 
     def _all_devices(self) -> Iterator[Device]:
         return unhurried(tuple(self._devices.values()), DEVICES_AT_ONCE)
@@ -221,7 +221,7 @@ class PlannerGauges(Collector):
             "Open streams of the device that the target writes alone for now",
         )
         sums: dict[str, tuple[int, int, int, int]] = {}
-        held = [h for planner in self._planners for h in (planner.streams, planner.queue)]
+        held = [h for planner in self._planners() for h in (planner.streams, planner.queue)]
         streams_now = tuple(chain.from_iterable([tuple(streams.values()) for streams in held]))
         for stream in unhurried(streams_now, _STREAMS_AT_ONCE):
             length, count, context, num_fused = sums.get(stream.device, (0, 0, 0, 0))
@@ -247,7 +247,7 @@ class PlannerGauges(Collector):
         )
         num_held: Counter[str] = Counter()
         longest: dict[str, float] = {}
-        for planner in self._planners:
+        for planner in self._planners():
             num_held.update(planner.admission.held_blocks())
             for device, seconds in planner.admission.waiting_seconds(time.monotonic()).items():
                 longest[device] = max(seconds, longest.get(device, 0.0))
