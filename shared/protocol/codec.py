@@ -45,7 +45,7 @@ def _refuse_extension(code: int, _: bytes) -> None:
 
 # Nearly all that boards say is a draft. Read at once it takes a fourth of the time; with at most as
 # many fields as are known here, there is nothing in it that the limits below would have to refuse.
-_DRAFTS = msgspec.msgpack.Decoder(Draft | RatedDraft)
+_DRAFTS: msgspec.msgpack.Decoder[Draft | RatedDraft] = msgspec.msgpack.Decoder(Draft | RatedDraft)
 _DRAFT_TAGS = (Draft.__struct_config__.tag, RatedDraft.__struct_config__.tag)
 _FIX_ARRAY = 0x90  # of up to 15 elements, which the first byte counts
 _LONGEST_DRAFT = _FIX_ARRAY + 1 + len(Draft.__struct_fields__)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from shared.protocol.codec import encode
-from shared.protocol.messages import Draft, Open, Verdict
+from shared.protocol.messages import MAX_63_BITS, Draft, Open, Verdict
 from shared.protocol.token_ids import pack_token_ids
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES, VERIFIER_FRAME_HEADER_BYTES
 from shared.speculation.goodput import FloatArray, IntArray
@@ -34,7 +34,7 @@ MESSAGE_BYTES = {
     "verdict": len(encode(Verdict(1, _POSITION, 4, _PACKED, 16, 4))) + VERIFIER_FRAME_HEADER_BYTES,
     # Boards send each token as it is drafted.
     "draft": len(encode(Draft(1, _POSITION, 4, _PACKED, 20))) + BOARD_FRAME_HEADER_BYTES,
-    "request": len(encode(Open(1, "0" * 32, prompt=_PACKED))) + BOARD_FRAME_HEADER_BYTES,
+    "request": len(encode(Open(1, MAX_63_BITS, prompt=_PACKED))) + BOARD_FRAME_HEADER_BYTES,
 }
 
 

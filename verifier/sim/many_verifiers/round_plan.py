@@ -11,7 +11,8 @@ import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
 from verifier.sim.many_verifiers.setting import ManySetting
-from verifier.sim.many_verifiers.state import NEVER, Devices, Targets
+from verifier.sim.many_verifiers.arrivals import NEVER
+from verifier.sim.many_verifiers.state import Devices, Targets
 
 BoolArray = np.typing.NDArray[np.bool_]
 # Length-aware batching takes no stream whose window differs by more from that of the oldest one.
