@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.speculation.goodput import FloatArray, IntArray
-from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.arrivals import NEVER
+from verifier.sim.many_verifiers.setting import ManySetting
 from verifier.sim.many_verifiers.state import Devices, Targets
 
 BoolArray = np.typing.NDArray[np.bool_]
