@@ -196,6 +196,19 @@ def test_warm_up_rounds_fit_the_target(
         target.run(round_)
 
 
+def test_warm_up_rounds_process_rows_once_so_that_no_request_waits_for_a_kernel() -> None:
+    *others, last = warm_up_rounds(scripted(num_blocks=4096), 1024)
+    asking = [item.draft_check for item in last.items if item.draft_check and item.draft_check.seen]
+    assert 1 == len(asking)
+    assert asking[0].processing is not None
+    assert asking[0].processing.processors.has_penalties
+    assert not any(
+        item.draft_check and item.draft_check.processing
+        for round_ in others
+        for item in round_.items
+    )
+
+
 def test_warm_up_rounds_have_few_long_drafts_and_many_short_ones() -> None:
     rounds = warm_up_rounds(scripted(num_blocks=4096), 1024)
     forms = {
