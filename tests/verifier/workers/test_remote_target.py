@@ -5,17 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import nullcontext
 
 import msgspec
 import numpy as np
 import pytest
 
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost
+from shared.speculation.logit_processors import LogitProcessors
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.ends.workers import SECRET, ThreadWorker, scripted_facts, worker
 from tests.verifier.engine.test_round_run import NoMasks, TellingMasks
+from verifier.streams.token_census import TokenCensus
+from verifier.target.processing import Processing, SeenTokens
 from verifier.target.round import DraftCheck, ItemFailure, Round, RoundItem, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.target.target import DeviceLost, OutOfMemory, TargetLost
@@ -108,6 +112,36 @@ def test_what_the_target_raises_is_raised_here_and_the_worker_goes_on() -> None:
         failing.error = None
         assert items_of(ScriptedTarget(TARGET)) == items_of(target)
         target.close("the test is over")
+
+
+def test_what_penalties_count_arrives_whole_with_every_round_and_connection() -> None:
+    """Only what is new is sent: behind a round that failed, and to another verifier, too."""
+
+    class Counting(Failing):
+        seen: SeenTokens | None = None
+
+        def run(self, round_: Round) -> RoundOutcome:
+            asked = round_.items[0].draft_check
+            self.seen = None if asked is None else asked.seen
+            return super().run(round_)
+
+    counting, census = Counting(TARGET), TokenCensus()
+    processing = Processing.of(LogitProcessors(frequency_penalty=1.0), frozenset())
+    with worker(counting) as running:
+        for _ in range(2):
+            target = running.connect()
+            for number in range(6):
+                census.write(7 + number % 2)
+                seen = census.seen((4, 8))
+                asked = msgspec.structs.replace(check((4, 8)), processing=processing, seen=seen)
+                counting.error = OutOfMemory("full") if number == 2 else None
+                with pytest.raises(OutOfMemory) if number == 2 else nullcontext():
+                    target.run(round_of(asked))
+                assert counting.seen is not None
+                for field in SeenTokens.__struct_fields__:
+                    expected, got = getattr(seen, field), getattr(counting.seen, field)
+                    assert (expected.dtype, expected.tolist()) == (got.dtype, got.tolist())
+            target.close("another one comes")
 
 
 def test_a_lost_device_loses_the_target_and_ends_the_worker() -> None:
