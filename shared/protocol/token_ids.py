@@ -87,7 +87,7 @@ def pack_rated_ids(token_ids: Sequence[int], ratings: bytes) -> bytes:
     assert len(token_ids) == len(ratings), f"{len(ratings)} ratings of {len(token_ids)} ids"
     num_ids = len(token_ids)
     if max(token_ids, default=0) < 1 << 16:
-        return struct.pack(f"<{num_ids}H", *token_ids) + ratings
+        return _narrow(num_ids).pack(*token_ids) + ratings
     ids = b"".join([token_id.to_bytes(_WIDE, "little") for token_id in token_ids])
     return ids + ratings + (b"" if num_ids % _RATED_NARROW else _PADDING)
 
@@ -106,7 +106,7 @@ def unpack_rated_ids(packed: bytes, vocab_size: int) -> tuple[list[int], bytes]:
     """
     num_ids = count_rated_ids(packed)
     if len(packed) % _RATED_NARROW == 0:
-        token_ids = list(struct.unpack(f"<{num_ids}H", packed[: num_ids * _NARROW]))
+        token_ids = list(_narrow(num_ids).unpack(packed[: num_ids * _NARROW]))
         ratings = packed[num_ids * _NARROW :]
     else:
         padding = b"" if num_ids % _RATED_NARROW else _PADDING
@@ -120,6 +120,10 @@ def unpack_rated_ids(packed: bytes, vocab_size: int) -> tuple[list[int], bytes]:
     if largest >= vocab_size:
         raise RemoteProtocolError(f"token id {largest} is outside the vocabulary of {vocab_size}")
     return token_ids, ratings
+
+
+def _narrow(num_ids: int) -> struct.Struct:
+    return _NARROW_IDS[num_ids] if num_ids <= _FEW else struct.Struct(f"<{num_ids}H")
 
 
 def pack_id_set(token_ids: Collection[int]) -> bytes:

@@ -74,7 +74,8 @@ class RatePolicy:
             self._num_rounds = times.num_rounds
             self._follow_limit(streams, times, limits.slowdown_limit)
         rates = believed_rates(streams.acceptance_rates, streams.num_observed)
-        threshold = self._price(times, total_weight) * _goodputs(streams) / streams.weights
+        goodputs = _goodputs(streams)
+        threshold = self._price(times, total_weight) * goodputs / streams.weights
         mean_seconds = _mean_seconds(times)
         # A board that says which of its tokens are sure is worth its price for those.
         pays = (streams.max_lengths > 0) & (np.maximum(rates, streams.best_chances) > threshold)
@@ -93,7 +94,7 @@ class RatePolicy:
         # Where no stream waits a doubtful token may be tested when those before it are committed.
         least = np.where(streams.waits, threshold, PART_OF_PRICE_AHEAD * threshold)
         # Where it sits out for its draft alone, it gets nothing while a token is drafted.
-        own_goodputs = _goodputs(streams) / streams.num_siblings
+        own_goodputs = goodputs / streams.num_siblings
         waited = threshold + own_goodputs * streams.draft_token_seconds / mean_seconds
         return LengthPlan(
             budget_tokens=min(budget_tokens, num_room),
@@ -108,13 +109,14 @@ class RatePolicy:
         streams, times, total_weight, hazards = look()
         num_testable = np.array(live.num_testable, dtype=np.int64)
         prices = np.array(live.prices)
-        chosen = np.where(live.is_whole, num_testable, 0)
         num_room, budget = float(live.num_room), live.budget
-        if chosen.any():
-            chosen = _within(chosen, int(min(num_room, max(budget, 0.0))))
-        num_room -= float(chosen.sum())
-        budget -= float((chosen * prices).sum())
-        counts = np.where(live.is_whole, 0, num_testable)
+        chosen, counts = np.zeros_like(num_testable), num_testable
+        if any(live.is_whole):
+            whole = np.where(live.is_whole, num_testable, 0)
+            counts = num_testable - whole
+            chosen = _within(whole, int(min(num_room, max(budget, 0.0))))
+            num_room -= float(chosen.sum())
+            budget -= float((chosen * prices).sum())
         stream_of = np.repeat(np.arange(len(counts)), counts)
         priorities = streams.weights / _goodputs(streams) / prices
         rates = believed_rates(streams.acceptance_rates, streams.num_observed)

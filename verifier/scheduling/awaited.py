@@ -73,7 +73,9 @@ def awaited_drafts(
     may_wait &= (streams.punctualities >= SMALLEST_PUNCTUALITY) & ~streams.waits
     chosen = np.flatnonzero(may_wait)
     awaited = np.zeros(len(lengths), dtype=np.int64)
-    if len(chosen):
+    if len(chosen) == len(lengths) > 0:  # nearly always: nothing need be picked out
+        awaited = lengths_worth_waiting_for(costs, most, is_alone=num_streams == 1)
+    elif len(chosen):
         awaited[chosen] = lengths_worth_waiting_for(
             costs.of(chosen), most[chosen], is_alone=num_streams == 1
         )
@@ -115,7 +117,9 @@ def _speeds_not_held(costs: DraftCosts, most: IntArray, token_seconds: float) ->
     chances = np.where(num_live > 0, rates / (1.0 - rates ** (num_live + 1)), 0.0)
     alone = 1.0 / (1.0 + chances)  # part of the rounds
     tokens = alone + (1.0 - alone) * expected_tokens(rates, num_live)
-    going_on = tokens / (round_seconds + (1.0 - alone) * num_live * token_seconds)
+    going_on: FloatArray = tokens / (round_seconds + (1.0 - alone) * num_live * token_seconds)
+    if not costs.waits.any():
+        return going_on
     waiting_seconds = costs.draft_seconds(most) + 1.5 * round_seconds + most * token_seconds
     speeds: FloatArray = np.where(
         costs.waits, expected_tokens(rates, most) / waiting_seconds, going_on

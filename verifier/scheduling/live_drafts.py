@@ -62,5 +62,6 @@ def _live_hazards(live: LiveDrafts, streams: Sequence[Stream]) -> FloatArray:
         tokens = () if stream.forced_ids else stream.path.live[:num_testable]
         maps = stream.device_estimates.calibration
         hazards += stream.estimates.chances.hazards(maps, tokens)
-        hazards += [math.nan] * (num_testable - len(tokens))
+        if len(tokens) < num_testable:
+            hazards += [math.nan] * (num_testable - len(tokens))
     return np.array(hazards)

@@ -57,8 +57,14 @@ def outlook_on(
     return Outlook(
         _open_streams(streams, max_lengths, weights),
         RoundTimes(seconds_with, mean_seconds, pace.num_rounds, pace.between_seconds),
-        sum([weights.get(device, USUAL_WEIGHT) for device in round_.devices]),
+        _total_weight(round_.devices, weights),
     )
+
+
+def _total_weight(devices: AbstractSet[str], weights: Mapping[str, float]) -> float:
+    if not weights:
+        return USUAL_WEIGHT * len(devices)
+    return sum([weights.get(device, USUAL_WEIGHT) for device in devices])
 
 
 def keep_memories(streams: Sequence[Stream], memories: FloatArray | None) -> None:
@@ -72,9 +78,9 @@ def _open_streams(
     streams: Gathered, max_lengths: Sequence[int], weights: Mapping[str, float]
 ) -> OpenStreams:
     devices, num_streams = streams.devices, len(streams.devices)
-    num_of_device = Counter(devices)
     num_siblings = np.ones(num_streams, dtype=np.int64)
-    if len(num_of_device) < num_streams:
+    if len(set(devices)) < num_streams:
+        num_of_device = Counter(devices)
         num_siblings[:] = [num_of_device[device] for device in devices]
     of_devices = np.full(num_streams, USUAL_WEIGHT)
     if weights:

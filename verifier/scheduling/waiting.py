@@ -46,7 +46,9 @@ def lengths_worth_waiting_for(
     near_streams = np.flatnonzero(costs.draft_seconds(1) <= costs.round_seconds)
     if not len(near_streams):
         return chosen_lengths
-    near, max_lengths = costs.of(near_streams), max_lengths[near_streams]
+    near = costs
+    if len(near_streams) < len(max_lengths):
+        near, max_lengths = costs.of(near_streams), max_lengths[near_streams]
     lengths = np.arange(1, int(max_lengths.max()) + 1)
     seconds = near.round_trip_seconds[:, None] + lengths * near.draft_token_seconds[:, None]
     seconds += lengths * near.token_seconds + near.round_seconds * (1.0 if is_alone else 1.5)

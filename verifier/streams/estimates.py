@@ -65,12 +65,14 @@ class GoodputEstimate:
     @property
     def tokens_per_round(self) -> float:
         """Tokens per round, at least 0.01 so that one may divide by it."""
-        return max(self._tokens_per_round, MIN_TOKENS_PER_ROUND)
+        tokens = self._tokens_per_round
+        return tokens if tokens > MIN_TOKENS_PER_ROUND else MIN_TOKENS_PER_ROUND
 
     @property
     def steady_tokens_per_round(self) -> float:
         """The same, smoothed over `STEADY_ROUNDS`: for what must not follow chance."""
-        return max(self._steady_tokens_per_round, MIN_TOKENS_PER_ROUND)
+        tokens = self._steady_tokens_per_round
+        return tokens if tokens > MIN_TOKENS_PER_ROUND else MIN_TOKENS_PER_ROUND
 
     @property
     def tokens_per_second(self) -> float | None:
