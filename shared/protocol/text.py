@@ -64,8 +64,9 @@ class ByteAssembler:
         assert self._stops is None, "a stop string may lie within these tokens"
         token_bytes, special_ids = self._token_bytes, self._special_ids
         num_known = len(token_bytes)
-        printed = [i for i in token_ids if i < num_known and i not in special_ids]
-        new = b"".join([token_bytes[token_id] for token_id in printed])
+        new = b"".join(
+            [token_bytes[i] for i in token_ids if i < num_known and i not in special_ids]
+        )
         self._last_bytes = (self._last_bytes + new)[-_MOST_UNFINISHED_BYTES:]
         self.num_bytes_out += len(new)
 

@@ -34,6 +34,7 @@ class _Table(msgspec.Struct):
     blocks: tuple[int, ...]  # reserved, in the order of the stream's tokens
     num_tokens: int = 0  # that the cache holds or is about to hold
     num_named: int = 0  # of the first blocks; they are never written again
+    shown: tuple[int, ...] = ()  # the first blocks, as they were asked for last
 
 
 class BlockPool:
@@ -149,7 +150,9 @@ class BlockPool:
                 f"the stream reserved {len(table.blocks)}"
             )
         table.num_tokens = max(table.num_tokens, num_tokens)
-        return table.blocks[:num_blocks]
+        if len(table.shown) != num_blocks:  # of a long table every round would make another copy
+            table.shown = table.blocks[:num_blocks]
+        return table.shown
 
     def shrink(self, stream: int, num_tokens: int) -> None:
         """Roll the stream back to its first `num_tokens` tokens; its reservation stays."""

@@ -76,8 +76,9 @@ class TokenBucket:
         return True
 
     def _fill(self, now: float) -> None:
-        elapsed = max(now - self._since, 0.0)
-        self._level = min(self._level + elapsed * self._per_second, self._burst)
+        if now > self._since:
+            level = self._level + (now - self._since) * self._per_second
+            self._level = level if level < self._burst else self._burst
         self._since = now
 
 

@@ -36,7 +36,9 @@ class _Level(msgspec.Struct):
     since: float = 0.0
 
     def leak(self, per_second: float, now: float) -> float:
-        self.seconds = max(self.seconds - max(now - self.since, 0.0) * per_second, 0.0)
+        if now > self.since:
+            left = self.seconds - (now - self.since) * per_second
+            self.seconds = left if left > 0.0 else 0.0
         self.since = now
         return self.seconds
 
@@ -83,7 +85,6 @@ class LoopShares:
 
     def _forget_silent(self, now: float) -> None:
         while self._active:
-            device, level = next(iter(self._active.items()))
-            if now - level.since < ACTIVE_SECONDS:
+            if now - next(iter(self._active.values())).since < ACTIVE_SECONDS:
                 return
-            del self._active[device]
+            self._active.popitem(last=False)

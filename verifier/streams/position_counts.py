@@ -5,7 +5,6 @@ This module must never know why a draft was made, nor what is believed of its bo
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -41,12 +40,13 @@ class PositionCounts:
 
     def __init__(self) -> None:
         # By tokens accepted and rejected: every stream counts in every round, and few ever ask.
-        self._num_drafts: Counter[tuple[int, int]] = Counter()
+        self._num_drafts: dict[tuple[int, int], int] = {}
 
     def observe(self, num_accepted: int, num_rejected: int) -> None:
         """Count one draft with its accepted tokens and its rejected one (0 or 1)."""
         if num_accepted or num_rejected:
-            self._num_drafts[num_accepted, num_rejected] += 1
+            end = num_accepted, num_rejected
+            self._num_drafts[end] = self._num_drafts.get(end, 0) + 1
 
     @property
     def reached(self) -> list[int]:
