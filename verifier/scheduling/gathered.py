@@ -40,7 +40,7 @@ class Gathered(NamedTuple):
 
 def gather(streams: Sequence[Stream]) -> Gathered:
     """What is known of these streams now."""
-    # Numbers in a row: numpy takes three times as long for a list of tuples.
+    # Numbers in a row: numpy takes 1.5 times as long for a list of tuples.
     figures = chain.from_iterable([_figures(stream) for stream in streams])
     numbers = np.fromiter(figures, np.float64, count=_NUM_FIGURES * len(streams))
     columns = numbers.reshape(len(streams), _NUM_FIGURES).T
