@@ -95,11 +95,11 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(item.token_ids) for item in self.items)
+        return sum([len(item.token_ids) for item in self.items])
 
     @property
     def context_tokens(self) -> int:
-        return sum(item.context_tokens for item in self.items)
+        return self.num_tokens + sum([item.num_cached_tokens for item in self.items])
 
     @property
     def num_prompt_rows(self) -> int:
