@@ -241,10 +241,9 @@ class CostCurve:
         if look_back is not None and look_back.is_taught_by(chunks, expected, seconds):
             look_back.observe(chunks, expected * math.expm1(step))
             return
-        near = np.outer(
-            nearness(self._contexts, context_tokens), nearness(self._tokens, num_tokens)
-        )
-        near /= np.square(near).sum()  # so that the round itself moves by a whole step
+        near_contexts = nearness(self._contexts, context_tokens)
+        near = near_contexts[:, None] * nearness(self._tokens, num_tokens)
+        near /= (near * near).sum()  # so that the round itself moves by a whole step
         moved = np.array(self._rows) * np.exp(step * (SHARED_PART + (1.0 - SHARED_PART) * near))
         # Where a moved cell passes a neighbour, the newer measurement wins and pushes it along.
         if step >= 0.0:
