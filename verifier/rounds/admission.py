@@ -210,12 +210,9 @@ class Admission:
         `candidates` stand in the order of their admission, so that of one device, and where all
         devices are within their shares, none of them loses its place to a later one.
         """
-        num_before = self.num_preemptions
         for stream in candidates:
             if stream.number in self.streams:
                 self._make_room(stream, now)
-        if self.num_preemptions == num_before:
-            return list(candidates)
         return [stream for stream in candidates if stream.number in self.streams]
 
     def has_read(self, stream: Stream) -> None:
