@@ -29,6 +29,7 @@ from tests.support.ends.scripted import (
     TARGET,
     VOCAB_SIZE,
     board,
+    patient_service,
     scripted_service,
 )
 from tests.support.ends.waiting import eventually
@@ -72,18 +73,10 @@ def test_they_are_the_targets_own_and_come_with_the_text_of_their_tokens(
 ) -> None:
     pieces: list[TextPiece] = []
 
-    def until_ready(_: int) -> float:
-        """Rounds are slow until the board has caught up; then they wait for all of its drafts."""
-        is_ready = any(stream.board_is_ready for stream in [*service.planner.streams.values()])
-        return 0.0 if is_ready else 0.05
-
-    service = scripted_service(
-        settings=round_settings(max_draft_length=4, max_window=9, is_barrier=True),
-        policy=FixedPolicy(4),
-        delay_seconds=until_ready,
-    )
-
     async def ended() -> Finished:
+        service = patient_service(
+            settings=round_settings(max_draft_length=4, max_window=9), policy=FixedPolicy(4)
+        )
         async with (
             running_verifier(service) as verifier,
             running_agent(verifier, board(0.1)) as agent,

@@ -53,7 +53,7 @@ from tests.support.ends.loopback import (
     running_agent,
     running_verifier,
 )
-from tests.support.ends.scripted import board, scripted_service, target_text
+from tests.support.ends.scripted import board, patient_service, scripted_service, target_text
 from tests.support.ends.waiting import eventually
 
 HELLO = GenerationRequest(messages=chat("hello"), sampling=GREEDY, seed=1, max_tokens=50)
@@ -98,7 +98,7 @@ def test_it_tells_the_verifier_about_the_board() -> None:
 
 def test_pieces_and_counts_of_a_generation_fit_together() -> None:
     async def events() -> list[object]:
-        service = scripted_service(delay_seconds=lambda _: 0.003)
+        service = patient_service()
         async with (
             running_verifier(service) as verifier,
             running_agent(verifier, board(0.0)) as agent,

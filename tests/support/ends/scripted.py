@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from edge_agent.draft_model.scripted_drafter import ScriptedDrafter, scripted_drafter
 from edge_agent.generation.generation import GenerationRequest
 from shared.protocol.text import TextAssembler
@@ -23,6 +25,7 @@ from verifier.target.scripted_tokenizer import ScriptedTokenizer
 EndlessModel = endless_model.EndlessModel
 MODEL_SEED = endless_model.MODEL_SEED
 VOCAB_SIZE = endless_model.VOCAB_SIZE
+_CATCHING_UP_SECONDS = 0.05
 TARGET = EndlessModel(ScriptedModel(VOCAB_SIZE, MODEL_SEED))
 
 
@@ -49,6 +52,29 @@ def scripted_service(
         policy,
         max_streams_per_device=max_streams_per_device,
     )
+
+
+def patient_service(
+    *,
+    settings: RoundSettings | None = None,
+    policy: DraftPolicy | None = None,
+    round_seconds: float = 0.0,
+) -> VerifierService:
+    """A verifier whose rounds wait for every draft, so that no busy machine makes one late.
+
+    Until all boards have caught up rounds are slow.
+    """
+
+    def until_ready(_: int) -> float:
+        are_ready = [stream.board_is_ready for stream in [*service.planner.streams.values()]]
+        return round_seconds if all(are_ready) else max(round_seconds, _CATCHING_UP_SECONDS)
+
+    service = scripted_service(
+        settings=msgspec.structs.replace(settings or round_settings(), is_barrier=True),
+        policy=policy,
+        delay_seconds=until_ready,
+    )
+    return service
 
 
 def board(

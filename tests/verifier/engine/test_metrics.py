@@ -10,7 +10,7 @@ from edge_agent.generation.generation import GenerationRequest
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import chat, generate, running_agent, running_verifier
 from tests.support.ends.raw_board import raw_board
-from tests.support.ends.scripted import board, scripted_service
+from tests.support.ends.scripted import board, patient_service, scripted_service
 from tests.support.ends.waiting import eventually
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -75,7 +75,7 @@ def pages_of_a_day() -> tuple[str, str]:
     """The page while two boards generate, and after one of them has left and one was refused."""
 
     async def run() -> tuple[str, str]:
-        service = scripted_service(delay_seconds=lambda _: 0.01)
+        service = patient_service(round_seconds=0.01)
         page = service.metrics.page
         async with (
             running_verifier(service, ("kitchen", "garage", "cellar")) as verifier,
