@@ -67,6 +67,8 @@ def _reason(error: Exception) -> str:
             return f"its name is not found ({behind.strerror})"
         case OSError(errno=int(number)):
             return os.strerror(number)
+        case OSError():  # asyncio's own, which have no number
+            return "the connection ended before anything was said"
     return str(error)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 
 from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.link import Link
+from edge_agent.link.unreachable import unreachable
 from edge_agent.link.verifier_trust import VerifierTrust, client_context
 from edge_agent.link.vocabulary_fetch import fetch_vocabulary
 from shared.daemon.tls.certificate import read_certificate
@@ -172,6 +176,21 @@ def test_plain_text_to_a_port_with_tls_is_told_to_use_it(tmp_path: Path) -> None
 def test_tls_to_a_port_in_plain_text_is_told_not_to() -> None:
     said = attempt_at(None, None)
     assert "what listens there speaks no TLS: set verifier.url = ws://…" in said
+
+
+@pytest.mark.parametrize(
+    ("behind", "sentence"),
+    [
+        (ConnectionResetError(), "the connection ended before anything was said"),
+        (OSError(errno.EHOSTUNREACH, "no words of ours"), "No route to host"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, ""), "nothing listens there"),
+    ],
+)
+def test_what_the_client_library_would_say_is_said_plainly(behind: OSError, sentence: str) -> None:
+    where: Any = SimpleNamespace(host="gpu1.lan", port=8443, ssl=True)
+    error = aiohttp.ClientConnectorError(where, behind)
+    told = asyncio.run(unreachable(error, "wss://gpu1.lan:8443", 10.0))
+    assert str(told).startswith(f"cannot reach the verifier at wss://gpu1.lan:8443: {sentence}")
 
 
 def test_a_port_that_hangs_up_on_all_is_no_fault_of_tls() -> None:
