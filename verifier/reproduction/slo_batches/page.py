@@ -60,7 +60,8 @@ _ARMS_TEXT = (
     "acceptance being told; DiP-SD plans its own."
 )
 _CONSTANTS_TEXT = (
-    "Fixed before any arm was played. DiP-SD gives formulas but no device constants, and its plan "
+    "Fixed before any arm was played, but for the length of a run (40 s at first, cut to 30 s for "
+    "time alone). DiP-SD gives formulas but no device constants, and its plan "
     "knows neither SLOs nor streams that come and go: it is made once for all devices, with true "
     "rates, and a batch does not wait for a device without a stream. Its check is padded to the "
     "longest draft of a batch; here it is not, for our rounds are not. Of WISP the abstract alone "
