@@ -89,13 +89,13 @@ class Promises:
         """Give what can be promised, in the queue's order; returns those that wait for theirs.
 
         Behind one that waits all that ask for a promise do: none is overtaken forever.
-        `open_streams` have a place.
+        `open_streams` have a place; those without a promise count with the context that they have.
         """
         self.waiting = {}
         if not self.settings.promises_any:
             return self.waiting
-        of_held = sum([held.most_tokens for held in self.held.values()])
-        most_context = max(of_held, sum([stream.num_tokens for stream in open_streams]))
+        most_context = sum([held.most_tokens for held in self.held.values()])
+        most_context += sum([s.num_tokens for s in open_streams if s.number not in self.held])
         for stream in queue:
             slo_seconds = self.settings.seconds_of(stream.device)
             if slo_seconds <= 0.0 or stream.number in self.held:

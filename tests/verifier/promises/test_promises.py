@@ -20,6 +20,7 @@ from tests.support.ends.planning import (
     served,
     start,
 )
+from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.look_back import chunks_of
 from verifier.promises.promises import Promises
 from verifier.promises.slo_settings import SloSettings
@@ -92,6 +93,15 @@ def test_a_newcomer_who_would_break_a_promise_waits_and_is_told_why() -> None:
         in (reasons["b10"])
     )
     assert "behind another" in reasons["b11"]
+
+
+def test_contexts_count_as_long_as_they_may_become() -> None:
+    samples = [(1, 16, 0.1), (100, 16, 0.2), (1, 1000, 0.3), (100, 1000, 0.4)]
+    promises = Promises(SloSettings(token_seconds=0.2), CostCurve.from_samples(samples), 256)
+    first, second, third = streams(3, max_output_tokens=300)
+    assert {2, 3} == set(promises.let_in([first, second, third], [], 0.0))
+    promises.forget(first)
+    assert {3} == set(promises.let_in([second, third], [], 1.0))
 
 
 def test_it_starts_when_a_promise_ends() -> None:
