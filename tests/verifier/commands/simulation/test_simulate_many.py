@@ -113,7 +113,7 @@ def test_arrivals_have_one_source(scenario: Path) -> None:
     scenario.write_text(with_arrivals('"x.json"\nper_second = 2.0'))
     result = many(scenario)
     assert 78 == result.exit_code
-    assert f"{scenario}:13: requests.per_second = 2.0: must be 0 beside" in result.output
+    assert f"{scenario}:12: requests.per_second = 2.0: must be 0 beside" in result.output
 
 
 def test_every_problem_is_told_with_its_line(scenario: Path) -> None:
