@@ -194,6 +194,16 @@ def run_arguments(tokens_file: Path, port: int = 0) -> list[str]:
     return ["run", "--set", f"server.tokens_file={tokens_file}", "--set", f"server.port={port}"]
 
 
+def test_wrong_weights_are_told_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    file, _ = with_token(tmp_path)
+    own = tmp_path / "own.json"
+    own.write_text("{}")
+    settings = ("rounds.policy=awc", f"rounds.awc_weights={own}", "target.model=no-such-model")
+    result = invoke(*run_arguments(file), *(word for x in settings for word in ("--set", x)))
+    assert 78 == result.exit_code
+    assert f"rounds.awc_weights: {own}:1: is no file of AWC's weights" in result.stderr
+
+
 def with_token(tmp_path: Path) -> tuple[Path, str]:
     file = tmp_path / "tokens"
     return file, invoke("token", "add", "kitchen", "--tokens-file", file).stdout.strip()

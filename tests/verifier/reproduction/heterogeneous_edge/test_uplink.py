@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shared.speculation.goodput import FloatArray
+from verifier.reproduction.heterogeneous_edge.scenario import EdgeScenario
 from verifier.reproduction.heterogeneous_edge.uplink import (
     best_shares,
     bits_per_hertz,
@@ -13,6 +14,7 @@ from verifier.reproduction.heterogeneous_edge.uplink import (
     path_loss_decibels,
     upload_seconds,
 )
+from verifier.reproduction.heterogeneous_edge.world import draw_users
 
 
 def numeric_shares(seconds_of_all: FloatArray) -> FloatArray:
@@ -65,3 +67,16 @@ def test_rates_follow_from_the_path_loss() -> None:
     rates = bits_per_hertz(losses, 0.2, -106.0)
     assert np.log2(1 + ratio) == pytest.approx(rates[0])
     assert rates[1] > rates[0]
+
+
+def test_in_the_paper_s_cell_best_shares_halve_the_upload() -> None:
+    """The aim is −50 % against equal ones, in the mean over ten seeds."""
+    cell = EdgeScenario()
+    changes = []
+    for seed in range(1, 11):
+        users = draw_users(cell, seed)
+        bits, efficiencies = users.input_tokens * 32.0, users.efficiencies
+        shares = best_shares(bits, efficiencies), equal_shares(len(bits))
+        best, equal = (upload_seconds(bits, efficiencies, share, 25e6) for share in shares)
+        changes.append(best / equal - 1.0)
+    assert np.mean(changes) <= -0.5

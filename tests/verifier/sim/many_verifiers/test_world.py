@@ -199,7 +199,7 @@ def test_messages_take_their_bytes_and_are_sent_again_as_often_as_links_lose_the
     on_the_way = request.seconds - request.resent_seconds - 0.5 * setting.round_trip_seconds
     num_bytes = 1000.0 * on_the_way[0]
     prompt = pack_token_ids([10_000] * 100)
-    encoded = encode(Open(1, "0" * 32, prompt=prompt))
+    encoded = encode(Open(1, 1 << 62, prompt=prompt))
     assert len(encoded) + BOARD_FRAME_HEADER_BYTES == pytest.approx(num_bytes, abs=3.0)
     assert on_the_way == pytest.approx(on_the_way[0])
 
