@@ -111,6 +111,22 @@ class WorkerSources:
         return RoundDeadline(self._least_seconds)
 
 
+def release_workers(config: VerifierConfig) -> None:
+    """End all workers of the settings' namespace that outlived their verifier.
+
+    Raises:
+        ConfigError: the settings name no Ray of other hosts.
+        GoodspeedError: there is no way in.
+    """
+    if not config.workers.is_on_other_hosts:
+        raise ConfigError(("workers.ray: must be host:port of the Ray that has them",))
+    keeper = Keeper(_keeper_order(config, "", ()))
+    try:
+        keeper.end_others()
+    finally:
+        keeper.close()
+
+
 def settings_of_workers(config: VerifierConfig) -> dict[str, object]:
     """What a worker that is started must know: how to load, what rounds may hold, where curves are.
 

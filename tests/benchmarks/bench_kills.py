@@ -47,7 +47,8 @@ SAMPLED = SamplingParameters(0.8)
 NUM_BOARDS, NUM_TOKENS = 3, 160
 ROUND_SECONDS = 0.010
 PATIENCE_SECONDS = 240.0
-LEAST_TOKENS = 50  # of a context, to be counted
+LEAST_TOKENS = 20  # of a context, to be counted
+LEAST_CONTEXTS = 30
 
 Source = LocalWorker | PlacedWorker
 
@@ -90,14 +91,14 @@ class Chats:
         for first, second, token in zip(token_ids, token_ids[1:], token_ids[2:], strict=False):
             self.counts[first, second][token] += 1
 
-    def p_value(self) -> float:
-        """Chance of a worse fit to the target's distributions."""
+    def p_value(self) -> str:
+        """Chance of a worse fit to the target's distributions, once enough is counted."""
         rows = []
         for context, seen in self.counts.items():
             if seen.total() >= LEAST_TOKENS:
                 probs = dense_probabilities(TARGET.logits(context), SAMPLED)
                 rows.append((np.array([seen[i] for i in range(len(probs))]), probs))
-        return p_value(rows)
+        return f"{p_value(rows):.3f}" if len(rows) >= LEAST_CONTEXTS else "not yet known"
 
 
 class Kills:
@@ -120,10 +121,11 @@ class Kills:
 
     async def one(self, end: Callable[[int], None]) -> None:
         """Let one worker end in mid round, and see what follows."""
-        victim = self._draw.randrange(2)
-        worker, other = self._workers.workers[victim], self._workers.workers[1 - victim]
-        for each in (worker, other):
-            await eventually(lambda w=each: _serves(w), PATIENCE_SECONDS)
+        both = self._workers.workers
+        await eventually(lambda: all(worker.is_serving for worker in both), PATIENCE_SECONDS)
+        await eventually(lambda: any(_serves(worker) for worker in both), PATIENCE_SECONDS)
+        victim = self._draw.choice([worker.number for worker in both if _serves(worker)])
+        worker = both[victim]
         self._rounds[1 - victim].clear()
         await asyncio.sleep(self._draw.uniform(0.1, 0.3))
         await eventually(lambda: worker.engine.round_started_at is not None, PATIENCE_SECONDS)
@@ -208,7 +210,7 @@ def _pauses(times: Sequence[float]) -> list[float]:
 def _print(number: int, chats: Chats, kills: Kills) -> None:
     print(
         f"{number} times: {chats.num_texts} texts, {chats.num_tokens} tokens, {len(chats.wrong)} "
-        f"wrong; rejection p = {chats.p_value():.3f} over "
+        f"wrong; rejection p = {chats.p_value()} over "
         f"{sum(seen.total() for seen in chats.counts.values())} tokens; in ms: noticed "
         f"{_told(kills.noticed)}, first token {_told(kills.first_tokens)}, serves again "
         f"{_told(kills.back)}; rounds of the other worker {_told(kills.before)} before, "
@@ -243,7 +245,7 @@ def _sources(*, on_ray: bool) -> Iterator[Sequence[Source]]:
 @click.option("--restart", "restarts", is_flag=True, help="They are restarted, not killed.")
 def main(num_kills: int, on_ray: bool, restarts: bool) -> None:
     """Print what came of it, now and then; exit code 1 if a text is wrong."""
-    logging.disable(logging.WARNING)  # a loss is no news here
+    logging.basicConfig(level=logging.ERROR)  # a loss is no news here
     with _sources(on_ray=on_ray) as sources, short_turns():
         is_well = asyncio.run(run(sources, num_kills, restarts=restarts))
     sys.exit(0 if is_well else 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import os
 import secrets
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.ends.loopback import generate, loopback
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
 from tests.support.ends.workers import placed_workers, programs_find_tests, service_of
+from tests.support.programs.children import descendants_of
 from tests.system.test_workers import (
     MODES,
     PATIENCE_SECONDS,
@@ -25,6 +27,7 @@ from tests.system.test_workers import (
     request,
     texts_with_kills,
 )
+from tests.verifier.workers.test_remote_target import ROUND
 from verifier.engine.many_workers import ManyWorkers
 from verifier.workers.on_ray.keeper import LOCAL_RAY_MODULE
 from verifier.workers.on_ray.messages import RayPlace
@@ -37,7 +40,7 @@ NUM_STREAMS = 6
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[RayPlace]:
+def ray() -> Iterator[tuple[RayPlace, RayProgram]]:
     """One Ray on loopback for all tests that leave it alive; it takes some seconds to start."""
     directory = Path(tempfile.mkdtemp(prefix="goodspeed-ray-"))  # sockets have short names
     token_file = directory / "token"
@@ -46,12 +49,14 @@ def ray() -> Iterator[RayPlace]:
     program = RayProgram("Ray", LOCAL_RAY_MODULE)
     with programs_find_tests():
         ready = program.start(RayPlace("", str(token_file), str(directory)))
-    yield RayPlace(ready.address, str(token_file))
+    yield RayPlace(ready.address, str(token_file)), program
     program.close()
     shutil.rmtree(directory)
 
 
-async def texts_while(sources: Sequence[PlacedWorker], disturb) -> list[str]:
+async def texts_while(
+    sources: Sequence[PlacedWorker], disturb: Callable[[ManyWorkers], Awaitable[None]]
+) -> list[str]:
     """Of chats in which `disturb(workers)` happens."""
     service = service_of(sources)
     workers = service.workers
@@ -83,37 +88,109 @@ def kill(process_id: int | None) -> None:
 
 
 def has_ended(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return True
-    return False
+    return not Path(f"/proc/{process_id}").exists()
 
 
-def wait_until_ended(process_id: int, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not has_ended(process_id):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def of_ray(program: str, ray_process_id: int | None) -> int:
+    """The process of this Ray with such a program."""
+    assert ray_process_id is not None
+    named = {p: Path(f"/proc/{p}/cmdline").read_bytes() for p in descendants_of(ray_process_id)}
+    (found,) = (p for p, words in named.items() if program.encode() in words.split(b"\0")[0])
+    return found
 
 
-def test_texts_are_equal_where_one_of_two_workers_is_killed(ray: RayPlace) -> None:
-    with placed_workers(2, ray, delay_seconds=0.02) as sources:
-        check_texts(asyncio.run(texts_with_kills(sources, 2)))
+def listening_addresses(process_ids: Sequence[int]) -> set[str]:
+    """Where these processes listen on the network."""
+    inodes = set()
+    for process_id in process_ids:
+        for entry in Path(f"/proc/{process_id}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    found = set()
+    for table, size in (("tcp", 4), ("tcp6", 16)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                words = bytes.fromhex(fields[1].partition(":")[0])
+                packed = b"".join(words[i : i + 4][::-1] for i in range(0, size, 4))
+                found.add(str(ipaddress.ip_address(packed)))
+    return found
 
 
-def test_rounds_go_on_without_the_keeper_and_the_next_one_finds_the_workers(ray: RayPlace) -> None:
-    with placed_workers(2, ray, delay_seconds=0.02) as sources:
+def test_texts_are_equal_where_one_of_two_workers_is_killed(
+    ray: tuple[RayPlace, RayProgram],
+) -> None:
+    with placed_workers(2, ray[0], delay_seconds=0.02) as sources:
+        check_texts(asyncio.run(texts_with_kills(sources, 1)))
+
+
+def test_a_ray_of_one_host_listens_on_loopback_and_lets_in_who_has_the_token(
+    ray: tuple[RayPlace, RayProgram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verifier.keeper.open_cluster import lets_strangers_in
+
+    place, program = ray
+    assert program.process_id is not None
+    found = listening_addresses([program.process_id, *descendants_of(program.process_id)])
+    assert found
+    assert {"127.0.0.1", "::ffff:127.0.0.1"} >= found
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", place.token_file)
+    assert not lets_strangers_in(place.address)
+
+
+@pytest.mark.slow
+def test_rounds_go_on_without_the_keeper_and_the_next_one_finds_the_workers(
+    ray: tuple[RayPlace, RayProgram],
+) -> None:
+    with placed_workers(2, ray[0], delay_seconds=0.02) as sources:
 
         async def lose_keeper_then_worker(workers: ManyWorkers) -> None:
             await rounds_go_on(workers)
-            others = sources[1].process_id
+            other = sources[1].process_id
             kill(sources[0].keeper.process_ids[0])
-            await rounds_go_on(workers, 20)
+            await rounds_go_on(workers)
             assert [0, 0] == [worker.num_lost for worker in workers.workers]
             kill(sources[0].process_id)
             await eventually(lambda: workers.workers[0].num_lost == 1, PATIENCE_SECONDS)
             await eventually(lambda: workers.workers[0].is_serving, PATIENCE_SECONDS)
-            assert (0, others) == (workers.workers[1].num_lost, sources[1].process_id)
+            assert (0, other) == (workers.workers[1].num_lost, sources[1].process_id)
 
         check_texts(asyncio.run(texts_while(sources, lose_keeper_then_worker)))
+
+
+@pytest.mark.slow
+def test_a_verifier_finds_the_workers_of_the_one_before_it_unless_it_orders_others(
+    ray: tuple[RayPlace, RayProgram],
+) -> None:
+    process_ids = []
+    for num_blocks in (512, 512, 1024):
+        with placed_workers(1, ray[0], num_blocks=num_blocks) as (source,):
+            target = source.reach()
+            assert num_blocks == target.num_blocks
+            assert target.run(ROUND).items
+            process_ids.append(target.facts.process_id)
+            target.close("the verifier ends")
+    first, second, third = process_ids
+    assert first == second != third
+    assert has_ended(first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["gcs_server", "raylet"])
+def test_rounds_go_on_where_ray_is_killed_and_it_is_started_anew_when_none_is_left(
+    program: str,
+) -> None:
+    with placed_workers(2, delay_seconds=0.02) as sources:
+
+        async def lose_ray_then_workers(workers: ManyWorkers) -> None:
+            await rounds_go_on(workers)
+            kill(of_ray(program, sources[0].keeper.process_ids[1]))
+            await rounds_go_on(workers, 50)
+            assert [0, 0] == [worker.num_lost for worker in workers.workers]
+            for source in sources:
+                kill(source.process_id)
+            for worker in workers.workers:
+                await eventually(lambda w=worker: w.num_lost == 1, PATIENCE_SECONDS)
+                await eventually(lambda w=worker: w.is_serving, PATIENCE_SECONDS)
+
+        check_texts(asyncio.run(texts_while(sources, lose_ray_then_workers)))

@@ -48,6 +48,6 @@ def _with_ray(section: WorkersSection, wanted: WorkersWanted) -> WorkersSection:
         raise ConfigError((f"--ray {wanted.ray}: must be local, or host:port of Ray's head",))
     count = wanted.num_workers or max(section.on_ray, 1)
     own = msgspec.structs.replace(section, ray=wanted.ray, on_ray=count)
-    if problems := tuple(f"workers.{key}: {sentence}" for key, sentence in own.unfit()):
+    if problems := tuple(f"workers.{key}: must be {words}" for key, words in own.unfit()):
         raise ConfigError(problems)
     return own

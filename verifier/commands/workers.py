@@ -1,4 +1,4 @@
-"""`goodspeed-verifier workers`: who runs the rounds and how it goes; add, drain, restart them.
+"""`goodspeed-verifier workers`: who runs the rounds and how it goes; add, drain, restart, release.
 
 What is asked goes into a file in the directory of state, which the running verifier takes over
 within a second.
@@ -41,7 +41,7 @@ _COLUMNS = ("worker", "state", "streams", "rounds", "ms/round", "lost", "moved i
 
 @click.group(epilog=_EXAMPLES)
 def workers() -> None:
-    """List, add, drain and restart the workers of a running verifier."""
+    """List, add, drain and restart the workers of a running verifier; end those left at Ray."""
 
 
 @workers.command(name="list")
@@ -93,6 +93,16 @@ def drain(loaded: Loaded[VerifierConfig], number: int) -> None:
 def restart(loaded: Loaded[VerifierConfig], number: int) -> None:
     """Drain worker NUMBER and end its process; the verifier, or its own unit, starts it again."""
     _ask(loaded.config, number, num_restarts=1)
+
+
+@workers.command()
+@settings_options(SETTINGS)
+def release(loaded: Loaded[VerifierConfig]) -> None:
+    """End all workers of workers.ray_namespace: those that Ray keeps for the next verifier."""
+    # Only here: other commands do not wait for numpy.
+    from verifier.worker_sources import release_workers
+
+    release_workers(loaded.config)
 
 
 def _ask(

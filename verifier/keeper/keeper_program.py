@@ -14,7 +14,7 @@ from shared.daemon.command_line import set_up_logging
 from shared.errors import GoodspeedError, LinkLost
 from verifier.keeper.ray_environment import set_environment
 from verifier.workers.frames import FramedSocket
-from verifier.workers.kept_process import end_with_keeper
+from verifier.workers.kept_process import end_with_input
 from verifier.workers.on_ray.messages import KeeperOrder, Ready, Refused, Wanted, unpack
 from verifier.workers.orders import MAX_ORDER_BYTES
 
@@ -26,7 +26,7 @@ SEND_SECONDS = 10.0
 def main() -> None:
     """Answer at the socket whose number is the only argument."""
     order = unpack(sys.stdin.buffer.readline(MAX_ORDER_BYTES), KeeperOrder)
-    threading.Thread(target=end_with_keeper, name="goodspeed-verifier-watch", daemon=True).start()
+    threading.Thread(target=end_with_input, name="goodspeed-verifier-watch", daemon=True).start()
     set_up_logging("info", "text")
     set_environment(order.ray.token_file, is_local=order.is_local)
     framed = FramedSocket(socket.socket(fileno=int(sys.argv[1])), msgspec.msgpack.Decoder(Wanted))

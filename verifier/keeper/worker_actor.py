@@ -1,17 +1,22 @@
 """What Ray places: it has a worker's GPUs, and the worker's process is its child.
 
 No round comes here. The process is one of its own, so that nothing of Ray's threads is beside the
-target; all GPUs of a worker are those of one actor, which Ray places on one host.
+target, and serves on where Ray is gone; all GPUs of a worker are those of one actor, which Ray
+places on one host.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 
 from verifier.workers.on_ray.messages import Placed
 from verifier.workers.orders import WorkerOrder
 from verifier.workers.worker_process import WorkerProcess
+
+_LOOK_SECONDS = 0.5
 
 
 class WorkerActor:
@@ -25,6 +30,10 @@ class WorkerActor:
             host = ray.util.get_node_ip_address()
         command = [sys.executable, "-m", worker_module]
         self._process = WorkerProcess(order, command, os.environ, host)
+        self._raylet = os.getppid()
+        watch = threading.Thread(target=self._end_after_raylet, name="goodspeed-raylet-watch")
+        watch.daemon = True
+        watch.start()
 
     def serve(self, lost_process_id: int | None, *, is_stuck: bool) -> Placed:
         """Where the worker is; its process is started if none runs."""
@@ -38,3 +47,10 @@ class WorkerActor:
         host, port = process.address
         assert process.process_id is not None, "it was started"
         return Placed(host, port, process.process_id)
+
+    def _end_after_raylet(self) -> None:
+        """Ray knows nothing of this actor any more, and may place another one on its GPUs."""
+        while os.getppid() == self._raylet:
+            time.sleep(_LOOK_SECONDS)
+        self._process.leave()
+        os._exit(0)

@@ -67,6 +67,13 @@ class WorkerPort:
         served = "waiting for a verifier" if self._current is None else "a verifier is here"
         return f"serving {self._target.model_name}: {served}"
 
+    @property
+    def serves_now(self) -> bool:
+        """Whether a verifier is connected, as far as the kernel knows; from any thread."""
+        with self._change:
+            known = (self._current, self._newest)
+        return any(connection is not None and not connection.is_lost() for connection in known)
+
     def serve(self) -> None:
         """Run rounds in this thread.
 

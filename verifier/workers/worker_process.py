@@ -99,6 +99,17 @@ class WorkerProcess:
             process.kill()
             process.wait()
 
+    def leave(self) -> None:
+        """Let it end as soon as no verifier is served there, and wait for that."""
+        with self._lock:
+            self._is_closed = True
+            if self._process is None:
+                return
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.wait()
+
     def close(self) -> None:
         """End it for good."""
         self._is_closed = True

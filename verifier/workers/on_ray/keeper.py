@@ -6,14 +6,15 @@ on. This module must never import ray.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import secrets
 import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -35,28 +36,31 @@ LOCAL_RAY_MODULE = "verifier.keeper.local_ray_program"
 # A keeper answers within a second or two, also where Ray does not.
 ANSWER_SECONDS = 15.0
 CONNECT_SECONDS = 2.0
+# A Ray of this host's own that serves nothing and places nothing for so long is not well.
+PLACE_SECONDS = 60.0
 
 
 def check_ray_is_installed() -> None:
     """ConfigError: it is not."""
-    if importlib.util.find_spec("ray") is None:
+    if find_spec("ray") is None:
         raise ConfigError(("workers.ray: Ray is not installed; pip install '.[verifier,cluster]'",))
 
 
 class Keeper:
     """Of one verifier; `place` from any thread."""
 
-    def __init__(self, order: KeeperOrder) -> None:
+    def __init__(self, order: KeeperOrder, module: str = KEEPER_MODULE) -> None:
         """Where `order.ray` has no address, one of this host's own is started, and ends with it."""
         self.worker_secret = order.worker.secret
         self._order = order
-        self._program = RayProgram("the keeper", KEEPER_MODULE)
+        self._program = RayProgram("the keeper", module)
         self._local_ray: RayProgram | None = None
         self._directory: Path | None = None
         if not order.ray.address:
             self._local_ray = RayProgram("Ray", LOCAL_RAY_MODULE)
         self._is_closing = threading.Event()
         self._lock = threading.Lock()  # one question at a time
+        self._places_nothing_since: float | None = None
         self._serving: list[Callable[[], bool]] = []
 
     @property
@@ -91,8 +95,21 @@ class Keeper:
                 raise LinkLost("the verifier ends")
             self._start_what_is_gone()
             answer = self._program.ask(wanted, ANSWER_SECONDS)
-        assert isinstance(answer, Placed | NotPlaced), "a keeper answers what it is asked"
+            assert isinstance(answer, Placed | NotPlaced), "a keeper answers what it is asked"
+            if isinstance(answer, Placed) or any(serves() for serves in self._serving):
+                self._places_nothing_since = None
+            elif self._places_nothing_since is None:
+                self._places_nothing_since = time.monotonic()
         return answer
+
+    def end_others(self) -> None:
+        """End all workers of the namespace that are not of the order.
+
+        Raises:
+            LinkLost, ModelError: as `place`.
+        """
+        with self._lock:
+            self._start_what_is_gone()
 
     def close(self) -> None:
         """End the keeper; a Ray of this host's own ends with all of its workers."""
@@ -110,6 +127,7 @@ class Keeper:
             self._program.end()
             self._local_ray.end()
             self._start_local_ray()
+            self._places_nothing_since = None
         if not self._program.is_running:
             self._program.start(self._order)
 
@@ -120,6 +138,10 @@ class Keeper:
             return False
         if any(serves() for serves in self._serving):
             return True
+        since = self._places_nothing_since
+        if since is not None and time.monotonic() - since > PLACE_SECONDS:
+            logger.warning("Ray places nothing: it is started anew")
+            return False
         host, _, port = self._order.ray.address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
