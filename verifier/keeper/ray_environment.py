@@ -18,6 +18,7 @@ def set_environment(token_file: str, *, is_local: bool) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(_WITHOUT_HEAD_SECONDS),
         "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # else what actors start, too, gives way to all others (15)
     }
     if is_local:
         # Ray's word for "there is one host"; without it every process listens on all addresses.
