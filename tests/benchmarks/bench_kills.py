@@ -11,9 +11,9 @@ of which is killed with kill -9 at a random moment of a round while the other on
 from __future__ import annotations
 
 import asyncio
-import collections
 import itertools
 import logging
+import math
 import os
 import random
 import signal
@@ -47,8 +47,7 @@ SAMPLED = SamplingParameters(0.8)
 NUM_BOARDS, NUM_TOKENS = 3, 160
 ROUND_SECONDS = 0.010
 PATIENCE_SECONDS = 240.0
-LEAST_TOKENS = 20  # of a context, to be counted
-LEAST_CONTEXTS = 30
+NUM_BINS = 100
 
 Source = LocalWorker | PlacedWorker
 
@@ -59,9 +58,8 @@ class Chats:
     def __init__(self) -> None:
         self.num_texts = self.num_tokens = 0
         self.wrong: list[str] = []
-        self.counts: dict[tuple[int, int], collections.Counter[int]] = collections.defaultdict(
-            collections.Counter
-        )
+        self.places = np.zeros(NUM_BINS, dtype=np.int64)
+        self._draw = random.Random(7)
         self._numbers = itertools.count()
         self.is_over = False
 
@@ -87,18 +85,20 @@ class Chats:
                 self.wrong.append(f"{mode} {number} has another text")
 
     def _count(self, token_ids: Sequence[int]) -> None:
-        """Each token behind the two before it, which are all that the scripted model looks at."""
-        for first, second, token in zip(token_ids, token_ids[1:], token_ids[2:], strict=False):
-            self.counts[first, second][token] += 1
+        """Where each token lies in its distribution, by the two before it: evenly, if it is true.
 
-    def p_value(self) -> str:
-        """Chance of a worse fit to the target's distributions, once enough is counted."""
-        rows = []
-        for context, seen in self.counts.items():
-            if seen.total() >= LEAST_TOKENS:
-                probs = dense_probabilities(TARGET.logits(context), SAMPLED)
-                rows.append((np.array([seen[i] for i in range(len(probs))]), probs))
-        return f"{p_value(rows):.3f}" if len(rows) >= LEAST_CONTEXTS else "not yet known"
+        These two are all that the scripted model looks at; a token has the width of its chance.
+        """
+        for first, second, token in zip(token_ids, token_ids[1:], token_ids[2:], strict=False):
+            probs = dense_probabilities(TARGET.logits((first, second)), SAMPLED)
+            place = probs[:token].sum() + self._draw.random() * probs[token]
+            self.places[min(int(place * NUM_BINS), NUM_BINS - 1)] += 1
+
+    def p_value(self) -> float:
+        """Chance of a worse fit to the target's distributions, by chi-square; NaN: too few."""
+        if self.places.sum() < 10 * NUM_BINS:
+            return math.nan
+        return p_value([(self.places, np.full(NUM_BINS, 1.0 / NUM_BINS))])
 
 
 class Kills:
@@ -123,12 +123,12 @@ class Kills:
         """Let one worker end in mid round, and see what follows."""
         both = self._workers.workers
         await eventually(lambda: all(worker.is_serving for worker in both), PATIENCE_SECONDS)
-        await eventually(lambda: any(_serves(worker) for worker in both), PATIENCE_SECONDS)
-        victim = self._draw.choice([worker.number for worker in both if _serves(worker)])
-        worker = both[victim]
-        self._rounds[1 - victim].clear()
+        for times in self._rounds.values():
+            times.clear()
         await asyncio.sleep(self._draw.uniform(0.1, 0.3))
-        await eventually(lambda: worker.engine.round_started_at is not None, PATIENCE_SECONDS)
+        await eventually(lambda: any(_is_in_round(worker) for worker in both), PATIENCE_SECONDS)
+        victim = self._draw.choice([worker.number for worker in both if _is_in_round(worker)])
+        worker = both[victim]
         await asyncio.sleep(self._draw.uniform(0.0, ROUND_SECONDS))
         self.before += _pauses(self._rounds[1 - victim])
         self._rounds[1 - victim].clear()
@@ -140,7 +140,7 @@ class Kills:
         while waiting or noticed is None:
             await asyncio.sleep(0.001)
             now = time.monotonic()
-            if noticed is None and (worker.num_lost > num_lost or not _serves(worker)):
+            if noticed is None and (worker.num_lost > num_lost or not worker.is_serving):
                 noticed = now - at
                 self.noticed.append(noticed)
             for number, (stream, position) in list(waiting.items()):
@@ -199,8 +199,8 @@ def _listen(worker: Worker, kills: Kills) -> None:
     worker.engine._deliver = deliver_and_note
 
 
-def _serves(worker: Worker) -> bool:
-    return worker.is_serving and worker.num_streams > 0
+def _is_in_round(worker: Worker) -> bool:
+    return worker.is_serving and worker.engine.round_started_at is not None
 
 
 def _pauses(times: Sequence[float]) -> list[float]:
@@ -210,8 +210,8 @@ def _pauses(times: Sequence[float]) -> list[float]:
 def _print(number: int, chats: Chats, kills: Kills) -> None:
     print(
         f"{number} times: {chats.num_texts} texts, {chats.num_tokens} tokens, {len(chats.wrong)} "
-        f"wrong; rejection p = {chats.p_value()} over "
-        f"{sum(seen.total() for seen in chats.counts.values())} tokens; in ms: noticed "
+        f"wrong; rejection p = {chats.p_value():.3f} over "
+        f"{chats.places.sum()} tokens; in ms: noticed "
         f"{_told(kills.noticed)}, first token {_told(kills.first_tokens)}, serves again "
         f"{_told(kills.back)}; rounds of the other worker {_told(kills.before)} before, "
         f"{_told(kills.survivors)} after",
