@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 
+from verifier.workers.kept_process import WorkerProcess
 from verifier.workers.on_ray.messages import Placed
 from verifier.workers.orders import WorkerOrder
-from verifier.workers.worker_process import WorkerProcess
 
 _LOOK_SECONDS = 0.5
 

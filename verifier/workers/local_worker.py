@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost, ModelError
 from verifier.target.round import Round
+from verifier.workers.kept_process import WorkerProcess
 from verifier.workers.orders import WorkerOrder
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
-from verifier.workers.worker_process import WorkerProcess
 
 # Between attempts to reach a process that loads its model.
 PAUSE_SECONDS = 0.05

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from shared.config.sections import Loaded, load_config
 from shared.errors import ConfigError
 from verifier.cli import main
-from verifier.commands.wanted_workers import WorkersWanted, with_workers
 from verifier.config import VerifierConfig
+from verifier.wanted_workers import WorkersWanted, with_workers
 from verifier.workers.on_ray import keeper
 
 
