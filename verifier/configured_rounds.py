@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from shared.errors import ConfigError
-from verifier.config import RoundsSection
 from verifier.policies import AwcPolicy, BudgetLimits, DraftPolicy, policy_named
 from verifier.policies.awc import AwcWeights
 from verifier.policies.awc_weights import SHIPPED, SHIPPED_WAITING, read_weights
 from verifier.promises.slo_settings import SloSettings
 from verifier.rounds.round_settings import RoundSettings
+from verifier.rounds.settings import RoundsSection
 from verifier.scheduling.schedule import ScheduleSettings
 
 

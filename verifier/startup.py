@@ -20,7 +20,7 @@ from shared.daemon.resources.heap import give_back_freed_memory, map_large_piece
 from shared.daemon.strangers import StrangerLimits
 from shared.daemon.tls.server_tls import ServerTls
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
-from verifier.config import LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import LimitsSection, VerifierConfig
 from verifier.configured_rounds import configured_policy, round_settings
 from verifier.cost_curve.curve import CostCurve, CurveSubject
 from verifier.cost_curve.files import curve_path, read_curve
@@ -38,6 +38,7 @@ from verifier.online.start import Online, start_online
 from verifier.policies import AwcPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.settings import RoundsSection
 from verifier.server.configured_limits import device_limits, service_limits
 from verifier.server.device_tokens import NO_TOKENS, TokenRoles
 from verifier.server.drafts.configured_drafts import draft_shelf, draft_store

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from tests.system.attackers.attacker import ATTACKERS
 from tests.system.attackers.honest_board import LOWEST_PRIORITY, Noticed, beside
 from tests.system.attackers.verifier import RoundTimes
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 
 ALONE_EVERY = 6  # rows
 MOST_SLOWER = 1.25

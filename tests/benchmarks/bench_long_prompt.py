@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.support.ends.long_prompt import beside_others, percentile
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 
 NUM_TOKENS, NUM_TOKENS_BY_DEFAULT = 131_072, 16_384
 NUM_STREAMS = 16

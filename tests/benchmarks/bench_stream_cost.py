@@ -30,7 +30,6 @@ from shared.protocol.text import ByteAssembler
 from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import scripted_token_bytes
-from verifier.config import RoundsSection
 from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.metrics import Metrics
@@ -38,6 +37,7 @@ from verifier.engine.service import verdict_of
 from verifier.policies import PolicyName, policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
+from verifier.rounds.settings import RoundsSection
 from verifier.streams.draft_arrival import take_draft
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream

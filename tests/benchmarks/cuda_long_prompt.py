@@ -21,7 +21,6 @@ from tests.support.ends.limits import make_round_settings
 from tests.support.ends.long_prompt import percentile
 from tests.support.ends.planned_prompt import Played, play_beside, prompt_stream
 from tests.support.models.tiny_models import tiny_llama
-from verifier.config import RoundsSection
 from verifier.cost_curve.measurement import (
     QUICK_ON_CPU,
     QUICK_ON_GPU,
@@ -33,6 +32,7 @@ from verifier.cost_curve.measurement import (
 from verifier.policies import FixedPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.settings import RoundsSection
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.kv_memory import TargetShape
 from verifier.torch_target.loading.placement import place_target

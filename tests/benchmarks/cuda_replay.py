@@ -26,7 +26,6 @@ from tests.benchmarks.transformers_speed import Prompts, generate_batch_speed, g
 from tests.support.models.replay_load import ReplayFigures, ReplayFleet, ReplayLoad
 from tests.support.models.replay_target import AcceptanceScript, ReplayTarget
 from tests.support.models.tiny_models import tiny_llama
-from verifier.config import RoundsSection
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.measurement import (
     QUICK_ON_CPU,
@@ -35,6 +34,7 @@ from verifier.cost_curve.measurement import (
     measure_curve,
     warm_up_rounds,
 )
+from verifier.rounds.settings import RoundsSection
 from verifier.target.target import TargetModel
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.forward.torch_target import TorchTarget

@@ -19,8 +19,8 @@ import numpy as np
 
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.goodput import FloatArray
-from verifier.config import RoundsSection
 from verifier.policies import FixedPolicy, PolicyName
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 from verifier.sim.world import World, play
 

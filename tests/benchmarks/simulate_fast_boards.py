@@ -16,8 +16,8 @@ import click
 import numpy as np
 
 from shared.protocol.messages import AcceptanceMode
-from verifier.config import RoundsSection
 from verifier.policies import PolicyName
+from verifier.rounds.settings import RoundsSection
 from verifier.scheduling import awaited
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 from verifier.sim.world import play

@@ -18,8 +18,8 @@ import click
 import msgspec
 import numpy as np
 
-from verifier.config import RoundsSection
 from verifier.policies import PolicyName, RatePolicy
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 from verifier.sim.world import play
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from edge_agent.judging.overlap import rounds_of
 from shared.protocol.held_out_texts import JUDGED_MODES, JudgedMode
-from verifier.config import RoundsSection
 from verifier.finetune.recipe.recipe import FileWeights
 from verifier.finetune.training.held_out_acceptance import JudgedText, mean_acceptance
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.outcome import outcome_of
 from verifier.sim.scenario import (
     PROFILE_SPEEDS,

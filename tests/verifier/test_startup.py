@@ -20,18 +20,13 @@ from tests.support.ends.planning import make_planner
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.programs.command import run
 from verifier import startup
-from verifier.config import (
-    LimitsSection,
-    RoundsSection,
-    StateSection,
-    TargetSection,
-    VerifierConfig,
-)
+from verifier.config import LimitsSection, StateSection, TargetSection, VerifierConfig
 from verifier.configured_rounds import configured_policy, round_settings
 from verifier.cost_curve.curve import CurveSubject
 from verifier.policies import AwcPolicy, BudgetLimits, FixedPolicy, GreedyPolicy, RatePolicy
 from verifier.policies.awc_weights import SHIPPED
 from verifier.rounds.planner import RoundSettings
+from verifier.rounds.settings import RoundsSection
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.configured_limits import device_limits
 from verifier.server.device_limits import DeviceLimits

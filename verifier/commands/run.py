@@ -33,8 +33,9 @@ from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
 from verifier.commands.settings import SETTINGS
 from verifier.commands.state_watches import watch_devices, watch_drafts, watch_workers
-from verifier.config import LimitsSection, RoundsSection, VerifierConfig
+from verifier.config import LimitsSection, VerifierConfig
 from verifier.engine.device_terms import FILE_NAME, NO_TERMS, AllTerms, read_terms
+from verifier.rounds.settings import RoundsSection
 from verifier.server.device_tokens import TokenRoles, read_token_roles
 from verifier.wanted_workers import WorkersWanted, with_workers
 from verifier.workers.settings import MOST_RANKS, MOST_WORKERS

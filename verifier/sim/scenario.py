@@ -15,7 +15,7 @@ from msgspec import Meta
 from shared.config.sections import Section
 from shared.config.words import must_be
 from shared.protocol.messages import AcceptanceMode
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 
 Values = float | tuple[float, ...]
 

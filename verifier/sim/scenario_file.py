@@ -22,9 +22,9 @@ from shared.config.toml_lines import find_lines, line_of
 from shared.config.words import did_you_mean
 from shared.errors import ConfigError, ModelError
 from shared.speculation.confidence import MAX_CONFIDENCE, UNKNOWN_CONFIDENCE
-from verifier.config import RoundsSection
 from verifier.configured_rounds import configured_policy
 from verifier.cost_curve.curve import CostCurve
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 
 _TABLES = ("scenario", "target", "rounds", "boards")

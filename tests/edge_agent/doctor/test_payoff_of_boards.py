@@ -13,7 +13,7 @@ from edge_agent.doctor.payoff import SMALLEST_GAIN, Measures, predicted_gain
 from shared.speculation.sampling import GREEDY
 from shared.speculation.scripted_model import ScriptedModel
 from tests.support.network.slow_link import ORDER, VOCAB_SIZE, Played, World, play
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 
 NUM_BOARDS = 20
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from verifier.config import LimitsSection, RoundsSection
+from verifier.config import LimitsSection
 from verifier.configured_rounds import round_settings
 from verifier.policies import BudgetLimits
 from verifier.rounds.planner import RoundSettings
+from verifier.rounds.settings import RoundsSection
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.server.configured_limits import device_limits
 from verifier.server.device_limits import DeviceLimits

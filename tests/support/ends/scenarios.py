@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 
 

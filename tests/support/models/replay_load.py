@@ -22,13 +22,13 @@ from shared.protocol.text import ByteAssembler
 from shared.speculation.quantised_row import quantise
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.models.replay_target import GUESS_ID
-from verifier.config import RoundsSection
 from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.engine import Engine, RoundReport
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner, StreamResult
+from verifier.rounds.settings import RoundsSection
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest

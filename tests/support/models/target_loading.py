@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from verifier.config import RoundsSection, TargetSection, VerifierConfig
+from verifier.config import TargetSection, VerifierConfig
+from verifier.rounds.settings import RoundsSection
 from verifier.startup import target_settings
 from verifier.target.rank_place import RankPlace
 from verifier.torch_target.loading.target_loading import PlacedTarget, load_target

@@ -13,8 +13,8 @@ from shared.speculation.sampling import SamplingParameters
 from tests.support.models.replay_load import ReplayFigures, ReplayFleet, ReplayLoad
 from tests.support.models.replay_target import AcceptanceScript, ReplayTarget
 from tests.support.models.tiny_models import tiny_llama
-from verifier.config import RoundsSection
 from verifier.cost_curve.curve import CostCurve
+from verifier.rounds.settings import RoundsSection
 from verifier.torch_target.forward.block_cache import CacheShape
 from verifier.torch_target.loading.placement import place_target
 

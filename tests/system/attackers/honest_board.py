@@ -26,7 +26,7 @@ from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.programs.command import ROOT, environment
 from tests.system.attackers.core_waits import CoreWaits
 from tests.system.attackers.verifier import ROUND_SECONDS, Access, RoundTimes
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 PROMPT, SEED, NUM_TOKENS = "a long story", 17, 200

@@ -19,13 +19,14 @@ import uvloop
 from shared.daemon.resources.interpreter_turns import short_turns
 from tests.support.ends.loopback import Verifier, make_service, running_verifier
 from tests.support.ends.scripted import TARGET, VOCAB_SIZE, scripted_service
-from verifier.config import LimitsSection, RoundsSection, TargetSection
+from verifier.config import LimitsSection, TargetSection
 from verifier.configured_rounds import round_settings
 from verifier.cost_curve.curve import CostCurve
 from verifier.engine.engine import RoundReport
 from verifier.engine.service import VerifierService
 from verifier.policies import policy_named
 from verifier.rounds.planner import StreamResult
+from verifier.rounds.settings import RoundsSection
 from verifier.server.configured_limits import device_limits
 from verifier.server.loop_shares import LoopShares
 from verifier.target.round import DraftCheck, Round, RoundOutcome

@@ -19,12 +19,12 @@ from tests.support.ends.limits import make_round_settings
 from tests.support.ends.long_prompt import percentile
 from tests.support.ends.planned_prompt import Played, play_beside, prompt_stream
 from tests.support.models.counting_target import VOCAB_SIZE, CountingTarget
-from verifier.config import RoundsSection
 from verifier.cost_curve.curve import CostCurve, CostGrid
 from verifier.cost_curve.measurement import QUICK_ON_GPU, CurveGrid, measure_curve
 from verifier.policies import FixedPolicy
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.settings import RoundsSection
 from verifier.target.round import Round, RoundItem
 
 NUM_OTHERS, NUM_TOKENS = 16, 131_072

@@ -20,11 +20,12 @@ from tests.system.attackers.verifier import (
     row_seconds_of,
     seconds_of,
 )
-from verifier.config import RoundsSection, TargetSection
+from verifier.config import TargetSection
 from verifier.configured_rounds import round_settings
 from verifier.policies import policy_named
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.planner import RoundPlanner
+from verifier.rounds.settings import RoundsSection
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, Round, RoundOutcome

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from verifier.commands.simulation.pictures import check_matplotlib
+from verifier.commands.simulation.plots.pictures import check_matplotlib
 from verifier.commands.simulation.progress import progress
 from verifier.reproduction.page import Page, markdown
 
@@ -36,7 +36,7 @@ class Written(NamedTuple):
 
 
 def _heterogeneous_edge(num_seeds: int, command: str, advance: Advance) -> Written:
-    from verifier.commands.simulation.edge_plot import draw_edge_figures
+    from verifier.commands.simulation.plots.edge_plot import draw_edge_figures
     from verifier.reproduction.heterogeneous_edge.figures import edge_figures
     from verifier.reproduction.heterogeneous_edge.page import PICTURE, edge_page
 
@@ -45,8 +45,8 @@ def _heterogeneous_edge(num_seeds: int, command: str, advance: Advance) -> Writt
 
 
 def _dsd(num_seeds: int, command: str, advance: Advance) -> Written:
-    from verifier.commands.simulation.dsd_plot import draw_dsd_figures
     from verifier.commands.simulation.job_processes import in_processes
+    from verifier.commands.simulation.plots.dsd_plot import draw_dsd_figures
     from verifier.reproduction.dsd.arms import play_job
     from verifier.reproduction.dsd.figures import dsd_figures
     from verifier.reproduction.dsd.page import PICTURE, dsd_page
@@ -56,7 +56,7 @@ def _dsd(num_seeds: int, command: str, advance: Advance) -> Written:
 
 
 def _goodspeed(num_seeds: int, command: str, advance: Advance) -> Written:
-    from verifier.commands.simulation.rounds_plot import draw_round_figures
+    from verifier.commands.simulation.plots.rounds_plot import draw_round_figures
     from verifier.reproduction.goodspeed_rounds.figures import round_figures
     from verifier.reproduction.goodspeed_rounds.page import PICTURE, round_page
 
@@ -66,7 +66,7 @@ def _goodspeed(num_seeds: int, command: str, advance: Advance) -> Written:
 
 def _slo(num_seeds: int, command: str, advance: Advance) -> Written:
     from verifier.commands.simulation.job_processes import in_processes
-    from verifier.commands.simulation.slo_plot import draw_slo_figures
+    from verifier.commands.simulation.plots.slo_plot import draw_slo_figures
     from verifier.reproduction.slo_batches.arms import play_job
     from verifier.reproduction.slo_batches.figures import slo_figures
     from verifier.reproduction.slo_batches.page import PICTURE, slo_page

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from verifier.commands.simulation.pictures import check_plotting
+from verifier.commands.simulation.plots.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 from verifier.commands.simulation.simulate_edge import heterogeneous_edge
 from verifier.commands.simulation.simulate_many import many_verifiers
@@ -128,6 +128,6 @@ def _simulate(
         packed = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
         replace_file(json_file, packed + b"\n", mode=0o644)
     if plot_file is not None:
-        from verifier.commands.simulation.simulation_plot import draw
+        from verifier.commands.simulation.plots.simulation_plot import draw
 
         replace_file(plot_file, draw(outcome, plot_file.suffix[1:]), mode=0o644)

@@ -10,7 +10,7 @@ import msgspec
 
 from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from verifier.commands.simulation.pictures import check_plotting
+from verifier.commands.simulation.plots.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 
 _EXAMPLES = """\b
@@ -94,6 +94,6 @@ def _plan(
         packed = msgspec.json.format(msgspec.json.encode(content), indent=1)
         replace_file(json_file, packed + b"\n", mode=0o644)
     if plot_file is not None:
-        from verifier.commands.simulation.edge_plot import draw_plans
+        from verifier.commands.simulation.plots.edge_plot import draw_plans
 
         replace_file(plot_file, draw_plans(plans, plot_file.suffix[1:]), mode=0o644)

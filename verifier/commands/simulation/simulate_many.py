@@ -13,7 +13,7 @@ import msgspec
 
 from shared.daemon.command_line import told_when_interrupted
 from shared.daemon.files import replace_file
-from verifier.commands.simulation.pictures import check_plotting
+from verifier.commands.simulation.plots.pictures import check_plotting
 from verifier.commands.simulation.progress import progress
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _simulate(
         encoded = msgspec.json.encode(content, enc_hook=str)
         replace_file(json_file, msgspec.json.format(encoded, indent=1) + b"\n", mode=0o644)
     if plot_file is not None:
-        from verifier.commands.simulation.many_plot import draw_many
+        from verifier.commands.simulation.plots.many_plot import draw_many
 
         replace_file(plot_file, draw_many(outcome, plot_file.suffix[1:]), mode=0o644)
 

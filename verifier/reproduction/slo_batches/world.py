@@ -7,7 +7,7 @@ DiP-SD's device constants and WISP's are not known.
 
 from __future__ import annotations
 
-from verifier.config import RoundsSection
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.fleet import FleetBoard
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
 

@@ -18,8 +18,8 @@ from shared.protocol.codec import encode
 from shared.protocol.messages import Open
 from shared.protocol.token_ids import pack_token_ids
 from shared.protocol.transport import BOARD_FRAME_HEADER_BYTES
-from verifier.config import RoundsSection
 from verifier.policies import RatePolicy
+from verifier.rounds.settings import RoundsSection
 from verifier.sim.many_verifiers.ahead import AheadArm, PolicyDecider
 from verifier.sim.many_verifiers.arms import WaitingArm
 from verifier.sim.many_verifiers.arrivals import Arrivals, dealt

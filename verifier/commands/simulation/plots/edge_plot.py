@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from verifier.commands.simulation.pictures import panels, written
+from verifier.commands.simulation.plots.pictures import panels, written
 from verifier.reproduction.heterogeneous_edge.arms import ARMS, EdgePlan
 from verifier.reproduction.heterogeneous_edge.claims import PAPER_BANDWIDTH
 from verifier.reproduction.heterogeneous_edge.figures import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from verifier.commands.simulation.pictures import panels, written
+from verifier.commands.simulation.plots.pictures import panels, written
 from verifier.reproduction.goodspeed_rounds.figures import ARMS, SPREADS, TABLE_I, RoundFigures
 
 

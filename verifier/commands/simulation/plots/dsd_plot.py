@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifier.commands.simulation.pictures import panels, written
+from verifier.commands.simulation.plots.pictures import panels, written
 from verifier.reproduction.dsd.arms import ARMS
 from verifier.reproduction.dsd.figures import CROSSING_ARMS, DsdFigures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from verifier.commands.simulation.pictures import panels, written
+from verifier.commands.simulation.plots.pictures import panels, written
 from verifier.sim.outcome import Outcome
 
 # Of more boards only the band that they lie in is drawn.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from verifier.commands.simulation.pictures import panels, written
+from verifier.commands.simulation.plots.pictures import panels, written
 from verifier.sim.many_verifiers.outcome import ManyOutcome
 
 # Tested tokens of a stream in a round: the least of each band, and its name.
