@@ -21,7 +21,7 @@ class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefix_sharing: PrefixSharing
     draft_timeout_seconds: float
     is_barrier: bool  # wait for every granted draft, as the GoodSpeed paper does
-    slo: SloSettings = SloSettings()  # what streams are promised at first
+    slo: SloSettings  # what streams are promised at first
 
     def prefill_limits(self, block_tokens: int) -> PrefillLimits:
         """What of prompts a round may hold, where blocks have so many tokens."""
