@@ -18,7 +18,7 @@ from edge_agent.fleet.workload import FleetLoad, LoadMode
 from edge_agent.generation.generation import GenerationRequest
 from shared.errors import AuthRejected, HandshakeRejected, LinkLost
 from shared.speculation.scripted_model import ScriptedModel
-from tests.support.ends.loopback import Verifier, running_verifier
+from tests.support.ends.loopback import Verifier, round_settings, running_verifier
 from tests.support.ends.scripted import MODEL_SEED, VOCAB_SIZE, scripted_service
 from tests.support.ends.waiting import eventually
 from verifier.engine.service import VerifierService
@@ -77,11 +77,12 @@ def names(num_boards: int = NUM_BOARDS) -> list[str]:
 @pytest.mark.parametrize("delay_seconds", [0.0, 0.002])
 def test_boards_keep_streams_going_in_every_mode(mode: LoadMode, delay_seconds: float) -> None:
     async def run() -> tuple[FleetReport, int]:
-        verifying = service()
+        # Rounds wait for boards that have caught up: a busy machine would make all drafts late.
+        waiting = round_settings(is_barrier=True)
+        verifying = scripted_service(settings=waiting, delay_seconds=lambda _: 0.002)
         asked = load(mode=mode, delay_seconds=delay_seconds, num_streams=2)
         async with running_verifier(verifying, names()) as verifier:
             fleet = Fleet(verifier.url, tokens_of(verifier), *scripted_boards(), asked)
-            # In rounds of 2 ms a board 4 ms away has a draft tested now and then.
             report = await measured(
                 fleet,
                 lambda tally: tally.num_streams_finished >= 40 and tally.counts.accepted_tokens > 9,
