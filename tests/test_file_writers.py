@@ -39,6 +39,7 @@ WRITERS = {
     "verifier/finetune/training/checkpoint.py": "a file beside it, which is moved",
     "verifier/finetune/tuning_program.py": "a figure of the kernel's",
     "verifier/recording/recorder.py": "a new file of lines; its reader leaves out half a line",
+    "verifier/workers/on_ray/keeper.py": "in a directory that vanishes",
 }
 
 
