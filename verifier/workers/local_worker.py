@@ -39,6 +39,7 @@ class LocalWorker:
         self._round_deadline_seconds = round_deadline_seconds
         self._check = check
         self._num_failed_starts = 0
+        self._target: RemoteTarget | None = None
         self._is_closing = threading.Event()
 
     @property
@@ -76,12 +77,15 @@ class LocalWorker:
                 target.close("it is not what the others are")
                 raise
             self._num_failed_starts = 0
+            self._target = target
             return target
         raise LinkLost("the verifier ends")
 
     def close(self) -> None:
         """End the process; `reach` gives up."""
         self._is_closing.set()
+        if self._target is not None:  # a process does not end beneath a verifier that it serves
+            self._target.close("the verifier ends")
         self._process.close()
 
     def _check_alive(self, error: Exception) -> None:

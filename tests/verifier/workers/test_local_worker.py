@@ -16,6 +16,7 @@ from shared.errors import LinkLost, ModelError
 from tests.support.ends.workers import SECRET, local_worker
 from tests.verifier.workers.test_remote_target import ROUND
 from verifier.target.target import TargetLost
+from verifier.workers.kept_process import END_SECONDS
 from verifier.workers.local_worker import MOST_FAILED_STARTS
 from verifier.workers.remote_target import RemoteTarget
 
@@ -128,3 +129,29 @@ def test_a_worker_ends_when_its_keeper_is_killed() -> None:
         while Path(f"/proc/{number}").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
     assert not Path(f"/proc/{number}").exists()
+
+
+def test_a_worker_that_is_reached_ends_at_once_with_its_source() -> None:
+    worker = local_worker()
+    worker.reach()
+    began = time.monotonic()
+    worker.close()
+    assert time.monotonic() - began < END_SECONDS
+
+
+def test_a_worker_that_is_left_alone_serves_on_until_its_verifier_leaves() -> None:
+    worker = local_worker()
+    try:
+        target = worker.reach()
+        assert target.run(ROUND).items  # it serves, from the worker's view, too
+        process = worker._process._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.close()
+        for _ in range(3):
+            assert target.run(ROUND).items
+            time.sleep(0.1)
+        target.close("the verifier leaves")
+        process.wait(10)
+    finally:
+        worker.close()

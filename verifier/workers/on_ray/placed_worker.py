@@ -76,6 +76,8 @@ class PlacedWorker:
 
     def close(self) -> None:
         """The verifier ends: the keeper, which all of them share, does."""
+        if self._target is not None:
+            self._target.close("the verifier ends")
         self.keeper.close()
 
     def _connect(self, placed: Placed) -> RemoteTarget | None:
