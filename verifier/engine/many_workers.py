@@ -196,10 +196,14 @@ class ManyWorkers:
             except asyncio.CancelledError:  # a thread cannot be
                 making.add_done_callback(_close_made)
                 raise
-            first = self.workers[0].planner
-            worker.planner.quarantine = self._quarantine
-            worker.planner.patience.paused = first.patience.paused
-            worker.planner.replace_policy(worker.planner.policy, first.settings.schedule)
+            if self._is_stopping:
+                worker.target.close("the verifier ends")
+                return
+            first, planner = self.workers[0].planner, worker.planner
+            planner.quarantine = self._quarantine
+            planner.patience.paused = first.patience.paused
+            planner.promises.settings = first.promises.settings
+            planner.replace_policy(planner.policy, first.settings.schedule)
             self._make_engine(worker)
             self.workers = (*self.workers, worker)
             self._start_engine(worker)

@@ -27,6 +27,7 @@ from verifier.engine import engine
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.service import VerifierService
 from verifier.engine.worker import Worker, WorkerState
+from verifier.rounds.operators_terms import set_device_terms
 from verifier.rounds.planner import StreamResult
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
@@ -412,13 +413,17 @@ def test_a_worker_that_joins_takes_streams_over_and_is_looked_after_like_the_oth
     expected = texts_in_process(8, 200)
 
     async def run(sources: list[ThreadSource]) -> list[list[int]]:
-        service = service_of(sources[:1], joining={"a third": sources[1]})
+        service = service_of(sources[:1], joining={"a second": sources[1]})
         workers = service.workers
         assert workers is not None
         async with running(service):
             boxes = await opened(service, 8, 200)
-            assert workers.add_worker("a third") is None
+            set_device_terms(service.planner, frozenset({"away"}), {"kitchen": 2.0}, {})
+            assert workers.add_worker("a second") is None
             await eventually(lambda: len(workers.workers) == 2)
+            joined = workers.workers[1].planner
+            assert {"away"} == joined.patience.paused
+            assert {"kitchen": 2.0} == joined.settings.schedule.device_weights
             await eventually(lambda: workers.workers[1].num_streams > 0)
             await eventually(lambda: workers.workers[1].num_rounds > 3)
             cut(workers, 1)
