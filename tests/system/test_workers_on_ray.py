@@ -9,12 +9,16 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from shared.errors import ModelError
 from tests.support.ends.loopback import generate, loopback
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
@@ -27,10 +31,11 @@ from tests.system.test_workers import (
     request,
     texts_with_kills,
 )
+from tests.verifier.workers.on_ray.test_placed_worker import order_of
 from tests.verifier.workers.test_remote_target import ROUND
 from verifier.engine.many_workers import ManyWorkers
-from verifier.workers.on_ray.keeper import LOCAL_RAY_MODULE
-from verifier.workers.on_ray.messages import RayPlace
+from verifier.workers.on_ray.keeper import LOCAL_RAY_MODULE, Keeper
+from verifier.workers.on_ray.messages import RayPlace, Wanted
 from verifier.workers.on_ray.placed_worker import PlacedWorker
 from verifier.workers.on_ray.ray_program import RayProgram
 
@@ -136,6 +141,38 @@ def test_a_ray_of_one_host_listens_on_loopback_and_lets_in_who_has_the_token(
     assert {"127.0.0.1", "::ffff:7f00:1"} >= found
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", place.token_file)
     assert not lets_strangers_in(place.address)
+
+
+_OPEN = """
+import logging, sys, ray
+where = {"_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[1]}
+ray.init(num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, **where)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_that_lets_strangers_in_is_refused() -> None:
+    from verifier.keeper.ray_environment import strangers_environment
+
+    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    with tempfile.TemporaryDirectory(prefix="goodspeed-ray-") as directory:
+        token_file = Path(directory) / "token"
+        token_file.write_text(secrets.token_hex(32))
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", _OPEN, directory]
+        environment = strangers_environment() | alone
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe) as open_ray:
+            assert open_ray.stdin is not None
+            assert open_ray.stdout is not None
+            place = RayPlace(open_ray.stdout.readline().decode().strip(), str(token_file))
+            order = msgspec.structs.replace(order_of("test"), ray=place, is_local=False)
+            keeper = Keeper(order)
+            with pytest.raises(ModelError, match="lets in who has no token: start Ray with"):
+                keeper.place(Wanted(0))
+            keeper.close()
+            open_ray.stdin.close()
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from verifier.engine.service import VerifierService
 from verifier.startup import load_service
 from verifier.worker_startup import load_service_of_workers
 from verifier.workers.local_worker import LocalWorker
+from verifier.workers.on_ray.placed_worker import PlacedWorker
 
 NUM_STREAMS, NUM_TOKENS = 6, 60
 PATIENCE_SECONDS = 240.0
@@ -67,7 +68,7 @@ async def texts(
             await eventually(lambda: all(len(b.verdicts) > 3 for b in boxes), PATIENCE_SECONDS)
             assert service.workers is not None
             source = service.workers.workers[0].source
-            assert isinstance(source, LocalWorker)
+            assert isinstance(source, LocalWorker | PlacedWorker)
             assert source.process_id is not None
             os.kill(killed(source.process_id), signal.SIGKILL)
         await eventually(lambda: all(box.ended for box in boxes), PATIENCE_SECONDS)
@@ -88,6 +89,22 @@ def test_texts_of_two_workers_of_which_one_is_killed_are_those_of_one_process(
     assert service.workers is not None
     assert expected == asyncio.run(texts(service, itself))
     assert 1 == service.workers.workers[0].num_lost
+
+
+@pytest.mark.slow
+def test_texts_of_two_workers_on_ray_of_which_one_is_killed_are_those_of_one_process(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    write_tiny_directory(tmp_path)
+    own = load_service(config_of(tmp_path), lambda told: None)
+    expected = asyncio.run(texts(own))
+    config = config_of(tmp_path, workers__ray="local", workers__on_ray=2)
+    service = load_service_of_workers(config, lambda told: None)
+    assert own.fingerprint == service.fingerprint
+    assert expected == asyncio.run(texts(service, itself))
+    assert service.workers is not None
+    assert [1, 0] == [worker.num_lost for worker in service.workers.workers]
 
 
 def test_texts_of_a_target_over_two_ranks_of_which_one_is_killed_are_those_of_one_process(
