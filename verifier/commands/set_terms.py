@@ -46,12 +46,17 @@ def change_terms(
     """Keep other terms for a device; the running verifier takes them over within a second.
 
     Raises:
-        ConfigError: there is no such device, or nowhere to keep them.
+        ConfigError: there is no such device, nowhere to keep them, or the settings exclude them.
     """
     if device not in read_tokens(config.server.tokens_file):
         raise ConfigError((f"{config.server.tokens_file}: no device {device}",))
     path, terms = _file(config), known_terms(config)
-    changed = change(terms.by_device.get(device, USUAL_TERMS))
+    known = terms.by_device.get(device, USUAL_TERMS)
+    changed = change(known)
+    promised = changed.slo_token_seconds
+    if config.rounds.barrier and promised and promised != known.slo_token_seconds:
+        sentence = "no token can be promised in rounds that wait for every board"
+        raise ConfigError((f"rounds.barrier: {sentence}; set it to false",))
     all_terms = AllTerms({**terms.by_device, device: changed})
     replace_file(path, pack_terms(all_terms), mode=0o644, keeps_owner=True)
 

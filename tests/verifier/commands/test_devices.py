@@ -119,6 +119,18 @@ def test_without_a_directory_of_state_nothing_can_be_set(house: House) -> None:
     assert 0 == house.devices("ls").exit_code
 
 
+def test_rounds_that_wait_for_every_board_promise_nothing(house: House) -> None:
+    with house.settings.open("a") as settings:
+        settings.write("[rounds]\nbarrier = true\n")
+    result = house.devices("slo", "kitchen", "0.1")
+    assert 78 == result.exit_code
+    assert "rounds.barrier: no token can be promised" in result.stderr
+    assert not (house.state / FILE_NAME).exists()
+    assert 0 == house.devices("slo", "kitchen", "0").exit_code
+    assert 0 == house.devices("slo", "kitchen", "usual").exit_code
+    assert 0 == house.devices("weight", "kitchen", "2").exit_code
+
+
 async def next_verdict(board: RawBoard, seconds: float) -> Verdict | None:
     """None: none comes within so long."""
     try:
