@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -158,7 +157,10 @@ class OpenCollector:
 
 
 def _joined(ids: list[array[int]]) -> bytes:
-    return pack_token_ids(array("I", chain.from_iterable(ids)))
+    joined = array("I")
+    for part in ids:
+        joined.extend(part)  # of arrays this copies bytes
+    return pack_token_ids(joined)
 
 
 def _sizes(part: Open | OpenPart) -> Iterator[_Atom]:

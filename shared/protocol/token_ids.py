@@ -26,16 +26,32 @@ _NARROW_IDS = [struct.Struct(f"<{num_ids}H") for num_ids in range(_FEW + 1)]
 
 
 def pack_token_ids(token_ids: Sequence[int]) -> bytes:
-    """The ids as bytes; 2 bytes each when all are below 65,536, else 3."""
+    """The ids as bytes; 2 bytes each when all are below 65,536, else 3.
+
+    Of 100,000 ids an `array("I")` takes some 1 ms, a list 5 ms.
+    """
     num_ids = len(token_ids)
-    if max(token_ids, default=0) < 1 << 16:
-        few = _NARROW_IDS[num_ids] if num_ids <= _FEW else struct.Struct(f"<{num_ids}H")
-        return few.pack(*token_ids)
-    words = struct.pack(f"<{num_ids}I", *token_ids)
-    packed = bytearray(_WIDE * num_ids)
-    for place in range(_WIDE):
-        packed[place::_WIDE] = words[place::_WORD]
-    return bytes(packed) if len(packed) % 2 else bytes(packed) + _PADDING
+    if num_ids <= _FEW and max(token_ids, default=0) < 1 << 16:
+        return _NARROW_IDS[num_ids].pack(*token_ids)
+    words = _words(token_ids)
+    is_narrow = words[_NARROW::_WORD].count(0) == words[_WIDE::_WORD].count(0) == num_ids
+    width = _NARROW if is_narrow else _WIDE
+    packed = bytearray(width * num_ids)
+    for place in range(width):
+        packed[place::width] = words[place::_WORD]
+    return bytes(packed) if is_narrow or len(packed) % 2 else bytes(packed) + _PADDING
+
+
+def _words(token_ids: Sequence[int]) -> bytes:
+    """The ids in 4 little-endian bytes each."""
+    if isinstance(token_ids, array) and token_ids.typecode == "I":
+        words: array[int] = token_ids
+    else:
+        words = array("I", token_ids)
+    if sys.byteorder == "big":
+        words = words[:]
+        words.byteswap()
+    return words.tobytes()
 
 
 def count_token_ids(packed: bytes) -> int:

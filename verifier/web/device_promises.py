@@ -6,20 +6,18 @@ Pure reading. This module must never change what it reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from verifier.promises.promises import Promises, SloCounts
 
 
-class DevicePromise(NamedTuple):
+class DevicePromise(msgspec.Struct, frozen=True, gc=False):
     """Of one device."""
 
-    slo_token_seconds: float = 0.0  # that new streams are promised; 0: nothing
-    in_time: float | None = None  # part of the tokens within that, since the start
-    sentence: str | None = None  # why a stream waits for its promise, or has none
-
-
-NO_PROMISE = DevicePromise()
+    token_seconds: float  # of new streams; 0: nothing is promised to them
+    in_time: float | None  # part of their tokens within that, since the start
+    sentence: str | None  # why a stream waits for its promise, or has none
 
 
 class DevicePromises:
@@ -36,8 +34,9 @@ class DevicePromises:
                 summed.num_in_time += counts.num_in_time
                 summed.num_late += counts.num_late
 
-    def of(self, device: str) -> DevicePromise:
-        """Of the device with this name."""
+    def of(self, device: str) -> DevicePromise | None:
+        """Of the device with this name; None: nothing is promised to it, and none waits for it."""
         in_time = self._counts.get(device, SloCounts()).in_time
         seconds = self._settings.seconds_of(device)
-        return DevicePromise(seconds, in_time, self._reasons.get(device))
+        sentence = self._reasons.get(device)
+        return DevicePromise(seconds, in_time, sentence) if seconds or sentence else None

@@ -12,7 +12,7 @@ import msgspec
 from verifier.engine.device import Device
 from verifier.engine.metrics import Totals
 from verifier.streams.position_counts import shown
-from verifier.web.device_promises import NO_PROMISE, DevicePromise
+from verifier.web.device_promises import DevicePromise
 
 
 class DeviceSums(msgspec.Struct):
@@ -50,9 +50,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     idle_sentence: str | None
     weight: float  # in what is fair
     cap: int | None  # on its draft length, by its operator
-    slo_token_seconds: float  # that new streams are promised; 0: nothing
-    in_time: float | None  # part of their tokens within that, since the start
-    promise_sentence: str | None  # why a stream waits for its promise, or has none
+    promise: DevicePromise | None  # of tokens in time
     draft: str  # of the registry, that new streams take first; empty: its board's own
     tried_draft: str | None  # that is compared with it; empty: its board's own
     tried_ratio: float  # of tokens per second over those with the one that leads
@@ -117,7 +115,7 @@ def device_state(
     of_alone_ratio: float | None = None,
     weight: float = 1.0,
     cap: int | None = None,
-    promised: DevicePromise = NO_PROMISE,
+    promise: DevicePromise | None = None,
 ) -> DeviceState:
     """One device's line; `idle` is cause and sentence, if its boards draft nothing."""
     estimates = device.estimates
@@ -151,9 +149,7 @@ def device_state(
         idle_sentence=sentence,
         weight=weight,
         cap=cap,
-        slo_token_seconds=promised.slo_token_seconds,
-        in_time=promised.in_time,
-        promise_sentence=promised.sentence,
+        promise=promise,
         draft=device.draft_in_use,
         tried_draft=None if standing.candidate is None else names.get(standing.candidate, ""),
         tried_ratio=standing.speed_ratio,

@@ -124,7 +124,7 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
     first = service.planner
     alone = alone_tokens_per_second(first.draft_plan, first.payoff)
     paused, schedule = first.patience.paused, first.settings.schedule
-    promised = DevicePromises([planner.promises for planner in service.planners])
+    promises = DevicePromises([planner.promises for planner in service.planners])
     for device in unhurried(tuple(service.devices.values()), DEVICES_AT_ONCE):
         yield device_state(
             device,
@@ -137,7 +137,7 @@ def _device_states(service: VerifierService, now: float) -> Iterator[DeviceState
             idle=_PAUSED if device.name in paused else reasons.get(device.name),
             weight=schedule.device_weights.get(device.name, 1.0),
             cap=schedule.device_caps.get(device.name),
-            promised=promised.of(device.name),
+            promise=promises.of(device.name),
         )
 
 

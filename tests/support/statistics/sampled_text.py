@@ -22,7 +22,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from edge_agent.draft_model.scripted_drafter import scripted_drafter
-from edge_agent.drafting import draw, step
+from edge_agent.drafting import draw
 from edge_agent.drafting.drafter_choice import DrafterChoice
 from edge_agent.drafting.draw import draw_token
 from edge_agent.drafting.draw_spec import DrawSpec
@@ -265,7 +265,7 @@ def token_ids_of(text: str, vocab_size: int = VOCAB_SIZE) -> Sequence[int]:
 def fault(name: str) -> Iterator[None]:
     """Break what keeps the text right, as the statistics must notice."""
     if name == "unlikely drafts are discarded":
-        with patch.object(step, "draw_token", _discarding_draw):
+        with patch.object(draw, "draw_token", _discarding_draw):
             yield
     elif name == "drafts are not tested":
         with (

@@ -7,7 +7,7 @@ import { milliseconds, number, percent, seconds } from "../../../verifier/web/pa
 const QUIET = {
   is_connected: true, goodput_tokens_per_second: null, of_alone_ratio: null, acceptance: null, reached: [], accepted: [], draft_length: 0, window: 0,
   num_streams: 0, num_fused: 0, round_trip_seconds: null, draft_tokens_per_second: null, celsius: null, troubles: [], cache_blocks: 0, idle_cause: null, idle_sentence: null,
-  weight: 1, cap: null, slo_token_seconds: 0, in_time: null, promise_sentence: null,
+  weight: 1, cap: null, promise: null,
 };
 const device = (name, changes = {}) => ({ ...QUIET, name, ...changes });
 const state = (...devices) => ({ devices, cache: { num_blocks: 100 } });
@@ -30,9 +30,9 @@ test("what is not known comes last, either way, and equal ones by name", () => {
 });
 
 test("what is promised stands with how it is kept, or why a stream waits", () => {
-  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05 })), "no open stream; a token in 50 ms is promised");
-  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, in_time: 0.98 })), "no open stream; a token in 50 ms is promised, 98 % in time");
-  assert.equal(stateOf(device("a", { slo_token_seconds: 0.05, promise_sentence: "waits: it" })), "no open stream; waits: it");
+  assert.equal(stateOf(device("a", { promise: { token_seconds: 0.05, in_time: null, sentence: null } })), "no open stream; a token in 50 ms is promised");
+  assert.equal(stateOf(device("a", { promise: { token_seconds: 0.05, in_time: 0.98, sentence: null } })), "no open stream; a token in 50 ms is promised, 98 % in time");
+  assert.equal(stateOf(device("a", { promise: { token_seconds: 0.05, in_time: null, sentence: "waits: it" } })), "no open stream; waits: it");
 });
 
 test("the speed of a device without a stream is not of now", () => {

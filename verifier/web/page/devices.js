@@ -40,9 +40,10 @@ function modeOf({ num_fused: numFused, num_streams: numStreams }) {
 }
 
 // What is promised to it and how that is kept, or why a stream waits for its promise or has none.
-function promiseOf({ in_time: inTime, promise_sentence: sentence, slo_token_seconds: seconds }) {
+function promiseOf({ promise }) {
+  if (promise === null) return [];
+  const { in_time: inTime, sentence, token_seconds: seconds } = promise;
   if (sentence) return [sentence];
-  if (!seconds) return [];
   return [`a token in ${milliseconds(seconds)} is promised${inTime === null ? "" : `, ${percent(inTime)} in time`}`];
 }
 
