@@ -11,7 +11,11 @@ from verifier.sim.scenario import Scenario
 
 # Of more boards the slowest and the fastest are shown.
 MAX_ROWS = 24
-_COLUMNS = ("tokens/s", "of alone", "accepted", "draft length", "first token", "pause p50 · p99")
+# Short enough for 80 columns with names of ten letters.
+_COLUMNS = (
+    *("tokens /s", "of alone", "accepted", "draft length"),
+    *("first token ms", "pause ms p50·p99"),
+)
 
 
 def print_outcome(outcome: Outcome, scenario: Scenario, console: Console) -> None:
@@ -25,11 +29,11 @@ def print_outcome(outcome: Outcome, scenario: Scenario, console: Console) -> Non
 def _boards(outcome: Outcome) -> Table:
     table = Table(title_justify="left", title_style="bold")
     table.title = f"{outcome.scenario}: policy {outcome.policy}, {outcome.seconds:g} s"
-    table.add_column("board")
+    table.add_column("board", no_wrap=True)
     has_slos = any(board.in_time is not None for board in outcome.boards)
     columns = (*_COLUMNS, "in time") if has_slos else _COLUMNS
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n"), justify="right")
     boards = outcome.boards
     if len(boards) > MAX_ROWS:
         boards = tuple(sorted(boards, key=lambda board: board.of_alone or 0.0))
@@ -42,15 +46,18 @@ def _boards(outcome: Outcome) -> Table:
 
 
 def _row(board: BoardOutcome) -> tuple[str, ...]:
-    pauses = f"{_milliseconds(board.pause_p50_seconds)} · {_milliseconds(board.pause_p99_seconds)}"
+    first, usual, long = (
+        "–" if seconds is None else f"{1e3 * seconds:.0f}"
+        for seconds in (board.first_token_seconds, board.pause_p50_seconds, board.pause_p99_seconds)
+    )
     return (
         escape(board.name),
         f"{board.tokens_per_second:.1f}",
         _number(board.of_alone, ".2f"),
         _number(board.acceptance, ".0%"),
         _number(board.draft_length, ".1f"),
-        _milliseconds(board.first_token_seconds),
-        pauses,
+        first,
+        f"{usual}·{long}",
         _number(board.in_time, ".1%"),
     )
 

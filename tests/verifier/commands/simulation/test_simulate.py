@@ -41,11 +41,13 @@ def test_the_outcome_is_told_in_tables(scenario: Path) -> None:
 
 
 def test_tokens_in_time_are_a_column_where_any_are_promised(scenario: Path) -> None:
-    assert "in time" not in simulate(scenario).output
+    assert "time ┃" not in simulate(scenario).output
     scenario.write_text(SCENARIO.replace("count = 2", "count = 2\nslo_milliseconds = 500.0"))
     result = simulate(scenario)
     assert 0 == result.exit_code, result.output
-    assert ("in time" in result.output, "100.0%" in result.output) == (True, True)
+    assert ("time ┃" in result.output, "100.0%" in result.output) == (True, True)
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "…" not in result.output
 
 
 def test_the_same_seed_writes_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
