@@ -95,6 +95,8 @@ class WorkerPort:
                     self._leave(connection)
         finally:
             self.stop()
+            with self._change:
+                self._drop_newest()
             doorkeeper.join()
             self._wake.close()
             self._woken.close()
@@ -143,8 +145,8 @@ class WorkerPort:
             if self._newest is not None:
                 self._newest.close()
             self._newest, self._started_at = connection, started_at
-            if self._is_stopping:
-                connection.shut_down()
+            if self._is_stopping:  # `serve` may be over, and looks at it no more
+                self._drop_newest()
             self._change.notify_all()
 
     def _newest_started_at(self) -> int:
@@ -161,6 +163,12 @@ class WorkerPort:
                 self._current.close()
                 self._current = None
             return self._current
+
+    def _drop_newest(self) -> None:
+        """Close a connection that is not served any more."""
+        if self._newest is not None:
+            self._newest.close()
+            self._newest = None
 
     def _leave(self, connection: FramedSocket[ToWorker]) -> None:
         with self._change:
