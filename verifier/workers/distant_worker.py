@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shared.errors import ModelError
 from verifier.target.round import Round
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
 
@@ -33,14 +32,8 @@ class DistantWorker:
 
     def reach(self, lost: RemoteTarget | None = None) -> RemoteTarget:
         """See `WorkerSource.reach`."""
-        known = self._secret, self._round_deadline_seconds, self._started_at
-        target = connect(self._address, *known)
-        try:
-            self._check(target)
-        except ModelError as error:
-            target.close(str(error))
-            raise
-        return target
+        known = self._secret, self._round_deadline_seconds, self._started_at, self._check
+        return connect(self._address, *known)
 
     def close(self) -> None:
         """The worker stays."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from shared.errors import AuthRejected, HandshakeRejected, LinkLost, ModelError
+from shared.errors import AuthRejected, HandshakeRejected, LinkLost
 from verifier.target.round import Round
 from verifier.workers.kept_process import WorkerProcess
 from verifier.workers.orders import WorkerOrder
@@ -65,17 +65,13 @@ class LocalWorker:
         self._process.start()
         while not self._is_closing.is_set():
             try:
-                target = connect(self.address, self._secret, self._round_deadline_seconds)
+                known = self._secret, self._round_deadline_seconds
+                target = connect(self.address, *known, check=self._check)
             except (LinkLost, AuthRejected, HandshakeRejected) as error:
                 # A process that loads answers late; its socket takes connections all the same.
                 self._check_alive(error)
                 self._is_closing.wait(PAUSE_SECONDS)
                 continue
-            try:
-                self._check(target)
-            except ModelError:
-                target.close("it is not what the others are")
-                raise
             self._num_failed_starts = 0
             self._target = target
             return target

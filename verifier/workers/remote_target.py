@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shared.errors import LinkLost, RemoteProtocolError
+from shared.errors import LinkLost, ModelError, RemoteProtocolError
 from verifier.target.masked_check import MOST_WAIT_SECONDS
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.target import OutOfMemory, TargetLost
@@ -150,12 +150,14 @@ def connect(
     secret: str,
     round_deadline_seconds: Callable[[Round], float],
     started_at: int = 0,
+    check: Callable[[RemoteTarget], None] = lambda target: None,
 ) -> RemoteTarget:
     """The target of the worker at an address; verifiers that were started earlier lose it.
 
     This one was at `started_at`, in milliseconds since 1970.
 
     Raises:
+        ModelError: `check` refuses it.
         LinkLost: nothing answers there now.
         AuthRejected, HandshakeRejected: it has another secret, version or verifier.
         RemoteProtocolError: it is no worker.
@@ -170,7 +172,13 @@ def connect(
     except BaseException:
         framed.close()
         raise
-    return RemoteTarget(framed, facts, round_deadline_seconds)
+    target = RemoteTarget(framed, facts, round_deadline_seconds)
+    try:
+        check(target)
+    except ModelError as error:
+        target.close(str(error))
+        raise
+    return target
 
 
 def _left(deadline: float) -> float:

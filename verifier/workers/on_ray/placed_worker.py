@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shared.errors import LinkLost, ModelError
+from shared.errors import LinkLost
 from verifier.target.round import Round
 from verifier.workers.local_worker import ended_early
 from verifier.workers.on_ray.keeper import Keeper
@@ -82,16 +82,11 @@ class PlacedWorker:
 
     def _connect(self, placed: Placed) -> RemoteTarget | None:
         secret = self.keeper.worker_secret
-        known = secret, self._round_deadline_seconds, self._started_at
+        known = secret, self._round_deadline_seconds, self._started_at, self._check
         try:
             target = connect(_address(placed), *known)
         except LinkLost:
             return None  # it loads: its socket takes connections all the same
-        try:
-            self._check(target)
-        except ModelError:
-            target.close("it is not what the others are")
-            raise
         self._num_failed_starts = 0
         self._target = target
         return target
