@@ -11,7 +11,7 @@ never read a clock or choose a draft.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
@@ -50,6 +50,17 @@ class SloCounts:
         """The part that came in time; None: there was none."""
         num_tokens = self.num_in_time + self.num_late
         return self.num_in_time / num_tokens if num_tokens else None
+
+
+def summed_counts(all_counts: Iterable[Mapping[str, SloCounts]]) -> dict[str, SloCounts]:
+    """By device, over the planners of all workers; for any thread."""
+    summed: dict[str, SloCounts] = {}
+    for counts in all_counts:
+        for device, one in tuple(counts.items()):
+            of_device = summed.setdefault(device, SloCounts())
+            of_device.num_in_time += one.num_in_time
+            of_device.num_late += one.num_late
+    return summed
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from verifier.promises.promises import Promises, SloCounts
+from verifier.promises.promises import Promises, SloCounts, summed_counts
 
 
 class DevicePromise(msgspec.Struct, frozen=True, gc=False):
@@ -25,14 +25,10 @@ class DevicePromises:
 
     def __init__(self, all_promises: Sequence[Promises]) -> None:
         self._settings = all_promises[0].settings
-        self._counts: dict[str, SloCounts] = {}
+        self._counts = summed_counts([promises.counts for promises in all_promises])
         self._reasons: dict[str, str] = {}
         for promises in all_promises:
             self._reasons |= promises.reasons()
-            for device, counts in tuple(promises.counts.items()):
-                summed = self._counts.setdefault(device, SloCounts())
-                summed.num_in_time += counts.num_in_time
-                summed.num_late += counts.num_late
 
     def of(self, device: str) -> DevicePromise | None:
         """Of the device with this name; None: nothing is promised to it, and none waits for it."""

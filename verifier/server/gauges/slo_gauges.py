@@ -5,12 +5,11 @@ Pure reading. This module must never change what it reads.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from verifier.promises.promises import Promises
+from verifier.promises.promises import Promises, summed_counts
 
 
 def slo_families(
@@ -32,11 +31,8 @@ def slo_families(
         "Output tokens of streams with an SLO behind their first: in time, or late",
         labels=["device", "when"],
     )
-    counts: Counter[tuple[str, str]] = Counter()
-    for promises in all_promises:
-        for device, of_device in tuple(promises.counts.items()):
-            counts[device, "in_time"] += of_device.num_in_time
-            counts[device, "late"] += of_device.num_late
-    for labels, num_tokens in counts.items():
-        family.add_metric(labels, num_tokens)
+    counts = summed_counts([promises.counts for promises in all_promises])
+    for device, of_device in counts.items():
+        family.add_metric([device, "in_time"], of_device.num_in_time)
+        family.add_metric([device, "late"], of_device.num_late)
     yield family
