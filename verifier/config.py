@@ -18,11 +18,9 @@ from shared.config.sections import LogSection, Section
 from shared.config.tls_files import unpaired
 from shared.config.words import must_be
 from verifier.drafts.settings import DraftsSection, OnlineSection
-from verifier.rounds.settings import RoundsSection
+from verifier.rounds.settings import MAX_STREAM_TOKENS, RoundsSection
 from verifier.target.precision import GenerationDefaults, Precision, Quantisation
 from verifier.workers.settings import WorkersSection
-
-_MAX_TOKENS = 1 << 20  # of one stream or prompt
 
 
 class ServerSection(Section, frozen=True):
@@ -138,7 +136,8 @@ class TargetSection(Section, frozen=True):
     ] = "model"
     threads: Annotated[int, Meta(ge=0, le=1024, description="on a CPU; 0: torch chooses")] = 0
     context_tokens: Annotated[
-        int, Meta(ge=128, le=_MAX_TOKENS, description="longest prompt and output of one stream")
+        int,
+        Meta(ge=128, le=MAX_STREAM_TOKENS, description="longest prompt and output of one stream"),
     ] = 2048
     kv_cache_tokens: Annotated[
         Annotated[int, Meta(ge=128, le=1 << 30)] | Literal["auto"],
@@ -194,11 +193,14 @@ class LimitsSection(Section, frozen=True):
         Meta(ge=1024, le=1 << 40, description="from one device, with all frames and headers"),
     ] = 16 << 20
     max_prompt_tokens: Annotated[
-        Annotated[int, Meta(ge=1, le=_MAX_TOKENS)] | Literal["auto"],
+        Annotated[int, Meta(ge=1, le=MAX_STREAM_TOKENS)] | Literal["auto"],
         Meta(description="longest prompt; auto: what leaves room for a token of output"),
     ] = "auto"
     max_tokens: Annotated[
-        int, Meta(ge=1, le=_MAX_TOKENS, description="longest output, within target.context_tokens")
+        int,
+        Meta(
+            ge=1, le=MAX_STREAM_TOKENS, description="longest output, within target.context_tokens"
+        ),
     ] = 4096
     grace_seconds: Annotated[
         float,

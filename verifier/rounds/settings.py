@@ -13,6 +13,8 @@ from shared.protocol.messages import MAX_DRAFT_TOKENS
 from verifier.policies import PolicyName
 from verifier.rounds.prefix_names import PrefixSharing
 
+MAX_STREAM_TOKENS = 1 << 20  # prompt and output, or the prompt alone
+
 
 class RoundsSection(Section, frozen=True):
     """How rounds are planned: who drafts how much, and when a round starts."""
@@ -79,7 +81,7 @@ class RoundsSection(Section, frozen=True):
         int,
         Meta(
             ge=1,
-            le=1 << 20,
+            le=MAX_STREAM_TOKENS,
             description="cache that a stream takes ahead for its output, again whenever it is full",
         ),
     ] = 256
