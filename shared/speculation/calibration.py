@@ -15,6 +15,7 @@ to its mean acceptance: nothing is gained by the claim. Pure; this module must n
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
@@ -97,12 +98,13 @@ class Calibration:
 
     def __init__(self, prior: Hazards | None = None) -> None:
         self._prior = usual_hazards() if prior is None else prior
-        self._reached = [[0.0] * NUM_CELLS for _ in Way]
-        self._accepted = [[0.0] * NUM_CELLS for _ in Way]
+        # Arrays: a list holds a float apart for each figure, so boards would grow as they learn.
+        self._reached = [array("d", bytes(8 * NUM_CELLS)) for _ in Way]
+        self._accepted = [array("d", bytes(8 * NUM_CELLS)) for _ in Way]
         # Confidences that the maps have not learned from: few operations a round, see `_learn`.
         self._pending = [(bytearray(), bytearray()) for _ in Way]  # accepted, refused
         self._due = [_FIRST_LEARNED for _ in Way]
-        # By way and confidence: plain floats, because rounds look single ones up.
+        # By way and confidence: no numpy, because rounds look single ones up.
         self.hazards = [_by_confidence(hazards) for hazards in self._prior]
         # The chance of each to be refused where it is reached.
         self.refusals = [_refusals(hazards) for hazards in self._prior]
@@ -126,8 +128,8 @@ class Calibration:
         kept = _KEPT ** (len(accepted) + len(refused))
         self._pending[way] = (bytearray(), bytearray())
         self._due[way] = min(2 * self._due[way], _LAST_LEARNED)
-        self._accepted[way] = _with_cells([kept * n for n in self._accepted[way]], accepted)
-        self._reached[way] = _with_cells([kept * n for n in self._reached[way]], accepted + refused)
+        self._accepted[way] = _faded(self._accepted[way], kept, accepted)
+        self._reached[way] = _faded(self._reached[way], kept, accepted + refused)
         hazards = fitted_hazards(self._reached[way], self._accepted[way], self._prior[way])
         self.hazards[way] = _by_confidence(hazards)
         self.refusals[way] = _refusals(hazards)
@@ -211,18 +213,19 @@ def _best_chance(hazards: Cells, reached: Cells) -> float:
     return math.exp(-hazards[cell])
 
 
-def _with_cells(counts: list[float], confidences: bytearray) -> list[float]:
-    """The same list, with one more in the cell of each confidence."""
+def _faded(counts: array[float], kept: float, confidences: bytearray) -> array[float]:
+    """What is kept of these counts, and one more in the cell of each confidence."""
+    counts = array("d", [kept * tokens for tokens in counts])
     for cell, number in Counter(confidences.translate(CELL_OF)).items():
         counts[cell] += number
     return counts
 
 
-def _by_confidence(of_cells: Cells) -> list[float]:
-    return [of_cells[cell] for cell in CELL_OF]
+def _by_confidence(of_cells: Cells) -> array[float]:
+    return array("d", [of_cells[cell] for cell in CELL_OF])
 
 
-def _refusals(hazards: Cells) -> list[float]:
+def _refusals(hazards: Cells) -> array[float]:
     return _by_confidence([-math.expm1(-hazard) for hazard in hazards])
 
 
