@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(1800)  # three drafts x 16 prompts x 96 tokens 
 
 @pytest.fixture(scope="module")
 def target() -> tuple[TargetModel, Tokenizer]:
-    placed = load_on_cpu(real_model(TARGET), dtype="float32", kv_cache_tokens=65_536)
+    placed = load_on_cpu(real_model(TARGET), dtype="float32", kv_cache_tokens=24_576)
     return placed.target, placed.tokenizer
 
 
