@@ -2,18 +2,20 @@
 
 The verifier's own codec, service, planner and metrics, one stream for each device, coupled and
 greedy, drafts of four tokens of which the target takes most; without sockets, event loop and
-target, so that the number is the work alone. Seconds are those of the processor for this thread.
+target, so that the number is the work alone, with garbage collected as rarely as the engine lets it
+be. Seconds are those of the processor for this thread.
 
     python -m tests.benchmarks.bench_stream_cost --streams 64 800 --rounds 200
 
 With `--against DIR` another checkout takes turns with this one, in processes of their own, so that
-both meet the same machine.
+both meet the same machine; this file plays both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -24,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.daemon.lifecycle import rare_collections
 from shared.protocol.codec import decode_from_agent, encode
 from shared.protocol.messages import Draft, RatedDraft, VerifierMessage
 from shared.protocol.text import ByteAssembler
@@ -189,7 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if settings.once:
         (num_streams,) = settings.streams
         cost = StreamCost(num_streams, settings.rounds, settings.policy)
-        print(json.dumps(cost.play(settings.rounds)))
+        with rare_collections():
+            print(json.dumps(cost.play(settings.rounds)))
         return
     trees = {"here": ROOT} | ({"against": settings.against} if settings.against else {})
     print("| streams | tree | " + " | ".join((*PHASES, "all")) + " | least to most |")
@@ -207,12 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _once(tree: Path, num_streams: int, settings: argparse.Namespace) -> dict[str, float]:
-    module = "tests.benchmarks.bench_stream_cost"
-    command = [sys.executable, "-m", module, "--once"]
+    """By this script, with that tree's code."""
+    command = [sys.executable, __file__, "--once", "--policy", settings.policy]
     command += ["--streams", str(num_streams), "--rounds", str(settings.rounds)]
-    if settings.policy != "goodspeed":  # another checkout may know no other
-        command += ["--policy", settings.policy]
-    printed = subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True).stdout
+    code = {**os.environ, "PYTHONPATH": str(tree.resolve())}
+    printed = subprocess.run(command, env=code, check=True, capture_output=True, text=True).stdout
     cost: dict[str, float] = json.loads(printed)
     return cost
 
