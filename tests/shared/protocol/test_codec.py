@@ -205,7 +205,10 @@ def test_a_message_that_is_too_long_is_our_error_here_and_theirs_there() -> None
             "Open cannot be packed: 'utf-8' codec can't encode character '\\ud800' in position 0:"
             " surrogates not allowed",
         ),
-        (Ready(channel=1 << 64), "Ready cannot be packed: Integer value out of range"),
+        (
+            Ready(channel=1 << 64),
+            "Ready cannot be packed: can't serialize ints < -2**63 or > 2**64 - 1",
+        ),
     ],
 )
 def test_a_value_that_messagepack_does_not_have_is_our_error(message: Any, sentence: str) -> None:
