@@ -191,14 +191,17 @@ class CostCurve:
         return along(before, highest, token_fraction)
 
     def rounds_seconds(self, num_tokens: IntArray, context_tokens: float) -> FloatArray:
-        """`round_seconds` of many token counts at one context."""
+        """`round_seconds` of many token counts, ascending, at one context."""
         index, fraction = segment(self._contexts, context_tokens)
         lower, upper = self._rows[index], self._rows[min(index + 1, len(self._rows) - 1)]
         row = [along(before, after, fraction) for before, after in zip(lower, upper, strict=True)]
         row = list(accumulate(row, max))  # they may cross above the grid
+        seconds: FloatArray = np.interp(num_tokens, self._tokens, row)
+        if num_tokens[-1] <= self._tokens[-1]:
+            return seconds
         slope = (row[-1] - row[-2]) / (self._tokens[-1] - self._tokens[-2])
         beyond = np.maximum(num_tokens - self._tokens[-1], 0)
-        return np.interp(num_tokens, self._tokens, row) + slope * beyond
+        return seconds + slope * beyond
 
     def line(self, context_tokens: float) -> tuple[float, float]:
         """Seconds c0 and c1, of the line c0 + c1 * tokens nearest to the curve.

@@ -190,6 +190,24 @@ def test_where_a_stream_sits_out_for_its_draft_each_token_costs_its_time_as_well
     assert plan.waited_survivals == pytest.approx(price + tokens_meanwhile)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_very_many_tokens_those_are_chosen_that_are_chosen_of_few(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that cannot pay are left out before all are sorted, on a curve with stairs too."""
+    draw = np.random.default_rng(seed)
+    num_streams = 400
+    live = live_of(*draw.integers(0, 9, num_streams).tolist(), room=10_000)
+    steps = draw.uniform(0.0, 2e-5, sum(live.num_testable)) * draw.choice([0.3, 1.0, 2.0])
+    seconds = 0.02 + np.concatenate([[0.0], np.cumsum(steps + 1e-6)])
+    figures = zip(*draw.uniform([[0.3], [0.5]], [[0.97], [6.0]], (2, num_streams)), strict=True)
+    streams = [Share(rate=rate, goodput=goodput) for rate, goodput in figures]
+    of_many = chosen(live, streams, seconds)
+    monkeypatch.setattr("verifier.policies.rate.MANY_TOKENS", 10**6)
+    assert chosen(live, streams, seconds) == of_many
+    assert 0 < sum(of_many) < sum(live.num_testable)
+
+
 def test_room_fixed_budgets_and_prices_are_kept() -> None:
     streams = [Share(rate=0.9)] * 2
     free = line(0.0)
