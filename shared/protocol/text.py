@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from shared.protocol.stop_strings import StopMatcher
 
 _MOST_UNFINISHED_BYTES = 3  # of a character of four
+# Tokens that are counted at once: a round brings two or three, and going through them is dearer
+# than looking them up.
+_COUNTED_AT_ONCE = 64
 
 
 class ByteAssembler:
@@ -26,11 +29,12 @@ class ByteAssembler:
     __slots__ = (
         "_held",
         "_last_bytes",
+        "_num_bytes_out",
         "_special_ids",
         "_stops",
         "_token_bytes",
+        "_uncounted_ids",
         "is_stopped",
-        "num_bytes_out",
     )
 
     def __init__(
@@ -41,8 +45,15 @@ class ByteAssembler:
         self._stops = StopMatcher([stop_string.encode() for stop_string in stop]) if stop else None
         self._held = b""  # bytes that may be the beginning of a stop string
         self._last_bytes = b""  # of the text, those held back included
-        self.num_bytes_out = 0  # that were given out
+        self._num_bytes_out = 0  # but for those of tokens that are not counted yet
+        self._uncounted_ids: list[int] = []
         self.is_stopped = False
+
+    @property
+    def num_bytes_out(self) -> int:
+        """Bytes that were given out."""
+        self._count_all()
+        return self._num_bytes_out
 
     @property
     def num_bytes(self) -> int:
@@ -52,7 +63,8 @@ class ByteAssembler:
     @property
     def num_whole_bytes(self) -> int:
         """Bytes of the text so far without those of a last character that is not complete."""
-        return self.num_bytes - (0 if self.is_stopped else _num_unfinished(self._last_bytes))
+        num_bytes = self.num_bytes
+        return num_bytes - (0 if self.is_stopped else _num_unfinished(self._last_bytes))
 
     @property
     def has_stops(self) -> bool:
@@ -62,16 +74,13 @@ class ByteAssembler:
     def count(self, token_ids: Sequence[int]) -> None:
         """`push` of several tokens where there are no stop strings and no bytes are asked for."""
         assert self._stops is None, "a stop string may lie within these tokens"
-        token_bytes, special_ids = self._token_bytes, self._special_ids
-        num_known = len(token_bytes)
-        new = b"".join(
-            [token_bytes[i] for i in token_ids if i < num_known and i not in special_ids]
-        )
-        self._last_bytes = (self._last_bytes + new)[-_MOST_UNFINISHED_BYTES:]
-        self.num_bytes_out += len(new)
+        self._uncounted_ids += token_ids
+        if len(self._uncounted_ids) >= _COUNTED_AT_ONCE:
+            self._count_all()
 
     def push(self, token_id: int) -> bytes:
         """Bytes that became certain with this token; sets `is_stopped` at a stop string."""
+        self._count_all()
         # A target may have more padding than the vocabulary that is known here.
         is_known = token_id < len(self._token_bytes)
         if self.is_stopped or token_id in self._special_ids or not is_known:
@@ -79,7 +88,7 @@ class ByteAssembler:
         new = self._token_bytes[token_id]
         self._last_bytes = (self._last_bytes + new)[-_MOST_UNFINISHED_BYTES:]
         if self._stops is None:
-            self.num_bytes_out += len(new)
+            self._num_bytes_out += len(new)
             return new
         found = self._stops.find(new)
         num_held = len(self._held)
@@ -102,9 +111,21 @@ class ByteAssembler:
         self.is_stopped = True
         return rest
 
+    def _count_all(self) -> None:
+        if not self._uncounted_ids:
+            return
+        token_bytes, special_ids = self._token_bytes, self._special_ids
+        num_known, token_ids = len(token_bytes), self._uncounted_ids
+        new = b"".join(
+            [token_bytes[i] for i in token_ids if i < num_known and i not in special_ids]
+        )
+        self._last_bytes = (self._last_bytes + new)[-_MOST_UNFINISHED_BYTES:]
+        self._num_bytes_out += len(new)
+        self._uncounted_ids = []
+
     def _release(self, num_bytes: int) -> bytes:
         certain, self._held = self._held[:num_bytes], self._held[num_bytes:]
-        self.num_bytes_out += len(certain)
+        self._num_bytes_out += len(certain)
         return certain
 
 

@@ -212,11 +212,12 @@ def _survival(
     streams: OpenStreams, hazards: FloatArray | None, counts: IntArray, stream_of: IntArray
 ) -> FloatArray:
     """The chance of each live token to be accepted, in its stream's turn [counts.sum()]."""
-    is_unknown = None if hazards is None else np.isnan(hazards)
-    if hazards is None or is_unknown is None or is_unknown.any():
+    if hazards is None:
+        hazards = np.full(len(stream_of), math.nan)
+    is_unknown = np.isnan(hazards)
+    if is_unknown.any():
         rates = believed_rates(streams.acceptance_rates, streams.num_observed)
-        of_rates = -np.log(rates)[stream_of]
-        hazards = of_rates if hazards is None else np.where(is_unknown, of_rates, hazards)
+        hazards = np.where(is_unknown, -np.log(rates)[stream_of], hazards)
     total = np.zeros(len(hazards) + 1)
     np.cumsum(hazards, out=total[1:])
     before = total[np.cumsum(counts) - counts]

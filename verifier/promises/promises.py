@@ -180,7 +180,8 @@ class Promises:
         if stream.request.mode == "rejection":  # it waits for the whole draft
             seconds = stream.estimates.speed.answer_seconds(grant.draft_length)
             return grant if latest_arrival_seconds(seconds) <= spare_seconds else NO_DRAFTS
-        return grant._replace(awaited_seconds=min(grant.awaited_seconds, spare_seconds))
+        awaited_seconds = min(grant.awaited_seconds, spare_seconds)
+        return Grant(grant.draft_length, grant.window, awaited_seconds)
 
     def settle(
         self,

@@ -197,8 +197,8 @@ class RoundPlanner:
                 if seconds is not None:
                     stream.estimates.observe_row(seconds)
                     stream.device_estimates.observe_row(seconds)
-        pairs = zip(round_.items, outcome.items, strict=True)
-        settled = [self._settle(item, item_outcome) for item, item_outcome in pairs]
+        of_streams = zip(running, round_.items, outcome.items, strict=True)
+        settled = [self._settle(*part) for part in of_streams]
         results = [result for result in settled if result is not None]
         parts = [(result.stream, result.settled) for result in results]
         turn_seconds = round_seconds + self._lessons.pace.between_seconds
@@ -266,9 +266,10 @@ class RoundPlanner:
         # At least one: the budget may fall to 0 while a chunk that must be tested is here.
         return max(self.draft_plan.budget_tokens, 1) if fixed_tokens is None else fixed_tokens
 
-    def _settle(self, item: RoundItem, outcome: ItemOutcome | None) -> StreamResult | None:
+    def _settle(
+        self, stream: Stream, item: RoundItem, outcome: ItemOutcome | None
+    ) -> StreamResult | None:
         """Take in what the round did for one stream; None if there is nothing to tell of it."""
-        stream = self.streams[item.stream]
         if stream.place is Place.GONE:  # discarded meanwhile
             self._release(stream)
             return None
@@ -315,7 +316,8 @@ class RoundPlanner:
         if plan is None:
             self._lessons.learn()
             plan = self._plan(now)
-        streams = [r.stream for r in results if r.stream.number in self.streams]
+        placed = self.streams
+        streams = [r.stream for r in results if r.stream.number in placed]
         let_rest(streams, plan)
         newcomers = [
             s for s in streams if s.number not in plan.streams and s.can_draft and not s.rests
@@ -325,7 +327,8 @@ class RoundPlanner:
         self.draft_plan = plan
         for stream in streams:
             grant = grant_draft(stream, plan, self.settings.schedule)
-            grant = self.promises.bounded(stream, grant, now)
+            if self.promises.held:
+                grant = self.promises.bounded(stream, grant, now)
             stream.grant(grant.draft_length, grant.window, now, grant.awaited_seconds)
 
     def _park_all(self, streams: Sequence[Stream]) -> None:

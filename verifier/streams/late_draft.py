@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from shared.protocol.draft_path import DraftPath, DraftToken, Extension
 
 
@@ -22,7 +24,7 @@ class LateDraft(NamedTuple):
         return len(self.tokens) - self.num_right
 
 
-class MetDrafts(NamedTuple):
+class MetDrafts(msgspec.Struct, frozen=True, gc=False):
     """What a round's tokens, and those before it, met of the board's."""
 
     live: tuple[DraftToken, ...]  # from the round's first position on, tested or not

@@ -47,6 +47,7 @@ class Stream:
     processing: Processing | None = field(init=False)  # of the rows of its checks
     logprobs: StreamLogprobs = field(init=False)
     census: TokenCensus | None = field(init=False)  # where penalties look at what was written
+    is_watched: bool = field(init=False)  # each token of the output: it may end it, or is counted
     num_cached_tokens: int = 0  # tokens whose keys and values are in the cache
     cached_prefix_tokens: int | None = None  # of the prompt, that were there when it first started
     path: DraftPath = field(default_factory=DraftPath)
@@ -77,6 +78,8 @@ class Stream:
         self.processing = request.processing
         self.estimates.chances.way = way_of(self.request)
         self.census = TokenCensus.of(self.request.processors, self.request.prompt_ids)
+        stop_ids = request.processors.stop_token_ids
+        self.is_watched = self.census is not None or self.text.has_stops or bool(stop_ids)
 
     def move(self, move: Move) -> None:
         """Something happened to it that changes where it stands."""
@@ -209,7 +212,7 @@ class Stream:
             num_cached = self.num_cached_tokens + num_read_tokens
             self.num_cached_tokens = min(num_cached, self.num_tokens - 1)  # read again
             return None
-        position = self.position
+        position = len(self.output_ids)
         token_ids = list(check.draft_token_ids[: outcome.num_accepted])
         if outcome.token_id is not None:
             token_ids.append(outcome.token_id)
@@ -311,9 +314,7 @@ class Stream:
     def _append(self, token_ids: list[int]) -> int:
         """Commit tokens until one of them ends the stream; returns how many were."""
         request, num_after = self.request, len(self.output_ids) + len(token_ids)
-        is_watched = self.census is not None or self.text.has_stops
-        is_watched = is_watched or bool(request.processors.stop_token_ids)
-        may_end = is_watched or num_after >= request.max_output_tokens
+        may_end = self.is_watched or num_after >= request.max_output_tokens
         if may_end or not request.end_ids.isdisjoint(token_ids):
             return self._append_each(token_ids)
         self.output_ids += token_ids
