@@ -214,7 +214,8 @@ def _once(tree: Path, num_streams: int, settings: argparse.Namespace) -> dict[st
     """By this script, with that tree's code."""
     command = [sys.executable, __file__, "--once", "--policy", settings.policy]
     command += ["--streams", str(num_streams), "--rounds", str(settings.rounds)]
-    code = {**os.environ, "PYTHONPATH": str(tree.resolve())}
+    paths = str(tree.resolve()), os.environ.get("PYTHONPATH", "")
+    code = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     printed = subprocess.run(command, env=code, check=True, capture_output=True, text=True).stdout
     cost: dict[str, float] = json.loads(printed)
     return cost

@@ -50,7 +50,7 @@ LARGEST_ERROR = 2.0
 GROWTH_SMOOTHING = 0.2
 # From so many live tokens on it pays to leave out those that cannot be worth their price before all
 # are sorted: 40,000 take 5 ms (one core, 2026-11).
-MANY_TOKENS = 1024
+MANY_TOKENS = 8192
 ALMOST_ALL = 1.0 - 1e-9  # rounding must leave none out
 SMALLEST_LIMIT = 0.01
 

@@ -25,6 +25,7 @@ from verifier.rounds.prefill import prompt_room
 from verifier.rounds.prefill_turns import PrefillTurns
 from verifier.rounds.quarantine import Quarantine
 from verifier.rounds.round_settings import RoundSettings
+from verifier.scheduling.gathered import Read, Reading, gather
 from verifier.scheduling.live_drafts import choose_drafts
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.rest import let_rest
@@ -79,20 +80,17 @@ class RoundPlanner:
             settings.reserved_output_tokens,
             prefix_sharing=settings.prefix_sharing,
         )
+        self.streams = self.admission.streams  # the open ones that have a place in the cache
         self.draft_plan = NO_PLAN  # the latest one
         self._next_plan: DraftPlan | None = None  # made while the running round runs, for its end
         self.payoff = MeasuredPayoff()
         self._lessons = Lessons(curve, self.payoff)
+        self._reading = Reading()
         self._prefill_turns = PrefillTurns()
         self.quarantine = Quarantine()
         self._rows_have_seconds = False  # whether the target says what rows take
         self._running: tuple[Stream, ...] = ()  # that have a part in the running round
         self._num_rounds = 0
-
-    @property
-    def streams(self) -> dict[int, Stream]:
-        """The open streams that have a place in the cache, by number."""
-        return self.admission.streams
 
     @property
     def queue(self) -> dict[int, Stream]:
@@ -151,6 +149,7 @@ class RoundPlanner:
     def start_round(self, now: float) -> Round | None:
         """The next round, or None while no stream has work."""
         assert not self._running, "a round is running"
+        self._reading.forget()
         self.admission.admit(self._num_rounds, now)
         active = self.patience.unpaused(self.streams.values())
         candidates = [
@@ -218,7 +217,8 @@ class RoundPlanner:
         """
         self._lessons.learn()
         if self._running:
-            self._next_plan = self._plan(now)
+            streams = list(self.streams.values())
+            self._next_plan = self._plan(now, streams, read=self._reading.gather_again)
 
     def abandon_round(self, failure: ItemFailure = ItemFailure.EXCEPTION) -> list[StreamResult]:
         """The target failed: every stream of the running round ends with an error."""
@@ -258,7 +258,7 @@ class RoundPlanner:
     def _choose(
         self, live: LiveDrafts, streams: Sequence[Stream], num_tokens: int
     ) -> Sequence[int]:
-        known = (self.curve, self.settings.schedule, self._lessons.pace)
+        known = self.curve, self.settings.schedule, self._lessons.pace, self._reading.gather
         return choose_drafts(self.policy, live, streams, num_tokens, *known)
 
     def _budget_tokens(self) -> int:
@@ -300,30 +300,25 @@ class RoundPlanner:
                 self.blocks.shrink(result.stream.number, result.stream.num_cached_tokens)
 
     def _plan(
-        self, now: float, streams: Sequence[Stream] | None = None, *, beside: DraftPlan = NO_PLAN
+        self, now: float, streams: list[Stream], beside: DraftPlan = NO_PLAN, read: Read = gather
     ) -> DraftPlan:
-        planned = list(self.streams.values()) if streams is None else streams
-        settings = self.settings.schedule
-        return plan_drafts(
-            *(planned, self.policy, self.curve, settings, now),
-            beside=beside,
-            pace=self._lessons.pace,
-            rest_sentence=self.payoff.rest_sentence if settings.measures_payoff else None,
-        )
+        known = streams, self.policy, self.curve, self.settings.schedule, now
+        sentence = self.payoff.rest_sentence if self.settings.schedule.measures_payoff else None
+        pace = self._lessons.pace
+        return plan_drafts(*known, beside=beside, pace=pace, rest_sentence=sentence, read=read)
 
     def _grant(self, results: Sequence[StreamResult], now: float) -> None:
         plan, self._next_plan = self._next_plan, None
         if plan is None:
             self._lessons.learn()
-            plan = self._plan(now)
-        placed = self.streams
-        streams = [r.stream for r in results if r.stream.number in placed]
+            plan = self._plan(now, list(self.streams.values()))
+        streams = [r.stream for r in results if r.stream.number in self.streams]
         let_rest(streams, plan)
         newcomers = [
             s for s in streams if s.number not in plan.streams and s.can_draft and not s.rests
         ]
         if newcomers:  # their boards became ready during the round
-            plan = self._plan(now, newcomers, beside=plan)
+            plan = self._plan(now, newcomers, plan)
         self.draft_plan = plan
         for stream in streams:
             grant = grant_draft(stream, plan, self.settings.schedule)

@@ -13,7 +13,7 @@ import numpy as np
 from shared.speculation.goodput import FloatArray
 from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftPolicy, LiveDrafts, Outlook
-from verifier.scheduling.gathered import gather
+from verifier.scheduling.gathered import Read, gather
 from verifier.scheduling.outlook import BareRound, Pace, outlook_on
 from verifier.scheduling.schedule import ScheduleSettings
 from verifier.streams.stream import Stream
@@ -27,8 +27,12 @@ def choose_drafts(
     curve: CostCurve,
     settings: ScheduleSettings,
     pace: Pace,
+    read: Read = gather,
 ) -> Sequence[int]:
-    """How many of each stream's live tokens a round tests that has `num_tokens` already."""
+    """How many of each stream's live tokens a round tests that has `num_tokens` already.
+
+    `read`: how the streams are gathered, where the policy asks for them.
+    """
     if settings.device_caps:
         pairs = zip(live.num_testable, streams, strict=True)
         capped = [min(count, settings.longest_of(stream.device)) for count, stream in pairs]
@@ -42,7 +46,7 @@ def choose_drafts(
             {stream.device for stream in streams},
         )
         weights = settings.device_weights
-        outlook = outlook_on(round_, gather(streams), live.num_testable, curve, pace, weights)
+        outlook = outlook_on(round_, read(streams), live.num_testable, curve, pace, weights)
         return outlook._replace(live_hazards=_live_hazards(live, streams))
 
     return policy.choose(live, look)

@@ -18,7 +18,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.policies import BudgetLimits, DraftPolicy, LengthPlan, affordable
 from verifier.scheduling.awaited import Awaited, Beside, awaited_drafts
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
-from verifier.scheduling.gathered import Gathered, gather
+from verifier.scheduling.gathered import Gathered, Read, gather
 from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, keep_memories, outlook_on
 from verifier.scheduling.row_price import draft_prices
 from verifier.scheduling.window import window_of
@@ -106,16 +106,17 @@ def plan_drafts(
     beside: DraftPlan = NO_PLAN,
     pace: Pace = NO_PACE,
     rest_sentence: str | None = None,
+    read: Read = gather,
 ) -> DraftPlan:
     """Share the budget of a round over these streams, in what the plan `beside` leaves of it.
 
     A length that a request fixes is a wish: as long as all streams are of one device it is granted
     beside the budget, else the policy gives as much of it as of what pays, but it is not vetoed.
-    With a `rest_sentence` all other boards draft nothing.
+    With a `rest_sentence` all other boards draft nothing. `read`: how the streams are gathered.
 
     Returns the plan of both.
     """
-    known = gather(streams)
+    known = read(streams)
     devices = beside.devices.union(known.devices)
     grants_wishes = len(devices) <= 1
     num_streams = beside.num_streams + len(streams)

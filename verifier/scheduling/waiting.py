@@ -78,17 +78,20 @@ class GoingOn(NamedTuple):
         rates, round_seconds = costs.acceptance_rates, costs.round_seconds
         first_piece_seconds = costs.draft_seconds(np.minimum(FIRST_PIECE_TOKENS, max_lengths))
         num_lone = np.maximum(np.ceil(first_piece_seconds / round_seconds), 1.0).astype(np.int64)
-        drafting_seconds = num_lone * round_seconds - costs.round_trip_seconds
-        num_live = num_drafted(costs, drafting_seconds, max_lengths + num_lone) - num_lone
-        num_live = np.maximum(num_live, 0)
-        tokens = num_lone + 1.0 + rates**num_lone * (expected_tokens(rates, num_live) - 1.0)
-        num_steady = num_drafted(costs, np.full_like(rates, round_seconds), max_lengths)
+        # Both at once: of few streams a call of numpy's takes longer than what it reckons.
+        first_seconds = num_lone * round_seconds - costs.round_trip_seconds
+        seconds = np.array([first_seconds, np.full_like(rates, round_seconds)])
+        drafted = num_drafted(costs, seconds, np.array([max_lengths + num_lone, max_lengths]))
+        drafted[0] = np.maximum(drafted[0] - num_lone, 0)
+        num_live, num_steady = drafted
+        live_tokens, steady_tokens = expected_tokens(rates, drafted)
+        tokens = num_lone + 1.0 + rates**num_lone * (live_tokens - 1.0)
         steady_seconds = round_seconds + num_steady * costs.token_seconds
         alive = rates ** (num_lone + num_live)
         return cls(
             first_tokens=tokens,
             first_seconds=(num_lone + 1) * round_seconds + num_live * costs.token_seconds,
-            tokens_per_second=alive * expected_tokens(rates, num_steady) / steady_seconds
+            tokens_per_second=alive * steady_tokens / steady_seconds
             + (1.0 - alive) / round_seconds,
         )
 

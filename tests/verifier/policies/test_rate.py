@@ -195,6 +195,7 @@ def test_of_very_many_tokens_those_are_chosen_that_are_chosen_of_few(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that cannot pay are left out before all are sorted, on a curve with stairs too."""
+    monkeypatch.setattr("verifier.policies.rate.MANY_TOKENS", 100)
     draw = np.random.default_rng(seed)
     num_streams = 400
     live = live_of(*draw.integers(0, 9, num_streams).tolist(), room=10_000)
