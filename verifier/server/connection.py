@@ -223,13 +223,13 @@ class DeviceConnection:
     def _receive(self, message: AgentMessage) -> None:
         self._state = next_state(VERIFIER_CONNECTION, self._state, message)
         match message:
+            case Draft() | OpenPart() | Ready() | Cancel():  # nearly all are drafts
+                self._channels.receive(message)
             case Hello():
                 self._greet(message)
             case Open() | Resume():
                 is_leaving = self._state is ConnectionState.LEAVING
                 self._channels.open(message, is_leaving=is_leaving)
-            case OpenPart() | Ready() | Draft() | Cancel():
-                self._channels.receive(message)
             case Status():
                 self._take_status(message)
             case DraftHeld():

@@ -6,6 +6,8 @@ This module must never know what a message means.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -20,6 +22,9 @@ from verifier.server.sockets.outgoing import Outgoing
 # What a frame costs the event loop beside what is measured: the system's call, aiohttp's parser, a
 # turn of the loop (15 to 30 us on 2 cores, 2026-11).
 FRAME_SECONDS = 20e-6
+# What comes sooner behind a frame of the same board was sent at once with it: that waits a turn of
+# the loop, which costs 2 us. Boards answer rounds, which take longer.
+AT_ONCE_SECONDS = 1e-3
 
 
 class PortSocket:
@@ -61,9 +66,13 @@ class PortSocket:
     async def read(self, listener: Listener) -> None:
         """One frame for each turn of the event loop, however many a board sends at once."""
         self._writer = asyncio.create_task(self._write(), name="write-to-board")
+        taken_at = -math.inf
         while not listener.is_over:
-            await _turn(listener)
+            while seconds := listener.seconds_to_wait():  # noqa: ASYNC110 - time alone makes room
+                await asyncio.sleep(seconds)
             message = await self._websocket.receive()
+            if time.monotonic() - taken_at < AT_ONCE_SECONDS:
+                await asyncio.sleep(0)
             await self._precedence.give_way()
             if self._overrun is not None:
                 raise self._overrun
@@ -71,6 +80,7 @@ class PortSocket:
             if frame is None or listener.is_over:
                 return
             listener.take(*frame)
+            taken_at = time.monotonic()
             if message.type is WSMsgType.PING:
                 with suppress(ConnectionError):
                     await self._websocket.pong(message.data)
@@ -90,12 +100,6 @@ class PortSocket:
             self._transport.abort()  # the reader notices
         except ConnectionError:
             self._transport.abort()  # the board is gone
-
-
-async def _turn(listener: Listener) -> None:
-    await asyncio.sleep(0)
-    while seconds := listener.seconds_to_wait():  # noqa: ASYNC110 - time alone makes room
-        await asyncio.sleep(seconds)
 
 
 def _frame(message: WSMessage) -> tuple[Frame, bytes] | None:
