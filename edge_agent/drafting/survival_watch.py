@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from edge_agent.drafting.verdict import Committed
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import AcceptanceMode
-from shared.speculation.calibration import Calibration, StreamFactor, Way
+from shared.speculation.calibration import CELL_OF, Calibration, StreamFactor, Way
 
 
 class SurvivalWatch:
@@ -53,8 +53,7 @@ class SurvivalWatch:
         confidences = bytes([token.confidence for token in live[:num_tested]])
         if not confidences or not all(confidences):
             return
-        refusals = self.calibration.refusals[self._way]
-        expected = sum([refusals[confidence] for confidence in confidences])
+        expected = self.calibration.expected_rejections(self._way, confidences)
         self._factor.observe(expected, num_tested - num_accepted)
         self.calibration.observe(self._way, confidences, num_accepted)
 
@@ -64,5 +63,5 @@ class SurvivalWatch:
             return False
         hazards = self.calibration.hazards[self._way]
         known = [token.confidence for tokens in drafted for token in tokens if token.confidence]
-        hazard = self._factor.value * sum([hazards[confidence] for confidence in known])
+        hazard = self._factor.value * sum([hazards[CELL_OF[confidence]] for confidence in known])
         return hazard > self._most_hazard

@@ -92,8 +92,8 @@ class Calibration:
     """The maps of one board and its draft model, learned from a prior on."""
 
     __slots__ = (
-        *("_accepted", "_due", "_pending", "_prior", "_reached"),
-        *("best_chances", "hazards", "refusals"),
+        *("_accepted", "_due", "_pending", "_prior", "_reached", "_refusals"),
+        *("best_chances", "hazards"),
     )
 
     def __init__(self, prior: Hazards | None = None) -> None:
@@ -102,37 +102,43 @@ class Calibration:
         self._reached = [array("d", bytes(8 * NUM_CELLS)) for _ in Way]
         self._accepted = [array("d", bytes(8 * NUM_CELLS)) for _ in Way]
         # Confidences that the maps have not learned from: few operations a round, see `_learn`.
-        self._pending = [(bytearray(), bytearray()) for _ in Way]  # accepted, refused
+        self._pending = [(bytearray(), bytearray()) for _ in Way]  # reached, of these refused
         self._due = [_FIRST_LEARNED for _ in Way]
-        # By way and confidence: no numpy, because rounds look single ones up.
-        self.hazards = [_by_confidence(hazards) for hazards in self._prior]
+        # By way and cell (`CELL_OF`): no numpy, because rounds look single ones up; and no figure
+        # of each confidence, because a round of many boards waits for the memory of each.
+        self.hazards = [array("d", hazards) for hazards in self._prior]
         # The chance of each to be refused where it is reached.
-        self.refusals = [_refusals(hazards) for hazards in self._prior]
+        self._refusals = [_refusals(hazards) for hazards in self._prior]
         # By way: what one in `_SURER_PART` of the tokens is worth at least.
         self.best_chances = [_USUAL_BEST_CHANCE for _ in Way]
 
     def observe(self, way: Way, confidences: bytes, num_accepted: int) -> None:
         """Tokens of a draft that were reached in turn: all were accepted, or all but the last."""
-        accepted, refused = self._pending[way]
-        accepted += confidences[:num_accepted]
-        refused += confidences[num_accepted:]
-        if len(accepted) + len(refused) >= self._due[way]:
+        reached, refused = self._pending[way]
+        reached += confidences
+        if num_accepted < len(confidences):
+            refused.append(confidences[-1])
+        if len(reached) >= self._due[way]:
             self._learn(way)
+
+    def expected_rejections(self, way: Way, confidences: bytes) -> float:
+        """How many of these tokens, which were all reached, the map expected to be refused."""
+        return sum(map(self._refusals[way].__getitem__, confidences.translate(CELL_OF)))
 
     def counts(self, way: Way) -> tuple[Cells, Cells]:
         """Tokens reached and accepted by cell, as far as they are remembered."""
         return self._reached[way], self._accepted[way]
 
     def _learn(self, way: Way) -> None:
-        accepted, refused = self._pending[way]
-        kept = _KEPT ** (len(accepted) + len(refused))
+        reached, refused = [Counter(pending.translate(CELL_OF)) for pending in self._pending[way]]
+        kept = _KEPT ** reached.total()
         self._pending[way] = (bytearray(), bytearray())
         self._due[way] = min(2 * self._due[way], _LAST_LEARNED)
-        self._accepted[way] = _faded(self._accepted[way], kept, accepted)
-        self._reached[way] = _faded(self._reached[way], kept, accepted + refused)
+        self._accepted[way] = _faded(self._accepted[way], kept, reached - refused)
+        self._reached[way] = _faded(self._reached[way], kept, reached)
         hazards = fitted_hazards(self._reached[way], self._accepted[way], self._prior[way])
-        self.hazards[way] = _by_confidence(hazards)
-        self.refusals[way] = _refusals(hazards)
+        self.hazards[way] = array("d", hazards)
+        self._refusals[way] = _refusals(hazards)
         self.best_chances[way] = _best_chance(hazards, self._reached[way])
 
 
@@ -146,7 +152,7 @@ class StreamFactor:
         self.value = 1.0
 
     def observe(self, expected_rejections: float, num_rejected: int) -> None:
-        """A draft was tested: the sum of its reached tokens' `refusals`, and if one was refused."""
+        """A draft was tested: rejections that its map expected, and if one token was refused."""
         self._expected = self._expected * _FACTOR_KEPT + expected_rejections
         self._rejections = self._rejections * _FACTOR_KEPT + num_rejected
         value = (self._rejections + _FACTOR_REJECTIONS) / (self._expected + _FACTOR_REJECTIONS)
@@ -213,20 +219,16 @@ def _best_chance(hazards: Cells, reached: Cells) -> float:
     return math.exp(-hazards[cell])
 
 
-def _faded(counts: array[float], kept: float, confidences: bytearray) -> array[float]:
-    """What is kept of these counts, and one more in the cell of each confidence."""
+def _faded(counts: array[float], kept: float, more: Counter[int]) -> array[float]:
+    """What is kept of these counts, and so many more by cell."""
     counts = array("d", [kept * tokens for tokens in counts])
-    for cell, number in Counter(confidences.translate(CELL_OF)).items():
+    for cell, number in more.items():
         counts[cell] += number
     return counts
 
 
-def _by_confidence(of_cells: Cells) -> array[float]:
-    return array("d", [of_cells[cell] for cell in CELL_OF])
-
-
 def _refusals(hazards: Cells) -> array[float]:
-    return _by_confidence([-math.expm1(-hazard) for hazard in hazards])
+    return array("d", [-math.expm1(-hazard) for hazard in hazards])
 
 
 def _not_falling(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 from edge_agent.draft_model.drafter import Forward
 from edge_agent.draft_model.llama_drafter import LlamaDrafter
 from shared.config.model_files import cached_path, default_cache_dir
-from shared.speculation.calibration import Calibration, StreamFactor, Way
+from shared.speculation.calibration import CELL_OF, Calibration, StreamFactor, Way
 from shared.speculation.logits_confidence import confidence_of_logits
 from tests.benchmarks.bench_ngram import PROMPTS
 from tests.support.chats.prompt_set import DRAFTS, TARGET
@@ -177,7 +177,7 @@ class Chooser:
         hazards, factor = self._maps.hazards[Way.GREEDY], self._factor.value
         total = 0.0
         for i, confidence in enumerate(confidences[: LENGTHS[-1]]):
-            total += factor * hazards[confidence]
+            total += factor * hazards[CELL_OF[confidence]]
             if math.exp(-total) < self._least:
                 return i
         return min(len(confidences), LENGTHS[-1])
@@ -185,8 +185,7 @@ class Chooser:
     def learn(self, confidences: Sequence[int], num_accepted: int) -> None:
         """These were reached."""
         if self._maps is not None and self._follows and confidences:
-            refusals = self._maps.refusals[Way.GREEDY]
-            expected = sum(refusals[confidence] for confidence in confidences)
+            expected = self._maps.expected_rejections(Way.GREEDY, bytes(confidences))
             self._factor.observe(expected, int(num_accepted < len(confidences)))
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from shared.protocol.draft_path import DraftToken
-from shared.speculation.calibration import Calibration, StreamFactor, Way
+from shared.speculation.calibration import CELL_OF, Calibration, StreamFactor, Way
 from verifier.streams.stream_request import StreamRequest
 
 # By what part `least_survival` may differ from what the board was told.
@@ -50,8 +50,7 @@ class DraftChances:
             return  # a board says it of all its tokens, or of none
         way = self.way
         confidences = bytes([token.confidence for token in tokens[:num_reached]])
-        expected_rejections = sum(map(calibration.refusals[way].__getitem__, confidences))
-        self.factor.observe(expected_rejections, num_rejected)
+        self.factor.observe(calibration.expected_rejections(way, confidences), num_rejected)
         calibration.observe(way, confidences, num_accepted)
         self.best_chance = calibration.best_chances[way]
 
@@ -75,8 +74,8 @@ class DraftChances:
 
     def hazards(self, calibration: Calibration, tokens: Sequence[DraftToken]) -> list[float]:
         """-log of the chance of each token to be accepted if those before it are; NaN: unknown."""
-        of_bytes, factor = calibration.hazards[self.way], self.factor.value
+        of_cells, factor = calibration.hazards[self.way], self.factor.value
         return [
-            factor * of_bytes[token.confidence] if token.confidence else math.nan
+            factor * of_cells[CELL_OF[token.confidence]] if token.confidence else math.nan
             for token in tokens
         ]

@@ -13,7 +13,7 @@ from edge_agent.drafting.survival_watch import SurvivalWatch
 from edge_agent.drafting.verdict import Committed
 from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import AcceptanceMode
-from shared.speculation.calibration import Calibration, Way
+from shared.speculation.calibration import CELL_OF, Calibration, Way
 
 SURE, DOUBTFUL = 200, 40
 
@@ -74,7 +74,7 @@ def test_all_streams_of_a_board_share_what_it_has_learned() -> None:
     first, second = SurvivalWatch(maps), SurvivalWatch(maps)
     for _ in range(100):
         first.learn(tokens(SURE), met(0, 1))
-    assert second.calibration.hazards[Way.GREEDY][SURE] > 1.0
+    assert second.calibration.hazards[Way.GREEDY][CELL_OF[SURE]] > 1.0
 
 
 @pytest.mark.parametrize(
@@ -105,5 +105,5 @@ def test_a_longer_draft_is_never_less_spent(confidences: list[int], least: float
     spent = [made.is_spent(tokens(*confidences[:i])) for i in range(len(confidences) + 1)]
     assert sorted(spent) == spent
     hazards = made.calibration.hazards[Way.GREEDY]
-    total = sum(hazards[confidence] for confidence in confidences)
+    total = sum(hazards[CELL_OF[confidence]] for confidence in confidences)
     assert spent[-1] is (total > -math.log(round(255 * least) / 255))

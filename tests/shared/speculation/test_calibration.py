@@ -44,7 +44,7 @@ def taught(
 
 
 def chance(maps: Calibration, confidence: int) -> float:
-    return math.exp(-maps.hazards[Way.GREEDY][confidence])
+    return math.exp(-maps.hazards[Way.GREEDY][CELL_OF[confidence]])
 
 
 @given(counts)
@@ -145,7 +145,7 @@ def test_one_board_that_lies_moves_what_others_begin_with_hardly() -> None:
 
 def test_a_stream_that_goes_as_its_board_does_has_a_factor_near_one() -> None:
     maps, factor, random = Calibration(), StreamFactor(), Random(3)
-    survives, refusal = chance(maps, 60), maps.refusals[Way.GREEDY][60]
+    survives, refusal = chance(maps, 60), maps.expected_rejections(Way.GREEDY, bytes([60]))
     assert survives < 0.7  # where hazards come to more than rejections
     seen = []
     for _ in range(4000):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shared.speculation.calibration import Way
+from shared.speculation.calibration import CELL_OF, Way
 from verifier.engine.device import Device
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
@@ -25,7 +25,7 @@ def drafted_badly(device: Device) -> Device:
 
 
 def chance(device: Device) -> float:
-    return math.exp(-device.estimates.calibration.hazards[Way.GREEDY][CONFIDENCE])
+    return math.exp(-device.estimates.calibration.hazards[Way.GREEDY][CELL_OF[CONFIDENCE]])
 
 
 def test_a_board_that_comes_back_with_its_draft_model_is_known() -> None:
