@@ -25,6 +25,8 @@ from verifier.policies import (
 NUM_CALLS = 200
 TOKENS_PER_STREAM = 4
 MAX_LENGTH = 16
+# What a token adds to a round, for each stream that waits for it: so some tokens pay, others not.
+TOKEN_SECONDS = 0.01
 
 
 def call_seconds(call: Callable[[], object]) -> tuple[float, float]:
@@ -59,7 +61,7 @@ def main() -> None:
             round_trip_seconds=np.zeros(num_streams),
             memories=np.zeros((num_streams, MEMORY_LENGTH)),
         )
-        seconds = 0.05 + 1e-5 * np.arange(MAX_LENGTH * num_streams + 1.0)
+        seconds = 0.05 + TOKEN_SECONDS / num_streams * np.arange(MAX_LENGTH * num_streams + 1.0)
         outlook = Outlook(streams, RoundTimes(seconds, 0.06, 1), float(num_streams))
         limits = BudgetLimits(
             max_round_tokens=100 * num_streams, budget_tokens=None, slowdown_limit=0.05

@@ -7,7 +7,7 @@ through that the target cannot use, and never keep anything.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 
@@ -99,8 +99,9 @@ def _unpack_rated(message: RatedDraft, vocab_size: int) -> Extension:
     if message.rows:
         raise RemoteProtocolError("rows came for draft tokens that are rated")
     token_ids, ratings = unpack_rated_ids(message.tokens, vocab_size)
-    rated = zip(token_ids, ratings, strict=True)
-    return _chunk(message, [DraftToken(token, None, False, rating) for token, rating in rated])
+    ends = [*repeat(False, len(token_ids) - 1), True]
+    tokens = tuple(map(DraftToken, token_ids, repeat(None), ends, ratings))
+    return Extension(message.base, message.position, tokens)
 
 
 def _chunk(message: Draft, tokens: list[DraftToken]) -> Extension:
