@@ -39,9 +39,10 @@ class SentStreams:
         before, self._runs = self._runs, {}
         runs = []
         for item in items:
-            known = before.get(item.stream)
-            if known is None or known[0] != item.block_table:
-                known = item.block_table, runs_of(item.block_table)
+            known, table = before.get(item.stream), item.block_table
+            # Mostly it is the very same tuple; to compare 65 blocks is to read all of them.
+            if known is None or (known[0] is not table and known[0] != table):
+                known = table, runs_of(table)
             self._runs[item.stream] = known
             runs.append(known[1])
         return runs
