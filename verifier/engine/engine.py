@@ -145,6 +145,8 @@ class Engine:
             return None
         planned_at = self.round_started_at = time.monotonic()
         is_taken = threading.Event()
+        if isinstance(self._target, RemoteTarget) and self._target.send_ahead(round_):
+            is_taken.set()
         outcome = asyncio.get_running_loop().run_in_executor(thread, self._verify, round_, is_taken)
         # Only one thread has the interpreter, and it keeps it unless it waits or is made to change:
         # the target would start behind verdicts. With 1.5 ms of them, 1 ms until a GPU works on its
@@ -153,7 +155,7 @@ class Engine:
         return _Running(round_, started_at, planned_at, outcome)
 
     def _verify(self, round_: Round, is_taken: threading.Event) -> RoundOutcome | ItemFailure:
-        if isinstance(self._target, RemoteTarget):  # the round must be packed and sent first
+        if isinstance(self._target, RemoteTarget):  # the rest of the round must be sent first
             self._target.when_sent = is_taken.set
         else:
             is_taken.set()

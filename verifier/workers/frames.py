@@ -28,7 +28,7 @@ class TooLate(LinkLost):
 
 
 class FramedSocket(Generic[Incoming]):
-    """One connection; use it from one thread, but `shut_down` from any."""
+    """One connection; use it from one thread at a time, but `shut_down` from any."""
 
     def __init__(self, connected: socket.socket, incoming: msgspec.msgpack.Decoder[Incoming]):
         """What comes in is decoded by `incoming`."""
@@ -40,17 +40,32 @@ class FramedSocket(Generic[Incoming]):
         if connected.family != socket.AF_UNIX:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def frame(self, message: msgspec.Struct) -> bytes:
+        """A message as it is sent."""
+        content = self._encoder.encode(message)
+        assert len(content) <= MAX_FRAME_BYTES, "a frame is longer than its receiver takes"
+        return _LENGTH.pack(len(content)) + content
+
     def send(self, message: msgspec.Struct, seconds: float) -> None:
         """Send a message whole.
 
         Raises:
             LinkLost: the peer is gone, or took longer than that.
         """
-        content = self._encoder.encode(message)
-        assert len(content) <= MAX_FRAME_BYTES, "a frame is longer than its receiver takes"
+        self.send_frame(self.frame(message), seconds)
+
+    def send_at_once(self, frame: bytes) -> bytes:
+        """Send what the system takes of a frame without waiting; what it does not take, or none."""
+        try:
+            return frame[self._socket.send(frame, socket.MSG_DONTWAIT) :]
+        except OSError:  # nothing has room now; a broken connection shows when the rest is sent
+            return frame
+
+    def send_frame(self, frame: bytes, seconds: float) -> None:
+        """`send` of a frame, or of its rest."""
         try:
             self._limit(socket.SO_SNDTIMEO, seconds)
-            self._socket.sendall(_LENGTH.pack(len(content)) + content)
+            self._socket.sendall(frame)
         except OSError as error:
             raise _lost(error) from None
 

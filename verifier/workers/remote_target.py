@@ -16,6 +16,7 @@ from shared.errors import LinkLost, ModelError, RemoteProtocolError
 from verifier.target.masked_check import MOST_WAIT_SECONDS
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.target import OutOfMemory, TargetLost
+from verifier.target.token_masks import TokenMasks
 from verifier.workers.frames import FramedSocket, TooLate, at_verifier
 from verifier.workers.handshake import greet_worker
 from verifier.workers.known_streams import SentStreams
@@ -67,6 +68,7 @@ class RemoteTarget:
         self._framed = framed
         self._round_deadline_seconds = round_deadline_seconds
         self._sent = SentStreams()
+        self._ahead: tuple[Round, bytes] | None = None  # it is sent, but for these bytes
         self.when_sent: Callable[[], None] = lambda: None  # called with every round, in its thread
         self._lost_because = ""
         self.is_stuck = False  # it is lost because a round was late: its process may never go on
@@ -75,6 +77,17 @@ class RemoteTarget:
     def lost_because(self) -> str:
         """Why no round can run any more; empty: it can."""
         return self._lost_because
+
+    def send_ahead(self, round_: Round) -> bool:
+        """Send the round that `run` is given next, as far as it goes at once; whether that is all.
+
+        For the thread that has made it. Another one would wake up first and fetch all that the
+        round holds anew: the worker begins 0.5 ms later (64 streams, 2 cores, 2026-11).
+        """
+        frame = self._framed.frame(pack_round(round_, self._sent))
+        rest = self._framed.send_at_once(frame)
+        self._ahead = round_, rest
+        return not rest and not _masks_of(round_)
 
     def run(self, round_: Round) -> RoundOutcome:
         """Run one round; see `TargetModel.run`.
@@ -123,12 +136,14 @@ class RemoteTarget:
             self._framed.close()
 
     def _ask(self, round_: Round, deadline: float) -> RoundOutcome | Failed:
-        masks = [
-            item.draft_check.masks
-            for item in round_.items
-            if item.draft_check is not None and item.draft_check.masks is not None
-        ]
-        self._framed.send(pack_round(round_, self._sent), _left(deadline))
+        masks = _masks_of(round_)
+        if self._ahead is None:
+            self.send_ahead(round_)
+        assert self._ahead is not None, "it was sent ahead just now"
+        (ahead, rest), self._ahead = self._ahead, None
+        assert ahead is round_, "another round was sent ahead"
+        if rest:
+            self._framed.send_frame(rest, _left(deadline))
         self.when_sent()
         for mask in masks:
             mask.begin()
@@ -179,6 +194,12 @@ def connect(
         target.close(str(error))
         raise
     return target
+
+
+def _masks_of(round_: Round) -> list[TokenMasks]:
+    """Those that are made while the round is on its way."""
+    checks = [item.draft_check for item in round_.items if item.draft_check is not None]
+    return [check.masks for check in checks if check.masks is not None]
 
 
 def _left(deadline: float) -> float:

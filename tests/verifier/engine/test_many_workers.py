@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
-import msgspec
 import pytest
 
 from shared.errors import LinkLost
@@ -350,8 +349,9 @@ def test_a_verifier_stops_without_leaving_anything(num_workers: int) -> None:
     assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
 
 
+@pytest.mark.parametrize("goes_at_once", [True, False])
 def test_a_round_is_on_its_way_before_the_verdicts_of_the_one_before_go_out(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, goes_at_once: bool
 ) -> None:
     monkeypatch.setattr(engine, "MOST_START_SECONDS", 10.0)  # cores may be busy
     events: list[str] = []
@@ -360,10 +360,18 @@ def test_a_round_is_on_its_way_before_the_verdicts_of_the_one_before_go_out(
         with thread_workers(1) as sources:
             async with served_by(sources) as (service, workers):
                 worker = workers.workers[0]
-                send, deliver = worker.target._framed.send, worker.engine._deliver
+                framed, deliver = worker.target._framed, worker.engine._deliver
+                send_at_once, send_frame = framed.send_at_once, framed.send_frame
 
-                def sent(message: msgspec.Struct, seconds: float) -> None:
-                    send(message, seconds)
+                def sent_at_once(frame: bytes) -> bytes:
+                    if not goes_at_once:
+                        return frame
+                    assert not send_at_once(frame)
+                    events.append("sent")
+                    return b""
+
+                def sent(frame: bytes, seconds: float) -> None:
+                    send_frame(frame, seconds)
                     time.sleep(0.002)  # all others could go on now
                     events.append("sent")
 
@@ -371,7 +379,8 @@ def test_a_round_is_on_its_way_before_the_verdicts_of_the_one_before_go_out(
                     events.append("delivered")
                     deliver(results)
 
-                worker.target._framed.send = sent  # type: ignore[method-assign]
+                framed.send_at_once = sent_at_once  # type: ignore[method-assign]
+                framed.send_frame = sent  # type: ignore[method-assign]
                 worker.engine._deliver = delivered
                 (box,) = await opened(service, 1, 20)
                 await eventually(lambda: bool(box.ended))

@@ -101,6 +101,42 @@ def test_masks_of_grammars_reach_the_worker() -> None:
     assert [] == masks.told  # that is the engine's part
 
 
+def test_a_round_that_is_sent_ahead_runs_before_its_outcome_is_asked_for() -> None:
+    runs = threading.Event()
+
+    class Telling(ScriptedTarget):
+        def run(self, round_: Round) -> RoundOutcome:
+            runs.set()
+            return super().run(round_)
+
+    with worker(Telling(TARGET)) as running:
+        target = running.connect()
+        for _ in range(3):
+            runs.clear()
+            assert target.send_ahead(ROUND)
+            assert runs.wait(10)
+            assert items_of(ScriptedTarget(TARGET)) == items_of(target)
+        target.close("the test is over")
+
+
+def test_of_a_round_with_masks_more_is_to_be_done_than_to_send_it() -> None:
+    round_ = round_of(msgspec.structs.replace(check((4, 6)), masks=NoMasks()))
+    with worker() as running:
+        target = running.connect()
+        assert not target.send_ahead(round_)
+        assert ScriptedTarget(TARGET).run(round_).items == target.run(round_).items
+        target.close("the test is over")
+
+
+def test_a_round_that_cannot_be_sent_ahead_loses_the_target_when_it_is_run() -> None:
+    with worker() as running:
+        target = running.connect()
+        target._framed.shut_down()
+        assert not target.send_ahead(ROUND)
+        with pytest.raises(TargetLost, match="broke"):
+            target.run(ROUND)
+
+
 def test_what_the_target_raises_is_raised_here_and_the_worker_goes_on() -> None:
     failing = Failing(TARGET)
     with worker(failing) as running:
