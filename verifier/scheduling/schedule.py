@@ -128,10 +128,7 @@ def plan_drafts(
     token_seconds = (drafted_seconds - round_seconds) / whole_length
     costs = draft_costs(known, round_seconds, token_seconds)
     prices = draft_prices(streams, token_seconds)
-    can_draft = [
-        stream.can_draft and (rest_sentence is None or stream.request.draft_length is not None)
-        for stream in streams
-    ]
+    can_draft = _can_draft(streams, rests=rest_sentence is not None)
     guard = costs if settings.uses_guard and not policy.weighs_payoff else None
     longest_lengths = _max_lengths(
         streams, can_draft, guard, settings, now, grants_wishes=grants_wishes
@@ -220,6 +217,13 @@ def draft_costs(streams: Gathered, round_seconds: float, token_seconds: float) -
         round_seconds=round_seconds,
         token_seconds=token_seconds,
     )
+
+
+def _can_draft(streams: Sequence[Stream], *, rests: bool) -> list[bool]:
+    """Whether each board can, and where boards rest, whether its request fixes a length."""
+    if not rests:
+        return [stream.can_draft for stream in streams]
+    return [stream.can_draft and stream.request.draft_length is not None for stream in streams]
 
 
 def _max_lengths(
