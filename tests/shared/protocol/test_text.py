@@ -221,17 +221,20 @@ def test_a_text_that_is_cut_off_is_that_of_its_whole_characters(
     assert content[:num_bytes].decode(errors="replace") == expected
 
 
-@given(token_bytes, st.lists(st.integers(0, 30), max_size=12))
+@given(token_bytes, st.lists(st.lists(st.integers(0, 30), max_size=40), max_size=6), st.booleans())
 def test_tokens_that_are_counted_together_count_as_one_by_one(
-    tokens: list[bytes], token_ids: list[int]
+    tokens: list[bytes], parts: list[list[int]], is_pushed_last: bool
 ) -> None:
     pushed = ByteAssembler(tokens, frozenset({SPECIAL_ID}))
     counted = ByteAssembler(tokens, frozenset({SPECIAL_ID}))
-    for token_id in token_ids:
-        pushed.push(token_id)
-    counted.count(token_ids)
-    assert pushed.num_bytes == counted.num_bytes
+    for part in parts:
+        for token_id in part:
+            pushed.push(token_id)
+        counted.count(part)
+    if is_pushed_last:
+        assert pushed.push(1) == counted.push(1)
     assert pushed.num_whole_bytes == counted.num_whole_bytes
+    assert pushed.num_bytes == counted.num_bytes == counted.num_bytes_out
 
 
 @pytest.mark.parametrize(
