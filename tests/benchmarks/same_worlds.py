@@ -66,7 +66,8 @@ def _once(tree: Path, name: str, policy: str, settings: argparse.Namespace) -> s
     """By this script and with these files, and with that tree's code, which may not have them."""
     command = [sys.executable, __file__, "--once", name, "--policies", policy]
     command += ["--seconds", str(settings.seconds)]
-    code = {**os.environ, "PYTHONPATH": str(tree.resolve())}
+    paths = str(tree.resolve()), os.environ.get("PYTHONPATH", "")
+    code = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run(command, env=code, check=True, capture_output=True, text=True).stdout
 
 
