@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
+from shared.daemon.resources.interpreter_turns import short_turns
 from shared.daemon.service_manager.notify import ServiceManager
 from shared.errors import ConfigError
 
@@ -40,10 +41,10 @@ _Result = TypeVar("_Result")
 
 
 def run_loop(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a program's coroutine to its end, on the fast event loop."""
+    """Run a program's coroutine to its end, on a fast event loop that threads hardly hold up."""
     import uvloop  # only where something runs: the command line's help does not wait for it
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with short_turns(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
 

@@ -27,7 +27,6 @@ from shared.daemon.command_line import (
 from shared.daemon.discovery import advertised, check_discovery
 from shared.daemon.lifecycle import first_of, reload_at_signal, run_loop, stop_at_signals
 from shared.daemon.resources.heap import keep_heap_small
-from shared.daemon.resources.interpreter_turns import short_turns
 from shared.daemon.resources.main_memory import resident_memory
 from shared.daemon.service_manager.notify import ServiceManager, service_manager
 from shared.daemon.tls.server_tls import ServerTls, Shown, read_server_tls
@@ -186,7 +185,6 @@ def run(
         sockets = inherited_sockets(os.environ) or listen(config.server.host, config.server.port)
         for listening in sockets:
             stack.enter_context(listening)
-        stack.enter_context(short_turns())
         manager = service_manager(os.environ)
         parts = access, sockets, manager
         again = functools.partial(with_workers, reload, wanted)

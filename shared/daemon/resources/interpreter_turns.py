@@ -2,7 +2,7 @@
 
 Python's own 5 ms are a quarter of a round, and threads wait for each other in no order: where a
 few compute (prompts, stop strings, grammars), the event loop and the target's thread each wait for
-several such turns, several times in a round.
+several such turns, several times in a round. On a board threads make what is told of long answers.
 """
 
 from __future__ import annotations

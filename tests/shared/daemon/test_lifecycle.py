@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -24,6 +25,7 @@ from shared.daemon.lifecycle import (
     run_loop,
     stop_at_signals,
 )
+from shared.daemon.resources.interpreter_turns import SWITCH_SECONDS
 from shared.daemon.service_manager.notify import service_manager
 from shared.errors import ConfigError
 from tests.support.programs.notify_socket import NotifySocket
@@ -125,6 +127,15 @@ def test_a_program_runs_on_the_fast_loop_and_returns_its_result() -> None:
         return type(asyncio.get_running_loop()).__module__
 
     assert "uvloop" == run_loop(loop_module())
+
+
+def test_beside_a_programs_loop_threads_take_short_turns_at_the_interpreter() -> None:
+    async def turn_seconds() -> float:
+        return sys.getswitchinterval()
+
+    before = sys.getswitchinterval()
+    assert run_loop(turn_seconds()) == pytest.approx(SWITCH_SECONDS)
+    assert before == sys.getswitchinterval()
 
 
 def test_garbage_is_looked_for_seldom_and_never_in_what_was_there() -> None:
