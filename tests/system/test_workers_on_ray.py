@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import os
 import secrets
 import shutil
@@ -24,6 +22,7 @@ from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
 from tests.support.ends.workers import placed_workers, programs_find_tests, service_of
 from tests.support.programs.children import descendants_of
+from tests.support.programs.ports import listening_addresses
 from tests.system.test_workers import (
     MODES,
     PATIENCE_SECONDS,
@@ -104,24 +103,6 @@ def of_ray(program: str, ray_process_id: int | None) -> int:
     return found
 
 
-def listening_addresses(process_ids: Sequence[int]) -> set[str]:
-    """Where these processes listen on the network."""
-    inodes = set()
-    for process_id in process_ids:
-        for entry in Path(f"/proc/{process_id}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
-    found = set()
-    for table, size in (("tcp", 4), ("tcp6", 16)):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                words = bytes.fromhex(fields[1].partition(":")[0])
-                packed = b"".join(words[i : i + 4][::-1] for i in range(0, size, 4))
-                found.add(str(ipaddress.ip_address(packed)))
-    return found
-
-
 def test_texts_are_equal_where_one_of_two_workers_is_killed(
     ray: tuple[RayPlace, RayProgram],
 ) -> None:
@@ -141,6 +122,19 @@ def test_a_ray_of_one_host_listens_on_loopback_and_lets_in_who_has_the_token(
     assert {"127.0.0.1", "::ffff:7f00:1"} >= found
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", place.token_file)
     assert not lets_strangers_in(place.address)
+
+
+@pytest.mark.slow
+def test_the_keeper_of_a_ray_of_one_host_listens_on_loopback_too(
+    ray: tuple[RayPlace, RayProgram],
+) -> None:
+    keeper = Keeper(msgspec.structs.replace(order_of("ports"), ray=ray[0]))
+    with programs_find_tests():
+        keeper.place(Wanted(0))
+    process_ids = [number for number in keeper.process_ids if number is not None]
+    assert process_ids
+    assert {"127.0.0.1", "::ffff:7f00:1"} >= listening_addresses(process_ids)
+    keeper.close()
 
 
 _OPEN = """

@@ -21,6 +21,7 @@ from tests.support.ends.raw_board import DEVICE_PATH, hello_to, raw_board
 from tests.support.ends.scripted import board, scripted_service, target_text
 from tests.support.ends.waiting import eventually
 from tests.support.network.strangers import masked_frame, stranger, upgrade
+from tests.support.programs.ports import listening_addresses
 from verifier.doors import kept_door
 from verifier.doors.doors import Doors
 from verifier.doors.kept_door import KeptDoor
@@ -114,6 +115,18 @@ def test_a_verifier_that_is_killed_takes_its_doors_with_it() -> None:
             await eventually(lambda: not Path(f"/proc/{process_id}").exists(), PATIENCE_SECONDS)
 
     asyncio.run(scene())
+
+
+def test_a_door_listens_nowhere() -> None:
+    """It gets connected sockets alone; the verifier's port is not handed down to it."""
+
+    async def scene() -> tuple[set[str], set[str]]:
+        async with running_verifier(scripted_service(), num_doors=1) as verifier:
+            process_id = door_of(verifier).process_id
+            assert process_id is not None
+            return listening_addresses([process_id]), listening_addresses([os.getpid()])
+
+    assert (set(), {"127.0.0.1"}) == asyncio.run(scene())
 
 
 def test_without_a_door_that_serves_connections_stay_in_the_verifiers_process() -> None:
