@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from shared.daemon.resources.interpreter_turns import CLIENT_SWITCH_SECONDS, short_turns
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.messages import AssignedDraft, Assignment, Notice, VerifierMessage
 from shared.speculation.calibration import Calibration, common_prior
@@ -174,16 +175,23 @@ class Device:
         """Work in a thread, for one stream of a device at a time, however many it opens and drops.
 
         A prompt of 192 KiB takes 0.1 to 0.2 s of a core; what was begun cannot be ended. `beside`:
-        a lock of all devices, in whose line each of them has one place at most.
+        a lock of all devices, in whose line each of them has one place at most, for work of Python
+        itself, which takes short turns then.
         """
         locks = (self.thread,) if beside is None else (self.thread, beside)
         async with AsyncExitStack() as held:
             for lock in locks:
                 await held.enter_async_context(lock)
-            working = asyncio.get_running_loop().run_in_executor(None, work, asked)
+            done = work if beside is None else partial(_in_short_turns, work)
+            working = asyncio.get_running_loop().run_in_executor(None, done, asked)
             held.pop_all()  # what was begun holds them
         working.add_done_callback(partial(_end_work, locks))
         return await asyncio.shield(working)
+
+
+def _in_short_turns(work: Callable[[_T], _Result], asked: _T) -> _Result:
+    with short_turns(CLIENT_SWITCH_SECONDS):
+        return work(asked)
 
 
 def _end_work(locks: Sequence[asyncio.Lock], working: asyncio.Future[_Result]) -> None:

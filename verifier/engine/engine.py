@@ -1,9 +1,9 @@
 """The engine loop: plan a round, let the target run it in one thread, settle it, hand verdicts out.
 
 The planner lives on the event loop and the target in the thread, so neither needs a lock and
-the loop is never blocked. The next round starts as soon as the tokens of this one are committed:
-verdicts are sent, estimates learn and drafts are planned while it runs. This module must never
-decide anything itself.
+the loop is never blocked. The next round starts as soon as the tokens of this one are committed
+and a few verdicts are sent: all others are sent, estimates learn and drafts are planned while it
+runs. This module must never decide anything itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 from shared.daemon.lifecycle import rare_collections
 from verifier.engine.round_precedence import RoundPrecedence
 from verifier.engine.round_run import run_round
+from verifier.engine.verdicts import told_first
 from verifier.placement.relocation import take_back_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import ItemFailure, Round, RoundOutcome
@@ -40,8 +41,8 @@ class RoundReport(msgspec.Struct, frozen=True):
     plan_seconds: float  # choosing what takes part
     forward_seconds: float
     sampling_seconds: float
-    settle_seconds: float  # committing and granting: the next round waits for it, for no more
-    deliver_seconds: float  # handing the verdicts out
+    settle_seconds: float  # committing, granting, the first verdicts: the next round waits for it
+    deliver_seconds: float  # handing the other verdicts out
     follow_up_seconds: float  # learning, and planning the drafts of the round that runs now
     total_seconds: float  # from the start of planning until it is settled
 
@@ -61,9 +62,9 @@ class _Running(msgspec.Struct, frozen=True):
 
 
 class _Settled(msgspec.Struct, frozen=True):
-    """A round that is over, but no board was told."""
+    """A round that is over, but few boards were told."""
 
-    results: list[StreamResult]
+    results: list[StreamResult]  # that are to be told
     running: _Running
     outcome: RoundOutcome | ItemFailure
     verified_at: float
@@ -174,7 +175,10 @@ class Engine:
             results = self._planner.abandon_round(outcome)
         else:
             seconds = verified_at - running.started_at
-            results = self._planner.finish_round(running.round_, outcome, seconds, verified_at)
+            settled = self._planner.finish_round(running.round_, outcome, seconds, verified_at)
+            first, results = told_first(settled)
+            if first:
+                self._deliver(first)
         return _Settled(results, running, outcome, verified_at, time.monotonic())
 
     def _catch_up(self, settled: _Settled | None) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from contextlib import suppress
 
+import pytest
+
+from shared.daemon.resources.interpreter_turns import CLIENT_SWITCH_SECONDS
 from tests.support.ends.waiting import eventually
 from verifier.engine.device import Device
 from verifier.streams.estimates import DeviceEstimates
@@ -68,3 +72,17 @@ def test_work_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() -> 
         return work.begun
 
     assert ["bad", "good"] == asyncio.run(scenario())
+
+
+def test_what_python_computes_for_a_client_takes_shorter_turns_at_the_interpreter() -> None:
+    """The loop and the target's thread wait for several of them."""
+
+    async def scenario() -> tuple[float, float]:
+        one = device("one")
+        computed = await one.in_thread(lambda _: sys.getswitchinterval(), None, asyncio.Lock())
+        return computed, await one.in_thread(lambda _: sys.getswitchinterval(), None)
+
+    before = sys.getswitchinterval()
+    computed, of_others = asyncio.run(scenario())
+    assert computed == pytest.approx(CLIENT_SWITCH_SECONDS)
+    assert before == of_others == sys.getswitchinterval()

@@ -54,6 +54,7 @@ class Parts:
         self.target = GatedTarget(self.service.target)
         self.delivered: list[StreamResult] = []
         self.reports: list[RoundReport] = []
+        self.num_opened = 0
         self.engine = Engine(
             self.service.planner,
             self.target,  # type: ignore[arg-type]  # the rest is there by __getattr__
@@ -61,9 +62,10 @@ class Parts:
             self.reports.append,
         )
 
-    async def open(self, max_tokens: int = 4) -> Stream:
-        message = Open(0, 0, prompt=PROMPT, max_tokens=max_tokens)
-        stream = await self.service.open_stream(self.service.device("board"), Mailbox(), message)
+    async def open(self, max_tokens: int = 4, device: str = "board") -> Stream:
+        message = Open(0, self.num_opened, prompt=PROMPT, max_tokens=max_tokens)
+        self.num_opened += 1
+        stream = await self.service.open_stream(self.service.device(device), Mailbox(), message)
         self.engine.wake()
         return stream
 
@@ -243,6 +245,29 @@ def test_verdicts_are_handed_out_while_the_next_round_runs(
     assert [*first, *one_after_another * 2, *last] == events[:14]
     assert {"[start_round]", "[follow_up]"} >= set(events[14:])
     assert [0, 1, 2] == [result.settled.position for result in parts.delivered]
+
+
+def test_beside_a_device_with_many_streams_another_is_told_before_the_next_round_starts() -> None:
+    """To start a round takes the interpreter for a while, now more, now less."""
+    events: list[str] = []
+
+    async def run() -> None:
+        parts = Parts()
+        start = parts.service.planner.start_round
+
+        def started(now: float) -> Round | None:
+            events.append("start")
+            return start(now)
+
+        parts.service.planner.start_round = started  # type: ignore[method-assign]
+        parts.deliver_to(lambda results: events.extend(r.stream.device for r in results))
+        for device in ("many",) * 6 + ("good",):
+            await parts.open(max_tokens=1, device=device)
+        parts.target.gate.set()
+        await parts.play()
+
+    asyncio.run(run())
+    assert ["start", "good", *["many"] * 3, "start", *["many"] * 3] == events[:9]
 
 
 def test_verdicts_of_a_round_before_a_failure_and_those_of_the_failure_come_in_order(
