@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -86,3 +88,28 @@ def test_what_python_computes_for_a_client_takes_shorter_turns_at_the_interprete
     computed, of_others = asyncio.run(scenario())
     assert computed == pytest.approx(CLIENT_SWITCH_SECONDS)
     assert before == of_others == sys.getswitchinterval()
+
+
+class Tools:
+    """What work had in hand, large as a rule."""
+
+
+def test_work_that_fails_leaves_nothing_for_the_search_for_garbage() -> None:
+    left: list[weakref.ref[Tools]] = []
+
+    def refuse(_: None) -> None:
+        tools = Tools()
+        left.append(weakref.ref(tools))
+        raise ValueError("too many tools")
+
+    async def scenario() -> None:
+        for line in (None, asyncio.Lock()):
+            with suppress(ValueError):
+                await device("one").in_thread(refuse, None, line)
+        await eventually(lambda: [None, None] == [tools() for tools in left])
+
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
