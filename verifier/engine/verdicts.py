@@ -23,9 +23,9 @@ from verifier.target.round import ItemFailure
 _TOLD_TOKENS = 2048
 # Where that makes more messages than these, they are longer: a board's queue takes 1,024.
 _MOST_VERDICTS = 64
-# What of a round is told before the next one starts, 0.2 ms in all. To start one takes a target's
-# own Python, 1 to 4 ms for 18 streams, and who is told behind that is told now soon, now late: a
-# board's slowest verdicts came 3 to 5 ms later beside two others (Xeon, 32 cores, 2026-11).
+# What of a round is told before the next one starts, 0.4 ms in all on 2 busy cores. To start one
+# takes a target's own Python, 1 to 4 ms for 18 streams, and who is told behind that is told now
+# soon, now late: by 3 to 5 ms in the slowest rounds beside two others (Xeon, 32 cores, 2026-11).
 _MOST_FIRST = 4
 # To look for them takes no time that counts in a round of so many streams.
 _MOST_LOOKED_AT = 64
