@@ -3,15 +3,16 @@
 The real planners, policy, estimates and placement, and the boards' own streams; rounds take what a
 line says, each worker's on its own clock.
 
-    python -m tests.benchmarks.simulate_placement            # three tables, some minutes
-    python -m tests.benchmarks.simulate_placement --seeds 1  # a look
+    python -m tests.benchmarks.simulate_placement                 # half an hour of one core
+    python -m tests.benchmarks.simulate_placement --processes 64  # two minutes of so many
+    python -m tests.benchmarks.simulate_placement --seeds 1 --boards 8 --boards 16  # a look
 """
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from random import Random
 
 import click
@@ -216,25 +217,35 @@ def told(ratios: Sequence[float]) -> str:
 
 
 @click.command()
-@click.option("--seeds", "num_seeds", default=4, help="Of each cell.")
-@click.option("--policy", default="goodspeed")
-def main(num_seeds: int, policy: str) -> None:
-    """Print all three."""
+@click.option("--seeds", "num_seeds", default=4, show_default=True, help="Of each cell.")
+@click.option("--boards", multiple=True, default=(8, 16, 32, 64, 128), show_default=True, type=int)
+@click.option("--policy", default="goodspeed", show_default=True)
+@click.option("--processes", default=1, show_default=True, help="That play side by side.")
+def main(num_seeds: int, boards: Sequence[int], policy: str, processes: int) -> None:
+    """Print all three; a cell is played once for each seed."""
     seeds = range(1, num_seeds + 1)
-    print(f"policy {policy}, {num_seeds} seeds: median (least to most)")
-    for num_boards in (16, 64):
-        ratios = [of_pooled_optimum(policy, seed, num_boards) for seed in seeds]
-        print(f"4 workers, {num_boards} boards: {told(ratios)} of the pooled optimum", flush=True)
-    ratios = [of_packed(policy, seed) for seed in seeds]
-    print(f"2 workers, 16 boards of 2 streams: spread ÷ packed {told(ratios)}", flush=True)
-    for num_boards in (8, 32, 128):
-        of_unequal = functools.partial(over_unequal, policy, num_boards=num_boards)
-        by_shortest, by_random = zip(*[of_unequal(seed) for seed in seeds], strict=True)
-        print(
-            f"2 fast + 2 slow, {num_boards} boards: {told(by_shortest)} of the shortest queue, "
-            f"{told(by_random)} of random",
-            flush=True,
-        )
+    print(f"policy {policy}, {num_seeds} seeds: median (least to most)", flush=True)
+    with ProcessPoolExecutor(processes) as pool:
+        # The longest first: all of them end about together.
+        unequal, pooled = {}, {}
+        for count in sorted(boards, reverse=True):
+            unequal[count] = [pool.submit(over_unequal, policy, seed, count) for seed in seeds]
+            pooled[count] = [pool.submit(of_pooled_optimum, policy, seed, count) for seed in seeds]
+        packed = [pool.submit(of_packed, policy, seed) for seed in seeds]
+        for count in sorted(boards):
+            _print(f"4 workers, {count} boards, of the pooled optimum", pooled[count])
+        _print("2 workers, 16 boards of 2 streams, spread ÷ packed", packed)
+        for count in sorted(boards):
+            by_shortest, by_random = zip(*[each.result() for each in unequal[count]], strict=True)
+            print(
+                f"2 fast + 2 slow, {count} boards: {told(by_shortest)} of the shortest queue, "
+                f"{told(by_random)} of random",
+                flush=True,
+            )
+
+
+def _print(name: str, ratios: Sequence[Future[float]]) -> None:
+    print(f"{name}: {told([ratio.result() for ratio in ratios])}", flush=True)
 
 
 if __name__ == "__main__":
