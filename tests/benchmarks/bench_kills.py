@@ -29,7 +29,8 @@ import numpy as np
 from edge_agent.generation.agent import Agent
 from edge_agent.generation.generation import GenerationRequest
 from shared.daemon.resources.interpreter_turns import short_turns
-from shared.speculation.sampling import GREEDY, SamplingParameters, dense_probabilities
+from shared.speculation.probabilities import dense_probabilities
+from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import chat, generate, loopback
 from tests.support.ends.scripted import TARGET, board, target_text
 from tests.support.ends.waiting import eventually

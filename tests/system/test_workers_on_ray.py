@@ -23,6 +23,7 @@ from tests.support.ends.waiting import eventually
 from tests.support.ends.workers import placed_workers, programs_find_tests, service_of
 from tests.support.programs.children import descendants_of
 from tests.support.programs.ports import listening_addresses
+from tests.support.programs.ray_processes import of_ray
 from tests.system.test_workers import (
     MODES,
     PATIENCE_SECONDS,
@@ -93,14 +94,6 @@ def kill(process_id: int | None) -> None:
 
 def has_ended(process_id: int) -> bool:
     return not Path(f"/proc/{process_id}").exists()
-
-
-def of_ray(program: str, ray_process_id: int | None) -> int:
-    """The process of this Ray with such a program."""
-    assert ray_process_id is not None
-    named = {p: Path(f"/proc/{p}/cmdline").read_bytes() for p in descendants_of(ray_process_id)}
-    (found,) = (p for p, words in named.items() if program.encode() in words.split(b"\0")[0])
-    return found
 
 
 def test_texts_are_equal_where_one_of_two_workers_is_killed(
