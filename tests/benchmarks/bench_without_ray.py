@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from shared.daemon.resources.interpreter_turns import short_turns
-from tests.benchmarks.bench_kills import MODES, NUM_BOARDS, PATIENCE_SECONDS, Chats
+from tests.benchmarks.bench_kills import MODES, NUM_BOARDS, PATIENCE_SECONDS, Chats, Found
 from tests.support.ends.loopback import loopback
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
@@ -36,7 +36,7 @@ WARM_UP_ROUNDS = 50
 
 async def run(sources: Sequence[PlacedWorker], victim: str, seconds: float) -> bool:
     """Print one line; whether no round was lost and every text is right."""
-    service, chats = service_of(sources), Chats()
+    service, chats = service_of(sources), Chats(Found())
     workers = service.workers
     assert workers is not None
     rounds: list[list[float]] = [[] for _ in workers.workers]  # when each was over
@@ -53,9 +53,9 @@ async def run(sources: Sequence[PlacedWorker], victim: str, seconds: float) -> b
         chats.is_over = True
         await asyncio.gather(*asking)
     print(f"| {victim} | {seconds / 60:.1f} | {_told(counted, num_lost, chats)} |", flush=True)
-    for sentence in chats.wrong:
+    for sentence in chats.found.wrong:
         print(sentence)
-    return not any(num_lost) and not chats.wrong
+    return not any(num_lost) and not chats.found.wrong
 
 
 def _note_rounds(engine: Engine, times: list[float]) -> None:
@@ -82,7 +82,7 @@ def _told(counted: Sequence[Sequence[float]], num_lost: Sequence[int], chats: Ch
     pauses = [np.diff(times) * 1e3 for times in counted]
     for share in (50, 99, 100):
         cells.append(" and ".join(f"{np.percentile(each, share):.0f}" for each in pauses))
-    cells += [str(chats.num_texts), str(len(chats.wrong))]
+    cells += [str(chats.found.num_texts), str(len(chats.found.wrong))]
     return " | ".join(cells)
 
 
