@@ -342,11 +342,9 @@ def timed_ms(action: Callable[[], object]) -> float:
     return (time.perf_counter() - began_at) / 30 * 1e3
 
 
-def compare_texts(num_ranks: int) -> None:
-    """Real processes: text of a worker with several GPUs, and what becomes of a killed rank."""
+def small_model() -> Any:
+    """Of transformers, with random weights; 8 heads of each kind can be split."""
     from transformers import LlamaConfig, LlamaForCausalLM
-
-    from tests.support.models.tiny_checkpoint import write_checkpoint
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -359,8 +357,15 @@ def compare_texts(num_ranks: int) -> None:
         max_position_embeddings=2048,
         initializer_range=0.1,
     )
+    return LlamaForCausalLM(config)
+
+
+def compare_texts(num_ranks: int) -> None:
+    """Real processes: text of a worker with several GPUs, and what becomes of a killed rank."""
+    from tests.support.models.tiny_checkpoint import write_checkpoint
+
     with tempfile.TemporaryDirectory() as directory:
-        write_checkpoint(LlamaForCausalLM(config), Path(directory))
+        write_checkpoint(small_model(), Path(directory))
         for dtype in ("float32", "bfloat16"):
             compare_texts_in(dtype, directory, num_ranks)
 

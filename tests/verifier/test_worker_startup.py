@@ -56,23 +56,33 @@ def one_of_its_ranks(worker: int) -> int:
 async def texts(
     service: VerifierService, killed: Callable[[int], int] | None = None
 ) -> list[list[int]]:
-    """`killed` is one of a worker's processes, by that worker's."""
+    """Of a service that runs for them alone; `killed` as in `texts_meanwhile`."""
     async with running(service):
-        boxes = [Mailbox() for _ in range(NUM_STREAMS)]
-        for i, box in enumerate(boxes):
-            sampling = GREEDY if i % 2 else SamplingParameters(0.9)
-            prompt = pack_token_ids([5, 6, 7 + i])
-            asked = Open(i, i, prompt=prompt, sampling=sampling, seed=i, max_tokens=NUM_TOKENS)
-            await service.open_stream(service.device(f"board-{i}"), box, asked)
-        if killed is not None:
-            await eventually(lambda: all(len(b.verdicts) > 3 for b in boxes), PATIENCE_SECONDS)
-            assert service.workers is not None
-            source = service.workers.workers[0].source
-            assert isinstance(source, LocalWorker | PlacedWorker)
-            assert source.process_id is not None
-            os.kill(killed(source.process_id), signal.SIGKILL)
-        await eventually(lambda: all(box.ended for box in boxes), PATIENCE_SECONDS)
-        return [[t for v in box.verdicts for t in v.tokens] for box in boxes]
+        return await texts_meanwhile(service, killed)
+
+
+async def texts_meanwhile(
+    service: VerifierService, killed: Callable[[int], int] | None = None, first: int = 0
+) -> list[list[int]]:
+    """Of a service that runs, in streams from the number `first` on.
+
+    `killed` is one of the first worker's processes, by the process of that worker.
+    """
+    boxes = [Mailbox() for _ in range(NUM_STREAMS)]
+    for i, box in enumerate(boxes):
+        sampling = GREEDY if i % 2 else SamplingParameters(0.9)
+        prompt = pack_token_ids([5, 6, 7 + i])
+        asked = Open(first + i, i, prompt=prompt, sampling=sampling, seed=i, max_tokens=NUM_TOKENS)
+        await service.open_stream(service.device(f"board-{i}"), box, asked)
+    if killed is not None:
+        await eventually(lambda: all(len(b.verdicts) > 3 for b in boxes), PATIENCE_SECONDS)
+        assert service.workers is not None
+        source = service.workers.workers[0].source
+        assert isinstance(source, LocalWorker | PlacedWorker)
+        assert source.process_id is not None
+        os.kill(killed(source.process_id), signal.SIGKILL)
+    await eventually(lambda: all(box.ended for box in boxes), PATIENCE_SECONDS)
+    return [[t for v in box.verdicts for t in v.tokens] for box in boxes]
 
 
 def test_texts_of_two_workers_of_which_one_is_killed_are_those_of_one_process(
