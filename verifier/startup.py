@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -274,10 +274,12 @@ def replace_limits(service: VerifierService, server: VerifierServer, limits: Lim
     server.replace_limits(device_limits(limits, context_tokens))
 
 
-def replace_policies(planners: Sequence[RoundPlanner], rounds: RoundsSection) -> None:
-    """`replace_policy` at all workers."""
-    for planner in planners:
+def replace_policies(service: VerifierService, rounds: RoundsSection) -> None:
+    """`replace_policy` at all workers, and at those that join later."""
+    for planner in service.planners:
         replace_policy(planner, rounds)
+    if service.workers is not None:
+        service.workers.agree = lambda planner: replace_policy(planner, rounds)
 
 
 def replace_policy(planner: RoundPlanner, rounds: RoundsSection) -> None:

@@ -333,6 +333,6 @@ def _reload(
 
     configured_policy(config.rounds)  # a wrong file is told before anything is taken over
     changed = access_in_force.reload(config)
-    replace_policies(service.planners, config.rounds)
+    replace_policies(service, config.rounds)
     replace_limits(service, server, config.limits)
     return changed

@@ -23,8 +23,7 @@ from verifier.engine.verdicts import told_first
 from verifier.placement.relocation import take_back_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import ItemFailure, Round, RoundOutcome
-from verifier.target.target import TargetModel
-from verifier.workers.remote_target import RemoteTarget
+from verifier.target.target import TargetModel, SentTarget
 
 # How long the loop waits at most until a round is under way: a worker may take none.
 MOST_START_SECONDS = 0.01
@@ -146,7 +145,7 @@ class Engine:
             return None
         planned_at = self.round_started_at = time.monotonic()
         is_taken = threading.Event()
-        if isinstance(self._target, RemoteTarget) and self._target.send_ahead(round_):
+        if isinstance(self._target, SentTarget) and self._target.send_ahead(round_):
             is_taken.set()
         outcome = asyncio.get_running_loop().run_in_executor(thread, self._verify, round_, is_taken)
         # Only one thread has the interpreter, and it keeps it unless it waits or is made to change:
@@ -156,8 +155,8 @@ class Engine:
         return _Running(round_, started_at, planned_at, outcome)
 
     def _verify(self, round_: Round, is_taken: threading.Event) -> RoundOutcome | ItemFailure:
-        if isinstance(self._target, RemoteTarget):  # the rest of the round must be sent first
-            self._target.when_sent = is_taken.set
+        if isinstance(self._target, SentTarget):  # the rest of the round must be sent first
+            self._target.when_begun = is_taken.set
         else:
             is_taken.set()
         outcome = run_round(self._target, round_)

@@ -51,6 +51,7 @@ class ManyWorkers:
         """`make_worker` for those that join later."""
         self.workers = tuple(workers)
         self._make_worker = make_worker
+        self.agree: Callable[[RoundPlanner], None] = lambda planner: None  # of one that joins
         self._one_joins = asyncio.Lock()
         self._home: dict[int, Worker] = {}  # of each stream, by number
         self._counted: set[int] = set()  # streams that their device has at their worker
@@ -190,8 +191,10 @@ class ManyWorkers:
             making = asyncio.ensure_future(asyncio.to_thread(make_worker, where, len(self.workers)))
             try:
                 worker = await asyncio.shield(making)
+                self.agree(worker.planner)
             except GoodspeedError as error:
                 logger.error("no worker joins: %s", error)
+                _close_made(making)
                 return
             except asyncio.CancelledError:  # a thread cannot be
                 making.add_done_callback(_close_made)

@@ -6,8 +6,8 @@ outcome. This wing must never import torch, so that planner, simulator and tests
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from shared.errors import ModelError
 from shared.protocol.messages import PLAIN_TEMPLATE, ChatMessage, OutputFormat, TemplateOptions
@@ -56,6 +56,20 @@ class TargetModel(Protocol):
             TargetLost: the same, but what it was to run is not to blame, as far as is known.
             OutOfMemory: a smaller round may run.
             Exception: any other, of some item; parts of the round may be run again.
+        """
+        ...
+
+
+@runtime_checkable
+class SentTarget(Protocol):
+    """A target whose rounds begin elsewhere, once they are packed and sent."""
+
+    when_begun: Callable[[], None]  # called with every round as it begins, in the thread of `run`
+
+    def send_ahead(self, round_: Round) -> bool:
+        """Send the round that `run` is given next, as far as it goes at once; whether that is all.
+
+        For the thread that has made it: it may be left out.
         """
         ...
 

@@ -86,6 +86,14 @@ class FramedSocket(Generic[Incoming]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteProtocolError(f"a frame is none of ours: {str(error)[:200]}") from None
 
+    def has_arrived(self, seconds: float) -> bool:
+        """Whether something is here to be received, or the peer's end, within that time."""
+        if self._arrived:
+            return True
+        arrival = select.poll()
+        arrival.register(self._socket.fileno(), select.POLLIN)
+        return bool(arrival.poll(1e3 * seconds))
+
     def is_lost(self) -> bool:
         """Whether the peer has gone while nothing was expected of it; from any thread."""
         number = self._socket.fileno()

@@ -15,7 +15,7 @@ from verifier.workers.kept_process import WorkerProcess
 from verifier.workers.orders import WorkerOrder
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
 
-# Between attempts to reach a process that loads its model.
+# Between attempts to reach a process.
 PAUSE_SECONDS = 0.05
 # Starts in a row that end before the worker has served; then the sentence says so.
 MOST_FAILED_STARTS = 3
@@ -66,9 +66,10 @@ class LocalWorker:
         while not self._is_closing.is_set():
             try:
                 known = self._secret, self._round_deadline_seconds
-                target = connect(self.address, *known, check=self._check)
+                target = connect(
+                    self.address, *known, check=self._check, is_loading=self._is_loading
+                )
             except (LinkLost, AuthRejected, HandshakeRejected) as error:
-                # A process that loads answers late; its socket takes connections all the same.
                 self._check_alive(error)
                 self._is_closing.wait(PAUSE_SECONDS)
                 continue
@@ -83,6 +84,9 @@ class LocalWorker:
         if self._target is not None:  # a process does not end beneath a verifier that it serves
             self._target.close("the verifier ends")
         self._process.close()
+
+    def _is_loading(self) -> bool:
+        return self._process.is_running and not self._is_closing.is_set()
 
     def _check_alive(self, error: Exception) -> None:
         if self._process.is_running:

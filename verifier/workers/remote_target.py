@@ -32,6 +32,8 @@ from verifier.workers.remote_masks import num_mask_words, pack_masks
 from verifier.workers.round_packing import pack_round, unpack_outcome
 
 CONNECT_SECONDS = 3.0
+# How often it is looked whether a worker that says nothing yet is still loading.
+LOOK_SECONDS = 0.1
 
 
 class WorkerAddress(NamedTuple):
@@ -50,7 +52,7 @@ class RoundFailed(Exception):
 
 
 class RemoteTarget:
-    """Implements `verifier.target.target.TargetModel` over a connection to a worker."""
+    """Implements `TargetModel` and `TellsWhenBegun` of verifier.target over a connection."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class RemoteTarget:
         self._round_deadline_seconds = round_deadline_seconds
         self._sent = SentStreams()
         self._ahead: tuple[Round, bytes] | None = None  # it is sent, but for these bytes
-        self.when_sent: Callable[[], None] = lambda: None  # called with every round, in its thread
+        self.when_begun: Callable[[], None] = lambda: None
         self._lost_because = ""
         self.is_stuck = False  # it is lost because a round was late: its process may never go on
 
@@ -144,7 +146,7 @@ class RemoteTarget:
         assert ahead is round_, "another round was sent ahead"
         if rest:
             self._framed.send_frame(rest, _left(deadline))
-        self.when_sent()
+        self.when_begun()
         for mask in masks:
             mask.begin()
         answer = self._framed.receive(_left(deadline))
@@ -166,10 +168,12 @@ def connect(
     round_deadline_seconds: Callable[[Round], float],
     started_at: int = 0,
     check: Callable[[RemoteTarget], None] = lambda target: None,
+    is_loading: Callable[[], bool] | None = None,
 ) -> RemoteTarget:
     """The target of the worker at an address; verifiers that were started earlier lose it.
 
-    This one was at `started_at`, in milliseconds since 1970.
+    This one was at `started_at`, in milliseconds since 1970. A socket takes connections before its
+    worker has loaded: with `is_loading` it is waited for as long as that says so.
 
     Raises:
         ModelError: `check` refuses it.
@@ -183,6 +187,9 @@ def connect(
         raise LinkLost(f"no worker answers at {address}: {error.strerror or error}") from None
     framed = at_verifier(connected)
     try:
+        while is_loading is not None and not framed.has_arrived(LOOK_SECONDS):
+            if not is_loading():
+                raise LinkLost(f"the worker at {address} does not load any more")
         facts = greet_worker(framed, secret, started_at)
     except BaseException:
         framed.close()

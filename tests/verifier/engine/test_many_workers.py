@@ -6,11 +6,13 @@ import asyncio
 import gc
 import os
 import random
+import shutil
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +28,12 @@ from verifier.engine import engine
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.service import VerifierService
 from verifier.engine.worker import Worker, WorkerState
+from verifier.policies import RatePolicy
+from verifier.policies.awc_weights import SHIPPED
 from verifier.rounds.operators_terms import set_device_terms
 from verifier.rounds.planner import StreamResult
+from verifier.rounds.settings import RoundsSection
+from verifier.startup import replace_policies
 from verifier.target.round import Round, RoundOutcome
 from verifier.target.scripted_target import ScriptedTarget
 from verifier.workers.local_worker import LocalWorker
@@ -428,9 +434,13 @@ def test_a_worker_that_joins_takes_streams_over_and_is_looked_after_like_the_oth
         async with running(service):
             boxes = await opened(service, 8, 200)
             set_device_terms(service.planner, frozenset({"away"}), {"kitchen": 2.0}, {})
+            replace_policies(service, RoundsSection(policy="rate", slowdown_limit=0.5))
             assert workers.add_worker("a second") is None
             await eventually(lambda: len(workers.workers) == 2)
             joined = workers.workers[1].planner
+            assert isinstance(joined.policy, RatePolicy)  # its own, though: it learns
+            assert joined.policy is not service.planner.policy
+            assert 0.5 == joined.settings.schedule.limits.slowdown_limit
             assert {"away"} == joined.patience.paused
             assert {"kitchen": 2.0} == joined.settings.schedule.device_weights
             await eventually(lambda: workers.workers[1].num_streams > 0)
@@ -445,6 +455,28 @@ def test_a_worker_that_joins_takes_streams_over_and_is_looked_after_like_the_oth
 
     with thread_workers(2) as sources:
         assert expected == asyncio.run(run(sources))
+
+
+def test_a_worker_that_cannot_plan_as_the_others_do_does_not_join(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = tmp_path / "weights.json"
+    shutil.copy(SHIPPED, weights)
+
+    async def run(sources: list[ThreadSource]) -> None:
+        service = service_of(sources[:1], joining={"a second": sources[1]})
+        workers = service.workers
+        assert workers is not None
+        async with running(service):
+            replace_policies(service, RoundsSection(policy="awc", awc_weights=weights))
+            weights.unlink()
+            assert workers.add_worker("a second") is None
+            await eventually(lambda: "no worker joins: rounds.awc_weights" in caplog.text)
+            await eventually(lambda: not sources[1].running.port.serves_now)
+        assert 1 == len(workers.workers)
+
+    with thread_workers(2) as sources:
+        asyncio.run(run(sources))
 
 
 def test_a_worker_that_cannot_join_disturbs_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,9 +16,10 @@ from shared.errors import LinkLost, ModelError
 from tests.support.ends.workers import SECRET, local_worker
 from tests.verifier.workers.test_remote_target import ROUND
 from verifier.target.target import TargetLost
+from verifier.workers import handshake
 from verifier.workers.kept_process import END_SECONDS
 from verifier.workers.local_worker import MOST_FAILED_STARTS
-from verifier.workers.remote_target import RemoteTarget
+from verifier.workers.remote_target import LOOK_SECONDS, RemoteTarget
 
 _KEEPER = """
 import sys, time
@@ -65,7 +66,11 @@ def test_the_secret_stands_on_no_command_line_and_in_no_environment() -> None:
         worker.close()
 
 
-def test_a_worker_that_dies_at_every_start_is_told_of_in_a_sentence() -> None:
+def test_a_worker_that_dies_at_every_start_is_told_of_in_a_sentence_and_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its socket lives on here, and takes connections that are never greeted.
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 600.0)
     worker = local_worker(fails=True)
     try:
         sentences = []
@@ -89,6 +94,31 @@ def test_facts_that_are_refused_are_told_and_tried_again() -> None:
     try:
         with pytest.raises(ModelError, match="worker 0 has another target"):
             worker.reach()
+    finally:
+        worker.close()
+
+
+def test_a_worker_that_dies_while_it_loads_is_seen_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 600.0)
+    worker = local_worker(load_seconds=600)
+    reached: list[LinkLost] = []
+
+    def reach() -> None:
+        with pytest.raises(LinkLost, match="ended with status -9 before it served") as caught:
+            worker.reach()
+        reached.append(caught.value)
+
+    waiting = threading.Thread(target=reach, name="test-reach")
+    waiting.start()
+    try:
+        while worker.process_id is None:
+            time.sleep(0.01)
+        time.sleep(2 * LOOK_SECONDS)
+        os.kill(worker.process_id, signal.SIGKILL)
+        waiting.join(20)
+        assert reached
     finally:
         worker.close()
 

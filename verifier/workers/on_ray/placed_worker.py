@@ -11,7 +11,7 @@ from verifier.workers.on_ray.keeper import Keeper
 from verifier.workers.on_ray.messages import NotPlaced, Placed, Wanted, worker_name
 from verifier.workers.remote_target import RemoteTarget, WorkerAddress, connect
 
-# Between looks for a process that is being placed or loads its model.
+# Between looks for a process that is being placed.
 PAUSE_SECONDS = 0.2
 
 
@@ -83,10 +83,15 @@ class PlacedWorker:
     def _connect(self, placed: Placed) -> RemoteTarget | None:
         secret = self.keeper.worker_secret
         known = secret, self._round_deadline_seconds, self._started_at, self._check
+
+        def is_loading() -> bool:
+            keeper = self.keeper
+            return not keeper.is_closing.is_set() and keeper.place(Wanted(self.number)) == placed
+
         try:
-            target = connect(_address(placed), *known)
+            target = connect(_address(placed), *known, is_loading)
         except LinkLost:
-            return None  # it loads: its socket takes connections all the same
+            return None  # the keeper says why
         self._num_failed_starts = 0
         self._target = target
         return target
