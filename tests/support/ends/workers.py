@@ -126,16 +126,21 @@ def programs_find_tests() -> Iterator[None]:
 
 @contextmanager
 def placed_workers(
-    count: int, ray: RayPlace = OWN_RAY, **settings: object
+    count: int,
+    ray: RayPlace = OWN_RAY,
+    *,
+    is_local: bool = True,
+    gpus_each: int = 0,
+    **settings: object,
 ) -> Iterator[list[PlacedWorker]]:
-    """Scripted workers that a Ray of this host places, not started yet."""
+    """Scripted workers that a Ray places, not started yet; `is_local`: one of this host alone."""
     order = KeeperOrder(
         ray=ray,
-        is_local=True,
+        is_local=is_local,
         namespace="test",
         numbers=tuple(range(count)),
-        gpus_per_worker=1,
-        device="cpu",
+        gpus_per_worker=max(gpus_each, 1),
+        device="auto" if gpus_each else "cpu",
         worker=WorkerOrder("", SECRET, settings),
         worker_module="tests.support.ends.kept_scripted",
     )
