@@ -377,7 +377,7 @@ def compare_texts_in(dtype: str, directory: str, num_ranks: int) -> None:
     from verifier.config import VerifierConfig
     from verifier.startup import target_settings
     from verifier.torch_target.loading.target_loading import load_target
-    from verifier.worker_startup import KEPT_COMMAND
+    from verifier.worker_sources import KEPT_COMMAND
     from verifier.workers.local_worker import LocalWorker
     from verifier.workers.orders import WorkerOrder
 
