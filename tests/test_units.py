@@ -59,6 +59,7 @@ CASES = [
     ("goodspeed-verifier.service", (), 2.0),
     ("goodspeed-verifier.service", ("20-devices.conf.example",), 2.0),
     ("goodspeed-worker.service", (), 2.0),
+    ("goodspeed-ray.service", (), 2.0),
 ]
 
 
@@ -127,13 +128,26 @@ def test_a_killed_worker_of_its_own_does_not_end_the_verifier_and_what_is_killed
     assert "OOMPolicy=continue" in (UNITS / "goodspeed-verifier.service").read_text()
 
 
-def test_a_worker_may_do_no_more_than_its_verifier() -> None:
-    """Both run the same target; what keeps it in is the same, line for line."""
-    hardened = [
+def test_a_worker_may_do_no_more_than_its_verifier_and_no_more_where_ray_places_it() -> None:
+    """All run the same target; what keeps it in is the same, line for line."""
+    hardened = {
         (UNITS / f"goodspeed-{name}.service").read_text().partition("CapabilityBoundingSet=")[2]
-        for name in ("verifier", "worker")
-    ]
-    assert hardened[0] == hardened[1]
+        for name in ("verifier", "worker", "ray")
+    }
+    assert 1 == len(hardened)
+
+
+def test_the_unit_of_ray_is_what_the_guide_tells_and_the_verifier_finds_its_files() -> None:
+    text = (UNITS / "goodspeed-ray.service").read_text()
+    guide = (ROOT / "docs" / "workers.md").read_text()
+    told = re.findall(r"RAY_\w+=\S+", re.findall(r"^export (.*)", guide, re.MULTILINE)[0])
+    assert len(told) == 5
+    given = set(re.findall(r"RAY_\w+=\S+", " ".join(re.findall("^Environment=.*", text, re.M))))
+    assert {line for line in told if "TOKEN_PATH" not in line} <= given
+    assert "RAY_AUTH_TOKEN_PATH=/etc/goodspeed/credentials/ray" in given
+    units = text, (UNITS / "goodspeed-verifier.service").read_text()
+    assert all({"PrivateTmp=yes", "User=goodspeed"} <= set(u.splitlines()) for u in units)
+    assert "JoinsNamespaceOf=goodspeed-ray.service" in units[1].splitlines()
 
 
 def test_every_group_that_a_unit_names_is_made_where_it_is_missing() -> None:
