@@ -130,6 +130,17 @@ def test_the_keeper_of_a_ray_of_one_host_listens_on_loopback_too(
     keeper.close()
 
 
+@pytest.mark.slow
+def test_a_ray_with_too_few_gpus_is_a_sentence(ray: tuple[RayPlace, RayProgram]) -> None:
+    order = msgspec.structs.replace(order_of("few"), ray=ray[0], device="cuda", gpus_per_worker=2)
+    keeper = Keeper(order)
+    try:
+        with pytest.raises(ModelError, match="2 workers want 4 GPUs, and Ray has 0 GPUs"):
+            keeper.place(Wanted(0))
+    finally:
+        keeper.close()
+
+
 _OPEN = """
 import logging, sys, ray
 where = {"_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[1]}

@@ -23,7 +23,7 @@ from verifier.engine.verdicts import told_first
 from verifier.placement.relocation import take_back_round
 from verifier.rounds.planner import RoundPlanner, StreamResult
 from verifier.target.round import ItemFailure, Round, RoundOutcome
-from verifier.target.target import TargetModel, SentTarget
+from verifier.target.target import SentTarget, TargetModel
 
 # How long the loop waits at most until a round is under way: a worker may take none.
 MOST_START_SECONDS = 0.01

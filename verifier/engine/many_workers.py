@@ -244,10 +244,10 @@ class ManyWorkers:
     def _at_rest(self, worker: Worker) -> None:
         """Its engine is held, and no round is in hand: its streams may be moved."""
         if worker.state is WorkerState.SERVING and worker.target.is_lost():
-            worker.state = WorkerState.LOST
-            worker.because = worker.target.lost_because or "it has ended"
-            worker.num_lost += 1
-            logger.warning("worker %d is lost: %s", worker.number, worker.because)
+            worker.lose()
+            is_last = not any(other.is_serving for other in self.workers)
+            left = ", and none is left: its streams wait" if is_last else ""
+            logger.warning("worker %d is lost%s: %s", worker.number, left, worker.because)
         match worker.state:
             case WorkerState.SERVING:
                 self._give_away(worker)

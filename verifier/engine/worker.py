@@ -77,6 +77,12 @@ class Worker:
         """Open ones, those that wait for room included."""
         return len(self.planner.streams) + len(self.planner.queue)
 
+    def lose(self) -> None:
+        """Its target is gone."""
+        self.state = WorkerState.LOST
+        self.because = self.target.lost_because or "it has ended"
+        self.num_lost += 1
+
     async def reach(self) -> RemoteTarget:
         """Its target anew. A thread cannot be cancelled: what it reaches after all is closed.
 

@@ -98,8 +98,11 @@ class ThreadSource:
         self.running, self.deadline = running, deadline
         self.name = running.name
         self.is_closed = False
+        self.awaited: threading.Event | None = None  # before it is reached again
 
     def reach(self, lost: RemoteTarget | None = None) -> RemoteTarget:
+        if self.awaited is not None:
+            self.awaited.wait(60.0)
         return self.running.connect(self.deadline)
 
     def close(self) -> None:

@@ -147,7 +147,9 @@ def test_a_worker_lost_in_a_round_costs_no_token_and_comes_back() -> None:
     assert expected == asyncio.run(run())
 
 
-def test_all_streams_go_on_at_the_last_worker_and_wait_when_there_is_none() -> None:
+def test_all_streams_go_on_at_the_last_worker_and_wait_when_there_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     expected = texts_in_process(6)
 
     async def run() -> list[list[int]]:
@@ -155,13 +157,19 @@ def test_all_streams_go_on_at_the_last_worker_and_wait_when_there_is_none() -> N
             async with served_by(sources) as (service, workers):
                 boxes = await opened(service, 6)
                 await eventually(lambda: all(box.token_ids for box in boxes))
-                for number in (0, 1):
+                both_are_lost = threading.Event()
+                for number, source in enumerate(sources):
+                    source.awaited = both_are_lost
                     cut(workers, number)
                 await eventually(lambda: all(worker.num_lost for worker in workers.workers))
+                both_are_lost.set()
                 await eventually(lambda: all(box.ended for box in boxes), 60)
             return [box.token_ids for box in boxes]
 
     assert expected == asyncio.run(run())
+    told = [r.message for r in caplog.records if r.message.startswith("worker ")]
+    lost = [message for message in told if "is lost" in message]
+    assert [False, True] == ["none is left: its streams wait" in message for message in lost]
 
 
 def test_a_drained_worker_has_no_stream_and_gets_none() -> None:
