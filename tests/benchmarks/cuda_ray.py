@@ -12,6 +12,7 @@ on a machine with 2 or 4 GPUs:
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def compare(kind: str) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         write_checkpoint(made(kind), Path(directory))
         if torch.cuda.is_available():
+            gc.collect()
             torch.cuda.empty_cache()
         expected = alone(kind, directory)
         num_gpus = torch.cuda.device_count() if kind in ("small", "pairs") else 2
