@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -63,6 +64,7 @@ class RayHosts:
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": self.place.token_file,
                 "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_gcs_rpc_server_reconnect_timeout_s": "100000",
                 "RAY_worker_niceness": "0",
             },
             stdout=subprocess.DEVNULL,
@@ -74,11 +76,12 @@ class RayHosts:
         """All of its processes at once, as where its power is cut."""
         process = self._hosts.pop(host)
         for process_id in [process.pid, *descendants_of(process.pid)]:
-            os.kill(process_id, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(process_id, signal.SIGKILL)
         process.wait()
 
     def close(self) -> None:
-        """None is left, the head least."""
+        """End all of them, the head last."""
         for host in reversed(tuple(self._hosts)):
             self.lose(host)
 
