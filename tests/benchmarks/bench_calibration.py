@@ -38,6 +38,7 @@ from verifier.commands.simulation.calibrate import calibrate
 @click.option("--verifier-core", "verifier_cores", type=int, multiple=True)
 @click.option("--board-core", "board_cores", type=int, multiple=True, help="Dealt out to boards.")
 @click.option("--scenario", type=click.Path(dir_okay=False), help="Keep the fitted world there.")
+@click.option("--recording", "kept", type=click.Path(path_type=Path), help="Keep the recording.")
 @click.option("--set", "settings", multiple=True, help="SECTION.KEY=VALUE of the verifier.")
 def main(
     num_boards: int,
@@ -51,12 +52,13 @@ def main(
     verifier_cores: Sequence[int],
     board_cores: Sequence[int],
     scenario: str | None,
+    kept: Path | None,
     settings: Sequence[str],
 ) -> None:
     """Print what was recorded beside what the fitted world comes to."""
     threads = {"target.threads": len(verifier_cores)} if verifier_cores else {}
     with tempfile.TemporaryDirectory() as directory:
-        recording = Path(directory) / "chats.jsonl"
+        recording = kept or Path(directory) / "chats.jsonl"
         with fleet(
             dealt(drafts, num_boards),
             verifier_settings={**VERIFIER, **threads, **dict(map(setting_of, settings))},
@@ -69,8 +71,8 @@ def main(
         ) as running:
             run = chat_run(running, Asking(num_prompts, num_tokens, temperature, mode))
         print(f"{run.tokens_per_second:.1f} tokens/s, {run.num_tested} draft tokens tested")
-        kept = ["--scenario", scenario] if scenario else []
-        calibrate.main([str(recording), *kept], standalone_mode=False)
+        options = ["--scenario", scenario] if scenario else []
+        calibrate.main([str(recording), *options], standalone_mode=False)
 
 
 if __name__ == "__main__":

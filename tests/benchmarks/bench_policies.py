@@ -56,6 +56,8 @@ AGENT: Mapping[str, object] = {
     "--prompts", "num_prompts", default=4, show_default=True, help="Of a board, in a run."
 )
 @click.option("--tokens", "num_tokens", default=96, show_default=True)
+@click.option("--round-ms", type=float, default=0, help="What a round takes at least.")
+@click.option("--token-ms", type=float, default=0, help="And that each of its tokens adds.")
 @click.option("--verifier-core", "verifier_cores", type=int, multiple=True)
 @click.option("--board-core", "board_cores", type=int, multiple=True, help="Dealt out to boards.")
 @click.option("--set", "settings", multiple=True, help="SECTION.KEY=VALUE of the verifiers.")
@@ -68,6 +70,8 @@ def main(
     repeats: int,
     num_prompts: int,
     num_tokens: int,
+    round_ms: float,
+    token_ms: float,
     verifier_cores: Sequence[int],
     board_cores: Sequence[int],
     settings: Sequence[str],
@@ -75,10 +79,13 @@ def main(
     """Print a row for each arm and repeat, then each arm over the target alone and the first."""
     asking = Asking(num_prompts, num_tokens, temperature, mode)
     own = dict(map(setting_of, settings))
+    slowed = (f"--round-ms={round_ms:g}", f"--token-ms={token_ms:g}")
     with ExitStack() as stack:
         fleets = {
             policy: stack.enter_context(
-                _running(policy, dealt(drafts, num_boards), own, verifier_cores, board_cores)
+                _running(
+                    policy, dealt(drafts, num_boards), own, verifier_cores, board_cores, slowed
+                )
             )
             for policy in policies
         }
@@ -132,6 +139,7 @@ def _running(
     settings: Mapping[str, object],
     verifier_cores: Sequence[int],
     board_cores: Sequence[int],
+    slowed: Sequence[str],
 ) -> Iterator[Fleet]:
     untold = ("--not-told",) if arm.endswith(NOT_TOLD) else ()
     threads = {"target.threads": len(verifier_cores)} if verifier_cores else {}
@@ -142,7 +150,7 @@ def _running(
         agent_settings=AGENT,
         verifier_cores=set(verifier_cores) or None,
         own_cores=[{core} for core in dealt(board_cores, len(drafts))] or None,
-        launcher=(*LAUNCHERS, "verifier", *untold),
+        launcher=(*LAUNCHERS, "verifier", *slowed, *untold),
     ) as running:
         yield running
 

@@ -8,6 +8,7 @@ product of calibrated chances stays above a threshold. Calibration, length and t
 of the other half of the texts; speeds are of the target alone.
 
     python -m tests.benchmarks.replay_confidence record --out traces.jsonl
+    python -m tests.benchmarks.replay_confidence record --part 3/24 --out traces3.jsonl
     python -m tests.benchmarks.replay_confidence replay traces.jsonl
 """
 
@@ -60,9 +61,11 @@ def main() -> None:
 @click.option("--texts", default=240)
 @click.option("--tokens", default=96)
 @click.option("--threads", default=1)
+@click.option("--part", default="1/1", show_default=True, help="Of the texts, by a process each.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def record(prompts: Path, texts: int, tokens: int, threads: int, out: Path) -> None:
+def record(prompts: Path, texts: int, tokens: int, threads: int, part: str, out: Path) -> None:
     """Let the models write."""
+    number, num_parts = map(int, part.split("/"))
     directory = default_cache_dir(os.environ)
     models = [
         LlamaDrafter(cached_path(directory, name), NUM_SLOTS, CONTEXT_TOKENS, threads, threads)
@@ -78,10 +81,11 @@ def record(prompts: Path, texts: int, tokens: int, threads: int, out: Path) -> N
         if len(ids) + tokens < CONTEXT_TOKENS // 2:
             waiting.append((entry["id"], tuple(ids)))
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    own = waiting[:texts][number - 1 :: num_parts]
     num_written = 0
     with out.open("w", encoding="utf-8") as file:
-        for first in range(0, min(texts, len(waiting)), NUM_SLOTS):
-            written = _write(models, waiting[first : first + NUM_SLOTS], tokens, ends)
+        for first in range(0, len(own), NUM_SLOTS):
+            written = _write(models, own[first : first + NUM_SLOTS], tokens, ends)
             for trace in written:
                 file.write(msgspec.json.encode(trace).decode() + "\n")
             file.flush()

@@ -45,9 +45,12 @@ _SCRIPTED_SAMPLES = [(1, 64, 0.01), (64, 64, 0.012)]
 class SlowTarget:
     """Any target whose rounds take a given time at least, as a larger model's would."""
 
-    def __init__(self, target: TargetModel, round_seconds: float) -> None:
+    def __init__(
+        self, target: TargetModel, round_seconds: float, token_seconds: float = 0.0
+    ) -> None:
         self._target = target
         self._round_seconds = round_seconds
+        self._token_seconds = token_seconds  # for each of a round's tokens
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
@@ -55,7 +58,8 @@ class SlowTarget:
     def run(self, round_: Round) -> RoundOutcome:
         started_at = time.monotonic()
         outcome = self._target.run(round_)
-        rest = started_at + self._round_seconds - time.monotonic()
+        least_seconds = self._round_seconds + self._token_seconds * round_.num_tokens
+        rest = started_at + least_seconds - time.monotonic()
         if rest > 0:
             time.sleep(rest)
         forward_seconds = time.monotonic() - started_at - outcome.sampling_seconds
@@ -81,6 +85,9 @@ def main() -> None:
 @click.option(
     "--round-ms", type=click.FloatRange(0), default=0, help="What a round takes, at least."
 )
+@click.option(
+    "--token-ms", type=click.FloatRange(0), default=0, help="And that each of its tokens adds."
+)
 @click.option("--load-seconds", type=click.FloatRange(0), default=0, help="Until it is ready.")
 @click.option("--whole-drafts", is_flag=True, help="Coupled drafts of the granted length, too.")
 @click.option("--not-told", is_flag=True, help="`rate` asks no board how sure it is of its tokens.")
@@ -88,6 +95,7 @@ def main() -> None:
 def _verifier(
     scripted: bool,
     round_ms: float,
+    token_ms: float,
     load_seconds: float,
     whole_drafts: bool,
     not_told: bool,
@@ -100,8 +108,9 @@ def _verifier(
         time.sleep(load_seconds)
         return load_target(config, tell, place)
 
+    slowed = _slowed(load, round_ms / 1e3, token_ms / 1e3)
     with (
-        patch.object(verifier.startup, "load_configured_target", _slowed(load, round_ms / 1e3)),
+        patch.object(verifier.startup, "load_configured_target", slowed),
         patch.object(verifier.startup, "measure_curve", _scripted_or(scripted)),
         patch.object(verifier.engine.service, "verdict_of", _whole_or(whole_drafts)),
         patch.object(RatePolicy, "uses_confidence", not not_told),
@@ -147,10 +156,11 @@ def _load_scripted(_config: VerifierConfig, _tell: Tell, _place: RankPlace | Non
     return LoadedTarget(target, ScriptedTokenizer(VOCAB_SIZE), subject, is_on_gpu=False)
 
 
-def _slowed(load: _Load, round_seconds: float) -> _Load:
+def _slowed(load: _Load, round_seconds: float, token_seconds: float) -> _Load:
     def load_slowed(config: VerifierConfig, tell: Tell, place: RankPlace | None) -> LoadedTarget:
         loaded = load(config, tell, place)
-        return dataclasses.replace(loaded, target=SlowTarget(loaded.target, round_seconds))
+        target = SlowTarget(loaded.target, round_seconds, token_seconds)
+        return dataclasses.replace(loaded, target=target)
 
     return load_slowed
 
