@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -240,6 +241,7 @@ class VerifierService:
             outbox.stream_ended(message.channel)
 
     def _add(self, stream: Stream, device: Device, outbox: Outbox, message: Open) -> None:
+        stream.opened_at = time.monotonic()
         self._home.add(stream)
         address = _Address(outbox, message.channel, message.stream_id, device.epoch)
         self._addresses[stream.number] = address

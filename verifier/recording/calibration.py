@@ -30,11 +30,16 @@ _GONE_SECONDS = 5.0  # beyond its usual pause: the board has left
 
 
 class FittedTarget(msgspec.Struct, frozen=True):
-    """Of rounds: their median is `fixed + token * tokens`."""
+    """Of rounds: their median is `fixed + token * tokens`.
+
+    Beyond `long_round_tokens`, the most of any round without a prompt, a token takes `long_token`.
+    """
 
     fixed_seconds: float
     token_seconds: float
     jitter: float  # deviation of the logarithm
+    long_round_tokens: int | None = None  # None: no prompt was longer
+    long_token_seconds: float = 0.0
 
 
 class FittedBoard(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,13 +91,14 @@ def calibrate(recording: Recording) -> Calibration:
         ConfigError: it holds too little.
     """
     plain = [round_ for round_ in recording.rounds if not round_.chunk_tokens]
+    with_prompts = [round_ for round_ in recording.rounds if round_.chunk_tokens]
     if len(plain) < LEAST_ROUNDS:
         raise ConfigError(
             (f"{len(plain)} rounds without a prompt were recorded; {LEAST_ROUNDS} are needed",)
         )
     devices = dict.fromkeys(stream.device for stream in recording.streams.values())
     return Calibration(
-        target=fit_target(plain),
+        target=fit_target(plain, with_prompts),
         boards=tuple(_board(recording, device) for device in devices),
         requests=tuple(_requests(recording)),
         seconds=recording.seconds,
@@ -111,8 +117,11 @@ def _requests(recording: Recording) -> Iterator[Asked]:
             yield Asked(begin.at_seconds, max(begin.prompt_tokens, 1), outputs[number])
 
 
-def fit_target(rounds: Sequence[RoundEnd]) -> FittedTarget:
-    """Least squares, so that the mean is met; the deviation without its outermost rounds."""
+def fit_target(rounds: Sequence[RoundEnd], with_prompts: Sequence[RoundEnd] = ()) -> FittedTarget:
+    """Least squares, so that the mean is met; the deviation without its outermost rounds.
+
+    A round `with_prompts` has many times as many tokens, and each of them takes less.
+    """
     tokens = np.array([round_.num_tokens for round_ in rounds], float)
     seconds = np.array([round_.total_seconds for round_ in rounds], float)
     slope = 0.0
@@ -125,7 +134,21 @@ def fit_target(rounds: Sequence[RoundEnd]) -> FittedTarget:
     low, high = np.quantile(logs, (0.16, 0.84))
     jitter = min(float(high - low) / 2, 1.0)
     to_median = math.exp(-(jitter**2) / 2)  # of a logarithm's normal distribution
-    return FittedTarget(fixed * to_median, slope * to_median, jitter)
+    most = int(tokens.max())
+    long_tokens = sum(max(round_.num_tokens - most, 0) for round_ in with_prompts)
+    long_seconds = sum(
+        round_.total_seconds - (fixed + slope * most)
+        for round_ in with_prompts
+        if round_.num_tokens > most
+    )
+    long_slope = max(long_seconds / long_tokens, 0.0) if long_tokens else 0.0
+    return FittedTarget(
+        fixed_seconds=fixed * to_median,
+        token_seconds=slope * to_median,
+        jitter=jitter,
+        long_round_tokens=most if long_tokens else None,
+        long_token_seconds=long_slope * to_median,
+    )
 
 
 def _board(recording: Recording, device: str) -> FittedBoard:

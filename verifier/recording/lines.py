@@ -1,4 +1,4 @@
-"""The lines of a recording, JSON each, in the order in which things happened.
+"""The lines of a recording, JSON each, in the order in which rounds were settled.
 
 Times are seconds since the recording began. Nothing of any text is kept: only who drafted how much
 when, what was accepted of it, and how long rounds took. Pure.
@@ -34,7 +34,7 @@ class Begin(_Line, frozen=True, tag="begin"):
 
 
 class StreamBegin(_Line, frozen=True, tag="stream"):
-    """A stream has its first part in a round, which ended at that time."""
+    """A stream was opened at that time; its first part is in the round of the next line of one."""
 
     at_seconds: Seconds
     stream: int

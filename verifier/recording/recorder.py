@@ -59,17 +59,18 @@ class Recorder:
 
     def observe_result(self, result: StreamResult) -> None:
         """See `RoundWatcher`."""
-        at = time.monotonic() - self._began_at
         stream, settled = result.stream, result.settled
         number = stream.number
         if number not in self._open:
             self._open.add(number)
             self._estimates[stream.device] = stream.device_estimates
             prompt_tokens, mode = len(stream.request.prompt_ids), stream.request.mode
-            self._lines.append(StreamBegin(at, number, stream.device, mode, prompt_tokens))
+            opened_at = max(stream.opened_at - self._began_at, 0.0)
+            self._lines.append(StreamBegin(opened_at, number, stream.device, mode, prompt_tokens))
         self._parts.append(part_of(stream, settled))
         if stream.finish is not None:
             self._open.discard(number)
+            at = time.monotonic() - self._began_at
             self._lines.append(StreamEnd(at, number, stream.finish.reason))
 
     def observe_round(self, report: RoundReport) -> None:

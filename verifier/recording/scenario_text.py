@@ -51,6 +51,11 @@ def _text(
         f"token_milliseconds = {1e3 * target.token_seconds:.5f}",
         f"jitter = {target.jitter:.4f}",
     ]
+    if target.long_round_tokens is not None:
+        lines += [
+            f"long_round_tokens = {target.long_round_tokens}",
+            f"long_round_token_milliseconds = {1e3 * target.long_token_seconds:.5f}",
+        ]
     if rounds:
         lines += ["", "[rounds]", *(f"{key} = {_value(value)}" for key, value in rounds.items())]
     for number, board in enumerate(calibration.boards):

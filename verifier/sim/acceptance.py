@@ -100,15 +100,15 @@ class CorrelatedAcceptance:
 
 
 class ReplayedAcceptance:
-    """What was recorded, from a place on that is drawn, over and over."""
+    """What was recorded, from a place on, over and over."""
 
     __slots__ = ("_confidences", "_start", "_trace")
 
-    def __init__(self, trace: Sequence[bool], confidences: bytes, random: Random) -> None:
+    def __init__(self, trace: Sequence[bool], confidences: bytes, start: int) -> None:
         """`confidences` are as many; see `shared.speculation.confidence`."""
         self._trace = trace
         self._confidences = confidences
-        self._start = random.randrange(len(trace))
+        self._start = start
 
     def is_right(self, position: int, depth: int, now: float) -> bool:
         """See `Acceptance`."""

@@ -80,10 +80,13 @@ def _of(scenario: Scenario, name: str, group: BoardGroup) -> Iterator[FleetBoard
 def acceptance_of(scenario: Scenario, board: FleetBoard, stream_number: int) -> Acceptance:
     """The texts of a board's next stream."""
     group = board.group
-    random = Random(f"{scenario.run.seed}-{board.name}-{stream_number}")
     if group.trace is not None:
-        confidences = scenario.trace_confidences[group.trace]
-        return ReplayedAcceptance(scenario.traces[group.trace], confidences, random)
+        trace = scenario.traces[group.trace]
+        first = Random(f"{scenario.run.seed}-{board.name}").randrange(len(trace))
+        # Where the one before ended, so that all of a trace counts alike.
+        start = first + stream_number * group.output_tokens
+        return ReplayedAcceptance(trace, scenario.trace_confidences[group.trace], start)
+    random = Random(f"{scenario.run.seed}-{board.name}-{stream_number}")
     if group.confidence_rates:
         rates, shares = group.confidence_rates, group.confidence_shares
         return CorrelatedAcceptance(rates, shares, group.confidence_persistence, random)

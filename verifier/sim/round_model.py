@@ -52,9 +52,12 @@ class RoundModel:
 
 
 def line_seconds(target: TargetSection, num_tokens: int) -> float:
-    """c0 + c1 * tokens, these rounded up to a stair."""
+    """c0 + c1 * tokens, these rounded up to a stair; of a long round's last ones another c1."""
     num_paid = -(-num_tokens // target.stair_tokens) * target.stair_tokens
-    return 1e-3 * (target.fixed_milliseconds + target.token_milliseconds * num_paid)
+    most_short = num_paid if target.long_round_tokens is None else target.long_round_tokens
+    milliseconds = target.fixed_milliseconds + target.token_milliseconds * min(num_paid, most_short)
+    further = max(num_paid - most_short, 0) * target.long_round_token_milliseconds
+    return 1e-3 * (milliseconds + further)
 
 
 def planner_curve(scenario: Scenario, most_tokens: int) -> CostCurve:
@@ -68,6 +71,8 @@ def planner_curve(scenario: Scenario, most_tokens: int) -> CostCurve:
     else:
         num_stairs = min(-(-most_tokens // stair), MAX_GRID_LINES // 2 - 1)
         counts = {i * stair + j for i in range(num_stairs + 1) for j in (0, 1)} - {0}
+    if target.long_round_tokens is not None:
+        counts.add(target.long_round_tokens)
     return CostCurve.from_samples(
         [(count, _CONTEXT_TOKENS, line_seconds(target, count)) for count in sorted(counts)]
     )

@@ -61,6 +61,13 @@ class TargetSection(Section, frozen=True):
     token_milliseconds: Annotated[
         float, Meta(ge=0.0, le=1e5, description="c1, that every token of a round adds")
     ] = 0.24
+    long_round_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=1 << 20)] | None,
+        Meta(description="from so many on, as where prompts are read, a token adds less or more"),
+    ] = None
+    long_round_token_milliseconds: Annotated[
+        float, Meta(ge=0.0, le=1e5, description="what each token beyond those adds")
+    ] = 0.0
     stair_tokens: Annotated[
         int,
         Meta(ge=1, le=4096, description="a round costs as much as the next multiple of so many"),

@@ -143,6 +143,7 @@ class World:
         return Stream(
             number=number,
             device=device.board.name,
+            opened_at=self._clock.now,
             request=request,
             text=ByteAssembler(_TOKEN_BYTES, frozenset({END_ID})),
             device_estimates=device.estimates,

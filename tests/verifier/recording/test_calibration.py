@@ -49,6 +49,30 @@ def test_rounds_that_grow_with_their_tokens_alone_have_hardly_a_fixed_part() -> 
     assert target.token_seconds > 0.0
 
 
+def test_tokens_of_prompts_have_a_price_of_their_own() -> None:
+    rounds = rounds_of(known_lines(jitter=0.0))
+    most = max(round_.num_tokens for round_ in rounds)
+    with_prompts = [
+        msgspec.structs.replace(
+            round_,
+            num_tokens=most + 40,
+            chunk_tokens=40,
+            total_seconds=0.05 + 0.002 * most + 0.0004 * 40,
+        )
+        for round_ in rounds[:5]
+    ]
+    target = fit_target(rounds, with_prompts)
+    assert most == target.long_round_tokens
+    assert 0.0004 == pytest.approx(target.long_token_seconds)
+    assert 0.002 == pytest.approx(target.token_seconds)
+
+
+def test_where_no_prompt_is_longer_no_price_of_long_rounds_is_known() -> None:
+    rounds = rounds_of(known_lines())
+    target = fit_target(rounds, rounds[:5])
+    assert (None, 0.0) == (target.long_round_tokens, target.long_token_seconds)
+
+
 def test_the_mean_of_rounds_is_met(tmp_path: Path) -> None:
     rounds = rounds_of(known_lines(jitter=0.3))
     target = fit_target(rounds)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
+from tests.support.ends.scenarios import make_scenario
 from verifier.sim.acceptance import (
     Acceptance,
     CorrelatedAcceptance,
     IndependentAcceptance,
     ReplayedAcceptance,
 )
+from verifier.sim.fleet import acceptance_of, fleet_of
+from verifier.sim.scenario import BoardGroup
 
 NUM_TOKENS = 20_000
 
@@ -48,9 +53,9 @@ def test_a_model_that_stays_sure_is_right_in_runs() -> None:
 
 
 def test_a_trace_is_played_in_its_order_over_and_over() -> None:
-    played = bits(ReplayedAcceptance((True, True, False), bytes(3), Random(4)))
+    played = bits(ReplayedAcceptance((True, True, False), bytes(3), 4))
     assert played[: NUM_TOKENS // 3 * 3 - 3] == played[3 : NUM_TOKENS // 3 * 3]
-    assert [False, True, True] == sorted(played[:3])
+    assert [True, False, True] == played[:3]
 
 
 def test_a_model_that_is_surer_is_right_more_often() -> None:
@@ -64,9 +69,22 @@ def test_a_model_that_is_surer_is_right_more_often() -> None:
 
 
 def test_a_trace_tells_of_each_position_how_sure_the_board_was() -> None:
-    acceptance = ReplayedAcceptance((True, False), bytes([200, 20]), Random(6))
+    acceptance = ReplayedAcceptance((True, False), bytes([200, 20]), 6)
     told = {acceptance.confidence(i): acceptance.is_right(i, 0, 0.0) for i in range(6)}
     assert {200: True, 20: False} == told
+
+
+def test_a_boards_streams_go_through_its_trace_in_turn() -> None:
+    path = Path("trace.json")
+    group = BoardGroup(trace=path, output_tokens=4)
+    scenario = msgspec.structs.replace(
+        make_scenario(group),
+        traces={path: (True, False, False, True, True)},
+        trace_confidences={path: bytes(5)},
+    )
+    board = fleet_of(scenario)[0]
+    first, second = (acceptance_of(scenario, board, number) for number in (0, 1))
+    assert bits(first)[4:9] == bits(second)[:5]
 
 
 def test_where_all_tokens_are_alike_nothing_is_told() -> None:

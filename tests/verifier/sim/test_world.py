@@ -106,6 +106,19 @@ def test_stairs_are_what_rounds_cost_and_what_the_planner_expects() -> None:
     )
 
 
+def test_prompts_cost_what_long_rounds_do_and_the_planner_expects_it() -> None:
+    target = TargetSection(
+        fixed_milliseconds=50.0,
+        token_milliseconds=1.0,
+        long_round_tokens=10,
+        long_round_token_milliseconds=0.1,
+    )
+    group = BoardGroup(prompt_tokens=110, output_tokens=1, join_spread_seconds=0.0)
+    world = play(make_scenario(group, target=target, seconds=0.3), policy=FixedPolicy(0))
+    assert pytest.approx(0.07) == world.record.round_seconds.sum()
+    assert pytest.approx(0.07, rel=0.01) == world.planner.curve.round_seconds(110, 128)
+
+
 def test_values_of_a_list_are_dealt_evenly() -> None:
     group = BoardGroup(count=8, acceptance=(0.2, 0.5), draft_tokens_per_second=(50.0, 60.0))
     boards = play(make_scenario(group, seconds=0.2)).boards
