@@ -42,6 +42,8 @@ class BoardSpec(msgspec.Struct, frozen=True):
 
     def stalls_until(self, now: float) -> float | None:
         """When the stall ends in which the board is now, if it is in one."""
+        if not self.stalls:
+            return None
         ends = [s.to_seconds for s in self.stalls if s.from_seconds <= now < s.to_seconds]
         return max(ends, default=None)
 
