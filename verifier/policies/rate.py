@@ -40,8 +40,8 @@ PART_OF_PRICE_AHEAD = 0.25
 LARGEST_ASKED_SURVIVAL = 0.9
 # The limit is aimed at with some distance: it is kept by what was measured, not by a forecast.
 AIMED_PART = 0.9
-# How fast the raise of the price answers (per round, over the limit). With half of it the slowest of
-# 64 cold boards lost a point more in its worst ten seconds, with twice as much all gain less.
+# How fast the raise of the price answers (per round, over the limit). With half of it the slowest
+# of 64 cold boards loses a point more in its worst ten seconds, with twice as much all gain less.
 GAIN = 0.1
 MOST_EXCESS = 0.2  # one round that took ten times as long says nothing about drafts
 MAX_LOG_RAISE = 6.0

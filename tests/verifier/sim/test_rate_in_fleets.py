@@ -67,6 +67,18 @@ def test_the_limit_is_on_what_came_to_a_test_and_not_on_what_was_granted(
     assert ratios.min() > 0.93
 
 
+def test_the_slowest_of_many_cold_boards_keeps_the_limit_in_its_first_ten_seconds() -> None:
+    boards = BoardGroup(
+        count=48,
+        acceptance=(0.45, 0.55, 0.65, 0.75, 0.85),
+        draft_tokens_per_second=(80.0, 120.0, 165.0),
+        round_trip_milliseconds=(5.0, 20.0, 50.0, 100.0, 200.0),
+    )
+    ratios = of_alone(played(make_scenario(boards)))
+    assert ratios.min() > 0.943  # half as fast an answer: 0.939
+    assert mean(ratios) > 1.11
+
+
 def test_tokens_up_to_the_next_stair_are_free() -> None:
     boards = BoardGroup(
         count=32,
