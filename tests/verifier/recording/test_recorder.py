@@ -21,7 +21,7 @@ from verifier.recording.recording_file import Recording, read_recording
 
 def recorded(path: Path, requests: list[GenerationRequest]) -> tuple[Recording, list[Finished]]:
     async def play() -> list[Finished]:
-        service = scripted_service(delay_seconds=lambda num_tokens: 0.001)
+        service = scripted_service(delay_seconds=lambda num_tokens: 0.005)
         recorder = start_recording(path, "scripted", {"policy": "fixed"})
         service.metrics.watchers.append(recorder)
         try:
@@ -63,7 +63,7 @@ def test_it_says_what_clients_were_told(tmp_path: Path) -> None:
         ]
     assert {"length"} == {end.reason for end in recording.ends.values()}
     assert set(recording.streams) == set(recording.ends)
-    assert all(0.001 <= r.target_seconds <= r.total_seconds for r in recording.rounds)
+    assert all(0.005 <= r.target_seconds <= r.total_seconds for r in recording.rounds)
     speeds = recording.speeds
     assert {"near", "far"} == set(speeds)
     assert speeds["near"].draft_token_seconds is not None
