@@ -26,7 +26,8 @@ from verifier.recording.recording_file import Recording
 
 LEAST_ROUNDS = 20  # without a prompt
 LEAST_TESTED = 20  # draft tokens of a board, for a trace
-_GONE_SECONDS = 5.0  # beyond its usual pause: the board has left
+# A board is gone when it is away for so much longer than ever between two streams.
+_GONE_PAUSES, _GONE_SECONDS = 2.0, 1.0
 
 
 class FittedTarget(msgspec.Struct, frozen=True):
@@ -165,7 +166,8 @@ def _board(recording: Recording, device: str) -> FittedBoard:
     pauses = list(_pauses(spans))
     think_seconds = float(np.mean(pauses)) if pauses else 0.0
     last_end = max(end for _, end in spans)
-    has_left = recording.seconds - last_end > think_seconds + _GONE_SECONDS
+    longest_seconds = _GONE_PAUSES * max(pauses, default=0.0) + _GONE_SECONDS
+    has_left = recording.seconds - last_end > longest_seconds
     speed = recording.speeds.get(device, BoardSpeed(None, None))
     modes = [begin.mode for begin in numbers.values()]
     return FittedBoard(

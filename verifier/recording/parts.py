@@ -8,6 +8,7 @@ from shared.protocol.draft_path import DraftToken
 from verifier.recording.lines import LatePart, StreamPart
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
+from verifier.target.round import RoundItem
 
 
 def part_of(stream: Stream, settled: Settled) -> StreamPart:
@@ -26,6 +27,14 @@ def part_of(stream: Stream, settled: Settled) -> StreamPart:
         confidences=_confidences(met),
         late=tuple(late),
     )
+
+
+def prompt_tokens_of(item: RoundItem) -> int:
+    """How many tokens of a prompt a part of a round reads: all but drafts and the newest token."""
+    check = item.draft_check
+    if check is None:
+        return len(item.token_ids)
+    return len(item.token_ids) - len(check.draft_token_ids) - 1
 
 
 def _met(stream: Stream, settled: Settled) -> tuple[int, Sequence[DraftToken]]:

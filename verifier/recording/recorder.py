@@ -16,7 +16,6 @@ from typing import IO
 import msgspec
 
 from shared.errors import ConfigError
-from verifier.cost_curve.look_back import chunks_of
 from verifier.engine.engine import RoundReport
 from verifier.recording.lines import (
     VERSION,
@@ -30,7 +29,7 @@ from verifier.recording.lines import (
     StreamEnd,
     StreamPart,
 )
-from verifier.recording.parts import part_of
+from verifier.recording.parts import part_of, prompt_tokens_of
 from verifier.rounds.planner import StreamResult
 from verifier.streams.estimates import DeviceEstimates
 
@@ -82,7 +81,7 @@ class Recorder:
                 total_seconds=report.total_seconds,
                 target_seconds=report.forward_seconds + report.sampling_seconds,
                 num_tokens=round_.num_tokens,
-                chunk_tokens=sum(chunk.num_tokens for chunk in chunks_of(round_)),
+                chunk_tokens=sum(map(prompt_tokens_of, round_.items)),
                 context_tokens=round_.context_tokens,
                 parts=tuple(self._parts),
             )

@@ -32,7 +32,7 @@ from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.stream import Stream
 from verifier.streams.stream_request import StreamRequest
 
-BLOCK_TOKENS = 64
+BLOCK_TOKENS = 16  # as `target.block_tokens`: prompts get on by a block at least
 # Output of a stream that never ends; a position of the protocol goes further.
 ENDLESS_TOKENS = 1 << 19
 _TOKEN_BYTES = scripted_token_bytes(VOCAB_SIZE)
