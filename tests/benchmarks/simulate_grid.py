@@ -42,7 +42,7 @@ ORACLE_SCALES = (0.7, 1.0, 1.4)
 BARRIER_BUDGETS = (1, 4)  # tokens for each board
 STATIC_LENGTH = 4  # DSD's static window
 # The more boards, the less chance there is in a round.
-NUM_FLEETS = {1: 15, 8: 4, 64: 2, 512: 1}
+NUM_FLEETS = {1: 15, 8: 4, 64: 1, 512: 1}
 SECONDS = 30.0
 MOST_ROUNDS = {1: 1200, 8: 1200, 64: 1000, 512: 250}
 WINDOW_SECONDS = 10  # over which no board may lose much, either

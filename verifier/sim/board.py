@@ -178,7 +178,8 @@ class SimBoard:
                 continue
             drawn = None
             if spec is not None:
-                depth = spec.position - stream.path.base
+                # Where a verdict took the window meanwhile its path begins behind this draw.
+                depth = max(spec.position - stream.path.base, 0)
                 token_id = job.text.draft_token(spec.position, depth, now)
                 drawn = certain_token(token_id, spec, job.text.confidence(spec.position))
             self._send_all(stream.record_step(job.step, drawn, seconds, now))
