@@ -15,14 +15,7 @@ from dataclasses import dataclass, replace
 
 from shared.errors import RemoteProtocolError
 from shared.protocol.fingerprint import fingerprint
-from shared.protocol.messages import (
-    PART_BYTES,
-    ErrorCode,
-    Open,
-    Opened,
-    OpenPart,
-    Resume,
-)
+from shared.protocol.messages import PART_BYTES, ErrorCode, Open, Opened, OpenPart, Resume
 from shared.protocol.prompt_parts import cut_opened
 from shared.protocol.token_ids import pack_id_set
 from shared.speculation.model_defaults import PLAIN_DEFAULTS, ModelDefaults
