@@ -34,7 +34,7 @@ class Begin(_Line, frozen=True, tag="begin"):
 
 
 class StreamBegin(_Line, frozen=True, tag="stream"):
-    """A stream was opened at that time; its first part is in the round of the next line of one."""
+    """A stream was opened at that time; its first part is in the round that is told next."""
 
     at_seconds: Seconds
     stream: int

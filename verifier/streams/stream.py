@@ -39,7 +39,7 @@ class Stream:
     text: ByteAssembler
     device_estimates: DeviceEstimates
     estimates: StreamEstimates
-    opened_at: float = 0.0
+    opened_at: float = 0.0  # when its board asked for it
     place: Place = Place.NEW
     is_arriving: bool = False  # its Open goes on: what is here is read, but no token follows
     num_missing_tokens: int = 0  # of the prompt, that are on their way
