@@ -7,9 +7,9 @@ product. It must never know files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -69,32 +69,37 @@ class LlamaShape:
         return 2 * self.layers * self.kv_heads * self.head_size
 
 
-@dataclass(frozen=True, slots=True)
-class LlamaWeights:
-    """All weights in one dtype, merged for fewer products."""
+class LayerWeights(NamedTuple):
+    """Of one layer, merged for fewer products."""
 
-    attention_in: Tensor  # [layers, queries + keys + values, hidden]
-    attention_out: Tensor  # [layers, hidden, queries]
-    ffn_in: Tensor  # [layers, 2 * ffn, hidden]
-    ffn_out: Tensor  # [layers, hidden, ffn]
-    attention_norm: Tensor  # [layers, hidden]
-    ffn_norm: Tensor  # [layers, hidden]
-    last_norm: Tensor  # [hidden]
-    embedding: Tensor  # [vocab_size, hidden], perhaps in a wider dtype
-    unembedding: Tensor  # [vocab_size, hidden]
-    attention_bias: Tensor | None = None  # [layers, queries + keys + values]
-    head_norm: Tensor | None = None  # [layers, heads + kv_heads, head_size]
+    attention_in: Tensor  # [queries + keys + values, hidden]
+    attention_out: Tensor  # [hidden, queries]
+    ffn_in: Tensor  # [2 * ffn, hidden]
+    ffn_out: Tensor  # [hidden, ffn]
+    attention_norm: Tensor  # [hidden]
+    ffn_norm: Tensor  # [hidden]
+    attention_bias: Tensor | None = None  # [queries + keys + values]
+    head_norm: Tensor | None = None  # [heads + kv_heads, head_size]
 
-    def heads(self, states: Tensor, layer: int, shape: LlamaShape) -> Tensor:
+    def heads(self, states: Tensor, shape: LlamaShape) -> Tensor:
         """Queries, keys and values of normed states [..., heads + 2 * kv_heads, head_size]."""
-        bias = None if self.attention_bias is None else self.attention_bias[layer]
-        flat = functional.linear(states, self.attention_in[layer], bias)
+        flat = functional.linear(states, self.attention_in, self.attention_bias)
         heads = flat.view(*states.shape[:-1], -1, shape.head_size)
         if self.head_norm is None:
             return heads
         normed, values = heads.tensor_split([shape.heads + shape.kv_heads], -2)
         normed = functional.rms_norm(normed, (shape.head_size,), None, shape.norm_epsilon)
-        return torch.cat([normed * self.head_norm[layer], values], -2)
+        return torch.cat([normed * self.head_norm, values], -2)
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaWeights:
+    """All weights in one dtype."""
+
+    layers: tuple[LayerWeights, ...]
+    last_norm: Tensor  # [hidden]
+    embedding: Tensor  # [vocab_size, hidden], perhaps in a wider dtype
+    unembedding: Tensor  # [vocab_size, hidden]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,25 +176,44 @@ def merged(
     """Weights of these matrices [layers, outputs, inputs] and all else of the model."""
     shape = model.shape
     vectors = {name: model.get_parameter(name).to(dtype) for name in shape.vector_sizes}
-    bias = torch.cat([vectors[name] for name in BIASES], 1) if BIASES[0] in vectors else None
-    head_norm = None
+    stacks = [
+        torch.cat([matrices[name] for name in ("query", "key", "value")], 1),
+        matrices["output"],
+        torch.cat([matrices["gate"], matrices["up"]], 1),
+        matrices["down"],
+        vectors["attention_norm"],
+        vectors["ffn_norm"],
+    ]
+    # Unbound, not indexed: of a stack's gradient each layer would make zeros of all of it.
+    layers = [LayerWeights(*of_layer) for of_layer in zip(*map(torch.unbind, stacks), strict=True)]
+    if BIASES[0] in vectors:
+        biases = torch.cat([vectors[name] for name in BIASES], 1).unbind()
+        layers = [w._replace(attention_bias=b) for w, b in zip(layers, biases, strict=True)]
     if HEAD_NORMS[0] in vectors:
         counts = (shape.heads, shape.kv_heads)
         norms = [vectors[name][:, None] for name in HEAD_NORMS]
-        head_norm = torch.cat([n.expand(-1, c, -1) for n, c in zip(norms, counts, strict=True)], 1)
-    return LlamaWeights(
-        attention_in=torch.cat([matrices[name] for name in ("query", "key", "value")], 1),
-        attention_out=matrices["output"],
-        ffn_in=torch.cat([matrices["gate"], matrices["up"]], 1),
-        ffn_out=matrices["down"],
-        attention_norm=vectors["attention_norm"],
-        ffn_norm=vectors["ffn_norm"],
-        last_norm=model.last_norm.to(dtype),
-        embedding=embedding,
-        unembedding=unembedding,
-        attention_bias=bias,
-        head_norm=head_norm,
-    )
+        spread = [n.expand(-1, c, -1) for n, c in zip(norms, counts, strict=True)]
+        head_norms = torch.cat(spread, 1).unbind()
+        layers = [w._replace(head_norm=n) for w, n in zip(layers, head_norms, strict=True)]
+    return LlamaWeights(tuple(layers), model.last_norm.to(dtype), embedding, unembedding)
+
+
+RunLayer = Callable[[LlamaShape, LayerWeights, Rotation, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def run_layer(
+    shape: LlamaShape, weights: LayerWeights, rotation: Rotation, states: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """States [rows, tokens, hidden] behind a layer, and its keys and values.
+
+    `rotation`: of the tokens' positions.
+    """
+    heads = weights.heads(_norm(states, weights.attention_norm, shape), shape).transpose(1, 2)
+    query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
+    query, key = rotation.turn(query_key).tensor_split([shape.heads], 1)
+    mixed = _attend(query, key, value).transpose(1, 2).flatten(2)
+    states = states + functional.linear(mixed, weights.attention_out)
+    return states + feed_forward(states, shape, weights), key, value
 
 
 def final_states(
@@ -198,36 +222,31 @@ def final_states(
     rotation: Rotation,
     token_ids: Tensor,
     kept: KeysValues | None = None,
+    run: RunLayer = run_layer,
 ) -> Tensor:
     """Normed states [rows, tokens, hidden] that logits are one product of.
 
     `token_ids`: int64 [rows, tokens], each row from its position 0 on. Keys and values of every
-    layer are appended to `kept`.
+    layer are appended to `kept`. `run`: `run_layer`, or what computes the same faster.
     """
     num_rows, num_tokens = token_ids.shape
-    dtype = weights.attention_in.dtype
+    dtype = weights.last_norm.dtype
     # Not `embedding`: its gradient is sorted by ids, which no CUDA graph can hold.
     states = weights.embedding.index_select(0, token_ids.reshape(-1)).to(dtype)
     states = states.view(num_rows, num_tokens, -1)
     turned = rotation.first(num_tokens)
-    for layer in range(shape.layers):
-        normed = _norm(states, weights.attention_norm[layer], shape)
-        heads = weights.heads(normed, layer, shape).transpose(1, 2)
-        query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
-        query, key = turned.turn(query_key).tensor_split([shape.heads], 1)
+    for layer in weights.layers:
+        states, key, value = run(shape, layer, turned, states)
         if kept is not None:
             kept.append((key, value))
-        mixed = _attend(query, key, value).transpose(1, 2).reshape(num_rows, num_tokens, -1)
-        states = states + functional.linear(mixed, weights.attention_out[layer])
-        states = states + feed_forward(states, layer, shape, weights)
     return _norm(states, weights.last_norm, shape)
 
 
-def feed_forward(states: Tensor, layer: int, shape: LlamaShape, weights: LlamaWeights) -> Tensor:
+def feed_forward(states: Tensor, shape: LlamaShape, weights: LayerWeights) -> Tensor:
     """What the second half of a layer adds."""
-    normed = _norm(states, weights.ffn_norm[layer], shape)
-    gate, up = functional.linear(normed, weights.ffn_in[layer]).chunk(2, -1)
-    return functional.linear(functional.silu(gate) * up, weights.ffn_out[layer])
+    normed = _norm(states, weights.ffn_norm, shape)
+    gate, up = functional.linear(normed, weights.ffn_in).chunk(2, -1)
+    return functional.linear(functional.silu(gate) * up, weights.ffn_out)
 
 
 def _norm(states: Tensor, weight: Tensor, shape: LlamaShape) -> Tensor:

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
+from verifier.finetune.llama.compiled import compiled
 from verifier.finetune.llama.llama_model import (
     KeysValues,
+    LayerWeights,
     LlamaModel,
+    LlamaShape,
+    Rotation,
     feed_forward,
     final_states,
 )
@@ -56,6 +61,10 @@ class SlotDecoder:
         self.tokens = torch.zeros(rows, dtype=torch.int32, device=device)
         self.states = torch.zeros(*rows, shape.hidden, dtype=_kept(dtype), device=device)
         self.steps_done = 0
+        # Few kernels in place of many; not in float32, in which few texts are written, exactly.
+        is_compiled = device.type == "cuda" and dtype != torch.float32
+        self._layer_start = compiled(_layer_start) if is_compiled else _layer_start
+        self._layer_end = compiled(_layer_end) if is_compiled else _layer_end
         self._run_step = self._captured() if device.type == "cuda" else self._one_step
 
     @torch.no_grad()
@@ -144,19 +153,13 @@ class SlotDecoder:
         shape, weights = self._shape, self._weights
         rotation = self._rotation.of(self._position)
         states = weights.embedding[self._token]
-        for layer in range(shape.layers):
-            normed = torch.rms_norm(
-                states, (shape.hidden,), weights.attention_norm[layer], shape.norm_epsilon
-            )
-            heads = weights.heads(normed, layer, shape)
-            query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
-            query, key = rotation.turn(query_key).tensor_split([shape.heads], 1)
+        for layer, of_layer in enumerate(weights.layers):
+            query, key, value = self._layer_start(shape, of_layer, rotation, states)
             self._keys[layer][self._slots, :, self._position] = key
             self._values[layer][self._slots, :, self._position] = value
             cached = (self._keys[layer], self._values[layer])
             mixed = attend(query, *cached, self._position)
-            states = states + mixed.reshape(self.num_slots, -1) @ weights.attention_out[layer].T
-            states = states + feed_forward(states, layer, shape, weights)
+            states = self._layer_end(shape, of_layer, states, mixed)
         return torch.rms_norm(states, (shape.hidden,), weights.last_norm, shape.norm_epsilon)
 
     @torch.no_grad()
@@ -174,6 +177,23 @@ class SlotDecoder:
         for numbers in (self._step, self._position, self._written, self._live):
             numbers.zero_()
         return graph.replay
+
+
+def _layer_start(
+    shape: LlamaShape, weights: LayerWeights, rotation: Rotation, states: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Turned queries and keys, and values [slots, heads or kv_heads, head_size]."""
+    normed = torch.rms_norm(states, (shape.hidden,), weights.attention_norm, shape.norm_epsilon)
+    heads = weights.heads(normed, shape)
+    query_key, value = heads.tensor_split([shape.heads + shape.kv_heads], 1)
+    query, key = rotation.turn(query_key).tensor_split([shape.heads], 1)
+    return query, key, value
+
+
+def _layer_end(shape: LlamaShape, weights: LayerWeights, states: Tensor, mixed: Tensor) -> Tensor:
+    """States behind a layer [slots, hidden]."""
+    states = states + functional.linear(mixed.flatten(1), weights.attention_out)
+    return states + feed_forward(states, shape, weights)
 
 
 def _kept(dtype: torch.dtype) -> torch.dtype:

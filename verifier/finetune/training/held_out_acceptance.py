@@ -78,7 +78,7 @@ class HeldOutAcceptance:
         texts = self._texts
         prompt = torch.tensor(texts.prompts[place.prompt_index], device=texts.tokens.device)
         ids = torch.cat([prompt, texts.answer(place).long()])[None]
-        rotation = model.rotation(ids.shape[1], weights.attention_in.dtype)
+        rotation = model.rotation(ids.shape[1], weights.last_norm.dtype)
         states = final_states(model.shape, weights, rotation, ids)[0, len(prompt) - 1 : -1]
         unembedding = weights.unembedding.float()
         all_rows, found = texts.rows(place), []

@@ -28,22 +28,45 @@ class Muon:
     @torch.no_grad()
     def step(self) -> None:
         """Change all weights by their gradients."""
-        for weight, momentum in zip(self._weights, self.momentum, strict=True):
-            assert weight.grad is not None
-            momentum.lerp_(weight.grad, 1 - _MOMENTUM)
-            direction = orthogonal(weight.grad.lerp(momentum, _MOMENTUM))  # Nesterov's
+        directions: dict[int, Tensor] = {}
+        for together in self._alike():
+            moved = []
+            for index in together:
+                gradient, momentum = self._weights[index].grad, self.momentum[index]
+                assert gradient is not None
+                momentum.lerp_(gradient, 1 - _MOMENTUM)
+                moved.append(_wide(gradient.lerp(momentum, _MOMENTUM)))  # Nesterov's
+            layers = [len(one) for one in moved]
+            found = orthogonal(torch.cat(moved)).split(layers)
+            directions |= dict(zip(together, found, strict=True))
+        for index, direction in directions.items():
+            weight = self._weights[index]
+            if direction.shape != weight.shape:
+                direction = direction.mT
             weight.sub_(direction * (self.rate * (_SCALE * max(weight.shape[1:]) ** 0.5)))
+
+    def _alike(self) -> list[list[int]]:
+        """Stacks of matrices of one size, lying or standing, go through the products together."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, weight in enumerate(self._weights):
+            groups.setdefault(tuple(sorted(weight.shape[1:])), []).append(index)
+        return list(groups.values())
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """The nearest matrices whose singular values are near 1, by Newton-Schulz iterations."""
-    is_tall = matrices.shape[1] > matrices.shape[2]
+    """The nearest matrices whose singular values are near 1, by Newton-Schulz iterations.
+
+    As many columns as rows at least: products of rows are the smaller ones.
+    """
     found = matrices.bfloat16()
-    found = found.mT if is_tall else found
     found = found / (found.norm(dim=(1, 2), keepdim=True) + 1e-7)
     first, third, fifth = _COEFFICIENTS
     for _ in range(_ROUNDS):
         square = found @ found.mT
-        found = first * found + (third * square + fifth * square @ square) @ found
-    direction: Tensor = found.mT if is_tall else found
-    return direction.to(matrices.dtype)
+        polynomial = torch.baddbmm(square, square, square, beta=third, alpha=fifth)
+        found = torch.baddbmm(found, polynomial, found, beta=first)
+    return found.to(matrices.dtype)
+
+
+def _wide(matrices: Tensor) -> Tensor:
+    return matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from verifier.finetune.llama.block_rounding import straight_through
+from verifier.finetune.llama.compiled import compiled
 from verifier.finetune.llama.llama_model import (
     MATRICES,
     LlamaModel,
     LlamaWeights,
     final_states,
     merged,
+    run_layer,
 )
 from verifier.finetune.recipe.recipe import LossWeights, Recipe
 from verifier.finetune.training.batches import Bucket
@@ -51,6 +53,9 @@ class Student:
         self._dtype = torch.bfloat16 if is_on_gpu else torch.float32
         self._logit_dtype = torch.float16 if is_on_gpu else torch.float32
         self._rotation = model.rotation(context, self._dtype)
+        # Of a narrow model norms, rotations and casts take longer than products: compiled they are
+        # few kernels, made once for each width of batches.
+        self._run_layer = compiled(run_layer) if is_on_gpu else run_layer
         self._weights = trained_weights(model, recipe.lora_rank)
         self._muon = Muon(self._weights.by_muon) if self._weights.by_muon else None
         self._rates = [getattr(recipe, rate) for rate, _ in self._weights.by_adam]
@@ -62,13 +67,18 @@ class Student:
             fused=True,
             capturable=is_on_gpu,
         )
-        # What the graph reads: rates and weights of the loss.
+        # What a graph reads: rates and weights of the loss. Whether utility weighs stands in it.
+        self._weighs_utility = False
         self._loss = torch.tensor([1.0, 0.0, 0.0], device=device)
         self._goodput = torch.full((num_groups,), _FIRST_GOODPUT, device=device)
         self._means = torch.zeros(3, device=device)
 
     def adjust(self, rate: float, loss: LossWeights) -> None:
-        """Rates, as a part of the recipe's, and the loss of the next steps."""
+        """Rates, as a part of the recipe's, and the loss of the next steps.
+
+        Where utility begins to weigh, graphs must be captured anew.
+        """
+        self._weighs_utility = loss.utility > 0
         if self._muon is not None:
             self._muon.rate.fill_(self._recipe.matrix_rate * rate)
         for group, full_rate in zip(self._adam.param_groups, self._rates, strict=True):
@@ -79,7 +89,8 @@ class Student:
         """Learn one batch; `target_logits` [positions, vocab_size]."""
         self.forget_gradients()
         weights = self.rounded_weights(self.kind, self._dtype)
-        states = final_states(self.model.shape, weights, self._rotation, batch.token_ids)
+        shape, ids = self.model.shape, batch.token_ids
+        states = final_states(shape, weights, self._rotation, ids, run=self._run_layer)
         states = states.view(-1, states.shape[-1]).index_select(0, batch.flat)
         state_gradient, logit_gradient = self._head(batch, target_logits, states, weights)
         states.backward(state_gradient)  # type: ignore[no-untyped-call]
@@ -169,21 +180,28 @@ class Student:
     def _worth_of_positions(self, batch: Bucket, acceptance: Tensor) -> Tensor:
         """Summing up to 1; utility counts as much as the loss says."""
         counts = batch.counts
+        if not self._weighs_utility:
+            return counts / counts.sum()
         worth = utility_weights(acceptance, batch.text) / self._goodput[batch.group] * counts
         worth = worth * (counts.sum() / worth.sum())
         utility = self._loss[2]
         return (utility * worth + (1 - utility) * counts) / counts.sum()
 
     def _note(self, batch: Bucket, found: Distances) -> None:
-        counts, groups = batch.counts, batch.group
-        tokens = expected_round_tokens(found.acceptance, batch.text) * counts
-        zeros = torch.zeros_like(self._goodput)
-        number, total = zeros.index_add(0, groups, counts), zeros.index_add(0, groups, tokens)
-        mean = total / number.clamp_min(1)
-        kept = self._goodput * _GOODPUT_KEPT + mean * (1 - _GOODPUT_KEPT)
-        self._goodput.copy_(torch.where(number > 0, kept, self._goodput))
+        counts = batch.counts
+        if self._weighs_utility:
+            self._note_goodput(batch, found.acceptance)
         same = (found.target_choice == found.draft_choice).float()
         rows = torch.stack([found.kl, found.acceptance, same])
         now = (rows * counts).sum(1) / counts.sum()
         kept = self._means * _KEPT + now * (1 - _KEPT)
         self._means.copy_(torch.where(self._means == 0, now, kept))
+
+    def _note_goodput(self, batch: Bucket, acceptance: Tensor) -> None:
+        counts, groups = batch.counts, batch.group
+        tokens = expected_round_tokens(acceptance, batch.text) * counts
+        zeros = torch.zeros_like(self._goodput)
+        number, total = zeros.index_add(0, groups, counts), zeros.index_add(0, groups, tokens)
+        mean = total / number.clamp_min(1)
+        kept = self._goodput * _GOODPUT_KEPT + mean * (1 - _GOODPUT_KEPT)
+        self._goodput.copy_(torch.where(number > 0, kept, self._goodput))
