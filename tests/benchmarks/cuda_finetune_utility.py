@@ -106,10 +106,11 @@ def train(
     """Make all drafts for TARGET.gguf and keep what was accepted of each."""
     recipe = Recipe(
         parse_shape(shape),
-        minutes=texts_seconds / 60 / 0.25,  # of which a quarter is for texts
+        minutes=texts_seconds / 60 / 0.3,  # of which this part is for texts
         slots=slots,
         step_tokens=step_tokens,
         answer_tokens=answer_tokens,
+        writings=1,
     )
     order = DraftOrder(
         target=target_file,

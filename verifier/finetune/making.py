@@ -30,11 +30,12 @@ from verifier.finetune.llama.narrow_start import narrow_draft
 from verifier.finetune.order import Clock, DraftOrder, Tell
 from verifier.finetune.recipe.recipe import FileWeights
 from verifier.finetune.recipe.twin_files import TwinFiles
-from verifier.finetune.target_texts import TargetTexts
+from verifier.finetune.target_texts import SEEDS, TargetTexts
 from verifier.finetune.texts.held_out import judged_texts
 from verifier.finetune.texts.kept_texts import keep_texts, kept_texts
 from verifier.finetune.texts.written_texts import WrittenTexts
 from verifier.finetune.told_training import ToldTraining
+from verifier.finetune.training.batches import groups_of
 from verifier.finetune.training.held_out_acceptance import HeldOutAcceptance, mean_acceptance
 from verifier.finetune.training.student import Student
 from verifier.torch_target.precision.torch_device import choose_device
@@ -86,14 +87,27 @@ class _Making:
         tell.stage(f"reading {order.target.name}")
         target = read_target(order.target).to(self._device)
         writer = TargetTexts(order, target, self._device, tell, self._clock)
-        texts = self._texts(writer, target)
-        student = self._student(target, texts)
-        before = self._before(student)
-        path = order.work_dir / "student"
-        training = ToldTraining(self._recipe, path, self._held_out, tell, self._clock)
-        training.run(target, texts, student)
+        student, before = self._trained(writer, target)
         self._write(student, before)
         shutil.rmtree(order.work_dir)
+
+    def _trained(
+        self, writer: TargetTexts, target: LlamaModel
+    ) -> tuple[Student, Mapping[JudgedMode, float]]:
+        """A student that has learned, and what was accepted before of a draft that was there."""
+        order, num_parts = self._order, self._recipe.writings
+        path = order.work_dir / "student"
+        training = ToldTraining(self._recipe, path, self._clock, self._tell)
+        first = training.parts_behind()
+        texts = self._texts(writer, target, first)
+        student = self._student(target, texts)
+        before = self._before(student)
+        for part in range(first, num_parts):
+            if part > first:
+                texts = self._texts(writer, target, part)
+            training.run(target, texts, student, self._held_out, part)
+            del texts  # before other ones are written
+        return student, before
 
     def _open_work_dir(self) -> None:
         """Take up an unfinished run of the same order."""
@@ -106,22 +120,29 @@ class _Making:
             )
         replace_file(path, digest.encode(), mode=0o600)
 
-    def _texts(self, writer: TargetTexts, target: LlamaModel) -> WrittenTexts:
-        """What is learned from, and beside it what is held out."""
-        kept, kept_held_out = (self._order.work_dir / name for name in ("texts", "held_out"))
+    def _texts(self, writer: TargetTexts, target: LlamaModel, part: int) -> WrittenTexts:
+        """What is learned from in a part of the training, and beside it what is held out."""
+        kept, kept_held_out = (
+            self._order.work_dir / name for name in (f"texts-{part}", "held_out")
+        )
+        if self._held_out is None and kept_held_out.exists():
+            held_out = kept_texts(kept_held_out, target, torch.float32)
+            self._held_out = HeldOutAcceptance(target, held_out)
         if kept.exists():
             self._tell.stage("reading the texts of the interrupted run again")
-            if kept_held_out.exists():
-                held_out = kept_texts(kept_held_out, target, torch.float32)
-                self._held_out = HeldOutAcceptance(target, held_out)
             return kept_texts(kept, target, writer.dtype)
-        prompts = writer.prompts()
-        if prompts.held_out:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # of graphs of the part before
+        # Else an interrupted run would ask what the part before it has asked.
+        torch.manual_seed(self._recipe.seed + part * SEEDS)
+        was_held_out = () if self._held_out is None else self._held_out.prompts
+        prompts = writer.prompts(was_held_out)
+        if prompts.held_out and self._held_out is None:
             held_out = writer.write_held_out(prompts.held_out)
             keep_texts(held_out, kept_held_out)
             self._write_judged_texts(held_out, target)
             self._held_out = HeldOutAcceptance(target, held_out)
-        texts = writer.write(prompts.learned)
+        texts = writer.write(prompts.learned, part)
         keep_texts(texts, kept)
         return texts
 
@@ -147,8 +168,8 @@ class _Making:
             picked = all_rows[torch.randperm(len(all_rows), generator=chance)[:_SAMPLED_STATES]]
             states = texts.states[picked.to(self._device)]
             model = narrow_draft(target, recipe.shape, states, recipe.seed)
-        groups = {texts.domain(place) for place in texts.places}
-        return Student(model.to(self._device), recipe, len(groups), recipe.context_tokens)
+        num_groups = len(groups_of(texts))
+        return Student(model.to(self._device), recipe, num_groups, recipe.context_tokens)
 
     def _before(self, student: Student) -> Mapping[JudgedMode, float]:
         """What is accepted of a draft that was there, in 8 bits; of a new one nothing is told."""

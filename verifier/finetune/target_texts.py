@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,13 +19,14 @@ from verifier.finetune.texts.chat_frame import chat_frame
 from verifier.finetune.texts.held_out import write_held_out
 from verifier.finetune.texts.target_tokenizer import TargetTokenizer
 from verifier.finetune.texts.writing import WritingPlan, shuffled_questions, write_texts
-from verifier.finetune.texts.written_texts import WrittenTexts
+from verifier.finetune.texts.written_texts import OWN_QUESTIONS, WrittenTexts
 from verifier.torch_target.precision.torch_device import free_gpu_bytes
 
 _STEPS_A_SECOND = 240  # more than any device takes
 _QUESTION_TOKENS = 96
 _HELD_OUT_SHARE = 0.1  # of the whole time, at most
 _MAX_PASSES = 64
+SEEDS = 1_000_003  # between those of two writings
 _UNKNOWN_MEMORY = 1 << 33
 _OWN_HELD_OUT = 24  # prompts, where the order holds none out
 _LEARNED_OF_EACH = 8  # of so many prompts one is held out at most
@@ -77,36 +78,38 @@ class TargetTexts:
         tell.say(str(self._memory))
         self._check_disk(size)
 
-    def prompts(self) -> Prompts:
-        """The target's own questions and the prompts of the order.
+    def prompts(self, is_held_out: Collection[tuple[int, ...]] = ()) -> Prompts:
+        """The target's own questions, other ones each time, and the prompts of the order.
 
-        Where the order holds none out, a few of these are.
+        What is held out already stays so; else where the order holds none out, a few of these are.
 
         Raises:
             RequestRefused: there are none to learn from.
         """
-        own = [EncodedPrompt(ids, "self") for ids in self._ask()]
+        own = [EncodedPrompt(ids, OWN_QUESTIONS) for ids in self._ask()]
         known = [*own, *self._encoded(self._order.recipe.prompt_tokens)]
         if not known:
             raise RequestRefused("the target asked itself nothing; give it prompts with --prompts")
         held_out = [self._around(prompt) for prompt in self._order.held_out]
-        if not held_out:
+        if not held_out and not is_held_out:
             held_out = known[:: max(_LEARNED_OF_EACH, len(known) // _OWN_HELD_OUT)][1:]
-        kept = {prompt.token_ids for prompt in held_out}
+        kept = {prompt.token_ids for prompt in held_out} | set(is_held_out)
         learned = [prompt for prompt in known if prompt.token_ids not in kept]
         if not learned:
             raise RequestRefused("every prompt is held out, and nothing is left to learn from")
         return Prompts(learned, held_out)
 
-    def write(self, prompts: Sequence[EncodedPrompt]) -> WrittenTexts:
-        """Answers to prompts that are learned from."""
+    def write(self, prompts: Sequence[EncodedPrompt], number: int = 0) -> WrittenTexts:
+        """Answers to prompts that are learned from; `number`: how often it wrote before."""
         recipe = self._order.recipe
         plan = self._plan(self._memory.num_steps, recipe.texts_seconds)
         lengths = [len(prompt.token_ids) for prompt in prompts]
         wanted = plan.num_steps * plan.num_slots // max(1, recipe.answer_tokens // 2)
-        num_passes = min(_MAX_PASSES, 1 + wanted // len(prompts))
-        questions = shuffled_questions(lengths, recipe.temperatures, num_passes, recipe.seed)
-        num_own = sum(prompt.domain == "self" for prompt in prompts)
+        # Passes beyond the first few have no greedy answers.
+        num_passes = min(_MAX_PASSES, 2 + 2 * wanted // len(prompts))
+        seed = recipe.seed + number * SEEDS
+        questions = shuffled_questions(lengths, recipe.temperatures, num_passes, seed)
+        num_own = sum(prompt.domain == OWN_QUESTIONS for prompt in prompts)
         self._tell.stage(f"the target answers {len(prompts)} prompts, {num_own} of them its own")
         started = self._clock()
         texts = write_texts(
@@ -150,8 +153,9 @@ class TargetTexts:
             answer_tokens=_QUESTION_TOKENS,
         )
         self._tell.stage("the target asks itself")
+        num_questions = -(-order.num_questions // recipe.writings)
         asked = ask_itself(
-            *(self._target, plan, self._frame, self._tokenizer.special_ids, order.num_questions),
+            *(self._target, plan, self._frame, self._tokenizer.special_ids, num_questions),
             clock=self._clock,
             advance=self._tell.advance,
         )
@@ -184,7 +188,7 @@ class TargetTexts:
 
     def _check_disk(self, size: TargetSize) -> None:
         order, directory = self._order, self._order.work_dir
-        num_tokens = self._memory.num_steps * order.recipe.slots
+        num_tokens = self._memory.num_steps * order.recipe.slots * order.recipe.writings
         needed = disk_bytes(order.recipe, size, order.target.stat().st_size, num_tokens)
         free = shutil.disk_usage(directory).free
         if free < needed:

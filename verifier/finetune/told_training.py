@@ -29,36 +29,46 @@ _AIM_OF_PEAK = 0.4  # below it a person is told where the time goes
 class ToldTraining:
     """One training; its checkpoints are in `path`."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        path: Path,
-        held_out: HeldOutAcceptance | None,
-        tell: Tell,
-        clock: Clock,
-    ) -> None:
-        self._recipe, self._path, self._held_out = recipe, path, held_out
-        self._tell, self._clock = tell, clock
+    def __init__(self, recipe: Recipe, path: Path, clock: Clock, tell: Tell) -> None:
+        self._recipe, self._path, self._clock, self._tell = recipe, path, clock, tell
+        self._reached: Reached | None = None  # by the parts behind
 
-    def run(self, target: LlamaModel, texts: WrittenTexts, student: Student) -> None:
-        """Learn for the time that is left.
+    def parts_behind(self) -> int:
+        """How many parts an interrupted run has learned.
+
+        Raises:
+            ModelError: what it was to go on from is broken.
+        """
+        if not self._path.exists():
+            return 0
+        reached = checkpoint.reached_in(self._path)
+        num_parts = self._recipe.writings
+        return min(num_parts - 1, int(reached.seconds / reached.total_seconds * num_parts))
+
+    def run(
+        self,
+        target: LlamaModel,
+        texts: WrittenTexts,
+        student: Student,
+        held_out: HeldOutAcceptance | None,
+        part: int = 0,
+    ) -> None:
+        """Learn a part of the time that was left when the first one began.
 
         Raises:
             ModelError: memory does not do, or what a run was to go on from is broken.
         """
         recipe, tell, path = self._recipe, self._tell, self._path
-        batches = make_batches(texts, recipe.step_tokens, recipe.seed)
+        batches = make_batches(texts, recipe.step_tokens, recipe.seed + part)
         logits = TargetLogits(target, texts, batches.max_positions)
         loop = TrainingLoop(student, batches, logits, recipe, self._clock)
         total = recipe.training_seconds(self._clock())
-        if path.exists():
-            reached = checkpoint.restore(student, path)
-            total, loop.seconds, loop.num_steps = (
-                reached.total_seconds,
-                reached.seconds,
-                reached.num_steps,
-            )
-            tell.say(f"going on at {reached.seconds:.0f} of {total:.0f} s, step {loop.num_steps}")
+        if self._reached is None and path.exists():
+            self._reached = checkpoint.restore(student, path)
+        if self._reached is not None:
+            total = self._reached.total_seconds
+            loop.seconds, loop.num_steps = self._reached.seconds, self._reached.num_steps
+            tell.say(f"going on at {loop.seconds:.0f} of {total:.0f} s, step {loop.num_steps}")
         parameters = recipe.shape.num_parameters(target.shape.vocab_size)
         learning = f"rank {recipe.lora_rank} beside" if recipe.lora_rank else "all of"
         tell.stage(
@@ -71,28 +81,19 @@ class ToldTraining:
 
         def report(report: Report) -> None:
             tell.advance(report.fraction)
-            tell.say(self._sentence(report, student))
+            tell.say(_sentence(report, student, held_out))
 
         try:
-            loop.run(total, Watchers(report, keep_now, total / _NUM_REPORTS))
+            watchers = Watchers(report, keep_now, total / _NUM_REPORTS)
+            loop.run(total, watchers, until=(part + 1) / recipe.writings)
         except torch.OutOfMemoryError as error:
             raise ModelError(f"{error}; fewer --step-tokens need less memory") from error
         except KeyboardInterrupt:
             keep_now(loop.seconds, loop.num_steps)
             raise
         keep_now(loop.seconds, loop.num_steps)  # a file that cannot be written costs no training
+        self._reached = Reached(loop.seconds, loop.num_steps, total)
         self._tell_speed(loop, target)
-
-    def _sentence(self, report: Report, student: Student) -> str:
-        progress = report.progress
-        held_out = {} if self._held_out is None else self._held_out.look(student)
-        look = ", ".join(f"{mode} {value:.3f}" for mode, value in held_out.items())
-        return (
-            f"{report.seconds:.0f} s, {report.num_steps} steps, "
-            f"{report.num_positions / 1e6:.1f}M tokens: KL {progress.kl:.3f}, accepted at 1 "
-            f"{progress.acceptance:.3f}, same choice {progress.same_choice:.3f}"
-            f"{f'; held out {look}' if look else ''}"
-        )
 
     def _tell_speed(self, loop: TrainingLoop, target: LlamaModel) -> None:
         if not loop.run_steps:
@@ -116,6 +117,18 @@ class ToldTraining:
             told = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in shares.items())
             if told:
                 self._tell.say(f"of a step's time on the GPU: {told}")
+
+
+def _sentence(report: Report, student: Student, held_out: HeldOutAcceptance | None) -> str:
+    progress = report.progress
+    found = {} if held_out is None else held_out.look(student)
+    look = ", ".join(f"{mode} {value:.3f}" for mode, value in found.items())
+    return (
+        f"{report.seconds:.0f} s, {report.num_steps} steps, "
+        f"{report.num_positions / 1e6:.1f}M tokens: KL {progress.kl:.3f}, accepted at 1 "
+        f"{progress.acceptance:.3f}, same choice {progress.same_choice:.3f}"
+        f"{f'; held out {look}' if look else ''}"
+    )
 
 
 def _peak(device: torch.device) -> float | None:

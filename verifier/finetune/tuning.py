@@ -114,6 +114,7 @@ def _recipe(job: TuningJob) -> Recipe:
         step_tokens=_STEP_TOKENS,
         slots=_REPLAY_SLOTS,
         temperatures=(0.0, 1.0),
+        writings=1,
     )
     return recipe.aligning(0)
 

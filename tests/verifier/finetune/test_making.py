@@ -26,6 +26,7 @@ from verifier.finetune.llama.gguf_target import read_target
 from verifier.finetune.making import make_draft
 from verifier.finetune.order import DraftOrder
 from verifier.finetune.recipe.prompt_files import Prompt
+from verifier.finetune.texts.kept_texts import unpack_texts as unpack_kept_texts
 from verifier.finetune.training.training_loop import TrainingLoop
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 
@@ -76,14 +77,36 @@ def test_an_interrupted_run_goes_on_where_it_was(
     again = Told()
     make_draft(order, again, TickingClock())
     assert any(sentence.startswith("going on at") for sentence in again.sentences)
-    assert not any("answers" in stage for stage in again.stages)
+    assert any("interrupted run again" in stage for stage in again.stages)
+    answered = [stage for stage in again.stages if "answers" in stage]
+    assert 1 == len(answered)  # those of the second part alone
+    assert order.out.exists()
+
+
+def test_a_run_that_was_interrupted_late_goes_on_with_its_last_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = tiny_order(tmp_path)
+
+    def stopped(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("verifier.finetune.making.write_draft", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            make_draft(order, Told(), TickingClock())
+    first, second = (unpack_kept_texts(order.work_dir / f"texts-{part}") for part in (0, 1))
+    assert [text.tokens for text in first.texts] != [text.tokens for text in second.texts]
+    told = Told()
+    make_draft(order, told, TickingClock())
+    assert not any("answers" in stage for stage in told.stages)
     assert order.out.exists()
 
 
 def test_a_checkpoint_that_is_broken_is_told(tmp_path: Path) -> None:
     order = tiny_order(tmp_path)
     order.work_dir.mkdir()
-    (order.work_dir / "texts").write_bytes(b"no texts")
+    (order.work_dir / "texts-0").write_bytes(b"no texts")
     with pytest.raises(ModelError, match="delete it to begin anew"):
         make_draft(order, Told(), TickingClock())
 

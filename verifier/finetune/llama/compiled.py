@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -19,5 +19,4 @@ def compiled(part: Part) -> Part:
     What it computes differs by the rounding of numbers that are no longer kept in between.
     """
     torch._dynamo.config.recompile_limit = _MOST_SHAPES
-    found: Part = torch.compile(part, fullgraph=True, dynamic=False)
-    return found
+    return cast(Part, torch.compile(part, fullgraph=True, dynamic=False))

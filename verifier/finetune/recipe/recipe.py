@@ -15,8 +15,8 @@ from verifier.finetune.recipe.draft_shape import DraftShape
 FileWeights = Literal["Q4_0", "Q8_0"]
 
 # Of the whole time; what the target writes is read some twenty times over.
-_TEXTS_SHARE = 0.25
-_ASKING_SHARE = 0.02
+_TEXTS_SHARE = 0.3
+_ASKING_SHARE = 0.03
 _EXPORT_SECONDS = 12.0
 _WARM_UP = 0.02
 _DECAY_AT = 0.6  # part of the training from which on rates fall
@@ -33,6 +33,7 @@ class LossWeights(msgspec.Struct, frozen=True):
     kl: float
     total_variation: float
     utility: float  # 1: positions count as much as they lengthen rounds; 0: all the same
+    sharpness: float = 0.0  # 1: distributions are those at each text's temperature; 0: those at 1
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -52,8 +53,13 @@ class Recipe(msgspec.Struct, frozen=True):
     step_tokens: int = 24_576
     slots: int = 1024
     temperatures: tuple[float, ...] = (0.0, 0.8, 1.0)  # that the target writes at, in turn
+    # How often the target writes, each time other texts for the next part of the training: so
+    # memory holds only a part of them.
+    writings: int = 2
     # Part of the training after which acceptance itself is learned, with the file's rounding.
     aligned_at: float = 0.45
+    # Whether acceptance is learned at the temperature of each text, at which a stream would draft.
+    sharpens: bool = True
     lora_rank: int = 0  # of what learns beside frozen matrices; 0: all weights learn
 
     def aligning(self, lora_rank: int) -> Recipe:
@@ -71,13 +77,13 @@ class Recipe(msgspec.Struct, frozen=True):
 
     @property
     def asking_seconds(self) -> float:
-        """For the target's own questions."""
-        return max(2.0, _ASKING_SHARE * 60 * self.minutes)
+        """For the target's own questions, each time that it writes."""
+        return max(2.0, _ASKING_SHARE * 60 * self.minutes / self.writings)
 
     @property
     def texts_seconds(self) -> float:
-        """For the target's answers."""
-        return _TEXTS_SHARE * 60 * self.minutes
+        """For the target's answers, each time that it writes."""
+        return _TEXTS_SHARE * 60 * self.minutes / self.writings
 
     @property
     def context_tokens(self) -> int:
@@ -85,8 +91,12 @@ class Recipe(msgspec.Struct, frozen=True):
         return self.prompt_tokens + self.answer_tokens
 
     def training_seconds(self, spent_seconds: float) -> float:
-        """What is left for training when so much has passed, with room to write the file."""
-        return max(1.0, 60 * self.minutes - spent_seconds - _EXPORT_SECONDS)
+        """What is left for training when so much has passed before its first part.
+
+        The file is still to be written, and the texts of its other parts.
+        """
+        later = (self.writings - 1) * (self.asking_seconds + self.texts_seconds)
+        return max(1.0, 60 * self.minutes - spent_seconds - later - _EXPORT_SECONDS)
 
     def rate(self, fraction: float) -> float:
         """The part of the full learning rates, at a fraction of the training."""
@@ -101,4 +111,4 @@ class Recipe(msgspec.Struct, frozen=True):
         """First KL(target‖draft) alone, which has a slope everywhere, then acceptance."""
         if not self.is_aligned(fraction):
             return LossWeights(1.0, 0.0, 0.0)
-        return LossWeights(_KEPT_KL, 1.0, self.utility)
+        return LossWeights(_KEPT_KL, 1.0, self.utility, float(self.sharpens))

@@ -16,6 +16,7 @@ from verifier.finetune.texts.writing import (
     words_of,
     write_texts,
 )
+from verifier.finetune.texts.written_texts import OWN_QUESTIONS
 
 _TEMPERATURES = (0.8, 1.0)
 _LEAST_TOKENS = 4
@@ -34,7 +35,7 @@ def ask_itself(
     """Whole prompts, all different; fewer than asked for, where time ends or questions repeat."""
     questions = [Question(0, _TEMPERATURES[i % 2]) for i in range(num_questions)]
     asked = write_texts(
-        *(model, plan, [frame.before], ["self"], questions), clock=clock, advance=advance
+        *(model, plan, [frame.before], [OWN_QUESTIONS], questions), clock=clock, advance=advance
     )
     found: dict[tuple[int, ...], None] = {}
     for place in asked.places:

@@ -81,7 +81,10 @@ def write_texts(
 def shuffled_questions(
     lengths: Sequence[int], temperatures: Sequence[float], num_passes: int, seed: int
 ) -> list[Question]:
-    """Every prompt once a pass, each time at another temperature; any part is a fair sample."""
+    """Every prompt once a pass, each time at another temperature; any part is a fair sample.
+
+    At temperature 0 it is asked once: it would get the same answer.
+    """
     chance = random.Random(seed)
     questions: list[Question] = []
     for number in range(num_passes):
@@ -89,9 +92,11 @@ def shuffled_questions(
         chance.shuffle(order)
         for first in range(0, len(order), _SORTED_TOGETHER):
             together = sorted(order[first : first + _SORTED_TOGETHER], key=lengths.__getitem__)
+            asked = [(i, temperatures[(i + number) % len(temperatures)]) for i in together]
             questions += [
-                Question(index, temperatures[(index + number) % len(temperatures)])
-                for index in together
+                Question(index, temperature)
+                for index, temperature in asked
+                if temperature > 0 or number < len(temperatures)
             ]
     return questions
 

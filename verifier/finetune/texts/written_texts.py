@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+OWN_QUESTIONS = "self"  # the domain of what a target asks itself
+
 
 @dataclass(frozen=True, slots=True)
 class TextPlace:

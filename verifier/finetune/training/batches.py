@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from shared.errors import ModelError
-from verifier.finetune.texts.written_texts import TextPlace, WrittenTexts
+from verifier.finetune.texts.written_texts import OWN_QUESTIONS, TextPlace, WrittenTexts
 
 _WIDTH_PARTS = (6, 3, 2, 1)  # of the longest text
 _WIDTH_STEP = 32
 _QUANTILE = 0.9  # of the answers' tokens in a step; what is beyond is left out of that step
 _SIZE_TRIALS = 200
+# Greedy texts are learned at: which token is likeliest is to count most, and to have a slope.
+_GREEDY_TEMPERATURE = 0.5
 
 
 class Bucket:
@@ -43,12 +45,15 @@ class Bucket:
             for place, group in zip(places, groups, strict=True)
         ]
         self._columns = torch.tensor(columns, device=device).T.contiguous()
+        sharpness = [1 / max(place.temperature, _GREEDY_TEMPERATURE) for place in places]
+        self._sharpness = torch.tensor(sharpness, device=device)
         self.num_positions = self._common_positions()
         self.token_ids = torch.zeros(num_rows, width, dtype=torch.int64, device=device)
         numbers = torch.zeros(4, self.num_positions, dtype=torch.int64, device=device)
         # Where each position is in the flattened batch, in the states, its text and its group.
         self.flat, self.state_rows, self.text, self.group = numbers
         self.counts = torch.zeros(self.num_positions, device=device)  # 1: a token, 0: padding
+        self.sharpness = torch.ones(self.num_positions, device=device)  # 1 / the text's temperature
         self.restart()
 
     @property
@@ -80,6 +85,7 @@ class Bucket:
         self.flat.copy_(text * self.width + prompt_tokens[text] - 1 + step)
         self.state_rows.copy_(first_rows[text] + step * self._stride)
         self.group.copy_(groups[text])
+        self.sharpness.copy_(self._sharpness[chosen][text])
 
     def _common_positions(self) -> int:
         """Positions of a step, of which few steps have more."""
@@ -127,7 +133,7 @@ def make_batches(texts: WrittenTexts, step_tokens: int, seed: int) -> Batches:
     """
     generator = torch.Generator().manual_seed(seed)
     longest = max((_total(texts, place) for place in texts.places), default=0)
-    groups = tuple(sorted({texts.domain(place) for place in texts.places}))
+    groups = groups_of(texts)
     index_of = {group: index for index, group in enumerate(groups)}
     buckets, at_least = [], 0
     for part in _WIDTH_PARTS:
@@ -144,6 +150,11 @@ def make_batches(texts: WrittenTexts, step_tokens: int, seed: int) -> Batches:
     steps = [bucket.num_texts / bucket.num_rows for bucket in buckets]
     shares = tuple(number / sum(steps) for number in steps)
     return Batches(tuple(buckets), shares, groups, random.Random(seed), generator)
+
+
+def groups_of(texts: WrittenTexts) -> tuple[str, ...]:
+    """Kinds of talk that a draft learns; those of its other texts are the same."""
+    return tuple(sorted({OWN_QUESTIONS, *texts.domains}))
 
 
 def _total(texts: WrittenTexts, place: TextPlace) -> int:

@@ -39,16 +39,37 @@ def keep(student: Student, reached: Reached, path: Path) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def reached_in(path: Path) -> Reached:
+    """How far the training of a checkpoint was.
+
+    Raises:
+        ModelError: the file is broken.
+    """
+    return _read(path)[1]
+
+
 def restore(student: Student, path: Path) -> Reached:
     """Put the student where it was.
 
     Raises:
         ModelError: the file is broken, or of another draft.
     """
+    state, reached = _read(path)
+    try:
+        student.restore(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise _cannot_go_on(path, error) from error
+    return reached
+
+
+def _read(path: Path) -> tuple[dict[str, object], Reached]:
     try:
         kept = torch.load(path, map_location="cpu", weights_only=True)
         seconds, num_steps, total_seconds = kept["reached"]
-        student.restore(kept["student"])
+        return kept["student"], Reached(seconds, int(num_steps), total_seconds)
     except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise ModelError(f"cannot go on from {path}: {error}; delete it to begin anew") from error
-    return Reached(seconds, int(num_steps), total_seconds)
+        raise _cannot_go_on(path, error) from error
+
+
+def _cannot_go_on(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"cannot go on from {path}: {error}; delete it to begin anew")

@@ -49,6 +49,11 @@ class HeldOutAcceptance:
             for place in _spread(texts, [p for p in short if mode_of(p) == mode], _LOOK_TEXTS)
         ]
 
+    @property
+    def prompts(self) -> tuple[tuple[int, ...], ...]:
+        """What nothing is learned from."""
+        return self._texts.prompts
+
     def look(self, student: Student) -> dict[JudgedMode, float]:
         """Means over the positions of a few texts, greedy and at temperature 1."""
         found: dict[JudgedMode, list[float]] = defaultdict(list)

@@ -37,7 +37,7 @@ class Muon:
                 momentum.lerp_(gradient, 1 - _MOMENTUM)
                 moved.append(_wide(gradient.lerp(momentum, _MOMENTUM)))  # Nesterov's
             layers = [len(one) for one in moved]
-            found = orthogonal(torch.cat(moved)).split(layers)
+            found = torch.split(orthogonal(torch.cat(moved)), layers)
             directions |= dict(zip(together, found, strict=True))
         for index, direction in directions.items():
             weight = self._weights[index]

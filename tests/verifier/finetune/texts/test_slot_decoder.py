@@ -98,3 +98,10 @@ def test_every_prompt_is_asked_once_a_pass_at_another_temperature() -> None:
         index: {q.temperature for q in questions if q.prompt_index == index} for index in range(3)
     }
     assert {0: {0.0, 1.0}, 1: {0.0, 1.0}, 2: {0.0, 1.0}} == by_prompt
+
+
+def test_no_prompt_is_asked_for_the_same_greedy_answer_again() -> None:
+    questions = shuffled_questions([3, 1, 2], (0.0, 0.8, 1.0), num_passes=9, seed=0)
+    greedy = [question.prompt_index for question in questions if question.temperature == 0]
+    assert [0, 1, 2] == sorted(greedy)
+    assert 3 * 9 - 2 * 3 == len(questions)

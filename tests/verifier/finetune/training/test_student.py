@@ -34,15 +34,18 @@ def target(tmp_path: Path) -> LlamaModel:
     return read_target(write_chat_target(tmp_path / "target.gguf"))
 
 
-def embedding_after_a_step(target: LlamaModel, loss: LossWeights) -> torch.Tensor:
+def embedding_after_a_step(
+    target: LlamaModel, loss: LossWeights, temperature: float = 0.0
+) -> torch.Tensor:
     """Of a draft that is the same each time, after one step over the same batch."""
-    questions = [Question(index, 0.0) for index in range(len(PROMPTS))]
+    torch.manual_seed(0)
+    questions = [Question(index, temperature) for index in range(len(PROMPTS))]
     texts = write_texts(
         *(target, PLAN, PROMPTS, ["some"] * len(PROMPTS), questions), clock=TickingClock()
     )
     batches = make_batches(texts, 64, 0)
     model = LlamaModel(draft_llama_shape(target.shape, TINY_SHAPE), seed=3)
-    student = Student(model, Recipe(TINY_SHAPE), 1, 64)
+    student = Student(model, Recipe(TINY_SHAPE), len(batches.groups), 64)
     student.adjust(1.0, loss)
     batch = batches.buckets[0]
     batch.draw()
@@ -55,3 +58,12 @@ def test_utility_weighs_acceptance_and_leaves_distributions_alone(target: LlamaM
     assert torch.equal(alike, embedding_after_a_step(target, LossWeights(1.0, 0.0, 1.0)))
     accepted = embedding_after_a_step(target, LossWeights(0.0, 1.0, 0.0))
     assert not torch.equal(accepted, embedding_after_a_step(target, LossWeights(0.0, 1.0, 1.0)))
+
+
+@pytest.mark.parametrize(("temperature", "is_same"), [(0.0, False), (0.8, False), (1.0, True)])
+def test_acceptance_is_learned_at_the_temperature_of_the_text(
+    target: LlamaModel, temperature: float, is_same: bool
+) -> None:
+    plain, sharp = (LossWeights(0.0, 1.0, 0.0, sharpness) for sharpness in (0.0, 1.0))
+    learned = [embedding_after_a_step(target, loss, temperature) for loss in (plain, sharp)]
+    assert is_same == torch.equal(*learned)
