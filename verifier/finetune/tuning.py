@@ -52,7 +52,6 @@ from verifier.torch_target.model_files.gguf_header import read_gguf_header
 
 _HELD_OUT_OF = 8
 _STEP_TOKENS = 2048
-_WIDTH_MARGIN = 64  # batches are as wide as a multiple of 32
 # Once the target writes texts to be learned again; it takes a good quarter of this time.
 _REPLAY_MINUTES = 10.0
 _REPLAY_SLOTS = 16
@@ -110,7 +109,7 @@ def _recipe(job: TuningJob) -> Recipe:
         minutes=_REPLAY_MINUTES,
         seed=job.seed,
         answer_tokens=MOST_ANSWER_TOKENS,
-        prompt_tokens=MOST_PROMPT_TOKENS + _WIDTH_MARGIN,
+        prompt_tokens=MOST_PROMPT_TOKENS,
         step_tokens=_STEP_TOKENS,
         slots=_REPLAY_SLOTS,
         temperatures=(0.0, 1.0),

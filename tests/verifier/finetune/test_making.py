@@ -129,6 +129,13 @@ def test_a_target_without_a_chat_template_is_told_before_anything_is_written(
     assert not order.out.exists()
 
 
+def test_the_longest_texts_may_be_of_any_length(tmp_path: Path) -> None:
+    order = tiny_order(tmp_path, prompt_tokens=37, answer_tokens=32)  # batches are wider than 69
+    longest = Prompt("a" * 15, "some")
+    make_draft(msgspec.structs.replace(order, prompts=(longest,)), Told(), TickingClock())
+    assert order.out.exists()
+
+
 def test_a_draft_of_four_bits_is_trained_with_its_rounding(tmp_path: Path) -> None:
     order, told = tiny_order(tmp_path, weights="Q4_0"), Told()
     make_draft(order, told, TickingClock())

@@ -17,7 +17,7 @@ from shared.errors import ModelError
 from verifier.finetune.texts.written_texts import OWN_QUESTIONS, TextPlace, WrittenTexts
 
 _WIDTH_PARTS = (6, 3, 2, 1)  # of the longest text
-_WIDTH_STEP = 32
+WIDTH_STEP = 32  # widths are multiples of it
 _QUANTILE = 0.9  # of the answers' tokens in a step; what is beyond is left out of that step
 _SIZE_TRIALS = 200
 # Greedy texts are learned at: which token is likeliest is to count most, and to have a slope.
@@ -137,7 +137,7 @@ def make_batches(texts: WrittenTexts, step_tokens: int, seed: int) -> Batches:
     index_of = {group: index for index, group in enumerate(groups)}
     buckets, at_least = [], 0
     for part in _WIDTH_PARTS:
-        width = -(-longest // (part * _WIDTH_STEP)) * _WIDTH_STEP
+        width = -(-longest // (part * WIDTH_STEP)) * WIDTH_STEP
         fitting = [p for p in texts.places if at_least < _total(texts, p) <= width]
         at_least = width
         if not fitting:

@@ -23,7 +23,7 @@ from verifier.finetune.llama.llama_model import (
     run_layer,
 )
 from verifier.finetune.recipe.recipe import LossWeights, Recipe
-from verifier.finetune.training.batches import Bucket
+from verifier.finetune.training.batches import WIDTH_STEP, Bucket
 from verifier.finetune.training.distance import Distances, distances, logit_gradient_
 from verifier.finetune.training.muon import Muon
 from verifier.finetune.training.trained_weights import trained_weights
@@ -53,7 +53,8 @@ class Student:
         self.kind: str | None = None
         self._dtype = torch.bfloat16 if is_on_gpu else torch.float32
         self._logit_dtype = torch.float16 if is_on_gpu else torch.float32
-        self._rotation = model.rotation(context, self._dtype)
+        widest = -(-context // WIDTH_STEP) * WIDTH_STEP
+        self._rotation = model.rotation(widest, self._dtype)
         # Of a narrow model norms, rotations and casts take longer than products: compiled they are
         # few kernels, made once for each width of batches.
         self._run_layer = compiled(run_layer) if is_on_gpu else run_layer
