@@ -118,7 +118,7 @@ def train(
         recipe=recipe,
         device=device,
         prompts=read_prompts(prompts),
-        held_out=_first_ones(read_prompts(held_out), held_out_prompts),
+        held_out=first_ones(read_prompts(held_out), held_out_prompts),
         held_out_tokens=held_out_tokens,
         num_questions=questions,
     )
@@ -129,7 +129,8 @@ def train(
     print_tables(directory, simulates=simulate)
 
 
-def _first_ones(prompts: Sequence[Prompt], of_a_domain: int) -> tuple[Prompt, ...]:
+def first_ones(prompts: Sequence[Prompt], of_a_domain: int) -> tuple[Prompt, ...]:
+    """So many of each domain at most."""
     seen: dict[str, int] = {}
     chosen = []
     for prompt in prompts:

@@ -60,7 +60,7 @@ def test_a_poisoned_recording_changes_drafts_and_no_text(tmp_path: Path) -> None
     async def scenario() -> None:
         service = scripted_service(delay_seconds=lambda _: 0.03)
         service.metrics.watchers.append(WrongDrafts(memory, time.monotonic))
-        plan = OnlinePlan("wren", tmp_path / "target.gguf", tmp_path / "online", 1.0, 1, 1)
+        plan = OnlinePlan("wren", tmp_path / "target.gguf", tmp_path / "online", 1.0, 1, 1, "cpu")
         online = OnlineDrafts(
             *(plan, memory, store, service.devices, describe, poisoned), time.monotonic
         )

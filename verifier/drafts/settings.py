@@ -53,3 +53,12 @@ class OnlineSection(Section, frozen=True):
         float, Meta(ge=0.01, le=600.0, description="of the processor's time for each training")
     ] = 20.0
     threads: Annotated[int, Meta(ge=1, le=256, description="of that training")] = 1
+    device: Annotated[
+        str,
+        Meta(
+            pattern=r"^(cpu|cuda(:\d{1,3})?)\Z",
+            extra=must_be("cpu, cuda or cuda:N"),
+            description="that it is on: cpu, cuda or cuda:N, which then needs memory beside the "
+            "target's",
+        ),
+    ] = "cpu"

@@ -35,6 +35,7 @@ class TuningJob(msgspec.Struct, frozen=True):
     texts: tuple[TunedText, ...]
     seconds: float  # for training, of each thread on the processor
     threads: int = 1
+    device: str = "cpu"
     seed: int = 0
 
 

@@ -86,7 +86,7 @@ class TargetTexts:
         Raises:
             RequestRefused: there are none to learn from.
         """
-        own = [EncodedPrompt(ids, OWN_QUESTIONS) for ids in self._ask()]
+        own = [EncodedPrompt(ids, OWN_QUESTIONS) for ids in self.ask()]
         known = [*own, *self._encoded(self._order.recipe.prompt_tokens)]
         if not known:
             raise RequestRefused("the target asked itself nothing; give it prompts with --prompts")
@@ -145,17 +145,20 @@ class TargetTexts:
             *(target, plan, prompts, domains), clock=self._clock, advance=self._tell.advance
         )
 
-    def _ask(self) -> list[tuple[int, ...]]:
+    def ask(self, start: str = "") -> list[tuple[int, ...]]:
+        """Whole prompts of the target's own, all different, that begin with these words."""
         order, recipe = self._order, self._order.recipe
+        words = self._tokenizer.encode_text(start, adds_special=False) if start else []
+        frame = replace(self._frame, before=(*self._frame.before, *words))
         plan = replace(
             self._plan(int(recipe.asking_seconds * _STEPS_A_SECOND), recipe.asking_seconds),
-            context_tokens=len(self._frame.before) + _QUESTION_TOKENS,
+            context_tokens=len(frame.before) + _QUESTION_TOKENS,
             answer_tokens=_QUESTION_TOKENS,
         )
         self._tell.stage("the target asks itself")
         num_questions = -(-order.num_questions // recipe.writings)
         asked = ask_itself(
-            *(self._target, plan, self._frame, self._tokenizer.special_ids, num_questions),
+            *(self._target, plan, frame, self._tokenizer.special_ids, num_questions),
             clock=self._clock,
             advance=self._tell.advance,
         )

@@ -49,12 +49,13 @@ from verifier.finetune.training.student import Student
 from verifier.finetune.training.target_logits import TargetLogits
 from verifier.finetune.training.training_loop import TrainingLoop, Watchers
 from verifier.torch_target.model_files.gguf_header import read_gguf_header
+from verifier.torch_target.precision.torch_device import choose_device
 
 _HELD_OUT_OF = 8
 _STEP_TOKENS = 2048
 # Once the target writes texts to be learned again; it takes a good quarter of this time.
-_REPLAY_MINUTES = 10.0
-_REPLAY_SLOTS = 16
+_REPLAY_MINUTES = {"cpu": 10.0, "cuda": 1.0}
+_REPLAY_SLOTS = {"cpu": 16, "cuda": 256}
 _REPLAY_QUESTIONS = 256
 _Q4_0_BITS = 4.5
 
@@ -75,13 +76,15 @@ def tune(job: TuningJob, tell: Tell, clock: Clock) -> TuningResult:
     check_memory_to_read(job.target, free_main_memory())
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
-    target = read_target(job.target)
-    recipe = _recipe(job)
+    device = choose_device(job.device)
+    target = read_target(job.target).to(device)
+    recipe = _recipe(job, device)
     replay = _replay(job, recipe, target, tell, clock)
     split = _split(job.texts, replay)
-    texts = read_again(split.learned, target, torch.float32)
+    number_type = torch.float16 if device.type == "cuda" else torch.float32
+    texts = read_again(split.learned, target, number_type)
     held_out = HeldOutAcceptance(target, read_again(split.held_out, target, torch.float32))
-    model = read_existing_draft(job.draft, job.target, target.shape.vocab_size)
+    model = read_existing_draft(job.draft, job.target, target.shape.vocab_size).to(device)
     batches = make_batches(texts, recipe.step_tokens, recipe.seed)
     student = Student(model, recipe, len(batches.groups), recipe.context_tokens)
     before = held_out.judged(student, recipe.weights)
@@ -102,16 +105,16 @@ def tune(job: TuningJob, tell: Tell, clock: Clock) -> TuningResult:
     return TuningResult(_pairs(before, after), loop.num_steps)
 
 
-def _recipe(job: TuningJob) -> Recipe:
+def _recipe(job: TuningJob, device: torch.device) -> Recipe:
     recipe = Recipe(
         shape=existing_draft_shape(job.draft),
         weights=_file_weights(job.draft),
-        minutes=_REPLAY_MINUTES,
+        minutes=_REPLAY_MINUTES[device.type],
         seed=job.seed,
         answer_tokens=MOST_ANSWER_TOKENS,
         prompt_tokens=MOST_PROMPT_TOKENS,
         step_tokens=_STEP_TOKENS,
-        slots=_REPLAY_SLOTS,
+        slots=_REPLAY_SLOTS[device.type],
         temperatures=(0.0, 1.0),
         writings=1,
     )
@@ -134,11 +137,11 @@ def _replay(
             target=job.target,
             out=job.out,
             recipe=msgspec.structs.replace(recipe, prompt_tokens=MOST_PROMPT_TOKENS // 2),
-            device="cpu",
+            device=job.device,
             num_questions=_REPLAY_QUESTIONS,
         )
         order.work_dir.mkdir(parents=True, exist_ok=True)  # whose disk is looked at
-        writer = TargetTexts(order, target, torch.device("cpu"), tell, clock)
+        writer = TargetTexts(order, target, target.last_norm.device, tell, clock)
         order.work_dir.rmdir()
         keep_texts(writer.write(writer.prompts().learned), job.replay)
     return unpack_texts(job.replay)

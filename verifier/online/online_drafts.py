@@ -41,6 +41,7 @@ class OnlinePlan(msgspec.Struct, frozen=True):
     training_seconds: float
     least_wrong: int  # positions that are new since the last time
     threads: int
+    device: str
 
 
 class OnlineDrafts:
@@ -103,6 +104,7 @@ class OnlineDrafts:
             texts=self._memory.texts(),
             seconds=plan.training_seconds,
             threads=plan.threads,
+            device=plan.device,
             seed=self._num_runs,
         )
         logger.info("tuning %s on %d texts", plan.draft, len(job.texts))

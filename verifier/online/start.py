@@ -49,6 +49,7 @@ def start_online(
         training_seconds=60.0 * section.minutes,
         least_wrong=section.least_wrong,
         threads=section.threads,
+        device=section.device,
     )
     wrong = WrongDrafts(memory, time.monotonic)
     service.metrics.watchers.append(wrong)

@@ -70,7 +70,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> TuningJob:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "_REPLAY_QUESTIONS", 8)
-    monkeypatch.setattr(tuning, "_REPLAY_MINUTES", 0.1)
+    monkeypatch.setattr(tuning, "_REPLAY_MINUTES", {"cpu": 0.1})
     monkeypatch.setattr(tuning, "_STEP_TOKENS", 256)
 
 

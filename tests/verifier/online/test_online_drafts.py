@@ -50,7 +50,9 @@ class House:
         self.gains: list[float] = []
         self.fault = ""
         self.jobs: list[TuningJob] = []
-        plan = OnlinePlan("wren", directory / "target.gguf", directory / "online", 1.0, 20, 1)
+        plan = OnlinePlan(
+            "wren", directory / "target.gguf", directory / "online", 1.0, 20, 1, "cpu"
+        )
         self.drafts = OnlineDrafts(
             *(plan, self.memory, self.store, self.devices, describe, self.run_job), lambda: 0.0
         )
