@@ -33,7 +33,6 @@ class LossWeights(msgspec.Struct, frozen=True):
     kl: float
     total_variation: float
     utility: float  # 1: positions count as much as they lengthen rounds; 0: all the same
-    sharpness: float = 0.0  # 1: distributions are those at each text's temperature; 0: those at 1
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -58,8 +57,6 @@ class Recipe(msgspec.Struct, frozen=True):
     writings: int = 2
     # Part of the training after which acceptance itself is learned, with the file's rounding.
     aligned_at: float = 0.45
-    # Whether acceptance is learned at the temperature of each text, at which a stream would draft.
-    sharpens: bool = True
     lora_rank: int = 0  # of what learns beside frozen matrices; 0: all weights learn
 
     def aligning(self, lora_rank: int) -> Recipe:
@@ -111,4 +108,4 @@ class Recipe(msgspec.Struct, frozen=True):
         """First KL(target‖draft) alone, which has a slope everywhere, then acceptance."""
         if not self.is_aligned(fraction):
             return LossWeights(1.0, 0.0, 0.0)
-        return LossWeights(_KEPT_KL, 1.0, self.utility, float(self.sharpens))
+        return LossWeights(_KEPT_KL, 1.0, self.utility)

@@ -20,8 +20,6 @@ _WIDTH_PARTS = (6, 3, 2, 1)  # of the longest text
 WIDTH_STEP = 32  # widths are multiples of it
 _QUANTILE = 0.9  # of the answers' tokens in a step; what is beyond is left out of that step
 _SIZE_TRIALS = 200
-# Greedy texts are learned at: which token is likeliest is to count most, and to have a slope.
-_GREEDY_TEMPERATURE = 0.5
 
 
 class Bucket:
@@ -45,15 +43,12 @@ class Bucket:
             for place, group in zip(places, groups, strict=True)
         ]
         self._columns = torch.tensor(columns, device=device).T.contiguous()
-        sharpness = [1 / max(place.temperature, _GREEDY_TEMPERATURE) for place in places]
-        self._sharpness = torch.tensor(sharpness, device=device)
         self.num_positions = self._common_positions()
         self.token_ids = torch.zeros(num_rows, width, dtype=torch.int64, device=device)
         numbers = torch.zeros(4, self.num_positions, dtype=torch.int64, device=device)
         # Where each position is in the flattened batch, in the states, its text and its group.
         self.flat, self.state_rows, self.text, self.group = numbers
         self.counts = torch.zeros(self.num_positions, device=device)  # 1: a token, 0: padding
-        self.sharpness = torch.ones(self.num_positions, device=device)  # 1 / the text's temperature
         self.restart()
 
     @property
@@ -85,7 +80,6 @@ class Bucket:
         self.flat.copy_(text * self.width + prompt_tokens[text] - 1 + step)
         self.state_rows.copy_(first_rows[text] + step * self._stride)
         self.group.copy_(groups[text])
-        self.sharpness.copy_(self._sharpness[chosen][text])
 
     def _common_positions(self) -> int:
         """Positions of a step, of which few steps have more."""

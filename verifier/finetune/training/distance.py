@@ -2,7 +2,7 @@
 
 With p the target's and q the draft's probabilities, acceptance = Σ min(p, q) = 1 − TV (Leviathan et
 al. 2023, corollary 3.6), KL = Σ p·log(p/q). The gradient with respect to the draft's logits is
-KL: q − p; TV: q/2·(sign(q − p) − Σ q·sign(q − p)), both times 1 / temperature.
+KL: q − p; TV: q/2·(sign(q − p) − Σ q·sign(q − p)).
 
 The reference is here; on a GPU `distance_kernels` does the same without probabilities in memory.
 """
@@ -28,22 +28,18 @@ class Distances:
     draft_choice: Tensor
 
 
-def distances(target_logits: Tensor, draft_logits: Tensor, sharpness: Tensor) -> Distances:
-    """Of logits [num_rows, vocab_size], float16 on a GPU.
-
-    `sharpness`: of each row, float32 [num_rows], 1 / temperature of both distributions.
-    """
+def distances(target_logits: Tensor, draft_logits: Tensor) -> Distances:
+    """Of logits [num_rows, vocab_size], float16 on a GPU."""
     if draft_logits.is_cuda:
         from verifier.finetune.training.distance_kernels import distances_by_kernel
 
-        return distances_by_kernel(target_logits, draft_logits, sharpness)
-    return distances_by_torch(target_logits, draft_logits, sharpness)
+        return distances_by_kernel(target_logits, draft_logits)
+    return distances_by_torch(target_logits, draft_logits)
 
 
 def logit_gradient_(
     target_logits: Tensor,
     draft_logits: Tensor,
-    sharpness: Tensor,
     found: Distances,
     kl_weights: Tensor,
     variation_weights: Tensor,
@@ -56,20 +52,16 @@ def logit_gradient_(
         from verifier.finetune.training.distance_kernels import logit_gradient_by_kernel_
 
         return logit_gradient_by_kernel_(
-            *(target_logits, draft_logits, sharpness, found, kl_weights, variation_weights)
+            *(target_logits, draft_logits, found, kl_weights, variation_weights)
         )
     return logit_gradient_by_torch(
-        *(target_logits, draft_logits, sharpness, found, kl_weights, variation_weights)
+        *(target_logits, draft_logits, found, kl_weights, variation_weights)
     )
 
 
-def distances_by_torch(
-    target_logits: Tensor, draft_logits: Tensor, sharpness: Tensor | None = None
-) -> Distances:
+def distances_by_torch(target_logits: Tensor, draft_logits: Tensor) -> Distances:
     """The reference."""
     target, draft = target_logits.float(), draft_logits.float()
-    if sharpness is not None:
-        target, draft = target * sharpness[:, None], draft * sharpness[:, None]
     log_p, log_q = target.log_softmax(-1), draft.log_softmax(-1)
     p, q = log_p.exp(), log_q.exp()
     return Distances(
@@ -86,15 +78,13 @@ def distances_by_torch(
 def logit_gradient_by_torch(
     target_logits: Tensor,
     draft_logits: Tensor,
-    sharpness: Tensor,
     found: Distances,
     kl_weights: Tensor,
     variation_weights: Tensor,
 ) -> Tensor:
     """The reference, float32 [num_rows, vocab_size]."""
-    sharp = sharpness[:, None]
-    p = (target_logits.float() * sharp - found.target_normaliser[:, None]).exp()
-    q = (draft_logits.float() * sharp - found.draft_normaliser[:, None]).exp()
+    p = (target_logits.float() - found.target_normaliser[:, None]).exp()
+    q = (draft_logits.float() - found.draft_normaliser[:, None]).exp()
     sign = torch.where(q > p, 1.0, -1.0)
     variation = 0.5 * q * (sign - found.signed_mass[:, None])
-    return sharp * (kl_weights[:, None] * (q - p) + variation_weights[:, None] * variation)
+    return kl_weights[:, None] * (q - p) + variation_weights[:, None] * variation

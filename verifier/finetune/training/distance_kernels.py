@@ -18,7 +18,6 @@ _FIELDS = 5
 def _distances(
     TARGET: tl.tensor,
     DRAFT: tl.tensor,
-    SHARPNESS: tl.tensor,
     OUT: tl.tensor,
     CHOICES: tl.tensor,
     num_rows: tl.tensor,
@@ -27,7 +26,6 @@ def _distances(
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK)
-    sharpness = tl.load(SHARPNESS + row)
     p_top = tl.full([BLOCK], -1e30, tl.float32)
     q_top = tl.full([BLOCK], -1e30, tl.float32)
     p_sum = tl.zeros([BLOCK], tl.float32)
@@ -39,8 +37,8 @@ def _distances(
         is_there = token < vocab_size
         p = tl.load(TARGET + row * vocab_size + token, mask=is_there, other=-60000.0)
         q = tl.load(DRAFT + row * vocab_size + token, mask=is_there, other=-60000.0)
-        p = p.to(tl.float32) * sharpness
-        q = q.to(tl.float32) * sharpness
+        p = p.to(tl.float32)
+        q = q.to(tl.float32)
         higher = tl.maximum(p_top, p)
         p_sum = p_sum * tl.exp(p_top - higher) + tl.exp(p - higher)
         p_at = tl.where(p > p_top, token, p_at)
@@ -63,8 +61,8 @@ def _distances(
         is_there = token < vocab_size
         p = tl.load(TARGET + row * vocab_size + token, mask=is_there, other=-60000.0)
         q = tl.load(DRAFT + row * vocab_size + token, mask=is_there, other=-60000.0)
-        log_p = p.to(tl.float32) * sharpness - p_norm
-        log_q = q.to(tl.float32) * sharpness - q_norm
+        log_p = p.to(tl.float32) - p_norm
+        log_q = q.to(tl.float32) - q_norm
         p = tl.exp(log_p)
         q = tl.exp(log_q)
         overlap += tl.minimum(p, q)
@@ -84,7 +82,6 @@ def _gradient(
     TARGET: tl.tensor,
     DRAFT: tl.tensor,
     GRADIENT: tl.tensor,
-    SHARPNESS: tl.tensor,
     P_NORM: tl.tensor,
     Q_NORM: tl.tensor,
     SIGNED: tl.tensor,
@@ -95,35 +92,32 @@ def _gradient(
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK)
-    sharpness = tl.load(SHARPNESS + row)
     p_norm = tl.load(P_NORM + row)
     q_norm = tl.load(Q_NORM + row)
     signed = tl.load(SIGNED + row)
-    kl_weight = tl.load(KL_WEIGHTS + row) * sharpness
-    variation_weight = tl.load(VARIATION_WEIGHTS + row) * sharpness
+    kl_weight = tl.load(KL_WEIGHTS + row)
+    variation_weight = tl.load(VARIATION_WEIGHTS + row)
     for start in range(0, vocab_size, BLOCK):
         token = start + place
         is_there = token < vocab_size
         p = tl.load(TARGET + row * vocab_size + token, mask=is_there, other=-60000.0)
         q = tl.load(DRAFT + row * vocab_size + token, mask=is_there, other=-60000.0)
-        p = tl.exp(p.to(tl.float32) * sharpness - p_norm)
-        q = tl.exp(q.to(tl.float32) * sharpness - q_norm)
+        p = tl.exp(p.to(tl.float32) - p_norm)
+        q = tl.exp(q.to(tl.float32) - q_norm)
         sign = tl.where(q > p, 1.0, -1.0)
         gradient = kl_weight * (q - p) + variation_weight * 0.5 * q * (sign - signed)
         at = GRADIENT + row * vocab_size + token
         tl.store(at, gradient.to(GRADIENT.dtype.element_ty), mask=is_there)
 
 
-def distances_by_kernel(
-    target_logits: Tensor, draft_logits: Tensor, sharpness: Tensor
-) -> Distances:
+def distances_by_kernel(target_logits: Tensor, draft_logits: Tensor) -> Distances:
     """See `distance.distances`; both contiguous."""
     num_rows, vocab_size = draft_logits.shape
     device = draft_logits.device
     out = torch.empty(_FIELDS, num_rows, device=device, dtype=torch.float32)
     choices = torch.empty(2, num_rows, device=device, dtype=torch.int32)
     _distances[(num_rows,)](
-        *(target_logits, draft_logits, sharpness, out, choices, num_rows, vocab_size),
+        *(target_logits, draft_logits, out, choices, num_rows, vocab_size),
         BLOCK=_BLOCK,
         num_warps=_WARPS,
     )
@@ -133,7 +127,6 @@ def distances_by_kernel(
 def logit_gradient_by_kernel_(
     target_logits: Tensor,
     draft_logits: Tensor,
-    sharpness: Tensor,
     found: Distances,
     kl_weights: Tensor,
     variation_weights: Tensor,
@@ -143,7 +136,7 @@ def logit_gradient_by_kernel_(
     is_half = draft_logits.dtype == torch.float16
     gradient = draft_logits.view(torch.bfloat16) if is_half else draft_logits
     _gradient[(num_rows,)](
-        *(target_logits, draft_logits, gradient, sharpness),
+        *(target_logits, draft_logits, gradient),
         *(found.target_normaliser, found.draft_normaliser, found.signed_mass),
         *(kl_weights, variation_weights, vocab_size),
         BLOCK=_BLOCK,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -39,7 +38,7 @@ class Progress:
     """Running means over what was learned last; training texts, not held-out ones."""
 
     kl: float
-    acceptance: float  # at temperature 1, or at that of the texts once it is learned
+    acceptance: float  # at temperature 1
     same_choice: float
 
 
@@ -71,7 +70,7 @@ class Student:
         )
         # What a graph reads: rates and weights of the loss. Whether utility weighs stands in it.
         self._weighs_utility = False
-        self._loss = torch.tensor([1.0, 0.0, 0.0, 0.0], device=device)
+        self._loss = torch.tensor([1.0, 0.0, 0.0], device=device)
         self._goodput = torch.full((num_groups,), _FIRST_GOODPUT, device=device)
         self._means = torch.zeros(3, device=device)
 
@@ -85,7 +84,7 @@ class Student:
             self._muon.rate.fill_(self._recipe.matrix_rate * rate)
         for group, full_rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"].fill_(full_rate * rate)
-        self._loss.copy_(torch.tensor(msgspec.structs.astuple(loss)))
+        self._loss.copy_(torch.tensor([loss.kl, loss.total_variation, loss.utility]))
 
     def step(self, batch: Bucket, target_logits: Tensor) -> None:
         """Learn one batch; `target_logits` [positions, vocab_size]."""
@@ -159,15 +158,12 @@ class Student:
         """Gradients of the loss with respect to final states and logits."""
         unembedding = weights.unembedding.to(self._logit_dtype)
         logits = states.to(self._logit_dtype) @ unembedding.T
-        kl, variation, _, sharpens = self._loss
-        sharpness = torch.lerp(torch.ones_like(batch.sharpness), batch.sharpness, sharpens)
-        found = distances(target_logits, logits, sharpness)
+        found = distances(target_logits, logits)
         worth = self._worth_of_positions(batch, found.acceptance)
         alike = batch.counts / batch.counts.sum()
+        kl, variation, _ = self._loss
         # Utility is a matter of acceptance; where drafts are seldom accepted, KL still teaches.
-        gradient = logit_gradient_(
-            *(target_logits, logits, sharpness, found, kl * alike, variation * worth)
-        )
+        gradient = logit_gradient_(target_logits, logits, found, kl * alike, variation * worth)
         self._note(batch, found)
         state_gradient = gradient @ weights.unembedding.to(gradient.dtype)
         return state_gradient.to(states.dtype), gradient

@@ -36,8 +36,12 @@ def states_and_gradients(architecture: Architecture, run: RunLayer) -> list[Tens
 
 
 @pytest.mark.slow  # a C++ compiler takes half a minute
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
-def test_compiled_layers_compute_the_same(architecture: Architecture) -> None:
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_compiled_layers_compute_the_same(
+    architecture: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool that stays
     expected = states_and_gradients(architecture, run_layer)
     found = states_and_gradients(architecture, compiled(run_layer))
     for one, other in zip(expected, found, strict=True):
