@@ -96,8 +96,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 name="smollm2-18m",  # made for its target; 4-bit weights, Q4_0
                 licence="Apache-2.0",
                 targets="SmolLM2-135M-Instruct",
-                size_bytes=11_966_016,
-                sha256="ad4b8ab270d1d567278f5e07f4679d032dda50d8829535d2f22fedf7bb8a3d7d",
+                size_bytes=11_966_112,
+                sha256="35158e95ca04b6abebda33ceab0b79106c362f6c18750d20e50f3f4a408ab776",
             ),
             HubModel(
                 name="qwen3-0.6b",  # 4-bit weights, Q4_0
