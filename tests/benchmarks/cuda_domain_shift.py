@@ -110,7 +110,9 @@ def main(
     shift.tell("shipped", draft, traffic, tuning_seconds)
     chance = random.Random(0)
     spoiled = tuple(
-        TunedText(text.prompt_ids, tuple(chance.randrange(40_000) for _ in text.token_ids))
+        TunedText(
+            text.prompt_ids, tuple(chance.randrange(shift.vocab_size) for _ in text.token_ids)
+        )
         for text in traffic
     )
     shift.tell("shipped, tuned on random answers", draft, spoiled, tuning_seconds / 2)
@@ -141,6 +143,7 @@ class _Shift:
         self._device = choose_device(order.device)
         torch.manual_seed(0)
         self._target = read_target(order.target).to(self._device)
+        self.vocab_size = self._target.shape.vocab_size
         self._writer = TargetTexts(order, self._target, self._device, told, told.seconds)
         prompts = self._writer.prompts()
         self._prompts = prompts.learned
@@ -213,7 +216,7 @@ class _Shift:
 
     def _judged(self, draft: Path) -> dict[tuple[str, str], list[float]]:
         """Means of texts by mode and domain; of code by domain, of all others together, too."""
-        model = read_existing_draft(draft, self._order.target, self._target.shape.vocab_size)
+        model = read_existing_draft(draft, self._order.target, self.vocab_size)
         recipe = Recipe(existing_draft_shape(draft), writings=1)
         student = self._student(model.to(self._device), recipe, 1)
         found: dict[tuple[str, str], list[float]] = defaultdict(list)
