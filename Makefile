@@ -2,13 +2,13 @@
 #
 #   PYTHON   the interpreter that makes the virtual environment (3.11 or newer)
 #   TORCH    what to install as torch; "make test TORCH=torch" takes the newest, with CUDA
-#   WORKERS  test processes side by side, a core each; 0: all tests in one process
+#   WORKERS  test processes side by side (up to 5 GB each; three keep two cores busy); 0: all in one
 
 PYTHON ?= python3
 # Installed before everything else: with a torch in place, the range in pyproject.toml adds no
 # CUDA build (several GB) on a machine that has no use for one.
 TORCH ?= torch==2.13.0
-WORKERS ?= 2
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
