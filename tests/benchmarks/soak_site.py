@@ -190,7 +190,8 @@ def _verifier(directory: Path, load: Load) -> ServingProgram:
         "server.max_connections": 2 * load.num_boards + 50,
         "target.device": "cpu",
     }
-    launcher = (*LAUNCHERS, "verifier", "--scripted", f"--round-ms={load.round_ms:g}")
+    pace = f"--round-ms={load.round_ms:g}"
+    launcher = (*LAUNCHERS, "verifier", "--scripted", "--knows-all", pace)
     config = ("--config", str(directory / "verifier.toml"))
     command = [*launcher, "run", *config, *_flags(settings)]
     ready = {"status": "ok"}

@@ -82,6 +82,7 @@ def main() -> None:
 
 @_pass_on("verifier")
 @click.option("--scripted", is_flag=True, help="A target without weights; its text never ends.")
+@click.option("--knows-all", is_flag=True, help="All its rows are made first: it grows no more.")
 @click.option(
     "--round-ms", type=click.FloatRange(0), default=0, help="What a round takes, at least."
 )
@@ -94,6 +95,7 @@ def main() -> None:
 @_arguments
 def _verifier(
     scripted: bool,
+    knows_all: bool,
     round_ms: float,
     token_ms: float,
     load_seconds: float,
@@ -103,6 +105,8 @@ def _verifier(
 ) -> None:
     """Run `goodspeed-verifier`."""
     load_target = _load_scripted if scripted else verifier.startup.load_configured_target
+    if knows_all:
+        TARGET.know_all()
 
     def load(config: VerifierConfig, tell: Tell, place: RankPlace | None) -> LoadedTarget:
         time.sleep(load_seconds)
