@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -62,8 +61,10 @@ MAX_DRAFT_LENGTH = 6
 BUDGET_TOKENS = 256
 ROUND_SECONDS = 0.02  # boards need about half of it for their drafts
 SLOW_ROUND_SECONDS = 0.04  # for what is seldom right, and counts only if it comes in time
-# Where other tests run beside; `rejection` waits for drafts anyway.
-CROWDED_FACTOR = 2.0
+# Tokens of a round for each of its streams, where most drafts are there in time; and how many times
+# as long rounds may take until they are, on a busy machine.
+TOKENS_IN_TIME = 1.25
+MOST_TIMES_AS_LONG = 10.0
 SAMPLINGS = {
     "temperature": SamplingParameters(temperature=1.0),
     "top_p": SamplingParameters(temperature=0.9, top_p=0.85),
@@ -137,6 +138,21 @@ class ChoosyPolicy(RatePolicy):
         return chosen
 
 
+class RoundPace:
+    """Rounds that last until boards have drafted, however busy the machine is."""
+
+    def __init__(self, round_seconds: float) -> None:
+        self._round_seconds = round_seconds
+        self._times_as_long = 1.0
+
+    def seconds(self, num_tokens: int, num_streams: int) -> float:
+        """Of a round with so many tokens: the fewer drafts came in time, the longer the next."""
+        is_in_time = num_tokens >= TOKENS_IN_TIME * num_streams
+        changed = self._times_as_long * (0.95 if is_in_time else 1.2)
+        self._times_as_long = min(max(changed, 1.0), MOST_TIMES_AS_LONG)
+        return self._round_seconds * self._times_as_long
+
+
 @dataclass
 class Tally:
     """What came out of one run."""
@@ -178,9 +194,12 @@ async def sample(
     ngram_tokens: int = 0,
 ) -> Tally:
     """Let all boards generate until there are `num_tokens` tokens."""
-    round_seconds = SLOW_ROUND_SECONDS if ngram_tokens or is_overlapping else ROUND_SECONDS
-    if mode == "coupled" and "PYTEST_XDIST_WORKER" in os.environ:
-        round_seconds *= CROWDED_FACTOR
+    pace = RoundPace(SLOW_ROUND_SECONDS if ngram_tokens or is_overlapping else ROUND_SECONDS)
+
+    def round_seconds(num_tokens: int) -> float:
+        num_streams = 0 if ngram_tokens else len(service.planner.streams)  # those are seldom right
+        return pace.seconds(num_tokens, num_streams) + num_tokens * token_seconds
+
     choosy, token_seconds = ChoosyPolicy(), SECONDS_A_TOKEN if is_choosing else 0.0
     service = scripted_service(
         LastTokenModel(),
@@ -190,7 +209,7 @@ async def sample(
             is_barrier=is_barrier,
         ),
         policy=choosy if is_choosing else RandomPolicy(np.random.default_rng(MODEL_SEED)),
-        delay_seconds=lambda num_tokens: round_seconds + num_tokens * token_seconds,
+        delay_seconds=round_seconds,
     )
     names = [f"board-{i}" for i in range(len(BOARDS))]
     tally = Tally()
