@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 import click
 import msgspec
@@ -44,12 +45,13 @@ from tests.support.ends.scripted import TARGET, board, target_text
 from tests.support.ends.waiting import eventually
 from tests.support.ends.workers import local_worker, placed_workers, service_of
 from tests.support.statistics.next_token_statistics import p_value
-from verifier.engine.engine import RoundReport
+from verifier.engine.engine import Engine, RoundReport
 from verifier.engine.many_workers import ManyWorkers
 from verifier.engine.worker import Worker
 from verifier.placement.relocation import all_streams
+from verifier.recording.parts import prompt_tokens_of
 from verifier.streams.stream import Stream
-from verifier.target.round import Round, RoundItem
+from verifier.target.round import Round
 from verifier.workers.local_worker import LocalWorker
 from verifier.workers.on_ray.placed_worker import PlacedWorker
 
@@ -156,7 +158,7 @@ class Kills:
         """One is over."""
         self._rounds[worker].append(time.monotonic())
         if worker != self._victim:
-            self._reading.append({item.stream for item in round_.items if _reads(item)})
+            self._reading.append({item.stream for item in round_.items if prompt_tokens_of(item)})
 
     async def one(self, end: Callable[[int], None]) -> None:
         """Let one worker end in mid round, and see what follows."""
@@ -225,7 +227,7 @@ async def run(sources: Sequence[Source], num_kills: int, seed: int, *, restarts:
     kills = Kills(workers, sources, found, seed)
     async with loopback(service, [board() for _ in range(NUM_BOARDS)]) as (_, agents):
         for worker in workers.workers:
-            _listen(worker, kills)
+            note_rounds(worker.engine, partial(kills.note_round, worker.number))
         asking = [asyncio.create_task(chats.ask(agent, mode)) for agent in agents for mode in MODES]
         for number in range(1, num_kills + 1):
             await kills.one(kills.restart if restarts else kills.kill)
@@ -238,20 +240,15 @@ async def run(sources: Sequence[Source], num_kills: int, seed: int, *, restarts:
     return found
 
 
-def _listen(worker: Worker, kills: Kills) -> None:
-    report = worker.engine._report
+def note_rounds(engine: Engine, note: Callable[[Round], None]) -> None:
+    """Call it with each round that is over, too."""
+    report = engine._report
 
     def report_and_note(told: RoundReport) -> None:
-        kills.note_round(worker.number, told.round_)
+        note(told.round_)
         report(told)
 
-    worker.engine._report = report_and_note
-
-
-def _reads(item: RoundItem) -> bool:
-    """Tokens that were there before, not the last one and drafts alone."""
-    num_drafts = 0 if item.draft_check is None else len(item.draft_check.draft_token_ids)
-    return len(item.token_ids) > num_drafts + 1
+    engine._report = report_and_note
 
 
 def _is_in_round(worker: Worker) -> bool:

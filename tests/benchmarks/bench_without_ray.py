@@ -16,18 +16,26 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import click
 import numpy as np
 
 from shared.daemon.resources.interpreter_turns import short_turns
-from tests.benchmarks.bench_kills import MODES, NUM_BOARDS, PATIENCE_SECONDS, Chats, Found
+from tests.benchmarks.bench_kills import (
+    MODES,
+    NUM_BOARDS,
+    PATIENCE_SECONDS,
+    Chats,
+    Found,
+    note_rounds,
+)
 from tests.support.ends.loopback import loopback
 from tests.support.ends.scripted import board
 from tests.support.ends.waiting import eventually
 from tests.support.ends.workers import placed_workers, service_of
 from tests.support.programs.ray_processes import of_ray
-from verifier.engine.engine import Engine, RoundReport
+from verifier.target.round import Round
 from verifier.workers.on_ray.placed_worker import PlacedWorker
 
 VICTIMS = ("nothing", "keeper", "gcs_server", "raylet")
@@ -42,7 +50,7 @@ async def run(sources: Sequence[PlacedWorker], victim: str, seconds: float) -> b
     rounds: list[list[float]] = [[] for _ in workers.workers]  # when each was over
     async with loopback(service, [board() for _ in range(NUM_BOARDS)]) as (_, agents):
         for worker, times in zip(workers.workers, rounds, strict=True):
-            _note_rounds(worker.engine, times)
+            note_rounds(worker.engine, partial(_note, times))
         asking = [asyncio.create_task(chats.ask(agent, mode)) for agent in agents for mode in MODES]
         await eventually(lambda: min(map(len, rounds)) > WARM_UP_ROUNDS, PATIENCE_SECONDS)
         _kill(victim, sources[0])
@@ -58,14 +66,8 @@ async def run(sources: Sequence[PlacedWorker], victim: str, seconds: float) -> b
     return not any(num_lost) and not chats.found.wrong
 
 
-def _note_rounds(engine: Engine, times: list[float]) -> None:
-    report = engine._report
-
-    def report_and_note(told: RoundReport) -> None:
-        times.append(time.monotonic())
-        report(told)
-
-    engine._report = report_and_note
+def _note(times: list[float], _round: Round) -> None:
+    times.append(time.monotonic())
 
 
 def _kill(victim: str, source: PlacedWorker) -> None:

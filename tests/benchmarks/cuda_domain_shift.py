@@ -14,7 +14,6 @@ tuned on answers of random tokens, which the gate must refuse.
 from __future__ import annotations
 
 import random
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import click
 import torch
 
-from tests.benchmarks.cuda_finetune_utility import first_ones
+from tests.benchmarks.cuda_finetune_utility import Told, first_ones
 from verifier.drafts.candidate_gate import refusal
 from verifier.drafts.tuning_job import TunedText, TuningJob
 from verifier.finetune.llama.existing_draft import existing_draft_shape, read_existing_draft
@@ -39,7 +38,7 @@ from verifier.finetune.training.batches import groups_of, make_batches
 from verifier.finetune.training.held_out_acceptance import HeldOutAcceptance, JudgedText
 from verifier.finetune.training.student import Student
 from verifier.finetune.training.target_logits import TargetLogits
-from verifier.finetune.training.training_loop import TrainingLoop, Watchers
+from verifier.finetune.training.training_loop import UNWATCHED, TrainingLoop
 from verifier.finetune.tuning import tune
 from verifier.torch_target.loading.gguf_vocabulary import read_gguf_vocabulary
 from verifier.torch_target.precision.torch_device import choose_device
@@ -51,7 +50,6 @@ CODE_STARTS = (
 )
 TRAFFIC_TOKENS = 240_000  # ten minutes of eight boards at 50 tokens/s
 STREAM_TOKENS = 128  # that a stream is kept of
-SAMPLED_STATES = 8192
 
 
 @click.command()
@@ -103,7 +101,7 @@ def main(
         num_questions=questions,
     )
     order.work_dir.mkdir(parents=True, exist_ok=True)
-    shift = _Shift(order, _Told())
+    shift = _Shift(order, Told())
     shift.make_poor_draft(training_seconds)
     traffic = shift.traffic()
     shift.tell("poor in code", order.out, traffic, tuning_seconds)
@@ -118,27 +116,8 @@ def main(
     shift.tell("shipped, tuned on random answers", draft, spoiled, tuning_seconds / 2)
 
 
-class _Told:
-    """Implements `verifier.finetune.order.Tell`."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def stage(self, title: str) -> None:
-        self.say(title)
-
-    def advance(self, fraction: float) -> None:
-        """Lines are enough."""
-
-    def say(self, sentence: str) -> None:
-        print(f"[{self.seconds():6.1f}] {sentence}", flush=True)
-
-
 class _Shift:
-    def __init__(self, order: DraftOrder, told: _Told) -> None:
+    def __init__(self, order: DraftOrder, told: Told) -> None:
         self._order, self._told = order, told
         self._device = choose_device(order.device)
         torch.manual_seed(0)
@@ -158,14 +137,12 @@ class _Shift:
         learned = [prompt for prompt in self._prompts if not self._is_code(prompt)]
         self._told.say(f"{len(learned)} of {len(self._prompts)} prompts are not about code")
         texts = self._writer.write(learned)
-        rows = torch.cat([texts.rows_on_cpu(place) for place in texts.places])[:SAMPLED_STATES]
-        states = texts.states[rows.to(self._device)]
-        model = narrow_draft(target, order.recipe.shape, states, 0).to(self._device)
-        student = self._student(model, order.recipe, len(groups_of(texts)))
+        model = narrow_draft(target, order.recipe.shape, texts.sampled_states(0), 0)
+        student = self._student(model.to(self._device), order.recipe, len(groups_of(texts)))
         batches = make_batches(texts, order.recipe.step_tokens, 0)
         logits = TargetLogits(target, texts, batches.max_positions)
         loop = TrainingLoop(student, batches, logits, order.recipe, self._told.seconds)
-        loop.run(seconds, Watchers(lambda report: None, lambda s, n: None, seconds))
+        loop.run(seconds, UNWATCHED)
         self._told.say(f"{loop.num_steps} steps, {loop.capture_seconds:.0f} s for graphs")
         write_draft(student.model, order.target, order.out, kind="Q4_0", recipe="", began_from=None)
 

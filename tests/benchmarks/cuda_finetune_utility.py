@@ -40,14 +40,13 @@ from verifier.finetune.training.held_out_acceptance import HeldOutAcceptance, me
 from verifier.finetune.training.kernel_times import kernel_shares
 from verifier.finetune.training.student import Student
 from verifier.finetune.training.target_logits import TargetLogits
-from verifier.finetune.training.training_loop import Report, TrainingLoop, Watchers
+from verifier.finetune.training.training_loop import UNWATCHED, TrainingLoop
 from verifier.torch_target.precision.torch_device import choose_device, hardware_name
 
 _TRIAL_STEPS = 64  # of each half, to measure what a step takes
 _END_SECONDS = 25.0  # kept for judging, and for what was not foreseen
 _ARM_SECONDS = 8.0  # of an arm beside its steps: graphs, judging
 _STEPS_TOGETHER = 8  # between two looks of a training loop
-_SAMPLED_STATES = 8192
 _BATCH_SEEDS = 1000  # on top of the seed: arms read other batches than their start did
 
 
@@ -124,7 +123,7 @@ def train(
     )
     order.work_dir.mkdir(parents=True, exist_ok=True)
     weights = tuple(float(word) for word in utilities.split(","))
-    bench = _Bench(order, directory, _Told())
+    bench = _Bench(order, directory, Told())
     bench.run(weights, seeds, steps, minutes)
     print_tables(directory, simulates=simulate)
 
@@ -140,7 +139,7 @@ def first_ones(prompts: Sequence[Prompt], of_a_domain: int) -> tuple[Prompt, ...
     return tuple(chosen)
 
 
-class _Told:
+class Told:
     """Implements `verifier.finetune.order.Tell`."""
 
     def __init__(self) -> None:
@@ -162,7 +161,7 @@ class _Told:
 class _Bench:
     """All arms over the same texts."""
 
-    def __init__(self, order: DraftOrder, directory: Path, told: _Told) -> None:
+    def __init__(self, order: DraftOrder, directory: Path, told: Told) -> None:
         self._order, self._directory, self._told = order, directory, told
         self._device = choose_device(order.device)
         told.say(f"{hardware_name(self._device)}, torch {torch.__version__}")
@@ -196,9 +195,9 @@ class _Bench:
     def _start(self, seed: int, steps: int) -> None:
         """What the arms of a seed have in common: the part that learns distributions."""
         recipe = msgspec.structs.replace(self._order.recipe, seed=seed)
-        model = narrow_draft(self._target, recipe.shape, self._states(seed), seed)
+        model = narrow_draft(self._target, recipe.shape, self._texts.sampled_states(seed), seed)
         student, loop = self._loop(model, recipe, seed)
-        loop.run(1.0, _unwatched(), total_steps=steps, until=recipe.aligned_at)
+        loop.run(1.0, UNWATCHED, total_steps=steps, until=recipe.aligned_at)
         self._tell_speed(loop)
         checkpoint.keep(student, Reached(loop.seconds, loop.num_steps, 1.0), self._path)
 
@@ -208,7 +207,7 @@ class _Bench:
         )
         student, loop = self._loop(self._bare_model(), recipe, arm.seed + _BATCH_SEEDS)
         loop.num_steps = checkpoint.restore(student, self._path).num_steps
-        loop.run(1.0, _unwatched(), total_steps=arm.steps)
+        loop.run(1.0, UNWATCHED, total_steps=arm.steps)
         self._tell_speed(loop)
         if arm.weights == "Q8_0" and self._device.type == "cuda":  # once is enough
             self._tell_kernels(loop)
@@ -239,14 +238,6 @@ class _Bench:
         """Of the draft's shape, to be filled."""
         return LlamaModel(draft_llama_shape(self._target.shape, self._order.recipe.shape), 0)
 
-    def _states(self, seed: int) -> torch.Tensor:
-        """A sample of the target's final states, that a start is chosen by."""
-        texts = self._texts
-        chance = torch.Generator().manual_seed(seed)
-        rows = torch.cat([texts.rows_on_cpu(place) for place in texts.places])
-        picked = rows[torch.randperm(len(rows), generator=chance)[:_SAMPLED_STATES]]
-        return texts.states[picked.to(self._device)]
-
     def _synchronised_clock(self) -> float:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
@@ -263,7 +254,7 @@ class _Bench:
         for aligned_at in (1.0, 0.0):
             trial = msgspec.structs.replace(recipe, aligned_at=aligned_at)
             _, loop = self._loop(self._bare_model(), trial, 0)
-            loop.run(1.0, _unwatched(), total_steps=_TRIAL_STEPS)
+            loop.run(1.0, UNWATCHED, total_steps=_TRIAL_STEPS)
             found.append((loop.run_seconds - loop.capture_seconds) / loop.run_steps)
             self._told.say(
                 f"{1e3 * found[-1]:.1f} ms a step, {loop.capture_seconds:.1f} s for graphs"
@@ -286,17 +277,6 @@ class _Bench:
         shares = kernel_shares(loop.run_idle_steps)
         told = ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in shares.items())
         self._told.say(f"of a step's time on the GPU: {told}")
-
-
-def _unwatched() -> Watchers:
-    def report(report: Report) -> None:
-        """Nothing is told along the way."""
-
-    def keep(seconds: float, num_steps: int) -> None:
-        """Nothing is kept along the way."""
-
-    never = float("inf")
-    return Watchers(report, keep, never, never)
 
 
 if __name__ == "__main__":

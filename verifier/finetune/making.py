@@ -40,8 +40,6 @@ from verifier.finetune.training.held_out_acceptance import HeldOutAcceptance, me
 from verifier.finetune.training.student import Student
 from verifier.torch_target.precision.torch_device import choose_device
 
-_SAMPLED_STATES = 8192  # that the draft's embedding is chosen by
-
 
 def make_draft(order: DraftOrder, tell: Tell, clock: Clock) -> None:
     """Make the draft of the order, or go on with it; the clock began when the time to take did.
@@ -163,10 +161,7 @@ class _Making:
             vocab_size = target.shape.vocab_size
             model = read_existing_draft(draft, self._order.target, vocab_size)
         else:
-            chance = torch.Generator().manual_seed(recipe.seed)
-            all_rows = torch.cat([texts.rows_on_cpu(place) for place in texts.places])
-            picked = all_rows[torch.randperm(len(all_rows), generator=chance)[:_SAMPLED_STATES]]
-            states = texts.states[picked.to(self._device)]
+            states = texts.sampled_states(recipe.seed)
             model = narrow_draft(target, recipe.shape, states, recipe.seed)
         num_groups = len(groups_of(texts))
         return Student(model.to(self._device), recipe, num_groups, recipe.context_tokens)

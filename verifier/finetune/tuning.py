@@ -47,7 +47,7 @@ from verifier.finetune.training.batches import make_batches
 from verifier.finetune.training.held_out_acceptance import HeldOutAcceptance, JudgedText
 from verifier.finetune.training.student import Student
 from verifier.finetune.training.target_logits import TargetLogits
-from verifier.finetune.training.training_loop import TrainingLoop, Watchers
+from verifier.finetune.training.training_loop import UNWATCHED, TrainingLoop
 from verifier.torch_target.model_files.gguf_header import read_gguf_header
 from verifier.torch_target.precision.torch_device import choose_device
 
@@ -90,9 +90,8 @@ def tune(job: TuningJob, tell: Tell, clock: Clock) -> TuningResult:
     before = held_out.judged(student, recipe.weights)
     logits = TargetLogits(target, texts, batches.max_positions)
     loop = TrainingLoop(student, batches, logits, recipe, clock)
-    watchers = Watchers(lambda report: None, lambda seconds, steps: None, job.seconds)
     tell.stage(f"tuning {job.draft.name} on {len(job.texts)} texts")
-    loop.run(job.seconds, watchers)
+    loop.run(job.seconds, UNWATCHED)
     student.merge()
     after = held_out.judged(student, recipe.weights)
     write_draft(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 OWN_QUESTIONS = "self"  # the domain of what a target asks itself
+_SAMPLED_STATES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,13 @@ class WrittenTexts:
     def answer(self, place: TextPlace) -> Tensor:
         """The tokens of one text, int32 [num_tokens]."""
         return self.tokens[self.rows(place)]
+
+    def sampled_states(self, seed: int) -> Tensor:
+        """Some of all states [at most 8,192, hidden], that a draft's start is chosen by."""
+        chance = torch.Generator().manual_seed(seed)
+        rows = torch.cat([self.rows_on_cpu(place) for place in self.places])
+        picked = rows[torch.randperm(len(rows), generator=chance)[:_SAMPLED_STATES]]
+        return self.states[picked.to(self.states.device)]
 
     def domain(self, place: TextPlace) -> str:
         """What kind of talk a text is."""

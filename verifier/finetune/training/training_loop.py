@@ -5,6 +5,7 @@ It must never read numbers back more often than it tells of progress.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,6 +39,9 @@ class Watchers:
     keep: Callable[[float, int], None]  # checkpoints, with seconds and steps so far
     report_seconds: float
     keep_seconds: float = 120.0
+
+
+UNWATCHED = Watchers(lambda report: None, lambda seconds, steps: None, math.inf, math.inf)
 
 
 class TrainingLoop:
