@@ -43,8 +43,6 @@ REVOKED = ("was revoked", "does not accept this device's token")
 FAILURES = (ProgramFailed, OSError, TimeoutError, subprocess.CalledProcessError)
 CLIENT_TOKENS = 200
 CLIENTS_OF_AN_AGENT = 2
-# Caches, counters and estimates fill up first; what grows after that is a leak.
-WARM_UP_MINUTES = 8.0
 # By parts of the whole time. The verifier and one agent are left running for most of it: what they
 # hold is measured there.
 PLAN: tuple[tuple[str, tuple[float, ...]], ...] = (
@@ -236,6 +234,14 @@ class Soak:
 
 @click.command()
 @click.option("--minutes", type=click.FloatRange(0.1), default=60.0, show_default=True)
+@click.option(
+    "--warm-up",
+    type=click.FloatRange(0),
+    default=8.0,
+    show_default=True,
+    help="First minutes of a process that do not count, in which caches, counters, estimates and "
+    "the allocator's pools fill; at most a third of the run.",
+)
 @click.option("--boards", type=click.IntRange(10), default=198, show_default=True)
 @click.option("--rotating", type=click.IntRange(1), default=4, help="Boards of the second fleet.")
 @click.option("--round-ms", type=click.FloatRange(0), default=50.0, show_default=True)
@@ -243,6 +249,7 @@ class Soak:
 @click.option("--keep", type=click.Path(path_type=Path), help="All logs go into this directory.")
 def main(
     minutes: float,
+    warm_up: float,
     boards: int,
     rotating: int,
     round_ms: float,
@@ -252,10 +259,11 @@ def main(
     """Run the soak and print what came of it; exit code 1 if anything was lost or grows."""
     if keep is not None:
         keep.mkdir(parents=True)
-    sys.exit(asyncio.run(_run(Load(boards, rotating, round_ms, think), minutes, keep)))
+    load = Load(boards, rotating, round_ms, think)
+    sys.exit(asyncio.run(_run(load, minutes, min(warm_up, minutes / 3), keep)))
 
 
-async def _run(load: Load, minutes: float, keep: Path | None) -> int:
+async def _run(load: Load, minutes: float, warm_up_minutes: float, keep: Path | None) -> int:
     async with running_site(load, keep) as site:
         soak = Soak(site, minutes)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -265,7 +273,7 @@ async def _run(load: Load, minutes: float, keep: Path | None) -> int:
         errors, num_finished = _fleets(site)
     outcome = soak.outcome
     outcome.violations += [line for line in errors if line.startswith(OF_A_STREAM)]
-    return _print(outcome, errors, num_finished, load)
+    return _print(outcome, errors, num_finished, load, warm_up_minutes)
 
 
 def _fleets(site: Site) -> tuple[Counter[str], int]:
@@ -283,7 +291,13 @@ def _fleets(site: Site) -> tuple[Counter[str], int]:
     return errors, num_finished
 
 
-def _print(outcome: Outcome, errors: Counter[str], num_finished: int, load: Load) -> int:
+def _print(
+    outcome: Outcome,
+    errors: Counter[str],
+    num_finished: int,
+    load: Load,
+    warm_up_minutes: float,
+) -> int:
     print(f"\n{outcome.minutes:.1f} minutes with {load.num_boards} boards of fleets and 2 agents")
     for kind, number in outcome.events.items():
         print(f"  {number:3} × {kind}")
@@ -295,8 +309,7 @@ def _print(outcome: Outcome, errors: Counter[str], num_finished: int, load: Load
     )
     print(f"  asked again: {dict(outcome.excused) or 'none'}")
     print(f"{outcome.memory.core_seconds() / 60 / outcome.minutes:.2f} of a core")
-    least = outcome.minutes / 2
-    growths = outcome.memory.growths(min(WARM_UP_MINUTES, outcome.minutes / 6), least)
+    growths = outcome.memory.growths(warm_up_minutes, least_minutes=outcome.minutes / 2)
     grows = False
     for name, growth in growths.items():
         is_too_much = growth.slope > MOST_MEGABYTES_A_MINUTE
