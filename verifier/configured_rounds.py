@@ -9,7 +9,7 @@ from verifier.policies.awc_weights import SHIPPED, SHIPPED_WAITING, read_weights
 from verifier.promises.slo_settings import SloSettings
 from verifier.rounds.round_settings import RoundSettings
 from verifier.rounds.settings import RoundsSection
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.scheduling.schedule_settings import ScheduleSettings
 
 
 def configured_policy(rounds: RoundsSection) -> DraftPolicy:

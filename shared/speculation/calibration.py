@@ -173,7 +173,7 @@ def usual_hazards() -> Hazards:
 
 def fitted_hazards(reached: Cells, accepted: Cells, prior: Cells) -> list[float]:
     """Hazards by cell of a board whose tokens came to this."""
-    rejected = sum(reached) - sum(accepted)
+    rejected = sum(reached, 0.0) - sum(accepted, 0.0)
     expected = sum([tokens * hazard for tokens, hazard in zip(reached, prior, strict=True)])
     factor = (rejected + _PRIOR_REJECTIONS) / (expected + _PRIOR_REJECTIONS)
     chances = [

@@ -27,7 +27,7 @@ from verifier.policies import AwcPolicy, BudgetLimits, FixedPolicy, GreedyPolicy
 from verifier.policies.awc_weights import SHIPPED
 from verifier.rounds.planner import RoundSettings
 from verifier.rounds.settings import RoundsSection
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.server.configured_limits import device_limits
 from verifier.server.device_limits import DeviceLimits
 from verifier.startup import LoadedTarget, load_service, make_service, replace_policy, save_curve

@@ -22,7 +22,7 @@ from verifier.cost_curve.look_back import chunks_of
 from verifier.promises.keeping import Promise, owed_tokens
 from verifier.promises.slo_settings import SloSettings
 from verifier.promises.token_deadlines import SAME_SECONDS, TokenDeadlines
-from verifier.scheduling.schedule import NO_DRAFTS, Grant
+from verifier.scheduling.draft_plan import NO_DRAFTS, Grant
 from verifier.streams.estimates import latest_arrival_seconds
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from shared.errors import OutOfCache
@@ -30,11 +29,14 @@ KEPT = 1
 SMALLEST_SHARED_PART = 0.25
 
 
-class _Table(msgspec.Struct):
-    blocks: tuple[int, ...]  # reserved, in the order of the stream's tokens
-    num_tokens: int = 0  # that the cache holds or is about to hold
-    num_named: int = 0  # of the first blocks; they are never written again
-    shown: tuple[int, ...] = ()  # the first blocks, as they were asked for last
+class _Table:
+    __slots__ = ("blocks", "num_named", "num_tokens", "shown")
+
+    def __init__(self, blocks: tuple[int, ...], num_tokens: int, num_named: int) -> None:
+        self.blocks = blocks  # reserved, in the order of the stream's tokens
+        self.num_tokens = num_tokens  # that the cache holds or is about to hold
+        self.num_named = num_named  # of the first blocks; they are never written again
+        self.shown: tuple[int, ...] = ()  # the first blocks, as they were asked for last
 
 
 class BlockPool:
@@ -217,7 +219,7 @@ class BlockPool:
             assert num_holders[block] or (cost > KEPT) == is_named
 
     def _new_table(self, shared: tuple[int, ...]) -> _Table:
-        return _Table(shared, num_tokens=len(shared) * self.block_tokens, num_named=len(shared))
+        return _Table(shared, len(shared) * self.block_tokens, len(shared))
 
     def _hold(self, blocks: tuple[int, ...]) -> None:
         indices = list(blocks)

@@ -6,8 +6,7 @@ The next round must not wait for it. Pure; this module must never look at a roun
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from shared.speculation.smoothing import smoothed
 from verifier.cost_curve.curve import CostCurve
@@ -31,7 +30,7 @@ SCORING_SMOOTHING = 0.2
 MOST_STRETCH = 2.0
 
 
-class _Lesson(msgspec.Struct, frozen=True):
+class _Lesson(NamedTuple):
     num_round_tokens: int
     num_context_tokens: int
     chunks: tuple[Chunk, ...]

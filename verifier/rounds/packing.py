@@ -6,8 +6,7 @@ This module must never choose which stream takes part nor in which order; it kee
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from verifier.policies import LiveDrafts, first_come
 from verifier.rounds.blocks import BlockPool
@@ -17,7 +16,7 @@ from verifier.streams.stream import Stream
 from verifier.target.round import RoundItem
 
 
-class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
+class RoundRoom(NamedTuple):
     """What one round may hold over all streams."""
 
     num_tokens: int
@@ -25,7 +24,7 @@ class RoundRoom(msgspec.Struct, frozen=True, kw_only=True):
     num_drafts: int
 
 
-class _Part(msgspec.Struct, frozen=True, gc=False):
+class _Part(NamedTuple):
     stream: Stream
     num_read: int  # the next of its tokens that the target has not read
     reads_all: bool  # so that logits are needed

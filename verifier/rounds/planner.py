@@ -8,6 +8,7 @@ what the next round need not wait for; call it while that runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,17 +26,13 @@ from verifier.rounds.prefill import prompt_room
 from verifier.rounds.prefill_turns import PrefillTurns
 from verifier.rounds.quarantine import Quarantine
 from verifier.rounds.round_settings import RoundSettings
+from verifier.scheduling.draft_plan import NO_PLAN, DraftPlan
 from verifier.scheduling.gathered import Read, Reading, gather
 from verifier.scheduling.live_drafts import choose_drafts
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.rest import let_rest
-from verifier.scheduling.schedule import (
-    NO_PLAN,
-    DraftPlan,
-    ScheduleSettings,
-    grant_draft,
-    plan_drafts,
-)
+from verifier.scheduling.schedule import grant_draft, plan_drafts
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.streams.drafts_to_test import has_its_masks
 from verifier.streams.place import IN_ROUND, Move, Place
 from verifier.streams.settled import Settled
@@ -43,7 +40,7 @@ from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundItem, RoundOutcome
 
 
-class StreamResult(msgspec.Struct, frozen=True, gc=False):
+class StreamResult(NamedTuple):
     """One stream after a round (or its end outside of one)."""
 
     stream: Stream

@@ -10,8 +10,7 @@ What one or two have in a round beside prompts counts too (`verifier.rounds.join
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.largest_within import largest_within
@@ -26,7 +25,7 @@ _FEWER = 4
 MOST_SCORED_TOKENS = 128
 
 
-class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
+class PrefillLimits(NamedTuple):
     """The settings that bound the prompt tokens of a round."""
 
     chunk_tokens: int
@@ -53,7 +52,7 @@ class PrefillLimits(msgspec.Struct, frozen=True, kw_only=True):
         return max(min(self.least_tokens // _FEWER, self.chunk_tokens), 1)
 
 
-class PromptRoom(msgspec.Struct, frozen=True):
+class PromptRoom(NamedTuple):
     """The prompt tokens that a round may hold."""
 
     num_tokens: int  # of all devices, in equal parts

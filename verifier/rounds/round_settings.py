@@ -7,7 +7,7 @@ import msgspec
 from verifier.promises.slo_settings import SloSettings
 from verifier.rounds.prefill import PrefillLimits
 from verifier.rounds.prefix_names import PrefixSharing
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.scheduling.schedule_settings import ScheduleSettings
 
 
 class RoundSettings(msgspec.Struct, frozen=True, kw_only=True):

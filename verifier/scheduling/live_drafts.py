@@ -15,7 +15,7 @@ from verifier.cost_curve.curve import CostCurve
 from verifier.policies import DraftPolicy, LiveDrafts, Outlook
 from verifier.scheduling.gathered import Read, gather
 from verifier.scheduling.outlook import BareRound, Pace, outlook_on
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.streams.stream import Stream
 
 

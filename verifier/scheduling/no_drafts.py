@@ -12,8 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from verifier.scheduling.draft_payoff import best_lengths
+from verifier.scheduling.draft_plan import DraftPlan
 from verifier.scheduling.gathered import gather
-from verifier.scheduling.schedule import DraftPlan, ScheduleSettings, draft_costs
+from verifier.scheduling.schedule import draft_costs
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.streams.place import Place
 from verifier.streams.stream import Stream
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from verifier.scheduling.schedule import DraftPlan
+from verifier.scheduling.draft_plan import DraftPlan
 from verifier.streams.stream import Stream
 
 

@@ -7,93 +7,30 @@ committed its tokens. This module must never keep state of its own; streams and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from verifier.cost_curve.curve import CostCurve
-from verifier.policies import BudgetLimits, DraftPolicy, LengthPlan, affordable
+from verifier.policies import DraftPolicy, LengthPlan, affordable
 from verifier.scheduling.awaited import Awaited, Beside, awaited_drafts
 from verifier.scheduling.draft_payoff import DraftCosts, best_lengths
+from verifier.scheduling.draft_plan import (
+    NO_DRAFTS,
+    NO_PLAN,
+    NOTHING,
+    DraftPlan,
+    Grant,
+    StreamPlan,
+)
 from verifier.scheduling.gathered import Gathered, Read, gather
 from verifier.scheduling.outlook import NO_PACE, BareRound, Pace, keep_memories, outlook_on
 from verifier.scheduling.row_price import draft_prices
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.scheduling.window import window_of
 from verifier.streams.estimates import latest_arrival_seconds
 from verifier.streams.probe_clock import PROBE_LENGTH
 from verifier.streams.stream import Stream
-
-
-class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator sets about draft lengths."""
-
-    limits: BudgetLimits
-    max_draft_length: int
-    max_window: int
-    uses_guard: bool  # the target goes on alone where drafts do not pay
-    measures_payoff: bool  # and where they are measured not to
-    device_weights: Mapping[str, float]  # those other than 1
-    device_caps: Mapping[str, int]  # their longest drafts, where less
-
-    @property
-    def longest_testable(self) -> int:
-        """A chunk must meet the target, so what no round has room for is not granted."""
-        limits = self.limits
-        budget = self.max_draft_length if limits.budget_tokens is None else limits.budget_tokens
-        return min(self.max_draft_length, budget, limits.max_round_tokens - 1)
-
-    def longest_of(self, device: str) -> int:
-        """The longest draft of this device's streams."""
-        return min(self.max_draft_length, self.device_caps.get(device, self.max_draft_length))
-
-
-class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What one stream's board may do next."""
-
-    draft_length: int  # tokens that one Draft should hold
-    window: int  # tokens beyond the committed position; draft-ahead is a window above the length
-    awaited_seconds: float = 0.0  # how long the stream may sit out for a whole draft; 0: not at all
-
-
-class StreamPlan(NamedTuple):
-    """What one stream's next grant is made of."""
-
-    length: int  # of its next draft, as the policy has it; 0: none
-    awaited_length: int  # of the draft that it should sit out for where nothing of it is here
-    longest_awaited: int = 0  # that it may be where its board stops by itself
-    depth: int | None = None  # how far its board may draft; None: as its length asks for
-    least_survival: float = 0.0  # where its board should stop; 0: nowhere
-
-
-class DraftPlan(msgspec.Struct, frozen=True):
-    """How the drafts of one round are shared."""
-
-    budget_tokens: int
-    num_streams: int  # with a token each in the round
-    context_tokens: float  # of all of them
-    round_seconds: float  # of that round, without drafts
-    token_seconds: float  # that a draft token adds to it
-    streams: Mapping[int, StreamPlan]  # by number: those whose boards can draft
-    devices: frozenset[str]  # of all streams in the round
-    rest_sentence: str | None = None  # why boards rest whose lengths no request fixes; None: no
-    holds_rounds: bool = False  # until the drafts are here that streams sit out for
-
-    @property
-    def num_draft_tokens(self) -> int:
-        """What the streams may draft together."""
-        return sum([plan.length for plan in self.streams.values()])
-
-    def lets_rest(self, stream: Stream) -> bool:
-        """Whether the stream's board is to draft nothing until it is told to."""
-        return self.rest_sentence is not None and stream.request.draft_length is None
-
-
-NOTHING = StreamPlan(0, 0)
-NO_DRAFTS = Grant(0, 0)
-NO_PLAN = DraftPlan(0, 0, 0.0, 0.0, 0.0, MappingProxyType({}), frozenset())
 
 
 def plan_drafts(

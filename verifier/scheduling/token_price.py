@@ -5,8 +5,8 @@ Pure. This module must never be asked by what decides.
 
 from __future__ import annotations
 
+from verifier.scheduling.draft_plan import DraftPlan
 from verifier.scheduling.measured_payoff import MeasuredPayoff
-from verifier.scheduling.schedule import DraftPlan
 
 
 def token_price_seconds(plan: DraftPlan) -> float:

@@ -11,7 +11,7 @@ from verifier.configured_rounds import round_settings
 from verifier.policies import BudgetLimits
 from verifier.rounds.planner import RoundSettings
 from verifier.rounds.settings import RoundsSection
-from verifier.scheduling.schedule import ScheduleSettings
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.server.configured_limits import device_limits
 from verifier.server.device_limits import DeviceLimits
 

@@ -26,7 +26,7 @@ from verifier.promises.promises import Promises
 from verifier.promises.slo_settings import SloSettings
 from verifier.rounds.operators_terms import set_device_terms
 from verifier.rounds.planner import RoundPlanner
-from verifier.scheduling.schedule import NO_DRAFTS, Grant
+from verifier.scheduling.draft_plan import NO_DRAFTS, Grant
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, Round, RoundOutcome
 

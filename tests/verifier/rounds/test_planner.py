@@ -23,7 +23,7 @@ from tests.support.ends.planning import (
 )
 from verifier.policies import FixedPolicy, OpenStreams
 from verifier.rounds.planner import RoundPlanner, StreamResult
-from verifier.scheduling.schedule import NO_PLAN
+from verifier.scheduling.draft_plan import NO_PLAN
 from verifier.streams.settled import Settled
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemFailure, ItemOutcome, Round, RoundOutcome

@@ -28,8 +28,9 @@ from verifier.policies import (
     RatePolicy,
 )
 from verifier.rounds.planner import RoundPlanner
+from verifier.scheduling.draft_plan import NO_PLAN, DraftPlan
 from verifier.scheduling.no_drafts import NoDrafts, reasons_for_no_drafts
-from verifier.scheduling.schedule import NO_PLAN, DraftPlan, grant_draft, plan_drafts
+from verifier.scheduling.schedule import grant_draft, plan_drafts
 from verifier.streams.stream import Stream
 
 

@@ -20,14 +20,9 @@ from verifier.policies import (
     RatePolicy,
 )
 from verifier.scheduling.draft_payoff import SMALLEST_SURVIVAL_ON_THE_WAY, worthwhile_depth
-from verifier.scheduling.schedule import (
-    NO_PLAN,
-    DraftPlan,
-    Grant,
-    ScheduleSettings,
-    grant_draft,
-    plan_drafts,
-)
+from verifier.scheduling.draft_plan import NO_PLAN, DraftPlan, Grant
+from verifier.scheduling.schedule import grant_draft, plan_drafts
+from verifier.scheduling.schedule_settings import ScheduleSettings
 from verifier.streams.probe_clock import FIRST_PROBE_PAUSE_SECONDS, PROBE_LENGTH
 from verifier.streams.stream import Stream
 

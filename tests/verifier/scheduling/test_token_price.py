@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.ends.planning import add, make_planner, make_stream, play
+from verifier.scheduling.draft_plan import NO_PLAN
 from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.measured_payoff import MeasuredPayoff
 from verifier.scheduling.round_facts import RoundFacts
-from verifier.scheduling.schedule import NO_PLAN
 from verifier.scheduling.token_price import alone_tokens_per_second, token_price_seconds
 
 
