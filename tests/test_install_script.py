@@ -94,6 +94,36 @@ def test_a_torch_that_was_chosen_stays_chosen(tmp_path: Path) -> None:
     assert " torch" not in install("agent", *options).stdout
 
 
+def test_a_planner_that_is_compiled_stays_compiled(tmp_path: Path) -> None:
+    options = ("--root", tmp_path, "--dry-run")
+    plain = install("verifier", *options).stdout
+    asked = install("verifier", *options, "--compile").stdout
+    release = tmp_path / "opt/goodspeed-releases/1"
+    release.mkdir(parents=True)
+    (release / "compile-chosen").touch()
+    (tmp_path / "opt/goodspeed").symlink_to("/opt/goodspeed-releases/1")
+    again = install("verifier", *options).stdout
+    said = "the planner is compiled"
+    assert [False, True, True] == [said in told for told in (plain, asked, again)]
+    releases = [set(re.findall(r"goodspeed-releases/(\d+)/bin", told)) for told in (plain, asked)]
+    assert releases[0].isdisjoint(releases[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (("agent", "--compile"), "is for a verifier"),
+        (("verifier", "--compile", "--offline", "{tmp_path}"), "when it is made"),
+    ],
+)
+def test_what_cannot_be_compiled_says_so(tmp_path: Path, call: tuple[str, ...], words: str) -> None:
+    (tmp_path / "goodspeed-0-py3-none-any.whl").touch()
+    options = [option.format(tmp_path=tmp_path) for option in call]
+    done = install(*options, "--root", tmp_path / "root", "--dry-run")
+    assert 2 == done.returncode
+    assert words in done.stderr
+
+
 def test_of_a_machine_with_both_programs_each_call_means_the_same_release(tmp_path: Path) -> None:
     units = tmp_path / "etc/systemd/system"
     units.mkdir(parents=True)

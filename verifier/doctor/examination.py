@@ -19,7 +19,7 @@ from shared.config.model_files import default_cache_dir, locate
 from shared.config.secrets import read_key_file
 from shared.daemon.http_server import HEALTH_PATH, listen
 from shared.daemon.tls.server_tls import read_server_tls
-from shared.doctor.findings import Finding
+from shared.doctor.findings import Finding, ok
 from shared.errors import ConfigError, ModelError
 from verifier.config import VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
@@ -40,6 +40,7 @@ from verifier.doctor.target_findings import (
     memory_finding,
     target_finding,
 )
+from verifier.rounds import planner
 from verifier.server.device_tokens import read_tokens
 from verifier.startup import load_configured_target, target_settings
 from verifier.target.target_need import TargetNeed
@@ -75,6 +76,7 @@ class Examination:
         yield self._tokens()
         yield self._metrics()
         yield self._state()
+        yield planner_finding(planner.__file__)
         self._tell("reading the target's files")
         try:
             need = survey(self._config)
@@ -173,6 +175,14 @@ def survey(config: VerifierConfig) -> TargetNeed:
         from verifier.torch_target.loading.target_survey import survey_target
 
     return survey_target(path, target_settings(config))
+
+
+def planner_finding(planner_file: str) -> Finding:
+    """Whether the planner is compiled, by its module's file."""
+    if planner_file.endswith(".py"):
+        how = "plain Python, enough for some hundred streams; see install.sh verifier --compile"
+        return ok("planner", how)
+    return ok("planner", "compiled")
 
 
 def look_at_port(host: str, port: int, *, speaks_tls: bool = False) -> tuple[PortState, str]:

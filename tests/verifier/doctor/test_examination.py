@@ -18,7 +18,12 @@ from tests.support.programs.ports import free_port
 from tests.support.sysfs import write_tree
 from verifier.config import ServerSection, StateSection, TargetSection, VerifierConfig
 from verifier.cost_curve.curve import CostCurve, CurveSubject
-from verifier.doctor.examination import Examination, look_at_port, survey
+from verifier.doctor.examination import (
+    Examination,
+    look_at_port,
+    planner_finding,
+    survey,
+)
 from verifier.server.device_tokens import new_token
 
 
@@ -55,9 +60,17 @@ def test_a_machine_without_a_curve_has_a_warning(tmp_path: Path) -> None:
     found = examine(config(tmp_path), loads=True)
     assert {"curve": "warning"} == bad(found)
     assert [
-        *("port", "certificate", "tokens", "metrics", "state", "target", "gpu", "memory", "curve"),
-        "load",
+        *("port", "certificate", "tokens", "metrics", "state", "planner", "target", "gpu"),
+        *("memory", "curve", "load"),
     ] == list(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [("planner.py", "plain Python"), ("planner.cpython-311.so", "compiled")]
+)
+def test_a_planner_that_is_compiled_is_told(file: str, words: str) -> None:
+    finding = planner_finding(file)
+    assert ("ok", True) == (finding.level, words in finding.sentence)
 
 
 def test_a_curve_of_this_target_is_known(tmp_path: Path) -> None:
