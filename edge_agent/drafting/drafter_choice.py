@@ -69,20 +69,17 @@ class DrafterChoice:
     With `ngram_tokens` 0 it is off and costs nothing.
     """
 
-    __slots__ = ("_drafted", "_index", "_ngram_tokens", "_unread", "rates")
+    __slots__ = ("_drafted", "_index", "_ngram_tokens", "_unread", "is_on", "rates")
 
     def __init__(self, ngram_tokens: int, rates: DrafterRates | None = None) -> None:
         assert ngram_tokens <= LONGEST_NGRAM, f"n-grams of {ngram_tokens} tokens"
         self.rates = rates or drafter_rates()
         self._ngram_tokens = ngram_tokens
+        self.is_on = ngram_tokens > 0
+        """Whether anything is ever suggested."""
         self._index = NgramIndex(ngram_tokens)
         self._unread: list[int] = []  # the end of a long prompt, and what was committed behind it
         self._drafted: dict[int, _Origin] = {}  # by output position
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is ever suggested."""
-        return self._ngram_tokens > 0
 
     def read(self, prompt_ids: Sequence[int]) -> None:
         """Index the tokens that stand above the output, those of a long prompt as time goes by."""

@@ -64,15 +64,28 @@ class RoundPace:
         seconds = self.round_trip_seconds + _ROUNDS_LOST * self._verdict_seconds
         return max(seconds / self._token_seconds - seconds / self._verdict_seconds, 0.0)
 
+    def draws_in_time(self, most: int, seconds: float, now: float) -> int:
+        """How many draws in a row, each so long, up to `most`, end before the last chance."""
+        token_seconds = self._token_seconds
+        for num_draws in range(most):
+            token_seconds = smoothed(token_seconds, seconds, _SMOOTHING)
+            now += seconds
+            if self._is_last_chance(now, token_seconds):
+                return num_draws
+        return max(most, 0)
+
     def is_last_chance(self, now: float) -> bool:
         """Whether another token would come too late for the next round that this draft can reach.
 
         Where a message takes longer than a round, that is not the one after the running round.
         """
+        return self._is_last_chance(now, self._token_seconds)
+
+    def _is_last_chance(self, now: float, token_seconds: float | None) -> bool:
         if self._last_verdict_at is None or not self._verdict_seconds:
             return False
         expected_at = self._last_verdict_at + self._verdict_seconds - self._deviation_seconds
         seconds_left = expected_at - self.round_trip_seconds - now
         if seconds_left < 0:
             seconds_left %= self._verdict_seconds
-        return seconds_left <= (self._token_seconds or 0.0)
+        return seconds_left <= (token_seconds or 0.0)

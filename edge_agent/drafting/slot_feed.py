@@ -40,8 +40,9 @@ class SlotFeed:
         self.drawing = None if draws_at is None else (self.version, draws_at)
         return start
 
-    def end_step(self) -> None:
-        """All was read; what became wrong meanwhile does not count."""
+    def end_step(self, num_silent: int = 0) -> None:
+        """All was read, and drawn in a row; what became wrong meanwhile does not count."""
+        self.num_feeding_tokens += num_silent
         self.num_fed_tokens = self.num_feeding_tokens
         self.drawing = None
 

@@ -25,11 +25,17 @@ class DraftStep(msgspec.Struct, frozen=True):
     token_ids: tuple[int, ...]
     spec: DrawSpec | None
     version: int
+    silent: tuple[DraftToken, ...] = ()  # drawn in a row before the last: none was due
 
     @property
     def num_tokens(self) -> int:
         """What the slot holds when the step has ended."""
         return self.num_kept_tokens + len(self.token_ids)
+
+    def behind(self, silent: Sequence[DraftToken]) -> DraftStep:
+        """This step's draws in a row, these first."""
+        kept, token_ids = self.num_kept_tokens, self.token_ids
+        return DraftStep(kept, token_ids, self.spec, self.version, tuple(silent))
 
     def draw(self, logits: NDArray[np.float32] | None) -> DraftToken | None:
         """The drawn token; runs in the drafting thread."""
@@ -45,12 +51,12 @@ def tokens_between(
     end: int,
     prompt_ids: tuple[int, ...],
     output_ids: Sequence[int],
-    drafted_ids: Sequence[int],
+    drafted: Sequence[DraftToken],
 ) -> tuple[int, ...]:
     """Tokens of prompt, output and draft, counted from the first one of the prompt."""
     if end <= len(prompt_ids):
         return prompt_ids[start:end]
     num_settled = len(prompt_ids) + len(output_ids)
     if start >= num_settled:  # mostly; a long prompt need not be copied for it
-        return tuple(drafted_ids[start - num_settled : end - num_settled])
-    return (*prompt_ids, *output_ids, *drafted_ids)[start:end]
+        return tuple([t.token_id for t in drafted[start - num_settled : end - num_settled]])
+    return (*prompt_ids, *output_ids, *[token.token_id for token in drafted])[start:end]

@@ -99,7 +99,11 @@ class AgentStream:
         settled = settle_verdict(token_ids, message, before, self.path)
         self.watch.learn(before.live, settled, message.least_survival)
         if message.window == 0 and self.window > 0:
-            self._lose_window()
+            # Nothing more is wanted; the verifier hears from this board again by a new Ready.
+            self._move(BoardEvent.WINDOW_LOST)
+            if self.mode == "rejection":
+                self.path = self.path.restart()
+                self._forget_drafts_from(len(self.output_ids))
         self.draft_length, self.window = message.draft_length, message.window
         self._move(BoardEvent.VERDICT_CAME)
         self.rests = message.rests if message.finish is None else self.rests
@@ -122,14 +126,15 @@ class AgentStream:
         """What the draft model should read or draft now, or None while there is nothing to do."""
         if not self.has_model or not self._has_work:
             return None
-        num_pending = self.feed.num_pending(self.num_tokens)
+        num_tokens = self.num_tokens
+        num_pending = num_tokens - self.feed.num_fed_tokens
         spec = self._draw_spec() if num_pending <= self.settings.prefill_chunk_tokens else None
         if spec is not None:
             # The newest token is fed again where the draw after it was dropped.
-            return self._begin_step(max(num_pending, 1), spec)
+            return self._begin_step(max(num_pending, 1), num_tokens, spec)
         num_read = min(num_pending - 1, self.settings.prefill_chunk_tokens)
-        wants_to_read = self.state.readiness is not Readiness.READY or self._is_behind
-        return self._begin_step(num_read, None) if wants_to_read and num_read > 0 else None
+        reads = num_read > 0 and (self.state.readiness is not Readiness.READY or self._is_behind)
+        return self._begin_step(num_read, num_tokens, None) if reads else None
 
     def take_due_drafts(self) -> list[Draft]:
         """The drafts or the pass that a verdict made due."""
@@ -138,21 +143,22 @@ class AgentStream:
     def record_step(
         self, step: DraftStep, drawn: DraftToken | None, seconds: float, now: float
     ) -> list[Draft]:
-        """Take a finished step in; the drafts to send now.
+        """Take a finished step in; `seconds` of each draw. Returns the drafts to send now.
 
         A draw that a verdict overtook is dropped: its position is decided.
         """
         self._move(BoardEvent.STEP_ENDED)
-        self.feed.end_step()
+        self.feed.end_step(len(step.silent))
         drew_at = step.spec.position if step.spec is not None else None
         if step.version != self.feed.version or drew_at != self._next_position:
             return []
         if drawn is None:
             self._move(BoardEvent.DRAFTING_STOPPED)
             return self._flush() or self._pass()
-        self._append(drawn, seconds, is_model=True)
-        if len(step.token_ids) == 1:
-            self.pace.observe_draft_token(seconds)
+        for token in (*step.silent, drawn):
+            self._append(token, seconds, is_model=True)
+            if len(step.token_ids) == 1:
+                self.pace.observe_draft_token(seconds)
         drafts = self._look_ahead()
         is_due = self.mode == "coupled" and not self.draft_length and self.pace.is_last_chance(now)
         return drafts + (self._flush() if is_due else self._flush_if_due())
@@ -228,8 +234,8 @@ class AgentStream:
     @property
     def _must_read_first(self) -> bool:
         """Whether one step cannot draw yet: a verifier that waits is told to go on alone."""
-        num_pending = self.feed.num_pending(self.num_tokens)
-        return not self.has_model or num_pending > self.settings.prefill_chunk_tokens
+        chunk_tokens = self.settings.prefill_chunk_tokens
+        return not self.has_model or self.feed.num_pending(self.num_tokens) > chunk_tokens
 
     @property
     def _has_work(self) -> bool:
@@ -255,10 +261,11 @@ class AgentStream:
             self._append(token, 0.0, is_model=False)
 
     def _look_up_token(self) -> DraftToken | None:
-        may_look_up = self.drafter_choice.is_on and self._has_work
+        if not self.drafter_choice.is_on or not self._has_work:
+            return None
         # A draw that runs must not be dropped for what it may come to.
-        is_drawn = may_look_up and self.feed.draws(self._next_position)
-        spec = self._draw_spec() if may_look_up and not is_drawn else None
+        is_drawn = self.feed.draws(self._next_position)
+        spec = None if is_drawn else self._draw_spec()
         if spec is None:
             return None
         waiting, chunk_length = len(self.unsent.tokens), self.unsent.chunk_length
@@ -275,16 +282,10 @@ class AgentStream:
         return self._flush() if is_due else []
 
     def _append(self, token: DraftToken, seconds: float, *, is_model: bool) -> None:
-        drafted = self._drafted_ids if self.drafter_choice.is_on else []
-        self.drafter_choice.record_draft(self._next_position, drafted, is_model=is_model)
+        if self.drafter_choice.is_on:
+            place = self._next_position, self._drafted_ids
+            self.drafter_choice.record_draft(*place, is_model=is_model)
         self.unsent.append(token, seconds)
-
-    def _lose_window(self) -> None:
-        """Nothing more is wanted; the verifier hears from this board again by a new Ready."""
-        self._move(BoardEvent.WINDOW_LOST)
-        if self.mode == "rejection":
-            self.path = self.path.restart()
-            self._forget_drafts_from(len(self.output_ids))
 
     def _forget_drafts_from(self, position: int) -> None:
         """Tokens from an output position on are not what the draft model has read."""
@@ -292,10 +293,9 @@ class AgentStream:
         self.unsent.clear()
         self.feed.keep(len(self.prompt_ids or ()) + position)
 
-    def _begin_step(self, num_read: int, spec: DrawSpec | None) -> DraftStep:
-        draws_at = spec.position if spec is not None else None
-        start = self.feed.begin_step(num_read, self.num_tokens, draws_at)
-        texts = self.prompt_ids or (), self.output_ids, self._drafted_ids
+    def _begin_step(self, num_read: int, num_tokens: int, spec: DrawSpec | None) -> DraftStep:
+        start = self.feed.begin_step(num_read, num_tokens, None if spec is None else spec.position)
+        texts = self.prompt_ids or (), self.output_ids, (*self.path.live, *self.unsent.tokens)
         token_ids = tokens_between(start, start + num_read, *texts)
         return DraftStep(start, token_ids, spec, self.feed.version)
 

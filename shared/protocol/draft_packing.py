@@ -22,9 +22,8 @@ _Entries = tuple[list[int], list[int]]  # of a row: ids and weights
 
 def make_extension(base: int, position: int, tokens: Sequence[DraftToken]) -> Extension:
     """Tokens that are sent together as the path sees them: the last one ends the chunk."""
-    last_index = len(tokens) - 1
-    ending = [msgspec.structs.replace(t, ends_chunk=i == last_index) for i, t in enumerate(tokens)]
-    return Extension(base, position, tuple(ending))
+    ends = [msgspec.structs.replace(token, ends_chunk=True) for token in tokens[-1:]]
+    return Extension(base, position, (*tokens[:-1], *ends))
 
 
 def pack_draft(

@@ -46,7 +46,7 @@ class IndependentAcceptance:
         draws = self._draws
         while len(draws) <= position:
             draws.append(self._random.random())
-        rate = self._rates[min(depth, len(self._rates) - 1)]
+        rate = self._rates[depth] if depth < len(self._rates) else self._rates[-1]
         for since, changed in self._changes:
             if now >= since:
                 rate = changed

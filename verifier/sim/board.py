@@ -12,14 +12,16 @@ from collections.abc import Callable
 import msgspec
 
 from edge_agent.drafting.device_rest import DeviceRest
-from edge_agent.drafting.draw_spec import certain_token
+from edge_agent.drafting.draw_spec import DrawSpec, certain_token
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
+from shared.protocol.draft_path import DraftToken
 from shared.protocol.messages import Draft, Opened, Ready, Verdict
 from shared.speculation.sampling import SamplingParameters
 from verifier.sim.clock import Clock
 from verifier.sim.scenario import Stall
+from verifier.sim.silent_draws import num_silent_draws
 from verifier.sim.text import VOCAB_SIZE, StreamText
 
 # Nothing here depends on how much a draft model can hold.
@@ -51,7 +53,14 @@ class BoardSpec(msgspec.Struct, frozen=True):
 class _Job(msgspec.Struct, frozen=True):
     stream: AgentStream
     text: StreamText
-    step: DraftStep
+    step: DraftStep  # with all draws but the last where it is a run of them
+
+    def draw(self, spec: DrawSpec, index: int, now: float) -> DraftToken:
+        """What the draw of this index comes to, that ends now."""
+        # Where a verdict took the window meanwhile its path begins behind this draw.
+        position = spec.position + index
+        token_id = self.text.draft_token(position, max(position - self.stream.path.base, 0), now)
+        return certain_token(token_id, spec, self.text.confidence(position))
 
 
 class SimBoard:
@@ -68,6 +77,7 @@ class SimBoard:
         self._jobs: list[_Job] = []  # that the draft model computes
         self._jobs_number = 0
         self._began_at = 0.0  # with these
+        self._draw_seconds = 0.0  # of each draw
         self._ended_seconds = 0.0  # of jobs before these
         self._wakes_at = 0.0
 
@@ -97,6 +107,7 @@ class SimBoard:
     @property
     def computed_seconds(self) -> float:
         """For how long its draft model has computed so far."""
+        self._catch_up()
         return self._ended_seconds + (self._clock.now - self._began_at if self._jobs else 0.0)
 
     def leave(self) -> None:
@@ -106,6 +117,7 @@ class SimBoard:
 
     def receive(self, message: Opened | Verdict) -> None:
         """A message came from the verifier."""
+        self._catch_up()
         if message.channel not in self._streams:
             return
         stream, _ = self._streams[message.channel]
@@ -139,7 +151,9 @@ class SimBoard:
                     self._send_all(job.stream.restart_feeding(job.step.num_kept_tokens))
 
     def _stop(self) -> None:
-        self._ended_seconds = self.computed_seconds
+        if self._jobs:
+            self._pass_ended_draws()
+            self._ended_seconds += self._clock.now - self._began_at
         self._jobs = []
         self._jobs_number += 1
 
@@ -154,34 +168,81 @@ class SimBoard:
                 self._wakes_at = stalled_until
                 self._clock.call_at(stalled_until, self._draft_on)
             return
+        num_tokens, draws = 0, False
         for stream, text in self._streams.values():
             step = stream.next_step()
             if step is not None:
                 self._jobs.append(_Job(stream, text, step))
+                num_tokens += len(step.token_ids)
+                draws = draws or step.spec is not None
         if not self._jobs:
             return
         self._began_at = now
-        num_tokens = sum([len(job.step.token_ids) for job in self._jobs])
-        draws = any(job.step.spec is not None for job in self._jobs)
-        seconds = self._spec.step_seconds(num_tokens, draws=draws)
-        self._clock.call_at(now + seconds, self._finish, self._jobs_number, seconds)
+        self._draw_seconds = self._spec.step_seconds(num_tokens, draws=draws)
+        if len(self._streams) == 1 and not self._spec.stalls:
+            self._jobs = [self._run_of(self._jobs[0])]
+        self._call_at_end()
 
-    def _finish(self, number: int, seconds: float) -> None:
+    def _run_of(self, job: _Job) -> _Job:
+        """This step and all draws behind it that make nothing due before the last of them."""
+        stream, spec, at = job.stream, job.step.spec, self._began_at
+        if spec is None:
+            return job
+        tokens = []
+        for index in range(num_silent_draws(stream, job.step, self._draw_seconds, at)):
+            at += self._draw_seconds
+            tokens.append(job.draw(spec, index, at))
+        if not tokens or stream.watch.is_spent(stream.path.live, stream.unsent.tokens, tokens):
+            return job
+        return _Job(stream, job.text, job.step.behind(tokens))
+
+    def _call_at_end(self) -> None:
+        at = self._began_at
+        for _ in range(1 + len(self._jobs[0].step.silent)):
+            at += self._draw_seconds
+        self._clock.call_at(at, self._finish, self._jobs_number)
+
+    def _catch_up(self) -> None:
+        """Record the draws of a run that have ended; the one that is computed ends alone."""
+        if not self._jobs or not self._jobs[0].step.silent:
+            return
+        stream, text, run = self._jobs[0].stream, self._jobs[0].text, self._jobs[0].step
+        num_ended = self._pass_ended_draws()
+        begun: DraftStep | None = run.behind([])
+        if num_ended:
+            *silent, last = run.silent[:num_ended]
+            due = stream.record_step(run.behind(silent), last, self._draw_seconds, self._began_at)
+            begun = stream.next_step()
+            assert not due, "a draw that was to be silent was not"
+        assert begun is not None, "a run of draws was not to go on"
+        self._jobs = [_Job(stream, text, begun)]
+        self._jobs_number += 1
+        self._call_at_end()
+
+    def _pass_ended_draws(self) -> int:
+        """How many draws of the run have ended before the one that is computed, or ends now."""
+        num_ended = 0
+        for _ in self._jobs[0].step.silent:
+            ended_at = self._began_at + self._draw_seconds
+            if ended_at > self._clock.now:
+                break
+            self._ended_seconds += ended_at - self._began_at
+            self._began_at = ended_at
+            num_ended += 1
+        return num_ended
+
+    def _finish(self, number: int) -> None:
         if number != self._jobs_number:
             return  # it was aborted
-        now = self._clock.now
+        now, seconds = self._clock.now, self._draw_seconds
         jobs = self._jobs
         self._stop()
         for job in jobs:
-            stream, spec = job.stream, job.step.spec
+            stream = job.stream
             if stream.channel not in self._streams:
                 continue
-            drawn = None
-            if spec is not None:
-                # Where a verdict took the window meanwhile its path begins behind this draw.
-                depth = max(spec.position - stream.path.base, 0)
-                token_id = job.text.draft_token(spec.position, depth, now)
-                drawn = certain_token(token_id, spec, job.text.confidence(spec.position))
+            spec = job.step.spec
+            drawn = None if spec is None else job.draw(spec, len(job.step.silent), now)
             self._send_all(stream.record_step(job.step, drawn, seconds, now))
             if stream.take_ready():
                 self._send(Ready(stream.channel))

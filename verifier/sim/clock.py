@@ -28,7 +28,8 @@ class HeapClock:
     def call_at(self, when: float, callback: Callable[..., None], *arguments: Any) -> None:
         """Let something happen; what should have happened already happens next."""
         self._num_asked += 1
-        heapq.heappush(self._heap, (max(when, self.now), self._num_asked, callback, arguments))
+        when = when if when > self.now else self.now
+        heapq.heappush(self._heap, (when, self._num_asked, callback, arguments))
 
     def run(self, until: float) -> None:
         """Let time pass up to a moment."""
