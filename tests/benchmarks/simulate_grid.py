@@ -6,28 +6,40 @@ fleets of a cell every speed and round trip comes equally often, and acceptance 
 0.4 to 0.95. Values are geometric means over boards of tokens/s over what the target alone gives
 them; in brackets the worst board.
 
-    python -m tests.benchmarks.simulate_grid --processes 64 --json grid.json
+    python -m tests.benchmarks.simulate_grid --processes 64 --played grid.jsonl
     python -m tests.benchmarks.simulate_grid --sizes 512 --fixed 5,60 --boards mixed,orin
+
+With `--played` each fleet is kept as it ends, and what a file holds is not played again: a run that
+was stopped, or whose `--seconds` were over, goes on the next time.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import click
 import msgspec
 import numpy as np
 
 from shared.protocol.messages import AcceptanceMode
-from shared.speculation.fairness import jain_index
 from shared.speculation.goodput import FloatArray
+from tests.benchmarks.grid_tables import (
+    ORACLE,
+    RATE,
+    RATE_LIMITED,
+    Cell,
+    Found,
+    Played,
+    geometric_mean,
+    print_tables,
+)
 from verifier.policies import DraftPolicy, FixedPolicy, PolicyName, RatePolicy
 from verifier.rounds.settings import RoundsSection
 from verifier.sim.scenario import BoardGroup, Scenario, ScenarioSection, TargetSection
@@ -48,33 +60,12 @@ MOST_ROUNDS = {1: 1200, 8: 1200, 64: 1000, 512: 250}
 WINDOW_SECONDS = 10  # over which no board may lose much, either
 
 
-class Cell(NamedTuple):
-    """One place of the grid."""
-
-    fixed_ms: float
-    ratio: float  # c0 over c1
-    boards: str
-    num_boards: int
-
-    @property
-    def alone_seconds(self) -> float:
-        """A round of the target alone."""
-        fixed = 1e-3 * self.fixed_ms
-        return fixed + self.num_boards * fixed / self.ratio
-
-    @property
-    def seconds(self) -> float:
-        return min(SECONDS, MOST_ROUNDS[self.num_boards] * self.alone_seconds)
-
-
-class Played(NamedTuple):
-    """All boards of a fleet, over the target alone."""
-
-    ratios: list[float]  # over the whole run
-    least: list[float]  # over the worst 10 s, or over the run where that is shorter
-
-
 Arm = Callable[[Scenario], Played]
+
+
+def seconds_of(cell: Cell) -> float:
+    """For how long its fleets are played."""
+    return min(SECONDS, MOST_ROUNDS[cell.num_boards] * cell.alone_seconds)
 
 
 def fleets_of(cell: Cell) -> Iterator[tuple[BoardGroup, ...]]:
@@ -103,7 +94,7 @@ def scenario_of(cell: Cell, fleet: tuple[BoardGroup, ...], seed: int) -> Scenari
     """A fleet at a target."""
     return Scenario(
         name="grid",
-        run=ScenarioSection(seconds=cell.seconds, seed=seed),
+        run=ScenarioSection(seconds=seconds_of(cell), seed=seed),
         target=TargetSection(
             fixed_milliseconds=cell.fixed_ms, token_milliseconds=cell.fixed_ms / cell.ratio
         ),
@@ -201,7 +192,6 @@ def best_of(candidates: Iterator[Played]) -> Played:
     return max(candidates, key=lambda one: geometric_mean(one.ratios))
 
 
-ORACLE, RATE, RATE_LIMITED = "oracle", "rate, no limit", "rate, 5 %"
 ARMS: dict[str, Arm] = {
     "GoodSpeed, as published": published("goodspeed"),
     "Fixed-S, as published": published("fixed"),
@@ -227,8 +217,8 @@ class Task(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """The dearest begin first."""
-        return self.cell.num_boards * self.cell.seconds / self.cell.alone_seconds
+        """The dearest of a size begin first."""
+        return seconds_of(self.cell) / self.cell.alone_seconds
 
 
 def play_task(task: Task) -> Played:
@@ -236,66 +226,68 @@ def play_task(task: Task) -> Played:
     return ARMS[task.arm](scenario_of(task.cell, fleet, task.fleet + 1))
 
 
-Found = Mapping[Cell, Mapping[str, Played]]
+class Results:
+    """What was played of each task; kept in a file where there is one."""
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self._of_task: dict[Task, Played] = {}
+        self._file = file
+        if file is not None:
+            file.seek(0)
+            for line in file:
+                task, played = msgspec.json.decode(line, type=tuple[Task, Played])
+                self._of_task[task] = played
+
+    def holds(self, task: Task) -> bool:
+        return task in self._of_task
+
+    def note(self, task: Task, played: Played) -> None:
+        self._of_task[task] = played
+        if self._file is not None:
+            self._file.write(msgspec.json.encode((task, played)) + b"\n")
+            self._file.flush()
+
+    def found(self, cells: Sequence[Cell], arms: Sequence[str]) -> Found:
+        """Of each cell that was played with all arms: all boards of all fleets."""
+        found = {}
+        for cell in cells:
+            tasks = tasks_of([cell], arms)
+            if all(task in self._of_task for task in tasks):
+                found[cell] = {arm: self._all_fleets(cell, arm) for arm in arms}
+        return found
+
+    def _all_fleets(self, cell: Cell, arm: str) -> Played:
+        fleets = [self._of_task[task] for task in tasks_of([cell], [arm])]
+        columns = zip(*fleets, strict=True)
+        return Played(*[list(itertools.chain.from_iterable(column)) for column in columns])
 
 
-def play_all(tasks: Sequence[Task], num_processes: int) -> Found:
-    """Of each cell and arm all boards of all fleets."""
-    found: dict[Cell, dict[str, Played]] = defaultdict(lambda: defaultdict(lambda: Played([], [])))
-    dearest_first = sorted(tasks, key=lambda task: -task.cost)
+def tasks_of(cells: Sequence[Cell], arms: Sequence[str]) -> list[Task]:
+    return [
+        Task(cell, arm, fleet)
+        for cell, arm in itertools.product(cells, arms)
+        for fleet in range(NUM_FLEETS[cell.num_boards])
+    ]
+
+
+def play_all(
+    tasks: Sequence[Task], results: Results, num_processes: int, until: float | None
+) -> None:
+    """Play them in turn; none begins after `until`, by time.monotonic()."""
+    running: dict[Future[Played], Task] = {}
+
+    def note(done: set[Future[Played]]) -> None:
+        for future in done:
+            results.note(running.pop(future), future.result())
+
     with ProcessPoolExecutor(num_processes) as processes:
-        results = dict(zip(dearest_first, processes.map(play_task, dearest_first), strict=True))
-    for task in tasks:
-        so_far = found[task.cell][task.arm]
-        so_far.ratios.extend(results[task].ratios)
-        so_far.least.extend(results[task].least)
-    return found
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    return float(np.exp(np.mean(np.log(np.maximum(values, 1e-9)))))
-
-
-def print_table(found: Found, arms: Sequence[str]) -> None:
-    click.echo(f"| c0 ms | c0/c1 | boards | devices | {' | '.join(arms)} |")
-    click.echo(f"|{'---|' * (4 + len(arms))}")
-    for cell, of_arms in found.items():
-        cells = [
-            f"{geometric_mean(of_arms[arm].ratios):.3f} ({min(of_arms[arm].ratios):.2f})"
-            for arm in arms
-        ]
-        place = f"{cell.fixed_ms:g} | {cell.ratio:g} | {cell.boards} | {cell.num_boards}"
-        click.echo(f"| {place} | {' | '.join(cells)} |")
-
-
-def print_sums(found: Found, arms: Sequence[str]) -> None:
-    """Over all cells: means, parts of the oracle, and whom it went worst for."""
-    means = {
-        arm: np.array([geometric_mean(of_arms[arm].ratios) for of_arms in found.values()])
-        for arm in arms
-    }
-    click.echo(
-        f"\n| {len(found)} cells | mean | of the oracle (worst) | worst board "
-        "| its worst 10 s | Jain's index |\n|---|---|---|---|---|---|"
-    )
-    for arm in arms:
-        parts = means[arm] / means[ORACLE] if ORACLE in arms else np.array([np.nan])
-        all_played = [of_arms[arm] for of_arms in found.values()]
-        jain = np.mean([jain_index(one.ratios) for one in all_played])
-        worst = min(min(one.ratios) for one in all_played)
-        least = min(min(one.least) for one in all_played)
-        click.echo(
-            f"| {arm} | {geometric_mean(means[arm]):.3f} | {parts.mean():.3f} ({parts.min():.3f}) "
-            f"| {worst:.3f} | {least:.3f} | {jain:.3f} |"
-        )
-    rivals = [arm for arm in arms if arm not in (RATE, RATE_LIMITED, ORACLE)]
-    if rivals and RATE in arms:
-        best = np.maximum(np.max([means[arm] for arm in rivals], axis=0), 1.0)
-        over = means[RATE] / best
-        click.echo(
-            f"{RATE} over the best of the target alone and all others but the oracle, in each "
-            f"cell: {geometric_mean(over):.3f}, worst {over.min():.3f}"
-        )
+        for task in tasks:
+            if len(running) >= num_processes:
+                note(wait(running, return_when=FIRST_COMPLETED).done)
+            if until is not None and time.monotonic() >= until:
+                break
+            running[processes.submit(play_task, task)] = task
+        note(wait(running).done)
 
 
 @click.command()
@@ -305,7 +297,8 @@ def print_sums(found: Found, arms: Sequence[str]) -> None:
 @click.option("--boards", default="pi,mixed,orin", show_default=True)
 @click.option("--arms", default=",".join(str(i) for i in range(len(ARMS))), show_default=True)
 @click.option("--processes", "num_processes", default=1, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Keep all boards.")
+@click.option("--seconds", type=float, help="No fleet begins after so long.")
+@click.option("--played", type=click.Path(path_type=Path), help="Keep all boards; go on.")
 def main(
     sizes: str,
     fixed: str,
@@ -313,29 +306,26 @@ def main(
     boards: str,
     arms: str,
     num_processes: int,
-    json_file: Path | None,
+    seconds: float | None,
+    played: Path | None,
 ) -> None:
-    """Play the grid."""
+    """Play the grid, size after size."""
+    started = time.monotonic()
     chosen = [list(ARMS)[int(number)] for number in arms.split(",")]
     places = itertools.product(
         sizes.split(","), fixed.split(","), of_token.split(","), boards.split(",")
     )
     cells = [Cell(float(ms), float(ratio), kind, int(size)) for size, ms, ratio, kind in places]
-    started = time.perf_counter()
-    found = play_all(
-        [
-            Task(cell, arm, fleet)
-            for cell, arm in itertools.product(cells, chosen)
-            for fleet in range(NUM_FLEETS[cell.num_boards])
-        ],
-        num_processes,
-    )
-    if json_file is not None:
-        rows = [(cell, dict(of_arms)) for cell, of_arms in found.items()]
-        json_file.write_bytes(msgspec.json.encode(rows))
-    print_table(found, chosen)
-    print_sums(found, chosen)
-    click.echo(f"{time.perf_counter() - started:.0f} s")
+    with nullcontext() if played is None else played.open("a+b") as file:
+        results = Results(file)
+        tasks = [task for task in tasks_of(cells, chosen) if not results.holds(task)]
+        in_turn = [int(size) for size in sizes.split(",")]
+        tasks.sort(key=lambda task: (in_turn.index(task.cell.num_boards), -task.cost))
+        play_all(tasks, results, num_processes, None if seconds is None else started + seconds)
+        found = results.found(cells, chosen)
+    for size in in_turn:
+        print_tables({cell: of for cell, of in found.items() if cell.num_boards == size}, chosen)
+    click.echo(f"{len(found)} of {len(cells)} cells, {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
