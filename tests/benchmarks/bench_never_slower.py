@@ -1,10 +1,10 @@
 """Three boards on the verifier's own two cores: tokens/s with drafts allowed over those without.
 
 Nothing is to be gained there, and the verifier has to find that out by itself. Both arms go through
-the same running programs, in turn and each first in every other pair; speculation is switched by
-the request. A run is the same questions each time, and its tokens are counted until the first board
-has all its answers. Before that boards chat until the verifier has measured something; what that
-took is printed.
+the same running programs; speculation is switched by the request. A run is two parts of each arm in
+the order of ABBA, each the same questions, whose tokens are counted until the first board has all
+its answers. What the two parts without drafts differ by is the noise that the ratio has as well.
+Before that boards chat until the verifier has measured something; what that took is printed.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ AGENT: Mapping[str, object] = {
 
 
 @click.command()
-@click.option("--pairs", "num_pairs", default=10, help="Runs of each arm.")
-@click.option("--prompts", "num_prompts", default=3, help="Questions of each board in a run.")
+@click.option(
+    "--runs", "num_runs", default=10, help="Of two parts with drafts, two without."
+)
+@click.option("--prompts", "num_prompts", default=3, help="Questions of each board in a part.")
 @click.option("--boards", "num_boards", default=3, help="Boards, each with another draft model.")
 @click.option(
     "--draft", "drafts", multiple=True, help="The draft model of a board, in their place."
@@ -48,7 +50,7 @@ AGENT: Mapping[str, object] = {
 @click.option("--core", "cores", type=int, multiple=True, help="That all programs share.")
 @click.option("--set", "settings", multiple=True, help="SECTION.KEY=VALUE of the verifier.")
 def main(
-    num_pairs: int,
+    num_runs: int,
     num_prompts: int,
     num_boards: int,
     drafts: Sequence[str],
@@ -57,7 +59,7 @@ def main(
     cores: Sequence[int],
     settings: Sequence[str],
 ) -> None:
-    """Print tokens/s of both arms, their ratio for every pair, and its spread."""
+    """Print tokens/s of both arms, their ratio for every run, and its spread."""
     own = dict(map(setting_of, settings))
     with fleet(
         drafts or DRAFTS[:num_boards],
@@ -68,21 +70,24 @@ def main(
     ) as running:
         asking = Asking(num_prompts, NUM_TOKENS, temperature, mode)
         _learn(running, asking)
-        ratios = []
-        print("| pair | drafts allowed tokens/s | off tokens/s | ratio | drafts | measured |")
-        print("|---|---|---|---|---|---|")
-        for number in range(num_pairs):
-            arms = (True, False) if number % 2 else (False, True)
-            runs = {drafts: chat_run(running, asking, drafts=drafts) for drafts in arms}
-            with_drafts, off = runs[True], runs[False]
-            ratios.append(with_drafts.tokens_per_second / off.tokens_per_second)
+        ratios, noises = [], []
+        print("| run | drafts allowed tokens/s | off | off again | ratio | drafts | measured |")
+        print("|---|---|---|---|---|---|---|")
+        for number in range(num_runs):
+            first, *offs, last = [
+                chat_run(running, asking, drafts=drafts) for drafts in (True, False, False, True)
+            ]
+            speeds = [one.tokens_per_second for one in (first, last, *offs)]
+            ratios.append(math.sqrt(speeds[0] * speeds[1] / (speeds[2] * speeds[3])))
+            noises.append(speeds[3] / speeds[2])
             print(
-                f"| {number} | {with_drafts.tokens_per_second:.1f} "
-                f"| {off.tokens_per_second:.1f} | {ratios[-1]:.3f} "
-                f"| {with_drafts.num_tested} | {with_drafts.measured:.2f} |",
+                f"| {number} | {speeds[0]:.1f}, {speeds[1]:.1f} | {speeds[2]:.1f} "
+                f"| {speeds[3]:.1f} | {ratios[-1]:.3f} "
+                f"| {first.num_tested + last.num_tested} | {last.measured:.2f} |",
                 flush=True,
             )
-    _sum_up(ratios)
+    _sum_up("with drafts over without", ratios)
+    _sum_up("without, second part over first", noises)
 
 
 def _learn(running: Fleet, asking: Asking) -> None:
@@ -100,11 +105,12 @@ def _learn(running: Fleet, asking: Asking) -> None:
     )
 
 
-def _sum_up(ratios: Sequence[float]) -> None:
-    mean = math.exp(statistics.fmean(map(math.log, ratios)))
+def _sum_up(what: str, ratios: Sequence[float]) -> None:
+    logs = [math.log(ratio) for ratio in ratios]
+    spread = statistics.stdev(logs) if len(logs) > 1 else math.nan
     print(
-        f"\ngeometric mean {mean:.3f}, median {statistics.median(ratios):.3f}, "
-        f"{min(ratios):.3f} to {max(ratios):.3f}"
+        f"\n{what}: geometric mean {math.exp(statistics.fmean(logs)):.3f}, "
+        f"{min(ratios):.3f} to {max(ratios):.3f}, deviation {spread:.3f}"
     )
 
 

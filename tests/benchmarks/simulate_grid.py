@@ -216,8 +216,8 @@ class Task(NamedTuple):
     fleet: int
 
     @property
-    def cost(self) -> float:
-        """The dearest of a size begin first."""
+    def num_rounds(self) -> float:
+        """Of the target alone in that time; the dearest of a size begin first."""
         return seconds_of(self.cell) / self.cell.alone_seconds
 
 
@@ -320,7 +320,14 @@ def main(
         results = Results(file)
         tasks = [task for task in tasks_of(cells, chosen) if not results.holds(task)]
         in_turn = [int(size) for size in sizes.split(",")]
-        tasks.sort(key=lambda task: (in_turn.index(task.cell.num_boards), -task.cost))
+        # Cell after cell, so that few are half played when the time is over.
+        tasks.sort(
+            key=lambda task: (
+                in_turn.index(task.cell.num_boards),
+                -task.num_rounds,
+                cells.index(task.cell),
+            )
+        )
         play_all(tasks, results, num_processes, None if seconds is None else started + seconds)
         found = results.found(cells, chosen)
     for size in in_turn:
