@@ -37,9 +37,7 @@ AGENT: Mapping[str, object] = {
 
 
 @click.command()
-@click.option(
-    "--runs", "num_runs", default=10, help="Of two parts with drafts, two without."
-)
+@click.option("--runs", "num_runs", default=10, help="Of two parts with drafts, two without.")
 @click.option("--prompts", "num_prompts", default=3, help="Questions of each board in a part.")
 @click.option("--boards", "num_boards", default=3, help="Boards, each with another draft model.")
 @click.option(
