@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from edge_agent.drafting.board_state import Readiness
 from edge_agent.drafting.device_rest import DeviceRest
 from edge_agent.drafting.draw_spec import DrawSpec, certain_token
+from edge_agent.drafting.pending_draft import COUPLED_DRAFT_TOKENS
 from edge_agent.drafting.settings import PREFILL_CHUNK_TOKENS, DraftSettings
 from edge_agent.drafting.step import DraftStep
 from edge_agent.drafting.stream import AgentStream
@@ -21,7 +23,6 @@ from shared.protocol.messages import Draft, Opened, Ready, Verdict
 from shared.speculation.sampling import SamplingParameters
 from verifier.sim.clock import Clock
 from verifier.sim.scenario import Stall
-from verifier.sim.silent_draws import num_silent_draws
 from verifier.sim.text import VOCAB_SIZE, StreamText
 
 # Nothing here depends on how much a draft model can hold.
@@ -247,3 +248,22 @@ class SimBoard:
             if stream.take_ready():
                 self._send(Ready(stream.channel))
         self._draft_on()
+
+
+def num_silent_draws(stream: AgentStream, step: DraftStep, seconds: float, now: float) -> int:
+    """Draws from this step on, begun now and each so long, that send nothing, but for a doubt.
+
+    A forecast of what the stream does, which a test holds to it; with n-grams, rows or more than
+    one token to read the stream is asked after each draw.
+    """
+    if len(step.token_ids) != 1 or stream.mode == "rejection":
+        return 0
+    if stream.drafter_choice.is_on or stream.changes.is_any:
+        return 0
+    if stream.state.readiness is not Readiness.READY:
+        return 0  # it may be said behind any draw
+    num_unsent = len(stream.unsent.tokens)
+    room = stream.window - len(stream.path.live) - num_unsent
+    num_short = (stream.draft_length or COUPLED_DRAFT_TOKENS) - num_unsent
+    most = min(room, num_short, stream.settings.context_tokens - stream.num_tokens) - 1
+    return max(most, 0) if stream.draft_length else stream.pace.draws_in_time(most, seconds, now)
