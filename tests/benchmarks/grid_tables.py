@@ -10,6 +10,7 @@ import numpy as np
 
 from shared.speculation.fairness import jain_index
 
+ALONE = "target alone"
 ORACLE, RATE, RATE_LIMITED = "oracle", "rate, no limit", "rate, 5 %"
 # What every cell should reach: of the oracle, of the best other policy, of the target alone over a
 # run, and in any ten seconds.

@@ -22,7 +22,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import nullcontext
 from pathlib import Path
 from random import Random
-from typing import IO, NamedTuple
 
 import click
 import msgspec
@@ -30,12 +29,13 @@ import numpy as np
 
 from shared.protocol.messages import AcceptanceMode
 from shared.speculation.goodput import FloatArray
+from tests.benchmarks.grid_results import Results, Task, tasks_of
 from tests.benchmarks.grid_tables import (
+    ALONE,
     ORACLE,
     RATE,
     RATE_LIMITED,
     Cell,
-    Found,
     Played,
     geometric_mean,
     print_tables,
@@ -66,6 +66,11 @@ Arm = Callable[[Scenario], Played]
 def seconds_of(cell: Cell) -> float:
     """For how long its fleets are played."""
     return min(SECONDS, MOST_ROUNDS[cell.num_boards] * cell.alone_seconds)
+
+
+def num_rounds_of(cell: Cell) -> float:
+    """Of the target alone in that time; the dearest of a size are played first."""
+    return seconds_of(cell) / cell.alone_seconds
 
 
 def fleets_of(cell: Cell) -> Iterator[tuple[BoardGroup, ...]]:
@@ -123,11 +128,15 @@ def played(
             for name, group in scenario.boards.items()
         },
     )
-    return over_alone(play(changed, policy=own, knows_acceptance=knows_acceptance))
+    return over_formula(play(changed, policy=own, knows_acceptance=knows_acceptance))
 
 
-def over_alone(world: World) -> Played:
-    """What each board got; a window may end within a round, so a token more counts there."""
+def over_formula(world: World) -> Played:
+    """What each board got over a token a round of the target alone.
+
+    A window may end within a round, so a token more counts there. A run does as well, and its
+    first round may be one of few: what it gives by the target alone is played (`target_alone`).
+    """
     target, record, num_boards = world.scenario.target, world.record, len(world.boards)
     alone = 1e3 / (target.fixed_milliseconds + target.token_milliseconds * num_boards)
     speeds = record.tokens.sum(axis=0) / record.stream_seconds.sum(axis=0)
@@ -192,7 +201,12 @@ def best_of(candidates: Iterator[Played]) -> Played:
     return max(candidates, key=lambda one: geometric_mean(one.ratios))
 
 
+def target_alone(scenario: Scenario) -> Played:
+    return over_formula(play(scenario, drafts=False))
+
+
 ARMS: dict[str, Arm] = {
+    ALONE: target_alone,
     "GoodSpeed, as published": published("goodspeed"),
     "Fixed-S, as published": published("fixed"),
     "DSD static 4, waiting": waiting(None),
@@ -208,66 +222,9 @@ ARMS: dict[str, Arm] = {
 }
 
 
-class Task(NamedTuple):
-    """What one process plays at a time."""
-
-    cell: Cell
-    arm: str
-    fleet: int
-
-    @property
-    def num_rounds(self) -> float:
-        """Of the target alone in that time; the dearest of a size begin first."""
-        return seconds_of(self.cell) / self.cell.alone_seconds
-
-
 def play_task(task: Task) -> Played:
     fleet = list(fleets_of(task.cell))[task.fleet]
     return ARMS[task.arm](scenario_of(task.cell, fleet, task.fleet + 1))
-
-
-class Results:
-    """What was played of each task; kept in a file where there is one."""
-
-    def __init__(self, file: IO[bytes] | None) -> None:
-        self._of_task: dict[Task, Played] = {}
-        self._file = file
-        if file is not None:
-            file.seek(0)
-            for line in file:
-                task, played = msgspec.json.decode(line, type=tuple[Task, Played])
-                self._of_task[task] = played
-
-    def holds(self, task: Task) -> bool:
-        return task in self._of_task
-
-    def note(self, task: Task, played: Played) -> None:
-        self._of_task[task] = played
-        if self._file is not None:
-            self._file.write(msgspec.json.encode((task, played)) + b"\n")
-            self._file.flush()
-
-    def found(self, cells: Sequence[Cell], arms: Sequence[str]) -> Found:
-        """Of each cell that was played with all arms: all boards of all fleets."""
-        found = {}
-        for cell in cells:
-            tasks = tasks_of([cell], arms)
-            if all(task in self._of_task for task in tasks):
-                found[cell] = {arm: self._all_fleets(cell, arm) for arm in arms}
-        return found
-
-    def _all_fleets(self, cell: Cell, arm: str) -> Played:
-        fleets = [self._of_task[task] for task in tasks_of([cell], [arm])]
-        columns = zip(*fleets, strict=True)
-        return Played(*[list(itertools.chain.from_iterable(column)) for column in columns])
-
-
-def tasks_of(cells: Sequence[Cell], arms: Sequence[str]) -> list[Task]:
-    return [
-        Task(cell, arm, fleet)
-        for cell, arm in itertools.product(cells, arms)
-        for fleet in range(NUM_FLEETS[cell.num_boards])
-    ]
 
 
 def play_all(
@@ -295,7 +252,7 @@ def play_all(
 @click.option("--fixed", default="25,60,120", show_default=True, help="c0 in milliseconds.")
 @click.option("--ratios", "of_token", default="250,1000", show_default=True, help="c0 / c1.")
 @click.option("--boards", default="pi,mixed,orin", show_default=True)
-@click.option("--arms", default=",".join(str(i) for i in range(len(ARMS))), show_default=True)
+@click.option("--arms", default=",".join(str(i) for i in range(len(ARMS) - 1)), show_default=True)
 @click.option("--processes", "num_processes", default=1, show_default=True)
 @click.option("--seconds", type=float, help="No fleet begins after so long.")
 @click.option("--played", type=click.Path(path_type=Path), help="Keep all boards; go on.")
@@ -311,27 +268,29 @@ def main(
 ) -> None:
     """Play the grid, size after size."""
     started = time.monotonic()
-    chosen = [list(ARMS)[int(number)] for number in arms.split(",")]
+    others = [arm for arm in ARMS if arm != ALONE]
+    chosen = [ALONE, *[others[int(number)] for number in arms.split(",")]]
     places = itertools.product(
         sizes.split(","), fixed.split(","), of_token.split(","), boards.split(",")
     )
     cells = [Cell(float(ms), float(ratio), kind, int(size)) for size, ms, ratio, kind in places]
     with nullcontext() if played is None else played.open("a+b") as file:
-        results = Results(file)
-        tasks = [task for task in tasks_of(cells, chosen) if not results.holds(task)]
+        results = Results(file, NUM_FLEETS)
+        tasks = [task for task in tasks_of(cells, chosen, NUM_FLEETS) if not results.holds(task)]
         in_turn = [int(size) for size in sizes.split(",")]
         # Cell after cell, so that few are half played when the time is over.
         tasks.sort(
             key=lambda task: (
                 in_turn.index(task.cell.num_boards),
-                -task.num_rounds,
+                -num_rounds_of(task.cell),
                 cells.index(task.cell),
             )
         )
         play_all(tasks, results, num_processes, None if seconds is None else started + seconds)
         found = results.found(cells, chosen)
     for size in in_turn:
-        print_tables({cell: of for cell, of in found.items() if cell.num_boards == size}, chosen)
+        of_size = {cell: of for cell, of in found.items() if cell.num_boards == size}
+        print_tables(of_size, chosen[1:])
     click.echo(f"{len(found)} of {len(cells)} cells, {time.monotonic() - started:.0f} s")
 
 
