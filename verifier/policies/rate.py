@@ -45,6 +45,11 @@ AIMED_PART = 0.9
 GAIN = 0.1
 MOST_EXCESS = 0.2  # one round that took ten times as long says nothing about drafts
 MAX_LOG_RAISE = 6.0
+# The price begins raised, by this over the limit: boards that nothing is known of are taken for
+# good ones, and what devices lose by it is known rounds later. Of 64 cold boards the slowest keeps
+# a point more in its worst ten seconds for it. A bound on drafts of the first rounds did not do:
+# boards draft on meanwhile, and all of it is tested at once.
+FIRST_RAISE = 0.1
 # How many times what the cost curve says drafts may have cost, at most: the rest of what rounds
 # took is a stall, a prompt or other work on the machine, and no price would undo it.
 LARGEST_ERROR = 2.0
@@ -69,12 +74,17 @@ class RatePolicy:
         self._price_scale = price_scale
         self._log_survival = math.log(smallest_survival)
         self._log_raise = 0.0
+        self._has_begun = False
         self._num_rounds = 0
         self._growth = 0.0  # part by which drafts lengthen rounds, by the curve
 
     def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
         """See `DraftPolicy`; the budget is what the round has room for, or as it is fixed."""
         streams, times, total_weight, _ = outlook
+        if not self._has_begun:
+            self._has_begun = True
+            first_raise = FIRST_RAISE / max(limits.slowdown_limit, SMALLEST_LIMIT)
+            self._log_raise = min(first_raise, MAX_LOG_RAISE)
         if times.num_rounds > self._num_rounds:
             self._num_rounds = times.num_rounds
             self._follow_limit(streams, times, limits.slowdown_limit)
