@@ -7,9 +7,9 @@ that takes dT longer costs every device w dT / T. So there is a price in place o
 best k tokens of those that are really there are tested, for the k that gains most over the whole
 curve of round times, stairs or not. Windows go to every board whose tokens can be worth the price.
 
-It remembers two numbers of the fleet: by how much the price is raised so that the slowest device
-loses no more than `slowdown_limit`, and how much longer drafts made rounds of late. This module
-must never remember a stream.
+It remembers three numbers of the fleet: by how much the price is raised so that the slowest device
+loses no more than `slowdown_limit`, how much longer drafts made rounds of late, and how large the
+fleet was. This module must never remember a stream.
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ AIMED_PART = 0.9
 GAIN = 0.1
 MOST_EXCESS = 0.2  # one round that took ten times as long says nothing about drafts
 MAX_LOG_RAISE = 6.0
-# The price begins raised, by this over the limit: boards that nothing is known of are taken for
-# good ones, and what devices lose by it is known rounds later. Of 64 cold boards the slowest keeps
-# a point more in its worst ten seconds for it. A bound on drafts of the first rounds did not do:
-# boards draft on meanwhile, and all of it is tested at once.
-FIRST_RAISE = 0.1
+# Many boards that come at once are all taken for good ones, and what devices lose by it is known
+# rounds later. So the price begins raised where a large part of a fleet is new: by this over the
+# limit where all of it is. Of 64 cold boards the slowest keeps a point more in its worst ten
+# seconds. A bound on drafts until more is known does not do: boards draft on, for a later round.
+NEW_RAISE = 0.1
+LARGE_PART = 1.0 / 3.0
+FEWEST_NEW_STREAMS = 16  # fewer show soon what they get
+WEIGHT_SMOOTHING = 1.0 / 16.0
 # How many times what the cost curve says drafts may have cost, at most: the rest of what rounds
 # took is a stall, a prompt or other work on the machine, and no price would undo it.
 LARGEST_ERROR = 2.0
@@ -74,20 +77,23 @@ class RatePolicy:
         self._price_scale = price_scale
         self._log_survival = math.log(smallest_survival)
         self._log_raise = 0.0
-        self._has_begun = False
+        self._usual_weight = 0.0  # of all devices, smoothed
         self._num_rounds = 0
         self._growth = 0.0  # part by which drafts lengthen rounds, by the curve
 
     def plan(self, outlook: Outlook, limits: BudgetLimits) -> LengthPlan:
         """See `DraftPolicy`; the budget is what the round has room for, or as it is fixed."""
         streams, times, total_weight, _ = outlook
-        if not self._has_begun:
-            self._has_begun = True
-            first_raise = FIRST_RAISE / max(limits.slowdown_limit, SMALLEST_LIMIT)
-            self._log_raise = min(first_raise, MAX_LOG_RAISE)
         if times.num_rounds > self._num_rounds:
             self._num_rounds = times.num_rounds
             self._follow_limit(streams, times, limits.slowdown_limit)
+            self._usual_weight += WEIGHT_SMOOTHING * (total_weight - self._usual_weight)
+        new_weight = total_weight - self._usual_weight
+        if new_weight > LARGE_PART * total_weight and len(streams) >= FEWEST_NEW_STREAMS:
+            first_raise = NEW_RAISE / max(limits.slowdown_limit, SMALLEST_LIMIT)
+            raised = first_raise * new_weight / total_weight
+            self._log_raise = max(self._log_raise, min(raised, MAX_LOG_RAISE))
+            self._usual_weight = total_weight
         rates = believed_rates(streams.acceptance_rates, streams.num_observed)
         goodputs = _goodputs(streams)
         threshold = self._price(times, total_weight) * goodputs / streams.weights

@@ -293,12 +293,30 @@ def test_the_price_rises_while_the_slowest_device_loses_more_than_it_may_and_fal
             num_tested = sum(policy.choose(live, lambda: outlook_of(streams, seconds)))
         return num_tested
 
-    cautious = tested_after(range(1, 2), 0.1)  # it begins dear: nothing is known of the slowest
-    calm = tested_after(range(2, 60), 0.1)
-    pressed = tested_after(range(60, 120), 0.12)
+    calm = tested_after(range(1, 2), 0.1)
+    pressed = tested_after(range(2, 60), 0.12)
     assert calm > 2 * pressed
-    assert calm > 2 * cautious
-    assert calm == tested_after(range(120, 460), 0.1)
+    assert calm == tested_after(range(60, 400), 0.1)
+
+
+def test_a_price_begins_raised_where_many_boards_come_at_once_and_falls_in_a_second() -> None:
+    """Until then it is not known what the slowest of them loses."""
+    limits = make_budget_limits(slowdown_limit=0.05, max_round_tokens=1000)
+
+    def raises(*fleets: int) -> list[float]:
+        policy, raises = RatePolicy(), []
+        for number, num_boards in enumerate(fleets, start=1):
+            outlook = outlook_of([Share(goodput=1.0)] * num_boards, line(0.0001))
+            times = type(outlook.times)(line(0.0001), 0.1, number)
+            policy.plan(outlook._replace(times=times, total_weight=num_boards), limits)
+            raises.append(policy._log_raise)
+        return raises
+
+    cold = raises(*[64] * 30)
+    assert cold[0] > 1.5 > cold[8] > cold[29] == 0.0
+    joined = raises(*[32] * 30, *[64] * 30)
+    assert cold[0] > joined[30] > joined[29] == joined[59] == 0.0
+    assert {0.0} == set(raises(*[2] * 20, 3, 8))  # a household's boards
 
 
 def test_what_the_verifier_itself_does_between_rounds_is_no_drafts_fault() -> None:
