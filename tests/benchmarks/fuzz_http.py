@@ -16,9 +16,18 @@ import time
 import uvloop
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.support.network.http_fuzzing import Outcomes, fuzz_agent_port, fuzz_verifier_port
+from tests.support.network.http_fuzzing import (
+    Outcomes,
+    fuzz_agent_port,
+    fuzz_loading_port,
+    fuzz_verifier_port,
+)
 
-PORTS = {"verifier": fuzz_verifier_port, "agent": fuzz_agent_port}
+PORTS = {
+    "verifier": fuzz_verifier_port,
+    "verifier that loads": fuzz_loading_port,
+    "agent": fuzz_agent_port,
+}
 
 
 def report(end: str, outcomes: Outcomes, seconds: float) -> None:

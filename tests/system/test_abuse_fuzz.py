@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from aiohttp import WSMessage, WSMsgType
 
@@ -14,7 +15,15 @@ from edge_agent.draft_model.shared_vocabulary import SharedVocabulary
 from edge_agent.link.link import Link
 from shared.errors import LinkError, RemoteProtocolError
 from shared.protocol.codec import encode
-from shared.protocol.messages import PROTOCOL_VERSION, Hello, Welcome
+from shared.protocol.messages import (
+    PROTOCOL_VERSION,
+    AgentMessage,
+    Hello,
+    Open,
+    RatedDraft,
+    VerifierMessage,
+    Welcome,
+)
 from tests.support.ends.scripted import board
 from tests.support.messages.fuzzing import fuzz_agent, fuzz_verifier
 from tests.support.messages.mutations import Mutations
@@ -111,3 +120,46 @@ def test_legal_and_broken_messages_alone_do_no_harm_either(broken_share: float) 
     outcomes = asyncio.run(fuzz_verifier(1000, 3, broken_share))
     outcomes += fuzz_agent(1000, 3, broken_share)
     assert 2000 == outcomes.total()
+
+
+def test_every_field_of_every_message_is_said() -> None:
+    hello = Hello(PROTOCOL_VERSION, vocab_size=9, fingerprint=b"x")
+    mutations, said = Mutations(1, hello), set[tuple[type, str]]()
+
+    def note(value: object) -> None:
+        if isinstance(value, msgspec.Struct):
+            for field in msgspec.structs.fields(value):
+                held = getattr(value, field.name)
+                if field.required or held != field.default:
+                    said.add((type(value), field.name))
+                note(held)
+        elif isinstance(value, tuple):
+            for one in value:
+                note(one)
+
+    for _ in range(40):
+        mutations.begin()
+        note(mutations.hello())
+        for _ in range(100):
+            message = mutations.from_agent()
+            note(message)
+            if isinstance(message, Open):
+                mutations.positions[message.channel] = 0
+        for channel in mutations.positions:
+            mutations.asked[channel] = mutations.fields.of_generation()
+        for _ in range(100):
+            note(mutations.from_verifier())
+    fields = {
+        (kind, field.name)
+        for kind in structs_in(AgentMessage | VerifierMessage)
+        for field in msgspec.structs.fields(kind)
+    }
+    assert {(RatedDraft, "rows")} == fields - said  # it has none
+
+
+def structs_in(kind: Any) -> set[type[msgspec.Struct]]:
+    """What a type is made of, through all fields."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        inner = [structs_in(field.type) for field in msgspec.structs.fields(kind)]
+        return {kind}.union(*inner)
+    return set[type[msgspec.Struct]]().union(*(structs_in(one) for one in get_args(kind)))

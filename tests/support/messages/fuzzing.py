@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from shared.errors import RemoteProtocolError
 from shared.protocol.codec import decode_from_agent, decode_from_verifier
 from shared.protocol.messages import (
     PROTOCOL_VERSION,
+    AgentMessage,
+    Assignment,
     Error,
     Goodbye,
     Hello,
@@ -30,12 +33,15 @@ from shared.protocol.token_ids import unpack_token_ids
 from shared.speculation.sampling import SamplingParameters
 from tests.support.ends.scripted import VOCAB_SIZE, board, scripted_service
 from tests.support.ends.wired_board import BOUNDLESS, WiredBoard
-from tests.support.messages.mutations import Mutations
+from tests.support.messages.mutations import ASSIGNED, Mutations
+from verifier.configured_rounds import configured_policy, round_settings
 from verifier.engine.service import VerifierService
+from verifier.rounds.settings import RoundsSection
 from verifier.server.device_limits import DeviceUsage
 
 Outcomes = Counter[str]
 BROKEN_SHARE = 0.3
+BROKEN_HELLO_SHARE = 0.1  # what ends a connection at its beginning says little
 FLAT_LOGITS = np.zeros(VOCAB_SIZE, dtype=np.float32)
 # A connection that outlives so many messages is left for another.
 MESSAGES_PER_CONNECTION = 200
@@ -67,7 +73,7 @@ async def fuzz_verifier(
     """Say so many messages to a verifier; asserts that each is answered or ignored as designed."""
     bugs = ErrorRecords()
     logging.getLogger().addHandler(bugs)
-    service = scripted_service(context_tokens=256, max_streams_per_device=4)
+    service = _service(seed)
     hello = Hello(PROTOCOL_VERSION, "0", "raw", VOCAB_SIZE, service.fingerprint, 256)
     mutations = Mutations(seed, hello)
     usage = DeviceUsage(BOUNDLESS, asyncio.get_running_loop().time())
@@ -76,9 +82,7 @@ async def fuzz_verifier(
     try:
         while (num_done := outcomes.total()) < num_messages:
             length = min(num_messages - num_done, MESSAGES_PER_CONNECTION)
-            await _fuzz_connection(
-                service, usage, mutations, hello, length, broken_share, outcomes, told
-            )
+            await _fuzz_connection(service, usage, mutations, length, broken_share, outcomes, told)
     finally:
         service.stop()
         await rounds
@@ -91,11 +95,19 @@ async def fuzz_verifier(
     return outcomes
 
 
+def _service(seed: int) -> VerifierService:
+    """Odd seeds: with settings that let boards draft much; even ones: the program's, promises."""
+    known: dict[str, Any] = {"context_tokens": 256, "max_streams_per_device": 4}
+    if seed % 2 == 0:
+        rounds = RoundsSection(slo_token_seconds=0.05)
+        known |= {"settings": round_settings(rounds), "policy": configured_policy(rounds)}
+    return scripted_service(**known)
+
+
 async def _fuzz_connection(
     service: VerifierService,
     usage: DeviceUsage,
     mutations: Mutations,
-    hello: Hello,
     num_messages: int,
     broken_share: float,
     outcomes: Outcomes,
@@ -103,17 +115,22 @@ async def _fuzz_connection(
 ) -> None:
     one = WiredBoard(service, usage)
     mutations.begin()
-    await one.say(hello)
-    goes_on, ended_channels = True, set[int]()
-    for _ in range(num_messages):
-        message = mutations.from_agent()
-        is_broken = mutations.random.random() < broken_share
+    ended_channels = set[int]()
+
+    async def say(message: AgentMessage, share: float) -> bool:
+        is_broken = mutations.random.random() < share
         said = mutations.broken(message) if is_broken else message
         goes_on = await one.say(said)
         outcomes[_outcome(one, mutations, said, goes_on, ended_channels)] += 1
         told()
+        return goes_on
+
+    goes_on = await say(mutations.hello(), min(broken_share, BROKEN_HELLO_SHARE))
+    service.device("board").assign(Assignment((ASSIGNED,), (0, 1)))
+    for _ in range(num_messages - 1):
         if not goes_on:
             break
+        goes_on = await say(mutations.from_agent(), broken_share)
     await one.leave()
     assert 0 == usage.num_queued_bytes
 

@@ -13,6 +13,7 @@ import numpy as np
 from shared.protocol.draft_packing import pack_rows
 from shared.protocol.fingerprint import Difference
 from shared.protocol.messages import (
+    MAX_63_BITS,
     MAX_DRAFT_TOKENS,
     MAX_POSITION,
     PROTOCOL_VERSION,
@@ -44,7 +45,6 @@ from shared.protocol.messages import (
     Welcome,
 )
 from shared.protocol.token_ids import pack_rated_ids, pack_token_ids
-from shared.speculation.sampling import SamplingParameters
 from shared.speculation.sparse_row import SparseRow
 from tests.support.messages.request_fields import RequestFields
 
@@ -54,6 +54,8 @@ INTEGERS = (
     *(MAX_POSITION, MAX_POSITION + 1, (1 << 31), (1 << 32) - 1, 1 << 32, 1 << 40),
     *((1 << 63) - 1, 1 << 63, (1 << 64) - 1, -1, -128, -(1 << 31), -(1 << 63)),
 )
+# What the verifier of the fuzzers assigns to a board that takes drafts.
+ASSIGNED = AssignedDraft("wren", 9, bytes(range(32)))
 FLOATS = (float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 5e-324, 1e308, -1.0, 0.5, 100.1)
 # Heads of arrays, maps, strings, bytes and extensions that promise far more than there is.
 HEADS = (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc1")
@@ -87,6 +89,22 @@ class Mutations:
 
     # --- legal, each by itself -----------------------------------------------------------------
 
+    def hello(self) -> Hello:
+        """What a connection begins with; any of its fields may be at its limits."""
+        pick = self.random
+        return msgspec.structs.replace(
+            self._hello,
+            agent_version=pick.choice(("0", "", "\x1b[2J\n", "s" * 200)),
+            draft_model=pick.choice(("raw", "", "\u202e<3>x\n")),
+            context_tokens=pick.choice((256, 0, (1 << 32) - 1)),
+            draft_microseconds=pick.choice((0, 1, (1 << 40) - 1)),
+            max_streams=pick.choice((1, 4096)),
+            instance_id=pick.choice((0, 1, MAX_63_BITS)),
+            takes_notices=pick.random() < 0.5,
+            draft_bytes=pick.choice((0, 1, MAX_63_BITS)),
+            takes_drafts=pick.random() < 0.7,
+        )
+
     def from_agent(self) -> AgentMessage:
         """A message that an agent might send at some time, most of them now."""
         pick = self.random
@@ -97,7 +115,7 @@ class Mutations:
             *(self._open_part, self._open_part),
             *(lambda: Ready(self._channel()), lambda: Cancel(self._channel())),
             lambda: Status(self.random.randrange(1 << 20), self.fields.health()),
-            lambda: DraftHeld(pick.randbytes(32), pick.randrange(9), pick.randrange(1 << 20)),
+            self._draft_held,
             lambda: Ready(self._channel(), pick.randrange(9)),
             lambda: Resume(self._next_channel(), pick.randrange(4), pick.randrange(9)),
         )
@@ -114,13 +132,16 @@ class Mutations:
             lambda: Error("limit", "no", self._channel()),
         )
         rare: tuple[VerifierMessage, ...] = (
-            Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8, self._special_ids()),
+            Welcome(PROTOCOL_VERSION, "target", 64, 1, 4096, 8, self._special_ids(), *self._two()),
             *(Error("limit", "no"), Error("version", "no"), GoingAway(2.0), Notice("paused")),
             Error("vocabulary", "no", difference=self._difference()),
-            Assignment((AssignedDraft("wren", 9, pick.randbytes(32)),), (0, 1)),
+            Assignment((ASSIGNED, AssignedDraft("tit", 9, pick.randbytes(32))), (0, 1, 4)),
             Error("request", "no", self._channel(), "prompt", None, 9, pick.choice((0, 7))),
         )
         return pick.choice(rare) if pick.random() < RARELY else pick.choice(makers)()
+
+    def _two(self) -> tuple[bool, bool]:
+        return self.random.random() < 0.5, self.random.random() < 0.5
 
     def _special_ids(self) -> bytes:
         return self.random.randbytes(self.random.randrange(9))
@@ -142,6 +163,7 @@ class Mutations:
             num_prompt_tokens=num_prompt_tokens,
             **self._asked_on(channel),
             output_format=self.fields.output_format(),
+            **self.fields.of_opened(),
         )
 
     def _asked_on(self, channel: int) -> dict[str, Any]:
@@ -153,11 +175,11 @@ class Mutations:
         return Open(
             channel=self._next_channel(),
             stream_id=pick.randrange(4),
-            messages=(ChatMessage("user", "hello"),) * pick.randrange(2),
+            messages=(self.fields.turn(),) * pick.randrange(2),
             text="a prompt" * pick.randrange(3),
             prompt=self._token_ids(pick.randrange(4)),
             committed=self._token_ids(pick.randrange(3)),
-            sampling=SamplingParameters(pick.choice((0.0, 0.8)), pick.randrange(3)),
+            sampling=self.fields.sampling(),
             seed=pick.choice((None, 5)),
             stop=("x",) * pick.randrange(2),
             max_tokens=pick.choice((None, 1, 9)),
@@ -185,6 +207,12 @@ class Mutations:
             tools=b"[" * pick.randrange(2),
         )
 
+    def _draft_held(self) -> DraftHeld:
+        pick = self.random
+        sha256 = pick.choice((ASSIGNED.sha256, pick.randbytes(32)))
+        because = pick.choice(("", "no room\n<0>forged"))
+        return DraftHeld(sha256, pick.randrange(9), pick.randrange(1 << 20), because)
+
     def _draft(self) -> Draft:
         pick = self.random
         channel = self._channel()
@@ -211,7 +239,8 @@ class Mutations:
         logprobs = self.fields.logprobs(num_accepted + num_tokens, num_others)
         more = (pick.choice((0, 0, 0, 9)), logprobs)
         granted = (window, draft_length, finish, *more, pick.choice((0, 0, 0, 1, 4)))
-        return Verdict(channel, position, num_accepted, tokens, *granted)
+        rest = (pick.choice((0, 0, 1, 255)), pick.random() < 0.2)
+        return Verdict(channel, position, num_accepted, tokens, *granted, *rest)
 
     def _prompt_logprobs(self) -> PromptLogprobs:
         channel = self._channel()

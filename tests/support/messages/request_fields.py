@@ -10,8 +10,9 @@ import numpy as np
 from shared.protocol.board_health import BoardHealth
 from shared.protocol.grammar import Grammar
 from shared.protocol.logprobs import packed_bytes
-from shared.protocol.messages import OutputFormat, TemplateOptions
+from shared.protocol.messages import ChatMessage, OutputFormat, TemplateOptions
 from shared.speculation.logit_processors import MAX_LOGPROBS, LogitProcessors
+from shared.speculation.sampling import SamplingParameters
 from tests.support.models.processed_rows import random_processors
 
 # Each is tried out in a process and makes a matcher: as seldom as that costs.
@@ -19,7 +20,11 @@ GRAMMAR_SHARE = 0.01
 GRAMMARS = (
     *(Grammar("json_object"), Grammar("regex", "[a-c]+"), Grammar("regex", "[")),
     *(Grammar("json_schema", '{"type":"array"}'), Grammar("json_schema", '{"type":7}')),
-    *(Grammar("lark", 'start: "a"'), Grammar("gbnf", 'root ::= "a"*'), Grammar("gbnf", "(")),
+    *(
+        Grammar("lark", 'start: "a"', "guided_\n"),
+        Grammar("gbnf", 'root ::= "a"*'),
+        Grammar("gbnf", "("),
+    ),
 )
 TEMPLATE_ARGUMENTS = ("", "", "{}", '{"a":[1]}', "[", "7", '{"messages":1}')
 
@@ -41,6 +46,7 @@ class RequestFields:
             "num_logprobs": self.num_logprobs(),
             "num_prompt_logprobs": self.num_logprobs(),
             "grammar": self._grammar(),
+            "processors_left_open": pick.choice(((), (), ("min_p",), ("repetition_penalty",) * 2)),
             "must_call": pick.choice(((),) * 9 + (("f",), ("", "f"))),
         }
 
@@ -53,6 +59,30 @@ class RequestFields:
             "num_prompt_logprobs": self.num_logprobs(),
             "grammar": grammar,
         }
+
+    def of_opened(self) -> dict[str, Any]:
+        """What only a stream that was taken up again is told."""
+        pick = self._random
+        return {
+            "cached_prefix_tokens": pick.choice((0, 0, 9)),
+            "sampling": self.sampling(),
+            "stop": pick.choice(((), (), ("x",))),
+            "max_tokens": pick.choice((None, 1, 9)),
+            "draft_length": pick.choice((None, 0, 4)),
+        }
+
+    def sampling(self) -> SamplingParameters:
+        """Greedy or not, and at its edges."""
+        pick = self._random
+        temperature = pick.choice((0.0, 0.8, 5e-324, 100.0))
+        return SamplingParameters(temperature, pick.randrange(3), pick.choice((1.0, 0.5, 5e-324)))
+
+    def turn(self) -> ChatMessage:
+        """Of a chat; a tool's answers one call."""
+        pick = self._random
+        if pick.random() < 0.5:
+            return ChatMessage("user", "hello")
+        return ChatMessage("tool", "1", tool_call_id=pick.choice(("", "c")), name="f")
 
     def output_format(self) -> OutputFormat:
         """Of an answer; unknown names are taken for none."""
@@ -79,8 +109,9 @@ class RequestFields:
     def health(self) -> BoardHealth | None:
         """Of a board's hardware."""
         pick = self._random
-        told = (pick.choice((None, -100, 300)), pick.choice((None, 0)), pick.choice((None, True)))
-        return pick.choice((None, BoardHealth(), BoardHealth(*told, was_slowed=True)))
+        flags = [pick.choice((None, False, True)) for _ in range(4)]
+        measured = pick.choice((None, -100, 300)), pick.choice((None, 0))
+        return pick.choice((None, BoardHealth(), BoardHealth(*measured, *flags)))
 
     def _template(self) -> TemplateOptions:
         pick = self._random

@@ -30,7 +30,9 @@ from tests.support.ends.loopback import running_verifier
 from tests.support.ends.scripted import scripted_service
 from tests.support.network.http_bodies import CLIENT_BODIES
 from tests.support.network.http_requests import HttpMutations
+from verifier.server.device_tokens import new_token
 from verifier.server.drafts.draft_shelf import DraftShelf
+from verifier.server.loading_port import LoadingPort
 from verifier.web.assets import STATE_PATH
 
 Outcomes = Counter[str]
@@ -41,7 +43,12 @@ VERIFIER_PATHS = (
 AGENT_PATHS = (
     *("/", "/healthz", "/health", "/v1/models", "/v1/models/a/b", "/v1/chat/socket", "/nothing"),
     *("/v1/chat/completions/chatcmpl-1/events", "/v1/completions/cmpl-1/events?starting_after=1"),
-    *("/v1/chat/completions/chatcmpl-1", "/v1/messages/msg_1/events", "/v1/responses/resp_1"),
+    *(
+        "/v1/completions/cmpl-1",
+        "/v1/chat/completions/chatcmpl-1",
+        "/v1/messages/msg_1/events",
+        "/v1/responses/resp_1",
+    ),
     *("/v1/responses/resp_1?stream=true&starting_after=x", "/api/tags", "/api/ps", "/api/version"),
     *CLIENT_BODIES,
 )
@@ -192,6 +199,25 @@ async def fuzz_verifier_port(
             token = verifier.tokens["board"]
             mutations = HttpMutations(seed, VERIFIER_PATHS, token)
             return await fuzz_gate(verifier.server.gate, mutations, num_requests, told)
+
+
+async def fuzz_loading_port(
+    num_requests: int, seed: int, told: Callable[[int], object] = lambda _: None
+) -> Outcomes:
+    """The verifier's port before it has loaded its target; each answer to a device is 503."""
+    token, line = new_token("board", bytes(32))
+    sockets = listen("127.0.0.1", 0)
+    port = LoadingPort(dict([line.split()]), lambda: 43, max_connections=1000, stranger_limits=None)
+    async with watched_log():
+        await port.start(sockets)
+        try:
+            assert port._http is not None
+            mutations = HttpMutations(seed, VERIFIER_PATHS, token)
+            return await fuzz_gate(port._http.gate, mutations, num_requests, told)
+        finally:
+            await port.stop()
+            for listening in sockets:
+                listening.close()
 
 
 async def fuzz_agent_port(
