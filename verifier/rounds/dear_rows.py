@@ -2,9 +2,9 @@
 
 Every stream has a row in every round that it takes part in, drafts or not. What the rows of one
 device take beyond those of the device with the cheapest ones may lengthen the rounds of others by
-a part only; its streams then take turns. Where one row alone takes longer than that, its stream has
-the turn when it has waited longest of its device, and others of the device sit out for it. This
-module must never keep what it is told.
+a part only, the less the more streams two devices have; its streams then take turns. Where one row
+alone takes longer than that, its stream has the turn when it has waited longest of its device, and
+others of the device sit out for it. This module must never keep what it is told.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifier.cost_curve.curve import CostCurve
+from verifier.rounds.joint_limit import spare_part
 from verifier.rounds.round_settings import RoundSettings
 from verifier.scheduling.row_price import draft_prices
 from verifier.streams.stream import Stream
@@ -29,7 +30,10 @@ def with_turns_and_prices(
         stream.draft_token_price = price
     num_context_tokens = float(sum([stream.num_tokens for stream in streams]))
     seconds = curve.round_seconds(len(streams), num_context_tokens)
-    spare_seconds = settings.schedule.limits.slowdown_limit * seconds
+    others = [stream for stream in streams if not stream.reads_prompt]
+    joint_limit = settings.device_prefill_slowdown_limit
+    part = spare_part(others, curve, joint_limit, counts_rows=False) / 2.0
+    spare_seconds = min(settings.schedule.limits.slowdown_limit, part) * seconds
     return those_with_a_turn(streams, spare_seconds, settings.prefill_chunk_tokens, token_seconds)
 
 

@@ -18,6 +18,7 @@ from verifier.promises.promises import Promises
 from verifier.rounds.admission import Admission
 from verifier.rounds.blocks import BlockPool
 from verifier.rounds.dear_rows import with_turns_and_prices
+from verifier.rounds.joint_limit import draft_room
 from verifier.rounds.lessons import Lessons
 from verifier.rounds.moves import move_all
 from verifier.rounds.packing import RoundRoom, pack
@@ -241,15 +242,16 @@ class RoundPlanner:
         return self.patience.next_deadline((*self.streams.values(), *self.queue.values()))
 
     def _room(self, streams: Sequence[Stream], now: float) -> RoundRoom:
-        num_drafts = self._budget_tokens()
         limits = self.settings.prefill_limits(self.blocks.block_tokens)
+        parts = self.settings.schedule.limits.slowdown_limit, limits.device_slowdown_limit
+        drafts = draft_room(streams, self._budget_tokens(), self.curve, *parts)
         without_turn = self._prefill_turns.without(self._num_rounds + 1)
         known = limits, without_turn, self._lessons.scored_token_seconds
         most_tokens = self.settings.schedule.limits.max_round_tokens
         return RoundRoom(
             num_tokens=self.promises.most_tokens(streams, now, most_tokens),
-            prompts=prompt_room(streams, num_drafts, self.curve, *known),
-            num_drafts=num_drafts,
+            prompts=prompt_room(streams, drafts, self.curve, *known),
+            num_drafts=drafts.num_tokens,
         )
 
     def _choose(

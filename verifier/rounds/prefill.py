@@ -15,7 +15,7 @@ from typing import NamedTuple
 from verifier.cost_curve.curve import CostCurve
 from verifier.cost_curve.largest_within import largest_within
 from verifier.cost_curve.look_back import Chunk
-from verifier.rounds.joint_limit import longest_seconds
+from verifier.rounds.joint_limit import DraftRoom, longest_seconds
 from verifier.streams.stream import Stream
 
 # A prompt beside devices that lengthen rounds gets on, if only a quarter of a block at a time.
@@ -63,7 +63,7 @@ class PromptRoom(NamedTuple):
 
 def prompt_room(
     streams: Sequence[Stream],
-    num_drafts: int,
+    drafts: DraftRoom,
     curve: CostCurve,
     limits: PrefillLimits,
     without_turn: Collection[str] = (),
@@ -72,8 +72,8 @@ def prompt_room(
     """How many prompt tokens the next round of these streams may hold.
 
     T(with prompts) <= (1 + limit) * T(without), T without being the round of all that are past
-    their prompts, with their drafts: `num_drafts` at most. The further a prompt has been read, the
-    fewer: each of its tokens looks back on all that, and one that is to be scored takes
+    their prompts, with their drafts unless these are counted. The further a prompt has been read,
+    the fewer: each of its tokens looks back on all that, and one that is to be scored takes
     `scored_token_seconds` more. The limit is that of the devices with prompts, and
     `slowdown_limit` for one that delays none but itself, or whose turn it is.
     """
@@ -84,7 +84,7 @@ def prompt_room(
     delayed = {stream.device for stream in others}
     # A device that alone waits for tokens is delayed by its own prompts as it likes.
     own = delayed if len(delayed) == 1 else set()
-    rounds = _Rounds(others, num_drafts, unread, curve, scored_token_seconds)
+    rounds = _Rounds(others, drafts, unread, curve, scored_token_seconds)
     slowdown = limits.slowdown_of(len(unread.of_devices.keys() - own))
     least = min(limits.least_tokens, limits.chunk_tokens)
     num_tokens = rounds.most(least, limits.chunk_tokens, slowdown, PromptRoom)
@@ -183,13 +183,14 @@ class _Rounds:
     def __init__(
         self,
         others: Sequence[Stream],
-        num_drafts: int,
+        drafts: DraftRoom,
         unread: _Unread,
         curve: CostCurve,
         scored_token_seconds: float,
     ) -> None:
         num_live = sum([len(stream.path.live) for stream in others])
-        self._others, self._num_drafts = others, min(num_live, num_drafts)
+        self._others, self._num_drafts = others, min(num_live, drafts.num_tokens)
+        self._num_counted = self._num_drafts if drafts.are_counted else 0
         self._num_tokens = len(others) + self._num_drafts
         self._context_tokens = sum([stream.num_tokens for stream in others])
         self._unread = unread
@@ -200,13 +201,14 @@ class _Rounds:
         self, least: int, end: int, slowdown: float, room_of: Callable[[int], PromptRoom]
     ) -> int:
         """The largest number up to `end` whose room keeps to the limit, but the least at least."""
-        seconds_without = self._curve.round_seconds(self._num_tokens, self._context_tokens)
+        num_tokens = self._num_tokens - self._num_counted
+        seconds_without = self._curve.round_seconds(num_tokens, self._context_tokens)
         return self.most_within(least, end, (1.0 + slowdown) * seconds_without, room_of)
 
     def longest_beside(self, prompt_devices: Collection[str], slowdown: float) -> float | None:
         """See `longest_seconds`."""
         known = self._others, self._num_drafts, prompt_devices, self._curve
-        return longest_seconds(*known, slowdown)
+        return longest_seconds(*known, slowdown, self._num_counted)
 
     def most_within(
         self, least: int, end: int, max_seconds: float, room_of: Callable[[int], PromptRoom]

@@ -11,6 +11,7 @@ import numpy as np
 from shared.protocol.draft_packing import pack_rows
 from shared.protocol.messages import (
     MAX_63_BITS,
+    MAX_DRAFT_TOKENS,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
     AgentMessage,
@@ -27,6 +28,7 @@ from shared.speculation.logit_processors import MAX_LOGPROBS
 from shared.speculation.sampling import GREEDY, SamplingParameters
 from tests.support.ends.loopback import Verifier
 from tests.support.ends.raw_board import hello_to, raw_board
+from tests.support.ends.scripted import TARGET, VOCAB_SIZE
 from tests.support.messages.misbehaviour import certain, row
 from tests.support.models.processed_rows import random_processors
 from tests.support.models.sampling_rounds import EDGE_TEMPERATURES, EDGE_TOP_K, EDGE_TOP_P
@@ -42,9 +44,11 @@ from tests.system.attackers.flooding import (
     transport_of,
     write_for_ever,
 )
+from verifier.target.scripted_tokenizer import ScriptedTokenizer
 
 CONTEXT_TOKENS = 2048
 PING = 0x89
+BURST_ROUNDS = 20  # once in so many
 TWELVE_DAYS = (1 << 40) - 1  # the longest that a Status can say, in microseconds
 FLAT = SamplingParameters(100.0, 0, 0.99999)
 
@@ -141,6 +145,35 @@ async def flat_drafts(verifier: Verifier, device: str) -> None:
                 await board.draft(bases[channel], at, ids, certain(*ids), channel)
 
 
+async def bursts_of_drafts(verifier: Verifier, device: str) -> None:
+    """Right drafts, held back and then sent for all streams at once, as far as windows go."""
+    tokens = ScriptedTokenizer(VOCAB_SIZE).encode_text("x")
+    num_prompt = len(tokens)
+    while len(tokens) < CONTEXT_TOKENS:
+        tokens.append(int(np.argmax(TARGET.logits(tokens))))
+    text = tokens[num_prompt:]
+    windows = [0] * NUM_STREAMS  # where they end
+    drafted = [0] * NUM_STREAMS
+    async with raw_board(verifier, device) as board:
+        for channel in range(NUM_STREAMS):
+            await board.open(channel, text="x", max_tokens=len(text) - MAX_DRAFT_TOKENS)
+            await board.send(Ready(channel))
+        for number in itertools.count(1):
+            verdict = await board.next()
+            board.received.clear()
+            if not isinstance(verdict, Verdict) or verdict.finish is not None:
+                return
+            at = board.position_after(verdict)
+            windows[verdict.channel] = at + verdict.window
+            drafted[verdict.channel] = max(drafted[verdict.channel], at)
+            if number % (NUM_STREAMS * BURST_ROUNDS):
+                continue
+            for channel, (start, end) in enumerate(zip(drafted, windows, strict=True)):
+                if start < end:
+                    await board.draft(0, start, text[start:end], channel=channel)
+                    drafted[channel] = end
+
+
 async def dead_rows(verifier: Verifier, device: str) -> None:
     """Drafts full of rows, for a path that is dead."""
     token_ids = [5] * 32
@@ -212,6 +245,7 @@ BOARDS = {
     "cache hoarder": cache_hoarder,
     "dear opens": dear_opens,
     "flat drafts": flat_drafts,
+    "bursts of drafts": bursts_of_drafts,
     "dead rows": dead_rows,
     "long prompts": long_prompts,
     "statuses": statuses,

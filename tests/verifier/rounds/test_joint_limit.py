@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.ends.planning import make_curve, make_stream
-from verifier.rounds.joint_limit import longest_seconds
+from verifier.rounds.joint_limit import DraftRoom, longest_seconds
 from verifier.rounds.prefill import PrefillLimits, PromptRoom, prompt_room
 from verifier.streams.stream import Stream
 
@@ -39,7 +39,7 @@ def room_beside(*others: Sequence[Stream], devices: Sequence[str] = ("bad",)) ->
         make_stream(next(numbers), device=device, prompt_ids=(11,) * 1000) for device in devices
     ]
     streams = [*prompts, *itertools.chain(*others)]
-    return prompt_room(streams, 0, CURVE, LIMITS, without_turn=devices)
+    return prompt_room(streams, DraftRoom(0), CURVE, LIMITS, without_turn=devices)
 
 
 def test_beside_boards_with_a_stream_each_a_prompt_has_all_that_it_may() -> None:

@@ -23,6 +23,7 @@ from tests.support.ends.planning import (
 )
 from verifier.cost_curve.curve import CostCurve, CostGrid
 from verifier.cost_curve.look_back import Chunk, LookBackGrid
+from verifier.rounds.joint_limit import DraftRoom
 from verifier.rounds.prefill import (
     MOST_SCORED_TOKENS,
     PrefillLimits,
@@ -54,7 +55,7 @@ def prompt_tokens(
     streams: list[Stream], num_drafts: int, curve: CostCurve, bounds: PrefillLimits
 ) -> int:
     """Where a device may do all that all may together."""
-    room = prompt_room(streams, num_drafts, curve, bounds)
+    room = prompt_room(streams, DraftRoom(num_drafts), curve, bounds)
     assert 0 == room.num_more_tokens
     return room.num_tokens
 
@@ -277,6 +278,7 @@ def test_what_more_there_is_goes_to_the_favoured_devices_alone(
 
 ALL = frozenset(("one", "two", "three", "four"))
 # A round of one token takes 0.101 s, and 10.1 more lengthen it by 10 %.
+NO_DRAFTS, LIVE_DRAFTS = DraftRoom(0), DraftRoom(64)
 SHARED = limits(slowdown_limit=0.5, device_slowdown_limit=0.1)
 
 
@@ -294,14 +296,14 @@ def test_the_more_devices_have_prompts_the_more_they_lengthen_the_rounds_of_othe
     devices: list[str], expected: int
 ) -> None:
     streams = [decoding(device="honest"), *(prompt(device=device) for device in devices)]
-    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn=ALL)
+    room = prompt_room(streams, LIVE_DRAFTS, make_curve(), SHARED, without_turn=ALL)
     assert PromptRoom(expected) == room
 
 
 def test_all_together_lengthen_a_round_by_the_whole_limit_at_most() -> None:
     streams = [decoding(device="honest"), *(prompt(device=f"board-{i}") for i in range(40))]
     room = prompt_room(
-        streams, 64, make_curve(), SHARED, without_turn=[f"board-{i}" for i in range(40)]
+        streams, LIVE_DRAFTS, make_curve(), SHARED, without_turn=[f"board-{i}" for i in range(40)]
     )
     assert PromptRoom(50) == room
 
@@ -309,7 +311,7 @@ def test_all_together_lengthen_a_round_by_the_whole_limit_at_most() -> None:
 def test_a_device_whose_turn_it_is_has_a_short_prompt_read_at_once_and_no_other_has_more() -> None:
     one, two = prompt(20, device="one"), prompt(device="two")
     streams = [decoding(device="honest"), one, two]
-    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn={"two"})
+    room = prompt_room(streams, LIVE_DRAFTS, make_curve(), SHARED, without_turn={"two"})
     assert PromptRoom(10, 15, frozenset({"one"}), frozenset({"one"})) == room
     assert {one.number: 20, two.number: 5} == prompt_shares(streams, room)
 
@@ -317,19 +319,19 @@ def test_a_device_whose_turn_it_is_has_a_short_prompt_read_at_once_and_no_other_
 def test_a_turn_goes_no_further_than_the_limit_and_the_chunk() -> None:
     streams = [decoding(device="honest"), prompt(device="one")]
     turn = frozenset({"one"})
-    assert PromptRoom(10, 40, turn, turn) == prompt_room(streams, 64, make_curve(), SHARED)
+    assert PromptRoom(10, 40, turn, turn) == prompt_room(streams, LIVE_DRAFTS, make_curve(), SHARED)
     bounds = limits(chunk_tokens=30, slowdown_limit=0.5, device_slowdown_limit=0.1)
-    assert PromptRoom(10, 20, turn, turn) == prompt_room(streams, 64, make_curve(), bounds)
+    assert PromptRoom(10, 20, turn, turn) == prompt_room(streams, LIVE_DRAFTS, make_curve(), bounds)
 
 
 def test_a_prompt_that_needs_no_turn_takes_none() -> None:
     streams = [decoding(device="honest"), prompt(10, device="one")]
-    assert PromptRoom(10) == prompt_room(streams, 64, make_curve(), SHARED)
+    assert PromptRoom(10) == prompt_room(streams, LIVE_DRAFTS, make_curve(), SHARED)
 
 
 def test_what_a_device_does_to_its_own_streams_alone_takes_no_turn() -> None:
     streams = [decoding(device="one"), prompt(device="one")]
-    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn=ALL)
+    room = prompt_room(streams, LIVE_DRAFTS, make_curve(), SHARED, without_turn=ALL)
     assert PromptRoom(10, 40, frozenset({"one"})) == room
 
 
@@ -338,7 +340,7 @@ def test_a_device_that_alone_waits_for_tokens_is_delayed_by_another_no_more_than
 ):
     one, two = prompt(device="one"), prompt(device="two")
     streams = [decoding(device="one"), one, two]
-    room = prompt_room(streams, 64, make_curve(), SHARED, without_turn=ALL)
+    room = prompt_room(streams, LIVE_DRAFTS, make_curve(), SHARED, without_turn=ALL)
     assert {one.number: 5 + 40, two.number: 5} == prompt_shares(streams, room)
 
 
@@ -391,15 +393,19 @@ def test_a_round_scores_only_so_many_tokens_however_many_prompts_there_are() -> 
 def test_what_scoring_takes_leaves_less_room_for_prompts() -> None:
     other = prompt(10, num_cached=9, device="two")
     curve = make_curve()
-    cheap = prompt_room([other, scored_prompt()], 0, curve, limits(least_tokens=1))
-    assert cheap == prompt_room([other, prompt()], 0, curve, limits(least_tokens=1))
+    cheap = prompt_room([other, scored_prompt()], NO_DRAFTS, curve, limits(least_tokens=1))
+    assert cheap == prompt_room([other, prompt()], NO_DRAFTS, curve, limits(least_tokens=1))
     seconds = curve.round_seconds(1, 10) / 100
     dear = prompt_room(
-        [other, scored_prompt()], 0, curve, limits(least_tokens=1), scored_token_seconds=seconds
+        [other, scored_prompt()],
+        NO_DRAFTS,
+        curve,
+        limits(least_tokens=1),
+        scored_token_seconds=seconds,
     )
     assert 0 < dear.num_tokens < min(cheap.num_tokens, 51)
     plain = prompt_room(
-        [other, prompt()], 0, curve, limits(least_tokens=1), scored_token_seconds=seconds
+        [other, prompt()], NO_DRAFTS, curve, limits(least_tokens=1), scored_token_seconds=seconds
     )
     assert cheap == plain
 
