@@ -44,7 +44,7 @@ def those_with_a_turn(
 
     For a first one that takes more than that so many behind it sit out as take as long, each
     `token_seconds`. All, where there is one device. A prompt of more than `chunk_tokens` has no row
-    yet.
+    yet, but takes turns with a row that takes more.
     """
     devices = {stream.device for stream in streams}
     if len(devices) < 2:
@@ -55,10 +55,12 @@ def those_with_a_turn(
     has_one: set[str] = set()
     chosen = []
     for stream in streams:
-        if stream.num_pending_tokens > chunk_tokens or stream.is_arriving:  # it has no row
+        if stream.is_arriving:  # it has no row, and may have nothing to read
             chosen.append(stream)
             continue
         device, dearness = stream.device, stream.estimates.row_seconds - cheapest
+        if stream.num_pending_tokens > chunk_tokens:  # it has no row either
+            dearness = 0.0
         if device in has_one:
             if dearness > max(left[device], 0.0):
                 continue

@@ -39,25 +39,29 @@ def draft_room(
     streams: Sequence[Stream],
     num_drafts: int,
     curve: CostCurve,
+    *,
     slowdown_limit: float,
     joint_limit: float,
+    few_tokens: int,
 ) -> DraftRoom:
     """How many of `num_drafts` the next round of these streams may hold.
 
     All, where each device with a token in it gains by drafts or drafts itself, or none but one has
     streams. Else no single round is longer by more than `joint_limit`, less what the two devices
-    with the most streams have in it beyond a token each; beside prompts, which need a part of that,
-    by `slowdown_limit` at most. One token always: a draft may be waiting that must be tested.
+    with the most have in it beyond a token each; beside prompts, which need a part of that and
+    `few_tokens` in any case, by `slowdown_limit` at most. One token always: a draft may be waiting
+    that must be tested.
     """
     others = [stream for stream in streams if not stream.reads_prompt]
     if not _holds_up_others(others):
         return DraftRoom(num_drafts)
-    part = spare_part(others, curve, joint_limit)
-    if len(others) < len(streams):
-        part = min(part, slowdown_limit)
+    part, num_tokens = spare_part(others, curve, joint_limit), len(others)
     context_tokens = sum([stream.num_tokens for stream in others])
-    most = curve.drafts_within(len(others), context_tokens, part, num_drafts)
-    return DraftRoom(max(most, 1), are_counted=True)
+    most = curve.drafts_within(num_tokens, context_tokens, part, num_drafts + few_tokens)
+    if num_tokens < len(streams):
+        beside = curve.drafts_within(num_tokens, context_tokens, slowdown_limit, num_drafts)
+        most = min(most - few_tokens, beside)
+    return DraftRoom(max(min(most, num_drafts), 1), are_counted=True)
 
 
 def spare_part(
@@ -161,4 +165,4 @@ def _token_seconds(streams: Sequence[Stream], curve: CostCurve) -> float:
     """What a token more adds, on average over the round."""
     context_tokens = sum([stream.num_tokens for stream in streams])
     seconds = curve.round_seconds(len(streams), context_tokens)
-    return (seconds - curve.round_seconds(1, context_tokens)) / max(len(streams), 1)
+    return (seconds - curve.round_seconds(1, context_tokens)) / max(len(streams) - 1, 1)

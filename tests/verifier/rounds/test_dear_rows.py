@@ -56,11 +56,24 @@ def test_a_device_alone_and_devices_alike_are_all_in_the_round() -> None:
     assert alike == those_with_a_turn(alike, 0.0, CHUNK_TOKENS, TOKEN)
 
 
-def test_a_prompt_is_read_however_dear_the_rows_of_its_device_are_but_for_its_end() -> None:
-    long, ending = stream_of(3, "bad", 0.02), stream_of(4, "bad", 0.02)
-    long.num_cached_tokens, ending.num_cached_tokens = 0, 1  # of five tokens
-    streams = [stream_of(1, "bad", 0.02), long, ending, stream_of(5, "good", 0.0)]
-    assert [1, 3, 5] == numbers(those_with_a_turn(streams, 0.0, CHUNK_TOKENS, TOKEN))
+def test_a_long_prompt_takes_turns_with_a_row_that_takes_longer() -> None:
+    good, dear, long = (
+        stream_of(5, "good", 0.0),
+        stream_of(1, "bad", 0.02),
+        stream_of(3, "bad", 0.02),
+    )
+    long.num_cached_tokens = 0  # of five tokens
+    assert [1, 5] == numbers(those_with_a_turn([dear, long, good], 0.0, CHUNK_TOKENS, TOKEN))
+    assert [3, 5] == numbers(those_with_a_turn([long, dear, good], 0.0, CHUNK_TOKENS, TOKEN))
+    # Beside a row that the time pays for it is read in the same round.
+    assert [1, 3, 5] == numbers(those_with_a_turn([dear, long, good], 0.02, CHUNK_TOKENS, TOKEN))
+
+
+def test_the_end_of_a_prompt_has_a_row_as_any_stream() -> None:
+    ending, good = stream_of(4, "bad", 0.02), stream_of(5, "good", 0.0)
+    ending.num_cached_tokens = 1  # of five tokens
+    streams = [stream_of(1, "bad", 0.02), ending, good]
+    assert [1, 5] == numbers(those_with_a_turn(streams, 0.0, CHUNK_TOKENS, TOKEN))
 
 
 def test_dear_streams_take_turns_and_all_get_on() -> None:

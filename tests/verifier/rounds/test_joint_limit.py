@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.ends.planning import make_curve, make_stream
-from verifier.rounds.joint_limit import DraftRoom, longest_seconds
+from tests.support.ends.planning import chunk, make_curve, make_stream, send
+from verifier.rounds.joint_limit import DraftRoom, draft_room, longest_seconds
 from verifier.rounds.prefill import PrefillLimits, PromptRoom, prompt_room
 from verifier.streams.stream import Stream
 
@@ -84,3 +84,76 @@ def test_two_devices_with_prompts_have_no_helper_but_each_other() -> None:
 def test_a_device_that_alone_waits_for_tokens_is_its_own_victim(num_streams: int) -> None:
     others = decoding("good", num_streams)
     assert longest_seconds(others, 0, {"bad"}, CURVE, 0.2) is None
+
+
+def drafted(num_live: int) -> Stream:
+    """Of the board `bad`, with so many drafts that are here."""
+    (stream,) = decoding("bad")
+    stream.grant(num_live, num_live, 0.0)
+    if num_live:
+        send(stream, chunk(*[20] * num_live, has_rows=False))
+    return stream
+
+
+def drafts_beside(*others: Sequence[Stream], num_live: int = 64, prompt: bool = False) -> DraftRoom:
+    """Of those of a board with one stream."""
+    drafting = drafted(num_live)
+    streams = [drafting, *itertools.chain(*others)]
+    if prompt:
+        streams.append(make_stream(next(numbers), device="new", prompt_ids=(11,) * 1000))
+    limits = {"slowdown_limit": 0.05, "joint_limit": 0.2, "few_tokens": LIMITS.few_tokens}
+    return draft_room(streams, 64, CURVE, **limits)
+
+
+def gaining(*streams: Stream) -> list[Stream]:
+    """Their device has got two tokens in each round for long."""
+    for stream in streams:
+        for _ in range(200):
+            stream.estimates.goodput.observe_round(2 * len(streams), 0.1)
+    return list(streams)
+
+
+def test_beside_a_board_that_gains_nothing_no_round_is_longer_by_drafts_than_it_may_be() -> None:
+    # 20 % of 102 ms.
+    assert DraftRoom(20, are_counted=True) == drafts_beside(decoding("good"))
+
+
+def test_what_two_devices_have_of_streams_leaves_less_for_drafts() -> None:
+    # 20 % of 103 ms less the 7 tokens of the helper beyond its first.
+    assert DraftRoom(13, are_counted=True) == drafts_beside(decoding("good"), decoding("helper", 8))
+    dear = drafts_beside(decoding("good"), decoding("helper", 8, row_seconds=0.001))
+    assert DraftRoom(5, are_counted=True) == dear
+    # One that must be tested may be waiting.
+    assert DraftRoom(1, are_counted=True) == drafts_beside(decoding("good"), decoding("helper", 40))
+
+
+def test_beside_a_prompt_drafts_leave_it_its_part() -> None:
+    assert DraftRoom(5, are_counted=True) == drafts_beside(decoding("good"), prompt=True)
+    # 13 are left of both, four of them for prompts; and of nine too few.
+    helped = drafts_beside(decoding("good"), decoding("helper", 16), prompt=True)
+    assert DraftRoom(1, are_counted=True) == helped
+
+
+def test_where_all_gain_by_drafts_or_make_them_the_policy_alone_limits_them() -> None:
+    assert DraftRoom(64) == drafts_beside(gaining(*decoding("good", 2)))
+    (asked,) = decoding("good")
+    asked.draft_length = 1  # it has a draft to make
+    assert DraftRoom(64) == drafts_beside([asked])
+
+
+def test_a_board_delays_itself_by_its_drafts_as_it_likes() -> None:
+    assert DraftRoom(64) == drafts_beside(decoding("bad"))
+    assert DraftRoom(64) == drafts_beside(decoding("good"), num_live=0), "there are none"
+
+
+def test_drafts_that_are_counted_leave_less_for_prompts() -> None:
+    drafting = drafted(8)
+    prompt = make_stream(next(numbers), device="new", prompt_ids=(11,) * 1000)
+    streams = [prompt, drafting, *decoding("good")]
+
+    def room(drafts: DraftRoom) -> PromptRoom:
+        return prompt_room(streams, drafts, CURVE, LIMITS, without_turn=["new"])
+
+    # 20 % of 110 ms, as the drafts have a limit of their own; 20 % of 102 ms less the 8 drafts.
+    assert PromptRoom(22) == room(DraftRoom(64))
+    assert PromptRoom(12) == room(DraftRoom(64, are_counted=True))

@@ -5,17 +5,19 @@ With the settings of the program, and rounds that take what those of `tests.syst
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 import numpy as np
 import pytest
 
 from shared.speculation.sampling import GREEDY, SamplingParameters
-from tests.support.ends.planning import make_stream
+from tests.support.ends.planning import chunk, make_stream, send
 from tests.system.attackers.verifier import (
     CACHE_TOKENS,
+    TOKEN_SECONDS,
     cost_curve,
     row_seconds_of,
     seconds_of,
@@ -32,7 +34,9 @@ from verifier.target.round import ItemOutcome, Round, RoundOutcome
 
 NUM_STREAMS, CONTEXT_TOKENS = 8, TargetSection().context_tokens
 NUM_ROUNDS, WARM_UP_ROUNDS = 300, 60
-MOST_SLOWER = 1.25
+MOST_SLOWER = 1.19
+BURST_ROUNDS = 20
+ACCEPTED_ID = 20
 FLAT = SamplingParameters(100.0, 0, 0.99999)
 
 Ask = Callable[[int, DeviceEstimates, str], Stream]
@@ -83,6 +87,24 @@ def everything(place: int, estimates: DeviceEstimates, device: str) -> Stream:
     return (some_flat_rows if place < NUM_STREAMS - 2 else long_prompts)(place, estimates, device)
 
 
+def drafts(place: int, estimates: DeviceEstimates, device: str) -> Stream:
+    return drafting(streams(place, estimates, device))
+
+
+def long_drafts(place: int, estimates: DeviceEstimates, device: str) -> Stream:
+    return drafting(streams(place, estimates, device), draft_length=64)
+
+
+def long_flat_drafts(place: int, estimates: DeviceEstimates, device: str) -> Stream:
+    return drafting(flat_rows(place, estimates, device), draft_length=64)
+
+
+def drafting(one: Stream, draft_length: int | None = None) -> Stream:
+    one.request = dataclasses.replace(one.request, draft_length=draft_length)
+    one.board_is_ready = True
+    return one
+
+
 ATTACKERS: dict[str, Ask] = {
     "streams": streams,
     "flat rows": flat_rows,
@@ -90,6 +112,10 @@ ATTACKERS: dict[str, Ask] = {
     "short answers": short_answers,
     "long prompts": long_prompts,
     "everything": everything,
+    "drafts": drafts,
+    "bursts of drafts": drafts,
+    "long drafts": long_drafts,
+    "long flat drafts": long_flat_drafts,
 }
 
 
@@ -100,7 +126,7 @@ class Played:
         block_tokens = TargetSection().block_tokens
         self.planner = RoundPlanner(
             round_settings(RoundsSection()),
-            policy_named("goodspeed"),
+            policy_named(RoundsSection().policy),
             cost_curve(),
             BlockPool(CACHE_TOKENS // block_tokens, block_tokens),
         )
@@ -116,8 +142,16 @@ class Played:
                     open_streams[place] = ask(place, estimates, device)
                     self.planner.add(open_streams[place])
 
+    def draft(self, streams: Iterable[Stream]) -> None:
+        """Boards send what the target will say, as far as their windows go."""
+        for one in streams:
+            room = one.window - len(one.path.live)
+            if room > 0:
+                tokens = chunk(*[ACCEPTED_ID] * room, has_rows=False)
+                send(one, tokens, self.now, drafting_seconds=TOKEN_SECONDS * room)
+
     def play_round(self, honest: list[Stream]) -> None:
-        """One, in which every stream with a row gets a token."""
+        """One, in which every stream with a row gets a token, and all its drafts are accepted."""
         round_ = self.planner.start_round(self.now)
         assert round_ is not None
         self.now += seconds_of(round_)
@@ -131,7 +165,12 @@ class Played:
 
 def _outcome(round_: Round) -> RoundOutcome:
     checks = [item.draft_check for item in round_.items]
-    items = tuple([None if check is None else ItemOutcome(0, 20) for check in checks])
+    items = tuple(
+        [
+            None if check is None else ItemOutcome(len(check.draft_token_ids), ACCEPTED_ID)
+            for check in checks
+        ]
+    )
     rows = tuple([None if check is None else row_seconds_of(check) for check in checks])
     return RoundOutcome(items, seconds_of(round_), 0.0, row_seconds=rows)
 
@@ -145,8 +184,11 @@ def slow_seconds(*names: str) -> float:
     }
     for one in honest:
         played.planner.add(one)
-    for _ in range(NUM_ROUNDS):
+    for number in range(NUM_ROUNDS):
         played.top_up(asked)
+        for name, (_, _, open_streams) in zip(names, asked.values(), strict=True):
+            if "drafts" in name and (name != "bursts of drafts" or not number % BURST_ROUNDS):
+                played.draft(open_streams.values())
         played.play_round(honest)
     return float(np.percentile(played.gaps[2 * WARM_UP_ROUNDS :], 99))
 
