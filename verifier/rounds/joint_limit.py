@@ -4,7 +4,8 @@ Prompts of a device or two lengthen the rounds of others by a part only, and so 
 that take long to sample. Each of that by itself: a device with a long prompt and its helper with
 many streams and drafts would add up. So what they have in a round beyond a token for each device
 leaves less for drafts, where a device gains nothing by any, and what these take leaves less for
-prompts, down to a few tokens. This module must never keep what it is told.
+prompts, down to a few tokens. (A policy weighs drafts on average over rounds; a device without any
+is delayed by each round for itself.) This module must never keep what it is told.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ def draft_room(
     streams: Sequence[Stream],
     num_drafts: int,
     curve: CostCurve,
-    *,
     slowdown_limit: float,
     joint_limit: float,
     few_tokens: int,

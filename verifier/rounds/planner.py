@@ -243,14 +243,9 @@ class RoundPlanner:
 
     def _room(self, streams: Sequence[Stream], now: float) -> RoundRoom:
         limits = self.settings.prefill_limits(self.blocks.block_tokens)
-        drafts = draft_room(
-            streams,
-            self._budget_tokens(),
-            self.curve,
-            slowdown_limit=self.settings.schedule.limits.slowdown_limit,
-            joint_limit=limits.device_slowdown_limit,
-            few_tokens=limits.few_tokens,
-        )
+        slowdown_limit = self.settings.schedule.limits.slowdown_limit
+        parts = slowdown_limit, limits.device_slowdown_limit, limits.few_tokens
+        drafts = draft_room(streams, self._budget_tokens(), self.curve, *parts)
         without_turn = self._prefill_turns.without(self._num_rounds + 1)
         known = limits, without_turn, self._lessons.scored_token_seconds
         most_tokens = self.settings.schedule.limits.max_round_tokens

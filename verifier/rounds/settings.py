@@ -74,7 +74,7 @@ class RoundsSection(Section, frozen=True):
         Meta(
             ge=0.0,
             le=100.0,
-            description="the same for prompts of one or two devices, but for a round in 400",
+            description="the same for what one or two devices have in it, but for a round in 400",
         ),
     ] = 0.15
     reserved_output_tokens: Annotated[

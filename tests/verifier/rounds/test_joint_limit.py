@@ -95,14 +95,26 @@ def drafted(num_live: int) -> Stream:
     return stream
 
 
+def test_drafts_that_are_counted_leave_less_for_prompts() -> None:
+    drafting = drafted(8)
+    prompt = make_stream(next(numbers), device="new", prompt_ids=(11,) * 1000)
+    streams = [prompt, drafting, *decoding("good")]
+
+    def room(drafts: DraftRoom) -> PromptRoom:
+        return prompt_room(streams, drafts, CURVE, LIMITS, without_turn=["new"])
+
+    # 20 % of 110 ms, as the drafts have a limit of their own; 20 % of 102 ms less the 8 drafts.
+    assert PromptRoom(22) == room(DraftRoom(64))
+    assert PromptRoom(12) == room(DraftRoom(64, are_counted=True))
+
+
 def drafts_beside(*others: Sequence[Stream], num_live: int = 64, prompt: bool = False) -> DraftRoom:
     """Of those of a board with one stream."""
     drafting = drafted(num_live)
     streams = [drafting, *itertools.chain(*others)]
     if prompt:
         streams.append(make_stream(next(numbers), device="new", prompt_ids=(11,) * 1000))
-    limits = {"slowdown_limit": 0.05, "joint_limit": 0.2, "few_tokens": LIMITS.few_tokens}
-    return draft_room(streams, 64, CURVE, **limits)
+    return draft_room(streams, 64, CURVE, 0.05, 0.2, LIMITS.few_tokens)
 
 
 def gaining(*streams: Stream) -> list[Stream]:
@@ -144,16 +156,3 @@ def test_where_all_gain_by_drafts_or_make_them_the_policy_alone_limits_them() ->
 def test_a_board_delays_itself_by_its_drafts_as_it_likes() -> None:
     assert DraftRoom(64) == drafts_beside(decoding("bad"))
     assert DraftRoom(64) == drafts_beside(decoding("good"), num_live=0), "there are none"
-
-
-def test_drafts_that_are_counted_leave_less_for_prompts() -> None:
-    drafting = drafted(8)
-    prompt = make_stream(next(numbers), device="new", prompt_ids=(11,) * 1000)
-    streams = [prompt, drafting, *decoding("good")]
-
-    def room(drafts: DraftRoom) -> PromptRoom:
-        return prompt_room(streams, drafts, CURVE, LIMITS, without_turn=["new"])
-
-    # 20 % of 110 ms, as the drafts have a limit of their own; 20 % of 102 ms less the 8 drafts.
-    assert PromptRoom(22) == room(DraftRoom(64))
-    assert PromptRoom(12) == room(DraftRoom(64, are_counted=True))
