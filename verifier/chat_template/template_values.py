@@ -67,18 +67,32 @@ def read_tools(packed: bytes) -> list[Any]:
         tools: list[Any] = msgspec.json.decode(text, type=list[dict[str, Any]])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestRefused(f"tools are no list of JSON objects: {error}", "tools") from error
-    if (depth := json_depth(text)) > MAX_DEPTH:
+    if (depth := depth_of(tools)) > MAX_DEPTH:
         raise RequestRefused(f"tools of depth {depth} exceed {MAX_DEPTH}", "tools")
     return tools
 
 
+def depth_of(value: Any) -> int:
+    """How deep lists and objects stand in each other."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
+
+
 def json_depth(json_text: str) -> int:
-    """How deep lists and objects stand in each other; brackets inside texts do not count."""
+    """How deep lists and objects stand in each other; brackets inside texts do not count.
+
+    One by one: `findall` keeps the interpreter for all of a long text.
+    """
     depth = deepest = 0
-    for bracket in _BRACKETS_OR_TEXT.findall(json_text):
-        if bracket:
+    for found in _BRACKETS_OR_TEXT.finditer(json_text):
+        if bracket := found[1]:
             depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
+            deepest = max(deepest, depth)
     return deepest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from verifier.streams.stream import Stream
 MAX_ASKED_BOARDS = 8
 # Drafts that a board held before, whose estimates are remembered.
 MAX_LET_GO = 8
+# What Python computes for a device takes a quarter of the interpreter at most: it rests for so many
+# times as long afterwards. One board with 200 forced calls a second took 0.7 of it.
+RESTS = 3.0
 
 _T = TypeVar("_T")
 _Result = TypeVar("_Result")
@@ -176,16 +180,17 @@ class Device:
 
         A prompt of 192 KiB takes 0.1 to 0.2 s of a core; what was begun cannot be ended. `beside`:
         a lock of all devices, in whose line each of them has one place at most, for work of Python
-        itself, which takes short turns then.
+        itself, which takes short turns then, and after which the device has a rest from such work.
         """
         locks = (self.thread,) if beside is None else (self.thread, beside)
+        spent = _Spent()
         async with AsyncExitStack() as held:
             for lock in locks:
                 await held.enter_async_context(lock)
-            done = work if beside is None else partial(_in_short_turns, work)
+            done = work if beside is None else partial(_in_short_turns, work, spent)
             working = asyncio.get_running_loop().run_in_executor(None, done, asked)
             held.pop_all()  # what was begun holds them
-        working.add_done_callback(partial(_end_work, locks))
+        working.add_done_callback(partial(_end_work, self.thread, beside, spent))
         try:
             return await asyncio.shield(working)
         finally:
@@ -194,13 +199,29 @@ class Device:
             del working
 
 
-def _in_short_turns(work: Callable[[_T], _Result], asked: _T) -> _Result:
-    with short_turns(CLIENT_SWITCH_SECONDS):
-        return work(asked)
+@dataclass(slots=True)
+class _Spent:
+    """Processor time of a thread."""
+
+    seconds: float = 0.0
 
 
-def _end_work(locks: Sequence[asyncio.Lock], working: asyncio.Future[_Result]) -> None:
-    for lock in locks:
-        lock.release()
+def _in_short_turns(work: Callable[[_T], _Result], spent: _Spent, asked: _T) -> _Result:
+    began_at = time.thread_time()
+    try:
+        with short_turns(CLIENT_SWITCH_SECONDS):
+            return work(asked)
+    finally:
+        spent.seconds = time.thread_time() - began_at
+
+
+def _end_work(
+    own: asyncio.Lock, beside: asyncio.Lock | None, spent: _Spent, working: asyncio.Future[_Result]
+) -> None:
+    if beside is None:
+        own.release()
+    else:
+        beside.release()
+        asyncio.get_running_loop().call_later(RESTS * spent.seconds, own.release)
     if not working.cancelled():
         working.exception()  # that of a stream which was dropped is no bug to log

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.chat_template.template_values import json_depth
+from verifier.chat_template.template_values import depth_of, json_depth
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(st.sampled_from('[]{}"\\a')),
@@ -19,18 +19,18 @@ VALUES = st.recursive(
 )
 
 
-def depth_of(value: Any) -> int:
+def deepest(value: Any) -> int:
     match value:
         case list():
-            return 1 + max(map(depth_of, value), default=0)
+            return 1 + max(map(deepest, value), default=0)
         case dict():
-            return 1 + max(map(depth_of, value.values()), default=0)
+            return 1 + max(map(deepest, value.values()), default=0)
     return 0
 
 
 @given(VALUES)
 def test_depth_is_that_of_lists_and_objects_alone(value: Any) -> None:
-    assert depth_of(value) == json_depth(json.dumps(value))
+    assert deepest(value) == depth_of(value) == json_depth(json.dumps(value))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import threading
+import time
 import weakref
 from contextlib import suppress
 
@@ -13,9 +14,11 @@ import pytest
 
 from shared.daemon.resources.interpreter_turns import CLIENT_SWITCH_SECONDS
 from tests.support.ends.waiting import eventually
-from verifier.engine.device import Device
+from verifier.engine.device import RESTS, Device
 from verifier.streams.estimates import DeviceEstimates
 from verifier.streams.kept_streams import KeptStreams
+
+SECONDS = 0.02
 
 
 def device(name: str) -> Device:
@@ -70,7 +73,8 @@ def test_work_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() -> 
         await eventually(lambda: work.begun == ["bad", "good"])
         work.may_end.release()
         assert "good" == await after
-        assert [False] * 3 == [lock.locked() for lock in (line, bad.thread, good.thread)]
+        locks = (line, bad.thread, good.thread)
+        await eventually(lambda: not any(lock.locked() for lock in locks))
         return work.begun
 
     assert ["bad", "good"] == asyncio.run(scenario())
@@ -88,6 +92,26 @@ def test_what_python_computes_for_a_client_takes_shorter_turns_at_the_interprete
     computed, of_others = asyncio.run(scenario())
     assert computed == pytest.approx(CLIENT_SWITCH_SECONDS)
     assert before == of_others == sys.getswitchinterval()
+
+
+def test_a_device_has_a_rest_from_what_python_computes_for_it_and_others_do_not_wait() -> None:
+    def compute(seconds: float) -> float:
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
+            pass
+        return time.monotonic()
+
+    async def scenario() -> tuple[float, ...]:
+        line, bad, good = asyncio.Lock(), device("bad"), device("good")
+        first = await bad.in_thread(compute, SECONDS, line)
+        other = asyncio.create_task(good.in_thread(compute, 0.0, line))
+        again = await bad.in_thread(compute, 0.0, line)
+        assert not good.thread.locked()
+        return first, await other, again
+
+    first, other, again = asyncio.run(scenario())
+    assert again - first >= RESTS * SECONDS
+    assert other < again
 
 
 class Tools:
