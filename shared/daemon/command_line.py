@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,12 +60,18 @@ def _exit(ctx: click.Context, code: int) -> NoReturn:
 
 @contextmanager
 def told_when_interrupted(sentence: str) -> Iterator[None]:
-    """Say what an interruption leaves behind; the group that runs the command then ends it."""
+    """Say what an interruption leaves behind; the group that runs the command then ends it.
+
+    SIGTERM is one, as Ctrl-C is: what a command keeps for the next time it keeps at both.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         click.echo(sentence, err=True)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class CommandModules(FriendlyGroup):

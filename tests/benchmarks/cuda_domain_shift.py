@@ -149,9 +149,7 @@ class _Shift:
     def traffic(self) -> tuple[TunedText, ...]:
         """What streams about code leave, each once: at temperature 0 or 1."""
         writer = self._writer
-        asked: dict[tuple[int, ...], None] = {}
-        for start in CODE_STARTS:
-            asked |= dict.fromkeys(writer.ask(start))
+        asked = writer.ask(CODE_STARTS)
         prompts = [EncodedPrompt(ids, "code") for ids in asked if ids not in self._kept_out]
         random.Random(0).shuffle(prompts)
         written = writer.write(prompts[: TRAFFIC_TOKENS // STREAM_TOKENS])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack, get_args
 
 import click
+import msgspec
 
 from shared.config.model_files import default_cache_dir, locate
 from shared.daemon.command_line import told_when_interrupted
@@ -81,6 +82,12 @@ _file = click.Path(path_type=Path, dir_okay=False)
     "--shape",
     help=f"WIDTHxLAYERS[xFFN] of a new draft, {_DEFAULTS.shape} by default; what it costs a board "
     "goes with its weights.",
+)
+@click.option(
+    "--untied",
+    is_flag=True,
+    help="A new draft reads by another embedding than it writes by: that costs a board memory, "
+    "no time.",
 )
 @click.option(
     "--board",
@@ -172,6 +179,13 @@ _file = click.Path(path_type=Path, dir_okay=False)
     help="That the target asks itself.",
 )
 @click.option(
+    "--ask",
+    "begun",
+    multiple=True,
+    metavar="WORDS",
+    help="What half of these begin with, such as 'Translate'; several take turns.",
+)
+@click.option(
     "--held-out-tokens",
     type=click.IntRange(1, 1 << 12),
     default=128,
@@ -184,6 +198,7 @@ def finetune(
     prompt_files: tuple[Path, ...],
     held_out_files: tuple[Path, ...],
     shape: str | None,
+    untied: bool,
     board: str | None,
     board_speed: tuple[float, str] | None,
     tokens_per_second: float,
@@ -193,6 +208,7 @@ def finetune(
     keeps_twin: bool,
     device: str,
     questions: int,
+    begun: tuple[str, ...],
     held_out_tokens: int,
     **numbers: Unpack[_RecipeNumbers],
 ) -> None:
@@ -206,6 +222,8 @@ def finetune(
     """
     if out.suffix != ".gguf":
         raise RequestRefused(f"{out} must end in .gguf")
+    if draft is not None and untied:
+        raise RequestRefused("--untied is of a new draft; one that is there stays as it is")
     if draft is None and lora_rank:
         raise RequestRefused("--lora changes a draft that is there; name it with --draft")
     if sum(choice is not None for choice in (shape, draft, board, board_speed)) > 1:
@@ -220,6 +238,8 @@ def finetune(
         fitting = shape_for_board(wanted_board, target_file, weights, tokens_per_second)
         click.echo(str(fitting), err=True)
         chosen = fitting.shape
+    if untied:
+        chosen = msgspec.structs.replace(chosen, is_tied=False)
     recipe = Recipe(shape=chosen, weights=weights, **numbers)
     order = DraftOrder(
         target=target_file,
@@ -232,6 +252,7 @@ def finetune(
         held_out=read_prompts(held_out_files),
         held_out_tokens=held_out_tokens,
         num_questions=questions,
+        begun=begun,
     )
     with told_when_interrupted(f"stopped; the same command goes on from {order.work_dir}"):
         _make(order)

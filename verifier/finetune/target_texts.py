@@ -15,7 +15,7 @@ from verifier.finetune.order import Clock, DraftOrder, Tell
 from verifier.finetune.recipe.estimates import TargetSize, disk_bytes, plan_memory
 from verifier.finetune.recipe.prompt_files import Prompt
 from verifier.finetune.texts.asking import ask_itself
-from verifier.finetune.texts.chat_frame import chat_frame
+from verifier.finetune.texts.chat_frame import ChatFrame, chat_frame
 from verifier.finetune.texts.held_out import write_held_out
 from verifier.finetune.texts.target_tokenizer import TargetTokenizer
 from verifier.finetune.texts.writing import WritingPlan, shuffled_questions, write_texts
@@ -86,7 +86,9 @@ class TargetTexts:
         Raises:
             RequestRefused: there are none to learn from.
         """
-        own = [EncodedPrompt(ids, OWN_QUESTIONS) for ids in self.ask()]
+        begun = self._order.begun
+        starts = ("",) * max(1, len(begun)) + begun
+        own = [EncodedPrompt(ids, OWN_QUESTIONS) for ids in self.ask(starts)]
         known = [*own, *self._encoded(self._order.recipe.prompt_tokens)]
         if not known:
             raise RequestRefused("the target asked itself nothing; give it prompts with --prompts")
@@ -145,24 +147,27 @@ class TargetTexts:
             *(target, plan, prompts, domains), clock=self._clock, advance=self._tell.advance
         )
 
-    def ask(self, start: str = "") -> list[tuple[int, ...]]:
-        """Whole prompts of the target's own, all different, that begin with these words."""
+    def ask(self, starts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Whole prompts of the target's own, all different, that begin with these words in turn."""
         order, recipe = self._order, self._order.recipe
-        words = self._tokenizer.encode_text(start, adds_special=False) if start else []
-        frame = replace(self._frame, before=(*self._frame.before, *words))
+        frames = [self._begun(start) for start in starts]
         plan = replace(
             self._plan(int(recipe.asking_seconds * _STEPS_A_SECOND), recipe.asking_seconds),
-            context_tokens=len(frame.before) + _QUESTION_TOKENS,
+            context_tokens=max(len(frame.before) for frame in frames) + _QUESTION_TOKENS,
             answer_tokens=_QUESTION_TOKENS,
         )
         self._tell.stage("the target asks itself")
         num_questions = -(-order.num_questions // recipe.writings)
         asked = ask_itself(
-            *(self._target, plan, frame, self._tokenizer.special_ids, num_questions),
+            *(self._target, plan, frames, self._tokenizer.special_ids, num_questions),
             clock=self._clock,
             advance=self._tell.advance,
         )
         return [prompt for prompt in asked if len(prompt) <= recipe.prompt_tokens]
+
+    def _begun(self, start: str) -> ChatFrame:
+        words = self._tokenizer.encode_text(start, adds_special=False) if start else []
+        return replace(self._frame, before=(*self._frame.before, *words))
 
     def _plan(self, num_steps: int, seconds: float) -> WritingPlan:
         recipe = self._order.recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,12 @@ from click.testing import CliRunner
 from edge_agent.config import AgentConfig
 from shared.config.layers import ConfigFile
 from shared.config.sections import Loaded
-from shared.daemon.command_line import CommandModules, SettingsSource, settings_options
+from shared.daemon.command_line import (
+    CommandModules,
+    SettingsSource,
+    settings_options,
+    told_when_interrupted,
+)
 from shared.errors import ConfigError
 from tests.support.programs.command import PATIENCE_SECONDS, ROOT
 
@@ -128,6 +134,17 @@ def test_a_command_of_a_module_is_imported_when_it_is_called(
     help_ = CliRunner().invoke(group, ["--help"]).output
     assert help_.index("Say one.") < help_.index("Say two.")
     assert 2 == CliRunner().invoke(group, ["sys"]).exit_code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_says_what_it_leaves_behind(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), told_when_interrupted("nothing was written"):
+        signal.raise_signal(number)
+    assert "nothing was written\n" == capsys.readouterr().err
+    assert before == signal.getsignal(number)
 
 
 @pytest.mark.parametrize(

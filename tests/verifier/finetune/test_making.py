@@ -18,7 +18,13 @@ from edge_agent.draft_model.llama_outline import read_outline
 from shared.errors import ModelError, RequestRefused
 from shared.protocol.fingerprint import fingerprint
 from shared.protocol.held_out_texts import unpack_texts
-from tests.support.models.distilled_drafts import TEMPLATE, TickingClock, Told, tiny_order
+from tests.support.models.distilled_drafts import (
+    TEMPLATE,
+    TINY_SHAPE,
+    TickingClock,
+    Told,
+    tiny_order,
+)
 from tests.support.models.tiny_gguf import write_tiny_llama
 from tests.verifier.finetune.llama.test_gguf_target import KIN
 from verifier.finetune.llama.block_rounding import rounded
@@ -55,6 +61,21 @@ def test_a_draft_is_made_that_llama_cpp_runs_and_handshakes_accept(tmp_path: Pat
         (text.domain, text.mode) for text in texts.texts
     }
     assert not order.work_dir.exists()
+
+
+def test_a_draft_may_read_by_another_embedding_than_it_writes_by(tmp_path: Path) -> None:
+    shape = msgspec.structs.replace(TINY_SHAPE, is_tied=False)
+    order, told = tiny_order(tmp_path, shape=shape), Told()
+    make_draft(order, told, TickingClock())
+    losses = kl_of(told)
+    assert losses[-1] < 0.8 * losses[0]
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(order.out).tensors}
+    assert (tensors["output.weight"].data != tensors["token_embd.weight"].data).any()
+    drafter = LlamaDrafter(order.out, 1, 64, 1, 1)
+    try:
+        assert drafter.forward([Forward(0, (5,), wants_logits=True)])[0] is not None
+    finally:
+        drafter.close()
 
 
 def test_an_interrupted_run_goes_on_where_it_was(

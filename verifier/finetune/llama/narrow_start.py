@@ -18,13 +18,15 @@ from verifier.finetune.recipe.draft_shape import DraftShape
 
 def narrow_draft(target: LlamaModel, shape: DraftShape, states: Tensor, seed: int) -> LlamaModel:
     """A draft of the target; `states` are final states of the target's texts [num, hidden]."""
-    model = LlamaModel(draft_llama_shape(target.shape, shape), seed)
+    model = LlamaModel(draft_llama_shape(target.shape, shape), seed, is_tied=shape.is_tied)
     factor = _factor(target, states, shape.hidden)
     own = target.embedding if target.unembedding is None else target.unembedding
     # As large as the target's, so that one learning rate fits both; the last norm takes it back.
     scale = float(own.std()) / float(factor.std())
     with torch.no_grad():
         model.embedding.copy_(factor * scale)
+        if model.unembedding is not None:
+            model.unembedding.copy_(factor * scale)
         model.last_norm.fill_(1 / scale)
     return model.requires_grad_(True)
 

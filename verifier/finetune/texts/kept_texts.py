@@ -41,11 +41,10 @@ def keep_texts(texts: WrittenTexts, path: Path) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    tokens = texts.tokens.cpu()
-    kept = []
-    for place in texts.places:
-        answer: list[int] = tokens[texts.rows_on_cpu(place)].tolist()
-        kept.append(KeptText(place.prompt_index, place.temperature, answer))
+    kept = [
+        KeptText(place.prompt_index, place.temperature, answer.tolist())
+        for place, answer in zip(texts.places, texts.answers(texts.places), strict=True)
+    ]
     prompts = [list(prompt) for prompt in texts.prompts]
     packed = msgspec.msgpack.encode(KeptTexts(prompts, list(texts.domains), kept))
     replace_file(path, packed, mode=0o600)
@@ -99,10 +98,7 @@ def _fill_in_states(texts: WrittenTexts, model: LlamaModel, dtype: torch.dtype) 
     while order:
         width = _length(texts, order[-1])
         together = [order.pop() for _ in range(min(len(order), max(1, _ROW_TOKENS // width)))]
-        ids = torch.zeros(len(together), width, dtype=torch.int64)
-        for row, place in enumerate(together):
-            whole = [*texts.prompts[place.prompt_index], *texts.answer(place).tolist()]
-            ids[row, : len(whole)] = torch.tensor(whole)
+        ids = texts.padded(together, width).long()
         rotation = model.rotation(width, dtype)
         states = final_states(model.shape, weights, rotation, ids.to(texts.tokens.device))
         for row, place in enumerate(together):

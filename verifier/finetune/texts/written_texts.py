@@ -6,9 +6,12 @@ the steps of the decoder left them, so a text's rows have a stride. It must neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 OWN_QUESTIONS = "self"  # the domain of what a target asks itself
@@ -43,22 +46,40 @@ class WrittenTexts:
 
     def rows(self, place: TextPlace) -> Tensor:
         """The rows of one text, int64 [num_tokens], on the device of the texts."""
-        return self.rows_on_cpu(place).to(self.tokens.device)
-
-    def rows_on_cpu(self, place: TextPlace) -> Tensor:
-        """The same in main memory."""
-        return place.first_row + torch.arange(place.num_tokens) * self.stride
+        rows = place.first_row + torch.arange(place.num_tokens) * self.stride
+        return rows.to(self.tokens.device)
 
     def answer(self, place: TextPlace) -> Tensor:
         """The tokens of one text, int32 [num_tokens]."""
         return self.tokens[self.rows(place)]
 
+    def answers(self, places: Sequence[TextPlace]) -> list[NDArray[np.int32]]:
+        """The tokens of many texts, in main memory; some 100,000 take a second."""
+        columns = self.tokens.view(-1, self.stride).T.contiguous().cpu().numpy()
+        found = []
+        for place in places:
+            first, column = divmod(place.first_row, self.stride)
+            found.append(columns[column, first : first + place.num_tokens])
+        return found
+
+    def padded(self, places: Sequence[TextPlace], width: int) -> Tensor:
+        """Prompts with their answers, int32 [places, width], in main memory; behind them zeros."""
+        padded = np.zeros((len(places), width), np.int32)
+        for row, place, answer in zip(padded, places, self.answers(places), strict=True):
+            prompt = self.prompts[place.prompt_index]
+            row[: len(prompt)] = prompt
+            row[len(prompt) : len(prompt) + len(answer)] = answer
+        return torch.from_numpy(padded)
+
     def sampled_states(self, seed: int) -> Tensor:
         """Some of all states [at most 8,192, hidden], that a draft's start is chosen by."""
         chance = torch.Generator().manual_seed(seed)
-        rows = torch.cat([self.rows_on_cpu(place) for place in self.places])
-        picked = rows[torch.randperm(len(rows), generator=chance)[:_SAMPLED_STATES]]
-        return self.states[picked.to(self.states.device)]
+        lengths, first_rows = torch.tensor([[p.num_tokens, p.first_row] for p in self.places]).T
+        ends = lengths.cumsum(0)
+        picked = torch.randperm(int(ends[-1]), generator=chance)[:_SAMPLED_STATES]
+        text = torch.searchsorted(ends, picked, right=True)
+        rows = first_rows[text] + (picked - (ends - lengths)[text]) * self.stride
+        return self.states[rows.to(self.states.device)]
 
     def domain(self, place: TextPlace) -> str:
         """What kind of talk a text is."""

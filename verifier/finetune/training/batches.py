@@ -37,7 +37,7 @@ class Bucket:
         device = texts.states.device
         self.width, self.num_rows, self._generator = width, num_rows, generator
         self._stride = texts.stride
-        self._ids = _padded(texts, places, width).to(device)
+        self._ids = texts.padded(places, width).to(device)
         columns = [
             [len(texts.prompts[place.prompt_index]), place.num_tokens, place.first_row, group]
             for place, group in zip(places, groups, strict=True)
@@ -153,15 +153,3 @@ def groups_of(texts: WrittenTexts) -> tuple[str, ...]:
 
 def _total(texts: WrittenTexts, place: TextPlace) -> int:
     return len(texts.prompts[place.prompt_index]) + place.num_tokens
-
-
-def _padded(texts: WrittenTexts, places: Sequence[TextPlace], width: int) -> Tensor:
-    """Prompts with their answers, int32 [texts, width], in main memory."""
-    tokens = texts.tokens.cpu()
-    padded = torch.zeros(len(places), width, dtype=torch.int32)
-    for row, place in enumerate(places):
-        prompt = torch.tensor(texts.prompts[place.prompt_index], dtype=torch.int32)
-        padded[row, : len(prompt)] = prompt
-        answer = tokens[texts.rows_on_cpu(place)]
-        padded[row, len(prompt) : len(prompt) + place.num_tokens] = answer
-    return padded

@@ -39,14 +39,15 @@ def _distances(
         q = tl.load(DRAFT + row * vocab_size + token, mask=is_there, other=-60000.0)
         p = p.to(tl.float32)
         q = q.to(tl.float32)
-        higher = tl.maximum(p_top, p)
-        p_sum = p_sum * tl.exp(p_top - higher) + tl.exp(p - higher)
+        # One exponential each, of the lower one: the higher one's is 1.
+        lower = tl.exp(-tl.abs(p - p_top))
+        p_sum = tl.where(p > p_top, p_sum * lower + 1.0, p_sum + lower)
         p_at = tl.where(p > p_top, token, p_at)
-        p_top = higher
-        higher = tl.maximum(q_top, q)
-        q_sum = q_sum * tl.exp(q_top - higher) + tl.exp(q - higher)
+        p_top = tl.maximum(p_top, p)
+        lower = tl.exp(-tl.abs(q - q_top))
+        q_sum = tl.where(q > q_top, q_sum * lower + 1.0, q_sum + lower)
         q_at = tl.where(q > q_top, token, q_at)
-        q_top = higher
+        q_top = tl.maximum(q_top, q)
     p_highest = tl.max(p_top, 0)
     q_highest = tl.max(q_top, 0)
     p_norm = p_highest + tl.log(tl.sum(p_sum * tl.exp(p_top - p_highest), 0))

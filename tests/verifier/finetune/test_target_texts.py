@@ -1,0 +1,32 @@
+"""What a target asks itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import torch
+
+from tests.support.models.distilled_drafts import Told, tiny_order
+from verifier.finetune.llama.gguf_target import read_target
+from verifier.finetune.target_texts import TargetTexts
+from verifier.finetune.texts.target_tokenizer import TargetTokenizer
+
+
+def test_half_of_its_questions_begin_as_the_order_says(tmp_path: Path) -> None:
+    order = msgspec.structs.replace(tiny_order(tmp_path), num_questions=64, begun=("why", "one"))
+    order.work_dir.mkdir()
+    device = torch.device("cpu")
+    texts = TargetTexts(order, read_target(order.target), device, Told(), lambda: 0.0)
+    asked = [p.token_ids for p in texts.prompts().learned if p.domain == "self"]
+    tokenizer = TargetTokenizer(order.target)
+    counts = {}
+    for words in order.begun:
+        ids = tuple(tokenizer.encode_text(words, adds_special=False))
+        counts[words] = sum(_has(prompt, ids) for prompt in asked)
+    assert min(counts.values()) >= len(asked) / 6, (counts, len(asked))
+    assert sum(counts.values()) < len(asked)
+
+
+def _has(prompt: tuple[int, ...], words: tuple[int, ...]) -> bool:
+    return any(prompt[at : at + len(words)] == words for at in range(4))
