@@ -186,6 +186,14 @@ _file = click.Path(path_type=Path, dir_okay=False)
     help="What half of these begin with, such as 'Translate'; several take turns.",
 )
 @click.option(
+    "--long-prompts",
+    "num_long_prompts",
+    type=click.IntRange(0, 1 << 20),
+    default=0,
+    show_default=True,
+    help="Made of several others each, up to --prompt-tokens long: drafts learn to look far back.",
+)
+@click.option(
     "--held-out-tokens",
     type=click.IntRange(1, 1 << 12),
     default=128,
@@ -209,6 +217,7 @@ def finetune(
     device: str,
     questions: int,
     begun: tuple[str, ...],
+    num_long_prompts: int,
     held_out_tokens: int,
     **numbers: Unpack[_RecipeNumbers],
 ) -> None:
@@ -253,6 +262,7 @@ def finetune(
         held_out_tokens=held_out_tokens,
         num_questions=questions,
         begun=begun,
+        num_long_prompts=num_long_prompts,
     )
     with told_when_interrupted(f"stopped; the same command goes on from {order.work_dir}"):
         _make(order)

@@ -17,6 +17,7 @@ from verifier.finetune.recipe.prompt_files import Prompt
 from verifier.finetune.texts.asking import ask_itself
 from verifier.finetune.texts.chat_frame import ChatFrame, chat_frame
 from verifier.finetune.texts.held_out import write_held_out
+from verifier.finetune.texts.long_prompts import long_prompts
 from verifier.finetune.texts.target_tokenizer import TargetTokenizer
 from verifier.finetune.texts.writing import WritingPlan, shuffled_questions, write_texts
 from verifier.finetune.texts.written_texts import OWN_QUESTIONS, WrittenTexts
@@ -99,7 +100,15 @@ class TargetTexts:
         learned = [prompt for prompt in known if prompt.token_ids not in kept]
         if not learned:
             raise RequestRefused("every prompt is held out, and nothing is left to learn from")
-        return Prompts(learned, held_out)
+        return Prompts([*learned, *self._long(learned)], held_out)
+
+    def _long(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+        frame, recipe = self._frame, self._order.recipe
+        most_tokens = recipe.prompt_tokens - len(frame.around([]))
+        between = self._tokenizer.encode_text("\n\n", adds_special=False)
+        words = [frame.words_of(prompt.token_ids) for prompt in prompts]
+        rows = long_prompts(words, between, self._order.num_long_prompts, most_tokens, recipe.seed)
+        return [EncodedPrompt(frame.around(row), "long") for row in rows]
 
     def write(self, prompts: Sequence[EncodedPrompt], number: int = 0) -> WrittenTexts:
         """Answers to prompts that are learned from; `number`: how often it wrote before."""

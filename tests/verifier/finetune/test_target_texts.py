@@ -28,5 +28,20 @@ def test_half_of_its_questions_begin_as_the_order_says(tmp_path: Path) -> None:
     assert sum(counts.values()) < len(asked)
 
 
+def test_long_prompts_beside_the_others_reach_far_back(tmp_path: Path) -> None:
+    order = msgspec.structs.replace(tiny_order(tmp_path), num_questions=0, num_long_prompts=5)
+    order.work_dir.mkdir()
+    device = torch.device("cpu")
+    texts = TargetTexts(order, read_target(order.target), device, Told(), lambda: 0.0)
+    prompts = texts.prompts().learned
+    made = [prompt.token_ids for prompt in prompts if prompt.domain == "long"]
+    given = [prompt.token_ids for prompt in prompts if prompt.domain != "long"]
+    assert 5 == len(made)
+    for prompt in made:
+        assert order.recipe.prompt_tokens / 2 <= len(prompt) <= order.recipe.prompt_tokens
+        assert prompt[0] == given[0][0]
+        assert prompt[-1] == given[0][-1]
+
+
 def _has(prompt: tuple[int, ...], words: tuple[int, ...]) -> bool:
     return any(prompt[at : at + len(words)] == words for at in range(4))

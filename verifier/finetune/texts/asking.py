@@ -42,9 +42,7 @@ def ask_itself(
         Question(i % len(frames), _TEMPERATURES[i // len(frames) % 2]) for i in range(num_questions)
     ]
     before, domains = [frame.before for frame in frames], [OWN_QUESTIONS] * len(frames)
-    asked = write_texts(
-        *(model, plan, before, domains, questions), clock=clock, advance=advance
-    )
+    asked = write_texts(*(model, plan, before, domains, questions), clock=clock, advance=advance)
     found: dict[tuple[int, ...], None] = {}
     for place in asked.places:
         words = words_of(asked, place, plan.end_ids)

@@ -35,6 +35,10 @@ class ChatFrame:
         """A whole prompt."""
         return (*self.before, *words, *self.behind)
 
+    def words_of(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What stands between the two in a whole prompt."""
+        return prompt[len(self.before) : len(prompt) - len(self.behind)]
+
 
 def chat_frame(tokenizer: ChatTokenizer) -> ChatFrame:
     """The frame of one turn.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from shared.errors import ModelError
 from verifier.finetune.texts.written_texts import OWN_QUESTIONS, TextPlace, WrittenTexts
