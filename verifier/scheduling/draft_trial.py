@@ -39,6 +39,9 @@ BLOCK_SECONDS = 0.5
 BLOCK_ROUNDS = 16
 LONG_BLOCK_SECONDS = 1.0
 LONG_BLOCK_ROUNDS = 8
+# Rounds alone, where drafts hold anyway, are what measuring costs, and of the two their rate varies
+# less: one token each, where a draft brings one or nine. So many of them do, of the same streams.
+FEW_ALONE_ROUNDS = 8
 # After a change: boards hear of it, catch up with the text and send their first drafts.
 SETTLING_ROUNDS = 4
 SETTLING_SECONDS = 0.2
@@ -126,10 +129,16 @@ class DraftTrial:
 
     @property
     def _is_whole(self) -> bool:
-        if not self._block.is_whole or self._place % 2 == 0:
-            return self._block.is_whole
+        is_whole = self._block.is_whole or (self._is_costly and self._block.has_few_alike)
+        if not is_whole or self._place % 2 == 0:
+            return is_whole
         has_common = _num_common(self._block, self._first_block) >= LEAST_COMMON_ROUNDS
         return has_common or self._block.num_rounds >= MOST_BLOCK_ROUNDS
+
+    @property
+    def _is_costly(self) -> bool:
+        """Whether boards rest whose drafts hold anyway."""
+        return self.arm is Arm.ALONE and self._settled is Arm.DRAFTS
 
     def _has_settled(self, latest: RoundFacts) -> bool:
         """Whether rounds are now as they stay."""
@@ -202,6 +211,11 @@ class _Block:
         is_long = self.seconds >= LONG_BLOCK_SECONDS
         least_rounds = LONG_BLOCK_ROUNDS if is_long else BLOCK_ROUNDS
         return self.num_rounds >= least_rounds and self.seconds >= BLOCK_SECONDS
+
+    @property
+    def has_few_alike(self) -> bool:
+        num_alike = max((one.num_rounds for one in self.by_writers.values()), default=0)
+        return num_alike >= FEW_ALONE_ROUNDS and self.seconds >= BLOCK_SECONDS
 
     @property
     def tokens_per_stream_second(self) -> float:

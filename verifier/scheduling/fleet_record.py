@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from shared.speculation.paired_test import LEAST_PAIRS, Finding, PairedTest
+from shared.speculation.paired_test import Finding, PairedTest
 from shared.speculation.smoothing import smoothed
 from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.round_facts import RoundFacts
@@ -40,6 +40,8 @@ PACE_SMOOTHING = 0.03
 PACE_ROUNDS = 100
 # Where boards are let draft in fewer rounds, there is little to compare: probes of the guard.
 LEAST_LETTING_DRAFT = 0.25
+# Where drafts double or halve the speed, the first pair says so.
+LEAST_PAIRS = 1
 # How often a first measurement may be cut short by others who chat before it has to pause.
 MOST_FREE_CUTS = 24
 
@@ -60,7 +62,7 @@ class FleetRecord:
         self.standing = Standing.BELIEVED
         self.log_ratio: float | None = None  # drafts over none
         self.alone_rate: float | None = None  # tokens per second of a stream
-        self.test = PairedTest()
+        self.test = PairedTest(LEAST_PAIRS)
         self._num_rounds = 0
         self._seconds = 0.0  # of its rounds since it was measured
         self._pause_seconds = FIRST_SECONDS
@@ -120,7 +122,7 @@ class FleetRecord:
         """It is due at once, and what was proven of another time counts for nothing."""
         self._pause_seconds = 0.0
         self._growth = 1
-        self.test = PairedTest()
+        self.test = PairedTest(LEAST_PAIRS)
         self._pace = _Pace()
 
     def interrupt(self, lost_seconds: float, other_seconds: float) -> None:
@@ -148,7 +150,7 @@ class FleetRecord:
             self.log_ratio = self.test.mean
         if finding is not Finding.NOTHING:
             self.standing = _STANDING[finding]
-            self.test = PairedTest()
+            self.test = PairedTest(LEAST_PAIRS)
         if settled is not self.settled:
             self._letting_draft = None
         self.settled = settled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from random import Random
 
 import pytest
@@ -22,11 +23,11 @@ def pairs_of(*ratios: float) -> PairedTest:
     return test
 
 
-def finding_of(random: Random, mean: float, deviation: float) -> Finding:
+def first_finding(ratios: Iterable[float], least_pairs: int = LEAST_PAIRS) -> Finding:
     """What a test finds first, looked at after every pair until no more of them count."""
-    test = PairedTest()
-    for _ in range(MOST_PAIRS):
-        test.add(random.gauss(mean, deviation))
+    test = PairedTest(least_pairs)
+    for ratio in ratios:
+        test.add(ratio)
         if test.finding is not Finding.NOTHING:
             break
     return test.finding
@@ -34,7 +35,8 @@ def finding_of(random: Random, mean: float, deviation: float) -> Finding:
 
 def findings(mean: float, deviation: float, num_tests: int = 500) -> Counter[Finding]:
     random = Random(f"{mean} {deviation}")
-    return Counter([finding_of(random, mean, deviation) for _ in range(num_tests)])
+    tests = ([random.gauss(mean, deviation) for _ in range(MOST_PAIRS)] for _ in range(num_tests))
+    return Counter(map(first_finding, tests))
 
 
 def test_nothing_is_proven_by_nothing_or_by_one_pair() -> None:
@@ -51,6 +53,13 @@ def test_two_pairs_prove_a_large_difference_and_many_a_small_one() -> None:
     assert Finding.FASTER is pairs_of(0.5, 0.4).finding
     assert Finding.NOTHING is pairs_of(0.06, 0.04).finding
     assert Finding.FASTER is pairs_of(*[0.06, 0.04] * 6).finding
+
+
+def test_one_pair_proves_a_very_large_difference_where_one_is_enough() -> None:
+    for ratio, finding in ((0.7, Finding.FASTER), (-0.7, Finding.SLOWER), (0.6, Finding.NOTHING)):
+        test = PairedTest(least_pairs=1)
+        test.add(ratio)
+        assert finding is test.finding
 
 
 def test_pairs_that_contradict_each_other_prove_nothing() -> None:
@@ -95,3 +104,17 @@ def test_a_twentieth_is_mostly_found_and_a_third_always() -> None:
 
 def test_where_both_are_equal_little_is_found() -> None:
     assert findings(0.0, 0.1)[Finding.NOTHING] > 470
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.1, 0.2, 0.25])
+@pytest.mark.parametrize("mean", [0.0, 0.05, -0.05])
+def test_a_look_at_one_pair_errs_no_more_often(mean: float, deviation: float) -> None:
+    """What pairs of blocks deviate by is 0.05 to 0.2."""
+    slower_or_faster = Finding.SLOWER if mean >= 0.0 else Finding.FASTER
+    random = Random(f"{mean} {deviation}")
+    wrong = {1: 0, LEAST_PAIRS: 0}
+    for _ in range(400):
+        ratios = [random.gauss(mean, deviation) for _ in range(MOST_PAIRS)]
+        for least_pairs in wrong:
+            wrong[least_pairs] += first_finding(ratios, least_pairs) is slower_or_faster
+    assert wrong[1] <= wrong[LEAST_PAIRS] + 1

@@ -10,6 +10,7 @@ import pytest
 from verifier.scheduling.draft_trial import (
     BLOCK_ROUNDS,
     BLOCK_SECONDS,
+    FEW_ALONE_ROUNDS,
     LEAST_COMMON_ROUNDS,
     LONG_BLOCK_ROUNDS,
     MOST_BLOCK_ROUNDS,
@@ -24,11 +25,13 @@ from verifier.scheduling.round_facts import RoundFacts
 
 BOTH = frozenset({"a", "b"})
 NONE: frozenset[str] = frozenset()
+ROUND_SECONDS = 1 / 16  # so that sums are exact
+COSTLY_ROUNDS = max(FEW_ALONE_ROUNDS, int(BLOCK_SECONDS / ROUND_SECONDS))  # alone, of a block
 
 
 def facts(
     num_tokens: int = 2,
-    seconds: float = 0.05,
+    seconds: float = ROUND_SECONDS,
     drafting: frozenset[str] = NONE,
     *,
     reads_prompts: bool = False,
@@ -38,7 +41,7 @@ def facts(
 
 def as_told(arm: Arm) -> RoundFacts:
     """Boards do at once what they are told: with drafts half as many tokens again."""
-    return facts(3, 0.05, BOTH) if arm is Arm.DRAFTS else facts()
+    return facts(3, drafting=BOTH) if arm is Arm.DRAFTS else facts()
 
 
 def run(
@@ -54,12 +57,24 @@ def run(
     return arms, ratios
 
 
-@pytest.mark.parametrize("settled", list(Arm))
-def test_what_holds_comes_first_and_each_two_blocks_hold_one_change(settled: Arm) -> None:
-    long, short = BLOCK_ROUNDS + SETTLING_ROUNDS, BLOCK_ROUNDS
-    arms, _ = run(DraftTrial(settled), 2 * (long + short))
-    other = settled.other
-    assert [settled] * short + [other] * (long + short) + [settled] * long == arms
+@pytest.mark.parametrize(
+    ("settled", "other_rounds"), [(Arm.DRAFTS, COSTLY_ROUNDS), (Arm.ALONE, BLOCK_ROUNDS)]
+)
+def test_what_holds_comes_first_and_each_two_blocks_hold_one_change(
+    settled: Arm, other_rounds: int
+) -> None:
+    others = 2 * other_rounds + SETTLING_ROUNDS
+    arms, _ = run(DraftTrial(settled), 2 * BLOCK_ROUNDS + others + SETTLING_ROUNDS)
+    expected = [settled] * BLOCK_ROUNDS + [settled.other] * others
+    assert [*expected, *[settled] * (BLOCK_ROUNDS + SETTLING_ROUNDS)] == arms
+
+
+def test_rounds_alone_of_changing_streams_make_a_block_as_long_as_others() -> None:
+    trial, arms = DraftTrial(Arm.DRAFTS), []
+    for number in range(4 * BLOCK_ROUNDS):
+        arms.append(trial.arm)
+        trial.observe(as_told(trial.arm), number % 4)
+    assert SETTLING_ROUNDS + 2 * BLOCK_ROUNDS - 1 <= arms.count(Arm.ALONE)
 
 
 @pytest.mark.parametrize("settled", list(Arm))
@@ -94,7 +109,7 @@ def test_drafts_count_when_boards_draft_again() -> None:
 
 def test_boards_that_never_draft_are_not_awaited_for_long() -> None:
     trial = DraftTrial(Arm.ALONE)
-    num_rounds = 2 * BLOCK_ROUNDS + int(MOST_SETTLING_SECONDS / 0.05) + 1
+    num_rounds = 2 * BLOCK_ROUNDS + int(MOST_SETTLING_SECONDS / ROUND_SECONDS) + 1
     _, ratios = run(trial, num_rounds, lambda arm: facts())
     assert [0.0] == ratios
 
@@ -105,7 +120,7 @@ def test_devices_that_never_drafted_are_not_awaited_at_all() -> None:
     def one_of_two(arm: Arm) -> RoundFacts:
         return facts(drafting=frozenset({"a"}) if arm is Arm.DRAFTS else NONE)
 
-    _, ratios = run(trial, 2 * (2 * BLOCK_ROUNDS + SETTLING_ROUNDS), one_of_two)
+    _, ratios = run(trial, 2 * (BLOCK_ROUNDS + COSTLY_ROUNDS + SETTLING_ROUNDS), one_of_two)
     assert [0.0, 0.0] == ratios
 
 
@@ -140,11 +155,11 @@ def test_what_it_may_cost_is_the_time_in_which_the_usual_did_not_hold() -> None:
     trial = DraftTrial(Arm.DRAFTS)
     run(trial, BLOCK_ROUNDS)
     assert 0.0 == trial.other_seconds
-    run(trial, 2 * BLOCK_ROUNDS + SETTLING_ROUNDS)
-    others = 0.05 * (2 * BLOCK_ROUNDS + SETTLING_ROUNDS)
+    run(trial, 2 * COSTLY_ROUNDS + SETTLING_ROUNDS)
+    others = ROUND_SECONDS * (2 * COSTLY_ROUNDS + SETTLING_ROUNDS)
     assert pytest.approx(others) == trial.other_seconds
     run(trial, BLOCK_ROUNDS + SETTLING_ROUNDS)
-    assert pytest.approx(others + 0.05 * SETTLING_ROUNDS) == trial.other_seconds
+    assert pytest.approx(others + ROUND_SECONDS * SETTLING_ROUNDS) == trial.other_seconds
 
 
 def test_long_rounds_make_blocks_of_fewer() -> None:
@@ -158,7 +173,7 @@ def test_what_the_target_alone_gives_a_stream_is_told() -> None:
     run(trial, BLOCK_ROUNDS)
     assert None is trial.alone_rate
     run(trial, BLOCK_ROUNDS + SETTLING_ROUNDS)
-    assert pytest.approx(20.0) == trial.alone_rate
+    assert pytest.approx(1 / ROUND_SECONDS) == trial.alone_rate
 
 
 def test_only_rounds_of_the_same_streams_are_compared() -> None:
@@ -171,7 +186,9 @@ def test_only_rounds_of_the_same_streams_are_compared() -> None:
         drafting = BOTH if arm is Arm.DRAFTS else NONE
         writers = frozenset({"a"}) if is_one else BOTH
         num_tokens = int(40 * gain)
-        one = RoundFacts(0.05, num_tokens, len(writers), writers, drafting, False, True, True)
+        one = RoundFacts(
+            ROUND_SECONDS, num_tokens, len(writers), writers, drafting, False, True, True
+        )
         log_ratio = trial.observe(one, writers)
         ratios += [] if log_ratio is None else [log_ratio]
     assert pytest.approx(math.log(1.5)) == ratios[0]

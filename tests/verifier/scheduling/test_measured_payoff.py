@@ -90,6 +90,14 @@ def test_drafts_that_pay_stay_on() -> None:
     assert None is world.payoff.rest_sentence
 
 
+def test_where_drafts_double_the_speed_a_dozen_rounds_alone_find_that_out() -> None:
+    world = World(2.3, deviation=0.1)
+    while world.payoff.standing is Standing.BELIEVED:
+        world.round()
+    assert Standing.FASTER is world.payoff.standing
+    assert world.arms.count(Arm.ALONE) <= 14
+
+
 def test_a_first_answer_is_drafted_for() -> None:
     world = World(1.4, deviation=0.1)
     world.run(FIRST_SECONDS)
