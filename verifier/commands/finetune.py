@@ -44,6 +44,7 @@ class _RecipeNumbers(TypedDict):
     answer_tokens: int
     prompt_tokens: int
     step_tokens: int
+    long_prompts: int
 
 
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -187,7 +188,6 @@ _file = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option(
     "--long-prompts",
-    "num_long_prompts",
     type=click.IntRange(0, 1 << 20),
     default=0,
     show_default=True,
@@ -217,7 +217,6 @@ def finetune(
     device: str,
     questions: int,
     begun: tuple[str, ...],
-    num_long_prompts: int,
     held_out_tokens: int,
     **numbers: Unpack[_RecipeNumbers],
 ) -> None:
@@ -249,7 +248,7 @@ def finetune(
         chosen = fitting.shape
     if untied:
         chosen = msgspec.structs.replace(chosen, is_tied=False)
-    recipe = Recipe(shape=chosen, weights=weights, **numbers)
+    recipe = Recipe(shape=chosen, weights=weights, begun=begun, **numbers)
     order = DraftOrder(
         target=target_file,
         out=out,
@@ -261,8 +260,6 @@ def finetune(
         held_out=read_prompts(held_out_files),
         held_out_tokens=held_out_tokens,
         num_questions=questions,
-        begun=begun,
-        num_long_prompts=num_long_prompts,
     )
     with told_when_interrupted(f"stopped; the same command goes on from {order.work_dir}"):
         _make(order)

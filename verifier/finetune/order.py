@@ -25,9 +25,6 @@ class DraftOrder(msgspec.Struct, frozen=True):
     held_out: tuple[Prompt, ...] = ()
     held_out_tokens: int = 128
     num_questions: int = 16_384  # that the target asks itself
-    # Half of these begin with these words in turn: kinds of talk that it seldom thinks of.
-    begun: tuple[str, ...] = ()
-    num_long_prompts: int = 0  # made of several others each
     draft: Path | None = None  # a draft that is there, to be aligned; None: a new one
     keeps_twin: bool = False  # an 8-bit file beside one of 4 bits
 

@@ -87,7 +87,7 @@ class TargetTexts:
         Raises:
             RequestRefused: there are none to learn from.
         """
-        begun = self._order.begun
+        begun = self._order.recipe.begun
         starts = ("",) * max(1, len(begun)) + begun
         own = [EncodedPrompt(ids, OWN_QUESTIONS) for ids in self.ask(starts)]
         known = [*own, *self._encoded(self._order.recipe.prompt_tokens)]
@@ -107,7 +107,7 @@ class TargetTexts:
         most_tokens = recipe.prompt_tokens - len(frame.around([]))
         between = self._tokenizer.encode_text("\n\n", adds_special=False)
         words = [frame.words_of(prompt.token_ids) for prompt in prompts]
-        rows = long_prompts(words, between, self._order.num_long_prompts, most_tokens, recipe.seed)
+        rows = long_prompts(words, between, recipe.long_prompts, most_tokens, recipe.seed)
         return [EncodedPrompt(frame.around(row), "long") for row in rows]
 
     def write(self, prompts: Sequence[EncodedPrompt], number: int = 0) -> WrittenTexts:

@@ -52,6 +52,9 @@ class Recipe(msgspec.Struct, frozen=True):
     step_tokens: int = 24_576
     slots: int = 1024
     temperatures: tuple[float, ...] = (0.0, 0.8, 1.0)  # that the target writes at, in turn
+    # Half of the target's own questions begin with these in turn: talk that it seldom thinks of.
+    begun: tuple[str, ...] = ()
+    long_prompts: int = 0  # made of several others each, every time that it writes
     # How often the target writes, each time other texts for the next part of the training: so
     # memory holds only a part of them.
     writings: int = 2
