@@ -14,7 +14,9 @@ from verifier.finetune.texts.target_tokenizer import TargetTokenizer
 
 
 def test_half_of_its_questions_begin_as_the_order_says(tmp_path: Path) -> None:
-    order = msgspec.structs.replace(tiny_order(tmp_path, begun=("why", "one")), num_questions=192)
+    order = msgspec.structs.replace(
+        tiny_order(tmp_path, begun=("why", "one"), slots=64), num_questions=192
+    )
     order.work_dir.mkdir()
     device = torch.device("cpu")
     texts = TargetTexts(order, read_target(order.target), device, Told(), lambda: 0.0)
