@@ -14,7 +14,7 @@ import torch
 from shared.daemon.files import replace_file
 from shared.errors import ModelError
 from verifier.finetune.llama.llama_model import LlamaModel, final_states
-from verifier.finetune.texts.written_texts import TextPlace, WrittenTexts
+from verifier.finetune.texts.written_texts import TextPlace, WrittenTexts, padded
 
 _ROW_TOKENS = 32_768  # that are read together
 
@@ -94,14 +94,16 @@ def read_again(kept: KeptTexts, model: LlamaModel, dtype: torch.dtype) -> Writte
 def _fill_in_states(texts: WrittenTexts, model: LlamaModel, dtype: torch.dtype) -> None:
     """Fill in the states; texts of about one length go together."""
     weights = model.weights(dtype)
-    order = sorted(texts.places, key=lambda place: _length(texts, place))
+    answers = texts.answers(texts.places)
+    order = sorted(zip(texts.places, answers, strict=True), key=lambda one: _length(texts, one[0]))
     while order:
-        width = _length(texts, order[-1])
+        width = _length(texts, order[-1][0])
         together = [order.pop() for _ in range(min(len(order), max(1, _ROW_TOKENS // width)))]
-        ids = texts.padded(together, width).long()
+        prompts = [texts.prompts[place.prompt_index] for place, _ in together]
+        ids = padded(prompts, [answer for _, answer in together], width).long()
         rotation = model.rotation(width, dtype)
         states = final_states(model.shape, weights, rotation, ids.to(texts.tokens.device))
-        for row, place in enumerate(together):
+        for row, (place, _) in enumerate(together):
             start = len(texts.prompts[place.prompt_index]) - 1
             texts.states[texts.rows(place)] = states[row, start : start + place.num_tokens]
 

@@ -54,22 +54,13 @@ class WrittenTexts:
         return self.tokens[self.rows(place)]
 
     def answers(self, places: Sequence[TextPlace]) -> list[NDArray[np.int32]]:
-        """The tokens of many texts, in main memory; some 100,000 take a second."""
+        """The tokens of many texts, in main memory, all at once: each call copies all tokens."""
         columns = self.tokens.view(-1, self.stride).T.contiguous().cpu().numpy()
         found = []
         for place in places:
             first, column = divmod(place.first_row, self.stride)
             found.append(columns[column, first : first + place.num_tokens])
         return found
-
-    def padded(self, places: Sequence[TextPlace], width: int) -> Tensor:
-        """Prompts with their answers, int32 [places, width], in main memory; behind them zeros."""
-        padded = np.zeros((len(places), width), np.int32)
-        for row, place, answer in zip(padded, places, self.answers(places), strict=True):
-            prompt = self.prompts[place.prompt_index]
-            row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + len(answer)] = answer
-        return torch.from_numpy(padded)
 
     def sampled_states(self, seed: int) -> Tensor:
         """Some of all states [at most 8,192, hidden], that a draft's start is chosen by."""
@@ -84,3 +75,14 @@ class WrittenTexts:
     def domain(self, place: TextPlace) -> str:
         """What kind of talk a text is."""
         return self.domains[place.prompt_index]
+
+
+def padded(
+    prompts: Sequence[Sequence[int]], answers: Sequence[NDArray[np.int32]], width: int
+) -> Tensor:
+    """Prompts with their answers, int32 [texts, width], in main memory; behind them zeros."""
+    rows = np.zeros((len(prompts), width), np.int32)
+    for row, prompt, answer in zip(rows, prompts, answers, strict=True):
+        row[: len(prompt)] = prompt
+        row[len(prompt) : len(prompt) + len(answer)] = answer
+    return torch.from_numpy(rows)

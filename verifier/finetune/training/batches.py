@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from shared.errors import ModelError
-from verifier.finetune.texts.written_texts import OWN_QUESTIONS, TextPlace, WrittenTexts
+from verifier.finetune.texts.written_texts import OWN_QUESTIONS, TextPlace, WrittenTexts, padded
 
 _WIDTH_PARTS = (6, 3, 2, 1)  # of the longest text
 WIDTH_STEP = 32  # widths are multiples of it
@@ -36,7 +36,8 @@ class Bucket:
         device = texts.states.device
         self.width, self.num_rows, self._generator = width, num_rows, generator
         self._stride = texts.stride
-        self._ids = texts.padded(places, width).to(device)
+        prompts = [texts.prompts[place.prompt_index] for place in places]
+        self._ids = padded(prompts, texts.answers(places), width).to(device)
         columns = [
             [len(texts.prompts[place.prompt_index]), place.num_tokens, place.first_row, group]
             for place, group in zip(places, groups, strict=True)
