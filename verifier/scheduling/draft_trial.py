@@ -40,8 +40,10 @@ BLOCK_ROUNDS = 16
 LONG_BLOCK_SECONDS = 1.0
 LONG_BLOCK_ROUNDS = 8
 # Rounds alone, where drafts hold anyway, are what measuring costs, and of the two their rate varies
-# less: one token each, where a draft brings one or nine. So many of them do, of the same streams.
+# less: one token each, where a draft brings one or nine. So many of them, of the same streams, do
+# for the first pairs, which prove what is large; what is small takes whole blocks.
 FEW_ALONE_ROUNDS = 8
+BRIEF_PAIRS = 2
 # After a change: boards hear of it, catch up with the text and send their first drafts.
 SETTLING_ROUNDS = 4
 SETTLING_SECONDS = 0.2
@@ -61,8 +63,10 @@ MOST_RESTARTS = 4
 class DraftTrial:
     """Mutable state of blocks in turn; the owner ends it."""
 
-    def __init__(self, settled: Arm) -> None:
+    def __init__(self, settled: Arm, num_pairs_before: int = 0) -> None:
+        """`num_pairs_before`: of trials that this one goes on with."""
         self._settled = settled
+        self._num_pairs_before = num_pairs_before
         self._place = 0  # of the block that goes on
         self._phase = Phase.COUNTING  # what holds anyway has settled
         self._block = _Block()
@@ -129,16 +133,17 @@ class DraftTrial:
 
     @property
     def _is_whole(self) -> bool:
-        is_whole = self._block.is_whole or (self._is_costly and self._block.has_few_alike)
+        is_whole = self._block.is_whole or (self._is_brief and self._block.has_few_alike)
         if not is_whole or self._place % 2 == 0:
             return is_whole
         has_common = _num_common(self._block, self._first_block) >= LEAST_COMMON_ROUNDS
         return has_common or self._block.num_rounds >= MOST_BLOCK_ROUNDS
 
     @property
-    def _is_costly(self) -> bool:
-        """Whether boards rest whose drafts hold anyway."""
-        return self.arm is Arm.ALONE and self._settled is Arm.DRAFTS
+    def _is_brief(self) -> bool:
+        """Whether boards rest whose drafts hold anyway, for one of the first pairs."""
+        is_costly = self.arm is Arm.ALONE and self._settled is Arm.DRAFTS
+        return is_costly and self._num_pairs_before + self.num_pairs < BRIEF_PAIRS
 
     def _has_settled(self, latest: RoundFacts) -> bool:
         """Whether rounds are now as they stay."""

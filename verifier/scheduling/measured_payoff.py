@@ -145,7 +145,7 @@ class MeasuredPayoff:
         if record.has_changed and self.lost_seconds <= allowed_seconds:
             record.measure_anew()
         if record.is_due and self._num_whole >= WHOLE_ROUNDS:
-            self._trial = DraftTrial(record.settled)
+            self._trial = DraftTrial(record.settled, len(record.test))
 
     def _compare(
         self, record: FleetRecord, trial: DraftTrial, facts: RoundFacts, writers: Fleet

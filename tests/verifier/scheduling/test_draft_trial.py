@@ -10,6 +10,7 @@ import pytest
 from verifier.scheduling.draft_trial import (
     BLOCK_ROUNDS,
     BLOCK_SECONDS,
+    BRIEF_PAIRS,
     FEW_ALONE_ROUNDS,
     LEAST_COMMON_ROUNDS,
     LONG_BLOCK_ROUNDS,
@@ -67,6 +68,11 @@ def test_what_holds_comes_first_and_each_two_blocks_hold_one_change(
     arms, _ = run(DraftTrial(settled), 2 * BLOCK_ROUNDS + others + SETTLING_ROUNDS)
     expected = [settled] * BLOCK_ROUNDS + [settled.other] * others
     assert [*expected, *[settled] * (BLOCK_ROUNDS + SETTLING_ROUNDS)] == arms
+
+
+def test_what_the_first_pairs_did_not_prove_takes_whole_blocks() -> None:
+    arms, _ = run(DraftTrial(Arm.DRAFTS, BRIEF_PAIRS), 4 * BLOCK_ROUNDS)
+    assert 2 * BLOCK_ROUNDS + SETTLING_ROUNDS == arms.count(Arm.ALONE)
 
 
 def test_rounds_alone_of_changing_streams_make_a_block_as_long_as_others() -> None:
