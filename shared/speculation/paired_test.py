@@ -41,11 +41,13 @@ class Finding(Enum):
 class PairedTest:
     """Log ratios, and whether their mean is surely above or below 0."""
 
-    __slots__ = ("_least_pairs", "_log_ratios")
+    __slots__ = ("_least_pairs", "_log_ratios", "_prior_deviation")
 
-    def __init__(self, least_pairs: int = LEAST_PAIRS) -> None:
-        """`least_pairs`: one proves a difference of 67 %, where its noise is as believed."""
-        self._least_pairs = least_pairs
+    def __init__(
+        self, least_pairs: int = LEAST_PAIRS, prior_deviation: float = PRIOR_DEVIATION
+    ) -> None:
+        """Of `least_pairs` at least, that are believed to deviate so before any was seen."""
+        self._least_pairs, self._prior_deviation = least_pairs, prior_deviation
         self._log_ratios: deque[float] = deque(maxlen=MOST_PAIRS)
 
     def __len__(self) -> int:
@@ -69,7 +71,7 @@ class PairedTest:
         mean = self.mean
         squares = sum([(one - mean) ** 2 for one in self._log_ratios])
         freedom = PRIOR_PAIRS + num_pairs - 1
-        variance = (PRIOR_PAIRS * PRIOR_DEVIATION**2 + squares) / freedom
+        variance = (PRIOR_PAIRS * self._prior_deviation**2 + squares) / freedom
         return _quantile(freedom) * math.sqrt(variance / num_pairs)
 
     @property

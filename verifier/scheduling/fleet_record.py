@@ -40,8 +40,10 @@ PACE_SMOOTHING = 0.03
 PACE_ROUNDS = 100
 # Where boards are let draft in fewer rounds, there is little to compare: probes of the guard.
 LEAST_LETTING_DRAFT = 0.25
-# Where drafts double or halve the speed, the first pair says so.
+# Where streams are 2.1 times as fast with drafts, or slower by as much, the first pair says so. With
+# the deviation of whole blocks, 0.1, a test with short ones first would err a quarter more often.
 LEAST_PAIRS = 1
+PRIOR_DEVIATION = 0.11
 # How often a first measurement may be cut short by others who chat before it has to pause.
 MOST_FREE_CUTS = 24
 
@@ -62,7 +64,7 @@ class FleetRecord:
         self.standing = Standing.BELIEVED
         self.log_ratio: float | None = None  # drafts over none
         self.alone_rate: float | None = None  # tokens per second of a stream
-        self.test = PairedTest(LEAST_PAIRS)
+        self.test = _test()
         self._num_rounds = 0
         self._seconds = 0.0  # of its rounds since it was measured
         self._pause_seconds = FIRST_SECONDS
@@ -122,7 +124,7 @@ class FleetRecord:
         """It is due at once, and what was proven of another time counts for nothing."""
         self._pause_seconds = 0.0
         self._growth = 1
-        self.test = PairedTest(LEAST_PAIRS)
+        self.test = _test()
         self._pace = _Pace()
 
     def interrupt(self, lost_seconds: float, other_seconds: float) -> None:
@@ -150,7 +152,7 @@ class FleetRecord:
             self.log_ratio = self.test.mean
         if finding is not Finding.NOTHING:
             self.standing = _STANDING[finding]
-            self.test = PairedTest(LEAST_PAIRS)
+            self.test = _test()
         if settled is not self.settled:
             self._letting_draft = None
         self.settled = settled
@@ -159,6 +161,10 @@ class FleetRecord:
         wanted_seconds = self._growth * max(owed_seconds, LEAST_PAUSE_SECONDS)
         self._pause_seconds = max(min(wanted_seconds, MOST_PAUSE_SECONDS), owed_seconds)
         self._pace = _Pace()
+
+
+def _test() -> PairedTest:
+    return PairedTest(LEAST_PAIRS, PRIOR_DEVIATION)
 
 
 _SETTLED = {Finding.FASTER: Arm.DRAFTS, Finding.SLOWER: Arm.ALONE}
