@@ -45,12 +45,6 @@ AIMED_PART = 0.9
 GAIN = 0.1
 MOST_EXCESS = 0.2  # one round that took ten times as long says nothing about drafts
 MAX_LOG_RAISE = 6.0
-# A raised price is the multiplier of what the slowest device gets, so its tokens are worth more as
-# well, and with them it may be slowest no longer. All of that for those within so much of the
-# slowest would count for whom chance made slow: a quarter gives fleets of 64 boards 2.3 % more in
-# the mean, 14 % at most, all of it 1.3 %.
-PART_FOR_SLOWEST = 0.25
-NEAR_SLOWEST = 0.05
 # Many boards that come at once are all taken for good ones, and what devices lose by it is known
 # rounds later. So the price begins raised where a large part of a fleet is new: by this over the
 # limit where all of it is. Of 64 cold boards the slowest keeps a point more in its worst ten
@@ -106,9 +100,7 @@ class RatePolicy:
             self._usual_weight = total_weight
         rates = believed_rates(streams.acceptance_rates, streams.num_observed)
         goodputs = _goodputs(streams)
-        threshold = (
-            self._price(times, total_weight) * goodputs / self._weights(streams, total_weight)
-        )
+        threshold = self._price(times, total_weight) * goodputs / streams.weights
         mean_seconds = _mean_seconds(times)
         # A board that says which of its tokens are sure is worth its price for those.
         pays = (streams.max_lengths > 0) & (np.maximum(rates, streams.best_chances) > threshold)
@@ -155,7 +147,7 @@ class RatePolicy:
             num_room -= float(chosen.sum())
             budget -= float((chosen * prices).sum())
         stream_of = np.repeat(np.arange(num_streams), counts)
-        priorities = self._weights(streams, total_weight) / _goodputs(streams) / prices
+        priorities = streams.weights / _goodputs(streams) / prices
         gains = priorities[stream_of] * _survival(streams, hazards, counts, stream_of)
         last = len(times.seconds_with) - 1
         if is_plain and MANY_TOKENS < len(gains) <= last - before:
@@ -198,16 +190,6 @@ class RatePolicy:
         slope = float(growth.min())
         return self._scale * total_weight * slope / _mean_seconds(times)
 
-    def _weights(self, streams: OpenStreams, total_weight: float) -> FloatArray:
-        """Those of the streams' devices, the slowest ones' raised with the price."""
-        if not self._log_raise or not len(streams):
-            return streams.weights
-        gains = _gains(streams)
-        near = np.exp((1.0 - gains / gains.min()) / NEAR_SLOWEST)
-        raised = PART_FOR_SLOWEST * total_weight * math.expm1(self._log_raise)
-        weights: FloatArray = streams.weights + raised * near / near.sum()
-        return weights
-
     @property
     def _scale(self) -> float:
         return self._price_scale * math.exp(self._log_raise)
@@ -217,7 +199,8 @@ class RatePolicy:
         if not len(streams):
             return
         limit = max(limit, SMALLEST_LIMIT)
-        gain = float(_gains(streams).min())
+        # A device that reads a prompt gets no tokens: that is no draft's fault.
+        gain = max(float((streams.steady_goodputs / streams.num_siblings).min()), 1.0)
         alone_seconds = float(times.seconds_with[0]) + times.between_seconds
         longest = (1.0 + AIMED_PART * limit) * gain * alone_seconds
         most_seconds = (1.0 + LARGEST_ERROR * self._growth) * alone_seconds
@@ -263,13 +246,6 @@ def _survival(
     before = total[np.cumsum(counts) - counts]
     survival: FloatArray = np.exp(np.repeat(before, counts) - total[1:])
     return survival
-
-
-def _gains(streams: OpenStreams) -> FloatArray:
-    """Tokens a round of each device's stream, where the target alone gives one."""
-    # A device that reads a prompt gets no tokens: that is no draft's fault.
-    gains: FloatArray = np.maximum(streams.steady_goodputs / streams.num_siblings, 1.0)
-    return gains
 
 
 def _goodputs(streams: OpenStreams) -> FloatArray:

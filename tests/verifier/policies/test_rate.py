@@ -299,26 +299,6 @@ def test_the_price_rises_while_the_slowest_device_loses_more_than_it_may_and_fal
     assert calm == tested_after(range(60, 400), 0.1)
 
 
-def test_a_raised_price_does_not_shut_the_slowest_device_out() -> None:
-    """It is raised for it: where its own drafts help, it is slowest no longer."""
-    policy, limits = RatePolicy(), make_budget_limits(slowdown_limit=0.05, max_round_tokens=1000)
-    streams = [Share(rate=0.9, goodput=3.0)] * 6 + [Share(rate=0.6, goodput=1.0)]
-    seconds = line(0.003)
-
-    def tested_after(num_rounds: range, mean_seconds: float) -> list[int]:
-        for number in num_rounds:
-            outlook = outlook_of(streams, seconds, num_rounds=number)
-            times = type(outlook.times)(seconds, mean_seconds, number)
-            plan = policy.plan(outlook._replace(times=times), limits)
-            tested = policy.choose(live_of(*[4] * 7), lambda: outlook_of(streams, seconds))
-        assert plan.lengths[6] > 0
-        return list(tested)
-
-    calm, pressed = tested_after(range(1, 2), 0.1), tested_after(range(2, 40), 0.12)
-    assert sum(pressed[:6]) < sum(calm[:6]) / 2
-    assert 0 < calm[6] <= pressed[6]
-
-
 def test_a_price_begins_raised_where_many_boards_come_at_once_and_falls_in_a_second() -> None:
     """Until then it is not known what the slowest of them loses."""
     limits = make_budget_limits(slowdown_limit=0.05, max_round_tokens=1000)
