@@ -51,7 +51,7 @@ MAX_LOG_RAISE = 6.0
 # seconds. A bound on drafts until more is known does not do: boards draft on, for a later round.
 NEW_RAISE = 0.1
 LARGE_PART = 1.0 / 3.0
-FEWEST_NEW_STREAMS = 16  # fewer show soon what they get
+FEWEST_NEW_STREAMS = 32  # fewer show soon what they get
 WEIGHT_SMOOTHING = 1.0 / 16.0
 # How many times what the cost curve says drafts may have cost, at most: the rest of what rounds
 # took is a stall, a prompt or other work on the machine, and no price would undo it.
