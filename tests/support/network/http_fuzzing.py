@@ -82,6 +82,10 @@ class WiredTransport(asyncio.Transport):
     def abort(self) -> None:
         self.close()
 
+    def get_write_buffer_size(self) -> int:
+        """All that was written was read."""
+        return 0
+
     def get_protocol(self) -> Any:
         return self._protocol
 
