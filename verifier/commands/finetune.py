@@ -18,6 +18,7 @@ from verifier.finetune.board_shape import shape_for_board
 from verifier.finetune.order import DraftOrder
 from verifier.finetune.recipe.draft_shape import parse_shape
 from verifier.finetune.recipe.draft_speed import BOARDS
+from verifier.finetune.recipe.presets import PRESETS
 from verifier.finetune.recipe.prompt_files import read_prompts
 from verifier.finetune.recipe.recipe import FileWeights, Recipe
 
@@ -50,6 +51,12 @@ class _RecipeNumbers(TypedDict):
 _file = click.Path(path_type=Path, dir_okay=False)
 
 
+def _take_preset(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
+    """Options that are not given are the preset's."""
+    if name is not None:
+        context.default_map = {**(context.default_map or {}), **PRESETS[name]}
+
+
 @click.command(epilog=_EXAMPLES)
 @click.argument("out", metavar="OUT.gguf", type=_file)
 @click.option(
@@ -57,6 +64,14 @@ _file = click.Path(path_type=Path, dir_okay=False)
     default="smollm2-135m-instruct",
     show_default=True,
     help="The target's GGUF file, or its name in the model cache.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(sorted(PRESETS)),
+    is_eager=True,
+    expose_value=False,
+    callback=_take_preset,
+    help="Make a draft as one was made that is known; other options go before its own.",
 )
 @click.option(
     "--prompts",

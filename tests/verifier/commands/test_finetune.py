@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from shared.errors import GoodspeedError
 from tests.support.models.distilled_drafts import write_chat_target
 from verifier.commands.finetune import finetune
+from verifier.finetune.order import DraftOrder
+from verifier.finetune.recipe.presets import PRESETS
 
 
 def run(*arguments: object) -> Result:
@@ -62,3 +64,21 @@ def test_a_board_says_the_shape(tmp_path: Path) -> None:
     assert "for the board: some" in result.output
     assert isinstance(result.exception, GoodspeedError)
     assert "cannot read" in str(result.exception)
+
+
+def test_a_preset_says_what_is_not_said_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[DraftOrder] = []
+    monkeypatch.setattr("verifier.commands.finetune._make", orders.append)
+    target = write_chat_target(tmp_path / "target.gguf")
+    for name in PRESETS:
+        result = run(tmp_path / "d.gguf", "--target", target, "--minutes", 3, "--preset", name)
+        assert 0 == result.exit_code, result.output
+    small, large = (order.recipe for order in orders)
+    assert ("256x8x640", True, ()) == (str(small.shape), small.shape.is_tied, small.begun)
+    assert ("256x12x1536", False) == (str(large.shape), large.shape.is_tied)
+    assert (1152, 2000) == (large.prompt_tokens, large.long_prompts)
+    assert "Translate" in large.begun
+    assert {49_152} == {order.num_questions for order in orders}
+    assert 3.0 == small.minutes == large.minutes
