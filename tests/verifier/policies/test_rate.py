@@ -222,6 +222,13 @@ def test_a_chunk_is_tested_whole_however_dear_it_is() -> None:
     assert [4, 0] == chosen(live, [Share(rate=0.3)] * 2, line(0.09))
 
 
+def test_a_budget_cuts_chunks_by_what_their_tokens_cost() -> None:
+    live = live_of(4, 4)._replace(is_whole=[True, True], prices=[8.0, 1.0], budget=18.0)
+    assert [2, 0] == chosen(live, [Share()] * 2, line(0.0))
+    assert [4, 2] == chosen(live._replace(budget=34.0), [Share()] * 2, line(0.0))
+    assert [4, 1] == chosen(live._replace(budget=100.0, num_room=5), [Share()] * 2, line(0.0))
+
+
 def test_boards_that_pay_get_windows_as_deep_as_drafts_survive() -> None:
     streams = [Share(rate=0.5), Share(rate=0.9), Share(rate=0.2, goodput=5.0)]
     plan = RatePolicy().plan(outlook_of(streams, line(0.005)), UNLIMITED)
