@@ -40,10 +40,10 @@ PACE_SMOOTHING = 0.03
 PACE_ROUNDS = 100
 # Where boards are let draft in fewer rounds, there is little to compare: probes of the guard.
 LEAST_LETTING_DRAFT = 0.25
-# Where streams are 2.1 times as fast with drafts, or as slow, the first pair says so. With the
+# Where streams are 2.25 times as fast with drafts, or as slow, the first pair says so. With the
 # deviation of whole blocks, 0.1, a test with short ones first would err a quarter more often.
 LEAST_PAIRS = 1
-PRIOR_DEVIATION = 0.11
+PRIOR_DEVIATION = 0.12
 # How often a first measurement may be cut short by others who chat before it has to pause.
 MOST_FREE_CUTS = 24
 

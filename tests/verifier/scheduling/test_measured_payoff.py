@@ -77,7 +77,7 @@ def test_at_first_the_model_is_believed() -> None:
 
 
 def test_drafts_that_slow_all_down_are_off_within_seconds_and_it_is_said_why() -> None:
-    world = learnt(0.7, 10.0)
+    world = learnt(0.7, 13.0)
     assert (Standing.SLOWER, Arm.ALONE) == (world.payoff.standing, world.payoff.arm)
     assert "drafts are off: measured 30% slower with them" == world.payoff.rest_sentence
     assert pytest.approx(0.7) == world.payoff.drafts_over_none
