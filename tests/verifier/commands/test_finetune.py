@@ -78,7 +78,7 @@ def test_a_preset_says_what_is_not_said_otherwise(
     small, large = (order.recipe for order in orders)
     assert ("256x8x640", True, ()) == (str(small.shape), small.shape.is_tied, small.begun)
     assert ("256x12x1536", False) == (str(large.shape), large.shape.is_tied)
-    assert (1152, 2000) == (large.prompt_tokens, large.long_prompts)
+    assert (1152, 3000) == (large.prompt_tokens, large.long_prompts)
     assert "Translate" in large.begun
     assert {49_152} == {order.num_questions for order in orders}
     assert 3.0 == small.minutes == large.minutes

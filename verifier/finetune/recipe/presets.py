@@ -27,7 +27,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "minutes": 22.0,
             "questions": 49_152,
             "begun": _BEGUN,
-            "long_prompts": 2_000,
+            "long_prompts": 3_000,
             "prompt_tokens": 1_152,
         },
     }

@@ -6,7 +6,6 @@ long as those of boards that summarise or look things up. Pure.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Sequence
 
@@ -20,17 +19,20 @@ def long_prompts(
 ) -> list[list[int]]:
     """So many rows of half of `most_tokens` to all of them, each with a whole prompt at its end.
 
-    `words`: of prompts, of which none is longer than that; `between`: what stands between two. The
-    longer a prompt, the more often it is taken: what it asks is more often of a text that it holds.
+    `words`: of prompts, of which none is longer than that; `between`: what stands between two.
     """
-    chance, rows = random.Random(seed), []
-    upto = list(itertools.accumulate(map(len, words)))
-    for _ in range(num_prompts):
-        num_tokens = chance.randint(-(-most_tokens // 2), most_tokens)
-        (last,) = chance.choices(words, cum_weights=upto)
-        row = list(last)
-        while len(row) < num_tokens:
-            (one,) = chance.choices(words, cum_weights=upto)
-            row = [*one, *between, *row]
-        rows.append(row[-max(num_tokens, len(last)) :])
-    return rows
+    chance = random.Random(seed)
+    return [
+        _row(words, between, chance.randint(-(-most_tokens // 2), most_tokens), chance)
+        for _ in range(num_prompts)
+    ]
+
+
+def _row(
+    words: Sequence[Sequence[int]], between: Sequence[int], num_tokens: int, chance: random.Random
+) -> list[int]:
+    last = list(chance.choice(words))
+    row = last
+    while len(row) < num_tokens:
+        row = [*chance.choice(words), *between, *row]
+    return row[-max(num_tokens, len(last)) :]
