@@ -47,13 +47,13 @@ def draft_room(
     """How many of `num_drafts` the next round of these streams may hold.
 
     All, where each device with a token in it gains by drafts or drafts itself, or none but one has
-    streams. Else no single round is longer by more than `joint_limit`, less what the two devices
-    with the most have in it beyond a token each; beside prompts, which need a part of that and
-    `few_tokens` in any case, by `slowdown_limit` at most. One token always: a draft may be waiting
-    that must be tested.
+    streams, or where `slowdown_limit` lets drafts lengthen rounds by more anyway. Else no single
+    round is longer by more than `joint_limit`, less what the two devices with the most have in it
+    beyond a token each; beside prompts, which need a part of that and `few_tokens` in any case, by
+    `slowdown_limit` at most. One token always: a draft may be waiting that must be tested.
     """
     others = [stream for stream in streams if not stream.reads_prompt]
-    if not _holds_up_others(others):
+    if slowdown_limit >= joint_limit or not _holds_up_others(others):
         return DraftRoom(num_drafts)
     part, num_tokens = spare_part(others, curve, joint_limit), len(others)
     context_tokens = sum([stream.num_tokens for stream in others])

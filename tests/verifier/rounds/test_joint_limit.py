@@ -108,13 +108,18 @@ def test_drafts_that_are_counted_leave_less_for_prompts() -> None:
     assert PromptRoom(12) == room(DraftRoom(64, are_counted=True))
 
 
-def drafts_beside(*others: Sequence[Stream], num_live: int = 64, prompt: bool = False) -> DraftRoom:
+def drafts_beside(
+    *others: Sequence[Stream],
+    num_live: int = 64,
+    prompt: bool = False,
+    slowdown_limit: float = 0.05,
+) -> DraftRoom:
     """Of those of a board with one stream."""
     drafting = drafted(num_live)
     streams = [drafting, *itertools.chain(*others)]
     if prompt:
         streams.append(make_stream(next(numbers), device="new", prompt_ids=(11,) * 1000))
-    return draft_room(streams, 64, CURVE, 0.05, 0.2, LIMITS.few_tokens)
+    return draft_room(streams, 64, CURVE, slowdown_limit, 0.2, LIMITS.few_tokens)
 
 
 def gaining(*streams: Stream) -> list[Stream]:
@@ -128,6 +133,10 @@ def gaining(*streams: Stream) -> list[Stream]:
 def test_beside_a_board_that_gains_nothing_no_round_is_longer_by_drafts_than_it_may_be() -> None:
     # 20 % of 102 ms.
     assert DraftRoom(20, are_counted=True) == drafts_beside(decoding("good"))
+
+
+def test_where_drafts_may_lengthen_rounds_by_more_they_do() -> None:
+    assert DraftRoom(64) == drafts_beside(decoding("good"), slowdown_limit=10.0)
 
 
 def test_what_two_devices_have_of_streams_leaves_less_for_drafts() -> None:
