@@ -294,7 +294,8 @@ class Session(RuleBasedStateMachine):
         number = self.next_channel
         self.next_channel += 1
         channel = self.channels[number] = Heard(before.text, name)
-        channel.position = max(before.position - back, 0)
+        # Its path begins there; drafts of an older one are dropped without a word.
+        channel.base = channel.position = max(before.position - back, 0)
         channel.is_resumed = True
         num_running = len(self.running)
         assert self.say(Resume(number, name, channel.position))

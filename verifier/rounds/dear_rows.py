@@ -32,8 +32,10 @@ def with_turns_and_prices(
     seconds = curve.round_seconds(len(streams), num_context_tokens)
     others = [stream for stream in streams if not stream.reads_prompt]
     joint_limit = settings.device_prefill_slowdown_limit
-    part = spare_part(others, curve, joint_limit, counts_rows=False) / 2.0
-    spare_seconds = min(settings.schedule.limits.slowdown_limit, part) * seconds
+    part = settings.schedule.limits.slowdown_limit
+    if part < joint_limit:
+        part = min(part, spare_part(others, curve, joint_limit, counts_rows=False) / 2.0)
+    spare_seconds = part * seconds
     return those_with_a_turn(streams, spare_seconds, settings.prefill_chunk_tokens, token_seconds)
 
 

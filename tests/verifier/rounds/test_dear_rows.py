@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.support.ends.planning import add, make_planner, make_stream, served, start
-from verifier.rounds.dear_rows import those_with_a_turn
+import pytest
+
+from tests.support.ends.planning import add, make_curve, make_planner, make_stream, served, start
+from verifier.configured_rounds import round_settings
+from verifier.rounds.dear_rows import those_with_a_turn, with_turns_and_prices
+from verifier.rounds.settings import RoundsSection
 from verifier.streams.stream import Stream
 from verifier.target.round import ItemOutcome, RoundOutcome
 
@@ -74,6 +78,16 @@ def test_the_end_of_a_prompt_has_a_row_as_any_stream() -> None:
     ending.num_cached_tokens = 1  # of five tokens
     streams = [stream_of(1, "bad", 0.02), ending, good]
     assert [1, 5] == numbers(those_with_a_turn(streams, 0.0, CHUNK_TOKENS, TOKEN))
+
+
+@pytest.mark.parametrize(("slowdown_limit", "num_turns"), [(0.05, 2), (10.0, 4)])
+def test_where_drafts_may_lengthen_rounds_by_more_than_two_devices_rows_may_too(
+    slowdown_limit: float, num_turns: int
+) -> None:
+    streams = [stream_of(number, "dear", 0.003) for number in range(3)]
+    streams.append(stream_of(9, "good", 0.0))
+    settings = round_settings(RoundsSection(slowdown_limit=slowdown_limit))
+    assert num_turns == len(with_turns_and_prices(streams, make_curve(), settings, 0.001))
 
 
 def test_dear_streams_take_turns_and_all_get_on() -> None:
