@@ -40,9 +40,10 @@ PACE_SMOOTHING = 0.03
 PACE_ROUNDS = 100
 # Where boards are let draft in fewer rounds, there is little to compare: probes of the guard.
 LEAST_LETTING_DRAFT = 0.25
-# Where streams are 2.25 times as fast with drafts, or as slow, the first pair says so. With the
-# deviation of whole blocks, 0.1, a test with short ones first would err a quarter more often.
-LEAST_PAIRS = 1
+# Where streams are 2.25 times as fast with drafts the first pair says so: that is done anyway. That
+# boards are to rest takes two: beside other work rounds take twice as long for seconds at a time.
+# With the deviation of whole blocks, 0.1, a test with short ones would err a quarter more often.
+LEAST_PAIRS, LEAST_PAIRS_AGAINST = 1, 2
 PRIOR_DEVIATION = 0.12
 # How often a first measurement may be cut short by others who chat before it has to pause.
 MOST_FREE_CUTS = 24
@@ -98,6 +99,13 @@ class FleetRecord:
         return has_taken_turn or len(self.test) >= MOST_FIRST_PAIRS
 
     @property
+    def finding(self) -> Finding:
+        """What is proven; nothing as yet, where it has too few pairs to let boards rest by."""
+        found = self.test.finding
+        is_early = found is Finding.SLOWER and len(self.test) < LEAST_PAIRS_AGAINST
+        return Finding.NOTHING if is_early else found
+
+    @property
     def _looks_right(self) -> bool:
         """Whether what was measured so far, if anything, speaks for what is done anyway."""
         mean = self.test.mean
@@ -106,7 +114,7 @@ class FleetRecord:
     @property
     def _is_first(self) -> bool:
         """Whether it is not over what is measured first, and nothing has come of it yet."""
-        is_over = len(self.test) >= MOST_FIRST_PAIRS or self.test.finding is not Finding.NOTHING
+        is_over = len(self.test) >= MOST_FIRST_PAIRS or self.finding is not Finding.NOTHING
         return self.log_ratio is None and not is_over
 
     def observe(self, facts: RoundFacts, arm: Arm) -> None:
@@ -145,7 +153,7 @@ class FleetRecord:
         if self._is_first and self._looks_right:
             self._go_on_later(other_seconds)
             return
-        finding = self.test.finding
+        finding = self.finding
         settled = _SETTLED.get(finding, self.settled)
         self._growth = 2 * self._growth if settled is self.settled else 1
         if len(self.test) >= LEAST_PAIRS:

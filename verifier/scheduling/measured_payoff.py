@@ -154,7 +154,7 @@ class MeasuredPayoff:
         record.alone_rate = trial.alone_rate or record.alone_rate
         if log_ratio is not None:
             record.test.add(log_ratio)
-        is_proven = log_ratio is not None and record.test.finding is not Finding.NOTHING
+        is_proven = log_ratio is not None and record.finding is not Finding.NOTHING
         if is_proven or record.has_enough(trial.num_pairs) or trial.is_futile:
             self._end_trial()
 

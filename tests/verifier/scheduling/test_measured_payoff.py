@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 
@@ -9,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.speculation.paired_test import Finding
 from verifier.scheduling.draft_trial import Arm
 from verifier.scheduling.fleet_record import (
     FIRST_OTHER_SHARE,
     FIRST_ROUNDS,
     FIRST_SECONDS,
     LEAST_PAUSE_SECONDS,
+    FleetRecord,
     Standing,
 )
 from verifier.scheduling.measured_payoff import MEMBER_SECONDS, MOST_FLEETS, MeasuredPayoff
@@ -88,6 +91,15 @@ def test_drafts_that_pay_stay_on() -> None:
     world = learnt(1.8, 10.0)
     assert (Standing.FASTER, Arm.DRAFTS) == (world.payoff.standing, world.payoff.arm)
     assert None is world.payoff.rest_sentence
+
+
+def test_one_pair_however_bad_lets_no_board_rest() -> None:
+    losing, gaining = FleetRecord(Arm.DRAFTS), FleetRecord(Arm.DRAFTS)
+    losing.test.add(math.log(0.2))
+    gaining.test.add(math.log(5.0))
+    assert (Finding.NOTHING, Finding.FASTER) == (losing.finding, gaining.finding)
+    losing.test.add(math.log(0.2))
+    assert Finding.SLOWER is losing.finding
 
 
 def test_where_drafts_gain_very_much_a_dozen_rounds_alone_find_that_out() -> None:
