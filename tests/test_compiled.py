@@ -22,7 +22,7 @@ HOT = {
     *(f"verifier/scheduling/{name}.py" for name in ("gathered", "live_drafts", "schedule")),
     *(f"verifier/streams/{name}.py" for name in ("draft_arrival", "estimates", "stream")),
 }
-# Tests of what is compiled, by what they may not do to it: a class of theirs in place of ours.
+# Below tests/verifier; the last file puts a class of its own in the place of a compiled one.
 TESTED = ("rounds", "scheduling", "streams", "sim/test_agreement.py")
 OF_THEIR_OWN_CLASSES = "tests/verifier/scheduling/test_rest.py"
 
